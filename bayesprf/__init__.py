@@ -1,0 +1,33 @@
+"""bayesprf: light curves of every star in crowded pixels, with uncertainties that can be believed."""
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Machine": "bayesprf.machine",
+    "read_tpfs": "bayesprf.io.tpf",
+    "read_catalog": "bayesprf.io.catalog",
+    "PixelTable": "bayesprf.scene.pixels",
+    "SourceTable": "bayesprf.scene.sources",
+    "GaussianPrior": "bayesprf.linalg.problem",
+    "LinearProblem": "bayesprf.linalg.problem",
+    "QualityFlag": "bayesprf.flags",
+}
+
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for, so that importing the package stays light."""
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'bayesprf' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, loaded or not."""
+    return sorted({*globals(), *_PUBLIC})

@@ -1,0 +1,1 @@
+"""Basis functions as sparse columns: plain arrays in, sparse matrices out."""

@@ -1,0 +1,91 @@
+"""B-splines, open and periodic, on knots that are fixed numbers: fit and prediction share one basis."""
+
+import numpy as np
+from scipy.interpolate import BSpline
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import FloatArray
+from bayesprf.errors import InputError
+
+
+def open_knots(breaks: FloatArray, degree: int) -> FloatArray:
+    """Return the full knot vector: the breaks with both ends repeated degree + 1 times.
+
+    Parameters
+    ----------
+    breaks : ndarray of float64, shape (n_break,)
+        Increasing break points; the first and the last bound the basis. An inner break may be
+        repeated to lower the smoothness there.
+    degree : int
+        Polynomial degree of the pieces.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_break + 2 degree,)
+
+    Raises
+    ------
+    InputError
+        If the breaks decrease, or there are fewer than two.
+    """
+    if breaks.size < 2 or np.any(np.diff(breaks) < 0) or breaks[0] >= breaks[-1]:
+        raise InputError(f"breaks: expected at least two increasing numbers, got {breaks}")
+    return np.concatenate([[breaks[0]] * degree, breaks, [breaks[-1]] * degree])
+
+
+def open_splines(x: FloatArray, knots: FloatArray, degree: int) -> csr_matrix:
+    """Evaluate the B-splines of a full knot vector; they sum to one inside the bounds and are zero outside.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (n,)
+        Where to evaluate, in the unit of the knots.
+    knots : ndarray of float64, shape (n_knot,)
+        Full knot vector, as `open_knots` makes it.
+    degree : int
+        Polynomial degree.
+
+    Returns
+    -------
+    csr_matrix of float64, shape (n, n_knot - degree - 1)
+
+    Notes
+    -----
+    de Boor (1978), A Practical Guide to Splines.
+    """
+    inside = (x >= knots[0]) & (x <= knots[-1])
+    safe = np.where(inside, x, knots[0])
+    matrix = csr_matrix(BSpline.design_matrix(safe, knots, degree))
+    matrix.data *= np.repeat(inside.astype(np.float64), np.diff(matrix.indptr))
+    return matrix
+
+
+def periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> csr_matrix:
+    """Evaluate periodic B-splines on equally spaced knots over the circle; they sum to one everywhere.
+
+    Parameters
+    ----------
+    phi : ndarray of float64, shape (n,)
+        Angles, radian; any multiple of 2 pi is the same.
+    n_knots : int
+        Number of knots, and of functions, on the circle; at least degree + 1.
+    degree : int
+        Polynomial degree.
+
+    Returns
+    -------
+    csr_matrix of float64, shape (n, n_knots)
+
+    Raises
+    ------
+    InputError
+        If there are too few knots for the degree.
+    """
+    if n_knots <= degree:
+        raise InputError(f"n_phi_knots: expected at least {degree + 1}, got {n_knots}")
+    step = 2.0 * np.pi / n_knots
+    knots = np.arange(-degree, n_knots + degree + 1) * step
+    unwrapped = csr_matrix(BSpline.design_matrix(np.mod(phi, 2.0 * np.pi), knots, degree))
+    columns = np.arange(n_knots + degree)
+    fold = csr_matrix((np.ones(columns.size), (columns, columns % n_knots)), shape=(columns.size, n_knots))
+    return csr_matrix(unwrapped @ fold)

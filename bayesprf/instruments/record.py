@@ -1,0 +1,53 @@
+"""The Instrument record."""
+
+from dataclasses import dataclass
+
+from bayesprf.checks import check_positive
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """Numbers that belong to a mission, not to the method.
+
+    Parameters
+    ----------
+    name : str
+        Mission name as results carry it.
+    pixel_scale : float
+        Side of a pixel, arcsec.
+    saturation : float
+        Flux above which a pixel no longer responds linearly, electron / s.
+    time_zero_jd : float
+        Julian date (TDB) of time 0 in the mission's files.
+    zero_flux_mag : float
+        Magnitude in the mission's band of a star of `zero_flux` electron / s.
+    zero_flux : float
+        Flux of a star of magnitude `zero_flux_mag`, electron / s.
+    quality_bitmask : int
+        Cadences with any of these QUALITY bits are left out by default.
+    flux_column : str
+        Catalogue column recommended as flux estimate.
+    roll_hours : float
+        Time scale on which the pointing moves back and forth, hours; 0 for a stable pointing.
+    """
+
+    name: str
+    pixel_scale: float
+    saturation: float
+    time_zero_jd: float = 0.0
+    zero_flux_mag: float = 0.0
+    zero_flux: float = 1.0
+    quality_bitmask: int = 0
+    flux_column: str = "phot_g_mean_flux"
+    roll_hours: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_positive(self.pixel_scale, "pixel_scale")
+        check_positive(self.saturation, "saturation")
+
+    def flux_from_mag(self, mag: float) -> float:
+        """Return the flux in electron / s of a star of this magnitude in the mission's band."""
+        return float(self.zero_flux * 10.0 ** (-0.4 * (mag - self.zero_flux_mag)))
+
+
+GENERIC = Instrument(name="generic", pixel_scale=4.0, saturation=float("1e300"))

@@ -1,0 +1,209 @@
+"""The linear problem y ~ N(X w, C), w ~ N(m, P^-1), and its answer (Luger, Foreman-Mackey & Hogg 2017)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_finite, check_shape
+from bayesprf.errors import InputError, ShapeError, UnsupportedError
+
+
+class Design(Protocol):
+    """A matrix X of shape (n_obs, n_coeff), the same for all batch rows or one per row."""
+
+    @property
+    def n_obs(self) -> int:
+        """Number of observations, the rows of X."""
+        ...
+
+    @property
+    def n_coeff(self) -> int:
+        """Number of coefficients, the columns of X."""
+        ...
+
+    def predict(self, coefficients: FloatArray) -> FloatArray:
+        """Return X w of shape (n_batch, n_obs) for w of shape (n_batch, n_coeff)."""
+        ...
+
+    def normal_equations(self, data: FloatArray, ivar: FloatArray, batch: int) -> tuple[FloatArray, FloatArray]:
+        """Return the dense X' C^-1 X and X' C^-1 y of one row; `data` and `ivar` have shape (n_obs,)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GaussianPrior:
+    """Independent Gaussian priors, the same for every batch row.
+
+    Parameters
+    ----------
+    mean : ndarray of float64, shape (n_coeff,)
+        Prior means, in the unit of the coefficients.
+    precision : ndarray of float64, shape (n_coeff,)
+        Inverse prior variances; 0 is a flat prior.
+
+    Raises
+    ------
+    ShapeError
+        If the two differ in shape.
+    InputError
+        If a mean is not finite, or a precision negative or not finite.
+    """
+
+    mean: FloatArray
+    precision: FloatArray
+
+    def __post_init__(self) -> None:
+        if self.mean.ndim != 1:
+            raise ShapeError(f"mean: expected 1 dimension (n_coeff), got shape {self.mean.shape}")
+        check_shape(self.precision, self.mean.shape, "precision", "n_coeff, as mean")
+        check_finite(self.mean, "mean")
+        check_finite(self.precision, "precision")
+        if np.any(self.precision < 0):
+            first = int(np.argmax(self.precision < 0))
+            raise InputError(f"precision: expected 0 or more, got {self.precision[first]} at index {first}")
+
+    @classmethod
+    def from_sigma(cls, mean: FloatArray, sigma: FloatArray) -> "GaussianPrior":
+        """Build the prior from standard deviations; an infinite one is a flat prior."""
+        if np.any(~(np.asarray(sigma) > 0)):
+            first = int(np.argmax(~(np.asarray(sigma) > 0)))
+            raise InputError(f"sigma: expected numbers above 0, got {sigma[first]} at index {first}")
+        return cls(np.asarray(mean, np.float64), np.asarray(sigma, np.float64) ** -2.0)
+
+    @property
+    def is_proper(self) -> bool:
+        """Whether every coefficient has a prior of finite width."""
+        return bool(np.all(self.precision > 0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinearProblem:
+    """Data, noise, design and prior of a batch of linear problems that share one design.
+
+    Parameters
+    ----------
+    design : Design
+        The matrix X, shape (n_obs, n_coeff).
+    data : ndarray of float64, shape (n_batch, n_obs)
+        Observations y. Where `ivar` is 0 the value is never read, so it may be NaN.
+    ivar : ndarray of float64, shape (n_batch, n_obs)
+        Inverse variances, the diagonal of C^-1; 0 drops an observation.
+    prior : GaussianPrior
+        Prior of the coefficients.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not agree.
+    """
+
+    design: Design
+    data: FloatArray
+    ivar: FloatArray
+    prior: GaussianPrior
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 2:
+            raise ShapeError(f"data: expected 2 dimensions (n_batch, n_obs), got shape {self.data.shape}")
+        check_shape(self.data, (self.data.shape[0], self.design.n_obs), "data", "n_batch, n_obs")
+        check_shape(self.ivar, self.data.shape, "ivar", "n_batch, n_obs, as data")
+        check_shape(self.prior.mean, (self.design.n_coeff,), "prior", "n_coeff")
+
+    @property
+    def n_batch(self) -> int:
+        """Number of batch rows (cadences, in photometry)."""
+        return int(self.data.shape[0])
+
+
+class Factors(Protocol):
+    """What a solver can still do with its factorisation of the posterior precision."""
+
+    def covariance(self, batch: int, coefficients: IntArray) -> FloatArray:
+        """Return the posterior covariance of some coefficients at one batch row."""
+        ...
+
+    def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray) -> FloatArray:
+        """Return draws of N(0, Lambda^-1), shape (n_draw, n_batches, n_coeff)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GaussianPosterior:
+    """Posterior N(mean, Lambda^-1) of every batch row, Lambda = X' C^-1 X + P.
+
+    Parameters
+    ----------
+    mean, std : ndarray of float64, shape (n_batch, n_coeff)
+        Posterior mean and marginal standard deviation.
+    log_evidence : ndarray of float64, shape (n_batch,)
+        log N(y; X m, C + X P^-1 X') over the observations with ivar > 0; NaN under a flat prior.
+    factors : Factors, optional
+        Gives covariances and draws.
+    """
+
+    mean: FloatArray
+    std: FloatArray
+    log_evidence: FloatArray
+    factors: Factors | None = None
+
+    def covariance(self, batch: int = 0, coefficients: Sequence[int] | IntArray | None = None) -> FloatArray:
+        """Return the posterior covariance of some (by default all) coefficients at one batch row.
+
+        Parameters
+        ----------
+        batch : int
+            Batch row.
+        coefficients : sequence of int, optional
+            Which coefficients, in the order of the answer.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_selected, n_selected)
+
+        Raises
+        ------
+        UnsupportedError
+            If the solver kept no factorisation.
+        """
+        wanted = np.arange(self.mean.shape[1]) if coefficients is None else np.asarray(coefficients, np.int64)
+        return self._need_factors().covariance(batch, wanted)
+
+    def draws(
+        self,
+        n_draw: int,
+        rng: np.random.Generator,
+        *,
+        batches: Sequence[int] | IntArray | None = None,
+    ) -> FloatArray:
+        """Return exact posterior draws of all coefficients.
+
+        Parameters
+        ----------
+        n_draw : int
+            Number of independent draws.
+        rng : numpy.random.Generator
+            Source of randomness.
+        batches : sequence of int, optional
+            Batch rows; all by default.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_draw, n_batches, n_coeff)
+
+        Raises
+        ------
+        UnsupportedError
+            If the solver kept no factorisation.
+        """
+        rows = np.arange(self.mean.shape[0]) if batches is None else np.asarray(batches, np.int64)
+        return self.mean[rows] + self._need_factors().noise(rng, n_draw, rows)
+
+    def _need_factors(self) -> Factors:
+        if self.factors is None:
+            raise UnsupportedError(
+                "this posterior has no factorisation: solve the problem again with a solver that keeps it"
+            )
+        return self.factors

@@ -1,0 +1,108 @@
+"""DesignStack: one sparsity pattern whose values may differ between batch rows."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_shape
+from bayesprf.errors import ShapeError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DesignStack:
+    """Sparse matrices X_b of shape (n_obs, n_coeff) with values ``mix[b] @ parts`` on one CSR pattern.
+
+    A static PRF has one part and no mix; a PRF that changes in time is the mean PRF times a few
+    time vectors, so a handful of parts describes every cadence and no matrix is stored per cadence.
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (n_obs + 1,)
+        Row pointers: observation i owns entries ``indptr[i]:indptr[i + 1]``.
+    indices : ndarray of int64, shape (nnz,)
+        Coefficient of each entry, sorted within a row.
+    parts : ndarray of float64, shape (n_part, nnz)
+        Values of each part on the pattern.
+    n_coeff : int
+        Number of columns.
+    mix : ndarray of float64, shape (n_batch, n_part), optional
+        Weight of each part in each batch row; omitted, the single part is used at every row.
+
+    Raises
+    ------
+    ShapeError
+        If the arrays do not agree.
+    """
+
+    indptr: IntArray
+    indices: IntArray
+    parts: FloatArray
+    n_coeff: int
+    mix: FloatArray | None = None
+    n_obs: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "n_obs", self.indptr.size - 1)
+        if self.parts.ndim != 2 or self.parts.shape[1] != self.indices.size:
+            raise ShapeError(f"parts: expected shape (n_part, {self.indices.size}), got {self.parts.shape}")
+        if self.mix is None and self.parts.shape[0] != 1:
+            raise ShapeError(
+                f"mix: expected shape (n_batch, {self.parts.shape[0]}), got None; give one row per batch row"
+            )
+        if self.mix is not None:
+            check_shape(self.mix, (self.mix.shape[0], self.parts.shape[0]), "mix", "n_batch, n_part")
+
+    @classmethod
+    def from_sparse(cls, matrix: csr_matrix) -> "DesignStack":
+        """Build a stack of one constant matrix of shape (n_obs, n_coeff)."""
+        csr = csr_matrix(matrix)
+        csr.sort_indices()
+        return cls(
+            indptr=csr.indptr.astype(np.int64),
+            indices=csr.indices.astype(np.int64),
+            parts=np.ascontiguousarray(csr.data, np.float64)[None, :],
+            n_coeff=csr.shape[1],
+        )
+
+    @property
+    def is_static(self) -> bool:
+        """Whether every batch row has the same matrix."""
+        return self.mix is None
+
+    def values(self, batch: int) -> FloatArray:
+        """Return the entries of one batch row's matrix, shape (nnz,)."""
+        if self.mix is None:
+            return self.parts[0]
+        return np.asarray(self.mix[batch] @ self.parts)
+
+    def matrix(self, batch: int = 0) -> csr_matrix:
+        """Return one batch row's matrix, shape (n_obs, n_coeff)."""
+        return csr_matrix((self.values(batch), self.indices, self.indptr), shape=(self.n_obs, self.n_coeff))
+
+    def predict(self, coefficients: FloatArray) -> FloatArray:
+        """Return X_b w_b of every batch row.
+
+        Parameters
+        ----------
+        coefficients : ndarray of float64, shape (n_batch, n_coeff)
+
+        Returns
+        -------
+        ndarray of float64, shape (n_batch, n_obs)
+        """
+        if self.mix is None:
+            return np.ascontiguousarray((self.matrix() @ coefficients.T).T)
+        total = np.zeros((coefficients.shape[0], self.n_obs))
+        for part, weight in zip(self.parts, self.mix.T, strict=True):
+            matrix = csr_matrix((part, self.indices, self.indptr), shape=(self.n_obs, self.n_coeff))
+            total += weight[:, None] * (matrix @ coefficients.T).T
+        return total
+
+    def normal_equations(self, data: FloatArray, ivar: FloatArray, batch: int) -> tuple[FloatArray, FloatArray]:
+        """Return the dense X' C^-1 X and X' C^-1 y of one row; `data` and `ivar` have shape (n_obs,)."""
+        matrix = self.matrix(batch)
+        weighted = matrix.multiply(ivar[:, None]).tocsr()
+        gram = (matrix.T @ weighted).toarray()
+        return gram, weighted.T @ np.where(ivar > 0, data, 0.0)

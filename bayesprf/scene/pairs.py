@@ -1,0 +1,123 @@
+"""PairTable: the one geometry of a scene, every near (source, pixel) pair with its offset on the sky."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_matrix
+from scipy.spatial import cKDTree
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import check_positive
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
+
+ARCSEC_PER_DEG = 3600.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PairTable:
+    """Near (source, pixel) pairs as aligned 1-D arrays, sorted by source, then pixel.
+
+    Parameters
+    ----------
+    source, pixel : ndarray of int64, shape (n_pair,)
+        Index of the source and of the pixel.
+    dx, dy : ndarray of float64, shape (n_pair,)
+        Offset of the pixel from the source towards east (true angle, with cos dec) and north, arcsec.
+    n_source, n_pixel : int
+        Size of the scene.
+
+    Notes
+    -----
+    `r` is the distance in arcsec and `phi` = arctan2(dy, dx) the angle in radian.
+    """
+
+    source: IntArray
+    pixel: IntArray
+    dx: FloatArray
+    dy: FloatArray
+    n_source: int
+    n_pixel: int
+    r: FloatArray = field(init=False, repr=False)
+    phi: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "r", np.hypot(self.dx, self.dy))
+        object.__setattr__(self, "phi", np.arctan2(self.dy, self.dx))
+
+    @property
+    def n_pair(self) -> int:
+        """Number of pairs."""
+        return int(self.source.size)
+
+    def shifted(self, dx: float, dy: float) -> "PairTable":
+        """Return the pairs with every offset moved by the same (dx, dy), arcsec."""
+        return PairTable(self.source, self.pixel, self.dx + dx, self.dy + dy, self.n_source, self.n_pixel)
+
+    def select(self, mask: BoolArray) -> "PairTable":
+        """Return only the pairs where the mask, shape (n_pair,), is True."""
+        return PairTable(self.source[mask], self.pixel[mask], self.dx[mask], self.dy[mask], self.n_source, self.n_pixel)
+
+    def to_sparse(self, values: FloatArray | BoolArray) -> csr_matrix:
+        """Return values, shape (n_pair,), as a sparse matrix of shape (n_source, n_pixel)."""
+        matrix = csr_matrix((values, self.pixel, self._indptr()), shape=(self.n_source, self.n_pixel))
+        matrix.has_sorted_indices = True
+        return matrix
+
+    def count_per_pixel(self) -> IntArray:
+        """Return how many sources pair with each pixel, shape (n_pixel,)."""
+        return np.bincount(self.pixel, minlength=self.n_pixel)
+
+    def count_per_source(self) -> IntArray:
+        """Return how many pixels pair with each source, shape (n_source,)."""
+        return np.bincount(self.source, minlength=self.n_source)
+
+    def _indptr(self) -> IntArray:
+        return np.concatenate([[0], np.cumsum(self.count_per_source())])
+
+
+def build_pairs(pixels: PixelTable, sources: SourceTable, limit: float) -> PairTable:
+    """Find every (source, pixel) pair closer than `limit` with a k-d tree on the unit sphere.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        `ra_deg`, `dec_deg`: float64, shape (n_pixel,), degree.
+    sources : SourceTable
+        `ra_deg`, `dec_deg`: float64, shape (n_source,), degree.
+    limit : float
+        Largest distance, arcsec.
+
+    Returns
+    -------
+    PairTable
+        Offsets dx = (ra_p - ra_s) cos(dec_s), wrapped at 0/360 degrees, and dy = dec_p - dec_s.
+
+    Raises
+    ------
+    InputError
+        If `limit` is not a positive number.
+    """
+    check_positive(limit, "sparse_dist_lim")
+    chord = 2.0 * np.sin(np.radians(limit / ARCSEC_PER_DEG) / 2.0)
+    found = cKDTree(_unit_vectors(sources.ra_deg, sources.dec_deg)).sparse_distance_matrix(
+        cKDTree(_unit_vectors(pixels.ra_deg, pixels.dec_deg)), chord, output_type="ndarray"
+    )
+    order = np.lexsort((found["j"], found["i"]))
+    source, pixel = found["i"][order].astype(np.int64), found["j"][order].astype(np.int64)
+    dx, dy = offsets(pixels.ra_deg[pixel], pixels.dec_deg[pixel], sources.ra_deg[source], sources.dec_deg[source])
+    return PairTable(source, pixel, dx, dy, sources.n_source, pixels.n_pixel)
+
+
+def offsets(
+    ra_pixel: FloatArray, dec_pixel: FloatArray, ra_source: FloatArray, dec_source: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the true-angle offsets (dx, dy) in arcsec of pixels from sources, all given in degree."""
+    dra = (ra_pixel - ra_source + 180.0) % 360.0 - 180.0
+    dx = dra * np.cos(np.radians(dec_source)) * ARCSEC_PER_DEG
+    return dx, (dec_pixel - dec_source) * ARCSEC_PER_DEG
+
+
+def _unit_vectors(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)

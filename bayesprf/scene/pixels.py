@@ -1,0 +1,162 @@
+"""PixelTable: what was measured, when and where."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import as_float, check_finite, check_shape
+from bayesprf.errors import InputError
+from bayesprf.instruments.record import GENERIC, Instrument
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelTable:
+    """A stack of images as flat pixels, with their errors and positions.
+
+    Parameters
+    ----------
+    time : array-like, shape (n_time,)
+        Mid-exposure times, day.
+    flux, flux_err : array-like, shape (n_time, n_pixel)
+        Flux and its standard deviation, electron / s. A pixel whose flux or error is NaN or infinite,
+        or whose error is 0, drops out of that cadence.
+    ra_deg, dec_deg : array-like, shape (n_pixel,)
+        Sky position of the pixel centres, degree.
+    column, row : array-like, shape (n_pixel,)
+        Position on the detector, pixel.
+    saturated : array-like of bool, shape (n_pixel,), optional
+        Pixels that do not respond linearly; by default those whose flux exceeds the instrument's
+        saturation in at least one cadence in a hundred.
+    stamp : array-like of int, shape (n_pixel,), optional
+        Index of the cutout (file) each pixel came from; 0 for all by default.
+    cadence_number : array-like of int, shape (n_time,), optional
+        Mission cadence numbers; 0, 1, 2, ... by default.
+    pos_corr : array-like, shape (n_time, 2), optional
+        Local image motion as the mission's files give it, column and row, pixel.
+    instrument : Instrument
+        Numbers of the mission.
+    meta : mapping
+        Where the data came from: file names, checksums, channel, quarter, ...
+
+    Raises
+    ------
+    ShapeError
+        If the shapes do not agree.
+    InputError
+        If a position or time is not finite, an error negative, or a pixel (row, column) given twice.
+
+    Notes
+    -----
+    `ivar` holds flux_err**-2, and 0 for every pixel that drops out.
+    """
+
+    time: FloatArray
+    flux: FloatArray
+    flux_err: FloatArray
+    ra_deg: FloatArray
+    dec_deg: FloatArray
+    column: FloatArray
+    row: FloatArray
+    saturated: BoolArray = None  # type: ignore[assignment]  # filled on construction
+    stamp: IntArray = None  # type: ignore[assignment]
+    cadence_number: IntArray = None  # type: ignore[assignment]
+    pos_corr: FloatArray | None = None
+    instrument: Instrument = GENERIC
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    ivar: FloatArray = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        put = object.__setattr__
+        for name, ndim in (("time", 1), ("ra_deg", 1), ("dec_deg", 1), ("column", 1), ("row", 1)):
+            put(self, name, as_float(getattr(self, name), name, ndim=ndim))
+            check_finite(getattr(self, name), name)
+        for name in ("flux", "flux_err"):
+            put(self, name, as_float(getattr(self, name), name, ndim=2))
+        n_time, n_pixel = self.time.size, self.ra_deg.size
+        if n_time == 0 or n_pixel == 0:
+            raise InputError(f"flux: expected at least one cadence and one pixel, got shape {self.flux.shape}")
+        check_shape(self.flux, (n_time, n_pixel), "flux", "n_time, n_pixel")
+        check_shape(self.flux_err, (n_time, n_pixel), "flux_err", "n_time, n_pixel, as flux")
+        for name in ("dec_deg", "column", "row"):
+            check_shape(getattr(self, name), (n_pixel,), name, "n_pixel, as ra")
+        self._check_duplicates()
+        put(self, "ivar", _inverse_variance(self.flux, self.flux_err))
+        self._fill_optional(n_time, n_pixel)
+
+    def _fill_optional(self, n_time: int, n_pixel: int) -> None:
+        put = object.__setattr__
+        saturated = _find_saturated(self.flux, self.instrument) if self.saturated is None else self.saturated
+        put(self, "saturated", np.asarray(saturated, bool))
+        put(
+            self,
+            "stamp",
+            np.zeros(n_pixel, np.int64) if self.stamp is None else np.asarray(self.stamp, np.int64),
+        )
+        numbers = np.arange(n_time) if self.cadence_number is None else self.cadence_number
+        put(self, "cadence_number", np.asarray(numbers, np.int64))
+        check_shape(self.saturated, (n_pixel,), "saturated", "n_pixel")
+        check_shape(self.stamp, (n_pixel,), "stamp", "n_pixel")
+        check_shape(self.cadence_number, (n_time,), "cadence_number", "n_time")
+        if self.pos_corr is not None:
+            put(self, "pos_corr", as_float(self.pos_corr, "pos_corr", ndim=2))
+            check_shape(self.pos_corr, (n_time, 2), "pos_corr", "n_time, column and row")
+
+    def _check_duplicates(self) -> None:
+        places = np.stack([self.row, self.column], axis=1)
+        unique, counts = np.unique(places, axis=0, return_counts=True)
+        if unique.shape[0] < places.shape[0]:
+            row, column = unique[np.argmax(counts > 1)]
+            raise InputError(
+                f"row, column: expected every pixel once, got pixel (row {row:g}, column {column:g}) more than once"
+                f" ({int((counts > 1).sum())} pixels in all); keep one copy of each, or their errors count twice"
+            )
+
+    @property
+    def n_time(self) -> int:
+        """Number of cadences."""
+        return int(self.time.size)
+
+    @property
+    def n_pixel(self) -> int:
+        """Number of pixels."""
+        return int(self.ra_deg.size)
+
+
+# Share of the cadences above the saturation level that makes a pixel saturated: not a lone cosmic ray.
+_SATURATED_SHARE = 0.01
+# Cadences handled at once, so that temporaries stay in cache and small beside the data.
+_CHUNK_ELEMENTS = 1 << 18
+
+
+def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> FloatArray:
+    """Return flux_err**-2, and 0 where flux or error is unusable; raise on negative errors."""
+    ivar = np.empty_like(flux)
+    step = max(1, _CHUNK_ELEMENTS // flux.shape[1])
+    for start in range(0, flux.shape[0], step):
+        part = slice(start, start + step)
+        error = flux_err[part]
+        if np.any(error < 0):
+            time, pixel = (int(i) for i in np.argwhere(error < 0)[0])
+            raise InputError(
+                f"flux_err: expected 0 or more, got {error[time, pixel]} at cadence {start + time}, pixel {pixel};"
+                " errors are standard deviations, use NaN for pixels to leave out"
+            )
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
+            np.multiply(error, error, out=ivar[part])
+            np.divide(1.0, ivar[part], out=ivar[part])
+        bad = ~(np.isfinite(ivar[part]) & np.isfinite(flux[part]))
+        if bad.any():
+            ivar[part][bad] = 0.0
+    return ivar
+
+
+def _find_saturated(flux: FloatArray, instrument: Instrument) -> BoolArray:
+    """Return which pixels lie above the saturation level in at least 1 % of the cadences."""
+    count = np.zeros(flux.shape[1], np.int64)
+    step = max(1, _CHUNK_ELEMENTS // flux.shape[1])
+    for start in range(0, flux.shape[0], step):
+        count += np.count_nonzero(flux[start : start + step] > instrument.saturation, axis=0)
+    return (count > 0) & (count >= _SATURATED_SHARE * flux.shape[0])
