@@ -4,7 +4,7 @@ import numpy as np
 from scipy.interpolate import BSpline
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
 
 
@@ -60,8 +60,30 @@ def open_splines(x: FloatArray, knots: FloatArray, degree: int) -> csr_matrix:
     return matrix
 
 
-def periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> csr_matrix:
-    """Evaluate periodic B-splines on equally spaced knots over the circle; they sum to one everywhere.
+def local_splines(x: FloatArray, knots: FloatArray, degree: int) -> tuple[IntArray, FloatArray]:
+    """Return index and value of the degree + 1 B-splines that are not zero at each place.
+
+    Parameters
+    ----------
+    x : ndarray of float64, shape (n,)
+        Where to evaluate, inside the bounds of the knots.
+    knots : ndarray of float64, shape (n_knot,)
+        Full knot vector.
+    degree : int
+        Polynomial degree.
+
+    Returns
+    -------
+    index : ndarray of int64, shape (n, degree + 1)
+    value : ndarray of float64, shape (n, degree + 1)
+    """
+    matrix = csr_matrix(BSpline.design_matrix(x, knots, degree))
+    shape = (x.size, degree + 1)
+    return matrix.indices.reshape(shape).astype(np.int64), matrix.data.reshape(shape)
+
+
+def local_periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> tuple[IntArray, FloatArray]:
+    """Return index and value of the periodic B-splines, on equal knots over the circle, that are not zero.
 
     Parameters
     ----------
@@ -74,7 +96,9 @@ def periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> csr_matr
 
     Returns
     -------
-    csr_matrix of float64, shape (n, n_knots)
+    index : ndarray of int64, shape (n, degree + 1)
+    value : ndarray of float64, shape (n, degree + 1)
+        The values of a row sum to one.
 
     Raises
     ------
@@ -83,9 +107,7 @@ def periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> csr_matr
     """
     if n_knots <= degree:
         raise InputError(f"n_phi_knots: expected at least {degree + 1}, got {n_knots}")
-    step = 2.0 * np.pi / n_knots
-    knots = np.arange(-degree, n_knots + degree + 1) * step
-    unwrapped = csr_matrix(BSpline.design_matrix(np.mod(phi, 2.0 * np.pi), knots, degree))
-    columns = np.arange(n_knots + degree)
-    fold = csr_matrix((np.ones(columns.size), (columns, columns % n_knots)), shape=(columns.size, n_knots))
-    return csr_matrix(unwrapped @ fold)
+    knots = np.arange(-degree, n_knots + degree + 1) * (2.0 * np.pi / n_knots)
+    angle = np.clip(np.mod(phi, 2.0 * np.pi), 0.0, knots[n_knots + degree])
+    index, value = local_splines(angle, knots, degree)
+    return index % n_knots, value

@@ -1,0 +1,179 @@
+"""Polar columns of the PRF: cubic B-splines in radius times periodic cubic B-splines in angle."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_positive
+from bayesprf.design.splines import local_periodic_splines, local_splines, open_knots
+from bayesprf.errors import InputError
+
+DEGREE = 3
+# A knot closer to cut_r than this share of the local spacing is dropped: the cut itself is a knot.
+_MERGE_SHARE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class PolarBasis:
+    """Columns A(phi, r) of the logarithm of the PRF.
+
+    Radial knots are square-root spaced from `rmin` to `rmax`, with fixed bounds 0 and `rmax`. Inside
+    `cut_r` only the radius counts: functions that begin there have one column, those that begin
+    farther out have one column per angular function. All columns sum to one at every place, so
+    adding a constant to every weight adds it to the log of the PRF.
+
+    Parameters
+    ----------
+    rmin, rmax : float
+        Smallest and largest knot, arcsec.
+    cut_r : float
+        Radius inside which the angle does not count, arcsec.
+    n_r_knots, n_phi_knots : int
+        Number of radial and angular knots.
+
+    Raises
+    ------
+    InputError
+        If the radii are not 0 < rmin < rmax, `cut_r` is negative, or there are too few knots.
+
+    Notes
+    -----
+    Hedges et al. (2021), section 2: log10 of the normalised flux as splines in r and phi.
+    """
+
+    rmin: float = 1.0
+    rmax: float = 16.0
+    cut_r: float = 6.0
+    n_r_knots: int = 10
+    n_phi_knots: int = 15
+    knots: FloatArray = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_positive(self.rmin, "rmin")
+        if not self.rmax > self.rmin:
+            raise InputError(f"rmax: expected a radius above rmin = {self.rmin} arcsec, got {self.rmax}")
+        if not self.cut_r >= 0:
+            raise InputError(f"cut_r: expected 0 or more arcsec, got {self.cut_r}")
+        if self.n_r_knots < 3:
+            raise InputError(f"n_r_knots: expected at least 3, got {self.n_r_knots}")
+        if self.n_phi_knots <= DEGREE:
+            raise InputError(f"n_phi_knots: expected at least {DEGREE + 1}, got {self.n_phi_knots}")
+        object.__setattr__(self, "knots", open_knots(self._breaks(), DEGREE))
+
+    def _breaks(self) -> FloatArray:
+        """Return 0, the square-root spaced knots, and the cut twice: the angle sets in with a smooth slope."""
+        radii = np.linspace(np.sqrt(self.rmin), np.sqrt(self.rmax), self.n_r_knots) ** 2
+        radii[-1] = self.rmax
+        if 0 < self.cut_r < self.rmax:
+            spacing = np.interp(self.cut_r, radii[1:], np.diff(radii))
+            inner = radii[:-1][np.abs(radii[:-1] - self.cut_r) > _MERGE_SHARE * spacing]
+            radii = np.sort(np.concatenate([inner, [self.cut_r, self.cut_r, self.rmax]]))
+        return np.concatenate([[0.0], radii])
+
+    @property
+    def starts(self) -> FloatArray:
+        """Radius at which each radial function begins, shape (n_radial,), arcsec."""
+        return self.knots[: -DEGREE - 1]
+
+    @property
+    def n_core(self) -> int:
+        """Number of radial functions that do not depend on the angle; at least the one at r = 0."""
+        return max(1, int(np.sum(self.starts < self.cut_r)))
+
+    @property
+    def n_radial(self) -> int:
+        """Number of radial functions."""
+        return int(self.starts.size)
+
+    @property
+    def n_basis(self) -> int:
+        """Number of columns."""
+        return self.n_core + (self.n_radial - self.n_core) * self.n_phi_knots
+
+    @property
+    def centers(self) -> FloatArray:
+        """Radius each column stands for (Greville abscissa), shape (n_basis,), arcsec."""
+        greville = np.array([self.knots[j + 1 : j + 1 + DEGREE].mean() for j in range(self.n_radial)])
+        return greville[self.radial_index]
+
+    @property
+    def radial_index(self) -> IntArray:
+        """Radial function of each column, shape (n_basis,)."""
+        outer = np.repeat(np.arange(self.n_core, self.n_radial), self.n_phi_knots)
+        return np.concatenate([np.arange(self.n_core), outer])
+
+    def matrix(self, r: FloatArray, phi: FloatArray) -> csr_matrix:
+        """Evaluate the columns; beyond `rmax` they keep their value at `rmax`.
+
+        Parameters
+        ----------
+        r : ndarray of float64, shape (n,)
+            Distance from the source, arcsec.
+        phi : ndarray of float64, shape (n,)
+            Angle, radian.
+
+        Returns
+        -------
+        csr_matrix of float64, shape (n, n_basis)
+        """
+        columns, values = self.entries(r, phi)
+        indptr = np.arange(r.size + 1) * columns.shape[1]
+        matrix = csr_matrix((values.ravel(), columns.ravel(), indptr), shape=(r.size, self.n_basis))
+        matrix.sum_duplicates()
+        return matrix
+
+    def entries(self, r: FloatArray, phi: FloatArray) -> tuple[IntArray, FloatArray]:
+        """Return the column and the value of the 16 products that are not zero at each place.
+
+        Parameters
+        ----------
+        r, phi : ndarray of float64, shape (n,)
+            Distance, arcsec, and angle, radian.
+
+        Returns
+        -------
+        columns : ndarray of int64, shape (n, 16)
+            A radial function of the core names its one column four times: the angular values sum to one.
+        values : ndarray of float64, shape (n, 16)
+        """
+        radial, radial_value = local_splines(np.minimum(r, self.rmax), self.knots, DEGREE)
+        around, around_value = local_periodic_splines(phi, self.n_phi_knots, DEGREE)
+        outer = self.n_core + (radial - self.n_core)[:, :, None] * self.n_phi_knots + around[:, None, :]
+        columns = np.where((radial < self.n_core)[:, :, None], radial[:, :, None], outer)
+        values = radial_value[:, :, None] * around_value[:, None, :]
+        return columns.reshape(r.size, -1), values.reshape(r.size, -1)
+
+    def roughness(self) -> csr_matrix:
+        """Return rows whose squares penalise bends: second differences in radius and around the circle.
+
+        Returns
+        -------
+        csr_matrix of float64, shape (n_row, n_basis)
+            Radial rows are second differences of the weights over the Greville radii in units of their
+            spacing; angular rows second differences between neighbours on the circle.
+        """
+        index = np.arange(self.n_basis)
+        column = np.zeros((self.n_radial, self.n_phi_knots), np.int64)
+        column[: self.n_core] = index[: self.n_core, None]
+        column[self.n_core :] = index[self.n_core :].reshape(-1, self.n_phi_knots)
+        rows: list[FloatArray] = []
+        greville = np.array([self.knots[j + 1 : j + 1 + DEGREE].mean() for j in range(self.n_radial)])
+        for j in range(1, self.n_radial - 1):
+            left, right = greville[j] - greville[j - 1], greville[j + 1] - greville[j]
+            scale = 2.0 * max(min(left, right), 1e-3 * self.rmax) / (left + right)
+            for k in range(self.n_phi_knots if j >= self.n_core - 1 else 1):
+                row = np.zeros(self.n_basis)
+                row[column[j - 1, k]] += scale * right / (left + right) * 2.0
+                row[column[j + 1, k]] += scale * left / (left + right) * 2.0
+                row[column[j, k]] -= scale * 2.0
+                rows.append(row)
+        for j in range(self.n_core, self.n_radial):
+            for k in range(self.n_phi_knots):
+                row = np.zeros(self.n_basis)
+                row[column[j, k - 1]] += 1.0
+                row[column[j, (k + 1) % self.n_phi_knots]] += 1.0
+                row[column[j, k]] -= 2.0
+                rows.append(row)
+        return csr_matrix(np.array(rows))

@@ -1,0 +1,51 @@
+"""How far, and which way, one step of column and of row goes on the sky."""
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.scene.pairs import offsets
+from bayesprf.scene.pixels import PixelTable
+
+
+def pixel_axes(pixels: PixelTable) -> FloatArray:
+    """Measure the sky step of one column and of one row from neighbouring pixels.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Sky and detector positions.
+
+    Returns
+    -------
+    ndarray of float64, shape (2, 2)
+        ``[[dx/dcolumn, dx/drow], [dy/dcolumn, dy/drow]]``, arcsec per pixel; medians over all
+        neighbours, so scattered stamps and mild distortion do no harm. An axis without any pair of
+        neighbours is taken at a right angle to the other; without both, from the instrument.
+    """
+    along_column = _median_step(pixels, pixels.row, pixels.column)
+    along_row = _median_step(pixels, pixels.column, pixels.row)
+    scale = pixels.instrument.pixel_scale
+    if along_column is None and along_row is None:
+        return np.diag([scale, scale])
+    if along_column is None and along_row is not None:
+        along_column = np.array([along_row[1], -along_row[0]])
+    if along_row is None and along_column is not None:
+        along_row = np.array([-along_column[1], along_column[0]])
+    return np.stack([along_column, along_row], axis=1)  # type: ignore[list-item]
+
+
+def pixel_area(pixels: PixelTable) -> float:
+    """Return the area of a pixel on the sky, arcsec**2."""
+    return float(abs(np.linalg.det(pixel_axes(pixels))))
+
+
+def _median_step(pixels: PixelTable, fixed: FloatArray, moving: FloatArray) -> FloatArray | None:
+    """Return the median (dx, dy) between pixels that differ by one in `moving` only, or None."""
+    order = np.lexsort((moving, fixed))
+    first, second = order[:-1], order[1:]
+    adjacent = (fixed[second] == fixed[first]) & (np.abs(moving[second] - moving[first] - 1.0) < 1e-6)
+    if not adjacent.any():
+        return None
+    first, second = first[adjacent], second[adjacent]
+    dx, dy = offsets(pixels.ra_deg[second], pixels.dec_deg[second], pixels.ra_deg[first], pixels.dec_deg[first])
+    return np.array([np.median(dx), np.median(dy)])
