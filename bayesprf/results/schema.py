@@ -1,0 +1,151 @@
+"""Every output name with its group, dimensions, unit, type and one sentence: labels come from here alone."""
+
+from dataclasses import dataclass
+
+from bayesprf.errors import InputError
+
+FLUX_UNIT = "electron / s"
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """One named output.
+
+    Parameters
+    ----------
+    name : str
+        Name inside its group.
+    dims : tuple of str
+        Names of the axes, in order; empty for a single number.
+    unit : str
+        Unit as astropy writes it; "1" for a pure number, "" for text.
+    long_name : str
+        One line that says what it is.
+    dtype : str
+        NumPy type it is stored as: "float64", "int64", "int32", "bool" or "str".
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    unit: str
+    long_name: str
+    dtype: str = "float64"
+
+
+COORDINATES: tuple[Variable, ...] = (
+    Variable("time", ("time",), "day", "mid-exposure time since time_zero_jd"),
+    Variable("cadence_number", ("time",), "1", "cadence number of the mission", "int64"),
+    Variable("source", ("source",), "", "name of the source", "str"),
+)
+
+_PHOTOMETRY = (
+    Variable("flux", ("time", "source"), FLUX_UNIT, "total flux of the source from the PRF fit"),
+    Variable("flux_err", ("time", "source"), FLUX_UNIT, "cadence-to-cadence standard deviation of flux"),
+    Variable("flux_err_total", ("time", "source"), FLUX_UNIT, "standard deviation of flux with all common errors"),
+    Variable("flux_err_common", ("source",), FLUX_UNIT, "part of flux_err_total that is common to all cadences"),
+    Variable("sap_flux", ("time", "source"), FLUX_UNIT, "sum of the pixels in the aperture of the source"),
+    Variable("sap_flux_err", ("time", "source"), FLUX_UNIT, "standard deviation of sap_flux"),
+    Variable("flags", ("time", "source"), "1", "quality bits, see bayesprf.QualityFlag; 0 is good", "int32"),
+    Variable("chi2", ("time", "source"), "1", "sum of squared residuals over errors in the source's pixels"),
+    Variable("n_pixel_used", ("time", "source"), "1", "number of usable pixels of the source", "int32"),
+    Variable("log_evidence", ("time",), "1", "log evidence of the fit, NaN under a flat prior"),
+)
+
+_CATALOG = (
+    Variable("ra_deg", ("source",), "deg", "right ascension at the epoch of the data"),
+    Variable("dec_deg", ("source",), "deg", "declination at the epoch of the data"),
+    Variable("mag", ("source",), "mag", "catalogue magnitude"),
+    Variable("catalog_flux", ("source",), "1", "catalogue flux, on the scale of the catalogue"),
+    Variable("flux_estimate", ("source",), FLUX_UNIT, "first estimate of the flux, the mean of its prior"),
+    Variable("radius", ("source",), "arcsec", "distance from the source to which its light is modelled"),
+    Variable("psf_fraction", ("source",), "1", "share of the PRF that falls on the pixels"),
+    Variable("completeness", ("source",), "1", "share of the source's flux inside its aperture (FLFRCSAP)"),
+    Variable("crowding", ("source",), "1", "share of the flux in the aperture that is the source's (CROWDSAP)"),
+    Variable("aperture_percentile", ("source",), "1", "PRF percentile whose isophote bounds the aperture"),
+    Variable("n_pixel_aperture", ("source",), "1", "number of pixels in the aperture", "int32"),
+    Variable("variance_from_neighbors", ("source",), "1", "share of the flux variance that is due to neighbours"),
+    Variable("perturbed_ratio_mean", ("source",), "1", "mean over time of perturbed over mean PRF"),
+    Variable("perturbed_std", ("source",), "1", "standard deviation over time of perturbed over mean PRF"),
+    Variable("source_flags", ("source",), "1", "quality bits that hold at all cadences", "int32"),
+)
+
+_COVARIANCE = (
+    Variable("source_i", ("pair",), "", "name of the first source of an overlapping pair", "str"),
+    Variable("source_j", ("pair",), "", "name of the second source of an overlapping pair", "str"),
+    Variable("correlation", ("pair",), "1", "correlation of the two flux errors, median over cadences"),
+    Variable("correlation_per_time", ("time", "pair"), "1", "correlation of the two flux errors"),
+)
+
+_SHAPE = (
+    Variable("psf_w", ("basis",), "dex", "weights of log10 PRF, normalised to one over the pixel plane"),
+    Variable("psf_w_err", ("basis",), "dex", "standard deviation of psf_w"),
+    Variable("psf_w_cov", ("basis", "basis_bis"), "dex2", "posterior covariance of psf_w"),
+    Variable("radial_knots", ("radial_knot",), "arcsec", "radial break points of the splines"),
+    Variable("n_phi_knots", (), "1", "number of knots on the circle", "int64"),
+    Variable("rmin", (), "arcsec", "innermost radius of the spline knots"),
+    Variable("rmax", (), "arcsec", "outermost radius of the spline knots"),
+    Variable("cut_r", (), "arcsec", "radius inside which the PRF depends on the radius only"),
+    Variable("scale", (), "dex", "constant added to log10 PRF by the normalisation"),
+    Variable("offset", ("sky_axis",), "arcsec", "common offset of the scene towards east and north"),
+    Variable("intrinsic_scatter", (), "dex", "scatter of the pixels about the shape beyond their errors"),
+    Variable("n_pixel_shape", (), "1", "number of pixels the shape was fitted to", "int64"),
+)
+
+_TIME_MODEL = (
+    Variable("time_w", ("time_vector", "position_basis"), "1", "weights of time vector times position spline"),
+    Variable("time_w_err", ("time_vector", "position_basis"), "1", "standard deviation of time_w"),
+    Variable("time_vectors", ("time", "time_vector"), "1", "time vectors at every cadence"),
+    Variable("time_vector_name", ("time_vector",), "", "what each time vector is", "str"),
+    Variable("position_knots_x", ("knot_x",), "arcsec", "break points of the position splines towards east"),
+    Variable("position_knots_y", ("knot_y",), "arcsec", "break points of the position splines towards north"),
+    Variable("time_radius", (), "arcsec", "distance from a source to which the time model holds"),
+)
+
+SCHEMA: dict[str, tuple[Variable, ...]] = {
+    "photometry": _PHOTOMETRY,
+    "catalog": _CATALOG,
+    "covariance": _COVARIANCE,
+    "shape": _SHAPE,
+    "time_model": _TIME_MODEL,
+}
+
+GROUP_SENTENCES: dict[str, str] = {
+    "photometry": "Fluxes of every source at every cadence, with errors and flags.",
+    "catalog": "The input catalogue as given, plus diagnostics of every source.",
+    "covariance": "Overlapping pairs of sources and the correlation of their flux errors.",
+    "shape": "The PRF shape: enough to evaluate it again.",
+    "time_model": "The change of the PRF with time: enough to evaluate it again.",
+}
+
+OPEN_GROUPS: tuple[str, ...] = ("catalog",)
+
+
+def find_variable(group: str, name: str) -> Variable:
+    """Return the schema entry of a variable.
+
+    Parameters
+    ----------
+    group : str
+        Name of the group, without slash.
+    name : str
+        Name inside the group. In the groups of `OPEN_GROUPS` any further name is a column given by the
+        user, one value per source.
+
+    Returns
+    -------
+    Variable
+
+    Raises
+    ------
+    InputError
+        If the group or the name is unknown.
+    """
+    if group not in SCHEMA:
+        raise InputError(f"groups: expected some of {', '.join(SCHEMA)}, got {group!r}")
+    for variable in SCHEMA[group]:
+        if variable.name == name:
+            return variable
+    if group in OPEN_GROUPS:
+        return Variable(name, ("source",), "", f"catalogue column {name}, as given", "as given")
+    known = ", ".join(variable.name for variable in SCHEMA[group])
+    raise InputError(f"groups[{group!r}]: expected names of the schema ({known}), got {name!r}; add it to the schema")
