@@ -1,6 +1,7 @@
 """The Instrument record."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from bayesprf.checks import check_positive
 
@@ -29,6 +30,8 @@ class Instrument:
         Catalogue column recommended as flux estimate.
     roll_hours : float
         Time scale on which the pointing moves back and forth, hours; 0 for a stable pointing.
+    quality_names : mapping of int to str
+        Meaning of each QUALITY bit, by its value.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Instrument:
     quality_bitmask: int = 0
     flux_column: str = "phot_g_mean_flux"
     roll_hours: float = 0.0
+    quality_names: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_positive(self.pixel_scale, "pixel_scale")
@@ -48,6 +52,11 @@ class Instrument:
     def flux_from_mag(self, mag: float) -> float:
         """Return the flux in electron / s of a star of this magnitude in the mission's band."""
         return float(self.zero_flux * 10.0 ** (-0.4 * (mag - self.zero_flux_mag)))
+
+    def describe_quality(self, value: int) -> list[str]:
+        """Return one phrase, value and meaning, for each bit set in a QUALITY value, lowest bit first."""
+        bits = [1 << position for position in range(int(value).bit_length()) if value >> position & 1]
+        return [f"{bit} ({self.quality_names.get(bit, 'not documented')})" for bit in bits]
 
 
 GENERIC = Instrument(name="generic", pixel_scale=4.0, saturation=float("1e300"))

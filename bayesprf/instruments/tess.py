@@ -1,10 +1,35 @@
-"""TESS (TESS Instrument Handbook v0.1; Science Data Products Description Document EXP-TESS-ARC-ICD-0014)."""
+"""TESS.
+
+Sources: TESS Instrument Handbook v0.1 (plate scale 21 arcsec, full well about 2e5 electrons per 2 s integration,
+15,000 electron / s at Tmag 10) and TESS Science Data Products Description Document EXP-TESS-ARC-ICD-0014
+(QUALITY bits; bit 32768 since the data release notes of sector 20).
+"""
 
 from bayesprf.instruments.record import Instrument
 
-# Bits: attitude tweak 1, safe mode 2, coarse point 4, earth point 8, argabrightening 16,
-# desaturation 32, manual exclude 128, impulsive outlier 512, straylight 2048 and 4096, scattered light 8192.
-_DEFAULT_BITS = 1 | 2 | 4 | 8 | 16 | 32 | 128 | 2048 | 4096
+_QUALITY_NAMES = {
+    1: "attitude tweak",
+    2: "safe mode",
+    4: "coarse point",
+    8: "Earth point",
+    16: "argabrightening",
+    32: "reaction wheel desaturation",
+    64: "cosmic ray in the optimal aperture",
+    128: "manual exclude",
+    256: "discontinuity corrected",
+    512: "impulsive outlier of the target",
+    1024: "cosmic ray in collateral data",
+    2048: "stray light, set by hand",
+    4096: "scattered light, set by background level",
+    8192: "excluded from the planet search",
+    16384: "bad calibration",
+    32768: "too few targets for error correction",
+}
+
+# Left out by default are the bits that spoil every pixel of a cadence: those the archive's own examples leave
+# out (1 to 32, 128, 2048), scattered light 4096 and bad calibration 16384. The examples also leave out 512; it is
+# kept here, because an outlier (a flare) of one target says nothing about the other stars of the stack.
+_DEFAULT_BITS = 1 | 2 | 4 | 8 | 16 | 32 | 128 | 2048 | 4096 | 16384
 
 TESS = Instrument(
     name="TESS",
@@ -15,4 +40,5 @@ TESS = Instrument(
     zero_flux=1.5e4,
     quality_bitmask=_DEFAULT_BITS,
     flux_column="phot_rp_mean_flux",
+    quality_names=_QUALITY_NAMES,
 )
