@@ -1,0 +1,114 @@
+"""How much of the PRF falls on the data, and how far the time model moves it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_shape
+from bayesprf.errors import InputError
+from bayesprf.scene.pairs import PairTable
+
+
+def psf_fraction(
+    evaluate: Callable[[FloatArray, FloatArray], FloatArray],
+    pairs: PairTable,
+    axes: FloatArray,
+    *,
+    npoints_per_pixel: int = 10,
+) -> FloatArray:
+    """Return the fraction of each source's PRF that falls on the data.
+
+    Parameters
+    ----------
+    evaluate : callable
+        The PRF: takes offsets dx and dy, arcsec, shape (n,), returns its value, 1 / pixel, shape (n,);
+        normalised to one over the plane.
+    pairs : PairTable
+        Pixels each source reaches.
+    axes : ndarray of float64, shape (2, 2)
+        Sky step of one column and of one row, ``[[dx/dcolumn, dx/drow], [dy/dcolumn, dy/drow]]``, arcsec per pixel.
+    npoints_per_pixel : int, optional
+        Points along each side of a pixel, symmetric about its centre; 0 takes the pixel centres alone.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+        0 for sources without pixels.
+
+    Raises
+    ------
+    InputError
+        If `npoints_per_pixel` is not a whole number from 0 up.
+    ShapeError
+        If `axes` is not 2 x 2.
+
+    Notes
+    -----
+    The PRF says what one pixel records, so it already holds the average over the pixel. Its sum over pixel centres
+    (0 points) is the fraction for a star exactly where it is, with the ripple that a coarse pixel grid puts on any
+    sum; its integral over the area of the pixels (many points), divided by the area of one, is that fraction
+    averaged over where a star may sit within its pixel, and tends to one for a star well inside the data.
+    """
+    count = _as_count(npoints_per_pixel)
+    check_shape(axes, (2, 2), "axes", "sky direction, column and row")
+    steps = (np.arange(count) + 0.5) / count - 0.5 if count else np.zeros(1)
+    total = np.zeros(pairs.n_pair)
+    for column in steps:
+        for row in steps:
+            dx, dy = axes @ np.array([column, row])
+            total += evaluate(pairs.dx + dx, pairs.dy + dy)
+    return np.bincount(pairs.source, total / steps.size**2, minlength=pairs.n_source)
+
+
+def perturbation_metrics(
+    pairs: PairTable, prf: FloatArray, factors: FloatArray, mix: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return how the time model changes the light each source's PRF holds.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pixels each source reaches.
+    prf : ndarray of float64, shape (n_pair,)
+        Mean PRF, 1 / pixel.
+    factors : ndarray of float64, shape (n_part, n_pair)
+        Parts of the perturbation.
+    mix : ndarray of float64, shape (n_time, n_part)
+        Weight of each part at each cadence; the PRF at cadence t is ``prf * (mix[t] @ factors)``.
+
+    Returns
+    -------
+    ratio_mean : ndarray of float64, shape (n_source,)
+        Mean over time of the perturbed PRF's sum over pixels, in units of the mean PRF's sum; NaN for sources
+        without pixels. Away from one, the time model moves the mean flux.
+    std : ndarray of float64, shape (n_source,)
+        Standard deviation over time of the perturbed PRF's sum; NaN for sources without pixels. Large values mean
+        that the time model puts variability into, or takes it out of, the light curve.
+
+    Raises
+    ------
+    ShapeError
+        If an array does not have the shape said above.
+    """
+    n_part = factors.shape[0]
+    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
+    check_shape(factors, (n_part, pairs.n_pair), "factors", "n_part, n_pair")
+    check_shape(mix, (mix.shape[0], n_part), "mix", "n_time, n_part")
+    mean = np.bincount(pairs.source, prf, minlength=pairs.n_source)
+    parts = np.stack([np.bincount(pairs.source, prf * part, minlength=pairs.n_source) for part in factors])
+    perturbed = mix @ parts
+    empty = pairs.count_per_source() == 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = perturbed.mean(axis=0) / mean
+    return np.where(empty, np.nan, ratio), np.where(empty, np.nan, perturbed.std(axis=0))
+
+
+def _as_count(npoints_per_pixel: Any) -> int:
+    """Return the number of points as a plain int."""
+    if not isinstance(npoints_per_pixel, int | np.integer) or isinstance(npoints_per_pixel, bool):
+        raise InputError(f"npoints_per_pixel: expected a whole number from 0 up, got {npoints_per_pixel!r}")
+    if npoints_per_pixel < 0:
+        raise InputError(f"npoints_per_pixel: expected a whole number from 0 up, got {npoints_per_pixel}")
+    return int(npoints_per_pixel)
