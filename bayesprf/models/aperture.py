@@ -158,9 +158,7 @@ def aperture_metrics(
         crowding = np.bincount(source, own[mask], minlength=n_source) / np.bincount(
             source, total[mask], minlength=n_source
         )
-    completeness[empty] = np.nan
-    crowding[empty | ~np.isfinite(flux)] = np.nan
-    return completeness, crowding
+    return np.where(empty, np.nan, completeness), np.where(empty | ~np.isfinite(flux), np.nan, crowding)
 
 
 def optimal_percentile(
@@ -337,7 +335,7 @@ def _own_and_total(pairs: PairTable, prf: FloatArray, flux: FloatArray) -> tuple
     check_shape(flux, (pairs.n_source,), "flux", "n_source")
     light = np.where(np.isfinite(flux) & (np.nan_to_num(flux) > 0), flux, 0.0)
     own = prf * light[pairs.source]
-    return own, np.bincount(pairs.pixel, own, minlength=pairs.n_pixel)[pairs.pixel]
+    return own, np.asarray(np.bincount(pairs.pixel, own, minlength=pairs.n_pixel), np.float64)[pairs.pixel]
 
 
 def _count(pairs: PairTable, mask: BoolArray) -> IntArray:

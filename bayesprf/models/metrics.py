@@ -59,7 +59,8 @@ def psf_fraction(
         for row in steps:
             dx, dy = axes @ np.array([column, row])
             total += evaluate(pairs.dx + dx, pairs.dy + dy)
-    return np.bincount(pairs.source, total / steps.size**2, minlength=pairs.n_source)
+    summed = np.bincount(pairs.source, total / steps.size**2, minlength=pairs.n_source)
+    return np.asarray(summed, np.float64)
 
 
 def perturbation_metrics(

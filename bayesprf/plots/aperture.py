@@ -1,0 +1,146 @@
+"""The pixels around a source with its aperture outlined."""
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.colors import AsinhNorm
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_shape
+from bayesprf.errors import InputError
+from bayesprf.models.aperture import ApertureSet
+from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.pixels import PixelTable
+
+# Pixels shown around those of the source.
+_MARGIN = 1
+# Colour of places without a pixel, told apart from faint ones.
+_NO_PIXEL = "#dbe7f3"
+
+
+def plot_aperture(
+    pixels: PixelTable,
+    apertures: ApertureSet,
+    source: int,
+    *,
+    name: str = "",
+    image: Any = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the image around a source, the outline of its aperture and the sources nearby.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data and positions of the pixels.
+    apertures : ApertureSet
+        Apertures of all sources.
+    source : int
+        Index of the source to draw.
+    name : str, optional
+        Name for the title; the index by default.
+    image : array-like, shape (n_pixel,), optional
+        Pixel values, electron / s; the mean over time by default.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; a new figure by default.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    InputError
+        If there is no such source, or it has no pixels.
+    """
+    own = _pairs_of(apertures, source)
+    column, row = np.rint(pixels.column).astype(int), np.rint(pixels.row).astype(int)
+    place = apertures.pairs.pixel[own]
+    low = np.array([column[place].min(), row[place].min()]) - _MARGIN
+    high = np.array([column[place].max(), row[place].max()]) + _MARGIN
+    shown = np.flatnonzero((column >= low[0]) & (column <= high[0]) & (row >= low[1]) & (row <= high[1]))
+    grid = np.full((high - low + 1)[::-1], np.nan)
+    grid[row[shown] - low[1], column[shown] - low[0]] = _values(pixels, image, shown)
+    ax = plt.subplots(figsize=(5.6, 4.6), layout="constrained")[1] if ax is None else ax
+    edges = (low[0] - 0.5, high[0] + 0.5, low[1] - 0.5, high[1] + 0.5)
+    norm = AsinhNorm(linear_width=max(float(np.nanmax(np.abs(grid))) / 10.0, 1e-12))
+    drawn = ax.imshow(grid, origin="lower", extent=edges, cmap="Greys", norm=norm, interpolation="nearest")
+    bar = ax.figure.colorbar(drawn, ax=ax, label=f"{'mean ' if image is None else ''}flux (electron / s)")
+    bar.ax.yaxis.set_major_locator(MaxNLocator(6))
+    bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+    bar.ax.minorticks_off()
+    inside = apertures.pairs.pixel[own & apertures.mask]
+    ax.add_collection(LineCollection(_outline(column[inside], row[inside]), colors="tab:red", linewidths=2.0))
+    _draw_sources(ax, pixels, apertures, source, edges)
+    ax.set_facecolor(_NO_PIXEL)
+    ax.set(xlabel="column (pixel)", ylabel="row (pixel)", title=_title(apertures, source, name))
+    return ax
+
+
+def _pairs_of(apertures: ApertureSet, source: int) -> Any:
+    """Return the mask of the source's pairs."""
+    n_source = apertures.pairs.n_source
+    if not 0 <= source < n_source:
+        raise InputError(f"source: expected an index from 0 to {n_source - 1}, got {source}")
+    own = apertures.pairs.source == source
+    if not own.any():
+        raise InputError(f"source: expected a source with pixels, got {source}, which reaches none")
+    return own
+
+
+def _values(pixels: PixelTable, image: Any, shown: Any) -> FloatArray:
+    """Return the values of the shown pixels: those given, or the mean of the usable ones over time."""
+    if image is not None:
+        check_shape(image, (pixels.n_pixel,), "image", "n_pixel")
+        return np.asarray(image, np.float64)[shown]
+    good = pixels.ivar[:, shown] > 0
+    total = np.where(good, pixels.flux[:, shown], 0.0).sum(axis=0)
+    return np.where(good.any(axis=0), total / np.maximum(good.sum(axis=0), 1), np.nan)
+
+
+def _outline(column: Any, row: Any) -> list[list[tuple[float, float]]]:
+    """Return the pixel sides that have a pixel of the aperture on one side only, as line segments."""
+    members = set(zip(column.tolist(), row.tolist(), strict=True))
+    segments = []
+    for x, y in sorted(members):
+        for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
+            if (x + dx, y + dy) not in members:
+                middle = (x + dx / 2, y + dy / 2)
+                segments.append(
+                    [
+                        (middle[0] - abs(dy) / 2, middle[1] - abs(dx) / 2),
+                        (middle[0] + abs(dy) / 2, middle[1] + abs(dx) / 2),
+                    ]
+                )
+    return segments
+
+
+def _draw_sources(
+    ax: Axes, pixels: PixelTable, apertures: ApertureSet, source: int, edges: tuple[float, float, float, float]
+) -> None:
+    """Mark the source and every other within the picture, where their offsets put them on the detector."""
+    pairs = apertures.pairs
+    first = np.unique(pairs.source, return_index=True)[1]
+    step = np.linalg.solve(pixel_axes(pixels), np.stack([pairs.dx[first], pairs.dy[first]]))
+    column, row = pixels.column[pairs.pixel[first]] - step[0], pixels.row[pairs.pixel[first]] - step[1]
+    near = (column > edges[0]) & (column < edges[1]) & (row > edges[2]) & (row < edges[3])
+    target = pairs.source[first] == source
+    for chosen, style in (
+        (target, {"color": "tab:red", "marker": "x", "label": "source"}),
+        (near & ~target, {"color": "tab:blue", "marker": "+", "label": "other sources"}),
+    ):
+        if chosen.any():
+            ax.scatter(column[chosen], row[chosen], s=50, linewidths=1.6, **style)
+    ax.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2, fontsize="small", frameon=False)
+
+
+def _title(apertures: ApertureSet, source: int, name: str) -> str:
+    """Return the name of the source and the two metrics of its aperture."""
+    return (
+        f"{name or f'source {source}'}\n"
+        f"FLFRCSAP {apertures.completeness[source]:.3f}, CROWDSAP {apertures.crowding[source]:.3f}"
+    )
