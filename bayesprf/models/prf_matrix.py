@@ -13,10 +13,34 @@ from bayesprf.models.prf_truth import PrfTruth
 _CHUNK_SOURCES = 500
 # Relative accuracy of the PRF interpolated over the motion, and distance (pixel) of the profile's nearest
 # singularity in the complex plane: together they set the degree of the Chebyshev series.
-_ACCURACY = 2e-8
+_ACCURACY = 2e-7
 _SINGULARITY = 0.9
 # Smallest half width of the interpolated range, pixel.
 _MIN_HALF_WIDTH = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChebyshevSeries:
+    """Values that follow a shift (c, r): value = sum_k T_i(c / h_c) T_j(r / h_r) part_k over i + j up to a degree.
+
+    Parameters
+    ----------
+    parts : ndarray of float64, shape (n_part, n_value)
+        Coefficients.
+    powers : ndarray of int64, shape (n_part, 2)
+        Degrees i and j of each part.
+    half_width : ndarray of float64, shape (2,)
+        Range h of the shifts, pixel.
+    """
+
+    parts: FloatArray
+    powers: IntArray
+    half_width: FloatArray
+
+    def mix(self, shift: FloatArray) -> FloatArray:
+        """Return the weight of each part, shape (n_part, ...), for shifts of shape (..., 2), pixel."""
+        angle = np.arccos(np.clip(shift / self.half_width, -1.0, 1.0))
+        return np.stack([np.cos(i * angle[..., 0]) * np.cos(j * angle[..., 1]) for i, j in self.powers])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,30 +51,19 @@ class PrfMatrix:
     ----------
     pattern : csr_matrix of float64, shape (n_pixel, n_source)
         Values at the mean positions, 1 / pixel.
-    parts : ndarray of float64, shape (n_part, nnz), optional
-        Chebyshev coefficients on the pattern; None if nothing moves.
-    powers : ndarray of int64, shape (n_part, 2), optional
-        Degrees along column and row of each part.
-    half_width : ndarray of float64, shape (2,), optional
-        Range of the shifts, pixel.
-
-    Notes
-    -----
-    value(c, r) = sum_k T_i(c / h_c) T_j(r / h_r) part_k over degrees i + j up to a limit that keeps the relative
-    error below 1e-5.
+    series : ChebyshevSeries, optional
+        Values on the pattern as the stars move, to a relative accuracy of 1e-5; None if nothing moves.
     """
 
     pattern: csr_matrix
-    parts: FloatArray | None = None
-    powers: IntArray | None = None
-    half_width: FloatArray | None = None
+    series: ChebyshevSeries | None = None
 
     def at(self, shift: FloatArray | None) -> csr_matrix:
         """Return the matrix with the stars moved by `shift`, shape (n_source, 2), pixel; None for no motion."""
-        if self.parts is None or shift is None:
+        if self.series is None or shift is None:
             return self.pattern.copy()
-        mix = self._mix(shift)[:, self.pattern.indices]
-        return self._filled(np.einsum("kn,kn->n", mix, self.parts))
+        mix = self.series.mix(shift)[:, self.pattern.indices]
+        return self._filled(np.einsum("kn,kn->n", mix, self.series.parts))
 
     def image(self, flux: FloatArray, shift: FloatArray | None) -> FloatArray:
         """Return noise-free images.
@@ -66,17 +79,12 @@ class PrfMatrix:
         -------
         ndarray of float64, shape (n_time, n_pixel), electron / s
         """
-        if self.parts is None or shift is None:
+        if self.series is None or shift is None:
             return np.ascontiguousarray((self.pattern @ np.ascontiguousarray(flux.T)).T)
         total = np.zeros((self.pattern.shape[0], flux.shape[0]))
-        for weight, part in zip(self._mix(shift), self.parts, strict=True):
+        for weight, part in zip(self.series.mix(shift), self.series.parts, strict=True):
             total += self._filled(part) @ np.ascontiguousarray((weight * flux).T)
         return np.ascontiguousarray(total.T)
-
-    def _mix(self, shift: FloatArray) -> FloatArray:
-        """Return the weight of each part, shape (n_part, ...), for shifts of shape (..., 2)."""
-        angle = np.arccos(np.clip(shift / self.half_width, -1.0, 1.0))
-        return np.stack([np.cos(i * angle[..., 0]) * np.cos(j * angle[..., 1]) for i, j in np.asarray(self.powers)])
 
     def _filled(self, values: FloatArray) -> csr_matrix:
         return csr_matrix((values, self.pattern.indices, self.pattern.indptr), shape=self.pattern.shape)
@@ -111,9 +119,7 @@ def build_prf_matrix(
         return PrfMatrix(pattern)
     pattern.sort_indices()
     rows = np.repeat(np.arange(shape[0]), np.diff(pattern.indptr))
-    half_width = np.maximum(largest, _MIN_HALF_WIDTH)
-    powers, parts = _chebyshev(prf, pixel[rows] - star[pattern.indices], half_width)
-    return PrfMatrix(pattern, parts, powers, half_width)
+    return PrfMatrix(pattern, _follow(prf, pixel[rows] - star[pattern.indices], np.maximum(largest, _MIN_HALF_WIDTH)))
 
 
 def _near_pairs(star: FloatArray, pixel: FloatArray, reach: FloatArray) -> tuple[IntArray, IntArray]:
@@ -128,7 +134,7 @@ def _near_pairs(star: FloatArray, pixel: FloatArray, reach: FloatArray) -> tuple
     return np.concatenate(sources), np.concatenate(pixels)
 
 
-def _chebyshev(prf: PrfTruth, offset: FloatArray, half_width: FloatArray) -> tuple[IntArray, FloatArray]:
+def _follow(prf: PrfTruth, offset: FloatArray, half_width: FloatArray) -> ChebyshevSeries:
     """Interpolate the PRF over shifts within the half widths at Chebyshev nodes."""
     ratio = _SINGULARITY / float(half_width.max())
     rate = ratio + np.sqrt(max(ratio**2 - 1.0, 0.05))
@@ -142,4 +148,4 @@ def _chebyshev(prf: PrfTruth, offset: FloatArray, half_width: FloatArray) -> tup
         for b, row in enumerate(np.cos(angle) * half_width[1]):
             value = prf.evaluate(offset[:, 0] - column, offset[:, 1] - row)
             parts += (forward[powers[:, 0], a] * forward[powers[:, 1], b])[:, None] * value
-    return powers, parts
+    return ChebyshevSeries(parts, powers, half_width)
