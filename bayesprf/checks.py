@@ -44,13 +44,43 @@ def as_float(value: Any, name: str, *, ndim: int | None = None) -> FloatArray:
 
 
 def check_shape(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> None:
-    """Raise ShapeError unless the array has the shape; `meaning` says what the axes are."""
+    """Raise unless the array has the shape.
+
+    Parameters
+    ----------
+    array : array-like
+        What came.
+    shape : tuple of int
+        What was expected.
+    name : str
+        Name of the argument in the error message.
+    meaning : str
+        What the axes are, in the error message.
+
+    Raises
+    ------
+    ShapeError
+        If the shapes differ.
+    """
     if np.shape(array) != shape:
         raise ShapeError(f"{name}: expected shape {shape} ({meaning}), got {np.shape(array)}")
 
 
 def check_finite(array: FloatArray, name: str) -> None:
-    """Raise InputError if any value is NaN or infinite, naming the first."""
+    """Raise if any value is NaN or infinite, naming the first.
+
+    Parameters
+    ----------
+    array : ndarray of float64
+        Values of any shape.
+    name : str
+        Name of the argument in the error message.
+
+    Raises
+    ------
+    InputError
+        If a value is not finite.
+    """
     bad = ~np.isfinite(array)
     if bad.any():
         first = tuple(int(i) for i in np.argwhere(bad)[0])
@@ -61,12 +91,40 @@ def check_finite(array: FloatArray, name: str) -> None:
 
 
 def check_positive(value: float, name: str) -> None:
-    """Raise InputError unless the number is finite and above zero."""
+    """Raise unless the number is finite and above zero.
+
+    Parameters
+    ----------
+    value : float
+        What came.
+    name : str
+        Name of the argument in the error message.
+
+    Raises
+    ------
+    InputError
+        If it is zero, negative, NaN or infinite.
+    """
     if not (np.isfinite(value) and value > 0):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
 
 
 def check_choice(value: Any, choices: tuple[Any, ...], name: str) -> None:
-    """Raise InputError unless the value is one of the choices."""
+    """Raise unless the value is one of the choices.
+
+    Parameters
+    ----------
+    value : object
+        What came.
+    choices : tuple of object
+        What was expected.
+    name : str
+        Name of the argument in the error message.
+
+    Raises
+    ------
+    InputError
+        If it is none of them.
+    """
     if value not in choices:
         raise InputError(f"{name}: expected one of {', '.join(repr(c) for c in choices)}, got {value!r}")

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import xarray as xr
 
+from bayesprf.arrays import FloatArray
 from bayesprf.checks import as_float
 
 
@@ -57,15 +58,15 @@ def differences(tree_a: xr.DataTree, tree_b: xr.DataTree, rtol: float = 0.0) -> 
     return tuple(sorted(found, key=lambda one: one.path))
 
 
-def _flatten(tree: xr.DataTree) -> dict[str, xr.DataArray]:
+def _flatten(tree: xr.DataTree) -> dict[str, xr.Variable]:
     return {
         f"{node.path.rstrip('/')}/{name}": array
         for node in tree.subtree
-        for name, array in node.dataset.variables.items()
+        for name, array in node.to_dataset().variables.items()
     }
 
 
-def _compare_arrays(path: str, a: xr.DataArray, b: xr.DataArray, rtol: float) -> Difference | None:
+def _compare_arrays(path: str, a: xr.Variable, b: xr.Variable, rtol: float) -> Difference | None:
     if a.dims != b.dims or a.shape != b.shape:
         return Difference(path, "shape")
     if not (a.dtype.kind in "fiub" and b.dtype.kind in "fiub"):
@@ -76,7 +77,7 @@ def _compare_arrays(path: str, a: xr.DataArray, b: xr.DataArray, rtol: float) ->
     return Difference(path, "values", float(relative.max()), count) if count else None
 
 
-def _relative_difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def _relative_difference(a: FloatArray, b: FloatArray) -> FloatArray:
     """Return |a - b| / max(|a|, |b|), 0 where both are equal or NaN, infinite where only one is finite."""
     same = (a == b) | (np.isnan(a) & np.isnan(b))
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -43,7 +43,7 @@ def build_tree(
         If an array does not have the dimensions of the schema, or two disagree in their length.
     """
     labelled = _label_coordinates(coords)
-    sizes = {name: labelled[name].size for name in ("time", "source") if name in labelled}
+    sizes: dict[str, int] = {name: labelled[name].size for name in ("time", "source") if name in labelled}
     datasets = {}
     for group, arrays in groups.items():
         chosen = {name: values for name, values in arrays.items() if values is not None}
@@ -122,16 +122,22 @@ def _label(variable: Variable, values: Any, argument: str, sizes: Mapping[str, i
 
 def _convert(values: Any, dtype: str, argument: str) -> np.ndarray[Any, Any]:
     """Return the values as the type of the schema; catalogue columns keep theirs, mixed ones become text."""
-    if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(object).filled(np.nan if values.dtype.kind in "fiub" else "")
-        values = values.astype(np.float64) if values.size and not isinstance(values.flat[0], str) else values
-    array = np.asarray(values)
+    array = _fill_masked(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     try:
         if dtype == "as given":
             return array.astype(array.dtype.newbyteorder("=")) if array.dtype.kind in "fiub" else _as_text(array)
         return _as_text(array) if dtype == "str" else array.astype(dtype, copy=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{argument}: expected values that are {dtype}, got {array.dtype} ({error})") from error
+
+
+def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Return numbers with NaN where they are masked, or text with "" there."""
+    if not np.any(values.mask):
+        return np.asarray(values.data)
+    if values.dtype.kind in "fiub":
+        return np.ma.filled(values.astype(np.float64), np.nan)
+    return np.ma.filled(values.astype(object), None)
 
 
 def _as_text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

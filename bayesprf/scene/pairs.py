@@ -58,7 +58,7 @@ class PairTable:
         """Return only the pairs where the mask, shape (n_pair,), is True."""
         return PairTable(self.source[mask], self.pixel[mask], self.dx[mask], self.dy[mask], self.n_source, self.n_pixel)
 
-    def to_sparse(self, values: FloatArray | BoolArray) -> csr_matrix:
+    def to_sparse(self, values: FloatArray | BoolArray | IntArray) -> csr_matrix:
         """Return values, shape (n_pair,), as a sparse matrix of shape (n_source, n_pixel)."""
         matrix = csr_matrix((values, self.pixel, self._indptr()), shape=(self.n_source, self.n_pixel))
         matrix.has_sorted_indices = True
@@ -112,7 +112,20 @@ def build_pairs(pixels: PixelTable, sources: SourceTable, limit: float) -> PairT
 def offsets(
     ra_pixel: FloatArray, dec_pixel: FloatArray, ra_source: FloatArray, dec_source: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the true-angle offsets (dx, dy) in arcsec of pixels from sources, all given in degree."""
+    """Return the true-angle offsets of pixels from sources.
+
+    Parameters
+    ----------
+    ra_pixel, dec_pixel : ndarray of float64, shape (n,)
+        Sky position of the pixels, degree.
+    ra_source, dec_source : ndarray of float64, shape (n,)
+        Sky position of the source of each pair, degree.
+
+    Returns
+    -------
+    dx, dy : ndarray of float64, shape (n,)
+        Offset towards east, with cos(dec) and wrapped at 0/360 degrees, and towards north, arcsec.
+    """
     dra = (ra_pixel - ra_source + 180.0) % 360.0 - 180.0
     dx = dra * np.cos(np.radians(dec_source)) * ARCSEC_PER_DEG
     return dx, (dec_pixel - dec_source) * ARCSEC_PER_DEG

@@ -1,0 +1,37 @@
+"""Sphinx settings; pages that list names are made from the package, so that they cannot drift from it."""
+
+import sys
+from pathlib import Path
+
+import bayesprf
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+project = "bayesprf"
+author = "The bayesprf developers"
+version = release = bayesprf.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.viewcode",
+    "numpydoc",
+    "myst_nb",
+    "package_tables",
+    "plain_docstrings",
+]
+exclude_patterns = ["_build", "changes", "**.ipynb_checkpoints"]
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = "bayesprf"
+html_static_path = ["_static"]
+
+autosummary_generate = True
+default_role = "code"
+autodoc_typehints = "none"
+autodoc_member_order = "bysource"
+numpydoc_show_class_members = False
+myst_enable_extensions = ["dollarmath", "amsmath", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "off"

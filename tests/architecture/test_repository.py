@@ -1,0 +1,60 @@
+"""Files beside the package: README, conda environment and CI agree with pyproject.toml and with each other."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+README = (ROOT / "README.md").read_text()
+
+
+def readme_commands() -> list[str]:
+    blocks = re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL)
+    return [block.strip() for block in blocks]
+
+
+def test_environment_yml_lists_what_pyproject_asks_for():
+    extras = PROJECT["optional-dependencies"]
+    wanted = {f"python{PROJECT['requires-python']}", *PROJECT["dependencies"], *extras["test"], *extras["docs"]}
+    lines = (ROOT / "environment.yml").read_text().splitlines()
+    listed = {line.removeprefix("  - ") for line in lines if line.startswith("  - ") and not line.endswith(":")}
+    assert listed - {"conda-forge", "pip"} == wanted
+
+
+def test_python_version_file_satisfies_pyproject():
+    pinned = (ROOT / ".python-version").read_text().strip()
+    assert PROJECT["requires-python"] == f">={pinned}"
+
+
+@pytest.mark.parametrize(
+    ("position", "ending", "target"), [(0, ".venv/bin/bayesprf demo", "-e ."), (1, ".venv/bin/pytest", '-e ".[test]"')]
+)
+def test_readme_commands_make_their_own_environment(position, ending, target):
+    command = readme_commands()[position]
+    assert "\n" not in command
+    assert command.startswith("python3.12 -m venv .venv && ")
+    assert f".venv/bin/pip install {target} && " in command
+    assert command.endswith(ending)
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    script = (ROOT / ".ci" / "run").read_text()
+    extraction = re.search(r'^command="\$\((grep .*)\)"$', script, flags=re.MULTILINE).group(1)
+    found = subprocess.run(["bash", "-c", extraction], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert found.strip() == readme_commands()[1]
+    assert 'bash -o pipefail -c "$command"' in script
+
+
+def test_ci_script_is_executable_and_strict():
+    path = ROOT / ".ci" / "run"
+    assert path.stat().st_mode & 0o111
+    assert "set -euo pipefail" in path.read_text()
+
+
+def test_picture_of_the_readme_is_small():
+    name = re.search(r"!\[[^\]]*\]\(([^)]+)\)", README).group(1)
+    assert 0 < (ROOT / name).stat().st_size < 300_000

@@ -1,0 +1,147 @@
+"""Sizes, habits and docstrings that the whole package keeps."""
+
+import ast
+import io
+import re
+import tokenize
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "bayesprf"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+MAX_FUNCTION_LINES = 50
+MAX_FILE_LINES = 400
+MAX_PUBLIC_METHODS = 10
+# Classes whose names and methods are documented elsewhere and kept.
+LARGE_CLASSES = ("Machine", "PerturbationMatrix", "PerturbationMatrix3D")
+_NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def relative_name(path: Path) -> str:
+    return path.relative_to(PACKAGE).as_posix()
+
+
+def code_lines(source: str) -> set[int]:
+    """Return the numbers of the lines that hold code: no comments, no blank lines."""
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in _NO_CODE:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return lines
+
+
+def docstring_lines(node: Function) -> set[int]:
+    if ast.get_docstring(node) is None:
+        return set()
+    return set(range(node.body[0].lineno, node.body[0].end_lineno + 1))
+
+
+def function_length(node: Function, lines: set[int]) -> int:
+    return len((lines & set(range(node.lineno, node.end_lineno + 1))) - docstring_lines(node))
+
+
+def functions_in(tree: ast.AST) -> list[Function]:
+    return [node for node in ast.walk(tree) if isinstance(node, Function)]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_sizes(path):
+    source = path.read_text()
+    tree = ast.parse(source)
+    assert len(source.splitlines()) <= MAX_FILE_LINES
+    lines = code_lines(source)
+    long = {node.name: function_length(node, lines) for node in functions_in(tree)}
+    assert {name: n for name, n in long.items() if n > MAX_FUNCTION_LINES} == {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef) and node.name not in LARGE_CLASSES:
+            methods = [one for one in node.body if isinstance(one, Function) and not one.name.startswith("_")]
+            called = [one.name for one in methods if not one.decorator_list]
+            assert len(called) <= MAX_PUBLIC_METHODS, f"{node.name} has {len(called)} public methods"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_habits(path):
+    tree = ast.parse(path.read_text())
+    assert path.name != "utils.py"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"relative import in line {node.lineno}"
+        if isinstance(node, ast.Name):
+            is_base = node.id == "NotImplementedError" and path.name == "errors.py"
+            assert node.id not in ("print", "NotImplementedError") or is_base, f"{node.id} in line {node.lineno}"
+        if isinstance(node, ast.Global):
+            pytest.fail(f"global statement in line {node.lineno}")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_public_arguments_are_few_and_named(path):
+    if path.name in ("machine.py", "perturbation.py", "cli.py") or path.name.startswith("compiled"):
+        pytest.skip("signatures fixed by PSFMachine's documentation, the command line, or numba")
+    for node in public_functions(ast.parse(path.read_text())):
+        positional = [one.arg for one in (*node.args.posonlyargs, *node.args.args)]
+        assert len(positional) <= 5, f"{node.name} has {len(positional)} positional arguments"
+
+
+def public_functions(tree: ast.Module) -> list[Function]:
+    return [node for node in tree.body if isinstance(node, Function) and not node.name.startswith("_")]
+
+
+def is_protocol_stub(node: Function) -> bool:
+    last = node.body[-1]
+    return isinstance(last, ast.Expr) and isinstance(last.value, ast.Constant) and last.value.value is ...
+
+
+def returns_something(node: Function) -> bool:
+    return not (isinstance(node.returns, ast.Constant) and node.returns.value is None)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_everything_public_has_a_docstring(path):
+    tree = ast.parse(path.read_text())
+    assert not tree.body or ast.get_docstring(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, (*Function.__args__, ast.ClassDef)) and not node.name.startswith("_"):
+            nested = isinstance(node, Function) and node not in top_functions(tree)
+            assert nested or ast.get_docstring(node), f"{node.name} has no docstring"
+
+
+def top_functions(tree: ast.Module) -> list[Function]:
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    return [node for owner in (tree, *classes) for node in owner.body if isinstance(node, Function)]
+
+
+def documented_arguments(text: str) -> set[str]:
+    """Return the names under Parameters of a numpydoc docstring."""
+    section = re.search(r"^Parameters\n-{10}\n(.*?)(?=^\w+\n---|\Z)", text, re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^(\S.*?)(?: :.*)?$", section.group(1), re.MULTILINE) if section else []
+    return {name.strip(" *") for head in heads for name in head.split(",")}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative_name)
+def test_public_functions_document_arguments_and_answer(path):
+    if path.name in ("cli.py", "__init__.py") or path.name.startswith("compiled"):
+        pytest.skip("help texts of the command line, module hooks, and kernels whose callers are documented")
+    for node in public_functions(ast.parse(path.read_text())):
+        text = ast.get_docstring(node) or ""
+        arguments = {one.arg for one in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)}
+        assert arguments - documented_arguments(text) == set(), f"{node.name} does not document all arguments"
+        if returns_something(node):
+            assert re.search(r"^(Returns\n-{7}|Yields\n-{6})$", text, re.MULTILINE), (
+                f"{node.name} has no Returns section"
+            )
+
+
+def test_the_ruler_measures():
+    source = 'def f(a):\n    """Say.\n\n    More.\n    """\n    # note\n\n    b = (\n        a\n    )\n    return b\n'
+    node = ast.parse(source).body[0]
+    assert function_length(node, code_lines(source)) == 5
+
+
+def test_the_reader_of_parameters_reads():
+    text = "Do.\n\nParameters\n----------\na, b : int\n    Two.\n*rest : str\n    Other.\n\nReturns\n-------\nint\n"
+    assert documented_arguments(text) == {"a", "b", "rest"}
+    assert documented_arguments("Do.") == set()
