@@ -11,8 +11,8 @@ from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.scene.pairs import PairTable
 
-# Elements handled at once when summing, so that temporaries stay in cache and small beside the data.
-_CHUNK_ELEMENTS = 1 << 18
+# Elements handled at once when summing: 256 kB stay in cache, and the allocator reuses them.
+_CHUNK_ELEMENTS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
