@@ -85,10 +85,12 @@ _SHAPE = (
     Variable("rmin", (), "arcsec", "innermost radius of the spline knots"),
     Variable("rmax", (), "arcsec", "outermost radius of the spline knots"),
     Variable("cut_r", (), "arcsec", "radius inside which the PRF depends on the radius only"),
-    Variable("scale", (), "dex", "constant added to log10 PRF by the normalisation"),
+    Variable("scale", (), "electron / s", "flux per unit of catalogue flux"),
     Variable("offset", ("sky_axis",), "arcsec", "common offset of the scene towards east and north"),
     Variable("intrinsic_scatter", (), "dex", "scatter of the pixels about the shape beyond their errors"),
     Variable("n_pixel_shape", (), "1", "number of pixels the shape was fitted to", "int64"),
+    Variable("n_clipped", (), "1", "pixels of the shape fit that were left out as outliers", "int64"),
+    Variable("shear", ("shear_axis",), "1", "stretch of the sky after which the core of the PRF is round"),
 )
 
 _TIME_MODEL = (

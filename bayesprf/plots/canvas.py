@@ -1,0 +1,122 @@
+"""Figures outside pyplot's registry, and the few things all pictures share."""
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import AsinhNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from bayesprf.arrays import FloatArray
+
+FLUX_LABEL = "flux (electron / s)"
+# Colour of places without a pixel, told apart from faint ones.
+NO_PIXEL = "#dbe7f3"
+
+
+class Picture(Figure):
+    """A figure that nothing has to close and that notebooks show by themselves."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
+def new_figure(width: float, height: float) -> Picture:
+    """Return an empty figure.
+
+    Parameters
+    ----------
+    width, height : float
+        Size, inch.
+
+    Returns
+    -------
+    Picture
+        With labels laid out so that they do not overlap.
+    """
+    return Picture(figsize=(width, height), layout="constrained")
+
+
+def stretch(image: FloatArray) -> AsinhNorm:
+    """Return a colour scale that shows faint and bright pixels at once.
+
+    Parameters
+    ----------
+    image : ndarray of float64
+        Values, electron / s; NaN is ignored.
+
+    Returns
+    -------
+    matplotlib.colors.AsinhNorm
+        Linear up to the median magnitude of the values, logarithmic beyond.
+    """
+    finite = image[np.isfinite(image)]
+    width = max(float(np.median(np.abs(finite))), 1e-6) if finite.size else 1.0
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    return AsinhNorm(linear_width=width, vmin=low, vmax=high if high > low else low + 1.0)
+
+
+def add_colorbar(drawn: Any, axes: Any, label: str, **options: Any) -> None:
+    """Draw a colour bar with a few plain numbers.
+
+    Parameters
+    ----------
+    drawn : matplotlib.cm.ScalarMappable
+        What the colours belong to.
+    axes : Axes or sequence of Axes
+        Panels that share the bar.
+    label : str
+        Quantity and unit.
+    **options
+        Passed to ``Figure.colorbar``.
+    """
+    first = axes if isinstance(axes, Axes) else axes[0]
+    bar = first.figure.colorbar(drawn, ax=axes, label=label, **options)
+    if isinstance(drawn.norm, AsinhNorm):
+        bar.set_ticks(asinh_ticks(drawn.norm))
+        bar.ax.minorticks_off()
+    else:
+        bar.locator = MaxNLocator(6)
+        bar.update_ticks()
+    axis = bar.ax.yaxis if bar.orientation == "vertical" else bar.ax.xaxis
+    axis.set_major_formatter(ScalarFormatter())
+
+
+def asinh_ticks(norm: AsinhNorm) -> list[float]:
+    """Return round numbers spread evenly over an asinh colour scale.
+
+    Parameters
+    ----------
+    norm : matplotlib.colors.AsinhNorm
+        The scale, with both limits set.
+
+    Returns
+    -------
+    list of float
+        One to two digits each, inside the limits.
+    """
+    even = np.asarray(norm.inverse(np.linspace(0.0, 1.0, 7)), np.float64)
+    size = 10.0 ** np.floor(np.log10(np.maximum(np.abs(even), 1e-12)))
+    rounded = np.round(even / size) * size
+    rounded[np.abs(even) < 1e-3 * np.abs(even).max()] = 0.0
+    inside = (rounded >= norm.vmin) & (rounded <= norm.vmax)
+    return sorted({float(value) for value in rounded[inside]})
+
+
+def time_label(time_zero_jd: float) -> str:
+    """Return the label of a time axis.
+
+    Parameters
+    ----------
+    time_zero_jd : float
+        Julian date of time 0, day.
+
+    Returns
+    -------
+    str
+    """
+    return f"time: JD − {time_zero_jd:.10g} (day)" if time_zero_jd else "time (day)"

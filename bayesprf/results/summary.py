@@ -1,0 +1,107 @@
+"""A tree in one line per source: how bright, how quiet, how certain, what to look at."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import xarray as xr
+
+from bayesprf.arrays import FloatArray
+from bayesprf.errors import InputError
+from bayesprf.flags import QualityFlag
+
+# Standard deviation over the median absolute deviation of a Gaussian.
+_SIGMA_PER_MAD = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSummary:
+    """One source of a tree.
+
+    Parameters
+    ----------
+    source : str
+        Name.
+    mag : float
+        Catalogue magnitude.
+    flux : float
+        Median over time, electron / s.
+    scatter : float
+        Point-to-point scatter of the light curve over its median; NaN for fewer than three cadences.
+    error : float
+        Median of the cadence-to-cadence error over the median flux.
+    flags : int
+        All bits that are set at any cadence.
+    """
+
+    source: str
+    mag: float
+    flux: float
+    scatter: float
+    error: float
+    flags: int
+
+    @property
+    def flag_names(self) -> str:
+        """Names of the bits, as "SATURATED, NO_DATA"; empty for none."""
+        return ", ".join(str(flag.name) for flag in QualityFlag if self.flags & flag)
+
+
+def summarize(tree: xr.DataTree) -> tuple[SourceSummary, ...]:
+    """Return one line per source, brightest first.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Results, as `build_tree` makes them.
+
+    Returns
+    -------
+    tuple of SourceSummary
+        Ordered by median flux; sources without flux last.
+
+    Raises
+    ------
+    InputError
+        If the tree holds no fluxes.
+    """
+    if "photometry" not in tree.children or "flux" not in tree["photometry"]:
+        raise InputError("tree: expected a group /photometry with the variable flux, got none; call fit_model() first")
+    photometry, catalog = tree["photometry"], tree["catalog"]
+    flux, flux_err = np.asarray(photometry["flux"]), np.asarray(photometry["flux_err"])
+    level, error = _median(flux), _median(flux_err)
+    flags = np.bitwise_or.reduce(np.asarray(photometry["flags"]), axis=0)
+    mag = np.asarray(catalog["mag"]) if "mag" in catalog else np.full(level.size, np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scatter, relative = point_scatter(flux) / np.abs(level), error / np.abs(level)
+    names = [str(name) for name in np.asarray(photometry["source"])]
+    lines = [
+        SourceSummary(*one)
+        for one in zip(names, *(x.tolist() for x in (mag, level, scatter, relative, flags)), strict=True)
+    ]
+    return tuple(sorted(lines, key=lambda line: -line.flux if np.isfinite(line.flux) else np.inf))
+
+
+def point_scatter(flux: FloatArray) -> FloatArray:
+    """Return the point-to-point scatter of each light curve.
+
+    Parameters
+    ----------
+    flux : ndarray of float64, shape (n_time, n_source)
+        Any unit; NaN is left out.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+        1.4826 MAD of the differences of neighbours over sqrt(2), in the unit of `flux`: blind to slow
+        variation and to a few outliers. NaN for fewer than three cadences.
+    """
+    if flux.shape[0] < 3:
+        return np.full(flux.shape[1], np.nan)
+    steps = np.diff(flux, axis=0)
+    return _SIGMA_PER_MAD / np.sqrt(2.0) * _median(np.abs(steps - _median(steps)))
+
+
+def _median(values: FloatArray) -> FloatArray:
+    """Return the median over time, NaN where there is no value."""
+    masked = np.ma.masked_invalid(values)
+    return np.ma.filled(np.ma.median(masked, axis=0).astype(np.float64), np.nan)
