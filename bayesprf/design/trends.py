@@ -1,0 +1,163 @@
+"""Time columns: polynomial, segments, focus decay and given vectors; column 0 is one, the others have mean zero."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.polynomial import legendre
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import check_positive, check_shape
+from bayesprf.errors import InputError
+
+# A gap longer than this many median steps starts a new segment.
+SEGMENT_GAP = 5.0
+# A column whose spread is below this share of its size is a constant, and is left out.
+_FLAT = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class TrendOptions:
+    """Which time columns `build_trends` makes.
+
+    Parameters
+    ----------
+    poly_order : int
+        Highest power of time; 0 for none.
+    segments : bool
+        Give every segment its own columns.
+    focus : bool
+        Add a decay from the start of every segment.
+    focus_exptime : float
+        Time after which the focus term has fallen to 1/e, day.
+
+    Raises
+    ------
+    InputError
+        If `poly_order` is negative or `focus_exptime` not positive.
+    """
+
+    poly_order: int = 3
+    segments: bool = False
+    focus: bool = False
+    focus_exptime: float = 50.0
+
+    def __post_init__(self) -> None:
+        if self.poly_order < 0:
+            raise InputError(f"poly_order: expected 0 or more, got {self.poly_order}")
+        check_positive(self.focus_exptime, "focus_exptime")
+
+
+def find_breaks(time: FloatArray, gap: float = SEGMENT_GAP) -> IntArray:
+    """Return the index of the first cadence after each gap of more than `gap` median steps.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Increasing times, any unit.
+    gap : float
+        Length of a gap in median steps.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_break,)
+        Empty for one cadence, or for times that do not advance.
+    """
+    steps = np.diff(time)
+    median = float(np.median(steps)) if steps.size else 0.0
+    if median <= 0.0:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(steps > gap * median).astype(np.int64) + 1
+
+
+def label_segments(time: FloatArray) -> IntArray:
+    """Return the segment number of every cadence, 0, 1, 2, ..., shape (n_time,)."""
+    labels = np.zeros(time.size, np.int64)
+    labels[find_breaks(time)] = 1
+    return np.cumsum(labels)
+
+
+def whiten_time(time: FloatArray) -> FloatArray:
+    """Return the times moved and scaled to run from -1 to 1, shape (n_time,); zeros if they are all equal."""
+    low, high = float(time.min()), float(time.max())
+    if high <= low:
+        return np.zeros_like(time)
+    return (2.0 * time - low - high) / (high - low)
+
+
+def focus_decay(time: FloatArray, exptime: float) -> FloatArray:
+    """Return exp(-(t - t_start) / exptime), t_start the first time of the segment, shape (n_time,)."""
+    starts = np.concatenate([[0], find_breaks(time)])
+    return np.exp(-(time - time[starts][label_segments(time)]) / exptime)
+
+
+def build_trends(
+    time: FloatArray,
+    options: TrendOptions,
+    *,
+    others: FloatArray | None = None,
+    used: BoolArray | None = None,
+) -> FloatArray:
+    """Build the time columns v_k(t) of a perturbation with mean one.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day; increasing where segments or focus are asked for.
+    options : TrendOptions
+        Which columns to make.
+    others : ndarray of float64, shape (n_time, n_other), optional
+        Given columns; NaN is read as 0.
+    used : ndarray of bool, shape (n_time,), optional
+        Cadences over which the means are taken; all by default.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, n_vector)
+        Column 0 is one everywhere; every other has mean zero over the used cadences and largest size
+        one. Columns that would be flat (a single cadence, say) are left out.
+
+    Raises
+    ------
+    ShapeError
+        If `others` or `used` does not have one row per cadence.
+    """
+    used = np.ones(time.size, bool) if used is None else used
+    check_shape(used, (time.size,), "used", "n_time")
+    labels = label_segments(time) if options.segments else np.zeros(time.size, np.int64)
+    shared = _shared_columns(time, options, others)
+    columns = [np.ones(time.size)]
+    for label in range(int(labels[-1]) + 1):
+        inside = labels == label
+        if label:
+            columns.append(inside - float(inside[used].mean()))
+        columns += _segment_columns(time, shared, options.poly_order, inside, inside & used)
+    return np.stack([columns[0], *(_scale(one) for one in columns[1:] if np.ptp(one) > _FLAT)], axis=1)
+
+
+def _shared_columns(time: FloatArray, options: TrendOptions, others: FloatArray | None) -> FloatArray:
+    """Return the columns that are not powers of time: focus and given vectors, shape (n_time, n)."""
+    columns = [focus_decay(time, options.focus_exptime)[:, None]] if options.focus else []
+    if others is not None:
+        check_shape(others, (time.size, np.shape(others)[-1]), "other_vectors", "n_time, n_vector")
+        columns.append(np.nan_to_num(others))
+    return np.hstack([np.zeros((time.size, 0)), *columns])
+
+
+def _segment_columns(
+    time: FloatArray, shared: FloatArray, order: int, inside: BoolArray, used: BoolArray
+) -> list[FloatArray]:
+    """Return the columns of one segment: zero outside it, mean zero over its used cadences."""
+    if not used.any():
+        return []
+    order = min(order, int(used.sum()) - 1)
+    powers = legendre.legvander(whiten_time(time[inside]), order)[:, 1:]
+    block = np.zeros((time.size, powers.shape[1] + shared.shape[1]))
+    block[inside] = np.hstack([powers, shared[inside]])
+    block[inside] -= block[used].mean(axis=0)
+    size = 1.0 + np.abs(shared).max(axis=0, initial=0.0)
+    flat = np.ptp(block[inside], axis=0) <= _FLAT * np.concatenate([np.ones(powers.shape[1]), size])
+    return list(block[:, ~flat].T)
+
+
+def _scale(column: FloatArray) -> FloatArray:
+    return column / np.abs(column).max()

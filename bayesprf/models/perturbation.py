@@ -1,0 +1,202 @@
+"""Slow change of the PRF in time: the PRF at time t is the mean PRF times 1 + sum_km c_km v_k(t) g_m(dx, dy)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import check_shape
+from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
+from bayesprf.design.trends import build_trends, find_breaks
+from bayesprf.models.perturbation_rounds import fit_rounds
+from bayesprf.models.prf_change import PrfChange, PrfFunction, build_change, plane_mean
+from bayesprf.models.time_options import PerturbationOptions
+from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PerturbationFit:
+    """The fitted change of the PRF, and what it was learned from.
+
+    Parameters
+    ----------
+    vectors : ndarray of float64, shape (n_time, n_part)
+        Time columns v_k: the first is one, the others have mean zero.
+    change : PrfChange
+        Position columns g_m.
+    weights, weights_err : ndarray of float64, shape (n_part - 1, n_column)
+        Coefficients c_km of the columns after the first, and their posterior standard deviation.
+    plane : ndarray of float64, shape (n_source, n_column)
+        Mean of g_m over the pixel plane of each source, weighted by the PRF.
+    pixel_factor : ndarray of float64, shape (n_pixel,)
+        Measured over modelled mean light of each pixel; one where it is not used.
+    training : TrainingPixels
+        Binned pixels that taught the model.
+    data, model : ndarray of float64, shape (n_bin, n_train)
+        Pixels relative to their mean and to their star's brightness, and the fitted factor.
+    used : ndarray of bool, shape (n_bin, n_train)
+        Which of them were fitted.
+    n_clipped : int
+        How many pixel-bins were left out as outliers.
+    scatter : float
+        Relative scatter of pixel-bins about the model beyond their errors.
+
+    Notes
+    -----
+    The factor of a source's PRF in a pixel is 1 + sum_k v_k(t) sum_m c_km (g_m - mean_m). Its mean over the cadences
+    is one, as the v_k have mean zero; the sum of the PRF over the pixel plane is the same at all times, as the means
+    g_m over that plane are taken off: neither mean nor shape of a light curve follows from the time model.
+    """
+
+    vectors: FloatArray
+    change: PrfChange
+    weights: FloatArray
+    weights_err: FloatArray
+    plane: FloatArray
+    pixel_factor: FloatArray
+    training: TrainingPixels
+    data: FloatArray
+    model: FloatArray
+    used: BoolArray
+    n_clipped: int
+    scatter: float
+
+    @property
+    def mix(self) -> FloatArray:
+        """Weight of each part at each cadence, shape (n_time, n_part)."""
+        return self.vectors
+
+    @property
+    def n_part(self) -> int:
+        """Number of parts."""
+        return int(self.vectors.shape[1])
+
+    def stack_parts(self, pairs: PairTable) -> FloatArray:
+        """Return the parts of the factor on the mean PRF, shape (n_part, n_pair).
+
+        Parameters
+        ----------
+        pairs : PairTable
+            Any pairs of the same sources and pixels.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_part, n_pair)
+            The factor at cadence t is ``mix[t] @ parts``.
+        """
+        parts = np.ones((self.n_part, pairs.n_pair))
+        if self.n_part > 1:
+            columns = self.change.columns(pairs.source, pairs.dx, pairs.dy)
+            parts[1:] = (columns @ self.weights.T).T - (self.weights @ self.plane.T)[:, pairs.source]
+        return parts * self.pixel_factor[pairs.pixel]
+
+
+def fit_perturbation(
+    pixels: PixelTable,
+    pairs: PairTable,
+    prf: FloatArray,
+    flux: FloatArray,
+    *,
+    options: PerturbationOptions,
+    evaluate: PrfFunction | None = None,
+    other_vectors: FloatArray | None = None,
+) -> PerturbationFit:
+    """Learn how the PRF changes in time.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    pairs : PairTable
+        Pairs in which the sources matter.
+    prf : ndarray of float64, shape (n_pair,)
+        Mean PRF, 1 / pixel.
+    flux : ndarray of float64, shape (n_source,)
+        Mean flux of the sources, electron / s; NaN counts as dark.
+    options : PerturbationOptions
+        Settings.
+    evaluate : callable, optional
+        The PRF as a function of offsets, arcsec: lets the sum of the PRF run over all pixels, measured or not.
+    other_vectors : ndarray of float64, shape (n_time, n_other), optional
+        Given time columns.
+
+    Returns
+    -------
+    PerturbationFit
+        Without any change if there is a single cadence, or no pixel is bright enough to learn from.
+
+    Raises
+    ------
+    ShapeError
+        If `prf` or `flux` has the wrong shape.
+
+    Notes
+    -----
+    y[t, p] = a_s(t) m_p (1 + sum_km c_km v_k(t) g_m): the mean m_p of each pixel and the brightness a_s(t) of its star
+    are taken from the data in every round, and a_s(t) is marginalised in the fit, so that what the star does itself
+    stays out of the PRF. Pixel-bins that stray are clipped, and the scatter that the model leaves beyond the errors
+    is added to them (Hedges et al. 2021, section 2.3, without these two).
+    """
+    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
+    check_shape(flux, (pairs.n_source,), "flux", "n_source")
+    vectors = build_trends(pixels.time, options.trends, others=other_vectors, used=used_cadences(pixels))
+    resolution = choose_resolution(pixels.n_time, options.resolution, options.n_bin_per_vector * vectors.shape[1])
+    operator = build_binning(pixels.n_time, resolution, breaks=find_breaks(pixels.time), method=options.bin_method)
+    light = np.nan_to_num(flux)[pairs.source] * prf
+    chosen = choose_training(pixels, pairs, light, options=options, resolution=resolution)
+    training = bin_training(pixels, pairs, chosen, operator)
+    if training.n_train == 0:
+        vectors = vectors[:, :1]
+    change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
+    plane = plane_mean(change, pixels, pairs, prf, evaluate=evaluate)
+    columns, offsets = _pixel_columns(change, plane, pairs, light, training.pixel)
+    rounds = fit_rounds(training, bin_mean(operator, vectors[:, 1:]), columns, offsets, options)
+    factor = np.ones(pixels.n_pixel)
+    factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
+    plane = plane_mean(change, pixels, pairs, prf * factor[pairs.pixel], evaluate=evaluate)
+    if not options.fix_pixels:
+        factor = np.ones(pixels.n_pixel)
+    return PerturbationFit(
+        vectors=vectors,
+        change=change,
+        weights=rounds.weights,
+        weights_err=rounds.weights_err,
+        plane=plane,
+        pixel_factor=factor,
+        training=training,
+        data=rounds.ratio,
+        model=1.0 + rounds.change,
+        used=rounds.used,
+        n_clipped=int(np.count_nonzero((training.ivar > 0) & ~rounds.used)),
+        scatter=rounds.scatter,
+    )
+
+
+def _pixel_columns(
+    change: PrfChange, plane: FloatArray, pairs: PairTable, light: FloatArray, pixel: IntArray
+) -> tuple[csr_matrix, FloatArray]:
+    """Return columns and plane means of pixels: those of their sources, each by its share of the pixel's light."""
+    number = np.full(pairs.n_pixel, -1)
+    number[pixel] = np.arange(pixel.size)
+    inside = np.flatnonzero((number[pairs.pixel] >= 0) & (light > 0))
+    row, source = number[pairs.pixel[inside]], pairs.source[inside]
+    total = np.bincount(row, light[inside], minlength=pixel.size)
+    share = csr_matrix((light[inside] / total[row], (row, np.arange(inside.size))), shape=(pixel.size, inside.size))
+    columns = change.columns(source, pairs.dx[inside], pairs.dy[inside])
+    return csr_matrix(share @ columns), np.asarray(share @ plane[source])
+
+
+def _pixel_factor(
+    training: TrainingPixels, template: FloatArray, light: FloatArray, chosen: IntArray, pairs: PairTable
+) -> FloatArray:
+    """Return measured over modelled mean light of the training pixels, with the flux that fits each star best."""
+    others = np.bincount(pairs.pixel, light, minlength=pairs.n_pixel)[training.pixel] - light[chosen]
+    own = light[chosen]
+    weight = training.ivar.mean(axis=0)
+    number = training.group
+    scale = np.bincount(number, weight * own * (template - others)) / np.bincount(number, weight * own**2)
+    factor = template / (scale[number] * own + others)
+    return np.where(np.isfinite(factor) & (factor > 0), factor, 1.0)

@@ -1,0 +1,188 @@
+"""How the PRF of a source can change with position: splines shared by all stars, and motion that varies over the field."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_matrix, eye_array, hstack, kron
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
+
+PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
+
+# Weight of the squared bends of the spline through ln PRF, dex-free: small beside one pixel's weight of one.
+_BEND_WEIGHT = 1e-3
+# Half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
+_PLANE_RADII = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrfChange:
+    """Columns g_m of a relative change of the PRF, 1 + sum_m c_m g_m.
+
+    Parameters
+    ----------
+    basis : CartesianBasis
+        Functions of the offset, the same for all stars.
+    log_prf : ndarray of float64, shape (n_column,)
+        ln PRF on that basis: its gradient says what a small motion does.
+    place : ndarray of float64, shape (n_source, 2)
+        Column and row of each source, scaled to -1 ... 1 over the field.
+    field_order : int
+        Degree of the polynomial in place by which the motion differs from the common one.
+    pixel_scale : float
+        arcsec per pixel.
+
+    Notes
+    -----
+    A star moved by (u, v) pixels changes by -scale (u d/dx + v d/dy) ln PRF to first order, so that u and v,
+    polynomials of the star's place, are coefficients. Outside the square of the basis the values at its nearest
+    point are used, falling as one over distance: so does the gradient of the logarithm of a power law.
+    """
+
+    basis: CartesianBasis
+    log_prf: FloatArray
+    place: FloatArray
+    field_order: int
+    pixel_scale: float
+
+    @property
+    def powers(self) -> list[tuple[int, int]]:
+        """Powers of column and row, the constant left out: the shared columns hold it."""
+        order = self.field_order
+        return [(i, total - i) for total in range(1, order + 1) for i in range(total, -1, -1)]
+
+    @property
+    def n_column(self) -> int:
+        """Number of columns."""
+        return self.basis.n_column + 2 * len(self.powers)
+
+    def columns(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> csr_matrix:
+        """Return all columns, shape (n, n_column), for pixels at offsets dx, dy (arcsec) from sources."""
+        fall = self._fall(dx, dy)
+        shared = self.basis.columns(dx, dy)
+        shared.data *= np.repeat(fall, np.diff(shared.indptr))
+        if not self.powers:
+            return shared
+        motion = self.motion(dx, dy)
+        place = np.stack([np.prod(self.place[source] ** power, axis=1) for power in self.powers], axis=1)
+        field = (motion[:, :, None] * place[:, None, :]).reshape(dx.size, -1)
+        return csr_matrix(hstack([shared, csr_matrix(field)], format="csr"))
+
+    def motion(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the relative change per pixel of motion towards east and north, shape (n, 2)."""
+        along_x, along_y = self.basis.gradient(dx, dy, self.log_prf)
+        fall = self._fall(dx, dy)
+        return -self.pixel_scale * np.stack([along_x * fall, along_y * fall], axis=1)
+
+    def _fall(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        distance = np.maximum(np.abs(dx), np.abs(dy))
+        return self.basis.radius / np.maximum(distance, self.basis.radius)
+
+
+def build_change(
+    pixels: PixelTable, pairs: PairTable, prf: FloatArray, *, basis: CartesianBasis, field_order: int
+) -> PrfChange:
+    """Prepare the columns from the mean PRF of the pairs.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Detector positions.
+    pairs : PairTable
+        Pairs in which the sources matter.
+    prf : ndarray of float64, shape (n_pair,)
+        Mean PRF, 1 / pixel.
+    basis : CartesianBasis
+        Functions of the offset.
+    field_order : int
+        Degree of the polynomial over the field.
+
+    Returns
+    -------
+    PrfChange
+    """
+    inside = (prf > 0) & (np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= basis.radius)
+    columns = basis.columns(pairs.dx[inside], pairs.dy[inside])
+    side = eye_array(basis.n_side)
+    bend = np.diff(np.eye(basis.n_side), 2, axis=0)
+    penalty = kron(side, csr_matrix(bend.T @ bend)) + kron(csr_matrix(bend.T @ bend), side)
+    gram = (columns.T @ columns + _BEND_WEIGHT * penalty).toarray()
+    gram[np.diag_indices_from(gram)] += 1e-9 * max(1.0, float(np.trace(gram)))
+    log_prf = cho_solve(cho_factor(gram), columns.T @ np.log(prf[inside]))
+    return PrfChange(basis, log_prf, _places(pixels, pairs, prf), field_order, pixels.instrument.pixel_scale)
+
+
+def plane_mean(
+    change: PrfChange, pixels: PixelTable, pairs: PairTable, prf: FloatArray, *, evaluate: PrfFunction | None = None
+) -> FloatArray:
+    """Return the PRF-weighted mean of every column over each source's pixel plane, shape (n_source, n_column).
+
+    Parameters
+    ----------
+    change : PrfChange
+        The columns.
+    pixels : PixelTable
+        Detector and sky positions.
+    pairs : PairTable
+        Pairs in which the sources matter.
+    prf : ndarray of float64, shape (n_pair,)
+        Mean PRF, 1 / pixel.
+    evaluate : callable, optional
+        The PRF as a function of offsets (arcsec), for the pixels of the plane that are not among the pairs; without
+        it the mean runs over the pairs alone.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source, n_column)
+        Taking these means off the columns leaves the sum of the PRF as it is; zero without pixels.
+    """
+    source, dx, dy, value = pairs.source, pairs.dx, pairs.dy, prf
+    if evaluate is not None:
+        far_source, far_dx, far_dy = _unseen_plane(pixels, pairs, _PLANE_RADII * change.basis.radius)
+        source, dx, dy = np.append(source, far_source), np.append(dx, far_dx), np.append(dy, far_dy)
+        value = np.append(prf, evaluate(far_dx, far_dy))
+    member = csr_matrix((value, (source, np.arange(source.size))), shape=(pairs.n_source, source.size))
+    total = np.asarray(member.sum(axis=1)).ravel()
+    summed = np.asarray((member @ change.columns(source, dx, dy)).todense())
+    return summed / np.where(total > 0, total, 1.0)[:, None]
+
+
+def _unseen_plane(pixels: PixelTable, pairs: PairTable, radius: float) -> tuple[IntArray, FloatArray, FloatArray]:
+    """Return source and offsets of the pixels around each source, out to a radius, that are not among its pairs."""
+    axes = pixel_axes(pixels)
+    order = np.lexsort((pairs.r, pairs.source))
+    source, first = np.unique(pairs.source[order], return_index=True)
+    nearest = order[first]
+    half = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes)))))
+    steps = np.stack(np.meshgrid(np.arange(-half, half + 1), np.arange(-half, half + 1))).reshape(2, -1)
+    place = np.rint(np.stack([pixels.column, pixels.row])).astype(np.int64)
+    place -= place.min(axis=1, keepdims=True) - half
+    width = int(place[0].max()) + half + 1
+    height = int(place[1].max()) + half + 1
+
+    def number(sources: IntArray, column: IntArray, row: IntArray) -> IntArray:
+        return (sources * height + row) * width + column
+
+    home = place[:, pairs.pixel[nearest]]
+    around = number(source[:, None], home[0][:, None] + steps[0], home[1][:, None] + steps[1])
+    seen = np.isin(around, number(pairs.source, place[0, pairs.pixel], place[1, pairs.pixel]))
+    move = axes @ steps
+    dx, dy = pairs.dx[nearest][:, None] + move[0], pairs.dy[nearest][:, None] + move[1]
+    return np.repeat(source, (~seen).sum(axis=1)), dx[~seen], dy[~seen]
+
+
+def _places(pixels: PixelTable, pairs: PairTable, prf: FloatArray) -> FloatArray:
+    """Return the light-weighted column and row of each source's pixels, scaled to -1 ... 1; 0 without pixels."""
+    weight = np.bincount(pairs.source, prf, minlength=pairs.n_source)
+    detector = np.stack([pixels.column, pixels.row], axis=1)
+    middle = 0.5 * (detector.min(axis=0) + detector.max(axis=0))
+    half = np.maximum(0.5 * np.ptp(detector, axis=0), 1.0)
+    scaled = (detector[pairs.pixel] - middle) / half * prf[:, None]
+    summed = np.stack([np.bincount(pairs.source, one, minlength=pairs.n_source) for one in scaled.T], axis=1)
+    return summed / np.where(weight > 0, weight, 1.0)[:, None]

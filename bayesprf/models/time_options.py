@@ -1,0 +1,72 @@
+"""Settings of the time model, with their defaults."""
+
+from dataclasses import dataclass, field
+
+from bayesprf.checks import check_choice, check_positive
+from bayesprf.design.binning import BIN_METHODS
+from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.design.trends import TrendOptions
+from bayesprf.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class PerturbationOptions:
+    """How the PRF may change in time.
+
+    Parameters
+    ----------
+    trends : TrendOptions
+        Time columns.
+    basis : CartesianBasis
+        Position columns.
+    resolution : int
+        Largest number of cadences per bin.
+    bin_method : {"bin", "downsample"}
+        Mean of the cadences of a bin, or one cadence of it.
+    n_bin_per_vector : int
+        At least this many bins per time column, if there are as many cadences: short series get finer bins.
+    field_order : int
+        The motion of the stars may differ over the detector as a polynomial of this degree in column and row;
+        0 takes it to be the same everywhere.
+    min_share : float
+        A pixel teaches the time model if its brightest source gives at least this share of the model's light.
+    min_snr : float
+        And if the light of that source is this many times the noise of the pixel in one bin.
+    clip_sigma : float
+        Pixels farther than this from the model in a bin, in standard deviations, are left out of that bin.
+    n_round : int
+        Most rounds of fit, clipping and noise estimate.
+    prior_sigma : float
+        Prior standard deviation of the coefficients, which are relative changes of the PRF where it is
+        described by position columns and pixels of motion where it is described by the PRF's gradient.
+    fix_pixels : bool
+        Take the pixels' own mean over time as the mean model, rather than the smooth PRF: see `PerturbationFit`.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range or the method unknown.
+    """
+
+    trends: TrendOptions = field(default_factory=TrendOptions)
+    basis: CartesianBasis = field(default_factory=CartesianBasis)
+    resolution: int = 200
+    bin_method: str = "bin"
+    n_bin_per_vector: int = 8
+    field_order: int = 1
+    min_share: float = 0.7
+    min_snr: float = 10.0
+    clip_sigma: float = 5.0
+    n_round: int = 6
+    prior_sigma: float = 0.5
+    fix_pixels: bool = True
+
+    def __post_init__(self) -> None:
+        check_choice(self.bin_method, BIN_METHODS, "bin_method")
+        for name in ("min_share", "min_snr", "clip_sigma", "prior_sigma"):
+            check_positive(getattr(self, name), name)
+        if self.resolution < 1 or self.n_bin_per_vector < 1 or self.n_round < 1 or self.field_order < 0:
+            raise InputError(
+                "resolution, n_bin_per_vector, n_round, field_order: expected at least 1, 1, 1 and 0, got"
+                f" {self.resolution}, {self.n_bin_per_vector}, {self.n_round} and {self.field_order}"
+            )
