@@ -24,6 +24,11 @@ class Design(Protocol):
         """Number of coefficients, the columns of X."""
         ...
 
+    @property
+    def n_batch(self) -> int | None:
+        """Number of batch rows the design has values for; None if it serves any number."""
+        ...
+
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X w of shape (n_batch, n_obs) for w of shape (n_batch, n_coeff)."""
         ...
@@ -111,6 +116,10 @@ class LinearProblem:
         check_shape(self.data, (self.data.shape[0], self.design.n_obs), "data", "n_batch, n_obs")
         check_shape(self.ivar, self.data.shape, "ivar", "n_batch, n_obs, as data")
         check_shape(self.prior.mean, (self.design.n_coeff,), "prior", "n_coeff")
+        if self.design.n_batch not in (None, self.data.shape[0]):
+            raise ShapeError(
+                f"design: expected values for {self.data.shape[0]} batch rows, as data, got {self.design.n_batch}"
+            )
 
     @property
     def n_batch(self) -> int:
@@ -121,12 +130,12 @@ class LinearProblem:
 class Factors(Protocol):
     """What a solver can still do with its factorisation of the posterior precision."""
 
-    def covariance(self, batch: int, coefficients: IntArray) -> FloatArray:
-        """Return the posterior covariance of some coefficients at one batch row."""
+    def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
+        """Return the posterior covariance of some coefficients, shape (n_batches, n_selected, n_selected)."""
         ...
 
-    def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray) -> FloatArray:
-        """Return draws of N(0, Lambda^-1), shape (n_draw, n_batches, n_coeff)."""
+    def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
+        """Return draws of N(0, Lambda^-1), shape (n_draw, n_batches, n_selected)."""
         ...
 
 
@@ -167,9 +176,36 @@ class GaussianPosterior:
         ------
         UnsupportedError
             If the solver kept no factorisation.
+        InputError
+            If an index is out of range.
         """
-        wanted = np.arange(self.mean.shape[1]) if coefficients is None else np.asarray(coefficients, np.int64)
-        return self._need_factors().covariance(batch, wanted)
+        return self.covariances([batch], coefficients)[0]
+
+    def covariances(
+        self, batches: Sequence[int] | IntArray, coefficients: Sequence[int] | IntArray | None = None
+    ) -> FloatArray:
+        """Return the posterior covariance of some coefficients at several batch rows.
+
+        Parameters
+        ----------
+        batches : sequence of int
+            Batch rows.
+        coefficients : sequence of int, optional
+            Which coefficients, in the order of the answer; all by default.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_batches, n_selected, n_selected)
+
+        Raises
+        ------
+        UnsupportedError
+            If the solver kept no factorisation.
+        InputError
+            If an index is out of range.
+        """
+        rows = _select(batches, self.mean.shape[0], "batches")
+        return self._need_factors().covariance(rows, _select(coefficients, self.mean.shape[1], "coefficients"))
 
     def draws(
         self,
@@ -177,8 +213,9 @@ class GaussianPosterior:
         rng: np.random.Generator,
         *,
         batches: Sequence[int] | IntArray | None = None,
+        coefficients: Sequence[int] | IntArray | None = None,
     ) -> FloatArray:
-        """Return exact posterior draws of all coefficients.
+        """Return exact posterior draws.
 
         Parameters
         ----------
@@ -188,18 +225,23 @@ class GaussianPosterior:
             Source of randomness.
         batches : sequence of int, optional
             Batch rows; all by default.
+        coefficients : sequence of int, optional
+            Which coefficients, drawn jointly; all by default.
 
         Returns
         -------
-        ndarray of float64, shape (n_draw, n_batches, n_coeff)
+        ndarray of float64, shape (n_draw, n_batches, n_selected)
 
         Raises
         ------
         UnsupportedError
             If the solver kept no factorisation.
+        InputError
+            If an index is out of range.
         """
-        rows = np.arange(self.mean.shape[0]) if batches is None else np.asarray(batches, np.int64)
-        return self.mean[rows] + self._need_factors().noise(rng, n_draw, rows)
+        rows = _select(batches, self.mean.shape[0], "batches")
+        columns = _select(coefficients, self.mean.shape[1], "coefficients")
+        return self.mean[np.ix_(rows, columns)] + self._need_factors().noise(rng, n_draw, rows, columns)
 
     def _need_factors(self) -> Factors:
         if self.factors is None:
@@ -207,3 +249,14 @@ class GaussianPosterior:
                 "this posterior has no factorisation: solve the problem again with a solver that keeps it"
             )
         return self.factors
+
+
+def _select(indices: Sequence[int] | IntArray | None, size: int, name: str) -> IntArray:
+    """Return indices as an array, all of them for None; negative ones count from the end."""
+    if indices is None:
+        return np.arange(size)
+    wanted = np.asarray(indices, np.int64).reshape(-1)
+    if np.any((wanted < -size) | (wanted >= size)):
+        first = wanted[(wanted < -size) | (wanted >= size)][0]
+        raise InputError(f"{name}: expected indices from 0 to {size - 1}, got {first}")
+    return wanted % size

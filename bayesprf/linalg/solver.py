@@ -2,7 +2,9 @@
 
 from typing import Protocol
 
+from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
+from bayesprf.linalg.stack import DesignStack
 
 
 class Solver(Protocol):
@@ -11,3 +13,12 @@ class Solver(Protocol):
     def solve(self, problem: LinearProblem) -> GaussianPosterior:
         """Return the posterior of every batch row."""
         ...
+
+
+def choose_solver(problem: LinearProblem) -> Solver:
+    """Return BlockSolver for a DesignStack, whose pattern it can use, and DenseSolver for any other design."""
+    if isinstance(problem.design, DesignStack):
+        from bayesprf.linalg.blocks import BlockSolver
+
+        return BlockSolver()
+    return DenseSolver()

@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
-from bayesprf.errors import ShapeError
+from bayesprf.errors import InputError, ShapeError
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,6 +34,8 @@ class DesignStack:
     ------
     ShapeError
         If the arrays do not agree.
+    InputError
+        If an index is out of range, or the indices of a row do not ascend.
     """
 
     indptr: IntArray
@@ -53,18 +55,42 @@ class DesignStack:
             )
         if self.mix is not None:
             check_shape(self.mix, (self.mix.shape[0], self.parts.shape[0]), "mix", "n_batch, n_part")
+        if self.indptr[-1] != self.indices.size:
+            raise ShapeError(f"indptr: expected to end at {self.indices.size}, got {self.indptr[-1]}")
+        if self.indices.size:
+            self._check_indices()
 
     @classmethod
     def from_sparse(cls, matrix: csr_matrix) -> "DesignStack":
         """Build a stack of one constant matrix of shape (n_obs, n_coeff)."""
-        csr = csr_matrix(matrix)
-        csr.sort_indices()
+        csr = csr_matrix(matrix, copy=True)
+        csr.sum_duplicates()
         return cls(
             indptr=csr.indptr.astype(np.int64),
             indices=csr.indices.astype(np.int64),
             parts=np.ascontiguousarray(csr.data, np.float64)[None, :],
             n_coeff=csr.shape[1],
         )
+
+    def _check_indices(self) -> None:
+        if self.indices.min() < 0 or self.indices.max() >= self.n_coeff:
+            raise InputError(
+                f"indices: expected 0 to {self.n_coeff - 1}, got {self.indices.min()} to {self.indices.max()}"
+            )
+        rises = np.diff(self.indices) > 0
+        starts = self.indptr[1:-1]
+        rises[starts[(starts > 0) & (starts < self.indices.size)] - 1] = True
+        if not rises.all():
+            entry = int(np.argmin(rises)) + 1
+            raise InputError(
+                f"indices: expected ascending coefficients within a row, got {self.indices[entry]}"
+                f" after {self.indices[entry - 1]} at entry {entry}; sort the row and add up duplicates"
+            )
+
+    @property
+    def n_batch(self) -> int | None:
+        """Number of batch rows with values of their own; None for a static design, which serves any number."""
+        return None if self.mix is None else int(self.mix.shape[0])
 
     @property
     def is_static(self) -> bool:

@@ -1,0 +1,19 @@
+"""One BLAS thread for small factorisations, which slow down up to 100 times when threads fight over them."""
+
+from contextlib import AbstractContextManager
+from functools import cache
+from typing import Any
+
+
+@cache
+def _controller() -> Any:
+    """Find the loaded BLAS libraries, once: the search costs milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Return a context in which BLAS uses one thread."""
+    limits: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    return limits

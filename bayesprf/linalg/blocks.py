@@ -1,0 +1,236 @@
+"""BlockSolver: sparse Cholesky factorisation of a DesignStack, batch rows side by side in compiled lanes."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.linalg import compiled, compiled_factors
+from bayesprf.linalg.density import check_observations
+from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
+from bayesprf.linalg.singular import singular_error
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.symbolic import SymbolicFactor, analyse
+
+N_LANES = 16
+"""Batch rows solved side by side: two AVX-512 registers."""
+
+DRAWS_CHUNK = 1 << 22
+"""Numbers drawn at a time, 32 MB."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockSolver:
+    """Solve sparse problems by one symbolic and many numeric Cholesky factorisations.
+
+    Coefficients that share no observation, directly or through others, form separate components, and each is
+    factorised alone. Columns common to all coefficients are eliminated last, as a Schur complement.
+
+    Parameters
+    ----------
+    n_threads : int, optional
+        Threads over batch rows; the number of cores by default. The answer does not depend on it.
+    """
+
+    n_threads: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.n_threads is not None and self.n_threads < 1:
+            raise InputError(f"n_threads: expected 1 or more, got {self.n_threads}")
+
+    def solve(self, problem: LinearProblem) -> GaussianPosterior:
+        """Return the posterior of every batch row.
+
+        Parameters
+        ----------
+        problem : LinearProblem
+            Its design must be a DesignStack.
+
+        Returns
+        -------
+        GaussianPosterior
+            Covariances and draws factorise the rows they are asked for again.
+
+        Raises
+        ------
+        UnsupportedError
+            If the design is not a DesignStack.
+        NotPositiveDefiniteError
+            If a coefficient is constrained by neither data nor prior.
+        InputError
+            If an inverse variance is negative or not finite, or a datum in use is not finite.
+        """
+        factors = BlockFactors.prepare(problem, self.n_threads)
+        answer = factors.solve()
+        if answer.bad[0] < 0 or not np.isfinite(answer.log_density).all():
+            check_observations(problem)
+        prior = problem.prior
+        log_prior = 0.5 * np.sum(np.log(prior.precision)) if prior.is_proper else np.nan
+        return GaussianPosterior(answer.mean, answer.std, answer.log_density + log_prior, factors)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockFactors:
+    """A problem made ready for the compiled kernels: its symbolic factor, and values and prior in that order.
+
+    Parameters
+    ----------
+    plan : SymbolicFactor
+        Order and pattern.
+    values : compiled.Values
+        Entries of the design.
+    prior : compiled.Prior
+        Prior in places.
+    data, ivar : ndarray of float64, shape (n_batch, n_obs)
+        The observations.
+    n_threads : int
+        Threads over batch rows.
+    """
+
+    plan: SymbolicFactor
+    values: compiled.Values
+    prior: compiled.Prior
+    data: FloatArray
+    ivar: FloatArray
+    n_threads: int
+
+    @classmethod
+    def prepare(cls, problem: LinearProblem, n_threads: int | None = None) -> "BlockFactors":
+        """Analyse a problem's design and bring its numbers into the order of elimination."""
+        design = problem.design
+        if not isinstance(design, DesignStack):
+            raise UnsupportedError(
+                f"BlockSolver: expected a DesignStack as design, got {type(design).__name__}; use DenseSolver"
+            )
+        plan = analyse(design)
+        prior = compiled.Prior(problem.prior.mean[plan.order], problem.prior.precision[plan.order])
+        data, ivar = np.ascontiguousarray(problem.data), np.ascontiguousarray(problem.ivar)
+        return cls(plan, _values(plan, design), prior, data, ivar, n_threads or os.cpu_count() or 1)
+
+    def solve(self) -> compiled.Answer:
+        """Return mean, standard deviation and log density of every row."""
+        shape = (self.data.shape[0], self.plan.order.size)
+        answer = compiled.Answer(
+            np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1, np.int64)
+        )
+        rows = compiled.Rows(np.arange(shape[0]), self.data, self.ivar)
+        lanes = _lanes(shape[0])
+
+        def work(lo: int, hi: int) -> compiled.Answer:
+            part = answer._replace(failure=np.full(2, -1), bad=np.zeros(1, np.int64))
+            compiled.solve_rows(self.plan, self.values, self.prior, rows, part, lo, hi, lanes)
+            return part
+
+        parts = _in_threads(work, shape[0], len(lanes), self.n_threads)
+        for part in parts:
+            if part.failure[0] >= 0:
+                raise singular_error(int(self.plan.order[part.failure[0]]), int(part.failure[1]))
+        return answer._replace(bad=np.bitwise_or.reduce([part.bad for part in parts]))
+
+    def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
+        """Return the posterior covariance of some coefficients, shape (n_batches, n_selected, n_selected)."""
+        places = self.plan.place[coefficients]
+        comp_of = self._component(places)
+        answer = np.zeros((batches.size, places.size, places.size))
+        selected = (np.unique(comp_of), places, comp_of)
+        compiled_factors.write_covariance(self.plan, self._model(batches), selected, answer, _lanes(batches.size))
+        return 0.5 * (answer + answer.transpose(0, 2, 1))
+
+    def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
+        """Return draws of N(0, Lambda^-1), shape (n_draw, n_batches, n_selected)."""
+        places = self.plan.place[coefficients]
+        comps = np.unique(self._component(places))
+        sizes = np.diff(self.plan.comp_coeff)[comps]
+        offsets = np.cumsum(sizes) - sizes
+        which = np.searchsorted(comps, self._component(places))
+        columns = places - self.plan.comp_coeff[comps[which]] + offsets[which]
+        answer = np.empty((n_draw, batches.size, places.size))
+        step = max(1, DRAWS_CHUNK // max(1, n_draw * int(sizes.sum())))
+        for start in range(0, batches.size, step):
+            chunk = batches[start : start + step]
+            noise = rng.standard_normal((n_draw, chunk.size, int(sizes.sum())))
+            compiled_factors.colour_noise(self.plan, self._model(chunk), comps, noise, _lanes(chunk.size))
+            answer[:, start : start + step] = noise[:, :, columns]
+        return answer
+
+    def pairs(self, batches: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
+        """Return coefficients i < j that share an observation and their covariance, shape (n_batches, n_pair)."""
+        plan = self.plan
+        column = np.repeat(np.arange(plan.order.size), np.diff(plan.g_ptr))
+        below = plan.g_row > 0
+        first = plan.comp_coeff[self._component(column)]
+        row = first + plan.l_row[plan.l_ptr[column] + plan.g_row]
+        ends = np.sort(np.stack([plan.order[column[below]], plan.order[row[below]]]), axis=0)
+        values = np.empty((batches.size, ends.shape[1]))
+        compiled_factors.write_pairs(plan, self._model(batches), values, _lanes(batches.size))
+        order = np.lexsort((ends[1], ends[0]))
+        return ends[0, order], ends[1, order], values[:, order]
+
+    def _component(self, places: IntArray) -> IntArray:
+        component: IntArray = np.searchsorted(self.plan.comp_coeff, places, side="right") - 1
+        return component
+
+    def _model(self, batches: IntArray) -> tuple[compiled.Values, compiled.Prior, compiled.Rows]:
+        return self.values, self.prior, compiled.Rows(batches, self.data, self.ivar)
+
+
+def pair_covariance(
+    posterior: GaussianPosterior, batches: IntArray | None = None
+) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return the posterior covariance of every pair of coefficients that share an observation.
+
+    Parameters
+    ----------
+    posterior : GaussianPosterior
+        An answer of BlockSolver.
+    batches : ndarray of int64, shape (n_batches,), optional
+        Batch rows; all by default.
+
+    Returns
+    -------
+    i, j : ndarray of int64, shape (n_pair,)
+        The coefficients, i < j, sorted by i, then j.
+    values : ndarray of float64, shape (n_batches, n_pair)
+        Their covariance, in the squared unit of the coefficients.
+
+    Raises
+    ------
+    UnsupportedError
+        If the posterior does not come from BlockSolver.
+    """
+    if not isinstance(posterior.factors, BlockFactors):
+        raise UnsupportedError("posterior: expected an answer of BlockSolver, which knows the pairs; solve with it")
+    return posterior.factors.pairs(np.arange(posterior.mean.shape[0]) if batches is None else np.asarray(batches))
+
+
+def _values(plan: SymbolicFactor, design: DesignStack) -> compiled.Values:
+    """Return the entries of the design in grouped order, and the products of X'X if they never change."""
+    parts = np.ascontiguousarray(design.parts[:, plan.entry])
+    if design.mix is not None:
+        return compiled.Values(parts, np.ascontiguousarray(design.mix), np.empty(0))
+    size = np.diff(plan.comp_coeff)
+    base = np.repeat(plan.row_ptr[plan.comp_obs[:-1]], size)
+    base = np.repeat(base, np.diff(plan.p_ptr[plan.g_ptr]))
+    return compiled.Values(parts, np.empty((0, 1)), parts[0, base + plan.p_a] * parts[0, base + plan.p_b])
+
+
+def _lanes(n_row: int) -> tuple[int, ...]:
+    """Return a tuple whose length tells the kernels how many rows to put side by side."""
+    return (0,) * (N_LANES if n_row > 2 else 1)
+
+
+def _in_threads(
+    work: Callable[[int, int], compiled.Answer], n_row: int, step: int, n_threads: int
+) -> list[compiled.Answer]:
+    """Split rows into contiguous shares, whole blocks of `step` each, and work on them at the same time."""
+    n_block = -(-n_row // step)
+    n_share = max(1, min(n_threads, n_block))
+    edges = np.minimum(step * ((n_block * np.arange(n_share + 1)) // n_share), n_row)
+    if n_share == 1:
+        return [work(0, n_row)]
+    with ThreadPoolExecutor(n_share) as pool:
+        return list(pool.map(work, edges[:-1].tolist(), edges[1:].tolist()))

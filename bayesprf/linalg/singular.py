@@ -1,0 +1,21 @@
+"""When a factorisation has failed: the size of pivot that counts as zero, and the one error that says so."""
+
+import numpy as np
+
+from bayesprf.errors import NotPositiveDefiniteError
+
+PIVOT_EPS = 16.0 * float(np.finfo(np.float64).eps)
+"""A pivot below ``PIVOT_EPS * (4 + n_updates)`` times the diagonal it started from is rounding noise.
+
+Each of the `n_updates` subtractions errs by at most eps times the diagonal (Higham 2002, theorem 10.3).
+"""
+
+
+def singular_error(coefficient: int, batch: int) -> NotPositiveDefiniteError:
+    """Return the error for a coefficient without a unique value at one batch row."""
+    return NotPositiveDefiniteError(
+        f"coefficient {coefficient} at batch row {batch} is constrained by neither data nor prior:"
+        " give it a prior of finite width, or remove it from the design",
+        coefficient=coefficient,
+        batch=batch,
+    )

@@ -1,0 +1,154 @@
+"""Symbolic analysis of a sparse design: components, elimination order and the pattern of the Cholesky factor.
+
+Everything here depends on the pattern of X alone, costs about one pass over it, and serves every batch row.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.sparse import csc_matrix, diags_array
+from scipy.sparse.linalg import splu
+
+from bayesprf.arrays import Int32Array, IntArray
+from bayesprf.linalg import compiled_symbolic as compiled
+from bayesprf.linalg.stack import DesignStack
+
+
+class SymbolicFactor(NamedTuple):
+    """How Lambda = X' C^-1 X + P is laid out and factorised, the same for all batch rows.
+
+    Coefficients are reordered so that those of one connected component lie together; inside it they follow the
+    order of elimination. Observations are grouped by component and keep their order in memory. "Local" indices
+    count from the start of the component. The last component has no coefficients: it owns the observations that
+    no coefficient touches.
+
+    Parameters
+    ----------
+    order : ndarray of int64, shape (n_coeff,)
+        Original index of the coefficient at each place.
+    comp_coeff, comp_obs : ndarray of int64, shape (n_comp + 1,)
+        First place and first grouped observation of each component.
+    obs : ndarray of int64, shape (n_obs,)
+        Original index of each grouped observation.
+    row_ptr : ndarray of int64, shape (n_obs + 1,)
+        Entries of each grouped observation.
+    row_coeff : ndarray of int32, shape (nnz,)
+        Local coefficient of each entry, in grouped order.
+    entry : ndarray of int64, shape (nnz,)
+        Original index of each entry in the design.
+    l_ptr : ndarray of int64, shape (n_coeff + 1,)
+        Columns of L.
+    l_row : ndarray of int32, shape (nnz_l,)
+        Local row of each entry of L, ascending, the diagonal first.
+    r_ptr : ndarray of int64, shape (n_coeff + 1,)
+        Rows of L without the diagonal.
+    r_col, r_pos : ndarray of int32, shape (nnz_l - n_coeff,)
+        Local column, and local place in L's columns, of each entry of a row.
+    g_ptr : ndarray of int64, shape (n_coeff + 1,)
+        Entries of X'X in each column, on and below the diagonal.
+    g_row : ndarray of int32, shape (nnz_g,)
+        Place of each such entry within its column of L.
+    p_ptr : ndarray of int64, shape (nnz_g + 1,)
+        Products of each entry of X'X.
+    p_obs, p_a, p_b : ndarray of int32, shape (n_product,)
+        Local observation, and the two local entries multiplied; `p_a` belongs to the column.
+    """
+
+    order: IntArray
+    comp_coeff: IntArray
+    comp_obs: IntArray
+    obs: IntArray
+    row_ptr: IntArray
+    row_coeff: Int32Array
+    entry: IntArray
+    l_ptr: IntArray
+    l_row: Int32Array
+    r_ptr: IntArray
+    r_col: Int32Array
+    r_pos: Int32Array
+    g_ptr: IntArray
+    g_row: Int32Array
+    p_ptr: IntArray
+    p_obs: Int32Array
+    p_a: Int32Array
+    p_b: Int32Array
+
+    @property
+    def n_comp(self) -> int:
+        """Number of components, with the last that has no coefficients."""
+        return int(self.comp_coeff.size - 1)
+
+    @property
+    def place(self) -> IntArray:
+        """Place of each original coefficient, the inverse of `order`."""
+        return _inverse(self.order)
+
+
+def analyse(design: DesignStack) -> SymbolicFactor:
+    """Return the symbolic factorisation of a design's normal equations.
+
+    Parameters
+    ----------
+    design : DesignStack
+        Only its pattern is read.
+
+    Returns
+    -------
+    SymbolicFactor
+    """
+    indptr, indices = design.indptr, design.indices
+    comp_of_coeff, comp_of_obs, n_comp = compiled.components(indptr, indices, design.n_coeff)
+    comp_coeff, comp_obs = _starts(comp_of_coeff, n_comp), _starts(comp_of_obs, n_comp)
+    adj_ptr, adj = compiled.adjacency(indptr, indices, *compiled.transpose(indptr, indices, design.n_coeff))
+    rank = _elimination_rank(adj_ptr, adj, np.diff(comp_coeff)[comp_of_coeff])
+    order = np.lexsort((rank, comp_of_coeff))
+    place = _inverse(order)
+    first = np.repeat(comp_coeff[:-1], np.diff(comp_coeff))
+    obs = np.argsort(comp_of_obs, kind="stable")
+    row_ptr, entry, row_coeff = compiled.group_rows(indptr, indices, obs, place - first[place])
+    r_ptr, cols = compiled.row_pattern(adj_ptr, adj, order, place)
+    l_ptr, l_row, r_pos = compiled.column_pattern(r_ptr, cols, first)
+    r_col = (cols - np.repeat(first, np.diff(r_ptr))).astype(np.int32)
+    columns = compiled.columns_of_rows(row_ptr, row_coeff, comp_obs, comp_coeff)
+    n_gram, n_product = compiled.count_products(row_ptr, row_coeff, columns, first)
+    g_ptr, q_ptr = _pointers(n_gram), _pointers(n_product)
+    first_obs = np.repeat(comp_obs[:-1], np.diff(comp_coeff))
+    g_row, p_ptr, products = compiled.fill_products(
+        row_ptr, row_coeff, columns, (l_ptr, l_row, first), (g_ptr, q_ptr, first_obs)
+    )
+    rows = (row_ptr, row_coeff, entry)
+    return SymbolicFactor(
+        order, comp_coeff, comp_obs, obs, *rows, l_ptr, l_row, r_ptr, r_col, r_pos, g_ptr, g_row, p_ptr, *products
+    )
+
+
+def _pointers(counts: IntArray) -> IntArray:
+    return np.concatenate([[0], np.cumsum(counts)])
+
+
+def _starts(labels: IntArray, n_label: int) -> IntArray:
+    """Return where each label starts once the labels are sorted, shape (n_label + 1,)."""
+    return _pointers(np.bincount(labels, minlength=n_label))
+
+
+def _inverse(order: IntArray) -> IntArray:
+    place = np.empty_like(order)
+    place[order] = np.arange(order.size)
+    return place
+
+
+def _elimination_rank(adj_ptr: IntArray, adj: IntArray, comp_size: IntArray) -> IntArray:
+    """Return a fill-reducing rank of each coefficient: minimum degree in components of more than two.
+
+    SuperLU orders as it factorises; given a strictly dominant matrix of the same pattern it never pivots.
+    """
+    rank = np.arange(comp_size.size)
+    large = np.flatnonzero(comp_size > 2)
+    if large.size:
+        degree = np.diff(adj_ptr)
+        inside = csc_matrix((np.full(adj.size, -1.0), adj, adj_ptr), shape=(rank.size, rank.size))[:, large][large]
+        matrix = (inside + diags_array(degree[large] + 1.0)).tocsc()
+        options = {"SymmetricMode": True}
+        ordered = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)
+        rank[large] = ordered.perm_c
+    return rank
