@@ -162,8 +162,11 @@ def _new_panels(count: int, pixels: PixelTable) -> list[Axes]:
         ax.remove()
     for axis in (one for ax in panels[:count] for one in (ax.xaxis, ax.yaxis)):
         axis.set_major_locator(MaxNLocator(nbins=4 if count > 1 else 8, integer=True))
-    figure.supxlabel("column (pixel)", fontsize="medium")
-    figure.supylabel("row (pixel)", fontsize="medium")
+    if count == 1:
+        panels[0].set(xlabel="column (pixel)", ylabel="row (pixel)")
+    else:
+        figure.supxlabel("column (pixel)", fontsize="medium")
+        figure.supylabel("row (pixel)", fontsize="medium")
     total = np.unique(pixels.stamp).size
     if 1 < count < total:
         figure.suptitle(f"the {count} brightest of {total} cutouts")

@@ -137,7 +137,7 @@ def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.asarray(values.data)
     if values.dtype.kind in "fiub":
         return np.ma.filled(values.astype(np.float64), np.nan)
-    return np.ma.filled(values.astype(object), None)
+    return np.ma.filled(values.astype(object), "")
 
 
 def _as_text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -1,0 +1,182 @@
+"""Every picture is drawn, with labels, units and colour bars that fit the data."""
+
+from dataclasses import replace
+from io import BytesIO
+
+import matplotlib.figure
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import AsinhNorm
+
+from bayesprf.errors import ShapeError
+from bayesprf.models.simulate import make_case
+from bayesprf.plots.canvas import asinh_ticks, new_figure, stretch, time_label
+from bayesprf.plots.lightcurve import plot_lightcurves
+from bayesprf.plots.report import draw_report
+from bayesprf.plots.scene import plot_scene, source_places
+from bayesprf.plots.shape import plot_shape
+from bayesprf.results.tree import build_tree
+
+pytestmark = pytest.mark.plots
+
+
+def save(figure):
+    """Lay the figure out in full, so that warnings about the layout come up."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=50)
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def field():
+    return make_case("demo", np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def curves():
+    rng = np.random.default_rng(2)
+    time = np.linspace(120.0, 126.0, 60)
+    flux = 1000.0 * np.arange(1, 6) + rng.normal(size=(60, 5))
+    flags = np.zeros((60, 5), int)
+    flags[7, 0], flags[:, 1] = 1 << 16, 1 << 2
+    return {"time": time, "flux": flux, "flux_err": np.ones((60, 5)), "flags": flags}
+
+
+def shape_arrays(n=300):
+    dx, dy = np.random.default_rng(4).uniform(-16.0, 16.0, (2, n))
+    model = -0.5 - np.hypot(dx, dy) / 5.0
+    return dx, dy, model + 0.1, model
+
+
+@pytest.mark.parametrize("bin_data", [False, True])
+def test_shape_picture_has_six_labelled_panels_and_four_bars(bin_data):
+    dx, dy, data, model = shape_arrays()
+    data[0] = np.nan
+    figure = plot_shape(dx, dy, data, model, bin_data=bin_data)
+    save(figure)
+    panels, bars = figure.axes[:6], figure.axes[6:]
+    assert [ax.get_title() for ax in panels] == ["data", "model", "data − model", "", "", ""]
+    assert panels[0].get_ylabel() == "north offset (arcsec)"
+    assert panels[3].get_ylabel() == "radius r (arcsec)"
+    assert [ax.get_xlabel() for ax in panels] == ["east offset (arcsec)"] * 3 + ["angle φ (radian)"] * 3
+    assert [ax.get_ylabel() for ax in bars] == ["log10 PRF (dex)", "residual (dex)"] * 2
+    data_colors, model_colors, residual = (ax.collections[0] for ax in panels[:3])
+    assert data_colors.get_clim() == model_colors.get_clim()
+    np.testing.assert_allclose(residual.get_clim(), (-0.1, 0.1), atol=0.51)
+    assert residual.get_clim()[0] == -residual.get_clim()[1]
+
+
+def test_shape_picture_refuses_arrays_of_different_length():
+    dx, dy, data, model = shape_arrays()
+    with pytest.raises(ShapeError, match=r"model: expected shape \(300,\) \(n_pair\), got \(299,\)"):
+        plot_shape(dx, dy, data, model[:-1])
+
+
+def test_scene_picture_shows_pixels_sources_and_units(field):
+    figure = plot_scene(field.pixels, field.sources)
+    save(figure)
+    ax, bar = figure.axes
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("column (pixel)", "row (pixel)")
+    assert bar.get_ylabel() == "mean flux (electron / s)"
+    image = ax.images[0].get_array()
+    assert np.isfinite(image.filled(np.nan)).sum() == field.pixels.n_pixel
+    assert {text.get_text() for text in ax.texts} <= {str(i) for i in range(field.sources.n_source)}
+    sizes = ax.collections[0].get_sizes()
+    assert sizes.max() == 160.0
+
+
+def test_far_cutouts_get_a_panel_each():
+    field = make_case("medium", np.random.default_rng(1))
+    figure = plot_scene(field.pixels, field.sources)
+    save(figure)
+    assert len(figure.axes) == 13
+    assert figure.get_suptitle() == f"the 12 brightest of {np.unique(field.pixels.stamp).size} cutouts"
+
+
+def test_sources_are_drawn_where_they_are(field):
+    column, row = source_places(field.pixels, field.sources, (0.0, 0.0))
+    catalogue_error_pix = 0.2
+    assert np.abs(column - field.column).max() < catalogue_error_pix
+    assert np.abs(row - field.row).max() < catalogue_error_pix
+    east = 3.0 / 3600.0
+    ra_deg = field.sources.ra_deg + east / np.cos(np.radians(field.sources.dec_deg))
+    moved = source_places(field.pixels, field.sources, (3.0, 0.0))
+    expected = source_places(field.pixels, replace(field.sources, ra_deg=ra_deg), (0.0, 0.0))
+    np.testing.assert_allclose(moved, expected, atol=0.01)
+    np.testing.assert_allclose(np.hypot(moved[0] - column, moved[1] - row), 3.0 / 3.98, rtol=0.01)
+
+
+def test_given_image_and_axes_are_used(field):
+    figure = new_figure(4.0, 4.0)
+    ax = figure.subplots()
+    image = np.arange(field.pixels.n_pixel, dtype=float)
+    assert plot_scene(field.pixels, field.sources, image=image, axes=ax) is figure
+    assert ax.images[0].get_array().max() == image[-1]
+    with pytest.raises(ShapeError, match="image: expected shape"):
+        plot_scene(field.pixels, field.sources, image=image[:-1])
+
+
+def test_lightcurves_have_errors_titles_units_and_mission_time(curves):
+    labels = [f"star {i}" for i in range(5)]
+    figure = plot_lightcurves(**curves, labels=labels, time_zero_jd=2454833.0)
+    save(figure)
+    assert [ax.get_title(loc="left") for ax in figure.axes] == labels
+    assert figure.get_supylabel() == "flux (electron / s)"
+    assert figure.get_supxlabel() == "time: JD − 2454833 (day)"
+    first, second = figure.axes[:2]
+    assert [len(container[0].get_xdata()) for container in first.containers] == [59, 1]
+    assert [len(container[0].get_xdata()) for container in second.containers] == [60]
+    segments = first.containers[0][2][0].get_segments()
+    np.testing.assert_allclose(np.diff(segments[0], axis=0), [[0.0, 2.0]])
+
+
+def test_lightcurves_refuse_missing_labels(curves):
+    with pytest.raises(ShapeError, match=r"flux: expected shape \(60, 2\) \(n_time, one per label\), got \(60, 5\)"):
+        plot_lightcurves(curves["time"], curves["flux"], curves["flux_err"], labels=["a", "b"])
+
+
+def test_a_source_without_data_and_a_single_cadence_are_drawn():
+    save(plot_lightcurves([1.0], [[np.nan]], [[np.nan]], labels=["outside"]))
+    save(plot_lightcurves([1.0], [[5.0]], [[1.0]], labels=["one"]))
+
+
+def test_report_draws_what_a_tree_holds(curves):
+    photometry = {name: curves[name] for name in ("flux", "flux_err", "flags")}
+    coords = {"time": curves["time"], "source": list("abcde")}
+    tree = build_tree({"photometry": photometry, "catalog": {"mag": np.arange(12.0, 17.0)}}, coords, {})
+    figures = draw_report(tree)
+    for figure in figures.values():
+        save(figure)
+    assert [ax.get_title(loc="left")[0] for ax in figures["lightcurves"].axes] == list("edcba")
+    noise = figures["noise"].axes[0]
+    assert noise.get_ylabel() == "relative to the flux (ppm)"
+    errors, scatter = (one.get_offsets() for one in noise.collections)
+    np.testing.assert_allclose(np.sort(errors[:, 1]), 1e6 / np.arange(5, 0, -1) / 1e3, rtol=0.01)
+    np.testing.assert_allclose(scatter[:, 1], errors[:, 1], rtol=0.5)
+
+
+def test_notebooks_can_show_a_picture_and_pyplot_holds_none(curves):
+    before = plt.get_fignums()
+    figure = plot_lightcurves(**curves, labels=list("abcde"))
+    assert plt.get_fignums() == before
+    assert isinstance(figure, matplotlib.figure.Figure)
+    assert figure._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_colour_scale_covers_the_image_and_its_numbers_are_round():
+    image = np.array([-10.0, 0.0, 5.0, 2e4, np.nan])
+    norm = stretch(image)
+    assert isinstance(norm, AsinhNorm)
+    assert (norm.vmin, norm.vmax) == (-10.0, 2e4)
+    ticks = asinh_ticks(norm)
+    assert all(norm.vmin <= tick <= norm.vmax for tick in ticks)
+    assert all(float(f"{tick:.0e}") == tick for tick in ticks)
+    assert len(ticks) >= 4
+    assert stretch(np.full(3, np.nan)).vmax == 1.0
+
+
+def test_time_label_names_the_mission_zero():
+    assert time_label(2457000.0) == "time: JD − 2457000 (day)"
+    assert time_label(2400000.5) == "time: JD − 2400000.5 (day)"
+    assert time_label(0.0) == "time (day)"
