@@ -85,6 +85,7 @@ _SHAPE = (
     Variable("rmin", (), "arcsec", "innermost radius of the spline knots"),
     Variable("rmax", (), "arcsec", "outermost radius of the spline knots"),
     Variable("cut_r", (), "arcsec", "radius inside which the PRF depends on the radius only"),
+    Variable("pixel_area", (), "arcsec2", "area of a pixel on the sky"),
     Variable("scale", (), "electron / s", "flux per unit of catalogue flux"),
     Variable("offset", ("sky_axis",), "arcsec", "common offset of the scene towards east and north"),
     Variable("intrinsic_scatter", (), "dex", "scatter of the pixels about the shape beyond their errors"),

@@ -50,7 +50,8 @@ class PixelTable:
 
     Notes
     -----
-    `ivar` holds flux_err**-2, and 0 for every pixel that drops out.
+    `ivar` holds flux_err**-2, and 0 for every pixel that drops out; `gaps` counts for each pixel the
+    cadences in which it does.
     """
 
     time: FloatArray
@@ -67,6 +68,7 @@ class PixelTable:
     instrument: Instrument = GENERIC
     meta: Mapping[str, Any] = field(default_factory=dict)
     ivar: FloatArray = field(init=False, repr=False)
+    gaps: IntArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -83,7 +85,9 @@ class PixelTable:
         for name in ("dec_deg", "column", "row"):
             check_shape(getattr(self, name), (n_pixel,), name, "n_pixel, as ra")
         self._check_duplicates()
-        put(self, "ivar", _inverse_variance(self.flux, self.flux_err))
+        ivar, gaps = _inverse_variance(self.flux, self.flux_err)
+        put(self, "ivar", ivar)
+        put(self, "gaps", gaps)
         self._fill_optional(n_time, n_pixel)
 
     def _fill_optional(self, n_time: int, n_pixel: int) -> None:
@@ -131,9 +135,9 @@ _SATURATED_SHARE = 0.01
 _CHUNK_ELEMENTS = 1 << 18
 
 
-def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> FloatArray:
-    """Return flux_err**-2, and 0 where flux or error is unusable; raise on negative errors."""
-    ivar = np.empty_like(flux)
+def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Return flux_err**-2, 0 where flux or error is unusable, and the count of these; raise on negative errors."""
+    ivar, gaps = np.empty_like(flux), np.zeros(flux.shape[1], np.int64)
     step = max(1, _CHUNK_ELEMENTS // flux.shape[1])
     for start in range(0, flux.shape[0], step):
         part = slice(start, start + step)
@@ -150,7 +154,8 @@ def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> FloatArray:
         bad = ~(np.isfinite(ivar[part]) & np.isfinite(flux[part]))
         if bad.any():
             ivar[part][bad] = 0.0
-    return ivar
+            gaps += bad.sum(axis=0)
+    return ivar, gaps
 
 
 def _find_saturated(flux: FloatArray, instrument: Instrument) -> BoolArray:

@@ -1,0 +1,302 @@
+"""Machine: the documented names of PSFMachine over the stages of the package."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray
+from bayesprf.design.polar import PolarBasis
+from bayesprf.errors import InputError
+from bayesprf.instruments import GENERIC, Instrument
+from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.models.image import reduce_image
+from bayesprf.models.options import MaskOptions, ShapeOptions
+from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
+from bayesprf.models.shape import Scene, fit_shape
+from bayesprf.reports import MachineReports
+from bayesprf.scene.axes import pixel_area
+from bayesprf.scene.pairs import build_pairs
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
+from bayesprf.stages import Setting, Stages
+
+
+class Machine(MachineReports):
+    """Fast PRF photometry of all sources in a stack of images, with a posterior.
+
+    Parameters
+    ----------
+    time : array-like, shape (n_time,)
+        Times, day.
+    flux, flux_err : array-like, shape (n_time, n_pixel)
+        Flux and its standard deviation in each pixel, electron / s.
+    ra, dec : array-like, shape (n_pixel,)
+        Sky position of each pixel, degree.
+    sources : pandas.DataFrame or SourceTable
+        Catalogue with columns ``ra``, ``dec`` (degree) and `sources_flux_column`.
+    column, row : array-like, shape (n_pixel,)
+        Detector position of each pixel.
+    limit_radius : float
+        Pixels farther from a star than this do not teach the PRF, arcsec.
+    time_mask : array-like of bool, shape (n_time,), optional
+        Cadences that enter the mean image the PRF is fitted to.
+    n_r_knots, n_phi_knots : int
+        Radial and azimuthal knots of the PRF.
+    time_nknots, time_resolution, time_radius
+        Knots in position, cadences per bin (at most) and radius (arcsec) of the time model.
+    rmin, rmax : float
+        Range of the PRF's radial knots, arcsec.
+    cut_r : float
+        Radius inside which the PRF depends on the radius only, arcsec.
+    sparse_dist_lim : float
+        Pixels within this distance of a source are paired with it, arcsec.
+    sources_flux_column : str
+        Column of `sources` used as flux estimate.
+    instrument : Instrument, optional
+        Saturation level and other numbers of the mission.
+    quiet : bool
+        Silence progress bars.
+
+    Raises
+    ------
+    ShapeError
+        If arrays disagree in shape.
+    InputError
+        If the catalogue is empty or lacks a column, a pixel is given twice, or an error is negative.
+
+    Notes
+    -----
+    Hedges et al. (2021), with the linear algebra of Luger, Foreman-Mackey & Hogg (2017). The stages are
+    `build_shape_model`, `build_time_model`, `fit_model`; each can be repeated, and gives the same bits.
+    """
+
+    limit_radius = Setting("shape")
+    time_mask = Setting("shape")
+    n_r_knots = Setting("shape")
+    n_phi_knots = Setting("shape")
+    rmin = Setting("shape")
+    rmax = Setting("shape")
+    cut_r = Setting("shape")
+    contaminant_mag_limit = Setting("shape")
+    time_nknots = Setting("time")
+    time_resolution = Setting("time")
+    time_radius = Setting("time")
+    cartesian_knot_spacing = Setting("time")
+
+    def __init__(
+        self,
+        time: Any,
+        flux: Any,
+        flux_err: Any,
+        ra: Any,
+        dec: Any,
+        sources: Any,
+        column: Any,
+        row: Any,
+        limit_radius: float = 24.0,
+        time_mask: Any = None,
+        n_r_knots: int = 10,
+        n_phi_knots: int = 15,
+        time_nknots: int = 10,
+        time_resolution: int = 200,
+        time_radius: float = 8,
+        rmin: float = 1,
+        rmax: float = 16,
+        cut_r: float = 6,
+        sparse_dist_lim: float = 40,
+        sources_flux_column: str = "phot_g_mean_flux",
+        *,
+        instrument: Instrument = GENERIC,
+        quiet: bool = False,
+    ) -> None:
+        pixels = PixelTable(time, flux, flux_err, ra, dec, column, row, instrument=instrument)
+        self._start(pixels, _source_table(sources, sources_flux_column), sparse_dist_lim, quiet=quiet)
+        self.limit_radius, self.time_mask = limit_radius, time_mask
+        self.n_r_knots, self.n_phi_knots = n_r_knots, n_phi_knots
+        self.time_nknots, self.time_resolution, self.time_radius = time_nknots, time_resolution, time_radius
+        self.rmin, self.rmax, self.cut_r = rmin, rmax, cut_r
+
+    @classmethod
+    def from_pixels(cls, pixels: PixelTable, sources: SourceTable, **settings: Any) -> "Machine":
+        """Build a Machine from tables, as `read_tpfs` and `read_catalog` return them.
+
+        Parameters
+        ----------
+        pixels : PixelTable
+            The stack.
+        sources : SourceTable
+            The catalogue.
+        **settings
+            Any of the constructor's settings from `limit_radius` on. Radii left out are the documented
+            ones times the instrument's pixel scale over Kepler's 3.98 arcsec.
+
+        Returns
+        -------
+        Machine
+        """
+        machine = cls.__new__(cls)
+        stretch = pixels.instrument.pixel_scale / 3.98
+        stretch = 1.0 if abs(stretch - 1.0) < 0.05 else stretch
+        defaults = {
+            "limit_radius": 24.0 * stretch,
+            "time_mask": None,
+            "n_r_knots": 10,
+            "n_phi_knots": 15,
+            "time_nknots": 10,
+            "time_resolution": 200,
+            "time_radius": 8.0 * stretch,
+            "rmin": 1.0 * stretch,
+            "rmax": 16.0 * stretch,
+            "cut_r": 6.0 * stretch,
+        }
+        limit = settings.pop("sparse_dist_lim", 40.0 * stretch)
+        machine._start(pixels, sources, limit, quiet=settings.pop("quiet", False))
+        unknown = sorted(set(settings) - set(defaults))
+        if unknown:
+            raise InputError(f"settings: expected some of {', '.join(defaults)}, got {', '.join(unknown)}")
+        for name, value in {**defaults, **settings}.items():
+            setattr(machine, name, value)
+        return machine
+
+    def _start(self, pixels: PixelTable, sources: SourceTable, sparse_dist_lim: float, *, quiet: bool) -> None:
+        self._stages = Stages()
+        self.pixels, self.sources, self.quiet = pixels, sources, quiet
+        self.sparse_dist_lim = float(sparse_dist_lim)
+        self._near = build_pairs(pixels, sources, self.sparse_dist_lim)
+        self.contaminant_mag_limit = None
+        self.cartesian_knot_spacing = "sqrt"
+
+    # Stages
+
+    def build_shape_model(
+        self,
+        plot: bool = False,  # noqa: FBT001, FBT002  (documented signature)
+        flux_cut_off: float = 1,
+        frame_index: Any = "mean",
+        bin_data: bool = False,  # noqa: FBT001, FBT002
+        **kwargs: Any,
+    ) -> Any:
+        """Learn the PRF and where each source matters.
+
+        Parameters
+        ----------
+        plot : bool
+            Return a diagnostic figure.
+        flux_cut_off : float
+            Flux of a source in a pixel at which to stop evaluating its model, electron / s. Light below
+            it is not fitted, but still known to the neighbours.
+        frame_index : "mean" or int
+            Image to fit: the mean over time, or one cadence.
+        bin_data : bool
+            Average the pixels in cells of radius and angle before the fit.
+        **kwargs
+            Options of `MaskOptions`: `upper_radius_limit`, `lower_radius_limit`, `upper_flux_limit`,
+            `lower_flux_limit`, `correct_centroid_offset`; and of `ShapeOptions`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure or None
+            The figure if `plot`.
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or out of range, or no pixel is fit to teach the PRF.
+        """
+        mask_options, options = self._shape_options(flux_cut_off, bin_data, kwargs)
+        time_mask = None if self.time_mask is None else np.asarray(self.time_mask, bool)
+        scene = self._scene(frame_index, time_mask)
+        self._stages.keep("shape", fit_shape(scene, self._basis(), mask_options=mask_options, options=options))
+        return self.plot_shape_model(frame_index, bin_data) if plot else None
+
+    def _shape_options(
+        self,
+        flux_cut_off: float,
+        bin_data: Any,
+        kwargs: dict[str, Any],
+    ) -> tuple[MaskOptions, ShapeOptions]:
+        mask = MaskOptions(limit_radius=self.limit_radius, contaminant_mag_limit=self.contaminant_mag_limit)
+        shape = ShapeOptions(flux_cut_off=flux_cut_off, bin_data=bin_data)
+        for name, value in kwargs.items():
+            if hasattr(mask, name):
+                mask = replace(mask, **{name: value})
+            elif hasattr(shape, name):
+                shape = replace(shape, **{name: value})
+            else:
+                known = [*MaskOptions.__dataclass_fields__, *ShapeOptions.__dataclass_fields__]
+                raise InputError(f"kwargs: expected some of {', '.join(known)}, got {name!r}")
+        return mask, shape
+
+    def _basis(self) -> PolarBasis:
+        return PolarBasis(self.rmin, self.rmax, self.cut_r, self.n_r_knots, self.n_phi_knots)
+
+    def _scene(self, frame_index: Any = "mean", time_mask: BoolArray | None = None) -> Scene:
+        return Scene(
+            pairs=self._near,
+            image=reduce_image(self.pixels, frame_index, time_mask),
+            flux=self.sources.flux,
+            mag=self.sources.mag,
+            saturated=self.pixels.saturated,
+            pixel_area=pixel_area(self.pixels),
+            saturation=self.pixels.instrument.saturation,
+        )
+
+    def fit_model(
+        self,
+        fit_va: bool = False,  # noqa: FBT001, FBT002  (documented signature)
+        *,
+        prior_mu: Any = None,
+        prior_sigma: Any = None,
+        n_threads: int | None = None,
+    ) -> None:
+        """Find the flux of every source at every cadence, all sources at once.
+
+        Parameters
+        ----------
+        fit_va : bool
+            Use the time model of `build_time_model` too; results are `ws_va` and `werrs_va`.
+        prior_mu, prior_sigma : array-like, shape (n_source,), or float, optional
+            Mean and standard deviation of the Gaussian prior of each flux, electron / s. By default the
+            flux that the catalogue and the mean image foretell, and ten times as much: the prior then
+            decides nothing but blends that the data cannot tell apart.
+        n_threads : int, optional
+            Threads over cadences; all cores by default. The answer does not depend on it.
+
+        Raises
+        ------
+        StageError
+            If a model that is needed has not been built.
+        InputError
+            If a prior is not finite, or a width not above zero.
+        NotPositiveDefiniteError
+            If a flat prior leaves a source without any constraint.
+        """
+        shape = self._shape
+        usable = ~self.pixels.saturated[shape.pairs.pixel]
+        pairs, values = shape.pairs.select(usable), shape.values[usable]
+        prior = make_prior(
+            self.sources.flux * shape.scale, shape.image.cadence_error, prior_mu=prior_mu, prior_sigma=prior_sigma
+        )
+        flags = flag_sources(
+            shape.pairs,
+            shape.values,
+            saturated=self.pixels.saturated,
+            known=self.sources.has_flux,
+            core=float(np.sqrt(shape.prf.pixel_area)),
+        )
+        fit = fit_flux(
+            self.pixels,
+            build_design(pairs, values[None]),
+            prior,
+            source_flags=flags,
+            solver=BlockSolver(n_threads),
+            names=self.sources.source_id,
+        )
+        self._stages.keep("flux", fit)
+
+
+def _source_table(sources: Any, flux_column: str) -> SourceTable:
+    from bayesprf.io.catalog import sources_from_frame
+
+    return sources_from_frame(sources, flux_column)

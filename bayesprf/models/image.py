@@ -1,0 +1,91 @@
+"""One image out of the stack: the mean over time, or a single frame."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.checks import check_shape
+from bayesprf.errors import InputError
+from bayesprf.scene.pixels import PixelTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Image:
+    """Flux and inverse variance of each pixel; a pixel without data has `ivar` 0 and flux 0.
+
+    Parameters
+    ----------
+    flux : ndarray of float64, shape (n_pixel,)
+        electron / s.
+    ivar : ndarray of float64, shape (n_pixel,)
+        (electron / s)**-2.
+    cadence_error : float
+        Median error of a pixel in one cadence, electron / s.
+    """
+
+    flux: FloatArray
+    ivar: FloatArray
+    cadence_error: float
+
+
+def reduce_image(pixels: PixelTable, frame_index: Any = "mean", time_mask: BoolArray | None = None) -> Image:
+    """Average the stack over time, or pick one frame.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The stack.
+    frame_index : "mean" or int
+        Which image.
+    time_mask : ndarray of bool, shape (n_time,), optional
+        Only cadences where it is True enter the mean.
+
+    Returns
+    -------
+    Image
+        The mean over the cadences in which a pixel has data, whose inverse variances add up.
+
+    Raises
+    ------
+    InputError
+        If `frame_index` is neither "mean" nor the index of a cadence, or no cadence is left.
+    """
+    if isinstance(frame_index, str) and frame_index == "mean":
+        return _mean_image(pixels, time_mask)
+    if not isinstance(frame_index, (int, np.integer)) or not -pixels.n_time <= frame_index < pixels.n_time:
+        raise InputError(f"frame_index: expected 'mean' or an integer below {pixels.n_time}, got {frame_index!r}")
+    used = pixels.ivar[frame_index]
+    flux = np.where(used > 0, pixels.flux[frame_index], 0.0)
+    return Image(flux, used.copy(), _median_error(used))
+
+
+def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
+    rows = np.arange(pixels.n_time)
+    if time_mask is not None:
+        check_shape(time_mask, (pixels.n_time,), "time_mask", "n_time")
+        rows = rows[np.asarray(time_mask, bool)]
+        if rows.size == 0:
+            raise InputError("time_mask: expected at least one True, got none; no cadence is left for the mean image")
+    total, ivar, count = (np.zeros(pixels.n_pixel) for _ in range(3))
+    step = max(1, (1 << 18) // pixels.n_pixel)
+    whole = rows.size == pixels.n_time
+    for start in range(0, rows.size, step):
+        part = slice(start, start + step) if whole else rows[start : start + step]
+        weight, flux = pixels.ivar[part], pixels.flux[part]
+        good = weight > 0
+        if good.all():
+            total += flux.sum(axis=0)
+            count += flux.shape[0]
+        else:
+            total += np.where(good, flux, 0.0).sum(axis=0)
+            count += good.sum(axis=0)
+        ivar += weight.sum(axis=0)
+    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+    return Image(mean, ivar, _median_error(pixels.ivar[rows[:: max(1, rows.size // 16)]]))
+
+
+def _median_error(ivar: FloatArray) -> float:
+    good = ivar > 0
+    return float(np.median(ivar[good] ** -0.5)) if good.any() else 1.0

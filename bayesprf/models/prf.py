@@ -1,0 +1,134 @@
+"""The PRF as a function on the sky: splines inside rmax, a power law outside, area one."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.design.polar import PolarBasis
+
+# The slope of the wing is measured between this share of rmax and rmax, and kept inside bounds in which
+# the area is finite: an Airy pattern falls as r**-3, scattered light no slower than r**-2.5.
+_TAIL_START = 0.7
+_TAIL_BOUNDS = (-8.0, -2.5)
+_N_RADIUS, _N_ANGLE = 400, 96
+_CHUNK = 1 << 18
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrfModel:
+    """Fraction of a star's light in a pixel, as a function of the pixel's offset from the star.
+
+    Parameters
+    ----------
+    basis : PolarBasis
+        Columns of log10 PRF.
+    weights : ndarray of float64, shape (n_basis,)
+        `psf_w`, dex.
+    pixel_area : float
+        Area of a pixel on the sky, arcsec**2.
+    shear : tuple of float
+        Stretch of the sky along the axes and along the diagonals, after which the core is round.
+
+    Notes
+    -----
+    log10 PRF = A(phi, r) psf_w for r <= rmax (Hedges et al. 2021, equation 5), and falls as a power of
+    r beyond, with the slope that the splines have on average over the outermost part. r and phi are
+    taken in coordinates in which the core is round, so that "only the radius counts" holds for
+    elliptical stars too; the map keeps areas.
+    """
+
+    basis: PolarBasis
+    weights: FloatArray
+    pixel_area: float
+    shear: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def tail_slope(self) -> float:
+        """Power of r with which the PRF falls beyond rmax."""
+        start = _TAIL_START * self.basis.rmax
+        phi = _angles()
+        inner, outer = (self._spline(np.full(_N_ANGLE, r), phi).mean() for r in (start, self.basis.rmax))
+        slope = (outer - inner) / np.log10(self.basis.rmax / start)
+        return float(np.clip(slope, *_TAIL_BOUNDS))
+
+    def evaluate(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the PRF at offsets from the star.
+
+        Parameters
+        ----------
+        dx, dy : ndarray of float64, shape (n,)
+            Offset of the pixel centre towards east and north, arcsec.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            1 / pixel.
+        """
+        values = np.empty(dx.size)
+        slope = self.tail_slope
+        for start in range(0, dx.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            r, phi = round_coordinates(dx[part], dy[part], self.shear)
+            log = self._spline(r, phi)
+            log += slope * np.log10(np.maximum(r, self.basis.rmax) / self.basis.rmax)
+            values[part] = 10.0**log
+        return values
+
+    def envelope(self, r: FloatArray) -> FloatArray:
+        """Return an upper bound of the PRF over all angles at each radius, 1 / pixel, never rising outwards."""
+        r = r * np.exp(-np.hypot(*self.shear))
+        grid = np.linspace(0.0, self.basis.rmax, _N_RADIUS)
+        phi = _angles()
+        log = self._spline(np.repeat(grid, _N_ANGLE), np.tile(phi, grid.size)).reshape(grid.size, -1).max(axis=1)
+        highest_from = np.maximum.accumulate(log[::-1])[::-1]
+        tail = self.tail_slope * np.log10(np.maximum(r, self.basis.rmax) / self.basis.rmax)
+        return 10.0 ** (np.interp(r, grid, highest_from) + tail)
+
+    def area(self) -> float:
+        """Return the integral of the PRF over the sky in units of a pixel; one once normalised."""
+        nodes, node_weights = np.polynomial.legendre.leggauss(8)
+        bounds = np.unique(self.basis.knots)
+        half = 0.5 * np.diff(bounds)
+        radius = (0.5 * (bounds[1:] + bounds[:-1])[:, None] + half[:, None] * nodes).ravel()
+        radius_weight = (half[:, None] * node_weights).ravel()
+        phi = _angles()
+        ring = 10.0 ** self._spline(np.repeat(radius, _N_ANGLE), np.tile(phi, radius.size))
+        inside = (ring.reshape(radius.size, -1).mean(axis=1) * radius * radius_weight).sum()
+        edge = 10.0 ** self._spline(np.full(_N_ANGLE, self.basis.rmax), phi)
+        outside = edge.mean() * self.basis.rmax**2 / (-self.tail_slope - 2.0)
+        return float(2.0 * np.pi * (inside + outside) / self.pixel_area)
+
+    def normalized(self) -> "PrfModel":
+        """Return the PRF with area one: a constant is added to the log, the shape stays."""
+        return replace(self, weights=self.weights - np.log10(self.area()))
+
+    def _spline(self, r: FloatArray, phi: FloatArray) -> FloatArray:
+        columns, values = self.basis.entries(r, phi)
+        return np.einsum("ij,ij->i", values, self.weights[columns])
+
+
+def round_coordinates(dx: FloatArray, dy: FloatArray, shear: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+    """Return radius and angle in the coordinates in which the core is round.
+
+    Parameters
+    ----------
+    dx, dy : ndarray of float64, shape (n,)
+        Offset towards east and north, arcsec.
+    shear : tuple of float
+        (e1, e2) of the map exp([[e1, e2], [e2, -e1]]), whose determinant is one.
+
+    Returns
+    -------
+    r, phi : ndarray of float64, shape (n,)
+        arcsec, radian.
+    """
+    size = float(np.hypot(*shear))
+    grow = np.sinh(size) / size if size > 0 else 1.0
+    e1, e2, even = grow * shear[0], grow * shear[1], np.cosh(size)
+    u, v = (even + e1) * dx + e2 * dy, e2 * dx + (even - e1) * dy
+    return np.hypot(u, v), np.arctan2(v, u)
+
+
+def _angles() -> FloatArray:
+    return np.linspace(0.0, 2.0 * np.pi, _N_ANGLE, endpoint=False, dtype=np.float64)

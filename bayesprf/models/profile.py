@@ -1,0 +1,246 @@
+"""One fit of log10 PRF to a list of pixels, each lit by one star of known flux."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.sparse import vstack
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.errors import InputError
+from bayesprf.linalg.dense import DenseSolver
+from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.options import ShapeOptions
+from bayesprf.models.prf import PrfModel, round_coordinates
+
+LN10 = float(np.log(10.0))
+# Prior of the weights: about anything a PRF can be. The wings it leaves open are held by the smoothness.
+_PRIOR_MEAN, _PRIOR_SIGMA = -3.0, 5.0
+_MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 1e-4, 0.5
+_SCATTER_BOUNDS = (1e-5, 1.0)
+_BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Training:
+    """Pixels that teach the PRF, as aligned arrays of shape (n,).
+
+    Parameters
+    ----------
+    source : ndarray of int64
+        Star of each pixel.
+    dx, dy : ndarray of float64
+        Offset from the star, arcsec.
+    y, var : ndarray of float64
+        Flux with the neighbours taken off, electron / s, and its variance.
+    flux : ndarray of float64
+        Flux of the star, electron / s (or the catalogue's unit, in the first round).
+    """
+
+    source: IntArray
+    dx: FloatArray
+    dy: FloatArray
+    y: FloatArray
+    var: FloatArray
+    flux: FloatArray
+
+    def shifted(self, step: FloatArray) -> "Training":
+        """Return the same pixels with every offset moved by `step`, arcsec."""
+        return replace(self, dx=self.dx + step[0], dy=self.dy + step[1])
+
+    def scaled(self, factor: float) -> "Training":
+        """Return the same pixels with every star's flux times a factor."""
+        return replace(self, flux=self.flux * factor)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Profile:
+    """A fitted PRF with what the fit learned on the way.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        Normalised.
+    weights_cov : ndarray of float64, shape (n_basis, n_basis)
+        dex**2.
+    scatter : float
+        Intrinsic scatter, dex.
+    area : float
+        Area before the normalisation: the factor from the training fluxes to electron / s.
+    keep : ndarray of bool, shape (n,)
+        Training pixels that were not clipped.
+    """
+
+    prf: PrfModel
+    weights_cov: FloatArray
+    scatter: float
+    area: float
+    keep: BoolArray
+
+
+def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, fresh: bool = False) -> Profile:
+    """Fit the weights of log10 PRF, an intrinsic scatter, and clip outliers.
+
+    Parameters
+    ----------
+    training : Training
+        The pixels.
+    start : PrfModel
+        Basis, shear and pixel area to use, and the weights to start from.
+    options : ShapeOptions
+        Smoothness, clipping and binning.
+    fresh : bool
+        Ignore the weights of `start`, and start from a fit to the logarithm of the bright pixels.
+
+    Returns
+    -------
+    Profile
+
+    Raises
+    ------
+    InputError
+        If no pixel is left.
+
+    Notes
+    -----
+    The model is y = f 10**(A w) with Gaussian noise of variance sigma**2 + (ln10 s y)**2. Each step
+    linearises it, z = A w + (y - m) / (ln10 m), and solves the LinearProblem of z with its errors
+    carried into log space. Unlike a fit to log10 y, pixels scattered below zero take part, so faint
+    wings are not biased upwards.
+    """
+    if training.y.size == 0:
+        raise InputError(
+            "sources: no pixel is fit to teach the PRF, expected stars that light pixels alone; "
+            "check positions and fluxes of the catalogue, or relax contaminant_mag_limit or the flux limits"
+        )
+    if options.bin_data:
+        training = bin_training(training, start)
+    basis = start.basis
+    r, phi = round_coordinates(training.dx, training.dy, start.shear)
+    matrix = DesignStack.from_sparse(vstack([basis.matrix(r, phi), basis.roughness()]).tocsr())
+    prior_ivar = np.full(matrix.n_obs - training.y.size, options.smoothness**-2.0)
+    weights = _start_weights(matrix, training, prior_ivar) if fresh else start.weights
+    ring = np.digitize(r, np.unique(basis.knots))
+    fit = _iterate(matrix, training, weights, prior_ivar, ring, options.clip_sigma)
+    prf = replace(start, weights=fit.weights)
+    return Profile(prf.normalized(), fit.posterior.covariance(0), fit.scatter, prf.area(), fit.keep)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Iteration:
+    weights: FloatArray
+    posterior: GaussianPosterior
+    scatter: float
+    keep: BoolArray
+
+
+def _iterate(
+    matrix: DesignStack,
+    training: Training,
+    weights: FloatArray,
+    prior_ivar: FloatArray,
+    ring: IntArray,
+    clip_sigma: float,
+) -> _Iteration:
+    """Repeat the linearised fit until no training pixel's log10 PRF moves any more."""
+    columns, n = matrix.matrix(), training.y.size
+    keep = np.ones(n, bool)
+    for count in range(_MAX_ITER):
+        log_model = (columns @ weights)[:n]
+        model = training.flux * 10.0**log_model
+        scatter = _fit_scatter(training, model, keep)
+        variance = training.var + (LN10 * scatter * model) ** 2
+        keep = _not_outlying((training.y - model) / np.sqrt(variance), ring, clip_sigma)
+        slope = LN10 * model
+        z = log_model + (training.y - model) / slope
+        ivar = np.where(keep, slope**2 / variance, 0.0)
+        posterior = _solve(matrix, np.concatenate([z, np.zeros(prior_ivar.size)]), np.concatenate([ivar, prior_ivar]))
+        step = posterior.mean[0] - weights
+        moved = float(np.max(np.abs((columns @ step)[:n])))
+        weights = weights + step * min(1.0, _MAX_STEP / max(moved, _TOLERANCE))
+        if moved < _TOLERANCE or count == _MAX_ITER - 1:
+            break
+    return _Iteration(weights, posterior, scatter, keep)
+
+
+def _not_outlying(residual: FloatArray, ring: IntArray, clip_sigma: float) -> BoolArray:
+    """Return the pixels whose residual is ordinary for their ring: the PRF fits some radii worse than others."""
+    scale = np.ones(ring.max() + 1)
+    for one in np.unique(ring):
+        scale[one] = max(1.0, 1.4826 * float(np.median(np.abs(residual[ring == one]))))
+    return np.abs(residual) < clip_sigma * scale[ring]
+
+
+def _start_weights(matrix: DesignStack, training: Training, prior_ivar: FloatArray) -> FloatArray:
+    """Fit the logarithm of the clearly lit pixels."""
+    lit = training.y > 5.0 * np.sqrt(training.var)
+    if not lit.any():
+        lit = training.y > 0
+    z = np.log10(np.where(lit, training.y, 1.0) / training.flux)
+    ivar = np.where(lit, 1.0 / (0.1**2 + training.var / (LN10 * np.where(lit, training.y, 1.0)) ** 2), 0.0)
+    data = np.concatenate([z, np.zeros(prior_ivar.size)])
+    return _solve(matrix, data, np.concatenate([ivar, prior_ivar])).mean[0]
+
+
+def _solve(matrix: DesignStack, data: FloatArray, ivar: FloatArray) -> GaussianPosterior:
+    mean = np.full(matrix.n_coeff, _PRIOR_MEAN)
+    prior = GaussianPrior.from_sigma(mean, np.full(matrix.n_coeff, _PRIOR_SIGMA))
+    return DenseSolver().solve(LinearProblem(matrix, data[None], ivar[None], prior))
+
+
+def _fit_scatter(training: Training, model: FloatArray, keep: BoolArray) -> float:
+    """Return the scatter (dex) with which the clearly lit pixels have a reduced chi-square of one."""
+    bright = keep & (model > _BRIGHT_SNR * np.sqrt(training.var))
+    if np.count_nonzero(bright) < _MIN_BRIGHT:
+        return _SCATTER_BOUNDS[0]
+    squared, var, model = (training.y - model)[bright] ** 2, training.var[bright], model[bright]
+
+    def excess(log_scatter: float) -> float:
+        return float(np.mean(squared / (var + (LN10 * 10.0**log_scatter * model) ** 2))) - 1.0
+
+    low, high = np.log10(_SCATTER_BOUNDS)
+    if excess(low) <= 0:
+        return _SCATTER_BOUNDS[0]
+    if excess(high) >= 0:
+        return _SCATTER_BOUNDS[1]
+    return float(10.0 ** brentq(excess, low, high, xtol=1e-4))
+
+
+def bin_training(training: Training, prf: PrfModel) -> Training:
+    """Average the pixels in cells of radius and angle, half a knot spacing wide.
+
+    Parameters
+    ----------
+    training : Training
+        The pixels.
+    prf : PrfModel
+        Gives the knots, and the coordinates in which the core is round.
+
+    Returns
+    -------
+    Training
+        One entry per cell that holds a pixel, of a star of unit flux: the inverse-variance mean of
+        the share of its star's light that each pixel holds, at the mean offset.
+    """
+    basis, bounds = prf.basis, np.unique(prf.basis.knots)
+    r, phi = round_coordinates(training.dx, training.dy, prf.shear)
+    edges = np.sort(np.concatenate([bounds, 0.5 * (bounds[1:] + bounds[:-1])]))
+    ring = np.digitize(r, edges)
+    sector = np.floor((phi / (2 * np.pi)) % 1.0 * 2 * basis.n_phi_knots)
+    _, cell = np.unique(ring * 2 * basis.n_phi_knots + sector, return_inverse=True)
+    weight = training.flux**2 / training.var
+    total = np.bincount(cell, weights=weight)
+
+    def mean(values: FloatArray) -> FloatArray:
+        return np.bincount(cell, weights=weight * values) / total
+
+    n_cell = total.size
+    return Training(
+        source=np.arange(n_cell),
+        dx=mean(training.dx),
+        dy=mean(training.dy),
+        y=mean(training.y / training.flux),
+        var=1.0 / total,
+        flux=np.ones(n_cell),
+    )

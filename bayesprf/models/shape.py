@@ -1,0 +1,283 @@
+"""The mean PRF shape, learned from the pixels that one star lights (Hedges et al. 2021, section 2.2)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.polar import PolarBasis
+from bayesprf.models.extent import fit_extent
+from bayesprf.models.geometry import centroid_offset, fit_geometry
+from bayesprf.models.image import Image
+from bayesprf.models.options import MaskOptions, ShapeOptions
+from bayesprf.models.photometry import fit_image_flux
+from bayesprf.models.prf import PrfModel
+from bayesprf.models.profile import Profile, Training, fit_profile
+from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
+from bayesprf.scene.pairs import PairTable
+
+# Pairs below the flux cut still count as known light down to this share of it.
+_FAR_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What the shape fit looks at: one image, the stars and their pairs.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Near pairs at catalogue positions.
+    image : Image
+        The image.
+    flux : ndarray of float64, shape (n_source,)
+        Catalogue fluxes on any common scale; NaN, zero or negative means unknown.
+    mag : ndarray of float64, shape (n_source,)
+        Magnitudes, compared with `contaminant_mag_limit`.
+    saturated : ndarray of bool, shape (n_pixel,)
+        Pixels that do not respond linearly.
+    pixel_area : float
+        arcsec**2.
+    saturation : float
+        Level above which a pixel does not teach the PRF unless the options say otherwise, electron / s.
+    """
+
+    pairs: PairTable
+    image: Image
+    flux: FloatArray
+    mag: FloatArray
+    saturated: BoolArray
+    pixel_area: float
+    saturation: float
+
+    @property
+    def known(self) -> BoolArray:
+        """Whether the catalogue flux is usable, shape (n_source,)."""
+        return np.isfinite(self.flux) & (np.nan_to_num(self.flux) > 0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShapeFit:
+    """The PRF, what it was learned from, and where each source matters.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The PRF; its area is one pixel.
+    weights_cov : ndarray of float64, shape (n_basis, n_basis)
+        Posterior covariance of `psf_w`, dex**2.
+    offset : tuple of float
+        How far the stars lie from their catalogue positions, east and north, arcsec.
+    scale : float
+        electron / s per unit of catalogue flux.
+    flux : ndarray of float64, shape (n_source,)
+        Flux of each source in the image, electron / s; NaN without pixels.
+    intrinsic_scatter : float
+        Relative scatter of pixels about the PRF beyond their errors, dex.
+    pairs : PairTable
+        Pairs in which a source gives more than `flux_cut_off`, at corrected positions.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of each of these pairs, 1 / pixel.
+    training : ndarray of bool, shape (n_pair,)
+        The pairs that taught the PRF.
+    far_light : ndarray of float64, shape (n_pixel,)
+        Light in each pixel of all pairs below the cut, electron / s: known, not fitted.
+    reach : ndarray of float64, shape (n_source,)
+        Reach of each source as its flux alone foretold it, arcsec.
+    n_clipped : int
+        Training pixels left out as outliers.
+    image : Image
+        The image that was fitted.
+    """
+
+    prf: PrfModel
+    weights_cov: FloatArray
+    offset: tuple[float, float]
+    scale: float
+    flux: FloatArray
+    intrinsic_scatter: float
+    pairs: PairTable
+    values: FloatArray
+    training: BoolArray
+    far_light: FloatArray
+    reach: FloatArray
+    n_clipped: int
+    image: Image
+
+
+def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, options: ShapeOptions) -> ShapeFit:
+    """Learn the PRF from one image.
+
+    Parameters
+    ----------
+    scene : Scene
+        Image, pairs and catalogue.
+    basis : PolarBasis
+        Columns of log10 PRF.
+    mask_options : MaskOptions
+        Which stars and pixels may teach.
+    options : ShapeOptions
+        Settings of the fit.
+
+    Returns
+    -------
+    ShapeFit
+
+    Raises
+    ------
+    InputError
+        If no pixel is fit to teach the PRF.
+
+    Notes
+    -----
+    Rounds of: choose the pixels that one star lights, fit the shape, normalise it, measure the common
+    offset, solve all fluxes of the image. Nothing of the catalogue's flux scale survives the
+    normalisation.
+    """
+    scale = float(np.sqrt(scene.pixel_area))
+    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=scale, options=mask_options)
+    training = _first_training(scene, basis, reach, mask_options)
+    offset, scale = np.zeros(2), 0.0
+    prf = PrfModel(basis, np.zeros(basis.n_basis), scene.pixel_area)
+    if mask_options.correct_centroid_offset:
+        offset = centroid_offset(training)
+        training = training.shifted(-offset)
+    for count in range(options.n_round):
+        profile = fit_profile(training, prf, options=options, fresh=count == 0)
+        scale = scale or profile.area
+        light = _light(scene, profile, offset, scale, options.flux_cut_off)
+        scale = _catalog_scale(scene, light)
+        teach = _teaching_pairs(scene, light, basis, mask=mask_options, options=options)
+        training = _gather(scene, light, teach)
+        if count < options.n_round - 1:
+            step = fit_geometry(profile, training, smoothness=options.smoothness)
+            prf = replace(profile.prf, shear=(profile.prf.shear[0] + step[2], profile.prf.shear[1] + step[3]))
+            if mask_options.correct_centroid_offset:
+                offset = offset + step[:2]
+                training = training.shifted(-step[:2])
+    return ShapeFit(
+        prf=profile.prf,
+        weights_cov=profile.weights_cov,
+        offset=(float(offset[0]), float(offset[1])),
+        scale=scale,
+        flux=light.flux,
+        intrinsic_scatter=profile.scatter,
+        pairs=light.pairs.select(light.above),
+        values=light.values[light.above],
+        training=teach[light.above],
+        far_light=light.far,
+        reach=reach,
+        n_clipped=int(np.count_nonzero(~profile.keep)),
+        image=scene.image,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Light:
+    """What each star gives to each pixel, as of one round: pairs, PRF, fluxes of the image."""
+
+    pairs: PairTable
+    values: FloatArray
+    flux: FloatArray
+    above: BoolArray
+
+    @property
+    def model(self) -> FloatArray:
+        return np.nan_to_num(self.flux)[self.pairs.source] * self.values
+
+    @property
+    def far(self) -> FloatArray:
+        """Light of all pairs below the cut, shape (n_pixel,)."""
+        return np.bincount(
+            self.pairs.pixel, weights=np.where(self.above, 0.0, self.model), minlength=self.pairs.n_pixel
+        )
+
+
+def _first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: MaskOptions) -> Training:
+    """Choose pixels by the stars' reach, from catalogue flux alone; fluxes in the catalogue's unit."""
+    contaminant = _contaminants(scene, options)
+    member = reach_mask(scene.pairs, reach) & _usable(scene, scene.pairs, basis, options)
+    alone = alone_mask(scene.pairs, reach_mask(scene.pairs, reach), contaminant)
+    nothing = np.zeros(scene.pairs.n_pair)
+    light = _Light(scene.pairs, nothing, scene.flux, nothing > 0)
+    return _gather(scene, light, member & alone)
+
+
+def _usable(scene: Scene, pairs: PairTable, basis: PolarBasis, options: MaskOptions) -> BoolArray:
+    """Return the pairs near enough, of stars of known flux, whose pixel has data and is not saturated."""
+    image = scene.image
+    upper = options.upper_flux_limit or scene.saturation
+    pixel = (image.ivar > 0) & ~scene.saturated & (image.flux < upper)
+    return pixel[pairs.pixel] & scene.known[pairs.source] & (pairs.r < min(options.limit_radius, basis.rmax))
+
+
+def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
+    if options.contaminant_mag_limit is None:
+        return np.ones(scene.mag.size, bool)
+    return ~(scene.mag > options.contaminant_mag_limit)
+
+
+def _light(scene: Scene, profile: Profile, offset: FloatArray, scale: float, cut: float) -> _Light:
+    """Evaluate the PRF where a star can matter, and solve the fluxes of the image above the cut."""
+    expected = np.where(scene.known, scene.flux, np.nan) * scale
+    ceiling = np.where(scene.known, expected, np.nanmedian(expected))
+    near = scene.pairs.shifted(-offset[0], -offset[1])
+    near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
+    values = profile.prf.evaluate(near.dx, near.dy)
+    light = _Light(near, values, np.nan_to_num(expected), ceiling[near.source] * values > cut)
+    for _ in range(2):
+        image = replace(scene.image, flux=scene.image.flux - light.far)
+        visible = np.where(light.above & ~scene.saturated[near.pixel], values, 0.0)
+        flux = fit_image_flux(near, visible, image, expected=expected)
+        reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
+        light = _Light(near, values, flux, reaches[near.source] * values > cut)
+    return light
+
+
+def _catalog_scale(scene: Scene, light: _Light) -> float:
+    """Return the median of fitted over catalogue flux, weighted towards the stars that shine."""
+    good = scene.known & np.isfinite(light.flux) & (np.nan_to_num(light.flux) > 0)
+    ratio = light.flux[good] / scene.flux[good]
+    order = np.argsort(ratio)
+    weight = np.cumsum(np.sqrt(light.flux[good][order]))
+    return float(ratio[order][np.searchsorted(weight, 0.5 * weight[-1])]) if ratio.size else 1.0
+
+
+def _teaching_pairs(
+    scene: Scene, light: _Light, basis: PolarBasis, *, mask: MaskOptions, options: ShapeOptions
+) -> BoolArray:
+    """Choose pixels in which the other stars give little of the light, of stars bright enough."""
+    pairs, model = light.pairs, light.model
+    counted = np.where(_contaminants(scene, mask)[pairs.source], model, 0.0)
+    share = np.bincount(pairs.pixel, weights=counted, minlength=pairs.n_pixel)[pairs.pixel] - counted
+    teach = light.above & _usable(scene, pairs, basis, mask) & (share < options.max_neighbor_share * model)
+    signal = np.bincount(
+        pairs.source, weights=np.where(teach, model**2 * scene.image.ivar[pairs.pixel], 0.0), minlength=pairs.n_source
+    )
+    snr = np.sqrt(signal)
+    teach &= snr[pairs.source] > options.min_snr
+    return teach & _within_budget(pairs, teach, snr, options.max_pairs)
+
+
+def _within_budget(pairs: PairTable, teach: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:
+    """Return the pairs of the stars with the highest signal-to-noise ratio, up to the budget."""
+    count = np.bincount(pairs.source[teach], minlength=pairs.n_source)
+    order = np.argsort(-snr, kind="stable")
+    chosen = np.zeros(pairs.n_source, bool)
+    chosen[order[np.cumsum(count[order]) <= max_pairs]] = True
+    return chosen[pairs.source]
+
+
+def _gather(scene: Scene, light: _Light, teach: BoolArray) -> Training:
+    """Collect the training pixels, with the light of all other stars taken off."""
+    pairs = light.pairs
+    pixel = pairs.pixel[teach]
+    others = neighbor_flux(pairs, light.model)[teach]
+    return Training(
+        source=pairs.source[teach],
+        dx=pairs.dx[teach],
+        dy=pairs.dy[teach],
+        y=scene.image.flux[pixel] - others,
+        var=1.0 / scene.image.ivar[pixel],
+        flux=light.flux[pairs.source[teach]],
+    )

@@ -1,0 +1,131 @@
+"""What a Machine shows: its results as one labelled tree, and pictures."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from bayesprf.models.image import reduce_image
+from bayesprf.models.photometry import FluxFit
+from bayesprf.models.shape import ShapeFit
+from bayesprf.scene.masks import neighbor_flux
+from bayesprf.stages import Setting
+from bayesprf.views import MachineViews
+
+
+class MachineReports(MachineViews):
+    """Results and pictures of a Machine; xarray and matplotlib are loaded when first needed."""
+
+    sparse_dist_lim: float
+
+    def to_datatree(self) -> Any:
+        """Return all results so far as one labelled tree.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``/photometry``, ``/catalog``, ``/shape``, as far as their stages have run.
+
+        Raises
+        ------
+        StageError
+            If no PRF has been fitted.
+        """
+        from bayesprf.results.gather import catalog_group, photometry_group, shape_group
+        from bayesprf.results.tree import build_tree, root_attributes
+
+        flux: FluxFit | None = self._stages.get("flux")
+        groups = {
+            "photometry": {} if flux is None else photometry_group(flux),
+            "catalog": catalog_group(self.sources, {"radius": self.radius, **self._source_results()}),
+            "shape": shape_group(self._shape),
+        }
+        coords = {
+            "time": self.time,
+            "cadence_number": self.pixels.cadence_number,
+            "source": list(self.sources.source_id),
+        }
+        attrs = root_attributes(
+            instrument=self.pixels.instrument.name,
+            time_zero_jd=self.pixels.instrument.time_zero_jd,
+            options=self._settings(),
+            files=dict(zip(self.pixels.meta.get("files", ()), self.pixels.meta.get("sha256", ()), strict=False)),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        return build_tree(groups, coords, attrs)
+
+    def _source_results(self) -> dict[str, Any]:
+        """Return the per-source results of the stages that have run."""
+        flux: FluxFit | None = self._stages.get("flux")
+        found: dict[str, Any] = {}
+        if flux is not None:
+            found["flux_estimate"] = flux.problem.prior.mean
+            found["source_flags"] = np.bitwise_and.reduce(flux.flags, axis=0)
+        return found
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings that can be told apart from data, for the record."""
+        names = [name for name, one in vars(type(self)).items() if isinstance(one, Setting) and name != "time_mask"]
+        return {**{name: getattr(self, name) for name in names}, "sparse_dist_lim": self.sparse_dist_lim}
+
+    def plot_shape_model(self, frame_index: Any = "mean", bin_data: bool = False) -> Any:  # noqa: FBT001, FBT002
+        """Draw data, model and residual of the PRF, in sky and polar coordinates.
+
+        Parameters
+        ----------
+        frame_index : "mean" or int
+            Image whose pixels are drawn.
+        bin_data : bool
+            Draw medians in cells instead of single pixels.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.shape import plot_shape
+
+        shape = self._shape
+        taught = shape.pairs.select(shape.training)
+        image = reduce_image(self.pixels, frame_index)
+        others = neighbor_flux(shape.pairs, np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values)
+        own = image.flux[taught.pixel] - others[shape.training] - shape.far_light[taught.pixel]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            data = np.log10(own / shape.flux[taught.source])
+        return plot_shape(taught.dx, taught.dy, data, np.log10(shape.values[shape.training]), bin_data=bin_data)
+
+    def plot_scene(self) -> Any:
+        """Draw the mean image with the sources on it.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.scene import plot_scene
+
+        shape: ShapeFit | None = self._stages.get("shape")
+        return plot_scene(self.pixels, self.sources, offset=(0.0, 0.0) if shape is None else shape.offset)
+
+    def plot_lightcurves(self, sources: Any = None) -> Any:
+        """Draw light curves with errors.
+
+        Parameters
+        ----------
+        sources : sequence of int, optional
+            Which sources; the first twelve by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.lightcurve import plot_lightcurves
+
+        fit = self._flux
+        chosen = np.arange(min(self.nsources, 12)) if sources is None else np.asarray(sources, int)
+        return plot_lightcurves(
+            self.time,
+            fit.flux[:, chosen],
+            fit.flux_err[:, chosen],
+            labels=[self.sources.source_id[i] for i in chosen],
+            flags=fit.flags[:, chosen],
+            time_zero_jd=self.pixels.instrument.time_zero_jd,
+        )
