@@ -9,7 +9,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice, check_positive
 from bayesprf.errors import InputError
-from bayesprf.instruments import KEPLER, TESS, Instrument
+from bayesprf.instruments import KEPLER, Instrument
 from bayesprf.models.prf_truth import PrfTruth, asymmetric_prf
 
 Drift = FloatArray | Callable[[FloatArray], FloatArray]
@@ -150,7 +150,7 @@ class FieldSettings:
         return float(np.sqrt(self.background / self.exposure + (self.read_noise / self.exposure) ** 2))
 
 
-_IMAGE = FieldSettings(layout="image", instrument=TESS, mag_range=(10.0, 15.0), read_noise=300.0)
+_IMAGE = FieldSettings(layout="image", mag_slope=0.25)
 
 CASES: Mapping[str, FieldSettings] = MappingProxyType(
     {
