@@ -9,6 +9,7 @@ _PUBLIC = {
     "Machine": "bayesprf.machine",
     "read_tpfs": "bayesprf.io.tpf",
     "read_catalog": "bayesprf.io.catalog",
+    "query_gaia": "bayesprf.io.gaia",
     "PixelTable": "bayesprf.scene.pixels",
     "SourceTable": "bayesprf.scene.sources",
     "GaussianPrior": "bayesprf.linalg.problem",

@@ -1,0 +1,133 @@
+"""Gaia's archive -> SourceTable."""
+
+from typing import Any
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_positive
+from bayesprf.errors import InputError, MissingDependencyError
+from bayesprf.io.catalog import read_catalog
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
+
+_COLUMNS = (
+    "source_id, ra, dec, ref_epoch, pmra, pmdec, parallax, ruwe, phot_g_mean_flux, phot_g_mean_mag,"
+    " phot_bp_mean_mag, phot_rp_mean_flux, phot_rp_mean_mag"
+)
+_ARCSEC_PER_DEG = 3600.0
+
+
+def query_gaia(
+    pixels: PixelTable,
+    *,
+    magnitude_limit: float = 19.0,
+    margin: float | None = None,
+    table: str = "gaiadr3.gaia_source",
+    flux_column: str | None = None,
+) -> SourceTable:
+    """Ask Gaia's archive for the stars on and around the pixels; needs astroquery and the internet.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: give the field, and the epoch to which positions are carried.
+    magnitude_limit : float
+        Faintest G magnitude.
+    margin : float, optional
+        Stars farther than this from every pixel are left out, arcsec; by default 10 pixels.
+    table : str
+        Table of the archive.
+    flux_column : str, optional
+        Column of the flux estimate; by default the one that `pixels.instrument` recommends.
+
+    Returns
+    -------
+    SourceTable
+
+    Raises
+    ------
+    MissingDependencyError
+        If astroquery is not installed.
+    InputError
+        If no star is found, or `margin` is not positive.
+    """
+    margin = 10.0 * pixels.instrument.pixel_scale if margin is None else margin
+    check_positive(margin, "margin")
+    rows = _archive().launch_job_async(build_query(pixels, magnitude_limit, margin, table=table)).get_results()
+    near = _is_near(pixels, np.asarray(rows["ra"], np.float64), np.asarray(rows["dec"], np.float64), margin)
+    if not near.any():
+        raise InputError(
+            f"magnitude_limit: expected stars brighter than {magnitude_limit} within {margin} arcsec of the pixels,"
+            f" found none in {table}; raise magnitude_limit"
+        )
+    epoch = pixels if pixels.instrument.time_zero_jd else None
+    return read_catalog(rows[near], epoch=epoch, flux_column=flux_column or pixels.instrument.flux_column)
+
+
+def build_query(pixels: PixelTable, magnitude_limit: float, margin: float, *, table: str) -> str:
+    """Return the ADQL query for a box in right ascension and declination around the pixels.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data that give the field.
+    magnitude_limit : float
+        Faintest G magnitude.
+    margin : float
+        Width added on each side, arcsec.
+    table : str
+        Table of the archive.
+
+    Returns
+    -------
+    str
+        ADQL. A box across RA 0 has two ranges; one that holds a pole has none.
+    """
+    south = float(pixels.dec_deg.min()) - margin / _ARCSEC_PER_DEG
+    north = float(pixels.dec_deg.max()) + margin / _ARCSEC_PER_DEG
+    where = [f"dec BETWEEN {max(south, -90.0):.6f} AND {min(north, 90.0):.6f}"]
+    if south > -90.0 and north < 90.0:
+        cos_dec = np.cos(np.radians(max(abs(south), abs(north))))
+        where += _ra_range(pixels.ra_deg, margin / _ARCSEC_PER_DEG / float(cos_dec))
+    where.append(f"phot_g_mean_mag < {magnitude_limit}")
+    return f"SELECT {_COLUMNS} FROM {table} WHERE {' AND '.join(where)} ORDER BY source_id"
+
+
+def _ra_range(ra_deg: FloatArray, margin_deg: float) -> list[str]:
+    """Return the condition on right ascension: the circle without its widest gap between pixels."""
+    ordered = np.sort(ra_deg % 360.0)
+    gaps = np.diff(ordered, append=ordered[0] + 360.0)
+    widest = int(np.argmax(gaps))
+    if gaps[widest] <= 2.0 * margin_deg:
+        return []
+    west = (float(ordered[(widest + 1) % ordered.size]) - margin_deg) % 360.0
+    east = (float(ordered[widest]) + margin_deg) % 360.0
+    if west <= east:
+        return [f"ra BETWEEN {west:.6f} AND {east:.6f}"]
+    return [f"(ra >= {west:.6f} OR ra <= {east:.6f})"]
+
+
+def _is_near(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray, margin: float) -> Any:
+    """Return which positions lie within `margin` arcsec of a pixel, by the chords between unit vectors."""
+    if ra_deg.size == 0:
+        return np.zeros(0, bool)
+    tree = cKDTree(_unit_vectors(pixels.ra_deg, pixels.dec_deg))
+    chord, _ = tree.query(_unit_vectors(ra_deg, dec_deg))
+    return chord <= 2.0 * np.sin(np.radians(margin / _ARCSEC_PER_DEG) / 2.0)
+
+
+def _unit_vectors(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+
+
+def _archive() -> Any:
+    try:
+        from astroquery.gaia import Gaia
+    except ImportError as error:
+        raise MissingDependencyError(
+            "query_gaia needs the package astroquery; install it with: pip install 'bayesprf[gaia]'"
+        ) from error
+    return Gaia
