@@ -1,18 +1,29 @@
 """How much of the PRF falls on the data, and how far the time model moves it."""
 
 from collections.abc import Callable
+from math import ceil
 from typing import Any
 
 import numpy as np
+from scipy.interpolate import RectBivariateSpline
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.scene.pairs import PairTable
 
+PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
+
+# Nodes per pixel of the table of the averaged PRF: cubic splines between them are good to 1e-5 of the peak even
+# for a PRF of half a pixel's width.
+_NODES_PER_PIXEL = 20
+# Farther from the star, in pixels, the PRF is so smooth that its value at the centre is its average: of a wing that
+# falls as r**-3 the two differ by 0.3 %, and less than 1 % of the light is there.
+_TABLE_RADIUS = 12.0
+
 
 def psf_fraction(
-    evaluate: Callable[[FloatArray, FloatArray], FloatArray],
+    evaluate: PrfFunction,
     pairs: PairTable,
     axes: FloatArray,
     *,
@@ -53,14 +64,33 @@ def psf_fraction(
     """
     count = _as_count(npoints_per_pixel)
     check_shape(axes, (2, 2), "axes", "sky direction, column and row")
-    steps = (np.arange(count) + 0.5) / count - 0.5 if count else np.zeros(1)
-    total = np.zeros(pairs.n_pair)
-    for column in steps:
-        for row in steps:
-            dx, dy = axes @ np.array([column, row])
-            total += evaluate(pairs.dx + dx, pairs.dy + dy)
-    summed = np.bincount(pairs.source, total / steps.size**2, minlength=pairs.n_source)
-    return np.asarray(summed, np.float64)
+    pixel_dx, pixel_dy = np.linalg.solve(axes, np.stack([pairs.dx, pairs.dy]))
+    near = (np.maximum(np.abs(pixel_dx), np.abs(pixel_dy)) < _TABLE_RADIUS) & (count > 1)
+    values = np.empty(pairs.n_pair)
+    values[~near] = evaluate(pairs.dx[~near], pairs.dy[~near])
+    if near.any():
+        values[near] = _averaged_prf(evaluate, axes, count).ev(pixel_dx[near], pixel_dy[near])
+    return np.asarray(np.bincount(pairs.source, values, minlength=pairs.n_source), np.float64)
+
+
+def _averaged_prf(evaluate: PrfFunction, axes: FloatArray, count: int) -> RectBivariateSpline:
+    """Return the mean of the PRF over count x count points of a pixel, as a function of column and row offset.
+
+    All points lie on one lattice of half their spacing (or a fraction of it), so the PRF is evaluated once per
+    lattice node, and the means are sums of shifted lattices, first along columns, then along rows.
+    """
+    stride = ceil(_NODES_PER_PIXEL / (2 * count))
+    step = 1.0 / (2 * count * stride)
+    margin = (count - 1) * stride
+    half = ceil(_TABLE_RADIUS / step)
+    axis = step * np.arange(-half - margin, half + margin + 1)
+    dx, dy = np.einsum("ij,jkl->ikl", axes, np.stack(np.meshgrid(axis, axis, indexing="ij")))
+    table = evaluate(dx.ravel(), dy.ravel()).reshape(dx.shape)
+    starts = 2 * stride * np.arange(count)
+    table = np.mean([table[start : start + 2 * half + 1] for start in starts], axis=0)
+    table = np.mean([table[:, start : start + 2 * half + 1] for start in starts], axis=0)
+    inner = axis[margin : axis.size - margin]
+    return RectBivariateSpline(inner, inner, table)
 
 
 def perturbation_metrics(
