@@ -290,6 +290,7 @@ class Machine(MachineReports):
             build_design(pairs, values[None]),
             prior,
             source_flags=flags,
+            known=shape.far_light,
             solver=BlockSolver(n_threads),
             names=self.sources.source_id,
         )

@@ -87,6 +87,8 @@ class BlockFactors:
         Prior in places.
     data, ivar : ndarray of float64, shape (n_batch, n_obs)
         The observations.
+    known : ndarray of float64, shape (n_obs,)
+        Part of the data that needs no coefficient.
     n_threads : int
         Threads over batch rows.
     """
@@ -96,6 +98,7 @@ class BlockFactors:
     prior: compiled.Prior
     data: FloatArray
     ivar: FloatArray
+    known: FloatArray
     n_threads: int
 
     @classmethod
@@ -109,7 +112,8 @@ class BlockFactors:
         plan = analyse(design)
         prior = compiled.Prior(problem.prior.mean[plan.order], problem.prior.precision[plan.order])
         data, ivar = np.ascontiguousarray(problem.data), np.ascontiguousarray(problem.ivar)
-        return cls(plan, _values(plan, design), prior, data, ivar, n_threads or os.cpu_count() or 1)
+        known = np.ascontiguousarray(problem.known)
+        return cls(plan, _values(plan, design), prior, data, ivar, known, n_threads or os.cpu_count() or 1)
 
     def solve(self) -> compiled.Answer:
         """Return mean, standard deviation and log density of every row."""
@@ -117,7 +121,7 @@ class BlockFactors:
         answer = compiled.Answer(
             np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1, np.int64)
         )
-        rows = compiled.Rows(np.arange(shape[0]), self.data, self.ivar)
+        rows = compiled.Rows(np.arange(shape[0]), self.data, self.ivar, self.known)
         lanes = _lanes(shape[0])
 
         def work(lo: int, hi: int) -> compiled.Answer:
@@ -175,7 +179,7 @@ class BlockFactors:
         return component
 
     def _model(self, batches: IntArray) -> tuple[compiled.Values, compiled.Prior, compiled.Rows]:
-        return self.values, self.prior, compiled.Rows(batches, self.data, self.ivar)
+        return self.values, self.prior, compiled.Rows(batches, self.data, self.ivar, self.known)
 
 
 def pair_covariance(

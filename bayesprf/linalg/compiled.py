@@ -23,11 +23,12 @@ LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
 class Rows(NamedTuple):
-    """The batch rows to solve: `batch` (n_rows,), and the data and ivar of all rows, shape (n_batch, n_obs)."""
+    """The rows to solve, `batch` (n_rows,); data and ivar of all rows, (n_batch, n_obs); known part (n_obs,)."""
 
     batch: IntArray
     data: FloatArray
     ivar: FloatArray
+    known: FloatArray
 
 
 class Values(NamedTuple):
@@ -126,7 +127,7 @@ def load_observations(
         for k in range(obs.size):
             ivar, datum = rows.ivar[row, obs[k]], rows.data[row, obs[k]]
             work.ivar[k, lane] = ivar
-            work.data[k, lane] = datum if ivar > 0.0 else 0.0
+            work.data[k, lane] = datum - rows.known[obs[k]] if ivar > 0.0 else 0.0
 
 
 @kernel

@@ -80,7 +80,7 @@ class DenseFactors:
 
 def _factorise(problem: LinearProblem, batch: int) -> tuple[FloatArray, FloatArray]:
     """Return the lower Cholesky factor of Lambda and the right-hand side of one row."""
-    gram, rhs = problem.design.normal_equations(problem.data[batch], problem.ivar[batch], batch)
+    gram, rhs = problem.design.normal_equations(problem.data[batch] - problem.known, problem.ivar[batch], batch)
     if not np.isfinite(gram).all():
         check_observations(problem)
     diagonal = np.diag(gram) + problem.prior.precision

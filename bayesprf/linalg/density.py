@@ -26,14 +26,14 @@ def log_evidence(problem: LinearProblem, mean: FloatArray, log_det: FloatArray) 
 
     Notes
     -----
-    -1/2 [sum log(2 pi / ivar) + r' C^-1 r + (w - m)' P (w - m) + log |Lambda| - log |P|] with r = y - X w: the sum of
+    -1/2 [sum log(2 pi / ivar) + r' C^-1 r + (w - m)' P (w - m) + log |Lambda| - log |P|] with r = y - X w - known: the sum of
     squares is smallest at w, so an error of w enters it only in second order, and nothing large cancels.
     """
     prior = problem.prior
     if not prior.is_proper:
         return np.full(problem.n_batch, np.nan)
     used = problem.ivar > 0
-    residual = np.where(used, problem.data, 0.0) - np.where(used, problem.design.predict(mean), 0.0)
+    residual = np.where(used, problem.data, 0.0) - np.where(used, problem.predict(mean), 0.0)
     log_noise = np.sum(np.log(np.where(used, 2.0 * np.pi / np.where(used, problem.ivar, 1.0), 1.0)), axis=1)
     chi2 = np.sum(problem.ivar * residual**2, axis=1)
     shrinkage = (mean - prior.mean) ** 2 @ prior.precision

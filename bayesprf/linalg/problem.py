@@ -98,6 +98,8 @@ class LinearProblem:
         Inverse variances, the diagonal of C^-1; 0 drops an observation.
     prior : GaussianPrior
         Prior of the coefficients.
+    known : ndarray of float64, shape (n_obs,), optional
+        Part of every row's data that needs no coefficient: y ~ N(X w + known, C); zero by default.
 
     Raises
     ------
@@ -109,8 +111,13 @@ class LinearProblem:
     data: FloatArray
     ivar: FloatArray
     prior: GaussianPrior
+    known: FloatArray = None  # type: ignore[assignment]  # filled on construction
 
     def __post_init__(self) -> None:
+        if self.known is None:
+            object.__setattr__(self, "known", np.zeros(self.design.n_obs))
+        check_shape(self.known, (self.design.n_obs,), "known", "n_obs")
+        check_finite(self.known, "known")
         if self.data.ndim != 2:
             raise ShapeError(f"data: expected 2 dimensions (n_batch, n_obs), got shape {self.data.shape}")
         check_shape(self.data, (self.data.shape[0], self.design.n_obs), "data", "n_batch, n_obs")
@@ -120,6 +127,10 @@ class LinearProblem:
             raise ShapeError(
                 f"design: expected values for {self.data.shape[0]} batch rows, as data, got {self.design.n_batch}"
             )
+
+    def predict(self, coefficients: FloatArray) -> FloatArray:
+        """Return X w + known, shape (n_batch, n_obs), for w of shape (n_batch, n_coeff)."""
+        return self.design.predict(coefficients) + self.known
 
     @property
     def n_batch(self) -> int:

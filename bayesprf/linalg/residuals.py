@@ -22,7 +22,7 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     Returns
     -------
     chi2 : ndarray of float64, shape (n_batch, n_coeff)
-        Sum of ivar (y - X w)**2 over the observations the coefficient touches.
+        Sum of ivar (y - X w - known)**2 over the observations the coefficient touches.
     count : ndarray of int64, shape (n_batch, n_coeff)
         How many of these have ivar > 0.
 
@@ -42,5 +42,5 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     mix = np.empty((0, 1)) if design.mix is None else design.mix
     chi2 = np.zeros(mean.shape)
     count = np.zeros(mean.shape, np.int64)
-    sum_residuals((design.indptr, design.indices, design.parts, mix), (problem.data, problem.ivar), mean, (chi2, count))
+    sum_residuals((design.indptr, design.indices, design.parts, mix), (problem.data, problem.ivar, problem.known), mean, (chi2, count))
     return chi2, count

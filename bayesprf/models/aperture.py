@@ -45,6 +45,11 @@ class ApertureSet:
         inside = self.pairs.select(self.mask)
         return inside.to_sparse(np.ones(inside.n_pair, bool))
 
+    @property
+    def n_pixel(self) -> IntArray:
+        """Number of pixels of each aperture, shape (n_source,)."""
+        return _count(self.pairs, self.mask)
+
 
 def build_apertures(pairs: PairTable, prf: FloatArray, flux: FloatArray, percentile: Any) -> ApertureSet:
     """Cut every source's PRF at a percentile of its values and say what the apertures catch.
@@ -219,6 +224,24 @@ def optimal_percentile(
         left_out > 0, 100.0 * (left_out - 0.5) / np.maximum(ranked.count - 1, 1), 0.0
     )
     return percentile
+
+
+def find_pixels_with_data(ivar: FloatArray) -> BoolArray:
+    """Return which pixels have usable data at one cadence at least, shape (n_pixel,).
+
+    Parameters
+    ----------
+    ivar : ndarray of float64, shape (n_time, n_pixel)
+        Inverse variances, (electron / s)**-2; 0 marks a pixel without usable data at that cadence.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_pixel,)
+    """
+    found = ivar[0] > 0
+    missing = np.flatnonzero(~found)
+    found[missing] = (ivar[:, missing] > 0).any(axis=0)
+    return found
 
 
 def sum_in_apertures(

@@ -67,7 +67,7 @@ class ShapeOptions:
 
     flux_cut_off: float = 1.0
     bin_data: bool = False
-    smoothness: float = 0.3
+    smoothness: float = 0.2
     n_round: int = 4
     clip_sigma: float = 5.0
     max_neighbor_share: float = 0.1

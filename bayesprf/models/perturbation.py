@@ -10,7 +10,7 @@ from bayesprf.checks import check_shape
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import build_trends, find_breaks
 from bayesprf.models.perturbation_rounds import fit_rounds
-from bayesprf.models.prf_change import PrfChange, PrfFunction, build_change, plane_mean
+from bayesprf.models.prf_change import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
 from bayesprf.scene.pairs import PairTable
@@ -151,12 +151,12 @@ def fit_perturbation(
     if training.n_train == 0:
         vectors = vectors[:, :1]
     change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
-    plane = plane_mean(change, pixels, pairs, prf, evaluate=evaluate)
-    columns, offsets = _pixel_columns(change, plane, pairs, light, training.pixel)
+    plane = build_plane(change, pixels, pairs, evaluate=evaluate)
+    columns, offsets = _pixel_columns(plane, plane.mean(prf), pairs, light, training.pixel)
     rounds = fit_rounds(training, bin_mean(operator, vectors[:, 1:]), columns, offsets, options)
     factor = np.ones(pixels.n_pixel)
     factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
-    plane = plane_mean(change, pixels, pairs, prf * factor[pairs.pixel], evaluate=evaluate)
+    means = plane.mean(prf * factor[pairs.pixel])
     if not options.fix_pixels:
         factor = np.ones(pixels.n_pixel)
     return PerturbationFit(
@@ -164,7 +164,7 @@ def fit_perturbation(
         change=change,
         weights=rounds.weights,
         weights_err=rounds.weights_err,
-        plane=plane,
+        plane=means,
         pixel_factor=factor,
         training=training,
         data=rounds.ratio,
@@ -176,7 +176,7 @@ def fit_perturbation(
 
 
 def _pixel_columns(
-    change: PrfChange, plane: FloatArray, pairs: PairTable, light: FloatArray, pixel: IntArray
+    plane: PixelPlane, means: FloatArray, pairs: PairTable, light: FloatArray, pixel: IntArray
 ) -> tuple[csr_matrix, FloatArray]:
     """Return columns and plane means of pixels: those of their sources, each by its share of the pixel's light."""
     number = np.full(pairs.n_pixel, -1)
@@ -185,8 +185,7 @@ def _pixel_columns(
     row, source = number[pairs.pixel[inside]], pairs.source[inside]
     total = np.bincount(row, light[inside], minlength=pixel.size)
     share = csr_matrix((light[inside] / total[row], (row, np.arange(inside.size))), shape=(pixel.size, inside.size))
-    columns = change.columns(source, pairs.dx[inside], pairs.dy[inside])
-    return csr_matrix(share @ columns), np.asarray(share @ plane[source])
+    return csr_matrix(share @ plane.columns[inside]), np.asarray(share @ means[source])
 
 
 def _pixel_factor(

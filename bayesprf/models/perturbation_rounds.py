@@ -17,8 +17,10 @@ from bayesprf.models.training_pixels import TrainingPixels
 _NORMAL_MEDIAN = 0.6744897501960817
 # Numbers looked at to learn the scatter, the share of the most precise of them that speaks, and halvings.
 _N_SCATTER_SAMPLES, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40
-# Sweeps between the pixels' means and the stars' brightness; rounds before clipping may end the loop.
-_N_LEVEL_SWEEP, _N_ROUND_MIN = 2, 3
+# Sweeps between the pixels' means and the stars' brightness.
+_N_LEVEL_SWEEP = 2
+# The rounds end, after this many at the earliest, when clipping changes less than this share of the pixel-bins.
+_N_ROUND_MIN, _SETTLED_SHARE = 3, 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +89,7 @@ def fit_rounds(
         state = _find_levels(training, state)
         before = state.used
         state = _solve(training, design, plane, prior, state=state, clip_sigma=options.clip_sigma)
-        if number + 1 >= _N_ROUND_MIN and np.array_equal(before, state.used):
+        if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
             break
     return state
 

@@ -52,7 +52,7 @@ class FluxFit:
 
     def model(self) -> FloatArray:
         """Return the model image at every cadence, shape (n_time, n_pixel), electron / s."""
-        return self.problem.design.predict(self.posterior.mean)
+        return self.problem.predict(self.posterior.mean)
 
 
 def build_design(pairs: PairTable, parts: FloatArray, mix: FloatArray | None = None) -> DesignStack:
@@ -155,6 +155,7 @@ def fit_flux(
     prior: GaussianPrior,
     *,
     source_flags: IntArray,
+    known: FloatArray | None = None,
     solver: Solver | None = None,
     names: tuple[str, ...] = (),
 ) -> FluxFit:
@@ -170,6 +171,8 @@ def fit_flux(
         One entry per source, electron / s.
     source_flags : ndarray of int, shape (n_source,)
         Bits of `QualityFlag` that hold for all cadences; sources with NO_PIXELS get NaN.
+    known : ndarray of float64, shape (n_pixel,), optional
+        Light of each pixel that is not to be fitted, electron / s.
     solver : Solver, optional
         Chosen from the problem when omitted.
     names : tuple of str
@@ -188,7 +191,7 @@ def fit_flux(
     -----
     Solves (X' C^-1 X + P) w = X' C^-1 y + P m per cadence (Luger, Foreman-Mackey & Hogg 2017).
     """
-    problem = LinearProblem(design, pixels.flux, pixels.ivar, prior)
+    problem = LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
     try:
         posterior = (solver or choose_solver(problem)).solve(problem)
     except NotPositiveDefiniteError as error:

@@ -7,9 +7,8 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 
-# The slope of the wing is measured between this share of rmax and rmax, and kept inside bounds in which
-# the area is finite: an Airy pattern falls as r**-3, scattered light no slower than r**-2.5.
-_TAIL_START = 0.7
+# The slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
+# scattered light no slower than r**-2.5.
 _TAIL_BOUNDS = (-8.0, -2.5)
 _N_RADIUS, _N_ANGLE = 400, 96
 _CHUNK = 1 << 18
@@ -29,11 +28,13 @@ class PrfModel:
         Area of a pixel on the sky, arcsec**2.
     shear : tuple of float
         Stretch of the sky along the axes and along the diagonals, after which the core is round.
+    tail_slope : float
+        Power of r with which the PRF falls beyond rmax.
 
     Notes
     -----
     log10 PRF = A(phi, r) psf_w for r <= rmax (Hedges et al. 2021, equation 5), and falls as a power of
-    r beyond, with the slope that the splines have on average over the outermost part. r and phi are
+    r beyond. r and phi are
     taken in coordinates in which the core is round, so that "only the radius counts" holds for
     elliptical stars too; the map keeps areas.
     """
@@ -42,15 +43,11 @@ class PrfModel:
     weights: FloatArray
     pixel_area: float
     shear: tuple[float, float] = (0.0, 0.0)
+    tail_slope: float = -3.5
 
-    @property
-    def tail_slope(self) -> float:
-        """Power of r with which the PRF falls beyond rmax."""
-        start = _TAIL_START * self.basis.rmax
-        phi = _angles()
-        inner, outer = (self._spline(np.full(_N_ANGLE, r), phi).mean() for r in (start, self.basis.rmax))
-        slope = (outer - inner) / np.log10(self.basis.rmax / start)
-        return float(np.clip(slope, *_TAIL_BOUNDS))
+    def with_tail(self, slope: float) -> "PrfModel":
+        """Return the PRF with another slope of the wing, kept inside bounds in which its area is finite."""
+        return replace(self, tail_slope=float(np.clip(slope, *_TAIL_BOUNDS)))
 
     def evaluate(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Return the PRF at offsets from the star.

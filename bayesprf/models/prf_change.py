@@ -1,4 +1,4 @@
-"""How the PRF of a source can change with position: splines shared by all stars, and motion that varies over the field."""
+"""How the PRF of a source can change: splines shared by all stars, and motion that varies over the field."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -118,10 +118,50 @@ def build_change(
     return PrfChange(basis, log_prf, _places(pixels, pairs, prf), field_order, pixels.instrument.pixel_scale)
 
 
-def plane_mean(
-    change: PrfChange, pixels: PixelTable, pairs: PairTable, prf: FloatArray, *, evaluate: PrfFunction | None = None
-) -> FloatArray:
-    """Return the PRF-weighted mean of every column over each source's pixel plane, shape (n_source, n_column).
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelPlane:
+    """Columns of every pixel around every source, measured or not.
+
+    Parameters
+    ----------
+    columns : csr_matrix of float64, shape (n_pair + n_unseen, n_column)
+        Columns of the pairs, then of the pixels of the plane that are not among them.
+    source : ndarray of int64, shape (n_pair + n_unseen,)
+        Source of each row.
+    unseen : ndarray of float64, shape (n_unseen,)
+        Mean PRF in the unseen pixels, 1 / pixel.
+    n_source : int
+        Number of sources.
+    """
+
+    columns: csr_matrix
+    source: IntArray
+    unseen: FloatArray
+    n_source: int
+
+    def mean(self, prf: FloatArray) -> FloatArray:
+        """Return the PRF-weighted mean of every column over each source's plane.
+
+        Parameters
+        ----------
+        prf : ndarray of float64, shape (n_pair,)
+            Mean PRF of the pairs, 1 / pixel.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_source, n_column)
+            Taking these means off the columns leaves the sum of the PRF as it is; zero without pixels.
+        """
+        value, rows = np.append(prf, self.unseen), np.arange(self.source.size)
+        member = csr_matrix((value, (self.source, rows)), shape=(self.n_source, rows.size))
+        total = np.asarray(member.sum(axis=1)).ravel()
+        return (member @ self.columns).toarray() / np.where(total > 0, total, 1.0)[:, None]
+
+
+def build_plane(
+    change: PrfChange, pixels: PixelTable, pairs: PairTable, *, evaluate: PrfFunction | None = None
+) -> PixelPlane:
+    """Evaluate the columns in the pixel plane around every source.
 
     Parameters
     ----------
@@ -131,26 +171,20 @@ def plane_mean(
         Detector and sky positions.
     pairs : PairTable
         Pairs in which the sources matter.
-    prf : ndarray of float64, shape (n_pair,)
-        Mean PRF, 1 / pixel.
     evaluate : callable, optional
         The PRF as a function of offsets (arcsec), for the pixels of the plane that are not among the pairs; without
-        it the mean runs over the pairs alone.
+        it the plane is the pairs alone.
 
     Returns
     -------
-    ndarray of float64, shape (n_source, n_column)
-        Taking these means off the columns leaves the sum of the PRF as it is; zero without pixels.
+    PixelPlane
     """
-    source, dx, dy, value = pairs.source, pairs.dx, pairs.dy, prf
+    source, dx, dy, unseen = pairs.source, pairs.dx, pairs.dy, np.zeros(0)
     if evaluate is not None:
         far_source, far_dx, far_dy = _unseen_plane(pixels, pairs, _PLANE_RADII * change.basis.radius)
         source, dx, dy = np.append(source, far_source), np.append(dx, far_dx), np.append(dy, far_dy)
-        value = np.append(prf, evaluate(far_dx, far_dy))
-    member = csr_matrix((value, (source, np.arange(source.size))), shape=(pairs.n_source, source.size))
-    total = np.asarray(member.sum(axis=1)).ravel()
-    summed = np.asarray((member @ change.columns(source, dx, dy)).todense())
-    return summed / np.where(total > 0, total, 1.0)[:, None]
+        unseen = evaluate(far_dx, far_dy)
+    return PixelPlane(change.columns(source, dx, dy), source, unseen, pairs.n_source)
 
 
 def _unseen_plane(pixels: PixelTable, pairs: PairTable, radius: float) -> tuple[IntArray, FloatArray, FloatArray]:

@@ -13,6 +13,7 @@ from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import fit_image_flux
 from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Profile, Training, fit_profile
+from bayesprf.models.tail import START_SHARE, fit_tail
 from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
 from bayesprf.scene.pairs import PairTable
 
@@ -147,11 +148,12 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
         scale = scale or profile.area
         light = _light(scene, profile, offset, scale, options.flux_cut_off)
         scale = _catalog_scale(scene, light)
+        prf = profile.prf.with_tail(_tail_slope(scene, light, profile, mask_options))
         teach = _teaching_pairs(scene, light, basis, mask=mask_options, options=options)
         training = _gather(scene, light, teach)
         if count < options.n_round - 1:
             step = fit_geometry(profile, training, smoothness=options.smoothness)
-            prf = replace(profile.prf, shear=(profile.prf.shear[0] + step[2], profile.prf.shear[1] + step[3]))
+            prf = replace(prf, shear=(prf.shear[0] + step[2], prf.shear[1] + step[3]))
             if mask_options.correct_centroid_offset:
                 offset = offset + step[:2]
                 training = training.shifted(-step[:2])
@@ -196,19 +198,19 @@ class _Light:
 def _first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: MaskOptions) -> Training:
     """Choose pixels by the stars' reach, from catalogue flux alone; fluxes in the catalogue's unit."""
     contaminant = _contaminants(scene, options)
-    member = reach_mask(scene.pairs, reach) & _usable(scene, scene.pairs, basis, options)
+    member = reach_mask(scene.pairs, reach) & _usable(scene, scene.pairs, basis.rmax, options)
     alone = alone_mask(scene.pairs, reach_mask(scene.pairs, reach), contaminant)
     nothing = np.zeros(scene.pairs.n_pair)
     light = _Light(scene.pairs, nothing, scene.flux, nothing > 0)
     return _gather(scene, light, member & alone)
 
 
-def _usable(scene: Scene, pairs: PairTable, basis: PolarBasis, options: MaskOptions) -> BoolArray:
+def _usable(scene: Scene, pairs: PairTable, radius: float, options: MaskOptions) -> BoolArray:
     """Return the pairs near enough, of stars of known flux, whose pixel has data and is not saturated."""
     image = scene.image
     upper = options.upper_flux_limit or scene.saturation
     pixel = (image.ivar > 0) & ~scene.saturated & (image.flux < upper)
-    return pixel[pairs.pixel] & scene.known[pairs.source] & (pairs.r < min(options.limit_radius, basis.rmax))
+    return pixel[pairs.pixel] & scene.known[pairs.source] & (pairs.r < min(options.limit_radius, radius))
 
 
 def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
@@ -250,13 +252,21 @@ def _teaching_pairs(
     pairs, model = light.pairs, light.model
     counted = np.where(_contaminants(scene, mask)[pairs.source], model, 0.0)
     share = np.bincount(pairs.pixel, weights=counted, minlength=pairs.n_pixel)[pairs.pixel] - counted
-    teach = light.above & _usable(scene, pairs, basis, mask) & (share < options.max_neighbor_share * model)
+    teach = light.above & _usable(scene, pairs, basis.rmax, mask) & (share < options.max_neighbor_share * model)
     signal = np.bincount(
         pairs.source, weights=np.where(teach, model**2 * scene.image.ivar[pairs.pixel], 0.0), minlength=pairs.n_source
     )
     snr = np.sqrt(signal)
     teach &= snr[pairs.source] > options.min_snr
     return teach & _within_budget(pairs, teach, snr, options.max_pairs)
+
+
+def _tail_slope(scene: Scene, light: _Light, profile: Profile, mask: MaskOptions) -> float:
+    """Fit the wing's slope where a star gives at least half of the light."""
+    pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
+    wing = _usable(scene, pairs, mask.limit_radius, mask) & (pairs.r > START_SHARE * rmax) & (model > 0)
+    wing &= neighbor_flux(pairs, model) < model
+    return fit_tail(profile.prf, _gather(scene, light, wing), profile.scatter)
 
 
 def _within_budget(pairs: PairTable, teach: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:

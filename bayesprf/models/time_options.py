@@ -57,7 +57,7 @@ class PerturbationOptions:
     min_share: float = 0.7
     min_snr: float = 10.0
     clip_sigma: float = 5.0
-    n_round: int = 6
+    n_round: int = 4
     prior_sigma: float = 0.5
     fix_pixels: bool = True
 

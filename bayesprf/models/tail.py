@@ -1,0 +1,52 @@
+"""The slope of the PRF's wing beyond the outermost knot."""
+
+import numpy as np
+
+from bayesprf.models.prf import PrfModel
+from bayesprf.models.profile import LN10, Training
+
+# The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
+PRIOR_SLOPE, PRIOR_SIGMA = -3.5, 0.5
+# Pixels from this share of rmax on take part, so that the wing joins the splines.
+START_SHARE = 0.75
+_N_ITER, _OUTLIER = 6, 5.0
+_AMPLITUDE_SIGMA = 0.1  # dex, of the level of the wing beside the splines'
+
+
+def fit_tail(prf: PrfModel, training: Training, scatter: float) -> float:
+    """Fit the slope of the wing to pixels near and beyond rmax.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The PRF; its splines give the wing's level and its dependence on the angle.
+    training : Training
+        Pixels from `START_SHARE` of rmax outwards, the light of other stars taken off.
+    scatter : float
+        Intrinsic scatter, dex.
+
+    Returns
+    -------
+    float
+        Slope in log-log.
+
+    Notes
+    -----
+    Gauss-Newton for level and slope of m = f PRF(rmax, phi) 10**a (r / rmax)**slope with Gaussian priors.
+    """
+    r = np.hypot(training.dx, training.dy)
+    stretch = prf.basis.rmax / np.maximum(r, 1e-300)
+    edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
+    log_r = np.log10(r / prf.basis.rmax)
+    prior_ivar = np.array([_AMPLITUDE_SIGMA, PRIOR_SIGMA]) ** -2.0
+    state = np.array([0.0, PRIOR_SLOPE])
+    for _ in range(_N_ITER):
+        model = edge * 10.0 ** (state[0] + state[1] * log_r)
+        variance = training.var + (LN10 * scatter * model) ** 2
+        residual = training.y - model
+        weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
+        columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
+        normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
+        pull = prior_ivar * (np.array([0.0, PRIOR_SLOPE]) - state)
+        state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + pull)
+    return float(state[1])
