@@ -110,13 +110,40 @@ _READERS: Mapping[str, Any] = {
 
 
 def find_column(columns: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first of the names that a table has, whatever its case, as the table writes it; or None."""
+    """Return the first of the names that a table has, whatever its case.
+
+    Parameters
+    ----------
+    columns : mapping of str to array-like
+        The table.
+    names : iterable of str
+        Names to look for, the preferred first.
+
+    Returns
+    -------
+    str or None
+        The name as the table writes it; None if it has none of them.
+    """
     lower = {name.lower(): name for name in reversed(list(columns))}
     return next((lower[name.lower()] for name in names if name.lower() in lower), None)
 
 
 def numbers_of(columns: Mapping[str, Any], name: str, unit: str | None = None) -> FloatArray:
-    """Return a column as float64, in `unit` where the column carries a unit; masked entries become NaN.
+    """Return a column as float64.
+
+    Parameters
+    ----------
+    columns : mapping of str to array-like
+        The table.
+    name : str
+        Name of the column.
+    unit : str, optional
+        Unit to convert to, where the column carries one.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+        Masked entries are NaN.
 
     Raises
     ------

@@ -4,6 +4,7 @@ import glob
 import os
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -232,18 +233,24 @@ def _choose_cadences(stamps: Sequence[Stamp], rows: Sequence[IntArray], bitmask:
     return keep
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class _Owners:
     """Which copy of each detector pixel is used.
 
-    `own[i]` says which pixels of file i are used; `index[i]` is the place of each of its pixels in the stack, used
-    or not.
+    Parameters
+    ----------
+    own : list of ndarray of bool, shape (n_pixel of the file,)
+        Which pixels of each file are used.
+    index : list of ndarray of int64, shape (n_pixel of the file,)
+        Place of each file's pixels in the stack, whether this copy is used or another.
     """
 
-    def __init__(self, own: list[BoolArray], index: list[IntArray]) -> None:
-        self.own, self.index = own, index
+    own: list[BoolArray]
+    index: list[IntArray]
 
     @property
     def n_pixel(self) -> int:
+        """Number of pixels in the stack."""
         return int(sum(first.sum() for first in self.own))
 
 

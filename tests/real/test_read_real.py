@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from bayesprf.instruments import K2, KEPLER, TESS
+from bayesprf.io.catalog import read_catalog
 from bayesprf.io.tpf import read_tpfs
 
 pytestmark = pytest.mark.real
@@ -151,3 +152,29 @@ def test_lightkurve_objects_give_the_same_table(real_data):
     np.testing.assert_allclose(by_path.ra_deg, ra_deg, rtol=0, atol=1e-8)
     np.testing.assert_allclose(by_path.dec_deg, dec_deg, rtol=0, atol=1e-8)
     tpf.hdu.close()
+
+
+def test_kepler_16_moves_to_where_the_input_catalog_saw_it(real_data, table):
+    """Gaia's position of 2016.0, carried to 2000, approaches the Kepler Input Catalog's (half an arcsec away)."""
+    rows = pd.read_csv(real_data / "kepler-tpf" / "gaia_rows_kepler16_field.csv")
+    star = rows[rows["kic_of_tpf"] == 12644769].assign(ref_epoch=2016.0)
+    kic = table[table["file"] == "kepler-tpf/tpf_test_00.fits"].iloc[0]
+
+    def distance(sources):
+        east = (sources.ra_deg[0] - kic["ra_obj"]) * np.cos(np.radians(kic["dec_obj"]))
+        return np.hypot(east, sources.dec_deg[0] - kic["dec_obj"]) * 3600
+
+    assert read_catalog(star).source_id == ("2133476355197071616",)
+    assert distance(read_catalog(star)) > 0.5
+    assert distance(read_catalog(star, epoch=2000.0)) < 0.3
+
+
+def test_real_catalogues(real_data, table):
+    cluster = read_catalog(real_data / "k2-superstamp" / "m67-c05-cols000-199_gaiadr2.csv")
+    assert cluster.n_source == 729
+    assert (cluster.mag < 16).sum() == 306
+    targets = table[table["file"].str.contains("tpf_test_0")]
+    ten = read_catalog(targets, id_column="object")
+    assert ten.n_source == 10
+    assert ten.mag[0] == 11.762  # Kepler-16's Kp, not its Sloan g
+    assert ten.flux[0] == pytest.approx(1.74e5 * 10 ** (-0.4 * (11.762 - 12)))

@@ -1,0 +1,227 @@
+"""Light curves of single sources: FITS files that lightkurve reads, and lightkurve objects."""
+
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from astropy import units
+from astropy.io import fits
+from astropy.time import Time
+
+from bayesprf.errors import FileError, InputError, MissingDependencyError
+from bayesprf.io.files import atomic_path
+
+# Columns after TIME and CADENCENO: name in the file, name in /photometry, FITS format, unit.
+_COLUMNS = (
+    ("FLUX", "flux", "D", "e-/s"),
+    ("FLUX_ERR", "flux_err", "D", "e-/s"),
+    ("FLUX_ERR_TOTAL", "flux_err_total", "D", "e-/s"),
+    ("SAP_FLUX", "sap_flux", "D", "e-/s"),
+    ("SAP_FLUX_ERR", "sap_flux_err", "D", "e-/s"),
+    ("QUALITY", "flags", "J", None),
+    ("CHI2", "chi2", "D", None),
+    ("N_PIXEL", "n_pixel_used", "J", None),
+)
+# Keyword, name in /catalog and comment.
+_CATALOG_CARDS = (
+    ("RA_OBJ", "ra_deg", "[deg] right ascension at the epoch of the data"),
+    ("DEC_OBJ", "dec_deg", "[deg] declination at the epoch of the data"),
+    ("CATMAG", "mag", "[mag] catalogue magnitude"),
+    ("PSFFRAC", "psf_fraction", "share of the PRF that falls on the pixels"),
+    ("FLFRCSAP", "completeness", "share of the flux inside the aperture"),
+    ("CROWDSAP", "crowding", "share of the aperture's flux from the source"),
+)
+_TELESCOPES = {"Kepler": "Kepler", "K2": "Kepler", "TESS": "TESS"}
+# Zeros of time that lightkurve knows as formats of their own: BKJD and BTJD.
+_LIGHTKURVE_FORMATS = {2454833.0: "bkjd", 2457000.0: "btjd"}
+_LONGEST_NAME = 150
+_FLUX_UNIT = units.electron / units.s
+
+
+def save_lightcurves(
+    directory: str | Path, tree: xr.DataTree, *, sources: Sequence[str] | None = None, prefix: str = ""
+) -> list[Path]:
+    """Write one FITS light curve per source.
+
+    Parameters
+    ----------
+    directory : path-like
+        Made if it does not exist. Files are named after the sources, each written under a temporary name first.
+    tree : xarray.DataTree
+        Results with the group `photometry`; `catalog` and the attributes `instrument` and `time_zero_jd` add to
+        the headers.
+    sources : sequence of str, optional
+        Names of the sources to write; all by default.
+    prefix : str
+        Put before every file name.
+
+    Returns
+    -------
+    list of Path
+        The files, in the order of the sources.
+
+    Raises
+    ------
+    InputError
+        If the tree holds no photometry or a source is not in it.
+    FileError
+        If the directory cannot be made.
+
+    Notes
+    -----
+    The table has TIME, CADENCENO, FLUX, FLUX_ERR, QUALITY (bits of `bayesprf.QualityFlag`, not the mission's) and
+    whatever else `photometry` holds per source. ``lightkurve.read`` opens it as a plain LightCurve: a header like
+    the missions' own would make it take our bits for theirs and drop cadences.
+    """
+    photometry = _photometry(tree)
+    names = [str(one) for one in photometry["source"].values]
+    chosen = names if sources is None else [str(one) for one in sources]
+    places = [_place_of(names, one) for one in chosen]
+    directory = Path(directory)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"directory: expected a directory that can be made, got {str(directory)!r} ({error})"
+        ) from error
+    paths = []
+    for place, stem in zip(places, _file_stems(names, places), strict=True):
+        path = directory / f"{prefix}{stem}.fits"
+        hdus = fits.HDUList([_primary(tree, names[place], place), _light_curve_table(tree, photometry, place)])
+        with atomic_path(path) as temporary:
+            hdus.writeto(temporary)
+        paths.append(path)
+    return paths
+
+
+def to_lightkurve(tree: xr.DataTree, source: str) -> Any:
+    """Return the light curve of one source as a lightkurve.LightCurve; needs lightkurve.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Results with the group `photometry`.
+    source : str
+        Name of the source.
+
+    Returns
+    -------
+    lightkurve.LightCurve
+        Flux and error in electron / s, times in the mission's format, and as further columns what `photometry`
+        holds per source.
+
+    Raises
+    ------
+    MissingDependencyError
+        If lightkurve is not installed.
+    InputError
+        If the tree holds no photometry or the source is not in it.
+    """
+    photometry = _photometry(tree)
+    place = _place_of([str(one) for one in photometry["source"].values], str(source))
+    light_curve_class = _light_curve_class()
+    zero = _time_zero(tree)
+    time = photometry["time"].values
+    known = _LIGHTKURVE_FORMATS.get(zero)
+    curve = light_curve_class(
+        time=Time(time, format=known, scale="tdb") if known else Time(zero, time, format="jd", scale="tdb"),
+        flux=_values(photometry, "flux", place) * _FLUX_UNIT,
+        flux_err=_values(photometry, "flux_err", place) * _FLUX_UNIT,
+    )
+    for column, name, _, unit in _COLUMNS[2:]:
+        if name in photometry:
+            values = _values(photometry, name, place)
+            curve[column.lower()] = values * _FLUX_UNIT if unit else values
+    if "cadence_number" in photometry:
+        curve["cadenceno"] = photometry["cadence_number"].values
+    curve.meta |= {"LABEL": str(source), "OBJECT": str(source), "MISSION": tree.attrs.get("instrument", "")}
+    for keyword, name, _ in _CATALOG_CARDS[:2]:
+        curve.meta[keyword.removesuffix("_OBJ")] = _catalog_value(tree, name, place)
+    return curve
+
+
+def _light_curve_class() -> Any:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # lightkurve speaks of optional packages it would like to have
+            from lightkurve import LightCurve
+    except ImportError as error:
+        raise MissingDependencyError(
+            "to_lightkurve needs the package lightkurve; install it with: pip install 'bayesprf[lightkurve]'"
+        ) from error
+    return LightCurve
+
+
+def _photometry(tree: xr.DataTree) -> xr.Dataset:
+    if not isinstance(tree, xr.DataTree) or "photometry" not in tree.children:
+        found = list(tree.children) if isinstance(tree, xr.DataTree) else type(tree).__name__
+        raise InputError(
+            f"tree: expected a DataTree with the group photometry, got {found}; make it with to_datatree()"
+        )
+    return tree["photometry"].to_dataset()
+
+
+def _place_of(names: Sequence[str], source: str) -> int:
+    if source not in names:
+        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        raise InputError(f"sources: expected names of sources in the tree ({some}), got {source!r}")
+    return names.index(source)
+
+
+def _file_stems(names: Sequence[str], places: Sequence[int]) -> list[str]:
+    """Return file names without ending: letters, digits, dots and dashes; a number tells equal ones apart."""
+    safe = [re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:_LONGEST_NAME] or "source" for name in names]
+    folded = [one.lower() for one in safe]  # some file systems do not tell cases apart
+    return [safe[i] if folded.count(folded[i]) == 1 else f"{safe[i]}_{i}" for i in places]
+
+
+def _values(photometry: xr.Dataset, name: str, place: int) -> Any:
+    return photometry[name].isel(source=place).values
+
+
+def _time_zero(tree: xr.DataTree) -> float:
+    return float(tree.attrs.get("time_zero_jd", 0.0))
+
+
+def _catalog_value(tree: xr.DataTree, name: str, place: int) -> float:
+    if "catalog" not in tree.children or name not in tree["catalog"]:
+        return float("nan")
+    return float(tree["catalog"][name].values[place])
+
+
+def _primary(tree: xr.DataTree, source: str, place: int) -> fits.PrimaryHDU:
+    """Return the primary header; without CREATOR, which makes lightkurve take the file for a mission's."""
+    hdu = fits.PrimaryHDU()
+    instrument = str(tree.attrs.get("instrument", ""))
+    hdu.header["ORIGIN"] = "bayesprf"
+    hdu.header["OBJECT"] = source.encode("ascii", "replace").decode()
+    if instrument in _TELESCOPES:
+        hdu.header["TELESCOP"] = _TELESCOPES[instrument]
+        hdu.header["MISSION"] = instrument
+    hdu.header["RADESYS"] = "ICRS"
+    for keyword, name, comment in _CATALOG_CARDS:
+        value = _catalog_value(tree, name, place)
+        if np.isfinite(value):
+            hdu.header[keyword] = (value, comment)
+    return hdu
+
+
+def _light_curve_table(tree: xr.DataTree, photometry: xr.Dataset, place: int) -> fits.BinTableHDU:
+    zero = _time_zero(tree)
+    columns = [fits.Column("TIME", "D", unit="d", array=photometry["time"].values)]
+    if "cadence_number" in photometry:
+        columns.append(fits.Column("CADENCENO", "K", array=photometry["cadence_number"].values))
+    for column, name, kind, unit in _COLUMNS:
+        if name in photometry:
+            columns.append(fits.Column(column, kind, unit=unit, array=_values(photometry, name, place)))
+    hdu = fits.BinTableHDU.from_columns(columns, name="LIGHTCURVE")
+    hdu.header["TIMESYS"] = "TDB"
+    words = ("BJDREFI", "BJDREFF") if zero in _LIGHTKURVE_FORMATS else ("JDREFI", "JDREFF")
+    hdu.header[words[0]] = (int(zero), "[d] Julian date of time 0, whole part")
+    hdu.header[words[1]] = (zero - int(zero), "[d] Julian date of time 0, fraction")
+    hdu.header["EXPLAIN"] = ("bayesprf.QualityFlag", "meaning of the bits in QUALITY")
+    return hdu
