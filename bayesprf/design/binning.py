@@ -1,5 +1,7 @@
 """Time binning as one sparse operator, so that data, errors and time columns are binned alike."""
 
+from itertools import pairwise
+
 import numpy as np
 from scipy.sparse import csr_matrix
 
@@ -67,7 +69,7 @@ def build_binning(n_time: int, resolution: int, *, breaks: IntArray, method: str
     """
     check_choice(method, BIN_METHODS, "bin_method")
     edges = np.concatenate([[0], breaks, [n_time]])
-    starts = np.concatenate([np.arange(a, b, resolution) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    starts = np.concatenate([np.arange(a, b, resolution) for a, b in pairwise(edges)])
     if method == "downsample":
         return _pick(np.union1d(starts, [n_time - 1]), n_time)
     if resolution > 1 and starts.size > 1 and starts[-1] == n_time - 1 and n_time - 1 not in breaks:
@@ -99,10 +101,10 @@ def bin_mean(operator: csr_matrix, values: FloatArray) -> FloatArray:
     flat = values.reshape(values.shape[0], -1)
     finite = np.isfinite(flat)
     if finite.all():
-        return np.asarray(operator @ flat).reshape(-1, *values.shape[1:])
+        return np.asarray(operator @ flat).reshape(operator.shape[0], *values.shape[1:])
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = (operator @ np.where(finite, flat, 0.0)) / (operator @ finite.astype(np.float64))
-    return np.asarray(mean).reshape(-1, *values.shape[1:])
+    return np.asarray(mean).reshape(operator.shape[0], *values.shape[1:])
 
 
 def bin_error(operator: csr_matrix, errors: FloatArray) -> FloatArray:
@@ -124,7 +126,7 @@ def bin_error(operator: csr_matrix, errors: FloatArray) -> FloatArray:
     squares = operator.multiply(operator) @ np.where(finite, flat, 0.0) ** 2
     with np.errstate(divide="ignore", invalid="ignore"):
         result = np.sqrt(squares) / (operator @ finite.astype(np.float64))
-    return np.asarray(result).reshape(-1, *errors.shape[1:])
+    return np.asarray(result).reshape(operator.shape[0], *errors.shape[1:])
 
 
 def _pick(points: IntArray, n_time: int) -> csr_matrix:

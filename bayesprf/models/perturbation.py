@@ -1,5 +1,6 @@
 """Slow change of the PRF in time: the PRF at time t is the mean PRF times 1 + sum_km c_km v_k(t) g_m(dx, dy)."""
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,18 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import build_trends, find_breaks
+from bayesprf.errors import DataWarning, InputError
+from bayesprf.models.motion import check_vectors, pca_vectors, position_vectors
 from bayesprf.models.perturbation_rounds import fit_rounds
 from bayesprf.models.prf_change import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+
+
+# A time column must keep this share of its variance in the bins.
+_LEAST_VARIANCE = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,8 +127,8 @@ def fit_perturbation(
         Settings.
     evaluate : callable, optional
         The PRF as a function of offsets, arcsec: lets the sum of the PRF run over all pixels, measured or not.
-    other_vectors : ndarray of float64, shape (n_time, n_other), optional
-        Given time columns.
+    other_vectors : array-like, shape (n_other, n_time), optional
+        Given time columns, such as cotrending basis vectors; their transpose is accepted too.
 
     Returns
     -------
@@ -131,7 +138,14 @@ def fit_perturbation(
     Raises
     ------
     ShapeError
-        If `prf` or `flux` has the wrong shape.
+        If `prf`, `flux` or `other_vectors` has the wrong shape.
+    InputError
+        If the times do not increase, or position vectors are asked for that the pixels do not have.
+
+    Warns
+    -----
+    DataWarning
+        If no pixel is fit to learn from.
 
     Notes
     -----
@@ -142,15 +156,13 @@ def fit_perturbation(
     """
     check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
     check_shape(flux, (pairs.n_source,), "flux", "n_source")
-    vectors = build_trends(pixels.time, options.trends, others=other_vectors, used=used_cadences(pixels))
-    resolution = choose_resolution(pixels.n_time, options.resolution, options.n_bin_per_vector * vectors.shape[1])
-    operator = build_binning(pixels.n_time, resolution, breaks=find_breaks(pixels.time), method=options.bin_method)
+    _check_time(pixels.time)
     light = np.nan_to_num(flux)[pairs.source] * prf
-    chosen = choose_training(pixels, pairs, light, options=options, resolution=resolution)
-    training = bin_training(pixels, pairs, chosen, operator)
-    if training.n_train == 0:
-        vectors = vectors[:, :1]
+    chosen = choose_training(pixels, pairs, light, options=options)
     change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
+    vectors = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
+    operator = _time_bins(pixels.time, vectors, options)
+    training = bin_training(pixels, pairs, chosen, operator)
     plane = build_plane(change, pixels, pairs, evaluate=evaluate)
     columns, offsets = _pixel_columns(plane, plane.mean(prf), pairs, light, training.pixel)
     rounds = fit_rounds(training, bin_mean(operator, vectors[:, 1:]), columns, offsets, options)
@@ -173,6 +185,65 @@ def fit_perturbation(
         n_clipped=int(np.count_nonzero((training.ivar > 0) & ~rounds.used)),
         scatter=rounds.scatter,
     )
+
+
+def _check_time(time: FloatArray) -> None:
+    steps = np.diff(time)
+    if np.any(steps <= 0):
+        first = int(np.argmax(steps <= 0))
+        raise InputError(
+            f"time: expected increasing times for a time model, got {time[first + 1]} after {time[first]} at cadence"
+            f" {first + 1}; sort the cadences"
+        )
+
+
+def _time_columns(
+    pixels: PixelTable,
+    pairs: PairTable,
+    chosen: IntArray,
+    change: PrfChange,
+    *,
+    options: PerturbationOptions,
+    other_vectors: FloatArray | None,
+) -> FloatArray:
+    """Return all time columns, shape (n_time, n_part); the constant alone if there is nothing to learn from."""
+    if chosen.size == 0:
+        warnings.warn(
+            "build_time_model: no pixel is bright enough, unsaturated and dominated by one source; the PRF is left"
+            " constant in time",
+            DataWarning,
+            stacklevel=3,
+        )
+        return np.ones((pixels.n_time, 1))
+    others = [] if other_vectors is None else [check_vectors(other_vectors, pixels.n_time)]
+    if options.positions is not None:
+        others.append(position_vectors(options.positions, pixels, pairs, chosen, change))
+    used = used_cadences(pixels)
+    if options.pca_ncomponents > 0:
+        trends = build_trends(pixels.time, options.trends, others=np.hstack(others) if others else None, used=used)
+        others.append(
+            pca_vectors(
+                pixels,
+                pairs,
+                chosen,
+                n_component=options.pca_ncomponents,
+                smooth_time_scale=options.pca_smooth_time_scale,
+                trends=trends,
+            )
+        )
+    return build_trends(pixels.time, options.trends, others=np.hstack(others) if others else None, used=used)
+
+
+def _time_bins(time: FloatArray, vectors: FloatArray, options: PerturbationOptions) -> csr_matrix:
+    """Return the binning: as coarse as the options allow, with enough bins, and fine enough for every column."""
+    breaks = find_breaks(time)
+    resolution = choose_resolution(time.size, options.resolution, options.n_bin_per_vector * vectors.shape[1])
+    while True:
+        operator = build_binning(time.size, resolution, breaks=breaks, method=options.bin_method)
+        lost = vectors[:, 1:].var(axis=0) * _LEAST_VARIANCE > bin_mean(operator, vectors[:, 1:]).var(axis=0)
+        if resolution == 1 or not lost.any():
+            return operator
+        resolution //= 2
 
 
 def _pixel_columns(

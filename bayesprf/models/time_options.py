@@ -23,6 +23,12 @@ class PerturbationOptions:
         Largest number of cadences per bin.
     bin_method : {"bin", "downsample"}
         Mean of the cadences of a bin, or one cadence of it.
+    positions : {"poscorr", "centroid"}, optional
+        Add the image motion as time columns: the mission's own, or measured from the pixels.
+    pca_ncomponents : int
+        Add so many principal components of the pixels' time series.
+    pca_smooth_time_scale : float
+        Knot distance of the spline that smooths these series, day; 0 for none.
     n_bin_per_vector : int
         At least this many bins per time column, if there are as many cadences: short series get finer bins.
     field_order : int
@@ -52,6 +58,9 @@ class PerturbationOptions:
     basis: CartesianBasis = field(default_factory=CartesianBasis)
     resolution: int = 200
     bin_method: str = "bin"
+    positions: str | None = None
+    pca_ncomponents: int = 0
+    pca_smooth_time_scale: float = 0.0
     n_bin_per_vector: int = 8
     field_order: int = 1
     min_share: float = 0.7
@@ -65,6 +74,11 @@ class PerturbationOptions:
         check_choice(self.bin_method, BIN_METHODS, "bin_method")
         for name in ("min_share", "min_snr", "clip_sigma", "prior_sigma"):
             check_positive(getattr(self, name), name)
+        if self.pca_ncomponents < 0 or not self.pca_smooth_time_scale >= 0:
+            raise InputError(
+                "pca_ncomponents, pca_smooth_time_scale: expected 0 or more, got"
+                f" {self.pca_ncomponents} and {self.pca_smooth_time_scale}"
+            )
         if self.resolution < 1 or self.n_bin_per_vector < 1 or self.n_round < 1 or self.field_order < 0:
             raise InputError(
                 "resolution, n_bin_per_vector, n_round, field_order: expected at least 1, 1, 1 and 0, got"

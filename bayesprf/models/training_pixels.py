@@ -49,7 +49,7 @@ class TrainingPixels:
 
 
 def choose_training(
-    pixels: PixelTable, pairs: PairTable, light: FloatArray, *, options: PerturbationOptions, resolution: int
+    pixels: PixelTable, pairs: PairTable, light: FloatArray, *, options: PerturbationOptions
 ) -> IntArray:
     """Choose the pairs that teach the time model.
 
@@ -64,8 +64,6 @@ def choose_training(
     options : PerturbationOptions
         `min_share` of the pixel's light must come from the pair's source, the light be `min_snr` times the noise of
         a bin, and the pixel lie in the square of `basis`.
-    resolution : int
-        Cadences per bin.
 
     Returns
     -------
@@ -79,6 +77,7 @@ def choose_training(
     step = max(1, pixels.n_time // _N_NOISE_SAMPLES)
     ivar = pixels.ivar[::step].mean(axis=0)[pairs.pixel]
     inside = np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= options.basis.radius
+    resolution = min(options.resolution, pixels.n_time)
     bright = light * np.sqrt(ivar * resolution) >= options.min_snr
     chosen = owned & inside & bright & ~blooming[pairs.source]
     several = np.bincount(pairs.source[chosen], minlength=pairs.n_source) > 1

@@ -1,0 +1,67 @@
+"""Smoothing of time series by least-squares splines, segment by segment."""
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_positive
+from bayesprf.design.splines import open_knots, open_splines
+from bayesprf.design.trends import label_segments
+
+_DEGREE = 3
+# Ridge, relative to the largest diagonal entry: holds functions without data at zero.
+_RIDGE = 1e-10
+
+
+def smooth_series(time: FloatArray, values: FloatArray, scale: float) -> FloatArray:
+    """Fit a cubic spline with a knot every `scale` days to each segment of every series.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Increasing times, day.
+    values : ndarray of float64, shape (n_time, n_series)
+        Series; NaN is left out of the fit and filled by it.
+    scale : float
+        Distance of the knots, day.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, n_series)
+        A segment no longer than `scale` is fitted by one cubic, or its mean if it has fewer than five cadences.
+
+    Raises
+    ------
+    InputError
+        If `scale` is not a positive number.
+    """
+    check_positive(scale, "smooth_time_scale")
+    smooth = np.empty_like(values)
+    labels = label_segments(time)
+    for label in range(int(labels[-1]) + 1):
+        inside = labels == label
+        smooth[inside] = _smooth_segment(time[inside], values[inside], scale)
+    return smooth
+
+
+def _smooth_segment(time: FloatArray, values: FloatArray, scale: float) -> FloatArray:
+    known = np.isfinite(values)
+    filled = np.where(known, values, 0.0)
+    if time.size <= _DEGREE + 1 or time[-1] <= time[0]:
+        mean = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        return np.broadcast_to(mean, values.shape)
+    n_break = int(np.ceil((time[-1] - time[0]) / scale)) + 1
+    knots = open_knots(np.linspace(time[0], time[-1], n_break), _DEGREE)
+    columns = open_splines(time, knots, _DEGREE)
+    if known.all():
+        return np.asarray(columns @ _solve((columns.T @ columns).toarray(), columns.T @ filled))
+    series = [
+        columns @ _solve((columns[k].T @ columns[k]).toarray(), columns.T @ y)
+        for k, y in zip(known.T, filled.T, strict=True)
+    ]
+    return np.stack(series, axis=1)
+
+
+def _solve(gram: FloatArray, rhs: FloatArray) -> FloatArray:
+    gram[np.diag_indices_from(gram)] += _RIDGE * max(float(gram.diagonal().max()), 1.0)
+    return np.asarray(cho_solve(cho_factor(gram), rhs))
