@@ -5,15 +5,15 @@ from typing import Any
 
 import numpy as np
 
+from bayesprf.apertures import MachineApertures
 from bayesprf.models.image import reduce_image
 from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
 from bayesprf.scene.masks import neighbor_flux
 from bayesprf.stages import Setting
-from bayesprf.views import MachineViews
 
 
-class MachineReports(MachineViews):
+class MachineReports(MachineApertures):
     """Results and pictures of a Machine; xarray and matplotlib are loaded when first needed."""
 
     sparse_dist_lim: float
@@ -35,9 +35,10 @@ class MachineReports(MachineViews):
         from bayesprf.results.tree import build_tree, root_attributes
 
         flux: FluxFit | None = self._stages.get("flux")
+        sums, metrics = self._aperture_results()
         groups = {
-            "photometry": {} if flux is None else photometry_group(flux),
-            "catalog": catalog_group(self.sources, {"radius": self.radius, **self._source_results()}),
+            "photometry": sums if flux is None else {**photometry_group(flux), **sums},
+            "catalog": catalog_group(self.sources, {"radius": self.radius, **self._source_results(), **metrics}),
             "shape": shape_group(self._shape),
         }
         coords = {

@@ -11,6 +11,8 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "flux": ("shape",),
     "flux_va": ("shape", "time"),
     "aperture": ("shape",),
+    "aperture_photometry": ("aperture",),
+    "optimal_percentile": ("aperture",),
     "metrics": ("shape", "time"),
 }
 
@@ -19,7 +21,9 @@ HOW_TO: dict[str, str] = {
     "time": "build_time_model()",
     "flux": "fit_model()",
     "flux_va": "fit_model(fit_va=True)",
-    "aperture": "compute_aperture_photometry()",
+    "aperture": "create_aperture_mask() or compute_aperture_photometry()",
+    "aperture_photometry": "compute_aperture_photometry()",
+    "optimal_percentile": "compute_aperture_photometry('optimal')",
     "metrics": "get_psf_metrics()",
 }
 

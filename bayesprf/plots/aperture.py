@@ -2,35 +2,27 @@
 
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import AsinhNorm
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.models.aperture import ApertureSet
+from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, stretch
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 
 # Pixels shown around those of the source.
 _MARGIN = 1
-# Colour of places without a pixel, told apart from faint ones.
-_NO_PIXEL = "#dbe7f3"
 
 
 def plot_aperture(
-    pixels: PixelTable,
-    apertures: ApertureSet,
-    source: int,
-    *,
-    name: str = "",
-    image: Any = None,
-    ax: Axes | None = None,
-) -> Axes:
+    pixels: PixelTable, apertures: ApertureSet, source: int, *, name: str = "", image: Any = None, axes: Any = None
+) -> Figure:
     """Draw the image around a source, the outline of its aperture and the sources nearby.
 
     Parameters
@@ -45,12 +37,12 @@ def plot_aperture(
         Name for the title; the index by default.
     image : array-like, shape (n_pixel,), optional
         Pixel values, electron / s; the mean over time by default.
-    ax : matplotlib.axes.Axes, optional
+    axes : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
     Returns
     -------
-    matplotlib.axes.Axes
+    matplotlib.figure.Figure
 
     Raises
     ------
@@ -65,20 +57,18 @@ def plot_aperture(
     shown = np.flatnonzero((column >= low[0]) & (column <= high[0]) & (row >= low[1]) & (row <= high[1]))
     grid = np.full((high - low + 1)[::-1], np.nan)
     grid[row[shown] - low[1], column[shown] - low[0]] = _values(pixels, image, shown)
-    ax = plt.subplots(figsize=(5.6, 4.6), layout="constrained")[1] if ax is None else ax
+    ax = new_figure(5.6, 4.8).subplots() if axes is None else axes
     edges = (low[0] - 0.5, high[0] + 0.5, low[1] - 0.5, high[1] + 0.5)
-    norm = AsinhNorm(linear_width=max(float(np.nanmax(np.abs(grid))) / 10.0, 1e-12))
-    drawn = ax.imshow(grid, origin="lower", extent=edges, cmap="Greys", norm=norm, interpolation="nearest")
-    bar = ax.figure.colorbar(drawn, ax=ax, label=f"{'mean ' if image is None else ''}flux (electron / s)")
-    bar.ax.yaxis.set_major_locator(MaxNLocator(6))
-    bar.ax.yaxis.set_major_formatter(ScalarFormatter())
-    bar.ax.minorticks_off()
+    drawn = ax.imshow(grid, origin="lower", extent=edges, cmap="Greys", norm=stretch(grid), interpolation="nearest")
+    add_colorbar(drawn, ax, ("mean " if image is None else "") + FLUX_LABEL)
     inside = apertures.pairs.pixel[own & apertures.mask]
     ax.add_collection(LineCollection(_outline(column[inside], row[inside]), colors="tab:red", linewidths=2.0))
     _draw_sources(ax, pixels, apertures, source, edges)
-    ax.set_facecolor(_NO_PIXEL)
+    ax.set_facecolor(NO_PIXEL)
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set(xlabel="column (pixel)", ylabel="row (pixel)", title=_title(apertures, source, name))
-    return ax
+    return ax.figure
 
 
 def _pairs_of(apertures: ApertureSet, source: int) -> Any:
@@ -135,7 +125,7 @@ def _draw_sources(
     ):
         if chosen.any():
             ax.scatter(column[chosen], row[chosen], s=50, linewidths=1.6, **style)
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, -0.14), ncols=2, fontsize="small", frameon=False)
+    ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=2, fontsize="small", frameon=False)
 
 
 def _title(apertures: ApertureSet, source: int, name: str) -> str:

@@ -12,14 +12,6 @@ from bayesprf.scene.sources import SourceTable
 pytestmark = pytest.mark.plots
 
 
-@pytest.fixture(autouse=True)
-def quiet_backend():
-    plt = pytest.importorskip("matplotlib.pyplot")
-    plt.switch_backend("Agg")
-    yield
-    plt.close("all")
-
-
 @pytest.fixture
 def scene():
     row, column = np.divmod(np.arange(100), 10)
@@ -34,7 +26,7 @@ def test_outline_encloses_the_pixels_of_the_aperture(scene):
     from bayesprf.plots.aperture import plot_aperture
 
     pixels, apertures = scene
-    ax = plot_aperture(pixels, apertures, 0, name="star a")
+    ax = plot_aperture(pixels, apertures, 0, name="star a").axes[0]
     inside = apertures.pairs.pixel[apertures.mask]
     segments = np.array(ax.collections[0].get_segments())
     vertical = segments[np.isclose(segments[:, 0, 0], segments[:, 1, 0])]
@@ -53,21 +45,25 @@ def test_values_are_those_given_or_the_mean_of_usable_cadences(scene):
 
     pixels, apertures = scene
     image = np.arange(100.0)
-    shown = plot_aperture(pixels, apertures, 0, image=image).images[0].get_array()
+    shown = plot_aperture(pixels, apertures, 0, image=image).axes[0].images[0].get_array()
     np.testing.assert_array_equal(shown, image.reshape(10, 10)[2:9, 1:8])  # a margin of one pixel on each side
     flux = pixels.flux.copy()
     flux[1, 54], flux[0, 54] = np.nan, 3.0
     holed = PixelTable(pixels.time, flux, pixels.flux_err, pixels.ra_deg, pixels.dec_deg, pixels.column, pixels.row)
-    assert np.nanmax(plot_aperture(holed, apertures, 0).images[0].get_array()) == pytest.approx(2.0)
+    assert np.nanmax(plot_aperture(holed, apertures, 0).axes[0].images[0].get_array()) == pytest.approx(2.0)
 
 
 def test_sources_that_cannot_be_drawn_are_refused(scene):
     from bayesprf.plots.aperture import plot_aperture
+    from bayesprf.plots.canvas import new_figure
 
     pixels, apertures = scene
     with pytest.raises(InputError, match="source: expected an index from 0 to 1, got 2"):
         plot_aperture(pixels, apertures, 2)
     with pytest.raises(InputError, match="source: expected a source with pixels, got 1, which reaches none"):
         plot_aperture(pixels, apertures, 1)
+    axes = new_figure(4, 4).subplots()
+    assert plot_aperture(pixels, apertures, 0, axes=axes) is axes.figure
+    assert axes.images
     with pytest.raises(ShapeError, match=r"image: expected shape \(100,\)"):
         plot_aperture(pixels, apertures, 0, image=np.ones(3))
