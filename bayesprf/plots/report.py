@@ -11,11 +11,12 @@ from bayesprf.plots.canvas import new_figure
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.results.summary import SourceSummary, summarize
 
-_MAX_CURVES = 12
+# Light curves shown: so many of the brightest, and as many of the most variable among the rest.
+_N_BRIGHT, _N_VARIABLE = 6, 6
 
 
 def draw_report(tree: xr.DataTree) -> dict[str, Figure]:
-    """Draw what a saved tree shows: the brightest light curves, and noise against magnitude.
+    """Draw what a saved tree shows: light curves of the brightest and the most variable stars, and the noise.
 
     Parameters
     ----------
@@ -33,34 +34,54 @@ def draw_report(tree: xr.DataTree) -> dict[str, Figure]:
         If the tree holds no fluxes.
     """
     lines = summarize(tree)
-    return {"lightcurves": plot_tree_lightcurves(tree, lines), "noise": plot_noise(lines)}
+    return {"lightcurves": plot_tree_lightcurves(tree, choose_curves(lines)), "noise": plot_noise(lines)}
 
 
-def plot_tree_lightcurves(tree: xr.DataTree, lines: tuple[SourceSummary, ...]) -> Figure:
-    """Draw the light curves of the first sources of a summary.
+def choose_curves(lines: tuple[SourceSummary, ...]) -> tuple[SourceSummary, ...]:
+    """Return the lines worth a look: the brightest, then the most variable of the rest.
+
+    Parameters
+    ----------
+    lines : tuple of SourceSummary
+        Summary of a tree, brightest first.
+
+    Returns
+    -------
+    tuple of SourceSummary
+        At most twelve, of sources that have a flux; the first line if none has.
+    """
+    finite = [line for line in lines if np.isfinite(line.flux)] or list(lines[:1])
+    rest = sorted(finite[_N_BRIGHT:], key=lambda line: -np.nan_to_num(line.variability))
+    return (*finite[:_N_BRIGHT], *rest[:_N_VARIABLE])
+
+
+def plot_tree_lightcurves(tree: xr.DataTree, lines: tuple[SourceSummary, ...], *, axes: Any = None) -> Figure:
+    """Draw the light curves of some sources of a tree.
 
     Parameters
     ----------
     tree : xarray.DataTree
         Results with fluxes.
     lines : tuple of SourceSummary
-        Summary of the tree; at most the first twelve are drawn.
+        The sources, from the summary of the tree.
+    axes : sequence of Axes, optional
+        Where to draw, one per source; a new figure by default.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    shown = [line for line in lines if np.isfinite(line.flux)][:_MAX_CURVES] or list(lines[:1])
     photometry = tree["photometry"].to_dataset()
     order = {str(name): i for i, name in enumerate(photometry["source"].values)}
-    places = [order[line.source] for line in shown]
+    places = [order[line.source] for line in lines]
     return plot_lightcurves(
         photometry["time"].values,
         photometry["flux"].values[:, places],
         photometry["flux_err"].values[:, places],
-        labels=[f"{line.source}, {line.mag:.1f} mag" for line in shown],
+        labels=[f"{line.source}, {line.mag:.1f} mag" for line in lines],
         flags=photometry["flags"].values[:, places],
         time_zero_jd=float(tree.attrs.get("time_zero_jd", 0.0)),
+        axes=axes,
     )
 
 

@@ -29,6 +29,8 @@ class SourceSummary:
         Point-to-point scatter of the light curve over its median; NaN for fewer than three cadences.
     error : float
         Median of the cadence-to-cadence error over the median flux.
+    variability : float
+        Standard deviation over time in units of the median error: 1 for a constant star.
     flags : int
         All bits that are set at any cadence.
     """
@@ -38,6 +40,7 @@ class SourceSummary:
     flux: float
     scatter: float
     error: float
+    variability: float
     flags: int
 
     @property
@@ -73,10 +76,11 @@ def summarize(tree: xr.DataTree) -> tuple[SourceSummary, ...]:
     mag = np.asarray(catalog["mag"]) if "mag" in catalog else np.full(level.size, np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         scatter, relative = point_scatter(flux) / np.abs(level), error / np.abs(level)
+        variability = np.ma.filled(np.ma.masked_invalid(flux).std(axis=0).astype(np.float64), np.nan) / error
     names = [str(name) for name in np.asarray(photometry["source"])]
     lines = [
         SourceSummary(*one)
-        for one in zip(names, *(x.tolist() for x in (mag, level, scatter, relative, flags)), strict=True)
+        for one in zip(names, *(x.tolist() for x in (mag, level, scatter, relative, variability, flags)), strict=True)
     ]
     return tuple(sorted(lines, key=lambda line: -line.flux if np.isfinite(line.flux) else np.inf))
 

@@ -13,9 +13,10 @@ from bayesprf.errors import ShapeError
 from bayesprf.models.simulate import make_case
 from bayesprf.plots.canvas import asinh_ticks, new_figure, stretch, time_label
 from bayesprf.plots.lightcurve import plot_lightcurves
-from bayesprf.plots.report import draw_report
+from bayesprf.plots.report import choose_curves, draw_report
 from bayesprf.plots.scene import plot_scene, source_places
 from bayesprf.plots.shape import plot_shape
+from bayesprf.results.summary import SourceSummary
 from bayesprf.results.tree import build_tree
 
 pytestmark = pytest.mark.plots
@@ -154,6 +155,15 @@ def test_report_draws_what_a_tree_holds(curves):
     errors, scatter = (one.get_offsets() for one in noise.collections)
     np.testing.assert_allclose(np.sort(errors[:, 1]), 1e6 / np.arange(5, 0, -1) / 1e3, rtol=0.01)
     np.testing.assert_allclose(scatter[:, 1], errors[:, 1], rtol=0.5)
+
+
+def test_report_chooses_the_brightest_and_the_most_variable():
+    lines = tuple(SourceSummary(str(i), 10.0 + i, 1e5 / (i + 1), 1e-3, 1e-3, float(i % 10), 0) for i in range(40))
+    chosen = [line.source for line in choose_curves(lines)]
+    assert chosen[:6] == ["0", "1", "2", "3", "4", "5"]
+    assert chosen[6:] == ["9", "19", "29", "39", "8", "18"]
+    outside = SourceSummary("x", 1.0, np.nan, np.nan, np.nan, np.nan, 1)
+    assert choose_curves((outside,)) == (outside,)
 
 
 def test_notebooks_can_show_a_picture_and_pyplot_holds_none(curves):

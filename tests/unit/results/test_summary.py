@@ -35,6 +35,14 @@ def test_lines_are_ordered_by_flux_and_hold_the_noise():
     assert np.isnan([outside.flux, outside.scatter, outside.error]).all()
 
 
+def test_variability_is_the_spread_in_units_of_the_error():
+    bright, faint, outside = summarize(make_tree())
+    swing = 0.05 * np.sin(np.linspace(0.0, 90.0, 4001) / 20.0).std()
+    np.testing.assert_allclose(bright.variability, np.hypot(5000.0 * swing, 10.0) / 10.0, rtol=0.02)
+    np.testing.assert_allclose(faint.variability, np.hypot(100.0 * swing, 2.0) / 2.0, rtol=0.03)
+    assert np.isnan(outside.variability)
+
+
 def test_flags_of_all_cadences_are_joined_and_named():
     bright, faint, outside = summarize(make_tree())
     assert bright.flag_names == ""

@@ -1,0 +1,302 @@
+"""The command line: arguments in, Machine calls, files out."""
+
+import sys
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from tqdm import tqdm
+
+from bayesprf.errors import BayesprfError, BayesprfWarning, FileError
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
+
+    from bayesprf.machine import Machine
+
+# Rows of the summary table on the screen; the tree holds every source.
+_MAX_ROWS = 40
+_DPI = 120
+_HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
+
+app = typer.Typer(
+    help="Light curves of every star in crowded pixels, with uncertainties that can be believed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
+PlotDirectory = Annotated[Path | None, typer.Option("--plots", help="Directory for pictures.")]
+
+
+@dataclass(frozen=True, slots=True)
+class FitJob:
+    """What `fit` was asked to do.
+
+    Parameters
+    ----------
+    files : tuple of str
+        Target pixel files, patterns or directories.
+    catalog : Path
+        Catalogue file.
+    output : Path
+        File of the tree.
+    va : bool
+        Whether to fit the time model too.
+    plots, lightcurves : Path, optional
+        Directories for pictures and light curves.
+    quiet : bool
+        Neither progress nor table.
+    """
+
+    files: tuple[str, ...]
+    catalog: Path
+    output: Path
+    va: bool = False
+    plots: Path | None = None
+    lightcurves: Path | None = None
+    quiet: bool = False
+
+
+@app.command()
+def fit(
+    files: Annotated[list[str], typer.Argument(help="Target pixel files, patterns or directories.")],
+    catalog: Annotated[Path, typer.Option(help="Star catalogue: CSV, ECSV, FITS, VOTable or Parquet.")],
+    output: Annotated[Path, typer.Option(help="File for all results, netCDF.")],
+    va: Annotated[bool, typer.Option("--va", help="Also fit how the PRF changes with time.")] = False,  # noqa: FBT002
+    plots: PlotDirectory = None,
+    lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Fit the fluxes of all stars of a catalogue in target pixel files."""
+    run_fit(FitJob(tuple(files), catalog, output, va, plots, lightcurves, quiet))
+
+
+@app.command()
+def demo(
+    directory: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("bayesprf-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Simulate a small field, write it as real files, and fit them."""
+    import numpy as np
+
+    from bayesprf.io.simulated import write_field
+    from bayesprf.models.simulate import make_case
+
+    files, catalog = write_field(directory, make_case("demo", np.random.default_rng(seed)))
+    _say(f"wrote {len(files)} target pixel files and {catalog}", quiet=quiet)
+    job = FitJob(
+        files=tuple(str(path) for path in files),
+        catalog=catalog,
+        output=directory / "field.nc",
+        plots=directory / "plots",
+        lightcurves=directory / "lightcurves",
+        quiet=quiet,
+    )
+    run_fit(job)
+
+
+@app.command()
+def report(
+    tree_file: Annotated[Path, typer.Argument(metavar="OUT.nc", help="Results of `bayesprf fit`.")],
+    plots: PlotDirectory = None,
+) -> None:
+    """Print the summary of saved results, and draw their pictures."""
+    from bayesprf.io.save import load_tree
+
+    tree = load_tree(tree_file)
+    typer.echo(format_summary(tree))
+    if plots is not None:
+        from bayesprf.plots.report import draw_report
+
+        _announce(save_figures(draw_report(tree), plots), quiet=False)
+
+
+def run_fit(job: FitJob) -> None:
+    """Read, fit, write and say what came of it.
+
+    Parameters
+    ----------
+    job : FitJob
+        What to do.
+
+    Raises
+    ------
+    BayesprfError
+        If a file or an argument is not usable.
+    """
+    from bayesprf.io.save import save_tree
+
+    _make_directory(job.output.parent)
+    with _progress(4 + job.va + (job.plots is not None), quiet=job.quiet) as step:
+        machine = _fit_machine(job, step)
+        step("writing")
+        tree = machine.to_datatree()
+        written = [save_tree(tree, job.output)]
+        if job.lightcurves is not None:
+            from bayesprf.io.lightcurves import save_lightcurves
+
+            _make_directory(job.lightcurves)
+            save_lightcurves(job.lightcurves, tree)
+            written.append(job.lightcurves)
+        if job.plots is not None:
+            step("drawing")
+            written += save_figures(draw_pictures(machine, tree), job.plots)
+    _say(format_summary(tree), quiet=job.quiet)
+    _announce(written, quiet=job.quiet)
+
+
+def _fit_machine(job: FitJob, step: Any) -> "Machine":
+    import bayesprf as bp
+
+    step("reading files")
+    pixels = bp.read_tpfs(list(job.files))
+    flux_column = pixels.instrument.flux_column
+    sources = bp.read_catalog(job.catalog, epoch=pixels, flux_column=flux_column)
+    machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
+    step("learning the PRF")
+    machine.build_shape_model()
+    if job.va:
+        step("learning its change with time")
+        machine.build_time_model()
+    step("solving fluxes")
+    machine.fit_model(fit_va=job.va)
+    return machine
+
+
+def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"]:
+    """Draw all that a fitted Machine and its tree can show.
+
+    Parameters
+    ----------
+    machine : Machine
+        With shape model and fluxes.
+    tree : xarray.DataTree
+        Its results.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        "scene", "shape", "lightcurves" and "noise".
+    """
+    from bayesprf.plots.report import draw_report
+
+    return {"scene": machine.plot_scene(), "shape": machine.plot_shape_model(), **draw_report(tree)}
+
+
+def save_figures(figures: dict[str, "Figure"], directory: Path) -> list[Path]:
+    """Save figures as PNG files under their names.
+
+    Parameters
+    ----------
+    figures : dict of str to matplotlib.figure.Figure
+        What to save.
+    directory : Path
+        Made if it does not exist.
+
+    Returns
+    -------
+    list of Path
+        Files written.
+    """
+    _make_directory(directory)
+    for name, figure in figures.items():
+        figure.savefig(directory / f"{name}.png", dpi=_DPI)
+    return [directory / f"{name}.png" for name in figures]
+
+
+def format_summary(tree: "xr.DataTree") -> str:
+    """Return the summary of a tree as an aligned table, brightest source first.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Results with fluxes.
+
+    Returns
+    -------
+    str
+        One line per source, at most forty.
+    """
+    from bayesprf.results.summary import summarize
+
+    lines = summarize(tree)
+    cells = [
+        (
+            line.source,
+            f"{line.mag:.2f}",
+            f"{line.flux:.1f}",
+            f"{1e6 * line.scatter:.0f}",
+            f"{1e6 * line.error:.0f}",
+            f"{line.variability:.2f}",
+            line.flag_names,
+        )
+        for line in lines[:_MAX_ROWS]
+    ]
+    widths = [max(len(row[i]) for row in (_HEADER, *cells)) for i in range(len(_HEADER))]
+    table = [_align(row, widths) for row in (_HEADER, *cells)]
+    more = [f"and {len(lines) - _MAX_ROWS} fainter sources"] if len(lines) > _MAX_ROWS else []
+    return "\n".join([table[0], "-" * len(table[0]), *table[1:], *more])
+
+
+def _align(row: tuple[str, ...], widths: list[int]) -> str:
+    numbers = [cell.rjust(width) for cell, width in zip(row[1:-1], widths[1:-1], strict=True)]
+    return "  ".join([row[0].ljust(widths[0]), *numbers, row[-1]]).rstrip()
+
+
+@contextmanager
+def _progress(n_step: int, *, quiet: bool) -> Iterator[Any]:
+    """Give a function that says which step begins."""
+    bar_format = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}"
+    with tqdm(total=n_step, disable=True if quiet else None, leave=False, bar_format=bar_format) as bar:
+
+        def step(name: str) -> None:
+            bar.set_description_str(name)
+            bar.update()
+
+        yield step
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{directory}: expected a directory that exists or can be made ({error.strerror}); choose another"
+        ) from error
+
+
+def _announce(written: Iterable[Path], *, quiet: bool) -> None:
+    for path in written:
+        _say(f"wrote {path}", quiet=quiet)
+
+
+def _say(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        typer.echo(text)
+
+
+def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+    if issubclass(category, BayesprfWarning):
+        tqdm.write(f"bayesprf: warning: {message}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; an error of the package ends it with one sentence and exit code 1."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", BayesprfWarning)
+            warnings.showwarning = _show_warning
+            app()
+    except BayesprfError as error:
+        typer.echo(f"bayesprf: {error}", err=True)
+        raise SystemExit(1) from error

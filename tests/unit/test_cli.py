@@ -1,0 +1,131 @@
+"""The command line leaves complete files and answers wrong input in one sentence."""
+
+import re
+import sys
+
+import numpy as np
+import pytest
+
+from bayesprf.cli import _HEADER, format_summary, main
+from bayesprf.io.save import load_tree
+from bayesprf.results.compare import differences
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run the command line in this process; return exit code, standard output and standard error."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["bayesprf", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+        captured = capsys.readouterr()
+        return stopped.value.code or 0, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def demo_directory(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("cli") / "demo"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bayesprf", "demo", str(directory), "--quiet"])
+        with pytest.raises(SystemExit, match="0"):
+            main()
+    return directory
+
+
+def test_demo_leaves_tree_lightcurves_and_pictures(demo_directory):
+    tree = load_tree(demo_directory / "field.nc")
+    n_source = tree["photometry"].sizes["source"]
+    assert tree["photometry"].sizes["time"] == 300
+    assert len(list((demo_directory / "lightcurves").glob("*.fits"))) == n_source
+    assert len(list((demo_directory / "pixels").glob("*.fits"))) == 12
+    pictures = {path.name for path in (demo_directory / "plots").glob("*.png")}
+    assert {"scene.png", "shape.png", "lightcurves.png", "noise.png"} <= pictures
+    assert all((demo_directory / "plots" / name).stat().st_size > 10_000 for name in pictures)
+
+
+def test_demo_recovers_the_truth_it_wrote(demo_directory):
+    tree = load_tree(demo_directory / "field.nc")
+    truth = np.genfromtxt(demo_directory / "truth.csv", delimiter=",", names=True, dtype=None, encoding="utf-8")
+    assert truth["source_id"].tolist() == tree["photometry"]["source"].values.tolist()
+    ratio = tree["photometry"]["flux"].values.mean(axis=0) / truth["mean_flux"]
+    bright = truth["mean_flux"] > 1e4
+    np.testing.assert_allclose(np.median(ratio[bright]), 1.0, atol=0.02)
+
+
+def test_fit_takes_the_same_road_as_demo(demo_directory, tmp_path, run):
+    output = tmp_path / "new" / "again.nc"
+    catalog = demo_directory / "catalog.csv"
+    code, out, _ = run("fit", demo_directory / "pixels", "--catalog", catalog, "--output", output)
+    assert code == 0
+    assert f"wrote {output}" in out
+    found = differences(load_tree(output), load_tree(demo_directory / "field.nc"))
+    assert {one.path for one in found} <= {"/@created"}
+    assert [path.name for path in output.parent.iterdir()] == ["again.nc"]
+
+
+def test_report_prints_the_table_and_draws(demo_directory, tmp_path, run):
+    code, out, _ = run("report", demo_directory / "field.nc", "--plots", tmp_path)
+    assert code == 0
+    header, rule, *rows = out.splitlines()
+    assert re.split(r"\s{2,}", header) == list(_HEADER)
+    assert set(rule) == {"-"}
+    assert len([row for row in rows if row.startswith("star-")]) == 28
+    fluxes = [float(row.split()[2]) for row in rows if row.startswith("star-")]
+    assert fluxes == sorted(fluxes, reverse=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"lightcurves.png", "noise.png"}
+
+
+def test_quiet_says_nothing(demo_directory, tmp_path, run):
+    catalog = demo_directory / "catalog.csv"
+    arguments = ("fit", demo_directory / "pixels", "--catalog", catalog, "--output", tmp_path / "q.nc", "--quiet")
+    assert run(*arguments) == (0, "", "")
+
+
+def test_long_tables_are_cut(demo_directory):
+    tree = load_tree(demo_directory / "field.nc")
+    text = format_summary(tree.map_over_datasets(lambda ds: ds.isel(source=[0] * 50) if "source" in ds.dims else ds))
+    assert text.endswith("and 10 fainter sources")
+    assert len({len(line.split("  ")[0]) for line in text.splitlines()[2:-1]}) == 1
+
+
+@pytest.mark.parametrize(
+    ("files", "catalog", "output", "message"),
+    [
+        ("nothing/*.fits", "catalog.csv", "o.nc", r"nothing"),
+        ("catalog.csv", "catalog.csv", "o.nc", r"catalog\.csv"),
+        ("pixels", "missing.csv", "o.nc", r"missing\.csv"),
+        ("pixels", "pixels/stamp-00.fits", "o.nc", r"ra_column|right ascension|stamp-00"),
+        ("pixels", "empty.csv", "o.nc", "expected at least one source"),
+        ("pixels", "catalog.csv", "catalog.csv/o.nc", "expected a directory that exists or can be made"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence(demo_directory, tmp_path, monkeypatch, run, files, catalog, output, message):
+    (tmp_path / "pixels").symlink_to(demo_directory / "pixels")
+    (tmp_path / "catalog.csv").write_bytes((demo_directory / "catalog.csv").read_bytes())
+    (tmp_path / "empty.csv").write_text("ra,dec,phot_g_mean_flux\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("fit", files, "--catalog", catalog, "--output", output)
+    assert code == 1
+    assert out == ""
+    (line,) = err.strip().splitlines()
+    assert line.startswith("bayesprf: ")
+    assert re.search(message, line)
+    assert "Traceback" not in err
+    assert not (tmp_path / "o.nc").exists()
+
+
+def test_a_damaged_result_is_named(tmp_path, run):
+    path = tmp_path / "half.nc"
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    code, _, err = run("report", path)
+    assert code == 1
+    assert re.fullmatch(r"bayesprf: .*half\.nc: expected a complete netCDF-4 file.*\n", err)
+
+
+def test_missing_options_are_named_by_the_parser(run):
+    code, _, err = run("fit", "pixels")
+    assert code == 2
+    assert "--catalog" in err
