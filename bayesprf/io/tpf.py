@@ -39,7 +39,7 @@ def read_tpfs(files: Any, *, quality_bitmask: str | int = "default", on_error: s
     PixelTable
         `time` in the mission's days since `instrument.time_zero_jd`: the mean over the files, whose
         barycentric corrections differ by the light travel time across the field. `stamp` counts the files.
-        `meta` holds `files` (checksum by name), `mission`, the header's `channel`, `camera`, `ccd`, `quarter`,
+        `meta` holds `files` (names) and their `sha256`, `mission`, the header's `channel`, `camera`, `ccd`, `quarter`,
         `campaign`, `sector`, ... where present, `background_subtracted`, `quality_bitmask`, `n_duplicates`,
         `n_cadences_rejected`, `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `file`, and
         `aperture`, the indices of the pixels in the mission's aperture) and `pipeline_aperture`, int64, shape
@@ -315,7 +315,8 @@ def _describe(stamps: Sequence[Stamp], owners: _Owners) -> dict[str, Any]:
     for number in reversed(range(len(stamps))):
         pipeline_aperture[apertures[number]] = number
     return {
-        "files": {name: stamp.sha256 for name, stamp in zip(names, stamps, strict=True)},
+        "files": names,
+        "sha256": [stamp.sha256 for stamp in stamps],
         "mission": first.instrument.name,
         **{key.lower(): value for key, value in first.identity.items()},
         "background_subtracted": all(stamp.background_subtracted for stamp in stamps),

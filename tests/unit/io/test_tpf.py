@@ -72,7 +72,7 @@ def test_what_was_written_is_read(make_pixels, one):
     np.testing.assert_allclose(back.dec_deg, pixels.dec_deg, atol=1e-9, rtol=0)
     assert back.instrument is KEPLER
     assert back.flux.dtype == np.dtype("=f8")
-    assert back.meta["files"] == {"one.fits": sha256_of(one)}
+    assert (back.meta["files"], back.meta["sha256"]) == (["one.fits"], [sha256_of(one)])
     assert (back.meta["channel"], back.meta["quarter"], back.meta["mission"]) == (7, 3, "Kepler")
     target = back.meta["targets"][0]
     assert (target["id"], target["mag"], target["file"]) == ("KIC 11", 12.5, "one.fits")
@@ -278,7 +278,7 @@ def test_files_of_two_missions_are_refused(make_pixels, tmp_path):
 
 def test_the_whole_of_a_directory_a_pattern_or_a_list(pair, tmp_path):
     for files in (tmp_path, str(tmp_path), str(tmp_path / "*.fits"), list(pair), [str(tmp_path / "[ab].fits")]):
-        assert list(read_tpfs(files).meta["files"]) == ["a.fits", "b.fits"]
+        assert read_tpfs(files).meta["files"] == ["a.fits", "b.fits"]
 
 
 def test_brackets_in_a_name_that_exists_are_no_pattern(one, tmp_path):
@@ -289,7 +289,7 @@ def test_brackets_in_a_name_that_exists_are_no_pattern(one, tmp_path):
 def test_files_of_one_name_are_told_apart(pair, tmp_path):
     (tmp_path / "sub").mkdir()
     moved = shutil.move(pair[1], tmp_path / "sub" / "a.fits")
-    assert list(read_tpfs([pair[0], moved]).meta["files"]) == ["a.fits", "a.fits (2)"]
+    assert read_tpfs([pair[0], moved]).meta["files"] == ["a.fits", "a.fits (2)"]
 
 
 def test_objects_that_hold_an_open_file_are_read(one):
@@ -298,8 +298,8 @@ def test_objects_that_hold_an_open_file_are_read(one):
         by_object = read_tpfs(held)
         unnamed = read_tpfs([SimpleNamespace(hdu=fits.HDUList([hdu.copy() for hdu in hdus]))])
     np.testing.assert_array_equal(by_object.flux, read_tpfs(one).flux)
-    assert by_object.meta["files"] == {"one.fits": sha256_of(one)}
-    assert unnamed.meta["files"] == {"KIC 11": ""}
+    assert (by_object.meta["files"], by_object.meta["sha256"]) == (["one.fits"], [sha256_of(one)])
+    assert (unnamed.meta["files"], unnamed.meta["sha256"]) == (["KIC 11"], [""])
 
 
 def test_lightkurve_objects_are_read(one):
@@ -333,7 +333,7 @@ def test_unreadable_files_can_be_skipped(pair, tmp_path):
     bad.write_bytes(pair[0].read_bytes()[:9000])
     with pytest.warns(DataWarning, match=r"skipped a file: .*aa.fits: expected a target pixel file"):
         back = read_tpfs(tmp_path, on_error="skip")
-    assert list(back.meta["files"]) == ["a.fits", "b.fits"]
+    assert back.meta["files"] == ["a.fits", "b.fits"]
     with (
         pytest.warns(DataWarning, match=r"skipped a file"),
         pytest.raises(FileError, match=r"at least one readable file, but none of 1 could be read"),
