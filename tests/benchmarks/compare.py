@@ -25,7 +25,7 @@ PEER_CADENCES = {"small": 0, "medium": 100, "quarter": 100, "crowded": 4, "ffi":
 # The stages compared: our name, the peer's, and what the row says.
 ROWS = (
     ("kernel", "fit", "fit, same design and prior"),
-    ("kernel_va", "fit_va", "fit with time model, same design and prior (a)"),
+    ("kernel_va", "fit_va", "fit with time model, same design and prior"),
     ("machine", "machine", "Machine()"),
     ("shape", "shape", "build_shape_model"),
     ("fit", "fit", "fit_model, own designs"),
@@ -35,7 +35,8 @@ ROWS = (
     ("apertures", "apertures", "compute_aperture_photometry"),
 )
 STAGES = ("kernel", "machine", "shape", "fit")
-ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"), "1")  # fmt: skip
+_THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"
+ENVIRONMENT = dict.fromkeys(_THREADS, "1")
 
 
 def run_pinned(python, script, *arguments):

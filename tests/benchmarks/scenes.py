@@ -19,21 +19,25 @@ def simulate(name, *, seed=SEED, moving=False):
     return make_case(name, np.random.default_rng(seed), drift=drift if moving else None)
 
 
+def arrays(field):
+    """Return the arrays of a SimulatedField by name."""
+    pixels, sources = field.pixels, field.sources
+    return {
+        "time": pixels.time,
+        "flux": pixels.flux,
+        "flux_err": pixels.flux_err,
+        "ra": pixels.ra_deg,
+        "dec": pixels.dec_deg,
+        "column": pixels.column,
+        "row": pixels.row,
+        "source_ra": sources.ra_deg,
+        "source_dec": sources.dec_deg,
+        "source_flux": sources.flux,
+        "source_mag": sources.mag,
+        "true_flux": field.mean_flux,
+    }
+
+
 def write_scene(path, field):
     """Write the arrays of a SimulatedField to an .npz file."""
-    pixels, sources = field.pixels, field.sources
-    np.savez(
-        path,
-        time=pixels.time,
-        flux=pixels.flux,
-        flux_err=pixels.flux_err,
-        ra=pixels.ra_deg,
-        dec=pixels.dec_deg,
-        column=pixels.column,
-        row=pixels.row,
-        source_ra=sources.ra_deg,
-        source_dec=sources.dec_deg,
-        source_flux=sources.flux,
-        source_mag=sources.mag,
-        true_flux=field.mean_flux,
-    )
+    np.savez(path, **arrays(field))
