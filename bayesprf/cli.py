@@ -137,7 +137,7 @@ def run_fit(job: FitJob) -> None:
     from bayesprf.io.save import save_tree
 
     _make_directory(job.output.parent)
-    with _progress(4 + job.va + (job.plots is not None), quiet=job.quiet) as step:
+    with _progress(5 + job.va + (job.plots is not None), quiet=job.quiet) as step:
         machine = _fit_machine(job, step)
         step("writing")
         tree = machine.to_datatree()
@@ -170,6 +170,9 @@ def _fit_machine(job: FitJob, step: Any) -> "Machine":
         machine.build_time_model()
     step("solving fluxes")
     machine.fit_model(fit_va=job.va)
+    step("summing apertures")
+    machine.compute_aperture_photometry()
+    machine.get_psf_metrics()
     return machine
 
 
