@@ -1,0 +1,263 @@
+"""Many fields: resumed where finished, going on past what fails, the same on one core or several."""
+
+import csv
+import json
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from bayesprf import batch
+from bayesprf.batch import BatchOptions, Field, FieldReport, fit_batch, fit_field
+from bayesprf.errors import FileError, InputError
+from bayesprf.io.save import load_attributes, load_tree
+from bayesprf.io.tpf_writer import write_tpf
+from bayesprf.models.simulate import make_field
+from bayesprf.results.compare import differences
+
+
+def write_field(directory, seed, n_stamp=4):
+    """Write a tiny simulated field as target pixel files and a catalogue."""
+    directory.mkdir()
+    made = make_field(
+        rng=np.random.default_rng(seed), n_source=6, n_time=8, n_stamp=n_stamp, mag_range=(11.0, 13.0), stamp_fill=0.02
+    )
+    for stamp in range(n_stamp):
+        write_tpf(directory / f"tpf-{stamp}.fits", made.pixels, stamp=stamp, target=stamp + 1)
+    catalog = directory / "catalog.csv"
+    with open(catalog, "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["source_id", "ra", "dec", "phot_g_mean_flux"])
+        sources = made.sources
+        writer.writerows(zip(sources.source_id, sources.ra_deg, sources.dec_deg, sources.flux, strict=True))
+    return Field(directory.name, [str(directory / "tpf-*.fits")], str(catalog))
+
+
+@pytest.fixture(scope="module")
+def two_fields(tmp_path_factory):
+    root = tmp_path_factory.mktemp("fields")
+    return [write_field(root / name, seed) for seed, name in enumerate(("north", "south"))]
+
+
+@pytest.fixture(scope="module")
+def finished(two_fields, tmp_path_factory):
+    """The two fields fitted for real, once."""
+    output = tmp_path_factory.mktemp("finished")
+    return output, fit_batch(two_fields, output)
+
+
+@pytest.fixture
+def quick_fit(monkeypatch):
+    """Replace the fit by one that stores the name of the field, and count its calls."""
+    calls = []
+
+    def fit(one, options, on_error):
+        calls.append(one.name)
+        return xr.DataTree(xr.Dataset(attrs={"field": one.name, "va": str(options.fit_va)})), (1, 2, 3)
+
+    monkeypatch.setattr(batch, "_fit", fit)
+    return calls
+
+
+def read_summary(output):
+    with open(output / "summary.csv", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def test_every_field_leaves_a_tree_and_a_row(two_fields, finished):
+    output, reports = finished
+    assert [report.name for report in reports] == ["north", "south"]
+    assert [report.status for report in reports] == ["done", "done"], [report.message for report in reports]
+    for report in reports:
+        tree = load_tree(report.output)
+        assert tree["photometry/flux"].shape == (report.n_time, report.n_source) == (8, 6)
+        assert np.isfinite(tree["photometry/sap_flux"].values[:, 0]).all()
+        assert "psf_fraction" in tree["catalog"]
+    rows = read_summary(output)
+    assert [(row["name"], row["status"], row["n_pixel"]) for row in rows] == [
+        (report.name, "done", str(report.n_pixel)) for report in reports
+    ]
+    assert sorted(path.name for path in output.iterdir()) == ["north.nc", "south.nc", "summary.csv"]
+
+
+def test_finished_fields_are_kept_and_changed_ones_fitted_again(two_fields, finished):
+    output, _ = finished
+    before = {path: path.read_bytes() for path in output.glob("*.nc")}
+    again = fit_batch(two_fields, output)
+    assert [report.status for report in again] == ["resumed", "resumed"]
+    assert [report.n_source for report in again] == [6, 6]
+    assert {path: path.read_bytes() for path in output.glob("*.nc")} == before
+
+
+def test_processes_give_the_same_trees(two_fields, finished, tmp_path):
+    output, _ = finished
+    reports = fit_batch(two_fields, tmp_path, cores=2)
+    assert [report.status for report in reports] == ["done", "done"], [report.message for report in reports]
+    for one in two_fields:
+        found = differences(load_tree(tmp_path / f"{one.name}.nc"), load_tree(output / f"{one.name}.nc"))
+        assert {each.path for each in found} <= {"/@created", "/@batch_report"}
+
+
+def test_a_truncated_file_is_left_out_and_named(tmp_path):
+    one = write_field(tmp_path / "east", 5)
+    victim = tmp_path / "east" / "tpf-2.fits"
+    victim.write_bytes(victim.read_bytes()[:9000])
+    (report,) = fit_batch([one], tmp_path / "out")
+    assert report.status == "done", report.message
+    assert "tpf-2.fits" in report.message
+    assert "tpf-1.fits" not in report.message
+    (again,) = fit_batch([one], tmp_path / "out")
+    assert again.status == "resumed"
+    assert again.message == report.message
+    with pytest.raises(FileError, match=r"tpf-2\.fits"):
+        fit_batch([one], tmp_path / "strict", on_error="raise")
+    assert not list((tmp_path / "strict").glob("*.nc"))
+
+
+def test_a_field_without_any_good_file_fails_alone(two_fields, tmp_path, quick_fit):
+    bad = Field("broken", [str(tmp_path / "none-*.fits")], two_fields[0].catalog)
+    lost = Field("lost", two_fields[0].files, str(tmp_path / "no.csv"))
+    reports = fit_batch([bad, two_fields[0], lost], tmp_path / "out")
+    assert [report.status for report in reports] == ["failed", "done", "failed"]
+    assert "none-*.fits" in reports[0].message
+    assert "no.csv" in reports[2].message
+    assert [row["status"] for row in read_summary(tmp_path / "out")] == ["failed", "done", "failed"]
+    with pytest.raises(FileError, match=r"none-\*\.fits"):
+        fit_batch([bad], tmp_path / "out", on_error="raise")
+
+
+@pytest.mark.parametrize("stage", ["fit", "save"])
+def test_an_interrupted_batch_is_taken_up_where_it_stopped(two_fields, tmp_path, quick_fit, monkeypatch, stage):
+    fields = [*two_fields, Field("third", two_fields[0].files, two_fields[0].catalog)]
+
+    def interrupt(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    def report_first(report):
+        seen.append(report.name)
+        if stage == "fit":
+            monkeypatch.setattr(batch, "_fit", interrupt)
+        else:
+            monkeypatch.setattr(xr.DataTree, "to_netcdf", write_half)
+
+    def write_half(tree, path, **keywords):
+        path.write_bytes(b"half of a file")
+        raise KeyboardInterrupt
+
+    seen = []
+    with pytest.raises(KeyboardInterrupt):
+        fit_batch(fields, tmp_path, on_report=report_first)
+    assert seen == ["north"]
+    assert [row["name"] for row in read_summary(tmp_path)] == ["north"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["north.nc", "summary.csv"]
+    monkeypatch.undo()
+    calls = []
+
+    def fit(one, options, on_error):
+        calls.append(one.name)
+        return xr.DataTree(xr.Dataset(attrs={"field": one.name})), (1, 2, 3)
+
+    monkeypatch.setattr(batch, "_fit", fit)
+    assert [report.status for report in fit_batch(fields, tmp_path)] == ["resumed", "done", "done"]
+    assert calls == ["south", "third"]
+
+
+def test_what_changes_an_output_makes_it_stale(tmp_path, quick_fit):
+    one = write_field(tmp_path / "west", 7)
+    output = tmp_path / "west.nc"
+
+    def status(**keywords):
+        return fit_field(one, output, **keywords).status
+
+    assert [status(), status()] == ["done", "resumed"]
+    assert [status(options=BatchOptions(fit_va=True)), status(options=BatchOptions(fit_va=True))] == ["done", "resumed"]
+    knots = BatchOptions(machine={"n_r_knots": np.int64(8)})
+    assert [status(options=knots), status(options=knots)] == ["done", "resumed"]
+    assert status() == "done"
+    with open(one.catalog, "a") as handle:
+        handle.write("\n")
+    assert [status(), status()] == ["done", "resumed"]
+    file = tmp_path / "west" / "tpf-0.fits"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert [status(), status()] == ["done", "resumed"]
+    file.unlink()
+    assert status() == "done"
+    assert status(resume=False) == "done"
+    output.write_bytes(output.read_bytes()[:500])
+    assert status() == "done"
+    assert len(quick_fit) == 9
+    assert json.loads(load_attributes(output)["batch_report"])["name"] == "west"
+
+
+class FakeClient:
+    """The one method of a Dask client that the batch uses."""
+
+    def __init__(self, executor):
+        self.executor, self.keywords = executor, None
+
+    def get_executor(self, **keywords):
+        self.keywords = keywords
+        return self.executor
+
+
+def test_a_client_runs_the_fields(two_fields, tmp_path, quick_fit):
+    with ThreadPoolExecutor(2) as pool:
+        client = FakeClient(pool)
+        assert [report.status for report in fit_batch(two_fields, tmp_path, client=client)] == ["done", "done"]
+        assert client.keywords == {"pure": False}  # the work leaves files, so it must run each time it is asked for
+        assert [report.status for report in fit_batch(two_fields, tmp_path, client=pool)] == ["resumed", "resumed"]
+    assert sorted(quick_fit) == ["north", "south"]
+
+
+def test_a_dead_process_fails_its_fields_only(two_fields, tmp_path, quick_fit):
+    class Dying(ThreadPoolExecutor):
+        def submit(self, function, one, *arguments, **keywords):
+            if one.name == "north":
+                return super().submit(die)
+            return super().submit(function, one, *arguments, **keywords)
+
+    def die():
+        raise BrokenProcessPool("killed")
+
+    with Dying(1) as pool:
+        reports = fit_batch(two_fields, tmp_path, client=pool)
+        assert [report.status for report in reports] == ["failed", "done"]
+        assert reports[0].message == "the process died before it was done (killed)"
+        with pytest.raises(BrokenProcessPool, match="killed"):
+            fit_batch(two_fields, tmp_path, client=pool, on_error="raise")
+
+
+def test_other_warnings_are_not_swallowed(two_fields, tmp_path, monkeypatch):
+    import warnings
+
+    def fit(one, options, on_error):
+        warnings.warn("of another library", RuntimeWarning, stacklevel=1)
+        return xr.DataTree(), (1, 1, 1)
+
+    monkeypatch.setattr(batch, "_fit", fit)
+    with pytest.warns(RuntimeWarning, match="of another library"):
+        report = fit_field(two_fields[0], tmp_path / "out.nc")
+    assert report.message == ""
+
+
+def test_arguments_are_checked(two_fields, tmp_path):
+    with pytest.raises(InputError, match="fields: expected at least one Field, got none"):
+        fit_batch([], tmp_path)
+    with pytest.raises(InputError, match="fields: expected Field records, got str"):
+        fit_batch(["north"], tmp_path)
+    with pytest.raises(InputError, match="fields: expected every name once, got 'north' more than once"):
+        fit_batch([two_fields[0], two_fields[0]], tmp_path)
+    with pytest.raises(InputError, match="cores: expected a whole number from 1 up, got 0"):
+        fit_batch(two_fields, tmp_path, cores=0)
+    with pytest.raises(InputError, match=r"client: expected a dask\.distributed\.Client or .*, got str"):
+        fit_batch(two_fields, tmp_path, client="tcp://")
+    with pytest.raises(InputError, match="on_error: expected one of 'skip', 'raise', got 'ignore'"):
+        fit_batch(two_fields, tmp_path, on_error="ignore")
+    for name in ("", "a/b", ".hidden", "a b"):
+        with pytest.raises(InputError, match="name: expected letters, digits"):
+            Field(name, ["x.fits"], "c.csv")
+    assert FieldReport("a", "failed").output == ""
