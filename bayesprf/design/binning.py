@@ -79,7 +79,18 @@ def build_binning(n_time: int, resolution: int, *, breaks: IntArray, method: str
 
 
 def bin_starts(operator: csr_matrix) -> IntArray:
-    """Return the first cadence of each bin and, at the end, one past the last of the series, shape (n_bin + 1,)."""
+    """Return where the bins of an operator begin.
+
+    Parameters
+    ----------
+    operator : csr_matrix of float64, shape (n_bin, n_time)
+        Binning as a matrix.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_bin + 1,)
+        First cadence of each bin and, at the end, one past the last of the series.
+    """
     first = operator.indices[operator.indptr[:-1]]
     last = operator.indices[-1] + 1
     return np.append(first, last).astype(np.int64)

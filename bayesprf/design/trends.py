@@ -70,7 +70,18 @@ def find_breaks(time: FloatArray, gap: float = SEGMENT_GAP) -> IntArray:
 
 
 def label_segments(time: FloatArray) -> IntArray:
-    """Return the segment number of every cadence, 0, 1, 2, ..., shape (n_time,)."""
+    """Number the segments between the gaps of a series.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_time,)
+        Segment of every cadence: 0, 1, 2, ...
+    """
     labels = np.zeros(time.size, np.int64)
     labels[find_breaks(time)] = 1
     return np.cumsum(labels)

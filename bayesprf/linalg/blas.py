@@ -14,6 +14,11 @@ def _controller() -> Any:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Return a context in which BLAS uses one thread."""
+    """Pin BLAS to one thread for as long as a ``with`` block lasts.
+
+    Returns
+    -------
+    context manager
+    """
     limits: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
     return limits

@@ -12,7 +12,20 @@ Each of the `n_updates` subtractions errs by at most eps times the diagonal (Hig
 
 
 def singular_error(coefficient: int, batch: int) -> NotPositiveDefiniteError:
-    """Return the error for a coefficient without a unique value at one batch row."""
+    """Word the error for a coefficient without a unique value.
+
+    Parameters
+    ----------
+    coefficient : int
+        Which coefficient.
+    batch : int
+        At which batch row.
+
+    Returns
+    -------
+    NotPositiveDefiniteError
+        To be raised; it carries both numbers.
+    """
     return NotPositiveDefiniteError(
         f"coefficient {coefficient} at batch row {batch} is constrained by neither data nor prior:"
         " give it a prior of finite width, or remove it from the design",

@@ -16,7 +16,18 @@ class Solver(Protocol):
 
 
 def choose_solver(problem: LinearProblem) -> Solver:
-    """Return BlockSolver for a DesignStack, whose pattern it can use, and DenseSolver for any other design."""
+    """Choose the solver that makes most of the structure of a problem.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        The problem to be solved.
+
+    Returns
+    -------
+    Solver
+        BlockSolver for a DesignStack, whose pattern it can use, and DenseSolver for any other design.
+    """
     if isinstance(problem.design, DesignStack):
         from bayesprf.linalg.blocks import BlockSolver
 

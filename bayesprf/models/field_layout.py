@@ -16,7 +16,18 @@ _MAX_REDRAWS = 200
 
 
 def count_stamps(settings: FieldSettings) -> int:
-    """Return the number of cutouts: 0 for an image, by default two for three stars."""
+    """Count the cutouts of a field.
+
+    Parameters
+    ----------
+    settings : FieldSettings
+        What the field is made from.
+
+    Returns
+    -------
+    int
+        0 for an image, by default two for three stars.
+    """
     if settings.layout == "image":
         return 0
     return -(-2 * settings.n_source // 3) if settings.n_stamp is None else settings.n_stamp

@@ -33,6 +33,10 @@ def check_vectors(vectors: Any, n_time: int) -> FloatArray:
     n_time : int
         Number of cadences.
 
+    Returns
+    -------
+    ndarray of float64, shape (n_time, n_vector)
+
     Raises
     ------
     ShapeError

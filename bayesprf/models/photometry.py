@@ -267,7 +267,19 @@ def _cadence_flags(
 
 
 def flag_degenerate(flux_err: FloatArray, prior: GaussianPrior) -> BoolArray:
-    """Return where the prior, not the data, decides a flux, shape (n_time, n_source)."""
+    """Find the fluxes that the prior, not the data, decides.
+
+    Parameters
+    ----------
+    flux_err : ndarray of float64, shape (n_time, n_source)
+        Posterior standard deviations, electron / s.
+    prior : GaussianPrior
+        Prior of the fluxes.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_time, n_source)
+    """
     with np.errstate(invalid="ignore"):
         return flux_err**2 * prior.precision > _DEGENERATE_SHARE**2
 

@@ -185,6 +185,7 @@ class _Light:
 
     @property
     def model(self) -> FloatArray:
+        """Light of each pair, shape (n_pair,), electron / s."""
         return np.nan_to_num(self.flux)[self.pairs.source] * self.values
 
     @property

@@ -126,7 +126,17 @@ def bin_training(pixels: PixelTable, pairs: PairTable, chosen: IntArray, operato
 
 
 def used_cadences(pixels: PixelTable) -> BoolArray:
-    """Return the cadences with data in at least one pixel, shape (n_time,)."""
+    """Find the cadences with data in at least one pixel.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        `ivar` is read.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_time,)
+    """
     if pixels.gaps.min() == 0:
         return np.ones(pixels.n_time, bool)
     return pixels.ivar.max(axis=1) > 0

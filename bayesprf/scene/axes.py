@@ -35,7 +35,18 @@ def pixel_axes(pixels: PixelTable) -> FloatArray:
 
 
 def pixel_area(pixels: PixelTable) -> float:
-    """Return the area of a pixel on the sky, arcsec**2."""
+    """Measure the area of a pixel on the sky.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Sky and detector positions.
+
+    Returns
+    -------
+    float
+        arcsec**2.
+    """
     return float(abs(np.linalg.det(pixel_axes(pixels))))
 
 
