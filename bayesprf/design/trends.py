@@ -70,7 +70,7 @@ def find_breaks(time: FloatArray, gap: float = SEGMENT_GAP) -> IntArray:
 
 
 def label_segments(time: FloatArray) -> IntArray:
-    """Number the segments between the gaps of a series.
+    """Assign every cadence to a segment between gaps.
 
     Parameters
     ----------
@@ -88,7 +88,18 @@ def label_segments(time: FloatArray) -> IntArray:
 
 
 def whiten_time(time: FloatArray) -> FloatArray:
-    """Return the times moved and scaled to run from -1 to 1, shape (n_time,); zeros if they are all equal."""
+    """Move and scale times to run from -1 to 1.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time,)
+        Zeros if the times are all equal.
+    """
     low, high = float(time.min()), float(time.max())
     if high <= low:
         return np.zeros_like(time)
@@ -96,7 +107,20 @@ def whiten_time(time: FloatArray) -> FloatArray:
 
 
 def focus_decay(time: FloatArray, exptime: float) -> FloatArray:
-    """Return exp(-(t - t_start) / exptime), t_start the first time of the segment, shape (n_time,)."""
+    """Evaluate the decay of focus after every gap.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+    exptime : float
+        Decay time, day.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time,)
+        exp(-(t - t_start) / exptime), t_start the first time of the segment.
+    """
     starts = np.concatenate([[0], find_breaks(time)])
     return np.exp(-(time - time[starts][label_segments(time)]) / exptime)
 

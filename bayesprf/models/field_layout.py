@@ -34,7 +34,19 @@ def count_stamps(settings: FieldSettings) -> int:
 
 
 def draw_magnitudes(settings: FieldSettings, rng: np.random.Generator) -> FloatArray:
-    """Draw magnitudes whose density grows as 10^(mag_slope mag) between the limits, shape (n_source,)."""
+    """Draw magnitudes whose density grows as 10^(mag_slope mag) between the limits.
+
+    Parameters
+    ----------
+    settings : FieldSettings
+        `n_source`, `mag_range` and `mag_slope` are read.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+    """
     bright, faint = settings.mag_range
     share = rng.random(settings.n_source)
     growth = settings.mag_slope * np.log(10.0)

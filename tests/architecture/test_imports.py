@@ -43,7 +43,7 @@ HOMES = {
     "nutpie": ("sampling/",),
     "dask": ("batch.py",),
     "typer": ("cli.py",),
-    "numba": ("linalg/compiled", "linalg/symbolic", "linalg/jit", "linalg/lanes"),
+    "numba": ("linalg/compiled", "linalg/symbolic", "linalg/jit", "linalg/lanes", "linalg/blocks"),
     "llvmlite": ("linalg/lanes",),
 }
 
