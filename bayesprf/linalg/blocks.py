@@ -66,7 +66,7 @@ class BlockSolver:
         """
         factors = BlockFactors.prepare(problem, self.n_threads)
         answer = factors.solve()
-        if answer.bad[0] < 0 or not np.isfinite(answer.log_density).all():
+        if answer.bad[0] != 0.0 or not np.isfinite(answer.log_density).all():
             check_observations(problem)
         prior = problem.prior
         log_prior = 0.5 * np.sum(np.log(prior.precision)) if prior.is_proper else np.nan
@@ -118,22 +118,20 @@ class BlockFactors:
     def solve(self) -> compiled.Answer:
         """Return mean, standard deviation and log density of every row."""
         shape = (self.data.shape[0], self.plan.order.size)
-        answer = compiled.Answer(
-            np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1, np.int64)
-        )
-        rows = compiled.Rows(np.arange(shape[0]), self.data, self.ivar, self.known)
+        answer = compiled.Answer(np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1))
+        model = self._model(np.arange(shape[0]))
         lanes = _lanes(shape[0])
 
         def work(lo: int, hi: int) -> compiled.Answer:
-            part = answer._replace(failure=np.full(2, -1), bad=np.zeros(1, np.int64))
-            compiled.solve_rows(self.plan, self.values, self.prior, rows, part, lo, hi, lanes)
+            part = answer._replace(failure=np.full(2, -1), bad=np.zeros(1))
+            compiled.solve_rows(self.plan, model, part, (lo, hi), lanes)
             return part
 
         parts = _in_threads(work, shape[0], len(lanes), self.n_threads)
         for part in parts:
             if part.failure[0] >= 0:
                 raise singular_error(int(self.plan.order[part.failure[0]]), int(part.failure[1]))
-        return answer._replace(bad=np.bitwise_or.reduce([part.bad for part in parts]))
+        return answer._replace(bad=np.sum([part.bad for part in parts], axis=0))
 
     def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
         """Return the posterior covariance of some coefficients, shape (n_batches, n_selected, n_selected)."""

@@ -9,21 +9,39 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.linalg.bits import cast_bits
 from bayesprf.linalg.jit import kernel
+from bayesprf.linalg.lanes import (
+    all_above,
+    fill,
+    is_used,
+    load,
+    magnitude,
+    mantissa,
+    shifted_exponent,
+    square_root,
+    store,
+)
 from bayesprf.linalg.singular import PIVOT_EPS
 from bayesprf.linalg.symbolic import SymbolicFactor
 
-MANTISSA = 0x000FFFFFFFFFFFFF
-ONE = 0x3FF0000000000000
-EXPONENT_BIAS = 1023
 RENORMALISE = 512
+"""Mantissas multiplied before the exponent is moved out: 2**512 is far from overflow."""
+
+EXPONENT_ZERO = 2.0**52 + 1023.0
+"""`shifted_exponent` of 1."""
+
 LOG_2 = float(np.log(2.0))
 LOG_2_PI = float(np.log(2.0 * np.pi))
+SQUARES, N_USED, BAD, IVAR_MANTISSA, IVAR_EXPONENT, PIVOT_MANTISSA, PIVOT_EXPONENT, N_SUMS = range(8)
+"""Rows of the running sums of the evidence, shape (N_SUMS, n_lanes).
+
+Products of many numbers are kept as a mantissa and an exponent; their logarithm is taken once. `BAD` stays 0 while
+every ivar is finite and not negative.
+"""
 
 
 class Rows(NamedTuple):
-    """The rows to solve, `batch` (n_rows,); data and ivar of all rows, (n_batch, n_obs); known part (n_obs,)."""
+    """The batch rows to solve, `batch` (n_rows,); `data` and `ivar` of all rows (n_batch, n_obs); `known` (n_obs,)."""
 
     batch: IntArray
     data: FloatArray
@@ -34,7 +52,7 @@ class Rows(NamedTuple):
 class Values(NamedTuple):
     """Entries of the design in grouped order: `parts` (n_part, nnz), `mix` (n_batch, n_part).
 
-    A static design has an empty `mix` and `product`, shape (n_product,), the products of X'X.
+    A static design has an empty `mix`, and `product`, shape (n_product,), holds the products of X'X.
     """
 
     parts: FloatArray
@@ -49,8 +67,26 @@ class Prior(NamedTuple):
     precision: FloatArray
 
 
+class Answer(NamedTuple):
+    """What a solution writes: `mean`, `std` (n_rows, n_coeff), in the original order; `log_density` (n_rows,).
+
+    `log_density` is the log evidence without the prior's determinant; `failure` (2,) is the place and row of a zero
+    pivot; `bad` (1,) leaves 0 if some ivar is negative or not finite.
+    """
+
+    mean: FloatArray
+    std: FloatArray
+    log_density: FloatArray
+    failure: IntArray
+    bad: FloatArray
+
+
 class Work(NamedTuple):
-    """Scratch of one component: see `make_work`."""
+    """Scratch of one component; arrays of shape (size, n_lanes).
+
+    `ivar`, `data` per observation; `value` per entry of a varying design; `lower` per entry of L; `column`, `scaled`
+    one column of L; `inv_diag`, `solution` per coefficient; `buffer` one row; `where` the rows of a column.
+    """
 
     ivar: FloatArray
     data: FloatArray
@@ -60,36 +96,8 @@ class Work(NamedTuple):
     scaled: FloatArray
     inv_diag: FloatArray
     solution: FloatArray
+    buffer: FloatArray
     where: IntArray
-
-
-class Sums(NamedTuple):
-    """Running sums of the evidence, one per lane.
-
-    Products of many numbers are kept as a mantissa below 2**513 and an exponent; their logarithm is taken once.
-    """
-
-    squares: FloatArray
-    n_used: IntArray
-    ivar_mantissa: FloatArray
-    ivar_exponent: IntArray
-    pivot_mantissa: FloatArray
-    pivot_exponent: IntArray
-    bad: IntArray
-
-
-class Answer(NamedTuple):
-    """What a solution writes: `mean`, `std` (n_rows, n_coeff), in the original order; `log_density` (n_rows,).
-
-    `log_density` is the log evidence without the prior's determinant; `failure` (2,) is the place and row of a zero
-    pivot, `bad` (1,) is negative if some ivar was negative or not finite.
-    """
-
-    mean: FloatArray
-    std: FloatArray
-    log_density: FloatArray
-    failure: IntArray
-    bad: IntArray
 
 
 @kernel
@@ -111,6 +119,7 @@ def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Wor
         np.empty((n_coeff, n)),
         np.empty((n_coeff, n)),
         np.empty((n_coeff, n)),
+        np.empty((1, n)),
         np.empty(n_coeff, np.int64),
     )
 
@@ -119,15 +128,17 @@ def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Wor
 def load_observations(
     plan: SymbolicFactor, rows: Rows, work: Work, comp: int, first: int, lanes: tuple[int, ...]
 ) -> None:
-    """Bring a component's ivar and data into lanes; dropped data become 0. Missing lanes repeat the last row."""
+    """Bring a component's ivar and data (less what is known) into lanes; dropped data become 0.
+
+    Missing lanes repeat the last row.
+    """
     k0, k1 = plan.comp_obs[comp], plan.comp_obs[comp + 1]
-    obs = plan.obs[k0:k1]
     for lane in range(len(lanes)):
         row = rows.batch[min(first + lane, rows.batch.size - 1)]
-        for k in range(obs.size):
-            ivar, datum = rows.ivar[row, obs[k]], rows.data[row, obs[k]]
-            work.ivar[k, lane] = ivar
-            work.data[k, lane] = datum - rows.known[obs[k]] if ivar > 0.0 else 0.0
+        for k in range(k0, k1):
+            ivar, datum = rows.ivar[row, plan.obs[k]], rows.data[row, plan.obs[k]]
+            work.ivar[k - k0, lane] = ivar
+            work.data[k - k0, lane] = datum - rows.known[plan.obs[k]] if ivar != 0.0 else 0.0
 
 
 @kernel
@@ -135,120 +146,127 @@ def load_values(
     plan: SymbolicFactor, values: Values, rows: Rows, work: Work, comp: int, first: int, lanes: tuple[int, ...]
 ) -> None:
     """Form the entries mix @ parts of a component in lanes."""
-    n = len(lanes)
-    e0, e1 = plan.row_ptr[plan.comp_obs[comp]], plan.row_ptr[plan.comp_obs[comp + 1]]
-    mix = np.empty((values.parts.shape[0], n))
-    for lane in range(n):
+    n_part = values.parts.shape[0]
+    mix = np.empty((n_part, len(lanes)))
+    for lane in range(len(lanes)):
         row = rows.batch[min(first + lane, rows.batch.size - 1)]
-        for part in range(values.parts.shape[0]):
+        for part in range(n_part):
             mix[part, lane] = values.mix[row, part]
+    e0, e1 = plan.row_ptr[plan.comp_obs[comp]], plan.row_ptr[plan.comp_obs[comp + 1]]
     for e in range(e0, e1):
-        for lane in range(n):
-            work.value[e - e0, lane] = 0.0
-        for part in range(values.parts.shape[0]):
-            weight = values.parts[part, e]
-            for lane in range(n):
-                work.value[e - e0, lane] += weight * mix[part, lane]
+        value = values.parts[0, e] * load(mix, 0, lanes)
+        for part in range(1, n_part):
+            value += values.parts[part, e] * load(mix, part, lanes)
+        store(work.value, e - e0, value)
 
 
 @kernel
-def accumulate_column(
+def accumulate_gram(plan: SymbolicFactor, values: Values, work: Work, place: int, lanes: tuple[int, ...]) -> None:
+    """Add a column of X' C^-1 X to `work.column`."""
+    for g in range(plan.g_ptr[place], plan.g_ptr[place + 1]):
+        total = load(work.column, plan.g_row[g], lanes)
+        if values.mix.shape[0] == 0:
+            for q in range(plan.p_ptr[g], plan.p_ptr[g + 1]):
+                total += values.product[q] * load(work.ivar, plan.p_obs[q], lanes)
+        else:
+            for q in range(plan.p_ptr[g], plan.p_ptr[g + 1]):
+                product = load(work.value, plan.p_a[q], lanes) * load(work.value, plan.p_b[q], lanes)
+                total += product * load(work.ivar, plan.p_obs[q], lanes)
+        store(work.column, plan.g_row[g], total)
+
+
+@kernel
+def accumulate_rhs(
     plan: SymbolicFactor, values: Values, work: Work, place: int, entry0: int, lanes: tuple[int, ...]
 ) -> None:
-    """Add a column of X' C^-1 X to `work.column` and the entry of X' C^-1 y to `work.solution`."""
-    n = len(lanes)
-    x = work.solution[plan.l_row[plan.l_ptr[place]]]
-    static = values.mix.shape[0] == 0
-    for g in range(plan.g_ptr[place], plan.g_ptr[place + 1]):
-        column = work.column[plan.g_row[g]]
-        for q in range(plan.p_ptr[g], plan.p_ptr[g + 1]):
-            ivar = work.ivar[plan.p_obs[q]]
-            if static:
-                product = values.product[q]
-                for lane in range(n):
-                    column[lane] += product * ivar[lane]
-            else:
-                a, b = work.value[plan.p_a[q]], work.value[plan.p_b[q]]
-                for lane in range(n):
-                    column[lane] += a[lane] * b[lane] * ivar[lane]
-    g = plan.g_ptr[place]
-    for q in range(plan.p_ptr[g], plan.p_ptr[g + 1]):
-        ivar, data = work.ivar[plan.p_obs[q]], work.data[plan.p_obs[q]]
-        if static:
-            weight = values.parts[0, entry0 + plan.p_a[q]]
-            for lane in range(n):
-                x[lane] += weight * (ivar[lane] * data[lane])
+    """Add a column's X' C^-1 y to `work.solution`."""
+    j = plan.l_row[plan.l_ptr[place]]
+    total = load(work.solution, j, lanes)
+    diagonal = plan.g_ptr[place]
+    for q in range(plan.p_ptr[diagonal], plan.p_ptr[diagonal + 1]):
+        weighted = load(work.ivar, plan.p_obs[q], lanes) * load(work.data, plan.p_obs[q], lanes)
+        if values.mix.shape[0] == 0:
+            total += values.parts[0, entry0 + plan.p_a[q]] * weighted
         else:
-            a = work.value[plan.p_a[q]]
-            for lane in range(n):
-                x[lane] += a[lane] * (ivar[lane] * data[lane])
+            total += load(work.value, plan.p_a[q], lanes) * weighted
+    store(work.solution, j, total)
+
+
+@kernel
+def start_column(plan: SymbolicFactor, prior: Prior, work: Work, place: int, lanes: tuple[int, ...]) -> None:
+    """Set a column of Lambda, and its right-hand side, to the prior's share."""
+    zero = fill(0.0, lanes)
+    p0 = plan.l_ptr[place]
+    for p in range(p0, plan.l_ptr[place + 1]):
+        work.where[plan.l_row[p]] = p - p0
+        store(work.column, p - p0, zero)
+    store(work.column, 0, fill(prior.precision[place], lanes))
+    store(work.solution, plan.l_row[p0], fill(prior.precision[place] * prior.mean[place], lanes))
+
+
+@kernel
+def eliminate(plan: SymbolicFactor, work: Work, place: int, j0: int, lanes: tuple[int, ...]) -> None:
+    """Subtract the columns before a column of L from it, and solve them out of its right-hand side."""
+    base = plan.l_ptr[j0]
+    x = load(work.solution, place - j0, lanes)
+    for r in range(plan.r_ptr[place], plan.r_ptr[place + 1]):
+        k = plan.r_col[r]
+        factor = load(work.lower, plan.r_pos[r], lanes)
+        x -= factor * load(work.solution, k, lanes)
+        for p in range(plan.r_pos[r], plan.l_ptr[j0 + k + 1] - base):
+            i = work.where[plan.l_row[base + p]]
+            store(work.column, i, load(work.column, i, lanes) - factor * load(work.lower, p, lanes))
+    store(work.solution, place - j0, x)
+
+
+@kernel
+def multiply_in(sums: FloatArray, row: int, value: FloatArray, lanes: tuple[int, ...]) -> None:
+    """Multiply the first row of `value` into the running product at `row` of the sums."""
+    factor = load(value, 0, lanes)
+    product = load(sums, row, lanes) * mantissa(factor)
+    moved = (shifted_exponent(factor) - EXPONENT_ZERO) + (shifted_exponent(product) - EXPONENT_ZERO)
+    store(sums, row, mantissa(product))
+    store(sums, row + 1, load(sums, row + 1, lanes) + moved)
+
+
+@kernel
+def find_weak(pivot: FloatArray, limit: FloatArray, place: int, lanes: tuple[int, ...]) -> int:
+    """Return n_lanes * place + lane of the first pivot not above its limit."""
+    for lane in range(len(lanes)):
+        if not pivot[0, lane] > limit[0, lane]:
+            return len(lanes) * place + lane
+    return -1
 
 
 @kernel
 def factorise(
-    plan: SymbolicFactor, values: Values, prior: Prior, work: Work, sums: Sums, comp: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, values: Values, prior: Prior, work: Work, sums: FloatArray, comp: int, lanes: tuple[int, ...]
 ) -> int:
     """Factorise one component, column by column, and solve L x = rhs on the way.
 
     Returns n_lanes * place + lane of the first pivot that is zero to rounding, or -1.
     """
-    n = len(lanes)
-    j0, j1 = plan.comp_coeff[comp], plan.comp_coeff[comp + 1]
-    base, entry0 = plan.l_ptr[j0], plan.row_ptr[plan.comp_obs[comp]]
-    for place in range(j0, j1):
-        p0, size, j = plan.l_ptr[place] - base, plan.l_ptr[place + 1] - plan.l_ptr[place], place - j0
-        column, x = work.column, work.solution[j]
-        for i in range(size):
-            work.where[plan.l_row[base + p0 + i]] = i
-            for lane in range(n):
-                column[i, lane] = 0.0
-        for lane in range(n):
-            column[0, lane] = prior.precision[place]
-            x[lane] = prior.precision[place] * prior.mean[place]
-        accumulate_column(plan, values, work, place, entry0, lanes)
-        limit = work.scaled[0]
+    j0, entry0 = plan.comp_coeff[comp], plan.row_ptr[plan.comp_obs[comp]]
+    base = plan.l_ptr[j0]
+    for place in range(j0, plan.comp_coeff[comp + 1]):
+        start_column(plan, prior, work, place, lanes)
+        accumulate_gram(plan, values, work, place, lanes)
+        accumulate_rhs(plan, values, work, place, entry0, lanes)
         n_update = plan.r_ptr[place + 1] - plan.r_ptr[place]
-        for lane in range(n):
-            limit[lane] = PIVOT_EPS * (4 + n_update) * column[0, lane]
-        for r in range(plan.r_ptr[place], plan.r_ptr[place + 1]):
-            k = j0 + plan.r_col[r]
-            factor, xk = work.lower[plan.r_pos[r]], work.solution[plan.r_col[r]]
-            for lane in range(n):
-                x[lane] -= factor[lane] * xk[lane]
-            for p in range(plan.r_pos[r], plan.l_ptr[k + 1] - base):
-                target, source = column[work.where[plan.l_row[base + p]]], work.lower[p]
-                for lane in range(n):
-                    target[lane] -= factor[lane] * source[lane]
-        weak = 0
-        for lane in range(n):
-            weak |= not column[0, lane] > limit[lane]
-        if weak:
-            for lane in range(n):
-                if not column[0, lane] > limit[lane]:
-                    return n * place + lane
-        for lane in range(n):
-            bits = cast_bits(column[0, lane])
-            sums.pivot_mantissa[lane] *= cast_bits((bits & MANTISSA) | ONE)
-            sums.pivot_exponent[lane] += (bits >> 52) - EXPONENT_BIAS
-        renormalise(sums.pivot_mantissa, sums.pivot_exponent, lanes)
-        inv_diag = work.inv_diag[j]
-        for lane in range(n):
-            inv_diag[lane] = 1.0 / np.sqrt(column[0, lane])
-            x[lane] *= inv_diag[lane]
-        for i in range(size):
-            lower = work.lower[p0 + i]
-            for lane in range(n):
-                lower[lane] = column[i, lane] * inv_diag[lane]
+        limit = (PIVOT_EPS * (4 + n_update)) * load(work.column, 0, lanes)
+        eliminate(plan, work, place, j0, lanes)
+        pivot = load(work.column, 0, lanes)
+        if not all_above(pivot, limit):
+            store(work.buffer, 0, limit)
+            return find_weak(work.column, work.buffer, place, lanes)
+        multiply_in(sums, PIVOT_MANTISSA, work.column, lanes)
+        inv_diag = fill(1.0, lanes) / square_root(pivot)
+        store(work.inv_diag, place - j0, inv_diag)
+        store(work.solution, place - j0, load(work.solution, place - j0, lanes) * inv_diag)
+        p0 = plan.l_ptr[place]
+        for p in range(p0, plan.l_ptr[place + 1]):
+            store(work.lower, p - base, load(work.column, p - p0, lanes) * inv_diag)
     return -1
-
-
-@kernel
-def renormalise(mantissa: FloatArray, exponent: IntArray, lanes: tuple[int, ...]) -> None:
-    """Move the exponent out of a running product."""
-    for lane in range(len(lanes)):
-        bits = cast_bits(mantissa[lane])
-        exponent[lane] += (bits >> 52) - EXPONENT_BIAS
-        mantissa[lane] = cast_bits((bits & MANTISSA) | ONE)
 
 
 @kernel
@@ -256,100 +274,90 @@ def back_substitute(plan: SymbolicFactor, work: Work, comp: int, lanes: tuple[in
     """Solve L' w = x in place."""
     j0, base = plan.comp_coeff[comp], plan.l_ptr[plan.comp_coeff[comp]]
     for place in range(plan.comp_coeff[comp + 1] - 1, j0 - 1, -1):
-        x, inv_diag = work.solution[place - j0], work.inv_diag[place - j0]
+        x = load(work.solution, place - j0, lanes)
         for p in range(plan.l_ptr[place] + 1, plan.l_ptr[place + 1]):
-            lower, other = work.lower[p - base], work.solution[plan.l_row[p]]
-            for lane in range(len(lanes)):
-                x[lane] -= lower[lane] * other[lane]
-        for lane in range(len(lanes)):
-            x[lane] *= inv_diag[lane]
+            x -= load(work.lower, p - base, lanes) * load(work.solution, plan.l_row[p], lanes)
+        store(work.solution, place - j0, x * load(work.inv_diag, place - j0, lanes))
 
 
 @kernel
 def invert(plan: SymbolicFactor, work: Work, comp: int, lanes: tuple[int, ...]) -> None:
-    """Overwrite L by the entries of (L L')^-1 on its pattern (Takahashi, Fagan & Chen 1973)."""
-    n = len(lanes)
+    """Overwrite L by the entries of Z = (L L')^-1 on its pattern.
+
+    Z[i, j] = -sum_k Z[i, k] L[k, j] / L[j, j] over the rows k > j of column j, last column first (Takahashi, Fagan &
+    Chen 1973); every Z[i, k] it needs is on the pattern.
+    """
     j0, base = plan.comp_coeff[comp], plan.l_ptr[plan.comp_coeff[comp]]
-    column, scaled = work.column, work.scaled
+    zero = fill(0.0, lanes)
     for place in range(plan.comp_coeff[comp + 1] - 1, j0 - 1, -1):
         p0, size = plan.l_ptr[place], plan.l_ptr[place + 1] - plan.l_ptr[place]
-        inv_diag = work.inv_diag[place - j0]
+        inv_diag = load(work.inv_diag, place - j0, lanes)
         for i in range(1, size):
-            lower = work.lower[p0 - base + i]
-            for lane in range(n):
-                scaled[i, lane] = lower[lane] * inv_diag[lane]
-                column[i, lane] = 0.0
+            store(work.scaled, i, load(work.lower, p0 - base + i, lanes) * inv_diag)
+            store(work.column, i, zero)
         for a in range(1, size):
-            k = j0 + plan.l_row[p0 + a]
-            q = plan.l_ptr[k]
-            z, sum_a, u_a = work.lower[q - base], column[a], scaled[a]
-            for lane in range(n):
-                sum_a[lane] += z[lane] * u_a[lane]
+            q = plan.l_ptr[j0 + plan.l_row[p0 + a]]
+            u_a = load(work.scaled, a, lanes)
+            total = load(work.column, a, lanes) + load(work.lower, q - base, lanes) * u_a
             for b in range(a + 1, size):
                 q += 1
                 while plan.l_row[q] != plan.l_row[p0 + b]:
                     q += 1
-                z, sum_b, u_b = work.lower[q - base], column[b], scaled[b]
-                for lane in range(n):
-                    sum_b[lane] += z[lane] * u_a[lane]
-                    sum_a[lane] += z[lane] * u_b[lane]
-        diagonal = work.lower[p0 - base]
-        for lane in range(n):
-            diagonal[lane] = inv_diag[lane] * inv_diag[lane]
+                z = load(work.lower, q - base, lanes)
+                store(work.column, b, load(work.column, b, lanes) + z * u_a)
+                total += z * load(work.scaled, b, lanes)
+            store(work.column, a, total)
+        diagonal = inv_diag * inv_diag
         for a in range(1, size):
-            lower, sum_a, u_a = work.lower[p0 - base + a], column[a], scaled[a]
-            for lane in range(n):
-                lower[lane] = -sum_a[lane]
-                diagonal[lane] += u_a[lane] * sum_a[lane]
+            total = load(work.column, a, lanes)
+            store(work.lower, p0 - base + a, zero - total)
+            diagonal += load(work.scaled, a, lanes) * total
+        store(work.lower, p0 - base, diagonal)
 
 
 @kernel
 def add_residuals(
-    plan: SymbolicFactor, values: Values, work: Work, sums: Sums, comp: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, values: Values, work: Work, sums: FloatArray, comp: int, lanes: tuple[int, ...]
 ) -> None:
-    """Add a component's r' C^-1 r and multiply its 1 / ivar into the running product."""
-    n = len(lanes)
+    """Add a component's r' C^-1 r and multiply its ivar into the running product."""
     k0, k1 = plan.comp_obs[comp], plan.comp_obs[comp + 1]
-    static = values.mix.shape[0] == 0
     e0 = plan.row_ptr[k0]
-    residual = np.empty(n)
-    for k in range(k1 - k0):
-        ivar, data = work.ivar[k], work.data[k]
-        for lane in range(n):
-            residual[lane] = data[lane]
-        for e in range(plan.row_ptr[k0 + k], plan.row_ptr[k0 + k + 1]):
-            x = work.solution[plan.row_coeff[e]]
-            if static:
-                weight = values.parts[0, e]
-                for lane in range(n):
-                    residual[lane] -= weight * x[lane]
+    squares, used, bad = load(sums, SQUARES, lanes), load(sums, N_USED, lanes), load(sums, BAD, lanes)
+    product, exponent = load(sums, IVAR_MANTISSA, lanes), load(sums, IVAR_EXPONENT, lanes)
+    for k in range(k0, k1):
+        ivar, residual = load(work.ivar, k - k0, lanes), load(work.data, k - k0, lanes)
+        for e in range(plan.row_ptr[k], plan.row_ptr[k + 1]):
+            if values.mix.shape[0] == 0:
+                residual -= values.parts[0, e] * load(work.solution, plan.row_coeff[e], lanes)
             else:
-                value = work.value[e - e0]
-                for lane in range(n):
-                    residual[lane] -= value[lane] * x[lane]
-        for lane in range(n):
-            bits = cast_bits(ivar[lane])
-            used = bits != 0
-            sums.squares[lane] += ivar[lane] * residual[lane] * residual[lane]
-            sums.n_used[lane] += used
-            sums.ivar_mantissa[lane] *= cast_bits((bits & MANTISSA) | ONE)
-            sums.ivar_exponent[lane] += (bits >> 52) - EXPONENT_BIAS * used
-            sums.bad[lane] |= bits | (bits + (1 << 52))
-        if k % RENORMALISE == RENORMALISE - 1:
-            renormalise(sums.ivar_mantissa, sums.ivar_exponent, lanes)
-    renormalise(sums.ivar_mantissa, sums.ivar_exponent, lanes)
+                residual -= load(work.value, e - e0, lanes) * load(work.solution, plan.row_coeff[e], lanes)
+        squares += ivar * residual * residual
+        bad += magnitude(ivar) - ivar
+        one = is_used(ivar)
+        used += one
+        product *= mantissa(ivar)
+        exponent += (shifted_exponent(ivar) - 2.0**52) - 1023.0 * one
+        if (k - k0) % RENORMALISE == RENORMALISE - 1 or k == k1 - 1:
+            exponent += shifted_exponent(product) - EXPONENT_ZERO
+            product = mantissa(product)
+    store(sums, SQUARES, squares)
+    store(sums, N_USED, used)
+    store(sums, BAD, bad)
+    store(sums, IVAR_MANTISSA, product)
+    store(sums, IVAR_EXPONENT, exponent)
 
 
 @kernel
 def add_shrinkage(
-    plan: SymbolicFactor, prior: Prior, work: Work, sums: Sums, comp: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, prior: Prior, work: Work, sums: FloatArray, comp: int, lanes: tuple[int, ...]
 ) -> None:
     """Add a component's (w - m)' P (w - m)."""
     j0 = plan.comp_coeff[comp]
+    squares = load(sums, SQUARES, lanes)
     for place in range(j0, plan.comp_coeff[comp + 1]):
-        x = work.solution[place - j0]
-        for lane in range(len(lanes)):
-            sums.squares[lane] += prior.precision[place] * (x[lane] - prior.mean[place]) ** 2
+        offset = load(work.solution, place - j0, lanes) - prior.mean[place]
+        squares += prior.precision[place] * (offset * offset)
+    store(sums, SQUARES, squares)
 
 
 @kernel
@@ -360,81 +368,56 @@ def write_coefficients(
     j0 = plan.comp_coeff[comp]
     n_row = min(len(lanes), answer.mean.shape[0] - first)
     for place in range(j0, plan.comp_coeff[comp + 1]):
-        variance = work.lower[plan.l_ptr[place] - plan.l_ptr[j0]]
+        store(work.buffer, 0, square_root(load(work.lower, plan.l_ptr[place] - plan.l_ptr[j0], lanes)))
         for lane in range(n_row):
             answer.mean[first + lane, plan.order[place]] = work.solution[place - j0, lane]
-            answer.std[first + lane, plan.order[place]] = np.sqrt(variance[lane])
+            answer.std[first + lane, plan.order[place]] = work.buffer[0, lane]
 
 
 @kernel
-def write_density(sums: Sums, answer: Answer, first: int, lanes: tuple[int, ...]) -> None:
-    """Write -1/2 [n log 2 pi - sum log ivar + squares + log |Lambda|] and start the sums afresh."""
-    n_row = min(len(lanes), answer.mean.shape[0] - first)
-    for lane in range(n_row):
-        log_ivar = np.log(sums.ivar_mantissa[lane]) + sums.ivar_exponent[lane] * LOG_2
-        log_det = np.log(sums.pivot_mantissa[lane]) + sums.pivot_exponent[lane] * LOG_2
-        constant = sums.n_used[lane] * LOG_2_PI
-        answer.log_density[first + lane] = -0.5 * (constant - log_ivar + sums.squares[lane] + log_det)
-        answer.bad[0] |= sums.bad[lane]
+def write_density(sums: FloatArray, answer: Answer, first: int) -> None:
+    """Write -1/2 [n log 2 pi - sum log ivar + squares + log |Lambda|] of the rows from `first` on."""
+    for lane in range(min(sums.shape[1], answer.mean.shape[0] - first)):
+        log_ivar = np.log(sums[IVAR_MANTISSA, lane]) + sums[IVAR_EXPONENT, lane] * LOG_2
+        log_det = np.log(sums[PIVOT_MANTISSA, lane]) + sums[PIVOT_EXPONENT, lane] * LOG_2
+        constant = sums[N_USED, lane] * LOG_2_PI
+        answer.log_density[first + lane] = -0.5 * (constant - log_ivar + sums[SQUARES, lane] + log_det)
+        answer.bad[0] += sums[BAD, lane]
 
 
 @kernel
-def make_sums(lanes: tuple[int, ...]) -> Sums:
-    """Return running sums to be reset."""
-    n = len(lanes)
-    return Sums(
-        np.empty(n),
-        np.empty(n, np.int64),
-        np.empty(n),
-        np.empty(n, np.int64),
-        np.empty(n),
-        np.empty(n, np.int64),
-        np.empty(n, np.int64),
-    )
-
-
-@kernel
-def reset(sums: Sums) -> None:
+def reset(sums: FloatArray) -> None:
     """Start the running sums afresh."""
-    sums.squares[:] = 0.0
-    sums.n_used[:] = 0
-    sums.ivar_mantissa[:] = 1.0
-    sums.ivar_exponent[:] = 0
-    sums.pivot_mantissa[:] = 1.0
-    sums.pivot_exponent[:] = 0
-    sums.bad[:] = 0
+    sums[:] = 0.0
+    sums[IVAR_MANTISSA] = 1.0
+    sums[PIVOT_MANTISSA] = 1.0
 
 
 @kernel
 def solve_rows(
     plan: SymbolicFactor,
-    values: Values,
-    prior: Prior,
-    rows: Rows,
+    model: tuple[Values, Prior, Rows],
     answer: Answer,
-    lo: int,
-    hi: int,
+    share: tuple[int, int],
     lanes: tuple[int, ...],
 ) -> None:
-    """Solve the rows lo to hi, len(lanes) at a time, and stop at the first singular one."""
-    n = len(lanes)
-    varying = values.mix.shape[0]
-    work = make_work(plan, varying, lanes)
-    sums = make_sums(lanes)
-    for first in range(lo, hi, n):
+    """Solve the rows share[0] to share[1], len(lanes) at a time, and stop at the first singular one."""
+    values, prior, rows = model
+    work, sums = make_work(plan, values.mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
+    for first in range(share[0], share[1], len(lanes)):
         reset(sums)
         for comp in range(plan.comp_obs.size - 1):
             load_observations(plan, rows, work, comp, first, lanes)
-            if varying:
+            if values.mix.shape[0]:
                 load_values(plan, values, rows, work, comp, first, lanes)
             singular = factorise(plan, values, prior, work, sums, comp, lanes)
             if singular >= 0:
-                answer.failure[0] = singular // n
-                answer.failure[1] = min(first + singular % n, rows.batch.size - 1)
+                answer.failure[0] = singular // len(lanes)
+                answer.failure[1] = min(first + singular % len(lanes), rows.batch.size - 1)
                 return
             back_substitute(plan, work, comp, lanes)
             add_residuals(plan, values, work, sums, comp, lanes)
             add_shrinkage(plan, prior, work, sums, comp, lanes)
             invert(plan, work, comp, lanes)
             write_coefficients(plan, work, answer, comp, first, lanes)
-        write_density(sums, answer, first, lanes)
+        write_density(sums, answer, first)

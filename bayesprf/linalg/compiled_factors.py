@@ -1,10 +1,12 @@
 """Compiled covariances and draws of rows that are factorised again on request."""
 
+import numpy as np
+
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.compiled import (
+    N_SUMS,
     Prior,
     Rows,
-    Sums,
     Values,
     Work,
     back_substitute,
@@ -12,11 +14,11 @@ from bayesprf.linalg.compiled import (
     invert,
     load_observations,
     load_values,
-    make_sums,
     make_work,
     reset,
 )
 from bayesprf.linalg.jit import kernel
+from bayesprf.linalg.lanes import load, store
 from bayesprf.linalg.symbolic import SymbolicFactor
 
 
@@ -24,7 +26,7 @@ from bayesprf.linalg.symbolic import SymbolicFactor
 def refactorise(
     plan: SymbolicFactor,
     model: tuple[Values, Prior, Rows],
-    scratch: tuple[Work, Sums],
+    scratch: tuple[Work, FloatArray],
     comp: int,
     first: int,
     lanes: tuple[int, ...],
@@ -46,13 +48,11 @@ def solve_unit(plan: SymbolicFactor, work: Work, comp: int, unit: int, lanes: tu
     work.solution[: j1 - j0] = 0.0
     work.solution[unit - j0] = 1.0
     for place in range(unit, j1):
-        x, inv_diag = work.solution[place - j0], work.inv_diag[place - j0]
-        for lane in range(len(lanes)):
-            x[lane] *= inv_diag[lane]
+        x = load(work.solution, place - j0, lanes) * load(work.inv_diag, place - j0, lanes)
+        store(work.solution, place - j0, x)
         for p in range(plan.l_ptr[place] + 1, plan.l_ptr[place + 1]):
-            target, lower = work.solution[plan.l_row[p]], work.lower[p - base]
-            for lane in range(len(lanes)):
-                target[lane] -= lower[lane] * x[lane]
+            i = plan.l_row[p]
+            store(work.solution, i, load(work.solution, i, lanes) - load(work.lower, p - base, lanes) * x)
     back_substitute(plan, work, comp, lanes)
 
 
@@ -69,7 +69,7 @@ def write_covariance(
     `selected` is the components involved, and the place and component of each selected coefficient.
     """
     comps, places, comp_of = selected
-    work, sums = make_work(plan, model[0].mix.shape[0], lanes), make_sums(lanes)
+    work, sums = make_work(plan, model[0].mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
     for first in range(0, answer.shape[0], len(lanes)):
         reset(sums)
         n_row = min(len(lanes), answer.shape[0] - first)
@@ -94,7 +94,7 @@ def colour_noise(
     lanes: tuple[int, ...],
 ) -> None:
     """Turn white noise, shape (n_draw, n_rows, n_place) with the places of `comps` in turn, into N(0, (L L')^-1)."""
-    work, sums = make_work(plan, model[0].mix.shape[0], lanes), make_sums(lanes)
+    work, sums = make_work(plan, model[0].mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
     for first in range(0, noise.shape[1], len(lanes)):
         reset(sums)
         n_row = min(len(lanes), noise.shape[1] - first)
@@ -124,7 +124,7 @@ def write_pairs(
 
     Pairs follow the entries of X'X below the diagonal, column by column.
     """
-    work, sums = make_work(plan, model[0].mix.shape[0], lanes), make_sums(lanes)
+    work, sums = make_work(plan, model[0].mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
     for first in range(0, answer.shape[0], len(lanes)):
         reset(sums)
         n_row = min(len(lanes), answer.shape[0] - first)

@@ -26,8 +26,8 @@ def log_evidence(problem: LinearProblem, mean: FloatArray, log_det: FloatArray) 
 
     Notes
     -----
-    -1/2 [sum log(2 pi / ivar) + r' C^-1 r + (w - m)' P (w - m) + log |Lambda| - log |P|] with r = y - X w - known: the sum of
-    squares is smallest at w, so an error of w enters it only in second order, and nothing large cancels.
+    -1/2 [sum log(2 pi / ivar) + r' C^-1 r + (w - m)' P (w - m) + log |Lambda| - log |P|] with r = y - X w - known: the
+    sum of squares is smallest at w, so an error of w enters it only in second order, and nothing large cancels.
     """
     prior = problem.prior
     if not prior.is_proper:

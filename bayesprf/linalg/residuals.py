@@ -42,5 +42,10 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     mix = np.empty((0, 1)) if design.mix is None else design.mix
     chi2 = np.zeros(mean.shape)
     count = np.zeros(mean.shape, np.int64)
-    sum_residuals((design.indptr, design.indices, design.parts, mix), (problem.data, problem.ivar, problem.known), mean, (chi2, count))
+    sum_residuals(
+        (design.indptr, design.indices, design.parts, mix),
+        (problem.data, problem.ivar, problem.known),
+        mean,
+        (chi2, count),
+    )
     return chi2, count
