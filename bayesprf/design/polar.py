@@ -19,7 +19,8 @@ _MERGE_SHARE = 0.5
 class PolarBasis:
     """Columns A(phi, r) of the logarithm of the PRF.
 
-    Radial knots are square-root spaced from `rmin` to `rmax`, with fixed bounds 0 and `rmax`. Inside
+    Radial knots are square-root spaced from `rmin` to `rmax`, with fixed bounds 0 and `rmax`. The two
+    innermost B-splines share a weight, so that the PRF is flat, not pointed, at the centre. Inside
     `cut_r` only the radius counts: functions that begin there have one column, those that begin
     farther out have one column per angular function. All columns sum to one at every place, so
     adding a constant to every weight adds it to the log of the PRF.
@@ -75,7 +76,7 @@ class PolarBasis:
     @property
     def starts(self) -> FloatArray:
         """Radius at which each radial function begins, shape (n_radial,), arcsec."""
-        return self.knots[: -DEGREE - 1]
+        return self.knots[1 : -DEGREE - 1]
 
     @property
     def n_core(self) -> int:
@@ -93,16 +94,17 @@ class PolarBasis:
         return self.n_core + (self.n_radial - self.n_core) * self.n_phi_knots
 
     @property
-    def centers(self) -> FloatArray:
-        """Radius each column stands for (Greville abscissa), shape (n_basis,), arcsec."""
-        greville = np.array([self.knots[j + 1 : j + 1 + DEGREE].mean() for j in range(self.n_radial)])
-        return greville[self.radial_index]
+    def greville(self) -> FloatArray:
+        """Radius that each radial function stands for, shape (n_radial,), arcsec."""
+        radii = np.array([self.knots[j + 1 : j + 1 + DEGREE].mean() for j in range(1, self.n_radial + 1)])
+        radii[0] = 0.0
+        return radii
 
     @property
-    def radial_index(self) -> IntArray:
-        """Radial function of each column, shape (n_basis,)."""
+    def centers(self) -> FloatArray:
+        """Radius that each column stands for, shape (n_basis,), arcsec."""
         outer = np.repeat(np.arange(self.n_core, self.n_radial), self.n_phi_knots)
-        return np.concatenate([np.arange(self.n_core), outer])
+        return self.greville[np.concatenate([np.arange(self.n_core), outer])]
 
     def matrix(self, r: FloatArray, phi: FloatArray) -> csr_matrix:
         """Evaluate the columns; beyond `rmax` they keep their value at `rmax`.
@@ -139,6 +141,7 @@ class PolarBasis:
         values : ndarray of float64, shape (n, 16)
         """
         radial, radial_value = local_splines(np.minimum(r, self.rmax), self.knots, DEGREE)
+        radial = np.maximum(radial - 1, 0)
         around, around_value = local_periodic_splines(phi, self.n_phi_knots, DEGREE)
         outer = self.n_core + (radial - self.n_core)[:, :, None] * self.n_phi_knots + around[:, None, :]
         columns = np.where((radial < self.n_core)[:, :, None], radial[:, :, None], outer)
@@ -159,7 +162,7 @@ class PolarBasis:
         column[: self.n_core] = index[: self.n_core, None]
         column[self.n_core :] = index[self.n_core :].reshape(-1, self.n_phi_knots)
         rows: list[FloatArray] = []
-        greville = np.array([self.knots[j + 1 : j + 1 + DEGREE].mean() for j in range(self.n_radial)])
+        greville = self.greville
         for j in range(1, self.n_radial - 1):
             left, right = greville[j] - greville[j - 1], greville[j + 1] - greville[j]
             scale = 2.0 * max(min(left, right), 1e-3 * self.rmax) / (left + right)

@@ -10,7 +10,7 @@ from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.prf import PrfModel, round_coordinates
-from bayesprf.models.profile import LN10, Profile, Training
+from bayesprf.models.profile import LN10, Bends, Profile, Training, model_variance
 
 _STEP, _SHEAR_STEP = 0.05, 0.005  # arcsec and 1, of the numerical gradients
 _MIN_SNR = 20.0
@@ -70,16 +70,16 @@ def fit_geometry(profile: Profile, training: Training, *, smoothness: float) -> 
     One Gauss-Newton step of weights and geometry together, y - m = m ln10 A dw + f dPRF/dg dg: the
     splines of the outer PRF could otherwise hide what the core alone can tell.
     """
-    prf, n = profile.prf, training.y.size
+    prf = profile.prf
     model = training.flux * prf.evaluate(training.dx, training.dy)
-    variance = training.var + (LN10 * profile.scatter * model) ** 2
+    variance = model_variance(training, model, prf.peak, profile.scatter)
     usable = (training.y - model) ** 2 < _OUTLIER**2 * variance
     shape = diags(LN10 * model) @ prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
     geometry = csr_matrix(np.stack(_gradients(prf, training), axis=1) * training.flux[:, None])
-    bends = prf.basis.roughness()
-    design = DesignStack.from_sparse(bmat([[shape, geometry], [bends, None]], format="csr"))
-    data = np.concatenate([training.y - model, -(bends @ prf.weights)])
-    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), np.full(data.size - n, smoothness**-2.0)])
+    roughness, bends = prf.basis.roughness(), Bends.around_nominal(prf.basis, prf.pixel_area, smoothness)
+    design = DesignStack.from_sparse(bmat([[shape, geometry], [roughness, None]], format="csr"))
+    data = np.concatenate([training.y - model, bends.data - roughness @ prf.weights])
+    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), bends.ivar])
     sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
     prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
     solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))

@@ -69,7 +69,7 @@ class ShapeOptions:
     bin_data: bool = False
     smoothness: float = 0.2
     n_round: int = 4
-    clip_sigma: float = 5.0
+    clip_sigma: float = 3.0
     max_neighbor_share: float = 0.1
     min_snr: float = 20.0
     max_pairs: int = 100_000

@@ -72,6 +72,11 @@ class PrfModel:
             values[part] = 10.0**log
         return values
 
+    @property
+    def peak(self) -> float:
+        """PRF at the centre, 1 / pixel."""
+        return float(10.0 ** self.weights[0])
+
     def envelope(self, r: FloatArray) -> FloatArray:
         """Return an upper bound of the PRF over all angles at each radius, 1 / pixel, never rising outwards."""
         r = r * np.exp(-np.hypot(*self.shear))

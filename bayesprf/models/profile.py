@@ -7,6 +7,7 @@ from scipy.optimize import brentq
 from scipy.sparse import vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
@@ -20,6 +21,9 @@ _PRIOR_MEAN, _PRIOR_SIGMA = -3.0, 5.0
 _MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 1e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
+_MIN_RING_SCALE = 0.1
+# Profile from which the smoothness prior measures bends: a Moffat of this width (pixel) and slope.
+_NOMINAL_FWHM, _NOMINAL_BETA = 1.5, 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -79,6 +83,28 @@ class Profile:
     keep: BoolArray
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Bends:
+    """Pseudo-observations of the smoothness prior: bends of the weights, as a nominal profile has them.
+
+    Parameters
+    ----------
+    data, ivar : ndarray of float64, shape (n_row,)
+        Expected bends, dex, and inverse variances, one per row of `PolarBasis.roughness`.
+    """
+
+    data: FloatArray
+    ivar: FloatArray
+
+    @classmethod
+    def around_nominal(cls, basis: PolarBasis, pixel_area: float, smoothness: float) -> "Bends":
+        """Expect the bends of a round Moffat profile, with standard deviation `smoothness`, dex."""
+        width = _NOMINAL_FWHM * np.sqrt(pixel_area) / (2.0 * np.sqrt(2.0 ** (1.0 / _NOMINAL_BETA) - 1.0))
+        nominal = -_NOMINAL_BETA * np.log10(1.0 + (basis.centers / width) ** 2)
+        expected = basis.roughness() @ nominal
+        return cls(expected, np.full(expected.size, smoothness**-2.0))
+
+
 def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, fresh: bool = False) -> Profile:
     """Fit the weights of log10 PRF, an intrinsic scatter, and clip outliers.
 
@@ -104,7 +130,7 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
 
     Notes
     -----
-    The model is y = f 10**(A w) with Gaussian noise of variance sigma**2 + (ln10 s y)**2. Each step
+    The model is y = f 10**(A w) with the variance of `model_variance`. Each step
     linearises it, z = A w + (y - m) / (ln10 m), and solves the LinearProblem of z with its errors
     carried into log space. Unlike a fit to log10 y, pixels scattered below zero take part, so faint
     wings are not biased upwards.
@@ -119,10 +145,10 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
     basis = start.basis
     r, phi = round_coordinates(training.dx, training.dy, start.shear)
     matrix = DesignStack.from_sparse(vstack([basis.matrix(r, phi), basis.roughness()]).tocsr())
-    prior_ivar = np.full(matrix.n_obs - training.y.size, options.smoothness**-2.0)
-    weights = _start_weights(matrix, training, prior_ivar) if fresh else start.weights
+    bends = Bends.around_nominal(basis, start.pixel_area, options.smoothness)
+    weights = _start_weights(matrix, training, bends) if fresh else start.weights
     ring = np.digitize(r, np.unique(basis.knots))
-    fit = _iterate(matrix, training, weights, prior_ivar, ring, options.clip_sigma)
+    fit = _iterate(matrix, training, weights, bends, ring, options.clip_sigma)
     prf = replace(start, weights=fit.weights)
     return Profile(prf.normalized(), fit.posterior.covariance(0), fit.scatter, prf.area(), fit.keep)
 
@@ -139,7 +165,7 @@ def _iterate(
     matrix: DesignStack,
     training: Training,
     weights: FloatArray,
-    prior_ivar: FloatArray,
+    bends: Bends,
     ring: IntArray,
     clip_sigma: float,
 ) -> _Iteration:
@@ -149,13 +175,13 @@ def _iterate(
     for count in range(_MAX_ITER):
         log_model = (columns @ weights)[:n]
         model = training.flux * 10.0**log_model
-        scatter = _fit_scatter(training, model, keep)
-        variance = training.var + (LN10 * scatter * model) ** 2
+        scatter = _fit_scatter(training, model, 10.0 ** weights[0], keep)
+        variance = model_variance(training, model, 10.0 ** weights[0], scatter)
         keep = _not_outlying((training.y - model) / np.sqrt(variance), ring, clip_sigma)
         slope = LN10 * model
         z = log_model + (training.y - model) / slope
         ivar = np.where(keep, slope**2 / variance, 0.0)
-        posterior = _solve(matrix, np.concatenate([z, np.zeros(prior_ivar.size)]), np.concatenate([ivar, prior_ivar]))
+        posterior = _solve(matrix, np.concatenate([z, bends.data]), np.concatenate([ivar, bends.ivar]))
         step = posterior.mean[0] - weights
         moved = float(np.max(np.abs((columns @ step)[:n])))
         weights = weights + step * min(1.0, _MAX_STEP / max(moved, _TOLERANCE))
@@ -164,23 +190,45 @@ def _iterate(
     return _Iteration(weights, posterior, scatter, keep)
 
 
+def model_variance(training: Training, model: FloatArray, peak: float, scatter: float) -> FloatArray:
+    """Return the variance of the training pixels about a model that is not perfect.
+
+    Parameters
+    ----------
+    training : Training
+        The pixels.
+    model : ndarray of float64, shape (n,)
+        Their model, electron / s.
+    peak : float
+        PRF at the centre, 1 / pixel.
+    scatter : float
+        Relative scatter at the centre, dex.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        sigma**2 + (ln10 scatter)**2 model (f peak), (electron / s)**2: the relative error grows outwards as
+        one over the square root of the light, which weighs bright pixels as the fluxes do.
+    """
+    return training.var + (LN10 * scatter) ** 2 * model * (training.flux * peak)
+
+
 def _not_outlying(residual: FloatArray, ring: IntArray, clip_sigma: float) -> BoolArray:
     """Return the pixels whose residual is ordinary for their ring: the PRF fits some radii worse than others."""
     scale = np.ones(ring.max() + 1)
     for one in np.unique(ring):
-        scale[one] = max(1.0, 1.4826 * float(np.median(np.abs(residual[ring == one]))))
+        scale[one] = max(_MIN_RING_SCALE, 1.4826 * float(np.median(np.abs(residual[ring == one]))))
     return np.abs(residual) < clip_sigma * scale[ring]
 
 
-def _start_weights(matrix: DesignStack, training: Training, prior_ivar: FloatArray) -> FloatArray:
+def _start_weights(matrix: DesignStack, training: Training, bends: Bends) -> FloatArray:
     """Fit the logarithm of the clearly lit pixels."""
     lit = training.y > 5.0 * np.sqrt(training.var)
     if not lit.any():
         lit = training.y > 0
     z = np.log10(np.where(lit, training.y, 1.0) / training.flux)
     ivar = np.where(lit, 1.0 / (0.1**2 + training.var / (LN10 * np.where(lit, training.y, 1.0)) ** 2), 0.0)
-    data = np.concatenate([z, np.zeros(prior_ivar.size)])
-    return _solve(matrix, data, np.concatenate([ivar, prior_ivar])).mean[0]
+    return _solve(matrix, np.concatenate([z, bends.data]), np.concatenate([ivar, bends.ivar])).mean[0]
 
 
 def _solve(matrix: DesignStack, data: FloatArray, ivar: FloatArray) -> GaussianPosterior:
@@ -189,15 +237,16 @@ def _solve(matrix: DesignStack, data: FloatArray, ivar: FloatArray) -> GaussianP
     return DenseSolver().solve(LinearProblem(matrix, data[None], ivar[None], prior))
 
 
-def _fit_scatter(training: Training, model: FloatArray, keep: BoolArray) -> float:
+def _fit_scatter(training: Training, model: FloatArray, peak: float, keep: BoolArray) -> float:
     """Return the scatter (dex) with which the clearly lit pixels have a reduced chi-square of one."""
     bright = keep & (model > _BRIGHT_SNR * np.sqrt(training.var))
     if np.count_nonzero(bright) < _MIN_BRIGHT:
         return _SCATTER_BOUNDS[0]
-    squared, var, model = (training.y - model)[bright] ** 2, training.var[bright], model[bright]
+    squared = (training.y - model)[bright] ** 2
 
     def excess(log_scatter: float) -> float:
-        return float(np.mean(squared / (var + (LN10 * 10.0**log_scatter * model) ** 2))) - 1.0
+        variance = model_variance(training, model, peak, 10.0**log_scatter)[bright]
+        return float(np.mean(squared / variance)) - 1.0
 
     low, high = np.log10(_SCATTER_BOUNDS)
     if excess(low) <= 0:

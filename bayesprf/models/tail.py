@@ -3,7 +3,7 @@
 import numpy as np
 
 from bayesprf.models.prf import PrfModel
-from bayesprf.models.profile import LN10, Training
+from bayesprf.models.profile import LN10, Training, model_variance
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 PRIOR_SLOPE, PRIOR_SIGMA = -3.5, 0.5
@@ -42,7 +42,7 @@ def fit_tail(prf: PrfModel, training: Training, scatter: float) -> float:
     state = np.array([0.0, PRIOR_SLOPE])
     for _ in range(_N_ITER):
         model = edge * 10.0 ** (state[0] + state[1] * log_r)
-        variance = training.var + (LN10 * scatter * model) ** 2
+        variance = model_variance(training, model, prf.peak, scatter)
         residual = training.y - model
         weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
         columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
