@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import BoolArray
+from bayesprf.changes import MachineChanges
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.instruments import GENERIC, Instrument
@@ -14,7 +15,6 @@ from bayesprf.models.image import reduce_image
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
 from bayesprf.models.shape import Scene, fit_shape
-from bayesprf.reports import MachineReports
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
@@ -22,7 +22,7 @@ from bayesprf.scene.sources import SourceTable
 from bayesprf.stages import Setting, Stages
 
 
-class Machine(MachineReports):
+class Machine(MachineChanges):
     """Fast PRF photometry of all sources in a stack of images, with a posterior.
 
     Parameters
@@ -255,7 +255,7 @@ class Machine(MachineReports):
         Parameters
         ----------
         fit_va : bool
-            Use the time model of `build_time_model` too; results are `ws_va` and `werrs_va`.
+            Fit with the time model of `build_time_model` too; its results are `ws_va` and `werrs_va`.
         prior_mu, prior_sigma : array-like, shape (n_source,), or float, optional
             Mean and standard deviation of the Gaussian prior of each flux, electron / s. By default the
             flux that the catalogue and the mean image foretell, and ten times as much: the prior then
@@ -285,16 +285,20 @@ class Machine(MachineReports):
             known=self.sources.has_flux,
             core=float(np.sqrt(shape.prf.pixel_area)),
         )
-        fit = fit_flux(
-            self.pixels,
-            build_design(pairs, values[None]),
-            prior,
-            source_flags=flags,
-            known=shape.far_light,
-            solver=BlockSolver(n_threads),
-            names=self.sources.source_id,
-        )
-        self._stages.keep("flux", fit)
+        designs = {"flux": build_design(pairs, values[None])}
+        if fit_va:
+            designs["flux_va"] = build_design(pairs, *self._perturbed_parts(usable))
+        for stage, design in designs.items():
+            fit = fit_flux(
+                self.pixels,
+                design,
+                prior,
+                source_flags=flags,
+                known=shape.far_light,
+                solver=BlockSolver(n_threads),
+                names=self.sources.source_id,
+            )
+            self._stages.keep(stage, fit)
 
 
 def _source_table(sources: Any, flux_column: str) -> SourceTable:

@@ -34,7 +34,7 @@ class MachineReports(MachineApertures):
         from bayesprf.results.gather import catalog_group, photometry_group, shape_group
         from bayesprf.results.tree import build_tree, root_attributes
 
-        flux: FluxFit | None = self._stages.get("flux")
+        flux: FluxFit | None = self._stages.get("flux_va") or self._stages.get("flux")
         sums, metrics = self._aperture_results()
         groups = {
             "photometry": sums if flux is None else {**photometry_group(flux), **sums},
@@ -120,7 +120,7 @@ class MachineReports(MachineApertures):
         """
         from bayesprf.plots.lightcurve import plot_lightcurves
 
-        fit = self._flux
+        fit = self._best_flux
         chosen = np.arange(min(self.nsources, 12)) if sources is None else np.asarray(sources, int)
         return plot_lightcurves(
             self.time,

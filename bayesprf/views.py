@@ -143,11 +143,31 @@ class MachineViews:
         return self._flux.flux_err
 
     @property
+    def _flux_va(self) -> FluxFit:
+        fit: FluxFit = self._stages.need("flux_va")
+        return fit
+
+    @property
+    def ws_va(self) -> FloatArray:
+        """Flux with the time model, shape (n_time, n_source), electron / s."""
+        return self._flux_va.flux
+
+    @property
+    def werrs_va(self) -> FloatArray:
+        """Cadence-to-cadence standard deviation of `ws_va`, shape (n_time, n_source), electron / s."""
+        return self._flux_va.flux_err
+
+    @property
+    def _best_flux(self) -> FluxFit:
+        """The fluxes with the time model if there are any, else those without."""
+        return self._flux if self._stages.get("flux_va") is None else self._flux_va
+
+    @property
     def flags(self) -> IntArray:
         """Quality bits, see `QualityFlag`, shape (n_time, n_source)."""
-        return self._flux.flags
+        return self._best_flux.flags
 
     @property
     def model_flux(self) -> FloatArray:
         """Model of every pixel at every cadence, shape (n_time, n_pixel), electron / s."""
-        return self._flux.model()
+        return self._best_flux.model()

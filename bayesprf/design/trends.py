@@ -47,6 +47,22 @@ class TrendOptions:
         check_positive(self.focus_exptime, "focus_exptime")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Trends:
+    """Time columns and what each of them is.
+
+    Parameters
+    ----------
+    columns : ndarray of float64, shape (n_time, n_vector)
+        The columns, the constant first.
+    names : tuple of str, shape (n_vector,)
+        What each is.
+    """
+
+    columns: FloatArray
+    names: tuple[str, ...]
+
+
 def find_breaks(time: FloatArray, gap: float = SEGMENT_GAP) -> IntArray:
     """Return the index of the first cadence after each gap of more than `gap` median steps.
 
@@ -130,8 +146,9 @@ def build_trends(
     options: TrendOptions,
     *,
     others: FloatArray | None = None,
+    names: tuple[str, ...] = (),
     used: BoolArray | None = None,
-) -> FloatArray:
+) -> Trends:
     """Build the time columns v_k(t) of a perturbation with mean one.
 
     Parameters
@@ -142,12 +159,14 @@ def build_trends(
         Which columns to make.
     others : ndarray of float64, shape (n_time, n_other), optional
         Given columns; NaN is read as 0.
+    names : tuple of str, optional
+        Names of the given columns; numbered by default.
     used : ndarray of bool, shape (n_time,), optional
         Cadences over which the means are taken; all by default.
 
     Returns
     -------
-    ndarray of float64, shape (n_time, n_vector)
+    Trends
         Column 0 is one everywhere; every other has mean zero over the used cadences and largest size
         one. Columns that would be flat (a single cadence, say) are left out.
 
@@ -158,41 +177,49 @@ def build_trends(
     """
     used = np.ones(time.size, bool) if used is None else used
     check_shape(used, (time.size,), "used", "n_time")
+    shared = _shared_columns(time, options, others, names)
     labels = label_segments(time) if options.segments else np.zeros(time.size, np.int64)
-    shared = _shared_columns(time, options, others)
-    columns = [np.ones(time.size)]
+    found = [("constant", np.ones(time.size))]
     for label in range(int(labels[-1]) + 1):
         inside = labels == label
+        columns = _segment_columns(time, shared, options.poly_order, inside, inside & used)
         if label:
-            columns.append(inside - float(inside[used].mean()))
-        columns += _segment_columns(time, shared, options.poly_order, inside, inside & used)
-    return np.stack([columns[0], *(_scale(one) for one in columns[1:] if np.ptp(one) > _FLAT)], axis=1)
+            columns = [("constant", inside - float(inside[used].mean())), *columns]
+        found += [(f"{name}, segment {label}" if options.segments else name, one) for name, one in columns]
+    kept = [(name, one / np.abs(one).max()) for name, one in found[1:] if np.ptp(one) > _FLAT]
+    return Trends(
+        columns=np.stack([found[0][1], *(one for _, one in kept)], axis=1),
+        names=("constant", *(name for name, _ in kept)),
+    )
 
 
-def _shared_columns(time: FloatArray, options: TrendOptions, others: FloatArray | None) -> FloatArray:
-    """Return the columns that are not powers of time: focus and given vectors, shape (n_time, n)."""
-    columns = [focus_decay(time, options.focus_exptime)[:, None]] if options.focus else []
+def _shared_columns(
+    time: FloatArray, options: TrendOptions, others: FloatArray | None, names: tuple[str, ...]
+) -> list[tuple[str, FloatArray]]:
+    """Return names and columns that are not powers of time: focus and given vectors."""
+    columns = [("focus", focus_decay(time, options.focus_exptime))] if options.focus else []
     if others is not None:
         check_shape(others, (time.size, np.shape(others)[-1]), "other_vectors", "n_time, n_vector")
-        columns.append(np.nan_to_num(others))
-    return np.hstack([np.zeros((time.size, 0)), *columns])
+        names = names or tuple(f"other {number}" for number in range(others.shape[1]))
+        columns += list(zip(names, np.nan_to_num(others).T, strict=True))
+    return columns
 
 
 def _segment_columns(
-    time: FloatArray, shared: FloatArray, order: int, inside: BoolArray, used: BoolArray
-) -> list[FloatArray]:
+    time: FloatArray, shared: list[tuple[str, FloatArray]], order: int, inside: BoolArray, used: BoolArray
+) -> list[tuple[str, FloatArray]]:
     """Return the columns of one segment: zero outside it, mean zero over its used cadences."""
     if not used.any():
         return []
     order = min(order, int(used.sum()) - 1)
     powers = legendre.legvander(whiten_time(time[inside]), order)[:, 1:]
-    block = np.zeros((time.size, powers.shape[1] + shared.shape[1]))
-    block[inside] = np.hstack([powers, shared[inside]])
-    block[inside] -= block[used].mean(axis=0)
-    size = 1.0 + np.abs(shared).max(axis=0, initial=0.0)
-    flat = np.ptp(block[inside], axis=0) <= _FLAT * np.concatenate([np.ones(powers.shape[1]), size])
-    return list(block[:, ~flat].T)
-
-
-def _scale(column: FloatArray) -> FloatArray:
-    return column / np.abs(column).max()
+    found = []
+    for name, values in [(f"time {k + 1}", one) for k, one in enumerate(powers.T)] + [
+        (name, one[inside]) for name, one in shared
+    ]:
+        column = np.zeros(time.size)
+        column[inside] = values
+        column[inside] -= column[used].mean()
+        if np.ptp(values) > _FLAT * max(1.0, float(np.abs(values).max())):
+            found.append((name, column))
+    return found

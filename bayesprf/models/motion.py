@@ -11,6 +11,7 @@ from bayesprf.design.smoothing import smooth_series
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.centred import GroupMeans
 from bayesprf.models.prf_change import PrfChange
+from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 
@@ -132,9 +133,8 @@ def pca_vectors(
     pairs: PairTable,
     chosen: IntArray,
     *,
-    n_component: int,
-    smooth_time_scale: float,
     trends: FloatArray,
+    options: PerturbationOptions,
 ) -> FloatArray:
     """Return the first principal components of what the trends leave of the pixels' time series.
 
@@ -146,12 +146,10 @@ def pca_vectors(
         Pairs in which the sources matter.
     chosen : ndarray of int64, shape (n_train,)
         The pairs to take series from; the thousand brightest are used.
-    n_component : int
-        Number of components.
-    smooth_time_scale : float
-        Knot distance of the spline that smooths the series, day; 0 for none.
     trends : ndarray of float64, shape (n_time, n_vector)
         Time columns already in the model.
+    options : PerturbationOptions
+        `pca_ncomponents` and `pca_smooth_time_scale`.
 
     Returns
     -------
@@ -166,10 +164,10 @@ def pca_vectors(
     ivar = pixels.ivar[:, pixel] * np.maximum(mean, 0.0) ** 2
     ratio = np.where(ivar > 0, pixels.flux[:, pixel] / np.where(mean > 0, mean, 1.0) - 1.0, 0.0)
     series = np.where(ivar > 0, GroupMeans(group, ivar).centre(ratio), 0.0)
-    if smooth_time_scale > 0:
-        series = smooth_series(pixels.time, series, smooth_time_scale)
-    series -= trends @ np.linalg.lstsq(trends, series, rcond=None)[0]
-    return common_components(series, n_component)
+    if options.pca_smooth_time_scale > 0:
+        series = smooth_series(pixels.time, series, options.pca_smooth_time_scale)
+    series = series - trends @ np.linalg.lstsq(trends, series, rcond=None)[0]
+    return common_components(series, options.pca_ncomponents)
 
 
 def common_components(series: FloatArray, n_component: int) -> FloatArray:

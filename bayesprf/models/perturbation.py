@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -9,7 +10,7 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
-from bayesprf.design.trends import build_trends, find_breaks
+from bayesprf.design.trends import Trends, build_trends, find_breaks
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.models.motion import check_vectors, pca_vectors, position_vectors
 from bayesprf.models.perturbation_rounds import fit_rounds
@@ -18,7 +19,6 @@ from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
-
 
 # A time column must keep this share of its variance in the bins.
 _LEAST_VARIANCE = 0.5
@@ -32,6 +32,10 @@ class PerturbationFit:
     ----------
     vectors : ndarray of float64, shape (n_time, n_part)
         Time columns v_k: the first is one, the others have mean zero.
+    names : tuple of str, shape (n_part,)
+        What each time column is.
+    bins : csr_matrix of float64, shape (n_bin, n_time)
+        Cadences of each bin.
     change : PrfChange
         Position columns g_m.
     weights, weights_err : ndarray of float64, shape (n_part - 1, n_column)
@@ -59,6 +63,8 @@ class PerturbationFit:
     """
 
     vectors: FloatArray
+    names: tuple[str, ...]
+    bins: csr_matrix
     change: PrfChange
     weights: FloatArray
     weights_err: FloatArray
@@ -109,7 +115,7 @@ def fit_perturbation(
     *,
     options: PerturbationOptions,
     evaluate: PrfFunction | None = None,
-    other_vectors: FloatArray | None = None,
+    other_vectors: Any = None,
 ) -> PerturbationFit:
     """Learn how the PRF changes in time.
 
@@ -160,19 +166,21 @@ def fit_perturbation(
     light = np.nan_to_num(flux)[pairs.source] * prf
     chosen = choose_training(pixels, pairs, light, options=options)
     change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
-    vectors = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
-    operator = _time_bins(pixels.time, vectors, options)
+    trends = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
+    operator = _time_bins(pixels.time, trends.columns, options)
     training = bin_training(pixels, pairs, chosen, operator)
     plane = build_plane(change, pixels, pairs, evaluate=evaluate)
     columns, offsets = _pixel_columns(plane, plane.mean(prf), pairs, light, training.pixel)
-    rounds = fit_rounds(training, bin_mean(operator, vectors[:, 1:]), columns, offsets, options)
+    rounds = fit_rounds(training, bin_mean(operator, trends.columns[:, 1:]), columns, offsets, options)
     factor = np.ones(pixels.n_pixel)
     factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
     means = plane.mean(prf * factor[pairs.pixel])
     if not options.fix_pixels:
         factor = np.ones(pixels.n_pixel)
     return PerturbationFit(
-        vectors=vectors,
+        vectors=trends.columns,
+        names=trends.names,
+        bins=operator,
         change=change,
         weights=rounds.weights,
         weights_err=rounds.weights_err,
@@ -204,9 +212,9 @@ def _time_columns(
     change: PrfChange,
     *,
     options: PerturbationOptions,
-    other_vectors: FloatArray | None,
-) -> FloatArray:
-    """Return all time columns, shape (n_time, n_part); the constant alone if there is nothing to learn from."""
+    other_vectors: Any,
+) -> Trends:
+    """Return all time columns; the constant alone if there is nothing to learn from."""
     if chosen.size == 0:
         warnings.warn(
             "build_time_model: no pixel is bright enough, unsaturated and dominated by one source; the PRF is left"
@@ -214,24 +222,21 @@ def _time_columns(
             DataWarning,
             stacklevel=3,
         )
-        return np.ones((pixels.n_time, 1))
-    others = [] if other_vectors is None else [check_vectors(other_vectors, pixels.n_time)]
+        return Trends(np.ones((pixels.n_time, 1)), ("constant",))
+    others = np.zeros((pixels.n_time, 0))
+    names: tuple[str, ...] = ()
+    if other_vectors is not None:
+        others = check_vectors(other_vectors, pixels.n_time)
+        names = tuple(f"other {number}" for number in range(others.shape[1]))
     if options.positions is not None:
-        others.append(position_vectors(options.positions, pixels, pairs, chosen, change))
+        others = np.hstack([others, position_vectors(options.positions, pixels, pairs, chosen, change)])
+        names = (*names, *(f"{options.positions} {term}" for term in ("x", "y", "x2", "xy", "y2")))
     used = used_cadences(pixels)
     if options.pca_ncomponents > 0:
-        trends = build_trends(pixels.time, options.trends, others=np.hstack(others) if others else None, used=used)
-        others.append(
-            pca_vectors(
-                pixels,
-                pairs,
-                chosen,
-                n_component=options.pca_ncomponents,
-                smooth_time_scale=options.pca_smooth_time_scale,
-                trends=trends,
-            )
-        )
-    return build_trends(pixels.time, options.trends, others=np.hstack(others) if others else None, used=used)
+        trends = build_trends(pixels.time, options.trends, others=others, names=names, used=used)
+        others = np.hstack([others, pca_vectors(pixels, pairs, chosen, trends=trends.columns, options=options)])
+        names = (*names, *(f"pca {number}" for number in range(others.shape[1] - len(names))))
+    return build_trends(pixels.time, options.trends, others=others, names=names, used=used)
 
 
 def _time_bins(time: FloatArray, vectors: FloatArray, options: PerturbationOptions) -> csr_matrix:

@@ -25,6 +25,7 @@ RANKS = (
     ("views",),
     ("apertures",),
     ("reports",),
+    ("changes",),
     ("machine",),
     ("batch", "testing"),
     ("cli",),

@@ -1,0 +1,197 @@
+"""The part of a Machine that models how the PRF changes in time."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import FloatArray
+from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.design.trends import TrendOptions
+from bayesprf.errors import InputError
+from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
+from bayesprf.models.time_options import PerturbationOptions
+from bayesprf.perturbation import FittedPerturbation
+from bayesprf.reports import MachineReports
+
+# Options of `PerturbationOptions` that the documented arguments and settings set.
+_DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
+
+
+class MachineChanges(MachineReports):
+    """The time model of a Machine, under its documented names."""
+
+    time_nknots: int
+    time_resolution: int
+    time_radius: float
+    cartesian_knot_spacing: str
+
+    def build_time_model(
+        self,
+        plot: bool = False,  # noqa: FBT001, FBT002  (documented signature)
+        bin_method: str = "bin",
+        poly_order: int = 3,
+        segments: bool = False,  # noqa: FBT001, FBT002
+        focus: bool = False,  # noqa: FBT001, FBT002
+        focus_exptime: float = 50,
+        pca_ncomponents: int = 0,
+        pca_smooth_time_scale: float = 0,
+        positions: Any = False,  # noqa: FBT002
+        other_vectors: Any = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Learn how the PRF changes in time, by velocity aberration, focus or pointing.
+
+        Parameters
+        ----------
+        plot : bool
+            Return a diagnostic figure.
+        bin_method : {"bin", "downsample"}
+            Mean of the cadences of a bin, or one cadence of it.
+        poly_order : int
+            Highest power of time.
+        segments : bool
+            Give every stretch between gaps of more than five median steps its own time columns.
+        focus : bool
+            Add a decay from the start of every segment.
+        focus_exptime : float
+            Time after which that decay has fallen to 1/e, day.
+        pca_ncomponents : int
+            Add so many principal components of the pixels' time series.
+        pca_smooth_time_scale : float
+            Knot distance of the spline that smooths these series, day; 0 for none.
+        positions : False, "poscorr" or "centroid"
+            Add the image motion as time columns: the mission's own, or measured from the pixels.
+        other_vectors : array-like, shape (n_vector, n_time), optional
+            Further time columns, such as cotrending basis vectors.
+        **kwargs
+            Other options of `PerturbationOptions`, for example `field_order`, `min_snr`, `clip_sigma`.
+
+        Returns
+        -------
+        matplotlib.figure.Figure or None
+            The figure if `plot`.
+
+        Raises
+        ------
+        StageError
+            Before `build_shape_model`.
+        InputError
+            If an option is unknown or out of range, the times do not increase, or position vectors are missing.
+
+        Warns
+        -----
+        DataWarning
+            If no pixel is fit to learn from; the PRF is then left constant.
+
+        Notes
+        -----
+        The attributes `time_nknots`, `time_radius` and `cartesian_knot_spacing` set the position columns;
+        `time_resolution` is the largest number of cadences per bin: short series get finer bins.
+        """
+        options = PerturbationOptions(
+            trends=TrendOptions(int(poly_order), bool(segments), bool(focus), float(focus_exptime)),
+            basis=CartesianBasis(
+                int(self.time_nknots), float(self.time_radius), spacing=str(self.cartesian_knot_spacing)
+            ),
+            resolution=int(self.time_resolution),
+            bin_method=bin_method,
+            positions=positions or None,
+            pca_ncomponents=int(pca_ncomponents),
+            pca_smooth_time_scale=float(pca_smooth_time_scale),
+        )
+        shape = self._shape
+        fit = fit_perturbation(
+            self.pixels,
+            shape.pairs,
+            shape.values,
+            shape.flux,
+            options=_replace(options, kwargs),
+            evaluate=shape.prf.evaluate,
+            other_vectors=other_vectors,
+        )
+        self._stages.keep("time", fit)
+        return self.plot_time_model() if plot else None
+
+    @property
+    def _time(self) -> PerturbationFit:
+        fit: PerturbationFit = self._stages.need("time")
+        return fit
+
+    @property
+    def P(self) -> FittedPerturbation:  # noqa: N802  (documented name)
+        """The time model as a `PerturbationMatrix3D` over the pairs of `mean_model`."""
+        return FittedPerturbation(self.time, self._shape.pairs, self._time)
+
+    def perturbed_model(self, time_index: Any) -> Any:
+        """Return the PRF of every source in every pixel at given cadences.
+
+        Parameters
+        ----------
+        time_index : int or array-like of int
+            Cadence, or several.
+
+        Returns
+        -------
+        csr_matrix of float64, shape (n_source, n_pixel), or list of them
+            1 / pixel; one matrix for one cadence, a list for several.
+
+        Raises
+        ------
+        StageError
+            Before `build_time_model`.
+        InputError
+            If a cadence does not exist.
+        """
+        chosen = np.asarray(time_index)
+        chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+        if not np.issubdtype(chosen.dtype, np.integer) or np.any((chosen < -self.nt) | (chosen >= self.nt)):
+            raise InputError(f"time_index: expected whole numbers from 0 to {self.nt - 1}, got {time_index!r}")
+        fit, pairs = self._time, self._shape.pairs
+        parts = fit.stack_parts(pairs)
+
+        def at(time: int) -> csr_matrix:
+            return pairs.to_sparse(self._shape.values * (fit.mix[time] @ parts))
+
+        return at(int(chosen)) if chosen.ndim == 0 else [at(int(one)) for one in chosen]
+
+    def _perturbed_parts(self, mask: Any) -> tuple[FloatArray, FloatArray]:
+        """Return parts (n_part, n_pair) and mix (n_time, n_part) of the PRF of some pairs of the shape."""
+        pairs = self._shape.pairs.select(mask)
+        return self._shape.values[mask] * self._time.stack_parts(pairs), self._time.mix
+
+    def plot_time_model(self) -> Any:
+        """Draw pixels in the first and the last bin, data, model and their ratio.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        StageError
+            Before `build_time_model`.
+        """
+        from bayesprf.plots.perturbation import plot_time_model
+
+        fit = self._time
+        training = fit.training
+        return plot_time_model(
+            training.dx,
+            training.dy,
+            training.time,
+            data=fit.data,
+            model=fit.model,
+            used=fit.used,
+            time_zero_jd=self.pixels.instrument.time_zero_jd,
+        )
+
+
+def _replace(options: PerturbationOptions, changes: dict[str, Any]) -> PerturbationOptions:
+    """Return the options with further ones set."""
+    known = [name for name in PerturbationOptions.__dataclass_fields__ if name not in _DOCUMENTED]
+    unknown = sorted(set(changes) - set(known))
+    if unknown:
+        raise InputError(f"kwargs: expected some of {', '.join(known)}, got {unknown[0]!r}")
+    return replace(options, **changes)
