@@ -16,7 +16,7 @@ FLUX_LABEL = "flux (electron / s)"
 NO_PIXEL = "#dbe7f3"
 
 
-class Picture(Figure):
+class _Picture(Figure):
     """A figure that nothing has to close and that notebooks show by themselves."""
 
     def _repr_png_(self) -> bytes:
@@ -25,7 +25,7 @@ class Picture(Figure):
         return buffer.getvalue()
 
 
-def new_figure(width: float, height: float) -> Picture:
+def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure.
 
     Parameters
@@ -35,10 +35,10 @@ def new_figure(width: float, height: float) -> Picture:
 
     Returns
     -------
-    Picture
+    matplotlib.figure.Figure
         With labels laid out so that they do not overlap.
     """
-    return Picture(figsize=(width, height), layout="constrained")
+    return _Picture(figsize=(width, height), layout="constrained")
 
 
 def stretch(image: FloatArray) -> AsinhNorm:
