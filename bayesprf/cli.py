@@ -92,6 +92,7 @@ def demo(
     from bayesprf.io.simulated import write_field
     from bayesprf.models.simulate import make_case
 
+    _make_directory(directory)
     files, catalog = write_field(directory, make_case("demo", np.random.default_rng(seed)))
     _say(f"wrote {len(files)} target pixel files and {catalog}", quiet=quiet)
     job = FitJob(
@@ -136,6 +137,8 @@ def run_fit(job: FitJob) -> None:
     """
     from bayesprf.io.save import save_tree
 
+    if job.output.is_dir():
+        raise FileError(f"output: expected the name of a file, got the directory {job.output}; add a name")
     _make_directory(job.output.parent)
     with _progress(5 + job.va + (job.plots is not None), quiet=job.quiet) as step:
         machine = _fit_machine(job, step)
@@ -294,12 +297,12 @@ def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> 
 
 
 def main() -> None:
-    """Run the command line; an error of the package ends it with one sentence and exit code 1."""
+    """Run the command line; an error of the package or of a file ends it with one sentence and exit code 1."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", BayesprfWarning)
             warnings.showwarning = _show_warning
             app()
-    except BayesprfError as error:
+    except (BayesprfError, OSError) as error:
         typer.echo(f"bayesprf: {error}", err=True)
         raise SystemExit(1) from error

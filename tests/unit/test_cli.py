@@ -99,6 +99,7 @@ def test_long_tables_are_cut(demo_directory):
         ("pixels", "missing.csv", "o.nc", r"missing\.csv"),
         ("pixels", "pixels/stamp-00.fits", "o.nc", r"ra_column|right ascension|stamp-00"),
         ("pixels", "empty.csv", "o.nc", "expected at least one source"),
+        ("pixels", "catalog.csv", "pixels", "output: expected the name of a file, got the directory pixels"),
         ("pixels", "catalog.csv", "catalog.csv/o.nc", "expected a directory that exists or can be made"),
     ],
 )
@@ -115,6 +116,13 @@ def test_wrong_input_ends_in_one_sentence(demo_directory, tmp_path, monkeypatch,
     assert re.search(message, line)
     assert "Traceback" not in err
     assert not (tmp_path / "o.nc").exists()
+
+
+def test_demo_refuses_a_directory_that_cannot_be_made(tmp_path, run):
+    (tmp_path / "taken").write_text("a file")
+    code, out, err = run("demo", tmp_path / "taken")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"bayesprf: .*taken: expected a directory that exists or can be made .*\n", err)
 
 
 def test_a_damaged_result_is_named(tmp_path, run):
