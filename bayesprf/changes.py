@@ -1,22 +1,75 @@
 """The part of a Machine that models how the PRF changes in time."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import InputError
 from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
 from bayesprf.models.time_options import PerturbationOptions
-from bayesprf.perturbation import FittedPerturbation
+from bayesprf.perturbation import PerturbationMatrix3D
 from bayesprf.reports import MachineReports
+from bayesprf.scene.pairs import PairTable
 
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
+
+
+class FittedPerturbation(PerturbationMatrix3D):
+    """The time model of a `Machine`, with the attributes of a `PerturbationMatrix3D`.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+    pairs : PairTable
+        Pairs of the mean model: `dx` and `dy` are theirs.
+    fit : PerturbationFit
+        The time model.
+
+    Notes
+    -----
+    `vectors`, `cartesian_matrix` and `weights` are those of the fit, the constant in time among them. `model` also
+    takes off the part that would change the sum of the PRF and applies the pixels' own mean, as the fluxes do; after
+    a `fit` of one's own it is the plain product.
+    """
+
+    def __init__(self, time: FloatArray, pairs: PairTable, fit: PerturbationFit) -> None:
+        basis = fit.change.basis
+        super().__init__(
+            time,
+            pairs.dx,
+            pairs.dy,
+            nknots=basis.n_knots,
+            radius=basis.radius,
+            degree=basis.degree,
+            knot_spacing_type=basis.spacing,
+        )
+        self._operator, self.vectors = fit.bins, fit.vectors
+        self.resolution = int(np.diff(fit.bins.indptr).max())
+        self.cartesian_matrix = fit.change.columns(pairs.source, pairs.dx, pairs.dy)
+        self._set_prior(np.arange(fit.n_part) == 0)
+        constant = np.arange(self.cartesian_matrix.shape[1]) < basis.n_column
+        self.weights = np.concatenate([constant.astype(np.float64), fit.weights.ravel()])
+        self._factors: FloatArray | None = fit.stack_parts(pairs)
+
+    def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
+        """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
+        self._factors = None
+        return super().fit(flux, flux_err, pixel_mask)
+
+    def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
+        """Return the factor on the mean PRF, shape (n, n_pair): see `PerturbationMatrix3D.model`."""
+        if self._factors is None:
+            return super().model(time_indices)
+        chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
+        return np.asarray(self.vectors[chosen] @ self._factors)
 
 
 class MachineChanges(MachineReports):

@@ -1,16 +1,11 @@
 """PerturbationMatrix and PerturbationMatrix3D: linear models of slow change in time, under PSFMachine's names.
 
-What differs from PSFMachine 1.1.4, on purpose:
-
-- The prior mean is one for the columns that are constant in time and zero for all others, so that weak data do not
-  acquire slopes; `prior_mu` and `prior_sigma` can be set.
-- `focus_exptime` is the time after which the focus term has fallen to 1/e, as the name says, not its rate.
-- The position columns stand on fixed knots; points outside `radius` take the values of its edge instead of
-  stretching the basis.
-- NaN values and zero errors drop out of the fit; a single cadence, equal times and lists are understood.
-- `pca` takes the mean of every series off before it looks for components, in each segment if there are segments.
-- `model` accepts boolean masks, and `fit` returns the weights, in both classes.
-- The matrix of `PerturbationMatrix3D` is built out only when `matrix` is read.
+Where they differ from PSFMachine 1.1.4, on purpose: the prior mean is one for columns constant in time and zero for
+all others, so that weak data do not acquire slopes (`prior_mu` and `prior_sigma` can be set); `focus_exptime` is the
+time to fall to 1/e, not a rate; positions stand on fixed knots, and points outside `radius` take the values of its
+edge instead of stretching the basis; NaN values and zero errors drop out; a single cadence, equal times and lists
+are understood; `pca` takes the mean of every series off; `model` accepts boolean masks, and `fit` returns the weights
+in both classes; the matrix of `PerturbationMatrix3D` is built out only when `matrix` is read.
 """
 
 from collections.abc import Sequence
@@ -23,15 +18,13 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_positive, check_shape
 from bayesprf.design.binning import bin_error, bin_mean, build_binning
 from bayesprf.design.cartesian import CartesianBasis
-from bayesprf.design.smoothing import smooth_series
+from bayesprf.design.smoothing import centre_segments, smooth_series
 from bayesprf.design.trends import find_breaks, focus_decay, label_segments
 from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.models.motion import common_components
-from bayesprf.models.perturbation import PerturbationFit
-from bayesprf.scene.pairs import PairTable
+from bayesprf.models.motion import check_vectors, common_components
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -97,7 +90,7 @@ class PerturbationMatrix:
         self.time = as_float(time, "time", ndim=1)
         if self.time.size == 0:
             raise InputError("time: expected at least one cadence, got none")
-        self.other_vectors = None if other_vectors is None else _as_columns(other_vectors, self.time.size)
+        self.other_vectors = None if other_vectors is None else check_vectors(other_vectors, self.time.size)
         self.poly_order, self.focus, self.focus_exptime = poly_order, focus, focus_exptime
         self.segments, self.resolution, self.bin_method = segments, resolution, bin_method
         self._pca_components = np.zeros((self.time.size, 0))
@@ -269,8 +262,8 @@ class PerturbationMatrix:
         check_shape(series, (self.ntime, series.shape[1]), "y", "n_time, n_series")
         if smooth_time_scale > 0:
             series = smooth_series(self.time, series, smooth_time_scale)
-        masks = self.segment_masks if self.segments else np.ones((self.ntime, 1))
-        self._pca_components = common_components(_centre_segments(series, masks), int(ncomponents))
+        centred = centre_segments(series, label_segments(self.time) if self.segments else None)
+        self._pca_components = common_components(centred, int(ncomponents))
         self._set_vectors()
 
     def plot(self) -> "Figure":
@@ -385,22 +378,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
         return self._fit(values, None if flux_err is None else as_float(flux_err, "flux_err", ndim=2), mask)
 
     def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
-        """Return the fitted model.
-
-        Parameters
-        ----------
-        time_indices : int, sequence of int or of bool, optional
-            Cadences; all by default.
-
-        Returns
-        -------
-        ndarray of float64, shape (n, n_pixel)
-
-        Raises
-        ------
-        StageError
-            If nothing has been fitted.
-        """
+        """Return the fitted model, shape (n, n_pixel): see `PerturbationMatrix.model`."""
         weights = self._fitted().reshape(self.nvec, -1)
         chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
         return np.asarray(self.vectors[chosen] @ (self.cartesian_matrix @ weights.T).T)
@@ -414,73 +392,3 @@ class PerturbationMatrix3D(PerturbationMatrix):
         from bayesprf.plots.perturbation import plot_factor
 
         return plot_factor(self.dx, self.dy, self.model(time_index)[0], title=f"Perturbation, cadence {time_index}")
-
-
-class FittedPerturbation(PerturbationMatrix3D):
-    """The time model of a `Machine`, with the attributes of a `PerturbationMatrix3D`.
-
-    Parameters
-    ----------
-    time : ndarray of float64, shape (n_time,)
-        Times, day.
-    pairs : PairTable
-        Pairs of the mean model: `dx` and `dy` are theirs.
-    fit : PerturbationFit
-        The time model.
-
-    Notes
-    -----
-    `vectors`, `cartesian_matrix` and `weights` are those of the fit, the constant in time among them. `model` also
-    takes off the part that would change the sum of the PRF and applies the pixels' own mean, as the fluxes do; after
-    a `fit` of one's own it is the plain product.
-    """
-
-    def __init__(self, time: FloatArray, pairs: PairTable, fit: PerturbationFit) -> None:
-        basis = fit.change.basis
-        super().__init__(
-            time,
-            pairs.dx,
-            pairs.dy,
-            nknots=basis.n_knots,
-            radius=basis.radius,
-            degree=basis.degree,
-            knot_spacing_type=basis.spacing,
-        )
-        self._operator, self.vectors = fit.bins, fit.vectors
-        self.resolution = int(np.diff(fit.bins.indptr).max())
-        self.cartesian_matrix = fit.change.columns(pairs.source, pairs.dx, pairs.dy)
-        self._set_prior(np.arange(fit.n_part) == 0)
-        constant = np.arange(self.cartesian_matrix.shape[1]) < basis.n_column
-        self.weights = np.concatenate([constant.astype(np.float64), fit.weights.ravel()])
-        self._factors: FloatArray | None = fit.stack_parts(pairs)
-
-    def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
-        """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
-        self._factors = None
-        return super().fit(flux, flux_err, pixel_mask)
-
-    def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
-        """Return the factor on the mean PRF, shape (n, n_pair): see `PerturbationMatrix3D.model`."""
-        if self._factors is None:
-            return super().model(time_indices)
-        chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
-        return np.asarray(self.vectors[chosen] @ self._factors)
-
-
-def _centre_segments(series: FloatArray, masks: FloatArray) -> FloatArray:
-    """Return series minus their mean in each segment, NaN as 0."""
-    centred = np.zeros_like(series)
-    for inside in masks.T.astype(bool):
-        part = series[inside]
-        known = np.isfinite(part)
-        mean = np.where(known, part, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
-        centred[inside] = np.where(known, part - mean, 0.0)
-    return centred
-
-
-def _as_columns(vectors: Any, n_time: int) -> FloatArray:
-    """Return given vectors as shape (n_time, n_vector), NaN as 0."""
-    array = np.atleast_2d(as_float(vectors, "other_vectors"))
-    if array.ndim != 2 or n_time not in array.shape:
-        raise ShapeError(f"other_vectors: expected shape (n_vector, {n_time}), got {np.shape(vectors)}")
-    return np.nan_to_num(array if array.shape[0] == n_time else array.T)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_positive
 from bayesprf.design.splines import open_knots, open_splines
 from bayesprf.design.trends import label_segments
@@ -42,6 +42,30 @@ def smooth_series(time: FloatArray, values: FloatArray, scale: float) -> FloatAr
         inside = labels == label
         smooth[inside] = _smooth_segment(time[inside], values[inside], scale)
     return smooth
+
+
+def centre_segments(values: FloatArray, labels: IntArray | None = None) -> FloatArray:
+    """Take the mean of each segment off every series.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (n_time, n_series)
+        Series; NaN becomes 0.
+    labels : ndarray of int64, shape (n_time,), optional
+        Segment of every cadence; one segment by default.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, n_series)
+    """
+    labels = np.zeros(values.shape[0], np.int64) if labels is None else labels
+    centred = np.zeros_like(values)
+    for label in range(int(labels[-1]) + 1):
+        part = values[labels == label]
+        known = np.isfinite(part)
+        mean = np.where(known, part, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+        centred[labels == label] = np.where(known, part - mean, 0.0)
+    return centred
 
 
 def _smooth_segment(time: FloatArray, values: FloatArray, scale: float) -> FloatArray:

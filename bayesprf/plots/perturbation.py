@@ -53,7 +53,7 @@ def plot_time_model(
     check_shape(shown, data.shape, "used", "n_bin, n_train")
     values = [np.where(shown, one, np.nan) for one in (data, model, data / model)]
     bounds = [_bound(values[:2]), _bound(values[:2]), _bound(values[2:])]
-    figure = new_figure(12.0, 11.0)
+    figure = new_figure(13.0, 11.0)
     axes = figure.subplots(3, 3)
     for column, (one, bound) in enumerate(zip(values, bounds, strict=True)):
         for row, number in ((0, 0), (1, -1)):
@@ -140,17 +140,16 @@ def _draw_series(ax: Axes, time: FloatArray, values: FloatArray, bound: float) -
 def _label(axes: Any, time: FloatArray, time_name: str) -> None:
     titles = ("data", "model", "data / model")
     for column, title in enumerate(titles):
-        axes[0, column].set_title(f"{title}, first bin ({time[0]:.2f} d)")
-        axes[1, column].set_title(f"{title}, last bin ({time[-1]:.2f} d)")
+        axes[0, column].set_title(f"{title}, day {time[0]:.2f}")
+        axes[1, column].set_title(f"{title}, day {time[-1]:.2f}")
         axes[2, column].set(title=f"{title}, all bins", xlabel=time_name)
         for row in (0, 1):
             axes[row, column].set_xlabel("east offset (arcsec)")
             axes[row, column].sharex(axes[0, 0])
             axes[row, column].sharey(axes[0, 0])
-        pictures = [axes[row, column] for row in range(3)]
-        mesh = axes[2, column].collections[0]
-        label = "pixel / its mean" if column < 2 else "data / model"
-        add_colorbar(mesh, pictures, label, pad=0.02)
     for row in (0, 1):
         axes[row, 0].set_ylabel("north offset (arcsec)")
     axes[2, 0].set_ylabel("training pixel, by star")
+    both = [axes[row, column] for row in range(3) for column in (0, 1)]
+    add_colorbar(axes[2, 0].collections[0], both, "pixel / its mean", pad=0.02)
+    add_colorbar(axes[2, 2].collections[0], list(axes[:, 2]), "data / model", pad=0.02)
