@@ -107,7 +107,7 @@ def local_periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> tu
     """
     if n_knots <= degree:
         raise InputError(f"n_phi_knots: expected at least {degree + 1}, got {n_knots}")
-    knots = np.arange(-degree, n_knots + degree + 1) * (2.0 * np.pi / n_knots)
+    knots = np.arange(-degree, n_knots + degree + 1, dtype=np.float64) * (2.0 * np.pi / n_knots)
     angle = np.clip(np.mod(phi, 2.0 * np.pi), 0.0, knots[n_knots + degree])
     index, value = local_splines(angle, knots, degree)
     return index % n_knots, value
