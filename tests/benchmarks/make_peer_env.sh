@@ -3,19 +3,28 @@
 #
 #   tests/benchmarks/make_peer_env.sh [DIRECTORY]      default: .venv-peer in the current directory
 #
-# Python 3.10 is taken from $PYTHON310 or python3.10 on the path; without either, uv or conda fetch one.
+# Python 3.10 is $PYTHON310, python3.10 on the path, or pyenv's; without any of them, uv or conda fetch one.
 set -eu
 directory=${1:-.venv-peer}
-python=${PYTHON310:-python3.10}
 
-if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then
+find_python() {
+    for python in "${PYTHON310:-python3.10}" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/3.10.*/bin/python; do
+        if "$python" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then
+            echo "$python"
+            return
+        fi
+    done
+}
+
+python=$(find_python)
+if [ -n "$python" ]; then
     "$python" -m venv "$directory"
 elif command -v uv >/dev/null; then
-    uv venv --seed --python 3.10 "$directory"
+    uv venv --quiet --seed --python 3.10 "$directory"
 elif command -v conda >/dev/null; then
     conda create --yes --quiet --prefix "$directory" python=3.10 pip
 else
-    echo "make_peer_env.sh: expected Python 3.10 as \$PYTHON310 or python3.10, or uv or conda to fetch it; found none" >&2
+    echo "make_peer_env.sh: expected Python 3.10 as \$PYTHON310, python3.10 or pyenv's, or uv or conda to fetch it; found none" >&2
     exit 1
 fi
 
