@@ -26,6 +26,7 @@ RANKS = (
     ("apertures",),
     ("reports",),
     ("changes",),
+    ("changes",),
     ("machine",),
     ("batch", "testing"),
     ("cli",),
