@@ -192,11 +192,14 @@ def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"
     Returns
     -------
     dict of str to matplotlib.figure.Figure
-        "scene", "shape", "lightcurves" and "noise".
+        "scene", "shape", "lightcurves", "noise" and, if there is one, "time_model".
     """
     from bayesprf.plots.report import draw_report
 
-    return {"scene": machine.plot_scene(), "shape": machine.plot_shape_model(), **draw_report(tree)}
+    figures = {"scene": machine.plot_scene(), "shape": machine.plot_shape_model(), **draw_report(tree)}
+    if "time_model" in tree.children:
+        figures["time_model"] = machine.plot_time_model()
+    return figures
 
 
 def save_figures(figures: dict[str, "Figure"], directory: Path) -> list[Path]:

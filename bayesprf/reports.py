@@ -7,6 +7,7 @@ import numpy as np
 
 from bayesprf.apertures import MachineApertures
 from bayesprf.models.image import reduce_image
+from bayesprf.models.perturbation import PerturbationFit
 from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
 from bayesprf.scene.masks import neighbor_flux
@@ -24,22 +25,24 @@ class MachineReports(MachineApertures):
         Returns
         -------
         xarray.DataTree
-            Groups ``/photometry``, ``/catalog``, ``/shape``, as far as their stages have run.
+            Groups ``/photometry``, ``/catalog``, ``/shape``, ``/time_model``, as far as their stages have run.
 
         Raises
         ------
         StageError
             If no PRF has been fitted.
         """
-        from bayesprf.results.gather import catalog_group, photometry_group, shape_group
+        from bayesprf.results.gather import catalog_group, photometry_group, shape_group, time_model_group
         from bayesprf.results.tree import build_tree, root_attributes
 
         flux: FluxFit | None = self._stages.get("flux_va") or self._stages.get("flux")
+        time: PerturbationFit | None = self._stages.get("time")
         sums, metrics = self._aperture_results()
         groups = {
             "photometry": sums if flux is None else {**photometry_group(flux), **sums},
             "catalog": catalog_group(self.sources, {"radius": self.radius, **self._source_results(), **metrics}),
             "shape": shape_group(self._shape),
+            "time_model": {} if time is None else time_model_group(time, self.pixels),
         }
         coords = {
             "time": self.time,

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from bayesprf.linalg.residuals import residual_sums
+from bayesprf.models.perturbation import PerturbationFit
 from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
+from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 
 
@@ -77,15 +79,52 @@ def shape_group(fit: ShapeFit) -> dict[str, Any]:
         "psf_w_err": np.sqrt(np.diag(fit.weights_cov)),
         "psf_w_cov": fit.weights_cov,
         "radial_knots": basis.knots,
+        "n_r_knots": basis.n_r_knots,
         "n_phi_knots": basis.n_phi_knots,
         "rmin": basis.rmin,
         "rmax": basis.rmax,
         "cut_r": basis.cut_r,
         "pixel_area": fit.prf.pixel_area,
+        "tail_slope": fit.prf.tail_slope,
         "scale": fit.scale,
         "offset": np.asarray(fit.offset),
         "shear": np.asarray(fit.prf.shear),
         "intrinsic_scatter": fit.intrinsic_scatter,
         "n_pixel_shape": int(fit.training.sum()),
         "n_clipped": fit.n_clipped,
+    }
+
+
+def time_model_group(fit: PerturbationFit, pixels: PixelTable) -> dict[str, Any]:
+    """Return the arrays of ``/time_model``: enough to evaluate the change of the PRF again.
+
+    Parameters
+    ----------
+    fit : PerturbationFit
+        The time model.
+    pixels : PixelTable
+        The stack it was fitted to.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    change = fit.change
+    return {
+        "time_vectors": fit.vectors,
+        "time_vector_name": np.asarray(fit.names),
+        "time_w": fit.weights,
+        "time_w_err": fit.weights_err,
+        "position_knots": change.basis.breaks,
+        "position_spacing": change.basis.spacing,
+        "position_degree": change.basis.degree,
+        "log_prf": change.log_prf,
+        "field_order": change.field_order,
+        "place": change.place,
+        "plane_mean": fit.plane,
+        "pixel_factor": fit.pixel_factor,
+        "pixel_column": pixels.column,
+        "pixel_row": pixels.row,
+        "time_scatter": fit.scatter,
+        "n_clipped_time": fit.n_clipped,
     }

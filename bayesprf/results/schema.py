@@ -81,11 +81,13 @@ _SHAPE = (
     Variable("psf_w_err", ("basis",), "dex", "standard deviation of psf_w"),
     Variable("psf_w_cov", ("basis", "basis_bis"), "dex2", "posterior covariance of psf_w"),
     Variable("radial_knots", ("radial_knot",), "arcsec", "radial break points of the splines"),
+    Variable("n_r_knots", (), "1", "number of radial knots asked for", "int64"),
     Variable("n_phi_knots", (), "1", "number of knots on the circle", "int64"),
     Variable("rmin", (), "arcsec", "innermost radius of the spline knots"),
     Variable("rmax", (), "arcsec", "outermost radius of the spline knots"),
     Variable("cut_r", (), "arcsec", "radius inside which the PRF depends on the radius only"),
     Variable("pixel_area", (), "arcsec2", "area of a pixel on the sky"),
+    Variable("tail_slope", (), "1", "power of the radius with which the PRF falls beyond rmax"),
     Variable("scale", (), "electron / s", "flux per unit of catalogue flux"),
     Variable("offset", ("sky_axis",), "arcsec", "common offset of the scene towards east and north"),
     Variable("intrinsic_scatter", (), "dex", "scatter of the pixels about the shape beyond their errors"),
@@ -95,13 +97,22 @@ _SHAPE = (
 )
 
 _TIME_MODEL = (
-    Variable("time_w", ("time_vector", "position_basis"), "1", "weights of time vector times position spline"),
-    Variable("time_w_err", ("time_vector", "position_basis"), "1", "standard deviation of time_w"),
-    Variable("time_vectors", ("time", "time_vector"), "1", "time vectors at every cadence"),
-    Variable("time_vector_name", ("time_vector",), "", "what each time vector is", "str"),
-    Variable("position_knots_x", ("knot_x",), "arcsec", "break points of the position splines towards east"),
-    Variable("position_knots_y", ("knot_y",), "arcsec", "break points of the position splines towards north"),
-    Variable("time_radius", (), "arcsec", "distance from a source to which the time model holds"),
+    Variable("time_vectors", ("time", "time_vector"), "1", "time columns at every cadence, the first is one"),
+    Variable("time_vector_name", ("time_vector",), "", "what each time column is", "str"),
+    Variable("time_w", ("varying_vector", "position_basis"), "1", "weights of time column times position column"),
+    Variable("time_w_err", ("varying_vector", "position_basis"), "1", "standard deviation of time_w"),
+    Variable("position_knots", ("position_knot",), "arcsec", "break points of the position splines, both axes"),
+    Variable("position_spacing", (), "", "spacing of the break points: linear or sqrt", "str"),
+    Variable("position_degree", (), "1", "degree of the position splines", "int64"),
+    Variable("log_prf", ("shared_basis",), "1", "ln PRF on the position splines: its slope is what motion does"),
+    Variable("field_order", (), "1", "degree in place by which motion differs over the field", "int64"),
+    Variable("place", ("source", "detector_axis"), "1", "column and row of each source, scaled to -1 ... 1"),
+    Variable("plane_mean", ("source", "position_basis"), "1", "PRF-weighted mean of each position column"),
+    Variable("pixel_factor", ("pixel",), "1", "measured over modelled mean light of each pixel"),
+    Variable("pixel_column", ("pixel",), "pixel", "detector column of each pixel"),
+    Variable("pixel_row", ("pixel",), "pixel", "detector row of each pixel"),
+    Variable("time_scatter", (), "1", "relative scatter of the binned pixels about the model beyond their errors"),
+    Variable("n_clipped_time", (), "1", "binned pixels that were left out as outliers", "int64"),
 )
 
 SCHEMA: dict[str, tuple[Variable, ...]] = {
