@@ -58,3 +58,20 @@ def test_ci_script_is_executable_and_strict():
 def test_picture_of_the_readme_is_small():
     name = re.search(r"!\[[^\]]*\]\(([^)]+)\)", README).group(1)
     assert 0 < (ROOT / name).stat().st_size < 300_000
+
+
+@pytest.mark.parametrize(
+    ("page", "directive", "source"),
+    [("datatree.md", "{schema-table}", "bayesprf.results.schema"), ("flags.md", "{flag-table}", "bayesprf.flags")],
+)
+def test_pages_that_list_names_are_made_from_the_package(page, directive, source):
+    assert f"```{directive}\n```" in (ROOT / "docs" / page).read_text()
+    assert f"from {source} import" in (ROOT / "docs" / "_ext" / "package_tables.py").read_text()
+
+
+def test_every_page_is_in_the_table_of_contents():
+    toctree = re.search(r"```\{toctree\}\n.*?\n\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL).group(
+        1
+    )
+    pages = {path.stem for path in (ROOT / "docs").glob("*") if path.suffix in (".md", ".rst")} - {"index"}
+    assert set(toctree.split()) == pages
