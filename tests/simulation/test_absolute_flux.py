@@ -1,0 +1,104 @@
+"""Fluxes are total electron / s, whatever the catalogue's scale, for a PRF outside the model family."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+import bayesprf as bp
+from bayesprf.models.prf_truth import asymmetric_prf
+from bayesprf.models.simulate import make_case
+from bayesprf.scene.axes import pixel_axes
+
+SEEDS = range(5)
+SCALES = (0.5, 1.0, 1.5)
+# Isolated: the nearest star is this many pixels away, and most of the light falls on pixels.
+MIN_DISTANCE, MIN_SHARE = 4.0, 0.9
+
+
+def isolated(field):
+    """Return which stars have no neighbour and nearly all of their light on the data, shape (n_source,)."""
+    place = np.stack([field.column, field.row], axis=1)
+    nearest = cKDTree(place).query(place, k=2)[0][:, 1]
+    share = np.asarray(field.true_design().sum(axis=0)).ravel()
+    return (nearest > MIN_DISTANCE) & (share > MIN_SHARE)
+
+
+@cache
+def fit(seed, scale=1.0, offset=(0.0, 0.0), coma_offset=0.5):
+    """Return field and Machine of the medium case: 200 stars, 176 cutouts, 20 cadences."""
+    field = make_case(
+        "medium",
+        np.random.default_rng(seed),
+        n_time=20,
+        catalog_scale=scale,
+        centroid_offset=offset,
+        prf=asymmetric_prf(coma_offset=coma_offset),
+    )
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return field, machine
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_isolated_stars_get_their_flux_whatever_the_catalogue_s_scale(seed, record_property):
+    ratios = {}
+    for scale in SCALES:
+        field, machine = fit(seed, scale)
+        ratio = (machine.ws.mean(axis=0) / field.mean_flux)[isolated(field)]
+        assert ratio.size > 50
+        ratios[scale] = ratio
+        record_property(f"fitted / true, catalogue x {scale}, median", f"{np.median(ratio):.4f}")
+        assert np.median(ratio) == pytest.approx(1.0, abs=0.01)
+    spread = 1.4826 * np.median(np.abs(ratios[1.0] - np.median(ratios[1.0])))
+    record_property("fitted / true, robust scatter between stars", f"{spread:.4f}")
+    assert spread < 0.01
+    for scale in SCALES:
+        np.testing.assert_allclose(ratios[scale], ratios[1.0], rtol=1e-3)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_bright_and_faint_stars_share_one_scale(seed, record_property):
+    field, machine = fit(seed)
+    alone, mag = isolated(field), field.sources.mag
+    ratio = machine.ws.mean(axis=0) / field.mean_flux
+    bright, faint = (float(np.median(ratio[alone & chosen])) for chosen in (mag < 14.0, mag > 15.5))
+    record_property("fitted / true, brighter than 14", f"{bright:.4f}")
+    record_property("fitted / true, fainter than 15.5", f"{faint:.4f}")
+    assert bright == pytest.approx(1.0, abs=0.01)
+    assert faint == pytest.approx(1.0, abs=0.01)
+
+
+def _offset_in_pixels(machine):
+    """Return the fitted offset of the stars along columns and rows, pixel."""
+    return np.linalg.solve(pixel_axes(machine.pixels), np.array(machine._shape.offset))
+
+
+OFFSETS = pytest.mark.parametrize(("seed", "offset"), [(0, (0.1, 0.0)), (1, (0.0, 0.1)), (2, (-0.1, 0.1))])
+
+
+@OFFSETS
+def test_offset_of_a_prf_with_a_centre_is_measured(seed, offset, record_property):
+    """An elliptical PRF with wings, the same on both sides of its centre, which is the star's position."""
+    error = float(np.abs(_offset_in_pixels(fit(seed, offset=offset, coma_offset=0.0)[1]) - offset).max())
+    record_property(f"offset of {offset} pixel, symmetric PRF, error", f"{error:.5f}")
+    assert error < 0.01
+
+
+@OFFSETS
+def test_common_offset_of_the_catalogue_is_measured(seed, offset, record_property):
+    """Beside the same field without the offset: what is called the centre of a lopsided PRF then drops out."""
+    moved, still = fit(seed, offset=offset)[1], fit(seed)[1]
+    found = _offset_in_pixels(moved) - _offset_in_pixels(still)
+    error = float(np.abs(found - offset).max())
+    record_property(f"offset of {offset} pixel, error of the difference", f"{error:.4f}")
+    assert error < 0.01
+
+
+def test_offset_leaves_the_fluxes_alone(record_property):
+    change = fit(0, offset=(0.1, 0.0))[1].ws.mean(axis=0) / fit(0)[1].ws.mean(axis=0)
+    change = change[isolated(fit(0)[0])]
+    record_property("flux with an offset of 0.1 pixel / without, median", f"{np.median(change):.4f}")
+    assert np.median(change) == pytest.approx(1.0, abs=0.002)
