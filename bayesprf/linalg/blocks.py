@@ -136,26 +136,26 @@ class BlockFactors:
     def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
         """Return the posterior covariance of some coefficients, shape (n_batches, n_selected, n_selected)."""
         places = self.plan.place[coefficients]
-        comp_of = self._component(places)
+        group_of = _owner(self.plan.group_coeff, places)
         answer = np.zeros((batches.size, places.size, places.size))
-        selected = (np.unique(comp_of), places, comp_of)
+        selected = (np.unique(group_of), places, group_of)
         compiled_factors.write_covariance(self.plan, self._model(batches), selected, answer, _lanes(batches.size))
         return 0.5 * (answer + answer.transpose(0, 2, 1))
 
     def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
         """Return draws of N(0, Lambda^-1), shape (n_draw, n_batches, n_selected)."""
         places = self.plan.place[coefficients]
-        comps = np.unique(self._component(places))
+        comps, which = np.unique(_owner(self.plan.comp_coeff, places), return_inverse=True)
+        selected = (comps, _owner(self.plan.group_coeff, self.plan.comp_coeff[comps]))
         sizes = np.diff(self.plan.comp_coeff)[comps]
         offsets = np.cumsum(sizes) - sizes
-        which = np.searchsorted(comps, self._component(places))
         columns = places - self.plan.comp_coeff[comps[which]] + offsets[which]
         answer = np.empty((n_draw, batches.size, places.size))
         step = max(1, DRAWS_CHUNK // max(1, n_draw * int(sizes.sum())))
         for start in range(0, batches.size, step):
             chunk = batches[start : start + step]
             noise = rng.standard_normal((n_draw, chunk.size, int(sizes.sum())))
-            compiled_factors.colour_noise(self.plan, self._model(chunk), comps, noise, _lanes(chunk.size))
+            compiled_factors.colour_noise(self.plan, self._model(chunk), selected, noise, _lanes(chunk.size))
             answer[:, start : start + step] = noise[:, :, columns]
         return answer
 
@@ -164,17 +164,13 @@ class BlockFactors:
         plan = self.plan
         column = np.repeat(np.arange(plan.order.size), np.diff(plan.g_ptr))
         below = plan.g_row > 0
-        first = plan.comp_coeff[self._component(column)]
+        first = plan.group_coeff[_owner(plan.group_coeff, column)]
         row = first + plan.l_row[plan.l_ptr[column] + plan.g_row]
         ends = np.sort(np.stack([plan.order[column[below]], plan.order[row[below]]]), axis=0)
         values = np.empty((batches.size, ends.shape[1]))
         compiled_factors.write_pairs(plan, self._model(batches), values, _lanes(batches.size))
         order = np.lexsort((ends[1], ends[0]))
         return ends[0, order], ends[1, order], values[:, order]
-
-    def _component(self, places: IntArray) -> IntArray:
-        component: IntArray = np.searchsorted(self.plan.comp_coeff, places, side="right") - 1
-        return component
 
     def _model(self, batches: IntArray) -> tuple[compiled.Values, compiled.Prior, compiled.Rows]:
         return self.values, self.prior, compiled.Rows(batches, self.data, self.ivar, self.known)
@@ -214,10 +210,16 @@ def _values(plan: SymbolicFactor, design: DesignStack) -> compiled.Values:
     parts = np.ascontiguousarray(design.parts[:, plan.entry])
     if design.mix is not None:
         return compiled.Values(parts, np.ascontiguousarray(design.mix), np.empty(0))
-    size = np.diff(plan.comp_coeff)
-    base = np.repeat(plan.row_ptr[plan.comp_obs[:-1]], size)
+    size = np.diff(plan.group_coeff)
+    base = np.repeat(plan.row_ptr[plan.group_obs[:-1]], size)
     base = np.repeat(base, np.diff(plan.p_ptr[plan.g_ptr]))
     return compiled.Values(parts, np.empty((0, 1)), parts[0, base + plan.p_a] * parts[0, base + plan.p_b])
+
+
+def _owner(starts: IntArray, places: IntArray) -> IntArray:
+    """Return in which of the ranges that begin at `starts` each place lies."""
+    owner: IntArray = np.searchsorted(starts, places, side="right") - 1
+    return owner
 
 
 def _lanes(n_row: int) -> tuple[int, ...]:

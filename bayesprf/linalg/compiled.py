@@ -7,11 +7,14 @@ sees. Each lane's arithmetic is the same whatever its neighbours are and whichev
 from typing import NamedTuple
 
 import numpy as np
+from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.linalg.jit import kernel
+from bayesprf.linalg.jit import inlined, kernel
 from bayesprf.linalg.lanes import (
+    TILE,
     all_above,
+    copy_tile,
     fill,
     is_used,
     load,
@@ -20,6 +23,7 @@ from bayesprf.linalg.lanes import (
     shifted_exponent,
     square_root,
     store,
+    where_used,
 )
 from bayesprf.linalg.singular import PIVOT_EPS
 from bayesprf.linalg.symbolic import SymbolicFactor
@@ -82,7 +86,7 @@ class Answer(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch of one component; arrays of shape (size, n_lanes).
+    """Scratch of one group; arrays of shape (size, n_lanes).
 
     `ivar`, `data` per observation; `value` per entry of a varying design; `lower` per entry of L; `column`, `scaled`
     one column of L; `inv_diag`, `solution` per coefficient; `buffer` one row; `where` the rows of a column.
@@ -102,11 +106,11 @@ class Work(NamedTuple):
 
 @kernel
 def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Work:
-    """Return scratch large enough for every component."""
+    """Return scratch large enough for every group."""
     n = len(lanes)
     n_obs = n_entry = n_coeff = n_lower = 1
-    for c in range(plan.comp_obs.size - 1):
-        k0, k1, j0, j1 = plan.comp_obs[c], plan.comp_obs[c + 1], plan.comp_coeff[c], plan.comp_coeff[c + 1]
+    for g in range(plan.group_obs.size - 1):
+        k0, k1, j0, j1 = plan.group_obs[g], plan.group_obs[g + 1], plan.group_coeff[g], plan.group_coeff[g + 1]
         n_obs, n_coeff = max(n_obs, k1 - k0), max(n_coeff, j1 - j0)
         n_entry = max(n_entry, plan.row_ptr[k1] - plan.row_ptr[k0])
         n_lower = max(n_lower, plan.l_ptr[j1] - plan.l_ptr[j0])
@@ -124,35 +128,56 @@ def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Wor
     )
 
 
-@kernel
+@inlined
+def gather(plan: SymbolicFactor, source: FloatArray, batches: IntArray, group: int, target: FloatArray) -> None:
+    """Bring a group's columns of `source` (n_batch, n_obs) into lanes, by tiles where they are neighbours."""
+    k0, k1 = plan.group_obs[group], plan.group_obs[group + 1]
+    whole = (batches.size // TILE) * TILE
+    k = k0
+    while k < k1:
+        if whole and plan.run[k] >= TILE and k + TILE <= k1:
+            for lane in range(0, whole, TILE):
+                copy_tile(
+                    source, to_fixed_tuple(batches[lane : lane + TILE], TILE), plan.obs[k], target, (k - k0, lane)
+                )
+            k += TILE
+        else:
+            for lane in range(batches.size):
+                target[k - k0, lane] = source[batches[lane], plan.obs[k]]
+            k += 1
+
+
+@inlined
 def load_observations(
-    plan: SymbolicFactor, rows: Rows, work: Work, comp: int, first: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, rows: Rows, work: Work, group: int, first: int, lanes: tuple[int, ...]
 ) -> None:
-    """Bring a component's ivar and data (less what is known) into lanes; dropped data become 0.
+    """Bring a group's ivar and data (less what is known) into lanes; dropped data become 0.
 
     Missing lanes repeat the last row.
     """
-    k0, k1 = plan.comp_obs[comp], plan.comp_obs[comp + 1]
+    batches = np.empty(len(lanes), np.int64)
     for lane in range(len(lanes)):
-        row = rows.batch[min(first + lane, rows.batch.size - 1)]
-        for k in range(k0, k1):
-            ivar, datum = rows.ivar[row, plan.obs[k]], rows.data[row, plan.obs[k]]
-            work.ivar[k - k0, lane] = ivar
-            work.data[k - k0, lane] = datum - rows.known[plan.obs[k]] if ivar != 0.0 else 0.0
+        batches[lane] = rows.batch[min(first + lane, rows.batch.size - 1)]
+    gather(plan, rows.ivar, batches, group, work.ivar)
+    gather(plan, rows.data, batches, group, work.data)
+    k0 = plan.group_obs[group]
+    for k in range(plan.group_obs[group + 1] - k0):
+        data = load(work.data, k, lanes) - rows.known[plan.obs[k0 + k]]
+        store(work.data, k, where_used(load(work.ivar, k, lanes), data))
 
 
-@kernel
+@inlined
 def load_values(
-    plan: SymbolicFactor, values: Values, rows: Rows, work: Work, comp: int, first: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, values: Values, rows: Rows, work: Work, group: int, first: int, lanes: tuple[int, ...]
 ) -> None:
-    """Form the entries mix @ parts of a component in lanes."""
+    """Form the entries mix @ parts of a group in lanes."""
     n_part = values.parts.shape[0]
     mix = np.empty((n_part, len(lanes)))
     for lane in range(len(lanes)):
         row = rows.batch[min(first + lane, rows.batch.size - 1)]
         for part in range(n_part):
             mix[part, lane] = values.mix[row, part]
-    e0, e1 = plan.row_ptr[plan.comp_obs[comp]], plan.row_ptr[plan.comp_obs[comp + 1]]
+    e0, e1 = plan.row_ptr[plan.group_obs[group]], plan.row_ptr[plan.group_obs[group + 1]]
     for e in range(e0, e1):
         value = values.parts[0, e] * load(mix, 0, lanes)
         for part in range(1, n_part):
@@ -160,7 +185,7 @@ def load_values(
         store(work.value, e - e0, value)
 
 
-@kernel
+@inlined
 def accumulate_gram(plan: SymbolicFactor, values: Values, work: Work, place: int, lanes: tuple[int, ...]) -> None:
     """Add a column of X' C^-1 X to `work.column`."""
     for g in range(plan.g_ptr[place], plan.g_ptr[place + 1]):
@@ -175,7 +200,7 @@ def accumulate_gram(plan: SymbolicFactor, values: Values, work: Work, place: int
         store(work.column, plan.g_row[g], total)
 
 
-@kernel
+@inlined
 def accumulate_rhs(
     plan: SymbolicFactor, values: Values, work: Work, place: int, entry0: int, lanes: tuple[int, ...]
 ) -> None:
@@ -192,7 +217,7 @@ def accumulate_rhs(
     store(work.solution, j, total)
 
 
-@kernel
+@inlined
 def start_column(plan: SymbolicFactor, prior: Prior, work: Work, place: int, lanes: tuple[int, ...]) -> None:
     """Set a column of Lambda, and its right-hand side, to the prior's share."""
     zero = fill(0.0, lanes)
@@ -204,7 +229,7 @@ def start_column(plan: SymbolicFactor, prior: Prior, work: Work, place: int, lan
     store(work.solution, plan.l_row[p0], fill(prior.precision[place] * prior.mean[place], lanes))
 
 
-@kernel
+@inlined
 def eliminate(plan: SymbolicFactor, work: Work, place: int, j0: int, lanes: tuple[int, ...]) -> None:
     """Subtract the columns before a column of L from it, and solve them out of its right-hand side."""
     base = plan.l_ptr[j0]
@@ -219,7 +244,7 @@ def eliminate(plan: SymbolicFactor, work: Work, place: int, j0: int, lanes: tupl
     store(work.solution, place - j0, x)
 
 
-@kernel
+@inlined
 def multiply_in(sums: FloatArray, row: int, value: FloatArray, lanes: tuple[int, ...]) -> None:
     """Multiply the first row of `value` into the running product at `row` of the sums."""
     factor = load(value, 0, lanes)
@@ -229,7 +254,7 @@ def multiply_in(sums: FloatArray, row: int, value: FloatArray, lanes: tuple[int,
     store(sums, row + 1, load(sums, row + 1, lanes) + moved)
 
 
-@kernel
+@inlined
 def find_weak(pivot: FloatArray, limit: FloatArray, place: int, lanes: tuple[int, ...]) -> int:
     """Return n_lanes * place + lane of the first pivot not above its limit."""
     for lane in range(len(lanes)):
@@ -238,17 +263,18 @@ def find_weak(pivot: FloatArray, limit: FloatArray, place: int, lanes: tuple[int
     return -1
 
 
-@kernel
+@inlined
 def factorise(
-    plan: SymbolicFactor, values: Values, prior: Prior, work: Work, sums: FloatArray, comp: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, values: Values, prior: Prior, work: Work, sums: FloatArray, group: int, lanes: tuple[int, ...]
 ) -> int:
-    """Factorise one component, column by column, and solve L x = rhs on the way.
+    """Factorise one group, column by column, and solve L x = rhs on the way.
 
     Returns n_lanes * place + lane of the first pivot that is zero to rounding, or -1.
     """
-    j0, entry0 = plan.comp_coeff[comp], plan.row_ptr[plan.comp_obs[comp]]
+    j0, entry0 = plan.group_coeff[group], plan.row_ptr[plan.group_obs[group]]
     base = plan.l_ptr[j0]
-    for place in range(j0, plan.comp_coeff[comp + 1]):
+    singular = -1
+    for place in range(j0, plan.group_coeff[group + 1]):
         start_column(plan, prior, work, place, lanes)
         accumulate_gram(plan, values, work, place, lanes)
         accumulate_rhs(plan, values, work, place, entry0, lanes)
@@ -256,9 +282,9 @@ def factorise(
         limit = (PIVOT_EPS * (4 + n_update)) * load(work.column, 0, lanes)
         eliminate(plan, work, place, j0, lanes)
         pivot = load(work.column, 0, lanes)
-        if not all_above(pivot, limit):
+        if singular < 0 and not all_above(pivot, limit):
             store(work.buffer, 0, limit)
-            return find_weak(work.column, work.buffer, place, lanes)
+            singular = find_weak(work.column, work.buffer, place, lanes)
         multiply_in(sums, PIVOT_MANTISSA, work.column, lanes)
         inv_diag = fill(1.0, lanes) / square_root(pivot)
         store(work.inv_diag, place - j0, inv_diag)
@@ -266,30 +292,32 @@ def factorise(
         p0 = plan.l_ptr[place]
         for p in range(p0, plan.l_ptr[place + 1]):
             store(work.lower, p - base, load(work.column, p - p0, lanes) * inv_diag)
-    return -1
+    return singular
 
 
-@kernel
-def back_substitute(plan: SymbolicFactor, work: Work, comp: int, lanes: tuple[int, ...]) -> None:
-    """Solve L' w = x in place."""
-    j0, base = plan.comp_coeff[comp], plan.l_ptr[plan.comp_coeff[comp]]
-    for place in range(plan.comp_coeff[comp + 1] - 1, j0 - 1, -1):
+@inlined
+def back_substitute(
+    plan: SymbolicFactor, work: Work, group: int, places: tuple[int, int], lanes: tuple[int, ...]
+) -> None:
+    """Solve L' w = x in place for whole components, given by their first place and the one after the last."""
+    j0, base = plan.group_coeff[group], plan.l_ptr[plan.group_coeff[group]]
+    for place in range(places[1] - 1, places[0] - 1, -1):
         x = load(work.solution, place - j0, lanes)
         for p in range(plan.l_ptr[place] + 1, plan.l_ptr[place + 1]):
             x -= load(work.lower, p - base, lanes) * load(work.solution, plan.l_row[p], lanes)
         store(work.solution, place - j0, x * load(work.inv_diag, place - j0, lanes))
 
 
-@kernel
-def invert(plan: SymbolicFactor, work: Work, comp: int, lanes: tuple[int, ...]) -> None:
+@inlined
+def invert(plan: SymbolicFactor, work: Work, group: int, lanes: tuple[int, ...]) -> None:
     """Overwrite L by the entries of Z = (L L')^-1 on its pattern.
 
     Z[i, j] = -sum_k Z[i, k] L[k, j] / L[j, j] over the rows k > j of column j, last column first (Takahashi, Fagan &
     Chen 1973); every Z[i, k] it needs is on the pattern.
     """
-    j0, base = plan.comp_coeff[comp], plan.l_ptr[plan.comp_coeff[comp]]
+    j0, base = plan.group_coeff[group], plan.l_ptr[plan.group_coeff[group]]
     zero = fill(0.0, lanes)
-    for place in range(plan.comp_coeff[comp + 1] - 1, j0 - 1, -1):
+    for place in range(plan.group_coeff[group + 1] - 1, j0 - 1, -1):
         p0, size = plan.l_ptr[place], plan.l_ptr[place + 1] - plan.l_ptr[place]
         inv_diag = load(work.inv_diag, place - j0, lanes)
         for i in range(1, size):
@@ -315,12 +343,12 @@ def invert(plan: SymbolicFactor, work: Work, comp: int, lanes: tuple[int, ...]) 
         store(work.lower, p0 - base, diagonal)
 
 
-@kernel
+@inlined
 def add_residuals(
-    plan: SymbolicFactor, values: Values, work: Work, sums: FloatArray, comp: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, values: Values, work: Work, sums: FloatArray, group: int, lanes: tuple[int, ...]
 ) -> None:
-    """Add a component's r' C^-1 r and multiply its ivar into the running product."""
-    k0, k1 = plan.comp_obs[comp], plan.comp_obs[comp + 1]
+    """Add a group's r' C^-1 r and multiply its ivar into the running product."""
+    k0, k1 = plan.group_obs[group], plan.group_obs[group + 1]
     e0 = plan.row_ptr[k0]
     squares, used, bad = load(sums, SQUARES, lanes), load(sums, N_USED, lanes), load(sums, BAD, lanes)
     product, exponent = load(sums, IVAR_MANTISSA, lanes), load(sums, IVAR_EXPONENT, lanes)
@@ -347,34 +375,34 @@ def add_residuals(
     store(sums, IVAR_EXPONENT, exponent)
 
 
-@kernel
+@inlined
 def add_shrinkage(
-    plan: SymbolicFactor, prior: Prior, work: Work, sums: FloatArray, comp: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, prior: Prior, work: Work, sums: FloatArray, group: int, lanes: tuple[int, ...]
 ) -> None:
-    """Add a component's (w - m)' P (w - m)."""
-    j0 = plan.comp_coeff[comp]
+    """Add a group's (w - m)' P (w - m)."""
+    j0 = plan.group_coeff[group]
     squares = load(sums, SQUARES, lanes)
-    for place in range(j0, plan.comp_coeff[comp + 1]):
+    for place in range(j0, plan.group_coeff[group + 1]):
         offset = load(work.solution, place - j0, lanes) - prior.mean[place]
         squares += prior.precision[place] * (offset * offset)
     store(sums, SQUARES, squares)
 
 
-@kernel
+@inlined
 def write_coefficients(
-    plan: SymbolicFactor, work: Work, answer: Answer, comp: int, first: int, lanes: tuple[int, ...]
+    plan: SymbolicFactor, work: Work, answer: Answer, group: int, first: int, lanes: tuple[int, ...]
 ) -> None:
-    """Write a component's means and standard deviations to the rows from `first` on."""
-    j0 = plan.comp_coeff[comp]
+    """Write a group's means and standard deviations to the rows from `first` on."""
+    j0 = plan.group_coeff[group]
     n_row = min(len(lanes), answer.mean.shape[0] - first)
-    for place in range(j0, plan.comp_coeff[comp + 1]):
+    for place in range(j0, plan.group_coeff[group + 1]):
         store(work.buffer, 0, square_root(load(work.lower, plan.l_ptr[place] - plan.l_ptr[j0], lanes)))
         for lane in range(n_row):
             answer.mean[first + lane, plan.order[place]] = work.solution[place - j0, lane]
             answer.std[first + lane, plan.order[place]] = work.buffer[0, lane]
 
 
-@kernel
+@inlined
 def write_density(sums: FloatArray, answer: Answer, first: int) -> None:
     """Write -1/2 [n log 2 pi - sum log ivar + squares + log |Lambda|] of the rows from `first` on."""
     for lane in range(min(sums.shape[1], answer.mean.shape[0] - first)):
@@ -385,7 +413,7 @@ def write_density(sums: FloatArray, answer: Answer, first: int) -> None:
         answer.bad[0] += sums[BAD, lane]
 
 
-@kernel
+@inlined
 def reset(sums: FloatArray) -> None:
     """Start the running sums afresh."""
     sums[:] = 0.0
@@ -406,18 +434,18 @@ def solve_rows(
     work, sums = make_work(plan, values.mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
     for first in range(share[0], share[1], len(lanes)):
         reset(sums)
-        for comp in range(plan.comp_obs.size - 1):
-            load_observations(plan, rows, work, comp, first, lanes)
+        for group in range(plan.group_obs.size - 1):
+            load_observations(plan, rows, work, group, first, lanes)
             if values.mix.shape[0]:
-                load_values(plan, values, rows, work, comp, first, lanes)
-            singular = factorise(plan, values, prior, work, sums, comp, lanes)
+                load_values(plan, values, rows, work, group, first, lanes)
+            singular = factorise(plan, values, prior, work, sums, group, lanes)
             if singular >= 0:
                 answer.failure[0] = singular // len(lanes)
                 answer.failure[1] = min(first + singular % len(lanes), rows.batch.size - 1)
                 return
-            back_substitute(plan, work, comp, lanes)
-            add_residuals(plan, values, work, sums, comp, lanes)
-            add_shrinkage(plan, prior, work, sums, comp, lanes)
-            invert(plan, work, comp, lanes)
-            write_coefficients(plan, work, answer, comp, first, lanes)
+            back_substitute(plan, work, group, (plan.group_coeff[group], plan.group_coeff[group + 1]), lanes)
+            add_residuals(plan, values, work, sums, group, lanes)
+            add_shrinkage(plan, prior, work, sums, group, lanes)
+            invert(plan, work, group, lanes)
+            write_coefficients(plan, work, answer, group, first, lanes)
         write_density(sums, answer, first)

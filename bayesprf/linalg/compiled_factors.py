@@ -17,33 +17,33 @@ from bayesprf.linalg.compiled import (
     make_work,
     reset,
 )
-from bayesprf.linalg.jit import kernel
+from bayesprf.linalg.jit import inlined, kernel
 from bayesprf.linalg.lanes import load, store
 from bayesprf.linalg.symbolic import SymbolicFactor
 
 
-@kernel
+@inlined
 def refactorise(
     plan: SymbolicFactor,
     model: tuple[Values, Prior, Rows],
     scratch: tuple[Work, FloatArray],
-    comp: int,
+    group: int,
     first: int,
     lanes: tuple[int, ...],
 ) -> None:
-    """Leave a component's L of the rows from `first` on in the scratch."""
+    """Leave a group's L of the rows from `first` on in the scratch."""
     values, prior, rows = model
     work, sums = scratch
-    load_observations(plan, rows, work, comp, first, lanes)
+    load_observations(plan, rows, work, group, first, lanes)
     if values.mix.shape[0]:
-        load_values(plan, values, rows, work, comp, first, lanes)
-    factorise(plan, values, prior, work, sums, comp, lanes)
+        load_values(plan, values, rows, work, group, first, lanes)
+    factorise(plan, values, prior, work, sums, group, lanes)
 
 
-@kernel
-def solve_unit(plan: SymbolicFactor, work: Work, comp: int, unit: int, lanes: tuple[int, ...]) -> None:
+@inlined
+def solve_unit(plan: SymbolicFactor, work: Work, group: int, unit: int, lanes: tuple[int, ...]) -> None:
     """Solve L L' z = e for the unit vector of one place."""
-    j0, j1 = plan.comp_coeff[comp], plan.comp_coeff[comp + 1]
+    j0, j1 = plan.group_coeff[group], plan.group_coeff[group + 1]
     base = plan.l_ptr[j0]
     work.solution[: j1 - j0] = 0.0
     work.solution[unit - j0] = 1.0
@@ -53,7 +53,7 @@ def solve_unit(plan: SymbolicFactor, work: Work, comp: int, unit: int, lanes: tu
         for p in range(plan.l_ptr[place] + 1, plan.l_ptr[place + 1]):
             i = plan.l_row[p]
             store(work.solution, i, load(work.solution, i, lanes) - load(work.lower, p - base, lanes) * x)
-    back_substitute(plan, work, comp, lanes)
+    back_substitute(plan, work, group, (j0, j1), lanes)
 
 
 @kernel
@@ -66,22 +66,22 @@ def write_covariance(
 ) -> None:
     """Write the covariance of selected places, shape (n_rows, n_selected, n_selected), zero between components.
 
-    `selected` is the components involved, and the place and component of each selected coefficient.
+    `selected` is the groups involved, and the place and group of each selected coefficient.
     """
-    comps, places, comp_of = selected
+    groups, places, group_of = selected
     work, sums = make_work(plan, model[0].mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
     for first in range(0, answer.shape[0], len(lanes)):
         reset(sums)
         n_row = min(len(lanes), answer.shape[0] - first)
-        for comp in comps:
-            refactorise(plan, model, (work, sums), comp, first, lanes)
+        for group in groups:
+            refactorise(plan, model, (work, sums), group, first, lanes)
             for a in range(places.size):
-                if comp_of[a] == comp:
-                    solve_unit(plan, work, comp, places[a], lanes)
+                if group_of[a] == group:
+                    solve_unit(plan, work, group, places[a], lanes)
                     for b in range(places.size):
-                        if comp_of[b] == comp:
+                        if group_of[b] == group:
                             for lane in range(n_row):
-                                value = work.solution[places[b] - plan.comp_coeff[comp], lane]
+                                value = work.solution[places[b] - plan.group_coeff[group], lane]
                                 answer[first + lane, a, b] = value
 
 
@@ -89,28 +89,34 @@ def write_covariance(
 def colour_noise(
     plan: SymbolicFactor,
     model: tuple[Values, Prior, Rows],
-    comps: IntArray,
+    selected: tuple[IntArray, IntArray],
     noise: FloatArray,
     lanes: tuple[int, ...],
 ) -> None:
-    """Turn white noise, shape (n_draw, n_rows, n_place) with the places of `comps` in turn, into N(0, (L L')^-1)."""
+    """Turn white noise, shape (n_draw, n_rows, n_place), into N(0, (L L')^-1).
+
+    `selected` is the components wanted, whose places follow each other in `noise`, and the group of each.
+    """
+    comps, group_of = selected
     work, sums = make_work(plan, model[0].mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
     for first in range(0, noise.shape[1], len(lanes)):
         reset(sums)
         n_row = min(len(lanes), noise.shape[1] - first)
         offset = 0
-        for comp in comps:
-            refactorise(plan, model, (work, sums), comp, first, lanes)
-            size = plan.comp_coeff[comp + 1] - plan.comp_coeff[comp]
+        for c in range(comps.size):
+            if c == 0 or group_of[c] != group_of[c - 1]:
+                refactorise(plan, model, (work, sums), group_of[c], first, lanes)
+            lo, hi = plan.comp_coeff[comps[c]], plan.comp_coeff[comps[c] + 1]
+            local = lo - plan.group_coeff[group_of[c]]
             for draw in range(noise.shape[0]):
                 for lane in range(n_row):
-                    for j in range(size):
-                        work.solution[j, lane] = noise[draw, first + lane, offset + j]
-                back_substitute(plan, work, comp, lanes)
+                    for j in range(hi - lo):
+                        work.solution[local + j, lane] = noise[draw, first + lane, offset + j]
+                back_substitute(plan, work, group_of[c], (lo, hi), lanes)
                 for lane in range(n_row):
-                    for j in range(size):
-                        noise[draw, first + lane, offset + j] = work.solution[j, lane]
-            offset += size
+                    for j in range(hi - lo):
+                        noise[draw, first + lane, offset + j] = work.solution[local + j, lane]
+            offset += hi - lo
 
 
 @kernel
@@ -129,11 +135,11 @@ def write_pairs(
         reset(sums)
         n_row = min(len(lanes), answer.shape[0] - first)
         pair = 0
-        for comp in range(plan.comp_obs.size - 1):
-            refactorise(plan, model, (work, sums), comp, first, lanes)
-            invert(plan, work, comp, lanes)
-            j0 = plan.comp_coeff[comp]
-            for place in range(j0, plan.comp_coeff[comp + 1]):
+        for group in range(plan.group_obs.size - 1):
+            refactorise(plan, model, (work, sums), group, first, lanes)
+            invert(plan, work, group, lanes)
+            j0 = plan.group_coeff[group]
+            for place in range(j0, plan.group_coeff[group + 1]):
                 for g in range(plan.g_ptr[place] + 1, plan.g_ptr[place + 1]):
                     value = work.lower[plan.l_ptr[place] - plan.l_ptr[j0] + plan.g_row[g]]
                     for lane in range(n_row):

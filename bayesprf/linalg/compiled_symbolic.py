@@ -144,7 +144,7 @@ def row_pattern(adj_ptr: IntArray, adj: IntArray, order: IntArray, place: IntArr
 def column_pattern(r_ptr: IntArray, cols: IntArray, first: IntArray) -> tuple[IntArray, Int32Array, Int32Array]:
     """Return L by columns (pointers, local rows) and the local place of each row entry in them.
 
-    `first` is the first place of the component of each place.
+    `first` is the first place of the group of each place.
     """
     n = r_ptr.size - 1
     l_ptr = np.zeros(n + 1, np.int64)
@@ -168,20 +168,20 @@ def column_pattern(r_ptr: IntArray, cols: IntArray, first: IntArray) -> tuple[In
 
 @kernel
 def columns_of_rows(
-    row_ptr: IntArray, row_coeff: Int32Array, comp_obs: IntArray, comp_coeff: IntArray
+    row_ptr: IntArray, row_coeff: Int32Array, group_obs: IntArray, group_coeff: IntArray
 ) -> tuple[IntArray, IntArray, IntArray]:
     """Return the column pointers, and the grouped observation and entry of each column entry."""
-    c_ptr = np.zeros(comp_coeff[-1] + 1, np.int64)
+    c_ptr = np.zeros(group_coeff[-1] + 1, np.int64)
     c_obs, c_entry = np.empty(row_coeff.size, np.int64), np.empty(row_coeff.size, np.int64)
-    for comp in range(comp_obs.size - 1):
-        for e in range(row_ptr[comp_obs[comp]], row_ptr[comp_obs[comp + 1]]):
-            c_ptr[comp_coeff[comp] + row_coeff[e] + 1] += 1
+    for group in range(group_obs.size - 1):
+        for e in range(row_ptr[group_obs[group]], row_ptr[group_obs[group + 1]]):
+            c_ptr[group_coeff[group] + row_coeff[e] + 1] += 1
     c_ptr = np.cumsum(c_ptr)
     fill = c_ptr.copy()
-    for comp in range(comp_obs.size - 1):
-        for k in range(comp_obs[comp], comp_obs[comp + 1]):
+    for group in range(group_obs.size - 1):
+        for k in range(group_obs[group], group_obs[group + 1]):
             for e in range(row_ptr[k], row_ptr[k + 1]):
-                j = comp_coeff[comp] + row_coeff[e]
+                j = group_coeff[group] + row_coeff[e]
                 c_obs[fill[j]] = k
                 c_entry[fill[j]] = e
                 fill[j] += 1
@@ -221,8 +221,8 @@ def fill_products(
 ) -> tuple[Int32Array, IntArray, tuple[Int32Array, Int32Array, Int32Array]]:
     """Return the place in L's column and the product pointers of each entry of X'X, and the products.
 
-    `factor` is (l_ptr, l_row, first place of the component of each place); `starts` is (g_ptr, first product of each
-    column, first observation of the component of each place).
+    `factor` is (l_ptr, l_row, first place of the group of each place); `starts` is (g_ptr, first product of each
+    column, first observation of the group of each place).
     """
     c_ptr, c_obs, c_entry = columns
     l_ptr, l_row, first = factor
@@ -259,3 +259,13 @@ def fill_products(
                 count[first[j] + row_coeff[e]] = 0
         count[j] = 0
     return g_row, p_ptr, (p_obs, p_a, p_b)
+
+
+@kernel
+def runs(obs: IntArray) -> IntArray:
+    """Return how many observations from each one on have consecutive indices."""
+    run = np.ones(obs.size, np.int64)
+    for k in range(obs.size - 2, -1, -1):
+        if obs[k + 1] == obs[k] + 1:
+            run[k] = run[k + 1] + 1
+    return run

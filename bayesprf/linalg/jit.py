@@ -27,8 +27,15 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     Numba looks for changes only in the file of the function itself, yet its code contains that of every function it
     calls: the version under which the code is kept therefore names all sources.
     """
-    compiled: Any = njit(**OPTIONS)(function)
+    return _cached(njit(**OPTIONS)(function))
+
+
+def inlined[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function into every kernel that calls it: a call would move a hundred pointers."""
+    return _cached(njit(**OPTIONS, forceinline=True)(function))
+
+
+def _cached(compiled: Any) -> Any:
     file = compiled._cache._cache_file
     file._version = f"{file._version}-{SOURCES}"
-    kept: F = compiled
-    return kept
+    return compiled

@@ -19,6 +19,9 @@ SIGN = 0x7FFFFFFFFFFFFFFF
 MANTISSA = 0x000FFFFFFFFFFFFF
 ONE = 0x3FF0000000000000
 TWO_TO_52 = 0x4330000000000000
+TILE = 8
+"""Rows and columns transposed at once: one 64-byte cache line of each row."""
+
 OPERATIONS = {
     operator.add: "fadd",
     operator.iadd: "fadd",
@@ -106,6 +109,57 @@ def _store(_: Any, array: Any, row: Any, value: Any) -> tuple[Any, Callable[...,
     return types.void(array, row, value), codegen
 
 
+def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+    """Return the transpose of a square tile, given as a list of vectors, in log2(n) rounds of shuffles."""
+    n = len(rows)
+    step = 1
+    while step < n:
+        low = [j if j & step == 0 else j - step + n for j in range(n)]
+        high = [j + step if j & step == 0 else j + n for j in range(n)]
+        masks = [ir.Constant(ir.VectorType(ir.IntType(32), n), mask) for mask in (low, high)]
+        for i in (i for i in range(n) if i & step == 0):
+            pair = rows[i], rows[i + step]
+            rows[i], rows[i + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+        step *= 2
+    return rows
+
+
+def _copy_tile(_: Any, source: Any, rows: Any, column: Any, target: Any, place: Any) -> tuple[Any, Callable[..., Any]]:
+    """Write TILE columns of TILE rows of `source` to `target`, transposed.
+
+    `rows` are the source's rows (TILE numbers, as a tuple), `column` the first column; `place` is the row and lane of
+    the target's corner. Both arrays are C-contiguous.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.DoubleType(), TILE)
+        arrays = [context.make_array(t)(context, builder, a) for t, a in ((source, args[0]), (target, args[3]))]
+        widths = [cgutils.unpack_tuple(builder, array.shape)[1] for array in arrays]
+
+        def pointer(which: int, row: Any, column: Any) -> Any:
+            offset = builder.add(builder.mul(row, widths[which]), column)
+            return builder.bitcast(builder.gep(arrays[which].data, [offset]), vector.as_pointer())
+
+        numbers = cgutils.unpack_tuple(builder, args[1])
+        tile = [builder.load(pointer(0, number, args[2]), align=8) for number in numbers]
+        row, lane = cgutils.unpack_tuple(builder, args[4])
+        for i, line in enumerate(_transposed(builder, tile)):
+            builder.store(line, pointer(1, builder.add(row, ir.Constant(row.type, i)), lane), align=8)
+        return context.get_dummy_value()
+
+    return types.void(source, rows, types.intp, target, types.UniTuple(types.intp, 2)), codegen
+
+
+def _where_used(_: Any, ivar: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return `value` where `ivar` is not 0, else 0."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero = ir.Constant(args[0].type, [0.0] * args[0].type.count)
+        return builder.select(builder.fcmp_unordered("!=", args[0], zero), args[1], zero)
+
+    return value(ivar, value), codegen
+
+
 def _fill(_: Any, number: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
     """Return the same number in every lane."""
 
@@ -170,6 +224,8 @@ def _square_root(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
 load: Any = intrinsic(_load)
 store: Any = intrinsic(_store)
 fill: Any = intrinsic(_fill)
+copy_tile: Any = intrinsic(_copy_tile)
+where_used: Any = intrinsic(_where_used)
 all_above: Any = intrinsic(_all_above)
 is_used: Any = intrinsic(_is_used)
 square_root: Any = intrinsic(_square_root)

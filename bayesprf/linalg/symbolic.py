@@ -13,29 +13,37 @@ from bayesprf.arrays import Int32Array, IntArray
 from bayesprf.linalg import compiled_symbolic as compiled
 from bayesprf.linalg.stack import DesignStack
 
+GROUP_OBS = 1024
+"""Observations at which a group of components is full: with 16 lanes their data fill 256 kB of cache."""
+
 
 class SymbolicFactor(NamedTuple):
     """How Lambda = X' C^-1 X + P is laid out and factorised, the same for all batch rows.
 
-    Coefficients are reordered so that those of one connected component lie together; inside it they follow the
-    order of elimination. Observations are grouped by component and keep their order in memory. "Local" indices
-    count from the start of the component. The last component has no coefficients: it owns the observations that
+    Coefficients that share no observation, directly or through others, are in different components. Coefficients are
+    reordered so that those of one component lie together; inside it they follow the order of elimination. Small
+    components are treated in groups; observations are sorted by group and keep their order in memory. "Local"
+    indices count from the start of the group. The last component has no coefficients: it owns the observations that
     no coefficient touches.
 
     Parameters
     ----------
     order : ndarray of int64, shape (n_coeff,)
         Original index of the coefficient at each place.
-    comp_coeff, comp_obs : ndarray of int64, shape (n_comp + 1,)
-        First place and first grouped observation of each component.
+    comp_coeff : ndarray of int64, shape (n_comp + 1,)
+        First place of each component.
+    group_coeff, group_obs : ndarray of int64, shape (n_group + 1,)
+        First place and first grouped observation of each group.
     obs : ndarray of int64, shape (n_obs,)
         Original index of each grouped observation.
+    run : ndarray of int64, shape (n_obs,)
+        How many grouped observations from each one on are neighbours in memory.
     row_ptr : ndarray of int64, shape (n_obs + 1,)
         Entries of each grouped observation.
-    row_coeff : ndarray of int32, shape (nnz,)
-        Local coefficient of each entry, in grouped order.
     entry : ndarray of int64, shape (nnz,)
         Original index of each entry in the design.
+    row_coeff : ndarray of int32, shape (nnz,)
+        Local coefficient of each entry, in grouped order.
     l_ptr : ndarray of int64, shape (n_coeff + 1,)
         Columns of L.
     l_row : ndarray of int32, shape (nnz_l,)
@@ -56,11 +64,13 @@ class SymbolicFactor(NamedTuple):
 
     order: IntArray
     comp_coeff: IntArray
-    comp_obs: IntArray
+    group_coeff: IntArray
+    group_obs: IntArray
     obs: IntArray
+    run: IntArray
     row_ptr: IntArray
-    row_coeff: Int32Array
     entry: IntArray
+    row_coeff: Int32Array
     l_ptr: IntArray
     l_row: Int32Array
     r_ptr: IntArray
@@ -99,27 +109,32 @@ def analyse(design: DesignStack) -> SymbolicFactor:
     indptr, indices = design.indptr, design.indices
     comp_of_coeff, comp_of_obs, n_comp = compiled.components(indptr, indices, design.n_coeff)
     comp_coeff, comp_obs = _starts(comp_of_coeff, n_comp), _starts(comp_of_obs, n_comp)
+    group_of_comp = np.unique(comp_obs[:-1] // GROUP_OBS, return_inverse=True)[1]
+    group_coeff, group_obs = _group(group_of_comp, comp_coeff), _group(group_of_comp, comp_obs)
     adj_ptr, adj = compiled.adjacency(indptr, indices, *compiled.transpose(indptr, indices, design.n_coeff))
     rank = _elimination_rank(adj_ptr, adj, np.diff(comp_coeff)[comp_of_coeff])
     order = np.lexsort((rank, comp_of_coeff))
     place = _inverse(order)
-    first = np.repeat(comp_coeff[:-1], np.diff(comp_coeff))
-    obs = np.argsort(comp_of_obs, kind="stable")
-    row_ptr, entry, row_coeff = compiled.group_rows(indptr, indices, obs, place - first[place])
+    first = np.repeat(group_coeff[:-1], np.diff(group_coeff))
+    obs = np.argsort(group_of_comp[comp_of_obs], kind="stable")
+    rows = compiled.group_rows(indptr, indices, obs, place - first[place])
     r_ptr, cols = compiled.row_pattern(adj_ptr, adj, order, place)
     l_ptr, l_row, r_pos = compiled.column_pattern(r_ptr, cols, first)
     r_col = (cols - np.repeat(first, np.diff(r_ptr))).astype(np.int32)
-    columns = compiled.columns_of_rows(row_ptr, row_coeff, comp_obs, comp_coeff)
-    n_gram, n_product = compiled.count_products(row_ptr, row_coeff, columns, first)
+    columns = compiled.columns_of_rows(rows[0], rows[2], group_obs, group_coeff)
+    n_gram, n_product = compiled.count_products(rows[0], rows[2], columns, first)
     g_ptr, q_ptr = _pointers(n_gram), _pointers(n_product)
-    first_obs = np.repeat(comp_obs[:-1], np.diff(comp_coeff))
+    first_obs = np.repeat(group_obs[:-1], np.diff(group_coeff))
     g_row, p_ptr, products = compiled.fill_products(
-        row_ptr, row_coeff, columns, (l_ptr, l_row, first), (g_ptr, q_ptr, first_obs)
+        rows[0], rows[2], columns, (l_ptr, l_row, first), (g_ptr, q_ptr, first_obs)
     )
-    rows = (row_ptr, row_coeff, entry)
-    return SymbolicFactor(
-        order, comp_coeff, comp_obs, obs, *rows, l_ptr, l_row, r_ptr, r_col, r_pos, g_ptr, g_row, p_ptr, *products
-    )
+    layout = (order, comp_coeff, group_coeff, group_obs, obs, compiled.runs(obs), *rows)
+    return SymbolicFactor(*layout, l_ptr, l_row, r_ptr, r_col, r_pos, g_ptr, g_row, p_ptr, *products)
+
+
+def _group(group_of_comp: IntArray, starts: IntArray) -> IntArray:
+    """Return the starts of groups from those of the components in them."""
+    return starts[np.concatenate([[0], np.flatnonzero(np.diff(group_of_comp)) + 1, [group_of_comp.size]])]
 
 
 def _pointers(counts: IntArray) -> IntArray:
