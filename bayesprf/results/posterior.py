@@ -43,7 +43,7 @@ LAYOUT: dict[str, tuple[tuple[str, ...], str, str]] = {
     "known": (("pixel",), FLUX_UNIT, "light in the pixel that is known, not fitted"),
     "prior_mean": (("source",), FLUX_UNIT, "prior mean of flux"),
     "prior_sigma": (("source",), FLUX_UNIT, "prior standard deviation of flux"),
-    "lp": ((), "1", "log posterior density of flux, in (electron / s)**-n"),
+    "lp": ((), "1", "log posterior density of the fluxes"),
     "flux_mean": (("time", "source"), FLUX_UNIT, "posterior mean of flux"),
     "flux_sd": (("time", "source"), FLUX_UNIT, "posterior standard deviation of flux"),
     "flux_cov": (("time", "source", "source_bis"), f"({FLUX_UNIT})2", "posterior covariance of flux"),
@@ -83,15 +83,16 @@ class GroupData:
     prior_mean, prior_sigma : ndarray of float64, shape (n_source,)
         Gaussian prior of the fluxes, electron / s.
     source : sequence of str
-        Names of the sources of the group.
+        Names of the sources whose fluxes are given.
     time : ndarray of float64, shape (n_time,), or float for a single cadence
         Day.
     pixel : ndarray of int64, shape (n_pixel,)
         Index of each pixel in the stack.
     row, column : ndarray of float64, shape (n_pixel,)
         Detector position.
-    requested : sequence of str
-        The sources that were asked for; the others overlap with them, and belong to the same joint posterior.
+    overlapping : sequence of str
+        Names of further sources, marginalised, that overlap with those, directly or through others: the pixels and
+        their likelihood are those of the whole group.
 
     Raises
     ------
@@ -109,7 +110,7 @@ class GroupData:
     pixel: IntArray
     row: FloatArray
     column: FloatArray
-    requested: Sequence[str] = field(default=())
+    overlapping: Sequence[str] = field(default=())
 
     def __post_init__(self) -> None:
         shape = (*np.shape(self.time), np.size(self.pixel))
@@ -164,8 +165,8 @@ def posterior_tree(
     Returns
     -------
     xarray.DataTree
-        Groups in a fixed order. The root's attribute `requested` names the sources asked for, `widened` those
-        that were added because their light overlaps.
+        Groups in a fixed order. The root's attribute `overlapping_sources` names the sources that were added to the
+        likelihood because their light overlaps.
 
     Raises
     ------
@@ -191,7 +192,9 @@ def posterior_tree(
         if group in _SAMPLED:
             dataset.attrs["sample_dims"] = list(SAMPLE_DIMS)
         datasets[f"/{group}"] = dataset
-    return xr.DataTree.from_dict({"/": xr.Dataset(attrs={**marks, **_scope(data)}), **datasets})
+    return xr.DataTree.from_dict(
+        {"/": xr.Dataset(attrs={**marks, "overlapping_sources": [str(one) for one in data.overlapping]}), **datasets}
+    )
 
 
 def _with_data(groups: Mapping[str, Mapping[str, Any]], data: GroupData) -> dict[str, dict[str, Any]]:
@@ -245,8 +248,3 @@ def _label(group: str, name: str, values: Any, data: GroupData, dims: Mapping[st
 
 def _library() -> dict[str, str]:
     return {"creation_library": "bayesprf", "creation_library_version": version("bayesprf")}
-
-
-def _scope(data: GroupData) -> dict[str, Any]:
-    requested = [str(one) for one in (data.requested or data.source)]
-    return {"requested": requested, "widened": [str(one) for one in data.source if str(one) not in requested]}
