@@ -5,17 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray
 from bayesprf.changes import MachineChanges
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.models.image import reduce_image
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
 from bayesprf.models.shape import Scene, fit_shape
-from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -154,7 +151,8 @@ class Machine(MachineChanges):
         machine._start(pixels, sources, limit, quiet=settings.pop("quiet", False))
         unknown = sorted(set(settings) - set(defaults))
         if unknown:
-            raise InputError(f"settings: expected some of {', '.join(defaults)}, got {', '.join(unknown)}")
+            known = ", ".join([*defaults, "sparse_dist_lim", "quiet"])
+            raise InputError(f"settings: expected some of {known}, got {', '.join(unknown)}")
         for name, value in {**defaults, **settings}.items():
             setattr(machine, name, value)
         return machine
@@ -162,10 +160,20 @@ class Machine(MachineChanges):
     def _start(self, pixels: PixelTable, sources: SourceTable, sparse_dist_lim: float, *, quiet: bool) -> None:
         self._stages = Stages()
         self.pixels, self.sources, self.quiet = pixels, sources, quiet
-        self.sparse_dist_lim = float(sparse_dist_lim)
-        self._near = build_pairs(pixels, sources, self.sparse_dist_lim)
+        self.sparse_dist_lim = sparse_dist_lim
         self.contaminant_mag_limit = None
         self.cartesian_knot_spacing = "sqrt"
+
+    @property
+    def sparse_dist_lim(self) -> float:
+        """Pixels within this distance of a source are paired with it, arcsec; setting it pairs anew."""
+        return self._sparse_dist_lim
+
+    @sparse_dist_lim.setter
+    def sparse_dist_lim(self, limit: float) -> None:
+        self._near = build_pairs(self.pixels, self.sources, limit)
+        self._sparse_dist_lim = float(limit)
+        self._stages.drop("shape")
 
     # Stages
 
@@ -205,8 +213,7 @@ class Machine(MachineChanges):
             If an option is unknown or out of range, or no pixel is fit to teach the PRF.
         """
         mask_options, options = self._shape_options(flux_cut_off, bin_data, kwargs)
-        time_mask = None if self.time_mask is None else np.asarray(self.time_mask, bool)
-        scene = self._scene(frame_index, time_mask)
+        scene = self._scene(frame_index)
         self._stages.keep("shape", fit_shape(scene, self._basis(), mask_options=mask_options, options=options))
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
@@ -231,15 +238,13 @@ class Machine(MachineChanges):
     def _basis(self) -> PolarBasis:
         return PolarBasis(self.rmin, self.rmax, self.cut_r, self.n_r_knots, self.n_phi_knots)
 
-    def _scene(self, frame_index: Any = "mean", time_mask: BoolArray | None = None) -> Scene:
+    def _scene(self, frame_index: Any) -> Scene:
         return Scene(
+            pixels=self.pixels,
+            sources=self.sources,
             pairs=self._near,
-            image=reduce_image(self.pixels, frame_index, time_mask),
-            flux=self.sources.flux,
-            mag=self.sources.mag,
-            saturated=self.pixels.saturated,
-            pixel_area=pixel_area(self.pixels),
-            saturation=self.pixels.instrument.saturation,
+            limit=self.sparse_dist_lim,
+            image=self._image(frame_index),
         )
 
     def fit_model(

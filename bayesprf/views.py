@@ -169,5 +169,8 @@ class MachineViews:
 
     @property
     def model_flux(self) -> FloatArray:
-        """Model of every pixel at every cadence, shape (n_time, n_pixel), electron / s."""
+        """Model of every pixel at every cadence, shape (n_time, n_pixel), electron / s.
+
+        Saturated pixels took no part in the fit, and hold none of the fitted light.
+        """
         return self._best_flux.model()

@@ -45,7 +45,8 @@ def reduce_image(pixels: PixelTable, frame_index: Any = "mean", time_mask: BoolA
     Returns
     -------
     Image
-        The mean over the cadences in which a pixel has data, whose inverse variances add up.
+        The plain mean over the cadences in which a pixel has data (weights that follow the light would
+        bend the PRF of variable stars), with the variance of that mean.
 
     Raises
     ------
@@ -68,21 +69,20 @@ def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
         rows = rows[np.asarray(time_mask, bool)]
         if rows.size == 0:
             raise InputError("time_mask: expected at least one True, got none; no cadence is left for the mean image")
-    total, ivar, count = (np.zeros(pixels.n_pixel) for _ in range(3))
+    total, variance, count = (np.zeros(pixels.n_pixel) for _ in range(3))
     step = max(1, (1 << 18) // pixels.n_pixel)
     whole = rows.size == pixels.n_time
     for start in range(0, rows.size, step):
         part = slice(start, start + step) if whole else rows[start : start + step]
-        weight, flux = pixels.ivar[part], pixels.flux[part]
-        good = weight > 0
-        if good.all():
-            total += flux.sum(axis=0)
-            count += flux.shape[0]
-        else:
-            total += np.where(good, flux, 0.0).sum(axis=0)
-            count += good.sum(axis=0)
-        ivar += weight.sum(axis=0)
-    mean = np.divide(total, count, out=np.zeros_like(total), where=count > 0)
+        good, flux, error = pixels.ivar[part] > 0, pixels.flux[part], pixels.flux_err[part]
+        if not good.all():
+            flux, error = np.where(good, flux, 0.0), np.where(good, error, 0.0)
+        total += flux.sum(axis=0)
+        variance += np.einsum("tp,tp->p", error, error)
+        count += good.sum(axis=0)
+    seen = count > 0
+    mean = np.divide(total, count, out=np.zeros_like(total), where=seen)
+    ivar = np.divide(count**2, variance, out=np.zeros_like(total), where=seen)
     return Image(mean, ivar, _median_error(pixels.ivar[rows[:: max(1, rows.size // 16)]]))
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError, NotPositiveDefiniteError
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
@@ -143,7 +143,7 @@ def make_prior(
 
 
 def _per_source(value: FloatArray, n_source: int, name: str) -> FloatArray:
-    array = np.asarray(value, np.float64)
+    array = as_float(value, name)
     array = np.full(n_source, float(array)) if array.ndim == 0 else array
     check_shape(array, (n_source,), name, "n_source")
     return array
@@ -207,6 +207,7 @@ def fit_flux(
     no_data = (flags & (QualityFlag.NO_PIXELS | QualityFlag.NO_DATA)) != 0
     if no_data.any():
         flux, flux_err = np.where(no_data, np.nan, flux), np.where(no_data, np.nan, flux_err)
+    flags[flag_degenerate(flux_err, prior)] |= int(QualityFlag.DEGENERATE_BLEND)
     return FluxFit(flux, flux_err, flags, problem, posterior)
 
 
@@ -279,6 +280,7 @@ def flag_degenerate(flux_err: FloatArray, prior: GaussianPrior) -> BoolArray:
     Returns
     -------
     ndarray of bool, shape (n_time, n_source)
+        Where the posterior is more than half as wide as the prior; never for a flux that is NaN.
     """
     with np.errstate(invalid="ignore"):
         return flux_err**2 * prior.precision > _DEGENERATE_SHARE**2

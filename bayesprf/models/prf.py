@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
 
 # The slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
@@ -89,17 +89,30 @@ class PrfModel:
 
     def area(self) -> float:
         """Return the integral of the PRF over the sky in units of a pixel; one once normalised."""
+        columns, values, weight = self._quadrature()
+        return float(weight @ 10.0 ** np.einsum("ij,ij->i", values, self.weights[columns]))
+
+    def area_gradient(self) -> FloatArray:
+        """Return the derivative of log10 of the area with respect to each weight, shape (n_basis,); it sums to one."""
+        columns, values, weight = self._quadrature()
+        share = weight * 10.0 ** np.einsum("ij,ij->i", values, self.weights[columns])
+        return np.bincount(
+            columns.ravel(), weights=(values * share[:, None]).ravel(), minlength=self.basis.n_basis
+        ) / float(share.sum())
+
+    def _quadrature(self) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Return basis entries and weights (pixel) of nodes inside rmax, and of the edge for the wing beyond it."""
         nodes, node_weights = np.polynomial.legendre.leggauss(8)
         bounds = np.unique(self.basis.knots)
         half = 0.5 * np.diff(bounds)
         radius = (0.5 * (bounds[1:] + bounds[:-1])[:, None] + half[:, None] * nodes).ravel()
-        radius_weight = (half[:, None] * node_weights).ravel()
-        phi = _angles()
-        ring = 10.0 ** self._spline(np.repeat(radius, _N_ANGLE), np.tile(phi, radius.size))
-        inside = (ring.reshape(radius.size, -1).mean(axis=1) * radius * radius_weight).sum()
-        edge = 10.0 ** self._spline(np.full(_N_ANGLE, self.basis.rmax), phi)
-        outside = edge.mean() * self.basis.rmax**2 / (-self.tail_slope - 2.0)
-        return float(2.0 * np.pi * (inside + outside) / self.pixel_area)
+        inside = radius * (half[:, None] * node_weights).ravel()
+        wing = self.basis.rmax**2 / (-self.tail_slope - 2.0)
+        columns, values = self.basis.entries(
+            np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(), radius.size + 1)
+        )
+        weight = np.repeat(np.append(inside, wing), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE / self.pixel_area)
+        return columns, values, weight
 
     def normalized(self) -> "PrfModel":
         """Return the PRF with area one: a constant is added to the log, the shape stays."""

@@ -137,8 +137,8 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
     """
     if training.y.size == 0:
         raise InputError(
-            "sources: no pixel is fit to teach the PRF, expected stars that light pixels alone; "
-            "check positions and fluxes of the catalogue, or relax contaminant_mag_limit or the flux limits"
+            "training: expected pixels that one star lights, got none; no star is bright enough and alone:"
+            " relax min_snr, max_neighbor_share or contaminant_mag_limit, or check the catalogue"
         )
     if options.bin_data:
         training = bin_training(training, start)

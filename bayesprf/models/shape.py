@@ -6,6 +6,8 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
+from bayesprf.errors import InputError
+from bayesprf.models.distant import distant_light
 from bayesprf.models.extent import fit_extent
 from bayesprf.models.geometry import centroid_offset, fit_geometry
 from bayesprf.models.image import Image
@@ -13,9 +15,12 @@ from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import fit_image_flux
 from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Profile, Training, fit_profile
-from bayesprf.models.tail import START_SHARE, fit_tail
+from bayesprf.models.tail import fit_tail
+from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
 from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
 
 # Pairs below the flux cut still count as known light down to this share of it.
 _FAR_SHARE = 0.1
@@ -23,38 +28,40 @@ _FAR_SHARE = 0.1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What the shape fit looks at: one image, the stars and their pairs.
+    """What the shape fit looks at: one image of the pixels, the stars and their pairs.
 
     Parameters
     ----------
+    pixels, sources : PixelTable, SourceTable
+        Pixels and catalogue.
     pairs : PairTable
         Near pairs at catalogue positions.
+    limit : float
+        Distance within which pairs were made, arcsec.
     image : Image
         The image.
-    flux : ndarray of float64, shape (n_source,)
-        Catalogue fluxes on any common scale; NaN, zero or negative means unknown.
-    mag : ndarray of float64, shape (n_source,)
-        Magnitudes, compared with `contaminant_mag_limit`.
-    saturated : ndarray of bool, shape (n_pixel,)
-        Pixels that do not respond linearly.
-    pixel_area : float
-        arcsec**2.
-    saturation : float
-        Level above which a pixel does not teach the PRF unless the options say otherwise, electron / s.
     """
 
+    pixels: PixelTable
+    sources: SourceTable
     pairs: PairTable
+    limit: float
     image: Image
-    flux: FloatArray
-    mag: FloatArray
-    saturated: BoolArray
-    pixel_area: float
-    saturation: float
+
+    @property
+    def flux(self) -> FloatArray:
+        """Catalogue fluxes on any common scale, shape (n_source,); NaN, zero or negative means unknown."""
+        return self.sources.flux
 
     @property
     def known(self) -> BoolArray:
         """Whether the catalogue flux is usable, shape (n_source,)."""
-        return np.isfinite(self.flux) & (np.nan_to_num(self.flux) > 0)
+        return self.sources.has_flux
+
+    @property
+    def saturated(self) -> BoolArray:
+        """Pixels that do not respond linearly, shape (n_pixel,)."""
+        return self.pixels.saturated
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +74,8 @@ class ShapeFit:
         The PRF; its area is one pixel.
     weights_cov : ndarray of float64, shape (n_basis, n_basis)
         Posterior covariance of `psf_w`, dex**2.
+    tail_err : float
+        Posterior standard deviation of the wing's slope.
     offset : tuple of float
         How far the stars lie from their catalogue positions, east and north, arcsec.
     scale : float
@@ -82,7 +91,7 @@ class ShapeFit:
     training : ndarray of bool, shape (n_pair,)
         The pairs that taught the PRF.
     far_light : ndarray of float64, shape (n_pixel,)
-        Light in each pixel of all pairs below the cut, electron / s: known, not fitted.
+        Light in each pixel of pairs below the cut and of distant stars, electron / s: known, not fitted.
     reach : ndarray of float64, shape (n_source,)
         Reach of each source as its flux alone foretold it, arcsec.
     n_clipped : int
@@ -93,6 +102,7 @@ class ShapeFit:
 
     prf: PrfModel
     weights_cov: FloatArray
+    tail_err: float
     offset: tuple[float, float]
     scale: float
     flux: FloatArray
@@ -135,20 +145,22 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
     offset, solve all fluxes of the image. Nothing of the catalogue's flux scale survives the
     normalisation.
     """
-    scale = float(np.sqrt(scene.pixel_area))
-    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=scale, options=mask_options)
+    area = pixel_area(scene.pixels)
+    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=float(np.sqrt(area)), options=mask_options)
     training = _first_training(scene, basis, reach, mask_options)
-    offset, scale = np.zeros(2), 0.0
-    prf = PrfModel(basis, np.zeros(basis.n_basis), scene.pixel_area)
+    scale = _rough_scale(training)
+    offset, training = np.zeros(2), training.scaled(scale)
+    prf = PrfModel(basis, np.zeros(basis.n_basis), area)
     if mask_options.correct_centroid_offset:
         offset = centroid_offset(training)
         training = training.shifted(-offset)
     for count in range(options.n_round):
         profile = fit_profile(training, prf, options=options, fresh=count == 0)
-        scale = scale or profile.area
+        scale = scale * profile.area if count == 0 else scale
         light = _light(scene, profile, offset, scale, options.flux_cut_off)
         scale = _catalog_scale(scene, light)
-        prf = profile.prf.with_tail(_tail_slope(scene, light, profile, mask_options))
+        slope, slope_err = _tail_slope(scene, light, profile, mask_options)
+        prf = profile.prf.with_tail(slope)
         teach = _teaching_pairs(scene, light, basis, mask=mask_options, options=options)
         training = _gather(scene, light, teach)
         if count < options.n_round - 1:
@@ -160,6 +172,7 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
     return ShapeFit(
         prf=profile.prf,
         weights_cov=profile.weights_cov,
+        tail_err=slope_err,
         offset=(float(offset[0]), float(offset[1])),
         scale=scale,
         flux=light.flux,
@@ -182,6 +195,7 @@ class _Light:
     values: FloatArray
     flux: FloatArray
     above: BoolArray
+    distant: FloatArray
 
     @property
     def model(self) -> FloatArray:
@@ -190,10 +204,9 @@ class _Light:
 
     @property
     def far(self) -> FloatArray:
-        """Light of all pairs below the cut, shape (n_pixel,)."""
-        return np.bincount(
-            self.pairs.pixel, weights=np.where(self.above, 0.0, self.model), minlength=self.pairs.n_pixel
-        )
+        """Light that is known, not fitted: of pairs below the cut and of distant stars, shape (n_pixel,)."""
+        below = np.where(self.above, 0.0, self.model)
+        return self.distant + np.bincount(self.pairs.pixel, weights=below, minlength=self.pairs.n_pixel)
 
 
 def _first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: MaskOptions) -> Training:
@@ -201,23 +214,48 @@ def _first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options:
     contaminant = _contaminants(scene, options)
     member = reach_mask(scene.pairs, reach) & _usable(scene, scene.pairs, basis.rmax, options)
     alone = alone_mask(scene.pairs, reach_mask(scene.pairs, reach), contaminant)
+    if not np.any(member & alone):
+        raise InputError(_why_no_training(scene, basis, options))
     nothing = np.zeros(scene.pairs.n_pair)
-    light = _Light(scene.pairs, nothing, scene.flux, nothing > 0)
+    light = _Light(scene.pairs, nothing, scene.flux, nothing > 0, np.zeros(scene.pairs.n_pixel))
     return _gather(scene, light, member & alone)
+
+
+def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
+    """Return the message that says where the pixels that could teach were lost."""
+    pairs, image = scene.pairs, scene.image
+    known = scene.known[pairs.source]
+    data = known & (image.ivar[pairs.pixel] > 0)
+    usable = _usable(scene, pairs, basis.rmax, options)
+    return (
+        f"sources: expected stars that light pixels alone, to learn the PRF from, got none; of {pairs.n_pair} pairs of"
+        f" star and pixel within sparse_dist_lim, {known.sum()} are of stars with a catalogue flux above 0,"
+        f" {data.sum()} of these have data, {usable.sum()} of these are near the star and neither saturated nor above"
+        " upper_flux_limit, and none of these is out of every other star's reach; check positions and fluxes of the"
+        " catalogue, or relax contaminant_mag_limit or the limits of MaskOptions"
+    )
+
+
+def _rough_scale(training: Training) -> float:
+    """Return the median over stars of light in the pixels over catalogue flux, so that no scale is preferred."""
+    light, number = np.bincount(training.source, weights=training.y), np.bincount(training.source)
+    flux = np.bincount(training.source, weights=training.flux)
+    good = light > 0
+    return float(np.median(light[good] * number[good] / flux[good])) if good.any() else 1.0
 
 
 def _usable(scene: Scene, pairs: PairTable, radius: float, options: MaskOptions) -> BoolArray:
     """Return the pairs near enough, of stars of known flux, whose pixel has data and is not saturated."""
     image = scene.image
-    upper = options.upper_flux_limit or scene.saturation
+    upper = options.upper_flux_limit or scene.pixels.instrument.saturation
     pixel = (image.ivar > 0) & ~scene.saturated & (image.flux < upper)
     return pixel[pairs.pixel] & scene.known[pairs.source] & (pairs.r < min(options.limit_radius, radius))
 
 
 def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
     if options.contaminant_mag_limit is None:
-        return np.ones(scene.mag.size, bool)
-    return ~(scene.mag > options.contaminant_mag_limit)
+        return np.ones(scene.sources.mag.size, bool)
+    return ~(scene.sources.mag > options.contaminant_mag_limit)
 
 
 def _light(scene: Scene, profile: Profile, offset: FloatArray, scale: float, cut: float) -> _Light:
@@ -227,13 +265,16 @@ def _light(scene: Scene, profile: Profile, offset: FloatArray, scale: float, cut
     near = scene.pairs.shifted(-offset[0], -offset[1])
     near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
     values = profile.prf.evaluate(near.dx, near.dy)
-    light = _Light(near, values, np.nan_to_num(expected), ceiling[near.source] * values > cut)
+    distant = distant_light(
+        scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=_FAR_SHARE * cut
+    )
+    light = _Light(near, values, np.nan_to_num(expected), ceiling[near.source] * values > cut, distant)
     for _ in range(2):
         image = replace(scene.image, flux=scene.image.flux - light.far)
         visible = np.where(light.above & ~scene.saturated[near.pixel], values, 0.0)
         flux = fit_image_flux(near, visible, image, expected=expected)
         reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        light = _Light(near, values, flux, reaches[near.source] * values > cut)
+        light = _Light(near, values, flux, reaches[near.source] * values > cut, distant)
     return light
 
 
@@ -262,11 +303,11 @@ def _teaching_pairs(
     return teach & _within_budget(pairs, teach, snr, options.max_pairs)
 
 
-def _tail_slope(scene: Scene, light: _Light, profile: Profile, mask: MaskOptions) -> float:
+def _tail_slope(scene: Scene, light: _Light, profile: Profile, mask: MaskOptions) -> tuple[float, float]:
     """Fit the wing's slope where a star gives at least half of the light."""
     pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
-    wing = _usable(scene, pairs, mask.limit_radius, mask) & (pairs.r > START_SHARE * rmax) & (model > 0)
-    wing &= neighbor_flux(pairs, model) < model
+    wing = _usable(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit))
+    wing &= (pairs.r > rmax) & (model > 0) & (neighbor_flux(pairs, model) < model)
     return fit_tail(profile.prf, _gather(scene, light, wing), profile.scatter)
 
 

@@ -7,28 +7,26 @@ from bayesprf.models.profile import LN10, Training, model_variance
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 PRIOR_SLOPE, PRIOR_SIGMA = -3.5, 0.5
-# Pixels from this share of rmax on take part, so that the wing joins the splines.
-START_SHARE = 0.75
 _N_ITER, _OUTLIER = 6, 5.0
 _AMPLITUDE_SIGMA = 0.1  # dex, of the level of the wing beside the splines'
 
 
-def fit_tail(prf: PrfModel, training: Training, scatter: float) -> float:
-    """Fit the slope of the wing to pixels near and beyond rmax.
+def fit_tail(prf: PrfModel, training: Training, scatter: float) -> tuple[float, float]:
+    """Fit the slope of the wing to pixels beyond rmax.
 
     Parameters
     ----------
     prf : PrfModel
         The PRF; its splines give the wing's level and its dependence on the angle.
     training : Training
-        Pixels from `START_SHARE` of rmax outwards, the light of other stars taken off.
+        Pixels beyond rmax, the light of other stars taken off.
     scatter : float
         Intrinsic scatter, dex.
 
     Returns
     -------
-    float
-        Slope in log-log.
+    slope, std : float
+        Slope in log-log and its posterior standard deviation.
 
     Notes
     -----
@@ -39,7 +37,7 @@ def fit_tail(prf: PrfModel, training: Training, scatter: float) -> float:
     edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
     log_r = np.log10(r / prf.basis.rmax)
     prior_ivar = np.array([_AMPLITUDE_SIGMA, PRIOR_SIGMA]) ** -2.0
-    state = np.array([0.0, PRIOR_SLOPE])
+    state, normal = np.array([0.0, PRIOR_SLOPE]), np.diag(prior_ivar)
     for _ in range(_N_ITER):
         model = edge * 10.0 ** (state[0] + state[1] * log_r)
         variance = model_variance(training, model, prf.peak, scatter)
@@ -49,4 +47,4 @@ def fit_tail(prf: PrfModel, training: Training, scatter: float) -> float:
         normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
         pull = prior_ivar * (np.array([0.0, PRIOR_SLOPE]) - state)
         state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + pull)
-    return float(state[1])
+    return float(state[1]), float(np.sqrt(np.linalg.inv(normal)[1, 1]))

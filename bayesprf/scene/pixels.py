@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_finite, check_shape
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, ShapeError
 from bayesprf.instruments.record import GENERIC, Instrument
 
 
@@ -76,7 +76,12 @@ class PixelTable:
             put(self, name, as_float(getattr(self, name), name, ndim=ndim))
             check_finite(getattr(self, name), name)
         for name in ("flux", "flux_err"):
-            put(self, name, as_float(getattr(self, name), name, ndim=2))
+            put(self, name, as_float(getattr(self, name), name))
+            if getattr(self, name).ndim != 2:
+                raise ShapeError(
+                    f"{name}: expected 2 dimensions (n_time, n_pixel), got shape {getattr(self, name).shape};"
+                    f" a single image goes in as {name}[np.newaxis]"
+                )
         n_time, n_pixel = self.time.size, self.ra_deg.size
         if n_time == 0 or n_pixel == 0:
             raise InputError(f"flux: expected at least one cadence and one pixel, got shape {self.flux.shape}")
@@ -151,7 +156,7 @@ def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> tuple[FloatArra
         with np.errstate(divide="ignore", invalid="ignore", over="ignore", under="ignore"):
             np.multiply(error, error, out=ivar[part])
             np.divide(1.0, ivar[part], out=ivar[part])
-        bad = ~(np.isfinite(ivar[part]) & np.isfinite(flux[part]))
+        bad = ~(np.isfinite(ivar[part]) & (ivar[part] > 0) & np.isfinite(flux[part]))
         if bad.any():
             ivar[part][bad] = 0.0
             gaps += bad.sum(axis=0)
@@ -159,9 +164,11 @@ def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> tuple[FloatArra
 
 
 def _find_saturated(flux: FloatArray, instrument: Instrument) -> BoolArray:
-    """Return which pixels lie above the saturation level in at least 1 % of the cadences."""
+    """Return which pixels lie above the saturation level, and are finite, in at least 1 % of the cadences."""
     count = np.zeros(flux.shape[1], np.int64)
     step = max(1, _CHUNK_ELEMENTS // flux.shape[1])
     for start in range(0, flux.shape[0], step):
-        count += np.count_nonzero(flux[start : start + step] > instrument.saturation, axis=0)
+        above = flux[start : start + step] > instrument.saturation
+        if above.any():
+            count += np.count_nonzero(above & (flux[start : start + step] < np.inf), axis=0)
     return (count > 0) & (count >= _SATURATED_SHARE * flux.shape[0])
