@@ -41,9 +41,19 @@ def log_evidence(problem: LinearProblem, mean: FloatArray, log_det: FloatArray) 
 
 
 def check_observations(problem: LinearProblem) -> None:
-    """Raise InputError if an ivar is negative or not finite, or a datum in use is not finite.
+    """Raise if an ivar is negative or not finite, or a datum in use is not finite.
 
     Solvers call this when their answer is not finite: good data is not read twice.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        `ivar` and `data` are read.
+
+    Raises
+    ------
+    InputError
+        Naming the first such observation.
     """
     bad = ~((problem.ivar >= 0) & np.isfinite(problem.ivar))
     if bad.any():
