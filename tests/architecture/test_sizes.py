@@ -104,7 +104,12 @@ def public_nodes(tree: ast.Module) -> list[Function | ast.ClassDef]:
     """Return the public functions and classes of a module, and the public methods of these classes."""
     top = [node for node in tree.body if isinstance(node, Function | ast.ClassDef) and not node.name.startswith("_")]
     methods = [one for node in top if isinstance(node, ast.ClassDef) for one in node.body if isinstance(one, Function)]
-    return top + [one for one in methods if not one.name.startswith("_")]
+    return top + [one for one in methods if not one.name.startswith("_") and not is_setter(one)]
+
+
+def is_setter(node: Function) -> bool:
+    """Return whether the function sets a property, whose getter has the docstring."""
+    return any(isinstance(one, ast.Attribute) and one.attr == "setter" for one in node.decorator_list)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=relative_name)
@@ -120,6 +125,13 @@ DOCUMENTED = [
     for path in MODULES
     if path.name not in ("cli.py", "__init__.py") and not path.name.startswith(("compiled", "lanes", "jit"))
 ]
+
+
+def documented_arguments(text: str) -> set[str]:
+    """Return the names under Parameters of a numpydoc docstring."""
+    section = re.search(r"^Parameters\n-{10}\n(.*?)(?=^\w+\n---|\Z)", text, re.MULTILINE | re.DOTALL)
+    heads = re.findall(r"^(\S.*?)(?: :.*)?$", section.group(1), re.MULTILINE) if section else []
+    return {name.strip(" *") for head in heads for name in head.split(",")}
 
 
 @pytest.mark.parametrize("path", DOCUMENTED, ids=relative_name)
