@@ -1,5 +1,6 @@
 """Machine: the documented names of PSFMachine over the stages of the package."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from bayesprf.changes import MachineChanges
 from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import InputError
+from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.models.options import MaskOptions, ShapeOptions
@@ -17,6 +18,9 @@ from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.stages import Setting, Stages
+
+# Positions have settled when no star moves farther than this in a round, pixel.
+_CONVERGED_PIX = 0.01
 
 
 class Machine(MachineChanges):
@@ -216,6 +220,37 @@ class Machine(MachineChanges):
         scene = self._scene(frame_index)
         self._stages.keep("shape", fit_shape(scene, self._basis(), mask_options=mask_options, options=options))
         return self.plot_shape_model(frame_index, bin_data) if plot else None
+
+    def refine_scene(self, *, n_round: int = 8, **kwargs: Any) -> None:
+        """Learn PRF, fluxes and every star's own position together, on all pixels, blended ones too.
+
+        Parameters
+        ----------
+        n_round : int
+            Rounds of shape, positions and fluxes.
+        **kwargs
+            As for `build_shape_model`.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If a star still moved by more than a hundredth of a pixel in the last round.
+
+        Notes
+        -----
+        Alternates the fit of the PRF, whose area stays one, with a Gauss-Newton step of positions and fluxes of
+        all overlapping stars; the prior width of the positions is learned from the lone stars. It replaces the
+        result of `build_shape_model`; `positions` and `common_errors` hold what is left of the uncertainty.
+        """
+        self.build_shape_model(n_round=n_round, refine=True, **kwargs)
+        moved, side = self.positions.moved, float(np.sqrt(self._shape.prf.pixel_area))
+        if moved > _CONVERGED_PIX * side:
+            warnings.warn(
+                f"refine_scene: a star still moved by {moved:.3f} arcsec in the last of {n_round} rounds,"
+                " expected less than a hundredth of a pixel; raise n_round",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
 
     def _shape_options(
         self,

@@ -5,18 +5,19 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.apertures import MachineApertures
-from bayesprf.models.image import reduce_image
+from bayesprf.models.image import Image, reduce_image
 from bayesprf.models.perturbation import PerturbationFit
 from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
 from bayesprf.scene.masks import neighbor_flux
 from bayesprf.stages import Setting
+from bayesprf.total_errors import MachineErrors
 
 
-class MachineReports(MachineApertures):
+class MachineReports(MachineErrors):
     """Results and pictures of a Machine; xarray and matplotlib are loaded when first needed."""
 
+    time_mask: Any
     sparse_dist_lim: float
 
     def to_datatree(self) -> Any:
@@ -39,7 +40,7 @@ class MachineReports(MachineApertures):
         time: PerturbationFit | None = self._stages.get("time")
         sums, metrics = self._aperture_results()
         groups = {
-            "photometry": sums if flux is None else {**photometry_group(flux), **sums},
+            "photometry": sums if flux is None else {**photometry_group(flux), **self._total_errors(), **sums},
             "catalog": catalog_group(self.sources, {"radius": self.radius, **self._source_results(), **metrics}),
             "shape": shape_group(self._shape),
             "time_model": {} if time is None else time_model_group(time, self.pixels),
@@ -58,6 +59,10 @@ class MachineReports(MachineApertures):
         )
         return build_tree(groups, coords, attrs)
 
+    def _total_errors(self) -> dict[str, Any]:
+        """Return the errors common to all cadences, and the total errors."""
+        return {"flux_err_common": self.common_errors.std, "flux_err_total": self.werrs_total}
+
     def _source_results(self) -> dict[str, Any]:
         """Return the per-source results of the stages that have run."""
         flux: FluxFit | None = self._stages.get("flux")
@@ -69,8 +74,14 @@ class MachineReports(MachineApertures):
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that can be told apart from data, for the record."""
-        names = [name for name, one in vars(type(self)).items() if isinstance(one, Setting) and name != "time_mask"]
+        declared = {name: one for owner in type(self).__mro__[::-1] for name, one in vars(owner).items()}
+        names = [name for name, one in declared.items() if isinstance(one, Setting) and name != "time_mask"]
         return {**{name: getattr(self, name) for name in names}, "sparse_dist_lim": self.sparse_dist_lim}
+
+    def _image(self, frame_index: Any) -> Image:
+        """Return one frame, or the mean over the cadences that `time_mask` leaves."""
+        time_mask = None if self.time_mask is None else np.asarray(self.time_mask, bool)
+        return reduce_image(self.pixels, frame_index, time_mask)
 
     def plot_shape_model(self, frame_index: Any = "mean", bin_data: bool = False) -> Any:  # noqa: FBT001, FBT002
         """Draw data, model and residual of the PRF, in sky and polar coordinates.
@@ -90,7 +101,7 @@ class MachineReports(MachineApertures):
 
         shape = self._shape
         taught = shape.pairs.select(shape.training)
-        image = reduce_image(self.pixels, frame_index)
+        image = self._image(frame_index)
         others = neighbor_flux(shape.pairs, np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values)
         own = image.flux[taught.pixel] - others[shape.training] - shape.far_light[taught.pixel]
         with np.errstate(invalid="ignore", divide="ignore"):

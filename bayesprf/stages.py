@@ -14,6 +14,7 @@ DEPENDS: dict[str, tuple[str, ...]] = {
     "aperture_photometry": ("aperture",),
     "optimal_percentile": ("aperture",),
     "metrics": ("shape", "time"),
+    "common": ("shape", "flux", "flux_va"),
 }
 
 HOW_TO: dict[str, str] = {
@@ -25,6 +26,7 @@ HOW_TO: dict[str, str] = {
     "aperture_photometry": "compute_aperture_photometry()",
     "optimal_percentile": "compute_aperture_photometry('optimal')",
     "metrics": "get_psf_metrics()",
+    "common": "fit_common_errors()",
 }
 
 

@@ -62,7 +62,7 @@ class MachineViews:
     @property
     def _pairs(self) -> PairTable:
         shape: ShapeFit | None = self._stages.get("shape")
-        return self._near if shape is None else self._near.shifted(-shape.offset[0], -shape.offset[1])
+        return self._near if shape is None else self._near.moved(np.asarray(shape.offset) + shape.positions.shift)
 
     @property
     def dra(self) -> csr_matrix:

@@ -25,8 +25,8 @@ class NuisanceWidths:
 
     Parameters
     ----------
-    position : float
-        Error of a star's position per axis, arcsec.
+    position : ndarray of float64, shape (n_source,)
+        Error of each star's position per axis, arcsec.
     moments : float
         Deviation of a star's size (ratio) and shear from the common PRF.
     model : float
@@ -36,7 +36,7 @@ class NuisanceWidths:
         Error of the slope of the wing beyond rmax.
     """
 
-    position: float
+    position: FloatArray
     moments: float
     model: float
     tail: float
@@ -164,18 +164,19 @@ def _star_factors(
     """Respond to each star's own place, and to its own size and shear."""
     gradients = prf_gradients(shape.prf, pairs.dx, pairs.dy)
 
-    def respond(names: tuple[str, ...], width: float) -> csr_matrix:
+    def respond(names: tuple[str, ...], width: FloatArray) -> csr_matrix:
         columns = [
             csr_matrix(
                 (flux[pairs.source] * gradients[name], (pairs.pixel, pairs.source)), (pairs.n_pixel, pairs.n_source)
             )
             for name in names
         ]
-        return csr_matrix(-width * (gain @ hstack(columns, format="csr")))
+        response = gain @ hstack(columns, format="csr")
+        return csr_matrix(-response @ diags(np.tile(width, len(names))))
 
     return {
         "position": respond(("east", "north"), widths.position),
-        "moments": respond(("size", "stretch", "skew"), widths.moments),
+        "moments": respond(("size", "stretch", "skew"), np.full(pairs.n_source, widths.moments)),
     }
 
 

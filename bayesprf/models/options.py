@@ -63,6 +63,8 @@ class ShapeOptions:
         Stars fainter than this signal-to-noise ratio do not teach the PRF.
     max_pairs : int
         At most this many (star, pixel) pairs, of the stars with the highest signal-to-noise ratio, are used.
+    refine : bool
+        Each round also measures every star's own position, jointly with all fluxes.
     """
 
     flux_cut_off: float = 1.0
@@ -73,6 +75,7 @@ class ShapeOptions:
     max_neighbor_share: float = 0.1
     min_snr: float = 20.0
     max_pairs: int = 100_000
+    refine: bool = False
 
     def __post_init__(self) -> None:
         for name in ("flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"):

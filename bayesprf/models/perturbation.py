@@ -12,9 +12,10 @@ from bayesprf.checks import check_shape
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import Trends, build_trends, find_breaks
 from bayesprf.errors import DataWarning, InputError
-from bayesprf.models.motion import check_vectors, pca_vectors, position_vectors
+from bayesprf.models.motion import POSITIONS, check_vectors, pca_vectors, position_vectors
 from bayesprf.models.perturbation_rounds import fit_rounds
 from bayesprf.models.prf_change import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
+from bayesprf.models.roll import fit_roll_gain
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
 from bayesprf.scene.pairs import PairTable
@@ -40,8 +41,11 @@ class PerturbationFit:
         Position columns g_m.
     weights, weights_err : ndarray of float64, shape (n_part - 1, n_column)
         Coefficients c_km of the columns after the first, and their posterior standard deviation.
-    plane : ndarray of float64, shape (n_source, n_column)
-        Mean of g_m over the pixel plane of each source, weighted by the PRF.
+    pixel_weights : ndarray of float64, shape (n_part - 1, n_pixel)
+        Coefficients e_kp of what each pixel does beyond the common change; zero where it is not used.
+    source_weights : ndarray of float64, shape (n_part - 1, n_source)
+        Coefficients b_ks of what all pixels of a source do: minus the mean of the other terms over its pixel plane,
+        weighted by the PRF, plus what its brightness shares with the roll of the spacecraft, if it rolls.
     pixel_factor : ndarray of float64, shape (n_pixel,)
         Measured over modelled mean light of each pixel; one where it is not used.
     training : TrainingPixels
@@ -57,9 +61,9 @@ class PerturbationFit:
 
     Notes
     -----
-    The factor of a source's PRF in a pixel is 1 + sum_k v_k(t) sum_m c_km (g_m - mean_m). Its mean over the cadences
-    is one, as the v_k have mean zero; the sum of the PRF over the pixel plane is the same at all times, as the means
-    g_m over that plane are taken off: neither mean nor shape of a light curve follows from the time model.
+    The factor of a source's PRF in a pixel is 1 + sum_k v_k(t) (sum_m c_km g_m + e_kp + b_ks). Its mean over the
+    cadences is one, as the v_k have mean zero; the sum of the PRF over the pixel plane is the same at all times, by
+    the b_ks: neither mean nor shape of a light curve follows from the time model, but for the roll.
     """
 
     vectors: FloatArray
@@ -68,7 +72,8 @@ class PerturbationFit:
     change: PrfChange
     weights: FloatArray
     weights_err: FloatArray
-    plane: FloatArray
+    pixel_weights: FloatArray
+    source_weights: FloatArray
     pixel_factor: FloatArray
     training: TrainingPixels
     data: FloatArray
@@ -103,7 +108,8 @@ class PerturbationFit:
         parts = np.ones((self.n_part, pairs.n_pair))
         if self.n_part > 1:
             columns = self.change.columns(pairs.source, pairs.dx, pairs.dy)
-            parts[1:] = (columns @ self.weights.T).T - (self.weights @ self.plane.T)[:, pairs.source]
+            parts[1:] = (columns @ self.weights.T).T
+            parts[1:] += self.pixel_weights[:, pairs.pixel] + self.source_weights[:, pairs.source]
         return parts * self.pixel_factor[pairs.pixel]
 
 
@@ -168,15 +174,17 @@ def fit_perturbation(
     change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
     trends = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
     operator = _time_bins(pixels.time, trends.columns, options)
-    training = bin_training(pixels, pairs, chosen, operator)
+    training = bin_training(pixels, pairs, chosen, operator, radius=options.basis.radius)
     plane = build_plane(change, pixels, pairs, evaluate=evaluate)
     columns, offsets = _pixel_columns(plane, plane.mean(prf), pairs, light, training.pixel)
     rounds = fit_rounds(training, bin_mean(operator, trends.columns[:, 1:]), columns, offsets, options)
-    factor = np.ones(pixels.n_pixel)
+    factor, pixel_weights = np.ones(pixels.n_pixel), np.zeros((len(trends.names) - 1, pixels.n_pixel))
     factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
-    means = plane.mean(prf * factor[pairs.pixel])
-    if not options.fix_pixels:
-        factor = np.ones(pixels.n_pixel)
+    pixel_weights[:, training.pixel] = rounds.pixel_weights
+    measured = prf * factor[pairs.pixel]
+    source_weights = _roll_gain(pixels, training, rounds.amplitude, trends, n_source=pairs.n_source, bins=operator)
+    source_weights -= rounds.weights @ plane.mean(measured).T
+    source_weights -= plane.mean_of_pairs(measured, pixel_weights[:, pairs.pixel])
     return PerturbationFit(
         vectors=trends.columns,
         names=trends.names,
@@ -184,8 +192,9 @@ def fit_perturbation(
         change=change,
         weights=rounds.weights,
         weights_err=rounds.weights_err,
-        plane=means,
-        pixel_factor=factor,
+        pixel_weights=pixel_weights,
+        source_weights=source_weights,
+        pixel_factor=factor if options.fix_pixels else np.ones(pixels.n_pixel),
         training=training,
         data=rounds.ratio,
         model=1.0 + rounds.change,
@@ -249,6 +258,26 @@ def _time_bins(time: FloatArray, vectors: FloatArray, options: PerturbationOptio
         if resolution == 1 or not lost.any():
             return operator
         resolution //= 2
+
+
+def _roll_gain(
+    pixels: PixelTable,
+    training: TrainingPixels,
+    amplitude: FloatArray,
+    trends: Trends,
+    *,
+    n_source: int,
+    bins: csr_matrix,
+) -> FloatArray:
+    """Return what the brightness of each star shares with position columns, shape (n_part - 1, n_source)."""
+    gain = np.zeros((len(trends.names) - 1, n_source))
+    position = np.array([name.startswith(POSITIONS) for name in trends.names[1:]], bool)
+    roll_hours = pixels.instrument.roll_hours
+    if roll_hours > 0 and position.any() and training.n_train:
+        vectors = bin_mean(bins, trends.columns[:, 1:][:, position])
+        star = np.unique(training.source)
+        gain[np.ix_(position, star)] = fit_roll_gain(training.time, amplitude, vectors, roll_hours)
+    return gain
 
 
 def _pixel_columns(

@@ -17,8 +17,13 @@ from bayesprf.models.training_pixels import TrainingPixels
 _NORMAL_MEDIAN = 0.6744897501960817
 # Numbers looked at to learn the scatter, the share of the most precise of them that speaks, and halvings.
 _N_SCATTER_SAMPLES, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40
+# A pixel strays for itself if its excess variance is so many times the error of that variance; the precision of a
+# prior that holds a coefficient at zero.
+_EVIDENT, _NARROW = 3.0, 1e30
 # Sweeps between the pixels' means and the stars' brightness.
 _N_LEVEL_SWEEP = 2
+# Where the model would have a pixel go dark, it is not used to find the level of the pixel or its star.
+_LEAST_FACTOR = 0.05
 # The rounds end, after this many at the earliest, when clipping changes less than this share of the pixel-bins.
 _N_ROUND_MIN, _SETTLED_SHARE = 3, 1e-3
 
@@ -31,6 +36,8 @@ class Rounds:
     ----------
     weights, weights_err : ndarray of float64, shape (n_vector, n_column)
         Coefficients and their posterior standard deviation.
+    pixel_weights : ndarray of float64, shape (n_vector, n_train)
+        What each pixel does beyond the common change.
     template : ndarray of float64, shape (n_train,)
         Mean light of each pixel, electron / s.
     amplitude : ndarray of float64, shape (n_bin, n_group)
@@ -45,6 +52,7 @@ class Rounds:
 
     weights: FloatArray
     weights_err: FloatArray
+    pixel_weights: FloatArray
     template: FloatArray
     amplitude: FloatArray
     ratio: FloatArray
@@ -88,7 +96,10 @@ def fit_rounds(
     for number in range(options.n_round):
         state = _find_levels(training, state)
         before = state.used
-        state = _solve(training, design, plane, prior, state=state, clip_sigma=options.clip_sigma)
+        clip_sigma = options.clip_sigma if number else np.inf
+        state = _solve(
+            training, design, plane, prior, state=state, clip_sigma=clip_sigma, fix_pixels=options.fix_pixels
+        )
         if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
             break
     return state
@@ -104,12 +115,22 @@ def _start(training: TrainingPixels, n_vector: int, n_column: int) -> Rounds:
     n_group = int(training.group.max(initial=-1)) + 1
     safe = np.where(template > 0, template, 1.0)
     ratio = np.where(used, training.flux / safe, 1.0)
-    return Rounds(zeros, zeros, safe, np.ones((n_bin, n_group)), ratio, np.zeros((n_bin, n_train)), used, 0.0)
+    return Rounds(
+        weights=zeros,
+        weights_err=zeros,
+        pixel_weights=np.zeros((n_vector, n_train)),
+        template=safe,
+        amplitude=np.ones((n_bin, n_group)),
+        ratio=ratio,
+        change=np.zeros((n_bin, n_train)),
+        used=used,
+        scatter=0.0,
+    )
 
 
 def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
     """Return the state with the pixels' means and the stars' brightness found again under the present change."""
-    amplitude, template, factor = state.amplitude, state.template, 1.0 + state.change
+    amplitude, template, factor = state.amplitude, state.template, np.maximum(1.0 + state.change, _LEAST_FACTOR)
     count = training.count[:, None] * state.used
     for _ in range(_N_LEVEL_SWEEP):
         bright = amplitude[:, training.group]
@@ -137,27 +158,56 @@ def _solve(
     *,
     state: Rounds,
     clip_sigma: float,
+    fix_pixels: bool,
 ) -> Rounds:
     """Return the state after one fit, with its scatter and clipping."""
     level = state.template * state.amplitude[:, training.group]
     ivar = _relative_ivar(training, level, state)
-    centred = CentredDesign(design, GroupMeans(training.group, ivar))
+    shared = ivar * training.inside
+    centred = CentredDesign(design, GroupMeans(training.group, shared))
     data = np.where(ivar > 0, state.ratio - 1.0, 0.0)
-    posterior = DenseSolver().solve(LinearProblem(centred, data.reshape(1, -1), ivar.reshape(1, -1), prior))
+    own = design.time_vectors @ state.pixel_weights
+    common = (data - own).reshape(1, -1)
+    posterior = DenseSolver().solve(LinearProblem(centred, common, shared.reshape(1, -1), prior))
     weights = posterior.mean[0].reshape(state.weights.shape)
     change = design.time_vectors @ (weights @ design.space.T - weights @ plane.T)
-    residual = centred.groups.centre(data - change)
     noise = 1.0 / np.where(training.ivar > 0, training.ivar * level**2, np.inf)
+    residual = centred.groups.centre(data - change)
+    pixel_weights = state.pixel_weights
+    if fix_pixels:
+        pixel_weights = _fit_pixels(design.time_vectors, residual, ivar, _pixel_widths(residual, noise, ivar > 0))
+        change = change + design.time_vectors @ pixel_weights
+        residual = centred.groups.centre(data - change)
     scatter = _learn_scatter(residual[ivar > 0], noise[ivar > 0])
     kept = np.abs(residual) <= clip_sigma * np.sqrt(noise + scatter**2)
     return replace(
         state,
         weights=weights,
         weights_err=posterior.std[0].reshape(weights.shape),
+        pixel_weights=pixel_weights,
         change=change,
         scatter=scatter,
         used=(training.ivar > 0) & (state.template > 0) & kept,
     )
+
+
+def _fit_pixels(vectors: FloatArray, residual: FloatArray, ivar: FloatArray, width: FloatArray) -> FloatArray:
+    """Return what each pixel does beyond the common change, shape (n_vector, n_train), by ridge regression."""
+    n_vector = vectors.shape[1]
+    products = (vectors[:, :, None] * vectors[:, None, :]).reshape(vectors.shape[0], -1)
+    precision = np.where(width > 0, 1.0 / np.where(width > 0, width, 1.0) ** 2, _NARROW)
+    gram = (ivar.T @ products).reshape(-1, n_vector, n_vector) + precision[:, None, None] * np.eye(n_vector)
+    return np.linalg.solve(gram, ((ivar * residual).T @ vectors)[:, :, None])[:, :, 0].T
+
+
+def _pixel_widths(residual: FloatArray, noise: FloatArray, used: BoolArray) -> FloatArray:
+    """Return how far each pixel strays beyond its noise, shape (n_train,): at least what the precise ones do."""
+    count = np.maximum(used.sum(axis=0), 1)
+    level = np.where(used, noise, 0.0).sum(axis=0) / count
+    excess = np.where(used, residual**2 - noise, 0.0).sum(axis=0) / count
+    evident = excess > _EVIDENT * level * np.sqrt(2.0 / count)
+    common = _learn_scatter(residual[used], noise[used])
+    return np.sqrt(np.maximum(np.where(evident, excess, 0.0), common**2))
 
 
 def _learn_scatter(residual: FloatArray, noise: FloatArray) -> float:

@@ -152,10 +152,19 @@ class PixelPlane:
         ndarray of float64, shape (n_source, n_column)
             Taking these means off the columns leaves the sum of the PRF as it is; zero without pixels.
         """
+        member, total = self._weigh(prf)
+        return (member @ self.columns).toarray() / total[:, None]
+
+    def mean_of_pairs(self, prf: FloatArray, values: FloatArray) -> FloatArray:
+        """Return the PRF-weighted mean of values (n, n_pair), zero in unseen pixels, shape (n, n_source)."""
+        member, total = self._weigh(prf)
+        return np.asarray((member[:, : prf.size] @ values.T).T / total)
+
+    def _weigh(self, prf: FloatArray) -> tuple[csr_matrix, FloatArray]:
         value, rows = np.append(prf, self.unseen), np.arange(self.source.size)
         member = csr_matrix((value, (self.source, rows)), shape=(self.n_source, rows.size))
         total = np.asarray(member.sum(axis=1)).ravel()
-        return (member @ self.columns).toarray() / np.where(total > 0, total, 1.0)[:, None]
+        return member, np.where(total > 0, total, 1.0)
 
 
 def build_plane(

@@ -13,8 +13,10 @@ from bayesprf.models.geometry import centroid_offset, fit_geometry
 from bayesprf.models.image import Image
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import fit_image_flux
+from bayesprf.models.positions import PositionFit, fit_positions
 from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Profile, Training, fit_profile
+from bayesprf.models.star_moments import measure_stars
 from bayesprf.models.tail import fit_tail
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
@@ -24,6 +26,8 @@ from bayesprf.scene.sources import SourceTable
 
 # Pairs below the flux cut still count as known light down to this share of it.
 _FAR_SHARE = 0.1
+# Positions are never held tighter than this, arcsec.
+_MIN_POSITION_WIDTH = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,6 +82,8 @@ class ShapeFit:
         Posterior standard deviation of the wing's slope.
     offset : tuple of float
         How far the stars lie from their catalogue positions, east and north, arcsec.
+    positions : PositionFit
+        How far each star lies from its catalogue position after the common offset; zero unless refined.
     scale : float
         electron / s per unit of catalogue flux.
     flux : ndarray of float64, shape (n_source,)
@@ -104,6 +110,7 @@ class ShapeFit:
     weights_cov: FloatArray
     tail_err: float
     offset: tuple[float, float]
+    positions: PositionFit
     scale: float
     flux: FloatArray
     intrinsic_scatter: float
@@ -154,10 +161,14 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
     if mask_options.correct_centroid_offset:
         offset = centroid_offset(training)
         training = training.shifted(-offset)
+    places = PositionFit(np.zeros((scene.sources.n_source, 2)), np.zeros((scene.sources.n_source, 2)), np.inf)
     for count in range(options.n_round):
         profile = fit_profile(training, prf, options=options, fresh=count == 0)
         scale = scale * profile.area if count == 0 else scale
-        light = _light(scene, profile, offset, scale, options.flux_cut_off)
+        light = _light(scene, profile, offset + places.shift, scale, options.flux_cut_off)
+        if options.refine and count > 0:
+            places = _refine(scene, light, profile, training, places)
+            light = _light(scene, profile, offset + places.shift, scale, options.flux_cut_off)
         scale = _catalog_scale(scene, light)
         slope, slope_err = _tail_slope(scene, light, profile, mask_options)
         prf = profile.prf.with_tail(slope)
@@ -174,6 +185,7 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
         weights_cov=profile.weights_cov,
         tail_err=slope_err,
         offset=(float(offset[0]), float(offset[1])),
+        positions=places,
         scale=scale,
         flux=light.flux,
         intrinsic_scatter=profile.scatter,
@@ -258,11 +270,11 @@ def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
     return ~(scene.sources.mag > options.contaminant_mag_limit)
 
 
-def _light(scene: Scene, profile: Profile, offset: FloatArray, scale: float, cut: float) -> _Light:
+def _light(scene: Scene, profile: Profile, shift: FloatArray, scale: float, cut: float) -> _Light:
     """Evaluate the PRF where a star can matter, and solve the fluxes of the image above the cut."""
     expected = np.where(scene.known, scene.flux, np.nan) * scale
     ceiling = np.where(scene.known, expected, np.nanmedian(expected))
-    near = scene.pairs.shifted(-offset[0], -offset[1])
+    near = scene.pairs.moved(shift)
     near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
     values = profile.prf.evaluate(near.dx, near.dy)
     distant = distant_light(
@@ -276,6 +288,16 @@ def _light(scene: Scene, profile: Profile, offset: FloatArray, scale: float, cut
         reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
         light = _Light(near, values, flux, reaches[near.source] * values > cut, distant)
     return light
+
+
+def _refine(scene: Scene, light: _Light, profile: Profile, training: Training, places: PositionFit) -> PositionFit:
+    """Step all positions; their prior width is what the lone stars teach."""
+    stars = measure_stars(profile.prf, training, profile.scatter)
+    whole = replace(stars, value=stars.value + np.pad(places.shift[stars.source], ((0, 0), (0, 3))))
+    width = max(whole.width("east", "north"), _MIN_POSITION_WIDTH)
+    image = replace(scene.image, flux=scene.image.flux - light.far)
+    visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.values, 0.0)
+    return fit_positions(light.pairs, visible, profile, flux=light.flux, image=image, shift=places.shift, width=width)
 
 
 def _catalog_scale(scene: Scene, light: _Light) -> float:

@@ -1,5 +1,6 @@
 """How far single stars stray from the common PRF: in place, size and shape, star by star."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -63,7 +64,9 @@ class StarMoments:
         return float(brentq(slope, 0.0, 10.0 * float(np.max(np.abs(value)))))
 
 
-def prf_gradients(prf: PrfModel, dx: FloatArray, dy: FloatArray) -> dict[str, FloatArray]:
+def prf_gradients(
+    prf: PrfModel, dx: FloatArray, dy: FloatArray, *, names: Iterable[str] = tuple(STEPS)
+) -> dict[str, FloatArray]:
     """Return the derivatives of the PRF with respect to a star's place, size and shear.
 
     Parameters
@@ -72,11 +75,13 @@ def prf_gradients(prf: PrfModel, dx: FloatArray, dy: FloatArray) -> dict[str, Fl
         The PRF.
     dx, dy : ndarray of float64, shape (n,)
         Offset of the pixel from the star towards east and north, arcsec.
+    names : iterable of str
+        Which of `STEPS`.
 
     Returns
     -------
     dict of str to ndarray of float64, shape (n,)
-        Per name of `STEPS`, 1 / pixel per unit, by central differences; the total light stays the same.
+        Per name, 1 / pixel per unit, by central differences; the total light stays the same.
     """
 
     def moved(name: str, step: float) -> FloatArray:
@@ -90,7 +95,7 @@ def prf_gradients(prf: PrfModel, dx: FloatArray, dy: FloatArray) -> dict[str, Fl
         shear = (e1 + step, e2) if name == "stretch" else (e1, e2 + step)
         return replace(prf, shear=shear).evaluate(dx, dy)
 
-    return {name: (moved(name, step) - moved(name, -step)) / (2.0 * step) for name, step in STEPS.items()}
+    return {name: (moved(name, STEPS[name]) - moved(name, -STEPS[name])) / (2.0 * STEPS[name]) for name in names}
 
 
 def measure_stars(prf: PrfModel, training: Training, scatter: float) -> StarMoments:

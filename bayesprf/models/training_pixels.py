@@ -24,6 +24,8 @@ class TrainingPixels:
         Source and pixel of each, and the source's number among those present.
     dx, dy : ndarray of float64, shape (n_train,)
         Offset, arcsec.
+    inside : ndarray of bool, shape (n_train,)
+        Whether the pixel lies in the square of the position columns, and so teaches what all stars share.
     time : ndarray of float64, shape (n_bin,)
         Mean time of each bin, day.
     flux, ivar : ndarray of float64, shape (n_bin, n_train)
@@ -37,6 +39,7 @@ class TrainingPixels:
     group: IntArray
     dx: FloatArray
     dy: FloatArray
+    inside: BoolArray
     time: FloatArray
     flux: FloatArray
     ivar: FloatArray
@@ -62,29 +65,37 @@ def choose_training(
     light : ndarray of float64, shape (n_pair,)
         Model light of the pair, electron / s.
     options : PerturbationOptions
-        `min_share` of the pixel's light must come from the pair's source, the light be `min_snr` times the noise of
-        a bin, and the pixel lie in the square of `basis`.
+        `min_share` of the pixel's light must come from the pair's source, and the light be `min_snr` times the noise
+        of a bin.
 
     Returns
     -------
     ndarray of int64, shape (n_train,)
         Numbers of the pairs, in their order; at most one per pixel. Sources that own a saturated pixel are left
-        out, as are sources with fewer than two pixels, which cannot tell a change of shape from one of brightness.
+        out, as are sources with fewer than two pixels in the square of the position columns, which cannot tell a
+        change of shape from one of brightness.
     """
     total = np.bincount(pairs.pixel, np.abs(light), minlength=pairs.n_pixel)[pairs.pixel]
     owned = (light > 0) & (light >= options.min_share * total)
     blooming = np.bincount(pairs.source[owned & pixels.saturated[pairs.pixel]], minlength=pairs.n_source) > 0
     step = max(1, pixels.n_time // _N_NOISE_SAMPLES)
     ivar = pixels.ivar[::step].mean(axis=0)[pairs.pixel]
-    inside = np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= options.basis.radius
     resolution = min(options.resolution, pixels.n_time)
     bright = light * np.sqrt(ivar * resolution) >= options.min_snr
-    chosen = owned & inside & bright & ~blooming[pairs.source]
-    several = np.bincount(pairs.source[chosen], minlength=pairs.n_source) > 1
+    chosen = owned & bright & ~blooming[pairs.source]
+    inside = chosen & lies_inside(pairs.dx, pairs.dy, options.basis.radius)
+    several = np.bincount(pairs.source[inside], minlength=pairs.n_source) > 1
     return np.flatnonzero(chosen & several[pairs.source])
 
 
-def bin_training(pixels: PixelTable, pairs: PairTable, chosen: IntArray, operator: csr_matrix) -> TrainingPixels:
+def lies_inside(dx: FloatArray, dy: FloatArray, radius: float) -> BoolArray:
+    """Return which offsets (arcsec), shape (n,), lie in the square of half side `radius`."""
+    return np.maximum(np.abs(dx), np.abs(dy)) <= radius
+
+
+def bin_training(
+    pixels: PixelTable, pairs: PairTable, chosen: IntArray, operator: csr_matrix, *, radius: float
+) -> TrainingPixels:
     """Bin the chosen pixels in one pass over the data.
 
     Parameters
@@ -97,6 +108,8 @@ def bin_training(pixels: PixelTable, pairs: PairTable, chosen: IntArray, operato
         From `choose_training`.
     operator : csr_matrix of float64, shape (n_bin, n_time)
         From `bayesprf.design.binning.build_binning`.
+    radius : float
+        Half side of the square of the position columns, arcsec.
 
     Returns
     -------
@@ -118,6 +131,7 @@ def bin_training(pixels: PixelTable, pairs: PairTable, chosen: IntArray, operato
         group=np.unique(source, return_inverse=True)[1].astype(np.int64),
         dx=pairs.dx[chosen],
         dy=pairs.dy[chosen],
+        inside=lies_inside(pairs.dx[chosen], pairs.dy[chosen], radius),
         time=operator @ pixels.time,
         flux=flux,
         ivar=ivar,

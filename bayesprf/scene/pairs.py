@@ -54,6 +54,11 @@ class PairTable:
         """Return the pairs with every offset moved by the same (dx, dy), arcsec."""
         return PairTable(self.source, self.pixel, self.dx + dx, self.dy + dy, self.n_source, self.n_pixel)
 
+    def moved(self, shift: FloatArray) -> "PairTable":
+        """Return the pairs after each source moved by its row of `shift`, shape (n_source, 2), arcsec."""
+        dx, dy = self.dx - shift[self.source, 0], self.dy - shift[self.source, 1]
+        return PairTable(self.source, self.pixel, dx, dy, self.n_source, self.n_pixel)
+
     def select(self, mask: BoolArray) -> "PairTable":
         """Return only the pairs where the mask, shape (n_pair,), is True."""
         return PairTable(self.source[mask], self.pixel[mask], self.dx[mask], self.dy[mask], self.n_source, self.n_pixel)

@@ -1,0 +1,110 @@
+"""Each star's own place, solved together with the fluxes of all stars, blended ones too."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.image import Image
+from bayesprf.models.photometry import build_design
+from bayesprf.models.profile import LN10, Profile
+from bayesprf.models.star_moments import prf_gradients
+from bayesprf.scene.pairs import PairTable
+
+# No star moves farther than this in one step, arcsec, in units of the pixel side.
+_MAX_STEP_PIX = 0.25
+_FLUX_WIDTH = 10.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PositionFit:
+    """Places of all stars beside the catalogue's.
+
+    Parameters
+    ----------
+    shift : ndarray of float64, shape (n_source, 2)
+        Posterior mean of the offset from the catalogue position after the common one, east and north, arcsec.
+    std : ndarray of float64, shape (n_source, 2)
+        Its standard deviation, arcsec.
+    moved : float
+        Largest step of the last round, arcsec.
+    """
+
+    shift: FloatArray
+    std: FloatArray
+    moved: float
+
+
+def fit_positions(
+    pairs: PairTable,
+    values: FloatArray,
+    profile: Profile,
+    *,
+    flux: FloatArray,
+    image: Image,
+    shift: FloatArray,
+    width: float,
+) -> PositionFit:
+    """Take one Gauss-Newton step of all positions, with the fluxes of all stars free.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pairs at the present positions.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel; 0 leaves a pair out.
+    profile : Profile
+        The PRF and its intrinsic scatter.
+    flux : ndarray of float64, shape (n_source,)
+        Present fluxes, electron / s; NaN counts as dark.
+    image : Image
+        The image less all light that is not fitted.
+    shift : ndarray of float64, shape (n_source, 2)
+        Present shifts, arcsec.
+    width : float
+        Prior standard deviation of the shifts, arcsec.
+
+    Returns
+    -------
+    PositionFit
+
+    Notes
+    -----
+    y - m = dF PRF + F dPRF/dx . dx in every pixel, with N(0, width**2) on the whole shift of each axis and a wide
+    prior on the fluxes; all overlapping stars are solved together.
+    """
+    flux = np.nan_to_num(flux)
+    light = flux[pairs.source] * values
+    gradients = prf_gradients(profile.prf, pairs.dx, pairs.dy, names=("east", "north"))
+    slopes = [np.where(values > 0, flux[pairs.source] * gradients[name], 0.0) for name in ("east", "north")]
+    per_pixel = (LN10 * profile.scatter) ** 2 * profile.prf.peak * np.abs(light * flux[pairs.source])
+    extra = np.bincount(pairs.pixel, weights=per_pixel, minlength=pairs.n_pixel)
+    ivar = np.where(image.ivar > 0, 1.0 / (1.0 / np.where(image.ivar > 0, image.ivar, 1.0) + extra), 0.0)
+    residual = image.flux - np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    n = pairs.n_source
+    wide = np.maximum(_FLUX_WIDTH * np.abs(flux), _FLUX_WIDTH * image.cadence_error)
+    prior = GaussianPrior.from_sigma(
+        np.concatenate([np.zeros(n), -shift[:, 0], -shift[:, 1]]), np.concatenate([wide, np.full(2 * n, width)])
+    )
+    problem = LinearProblem(_three_columns(pairs, [values, *slopes]), residual[None], ivar[None], prior)
+    posterior = BlockSolver().solve(problem)
+    step, std = posterior.mean[0, n:].reshape(2, n).T, posterior.std[0, n:].reshape(2, n).T
+    limit = _MAX_STEP_PIX * np.sqrt(profile.prf.pixel_area)
+    step = np.clip(step, -limit, limit)
+    return PositionFit(shift + step, std, float(np.max(np.abs(step), initial=0.0)))
+
+
+def _three_columns(pairs: PairTable, parts: list[FloatArray]) -> DesignStack:
+    """Return flux, east and north columns of all sources side by side, (n_pixel, 3 n_source)."""
+    wide = PairTable(
+        source=np.concatenate([pairs.source + k * pairs.n_source for k in range(len(parts))]),
+        pixel=np.tile(pairs.pixel, len(parts)),
+        dx=np.tile(pairs.dx, len(parts)),
+        dy=np.tile(pairs.dy, len(parts)),
+        n_source=len(parts) * pairs.n_source,
+        n_pixel=pairs.n_pixel,
+    )
+    return build_design(wide, np.concatenate(parts)[None])

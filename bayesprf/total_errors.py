@@ -1,0 +1,117 @@
+"""The part of a Machine that says how far fluxes may be wrong at all cadences alike."""
+
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.inference import MachineInference
+from bayesprf.models.nuisance import CommonErrors, NuisanceWidths, fit_common_errors
+from bayesprf.models.photometry import FluxFit
+from bayesprf.models.positions import PositionFit
+from bayesprf.models.profile import Training
+from bayesprf.models.shape import ShapeFit
+from bayesprf.models.star_moments import StarMoments, measure_stars
+from bayesprf.scene.masks import neighbor_flux
+
+
+class MachineErrors(MachineInference):
+    """Errors common to all cadences, and the total errors they make."""
+
+    def fit_common_errors(
+        self,
+        *,
+        position: Any = None,
+        moments: float | None = None,
+        model: float | None = None,
+        tail: float | None = None,
+    ) -> CommonErrors:
+        """Carry the errors of PRF, wing, positions and second moments into the fluxes.
+
+        Parameters
+        ----------
+        position : float or array-like of shape (n_source,), optional
+            Standard deviation of a star's position per axis, arcsec; learned from the lone stars, or what
+            `refine_scene` left of it, by default.
+        moments : float, optional
+            Standard deviation of a star's size (ratio) and shear; learned from the lone stars by default.
+        model : float, optional
+            Relative error of the model at the centre of the PRF, dex; learned from the residuals by default.
+        tail : float, optional
+            Standard deviation of the wing's slope; its posterior's by default.
+
+        Returns
+        -------
+        CommonErrors
+
+        Raises
+        ------
+        StageError
+            If no fluxes have been fitted.
+        """
+        shape, fit = self._shape, self._latest_flux
+        stars = self._star_moments()
+        refined = np.isfinite(shape.positions.moved)
+        if position is None:
+            position = shape.positions.std.mean(axis=1) if refined else stars.width("east", "north")
+        widths = NuisanceWidths(
+            position=np.broadcast_to(np.asarray(position, np.float64), (self.nsources,)),
+            moments=stars.width("size", "stretch", "skew") if moments is None else moments,
+            model=shape.intrinsic_scatter if model is None else model,
+            tail=shape.tail_err if tail is None else tail,
+        )
+        usable = ~self.pixels.saturated[shape.pairs.pixel]
+        errors = fit_common_errors(
+            shape,
+            shape.pairs.select(usable),
+            shape.values[usable],
+            flux=_mean_over_time(fit.flux),
+            ivar=self.pixels.ivar.mean(axis=0),
+            prior=fit.problem.prior,
+            widths=widths,
+        )
+        self._stages.keep("common", errors)
+        return errors
+
+    @property
+    def common_errors(self) -> CommonErrors:
+        """Errors common to all cadences, with learned widths unless `fit_common_errors` was given some."""
+        found: CommonErrors | None = self._stages.get("common")
+        return self.fit_common_errors() if found is None else found
+
+    @property
+    def werrs_total(self) -> FloatArray:
+        """Total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
+        return np.hypot(self._latest_flux.flux_err, self.common_errors.std)
+
+    @property
+    def positions(self) -> PositionFit:
+        """How far each star lies from its catalogue position after the common offset, as `refine_scene` found."""
+        return self._shape.positions
+
+    @property
+    def _latest_flux(self) -> FluxFit:
+        latest: FluxFit = self._stages.get("flux_va") or self._stages.need("flux")
+        return latest
+
+    def _star_moments(self) -> StarMoments:
+        shape: ShapeFit = self._shape
+        light = np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values
+        chosen, pixel = shape.training, shape.pairs.pixel[shape.training]
+        source = shape.pairs.source[chosen]
+        training = Training(
+            source=source,
+            dx=shape.pairs.dx[chosen],
+            dy=shape.pairs.dy[chosen],
+            y=shape.image.flux[pixel] - neighbor_flux(shape.pairs, light)[chosen] - shape.far_light[pixel],
+            var=1.0 / shape.image.ivar[pixel],
+            flux=shape.flux[source],
+        )
+        return measure_stars(shape.prf, training, shape.intrinsic_scatter)
+
+
+def _mean_over_time(flux: FloatArray) -> FloatArray:
+    """Return the mean of the finite fluxes of each source, 0 without any."""
+    good = np.isfinite(flux)
+    total = np.where(good, flux, 0.0).sum(axis=0)
+    return np.divide(total, good.sum(axis=0), out=np.zeros_like(total), where=good.any(axis=0))
