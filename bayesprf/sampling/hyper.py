@@ -1,0 +1,169 @@
+"""Hyperparameters of the linear model, each fixed or with a prior: width and zero point of the prior, and noise."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_choice, check_positive
+from bayesprf.errors import InputError
+from bayesprf.linalg.problem import LinearProblem
+
+FAMILIES = ("half-normal", "log-normal", "normal")
+
+LEARN = "learn"
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperprior:
+    """Prior of one hyperparameter.
+
+    Parameters
+    ----------
+    family : {"half-normal", "log-normal", "normal"}
+        Its family.
+    scale : float
+        Standard deviation of the normal (of the logarithm, for "log-normal").
+    center : float
+        Mean of "normal", median of "log-normal"; "half-normal" starts at 0.
+
+    Raises
+    ------
+    InputError
+        If the family is unknown or a number is out of range.
+    """
+
+    family: str
+    scale: float
+    center: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_choice(self.family, FAMILIES, "family")
+        check_positive(self.scale, "scale")
+        if self.family == "log-normal":
+            check_positive(self.center, "center")
+        if self.family == "half-normal" and self.center != 0.0:
+            raise InputError(f"center: expected 0 for a half-normal prior, got {self.center}")
+
+    @property
+    def is_positive(self) -> bool:
+        """Whether the prior allows no negative numbers."""
+        return self.family != "normal"
+
+    def log_density(self, value: FloatArray) -> FloatArray:
+        """Return the log density.
+
+        Parameters
+        ----------
+        value : ndarray of float64
+            Values of any shape; above 0 for a log-normal prior.
+
+        Returns
+        -------
+        ndarray of float64
+            Normalised, -inf outside the support.
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            x = (np.log(value / self.center) if self.family == "log-normal" else value - self.center) / self.scale
+            log = -0.5 * x**2 - np.log(self.scale) - 0.5 * np.log(2.0 * np.pi)
+            if self.family == "log-normal":
+                log = np.where(value > 0, log - np.log(value), -np.inf)
+        return np.where(value >= 0, log + np.log(2.0), -np.inf) if self.family == "half-normal" else log
+
+    def draw(self, n_draw: int, rng: np.random.Generator) -> FloatArray:
+        """Return independent draws.
+
+        Parameters
+        ----------
+        n_draw : int
+            How many.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_draw,)
+        """
+        white = self.scale * rng.standard_normal(n_draw)
+        if self.family == "log-normal":
+            return self.center * np.exp(white)
+        return np.abs(white) if self.family == "half-normal" else self.center + white
+
+
+@dataclass(frozen=True, slots=True)
+class Hyperparameters:
+    """What may be learned of the prior and of the noise; everything is fixed by default, as in the closed form.
+
+    Parameters
+    ----------
+    width : float, "learn" or Hyperprior
+        Factor on the prior's standard deviations. "learn" is a half-normal prior of scale 1.
+    zero_point : float, "learn" or Hyperprior
+        Factor on the prior's means. "learn" is normal, 1 +- 0.5.
+    noise_scale : float, "learn" or Hyperprior
+        Factor on all errors. "learn" is log-normal, median 1, 0.5 in the natural logarithm.
+    jitter : float, "learn" or Hyperprior
+        Error added in quadrature to every pixel's, in the unit of the data. "learn" is a half-normal prior as
+        wide as the median error.
+
+    Notes
+    -----
+    w ~ N(zero_point m, (width s)**2) and y ~ N(X w, noise_scale**2 C + jitter**2): Luger, Foreman-Mackey & Hogg
+    (2017), with their L and C depending on few numbers.
+    """
+
+    width: Any = 1.0
+    zero_point: Any = 1.0
+    noise_scale: Any = 1.0
+    jitter: Any = 0.0
+
+    def resolve(self, problem: LinearProblem) -> "Hyperparameters":
+        """Return the same with every "learn" replaced by its documented prior.
+
+        Parameters
+        ----------
+        problem : LinearProblem
+            Sets the scale of the jitter.
+
+        Returns
+        -------
+        Hyperparameters
+
+        Raises
+        ------
+        InputError
+            If an entry is neither a number in range, nor "learn", nor a Hyperprior.
+        """
+        used = problem.ivar > 0
+        error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
+        defaults = {
+            "width": Hyperprior("half-normal", 1.0),
+            "zero_point": Hyperprior("normal", 0.5, 1.0),
+            "noise_scale": Hyperprior("log-normal", 0.5, 1.0),
+            "jitter": Hyperprior("half-normal", error),
+        }
+        found = {name: _resolve(getattr(self, name), name, default) for name, default in defaults.items()}
+        return replace(self, **found)
+
+    @property
+    def free(self) -> dict[str, Hyperprior]:
+        """The hyperparameters that have a prior, by name."""
+        values = {name: getattr(self, name) for name in ("width", "zero_point", "noise_scale", "jitter")}
+        return {name: value for name, value in values.items() if isinstance(value, Hyperprior)}
+
+
+def _resolve(value: Any, name: str, default: Hyperprior) -> float | Hyperprior:
+    if isinstance(value, Hyperprior):
+        if name != "zero_point" and not value.is_positive:
+            raise InputError(f"{name}: expected a prior of a positive number, got {value.family!r}; use 'half-normal'")
+        return value
+    if isinstance(value, str) and value == LEARN:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InputError(f"{name}: expected a number, 'learn' or a Hyperprior, got {value!r}")
+    if not np.isfinite(value) or (name in ("width", "noise_scale") and value <= 0) or (name == "jitter" and value < 0):
+        raise InputError(
+            f"{name}: expected a finite number {'of 0 or more' if name == 'jitter' else 'above 0'}, got {value}"
+        )
+    return float(value)
