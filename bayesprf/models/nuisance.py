@@ -7,8 +7,8 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, hstack
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.blocks import BlockSolver, pair_covariance
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solver import choose_solver
 from bayesprf.models.photometry import build_design
 from bayesprf.models.prf import round_coordinates
 from bayesprf.models.profile import LN10
@@ -127,8 +127,10 @@ def fit_common_errors(
 
 def _gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
     """Return K = Lambda^-1 X' C^-1, sparse (n_source, n_pixel)."""
+    from bayesprf.linalg.blocks import pair_covariance
+
     problem = LinearProblem(build_design(pairs, values[None]), np.zeros((1, ivar.size)), ivar[None], prior)
-    posterior = BlockSolver().solve(problem)
+    posterior = choose_solver(problem).solve(problem)
     i, j, shared = pair_covariance(posterior)
     own = np.arange(pairs.n_source)
     covariance = csr_matrix(
