@@ -12,6 +12,8 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import InputError
 from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
+from bayesprf.models.photometry import build_design, default_prior, fit_flux
+from bayesprf.models.roll import add_roll_gain
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.perturbation import PerturbationMatrix3D
 from bayesprf.reports import MachineReports
@@ -141,7 +143,9 @@ class MachineChanges(MachineReports):
         Notes
         -----
         The attributes `time_nknots`, `time_radius` and `cartesian_knot_spacing` set the position columns;
-        `time_resolution` is the largest number of cadences per bin: short series get finer bins.
+        `time_resolution` is the largest number of cadences per bin: short series get finer bins. Where the spacecraft
+        rolls (K2) and `positions` are given, what the brightness of a star shares with the roll counts as change of
+        the PRF.
         """
         options = PerturbationOptions(
             trends=TrendOptions(int(poly_order), bool(segments), bool(focus), float(focus_exptime)),
@@ -154,18 +158,32 @@ class MachineChanges(MachineReports):
             pca_ncomponents=int(pca_ncomponents),
             pca_smooth_time_scale=float(pca_smooth_time_scale),
         )
-        shape = self._shape
+        self._stages.keep("time", self._learn_change(_replace(options, kwargs), other_vectors))
+        return self.plot_time_model() if plot else None
+
+    def _learn_change(self, options: PerturbationOptions, other_vectors: Any) -> PerturbationFit:
+        """Fit the time model; where the spacecraft rolls, fluxes fitted with it tell what they share with the roll."""
+        shape, roll_hours = self._shape, self.pixels.instrument.roll_hours
         fit = fit_perturbation(
             self.pixels,
             shape.pairs,
             shape.values,
             shape.flux,
-            options=_replace(options, kwargs),
+            options=options,
             evaluate=shape.prf.evaluate,
             other_vectors=other_vectors,
         )
-        self._stages.keep("time", fit)
-        return self.plot_time_model() if plot else None
+        if roll_hours <= 0 or options.positions is None or fit.n_part == 1:
+            return fit
+        design = build_design(shape.pairs, shape.values * fit.stack_parts(shape.pairs), fit.mix)
+        flux = fit_flux(
+            self.pixels,
+            design,
+            default_prior(shape.flux, shape.image.cadence_error),
+            source_flags=np.zeros(self.nsources, np.int32),
+            known=shape.far_light,
+        ).flux
+        return add_roll_gain(fit, self.time, flux, roll_hours)
 
     @property
     def _time(self) -> PerturbationFit:

@@ -12,10 +12,9 @@ from bayesprf.checks import check_shape
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import Trends, build_trends, find_breaks
 from bayesprf.errors import DataWarning, InputError
-from bayesprf.models.motion import POSITIONS, check_vectors, pca_vectors, position_vectors
+from bayesprf.models.motion import check_vectors, pca_vectors, position_vectors
 from bayesprf.models.perturbation_rounds import fit_rounds
 from bayesprf.models.prf_change import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
-from bayesprf.models.roll import fit_roll_gain
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
 from bayesprf.scene.pairs import PairTable
@@ -45,7 +44,7 @@ class PerturbationFit:
         Coefficients e_kp of what each pixel does beyond the common change; zero where it is not used.
     source_weights : ndarray of float64, shape (n_part - 1, n_source)
         Coefficients b_ks of what all pixels of a source do: minus the mean of the other terms over its pixel plane,
-        weighted by the PRF, plus what its brightness shares with the roll of the spacecraft, if it rolls.
+        weighted by the PRF.
     pixel_factor : ndarray of float64, shape (n_pixel,)
         Measured over modelled mean light of each pixel; one where it is not used.
     training : TrainingPixels
@@ -63,7 +62,7 @@ class PerturbationFit:
     -----
     The factor of a source's PRF in a pixel is 1 + sum_k v_k(t) (sum_m c_km g_m + e_kp + b_ks). Its mean over the
     cadences is one, as the v_k have mean zero; the sum of the PRF over the pixel plane is the same at all times, by
-    the b_ks: neither mean nor shape of a light curve follows from the time model, but for the roll.
+    the b_ks: neither mean nor shape of a light curve follows from the time model.
     """
 
     vectors: FloatArray
@@ -182,8 +181,7 @@ def fit_perturbation(
     factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
     pixel_weights[:, training.pixel] = rounds.pixel_weights
     measured = prf * factor[pairs.pixel]
-    source_weights = _roll_gain(pixels, training, rounds.amplitude, trends, n_source=pairs.n_source, bins=operator)
-    source_weights -= rounds.weights @ plane.mean(measured).T
+    source_weights = -(rounds.weights @ plane.mean(measured).T)
     source_weights -= plane.mean_of_pairs(measured, pixel_weights[:, pairs.pixel])
     return PerturbationFit(
         vectors=trends.columns,
@@ -258,26 +256,6 @@ def _time_bins(time: FloatArray, vectors: FloatArray, options: PerturbationOptio
         if resolution == 1 or not lost.any():
             return operator
         resolution //= 2
-
-
-def _roll_gain(
-    pixels: PixelTable,
-    training: TrainingPixels,
-    amplitude: FloatArray,
-    trends: Trends,
-    *,
-    n_source: int,
-    bins: csr_matrix,
-) -> FloatArray:
-    """Return what the brightness of each star shares with position columns, shape (n_part - 1, n_source)."""
-    gain = np.zeros((len(trends.names) - 1, n_source))
-    position = np.array([name.startswith(POSITIONS) for name in trends.names[1:]], bool)
-    roll_hours = pixels.instrument.roll_hours
-    if roll_hours > 0 and position.any() and training.n_train:
-        vectors = bin_mean(bins, trends.columns[:, 1:][:, position])
-        star = np.unique(training.source)
-        gain[np.ix_(position, star)] = fit_roll_gain(training.time, amplitude, vectors, roll_hours)
-    return gain
 
 
 def _pixel_columns(
