@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesprf.models.blends import measure_blends
 from bayesprf.models.image import Image, reduce_image
 from bayesprf.models.perturbation import PerturbationFit
 from bayesprf.models.photometry import FluxFit
@@ -26,22 +27,34 @@ class MachineReports(MachineErrors):
         Returns
         -------
         xarray.DataTree
-            Groups ``/photometry``, ``/catalog``, ``/shape``, ``/time_model``, as far as their stages have run.
+            Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/shape``, ``/time_model``, as
+            far as their stages have run.
 
         Raises
         ------
         StageError
             If no PRF has been fitted.
         """
-        from bayesprf.results.gather import catalog_group, photometry_group, shape_group, time_model_group
+        from bayesprf.results.gather import (
+            catalog_group,
+            covariance_group,
+            photometry_group,
+            shape_group,
+            time_model_group,
+        )
         from bayesprf.results.tree import build_tree, root_attributes
 
         flux: FluxFit | None = self._stages.get("flux_va") or self._stages.get("flux")
         time: PerturbationFit | None = self._stages.get("time")
         sums, metrics = self._aperture_results()
+        blends = None if flux is None else measure_blends(flux.problem, flux.posterior)
+        shares = {} if blends is None else {"variance_from_neighbors": blends.variance_from_neighbors}
         groups = {
             "photometry": sums if flux is None else {**photometry_group(flux), **self._total_errors(), **sums},
-            "catalog": catalog_group(self.sources, {"radius": self.radius, **self._source_results(), **metrics}),
+            "catalog": catalog_group(
+                self.sources, {"radius": self.radius, **self._source_results(), **shares, **metrics}
+            ),
+            "covariance": {} if blends is None else covariance_group(blends, self.sources.source_id),
             "shape": shape_group(self._shape),
             "time_model": {} if time is None else time_model_group(time, self.pixels),
         }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from bayesprf.linalg.residuals import residual_sums
+from bayesprf.models.blends import BlendTable
 from bayesprf.models.perturbation import PerturbationFit
 from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
@@ -59,6 +60,28 @@ def catalog_group(sources: SourceTable, extra: Mapping[str, Any]) -> dict[str, A
     }
     given = {name: values for name, values in sources.columns.items() if name not in known}
     return {**given, **known}
+
+
+def covariance_group(blends: BlendTable, names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the arrays of ``/covariance``: the pairs of sources that share a pixel.
+
+    Parameters
+    ----------
+    blends : BlendTable
+        Their correlations.
+    names : tuple of str
+        Names of the sources.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    labels = np.array(names, object)
+    return {
+        "source_i": labels[blends.first],
+        "source_j": labels[blends.second],
+        "correlation": blends.correlation,
+    }
 
 
 def shape_group(fit: ShapeFit) -> dict[str, Any]:
