@@ -10,6 +10,7 @@ _PUBLIC = {
     "read_tpfs": "bayesprf.io.tpf",
     "read_catalog": "bayesprf.io.catalog",
     "query_gaia": "bayesprf.io.gaia",
+    "compare": "bayesprf.results.scores",
     "PixelTable": "bayesprf.scene.pixels",
     "SourceTable": "bayesprf.scene.sources",
     "GaussianPrior": "bayesprf.linalg.problem",

@@ -7,6 +7,7 @@ import numpy as np
 from bayesprf.apertures import MachineApertures
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
+from bayesprf.models.compare import ModelScore, data_digest, score_model
 from bayesprf.models.group import SourceGroup, extract_group
 
 # Largest number of sources whose full covariance is built, 200 MB.
@@ -94,6 +95,34 @@ class MachineInference(MachineApertures):
         places = np.stack([self.pixels.row[group.pixel], self.pixels.column[group.pixel]], axis=1)
         data = group_data(group, members, self.sources.source_id, time, places=places)
         return exact_tree(group, data, members, np.random.default_rng(random_seed), options=options)
+
+    def loo(self) -> ModelScore:
+        """Score the fluxes' model by its evidence and by exact leave-one-pixel-out densities.
+
+        Returns
+        -------
+        ModelScore
+            Kept until the fluxes are fitted anew; `bayesprf.compare` puts several side by side, and `to_datatree`
+            writes it into the tree.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        """
+        score: ModelScore | None = self._stages.get("score")
+        if score is None:
+            fit = self._best_flux
+            score = score_model(fit.problem, fit.posterior)
+            self._stages.keep("score", score)
+        return score
+
+    def _score(self) -> ModelScore:
+        """Return the score as far as it is known: without leave-one-out before `loo`."""
+        score: ModelScore | None = self._stages.get("score")
+        fit = self._best_flux
+        unknown = np.full(self.nt, np.nan), np.full(self.npixels, np.nan)
+        return score or ModelScore(fit.log_evidence, *unknown, data_digest(fit.problem))
 
     def _group(self, sources: Any, cadences: Any = None) -> tuple[SourceGroup, IntArray]:
         """Return the group of some sources, and their places in it."""

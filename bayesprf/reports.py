@@ -42,6 +42,7 @@ class MachineReports(MachineErrors):
             shape_group,
             time_model_group,
         )
+        from bayesprf.results.scores import score_group
         from bayesprf.results.tree import build_tree, root_attributes
 
         flux: FluxFit | None = self._stages.get("flux_va") or self._stages.get("flux")
@@ -55,6 +56,7 @@ class MachineReports(MachineErrors):
                 self.sources, {"radius": self.radius, **self._source_results(), **shares, **metrics}
             ),
             "covariance": {} if blends is None else covariance_group(blends, self.sources.source_id),
+            "comparison": {} if flux is None else score_group(self._score()),
             "shape": shape_group(self._shape),
             "time_model": {} if time is None else time_model_group(time, self.pixels),
         }

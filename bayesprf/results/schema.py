@@ -115,10 +115,18 @@ _TIME_MODEL = (
     Variable("n_clipped_time", (), "1", "binned pixels that were left out as outliers", "int64"),
 )
 
+_COMPARISON = (
+    Variable("log_evidence", ("time",), "1", "log evidence of the cadence; also its log density given all others"),
+    Variable("elpd_loo", ("time",), "1", "exact leave-one-out log densities, summed over pixels; NaN before loo()"),
+    Variable("elpd_loo_pixel", ("pixel",), "1", "exact leave-one-out log densities, summed over cadences"),
+    Variable("data_digest", (), "", "digest of the data; models of equal digests can be compared", "str"),
+)
+
 SCHEMA: dict[str, tuple[Variable, ...]] = {
     "photometry": _PHOTOMETRY,
     "catalog": _CATALOG,
     "covariance": _COVARIANCE,
+    "comparison": _COMPARISON,
     "shape": _SHAPE,
     "time_model": _TIME_MODEL,
 }
@@ -127,6 +135,7 @@ GROUP_SENTENCES: dict[str, str] = {
     "photometry": "Fluxes of every source at every cadence, with errors and flags.",
     "catalog": "The input catalogue as given, plus diagnostics of every source.",
     "covariance": "Overlapping pairs of sources and the correlation of their flux errors.",
+    "comparison": "What it takes to compare this fit with others of the same data.",
     "shape": "The PRF shape: enough to evaluate it again.",
     "time_model": "The change of the PRF with time: enough to evaluate it again.",
 }

@@ -1,0 +1,108 @@
+"""Scores of models from Machines and from saved trees, for comparison."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesprf.errors import InputError
+from bayesprf.models.compare import Comparison, ModelScore, compare_scores
+
+
+def compare(models: Mapping[str, Any]) -> Comparison:
+    """Compare models of the same data: evidence, Bayes factors, exact leave-one-out.
+
+    Parameters
+    ----------
+    models : mapping of str to Machine or xarray.DataTree
+        Fitted Machines, trees of `to_datatree`, or trees of `Machine.posterior` with exact leave-one-out.
+
+    Returns
+    -------
+    Comparison
+        Printed, it is a table.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two models, one of them holds no evidence, or the data differ.
+    """
+    return compare_scores({name: read_score(name, model) for name, model in models.items()})
+
+
+def read_score(name: str, model: Any) -> ModelScore:
+    """Return the score of a model.
+
+    Parameters
+    ----------
+    name : str
+        Its name, for messages.
+    model : Machine or xarray.DataTree
+        The model.
+
+    Returns
+    -------
+    ModelScore
+
+    Raises
+    ------
+    InputError
+        If it is neither, or holds no evidence.
+    """
+    if hasattr(model, "loo"):
+        score: ModelScore = model.loo()
+        return score
+    if not isinstance(model, xr.DataTree):
+        raise InputError(f"models[{name!r}]: expected a Machine or a DataTree, got {type(model).__name__}")
+    if "comparison" in model.children and "log_evidence" in model["comparison"]:
+        return _from_results(model["comparison"].to_dataset())
+    if "gaussian" in model.children:
+        return _from_draws(name, model)
+    raise InputError(
+        f"models[{name!r}]: expected a tree with a group /comparison or /gaussian, got {sorted(model.children)};"
+        " fit the fluxes before to_datatree()"
+    )
+
+
+def score_group(score: ModelScore) -> dict[str, Any]:
+    """Return the arrays of ``/comparison``.
+
+    Parameters
+    ----------
+    score : ModelScore
+        Score of the fit.
+
+    Returns
+    -------
+    dict of str to array
+    """
+    return {
+        "log_evidence": score.log_evidence,
+        "elpd_loo": score.elpd_time,
+        "elpd_loo_pixel": score.elpd_pixel,
+        "data_digest": score.data_digest,
+    }
+
+
+def _from_results(group: xr.Dataset) -> ModelScore:
+    return ModelScore(
+        group["log_evidence"].values,
+        group["elpd_loo"].values,
+        group["elpd_loo_pixel"].values,
+        str(group["data_digest"].values),
+    )
+
+
+def _from_draws(name: str, tree: xr.DataTree) -> ModelScore:
+    exact = tree["gaussian"]
+    if "elpd_loo" not in exact:
+        raise InputError(f"models[{name!r}]: expected exact leave-one-out densities, got none; raise max_pointwise")
+    density = np.nan_to_num(np.atleast_2d(exact["elpd_loo"].values))
+    observed = tree["observed_data"]["y"].values
+    return ModelScore(
+        np.atleast_1d(exact["log_evidence"].values),
+        density.sum(axis=1),
+        density.sum(axis=0),
+        f"{np.nansum(observed):.17g}/{np.count_nonzero(np.isfinite(observed))}",
+    )
