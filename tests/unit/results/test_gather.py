@@ -60,7 +60,7 @@ def test_change_of_the_prf_is_evaluated_again_from_the_file(machine, tree):
     source, pixel = machine.source_mask.nonzero()
     columns = change.columns(source, *offsets_of(machine))
     weights = group["time_w"].values
-    parts = (columns @ weights.T).T - (weights @ group["plane_mean"].values.T)[:, source]
+    parts = (columns @ weights.T).T + group["pixel_w"].values[:, pixel] + group["source_w"].values[:, source]
     factor = 1.0 + group["time_vectors"].values[7, 1:] @ parts
     factor *= group["pixel_factor"].values[pixel]
     assert np.ptp(factor) > 0.01
