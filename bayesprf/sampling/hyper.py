@@ -109,7 +109,7 @@ class Hyperparameters:
 
     Notes
     -----
-    w ~ N(zero_point m, (width s)**2) and y ~ N(X w, noise_scale**2 C + jitter**2): Luger, Foreman-Mackey & Hogg
+    w ~ N(zero_point m, (width s)**2) and y ~ N(X w, noise_scale**2 (C + jitter**2)): Luger, Foreman-Mackey & Hogg
     (2017), with their L and C depending on few numbers.
     """
 

@@ -1,0 +1,250 @@
+"""PyMC models of a linear problem: the very matrices, data and priors that the closed form solves."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.sparse as ps
+import pytensor.tensor as pt
+from scipy.sparse import csc_matrix
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_choice, check_shape
+from bayesprf.errors import UnsupportedError
+from bayesprf.linalg.problem import LinearProblem
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.results.posterior import GroupData
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.spectrum import Decomposer, Spectrum
+
+FORMS = ("adaptive", "centered", "whitened")
+LIKELIHOODS = ("normal", "student-t", "statistics")
+
+# Degrees of freedom of the Student-t likelihood: Gamma(2, 0.1), Juarez & Steel (2010).
+_NU_SHAPE, _NU_RATE = 2.0, 0.1
+
+
+def build_linear(
+    problem: LinearProblem,
+    data: GroupData,
+    hyper: Hyperparameters | None = None,
+    *,
+    form: str = "adaptive",
+    likelihood: str = "normal",
+    priors: Mapping[str, Callable[[str], Any]] | None = None,
+) -> pm.Model:
+    """Build the model of the fluxes of a group of sources.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Design, data, errors and prior of the group, as `bayesprf.linalg.restrict.restrict` cuts them out.
+    data : GroupData
+        Names of its axes.
+    hyper : Hyperparameters, optional
+        What is learned of prior and noise; all fixed by default, so that the posterior is the closed form's.
+    form : {"adaptive", "centered", "whitened"}
+        Coordinates of the sampler. "adaptive" whitens the posterior at whatever width the sampler is, "whitened" at one
+        width, "centered" not at all. The posterior is the same; the first alone is efficient in all regimes.
+    likelihood : {"normal", "student-t", "statistics"}
+        "student-t" learns its degrees of freedom `nu` and so bears cosmic rays. "statistics" replaces the pixels by the
+        normal equations: the same normal likelihood, cheaper, for fixed jitter, but no likelihood of single pixels.
+    priors : mapping of str to callable, optional
+        Instead of a Hyperprior: functions that, called with its name inside the model, make a hyperparameter, as
+        ``{"width": lambda name: pm.HalfCauchy(name, 1.0)}``.
+
+    Returns
+    -------
+    pymc.Model
+        Variables `flux` (time, source) and `y`; of the hyperparameters those that are free, by name; `nu`.
+
+    Raises
+    ------
+    InputError
+        If an argument is not one of those listed, or the prior is flat.
+    ShapeError
+        If `data` does not fit the problem.
+
+    Notes
+    -----
+    w ~ N(z m, (v s)**2), y ~ N(X w + known, k**2 (C + j**2)): width v, zero point z, noise scale k, jitter j.
+    "adaptive": with S X' D^-1 X S = U lam U' (see `Spectrum`) at a fiducial noise, q = 1 + (v / k)**2 lam,
+    u = offset (z - 1) + (1 - 1 / q) (peak - offset (z - 1)) + v xi / sqrt(q), w = m + S U u. At that noise the
+    posterior of xi is N(0, 1), independent of the width: each direction is centred as far as its data are good.
+    """
+    check_choice(form, FORMS, "form")
+    check_choice(likelihood, LIKELIHOODS, "likelihood")
+    check_shape(problem.data if data.has_time else problem.data[0], np.shape(data.y), "data", "as problem.data")
+    resolved = (hyper or Hyperparameters()).resolve(problem)
+    parts = _Parts.of(problem, data, resolved)
+    with pm.Model(coords=parts.coords) as model:
+        values = _Values(**{name: _number(name, resolved, priors or {}) for name in _Values.__annotations__})
+        weights = (_centered if form == "centered" else _whitened)(parts, values, fixed=form == "whitened")
+        if likelihood == "statistics":
+            _add_statistics(parts, values, weights)
+        else:
+            _add_pixels(parts, values, weights, robust=likelihood == "student-t")
+    return model
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Values:
+    """Hyperparameters inside a model: numbers or variables."""
+
+    width: Any
+    zero_point: Any
+    noise_scale: Any
+    jitter: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parts:
+    """Constants of a model."""
+
+    problem: LinearProblem
+    data: GroupData
+    spectrum: Spectrum
+    mean: FloatArray
+    sigma: FloatArray
+    fiducial: tuple[float, float]
+    coords: dict[str, Any]
+
+    @classmethod
+    def of(cls, problem: LinearProblem, data: GroupData, hyper: Hyperparameters) -> "_Parts":
+        """Prepare the constants, the whitening at a rough guess of the noise."""
+        decomposer = Decomposer(problem)
+        spectrum = decomposer.at()
+        excess = float(spectrum.chi2.sum()) / max(spectrum.n_used - spectrum.peak.size, 1)
+        error2 = float(np.mean(decomposer.variance[decomposer.used])) if decomposer.used.any() else 0.0
+        jitter = hyper.jitter
+        if isinstance(jitter, Hyperprior):
+            jitter = np.sqrt(max(excess - 1.0, 0.0) * error2)
+        width = hyper.width if not isinstance(hyper.width, Hyperprior) else 1.0
+        coords: dict[str, Any] = {"source": [str(one) for one in data.source], "pixel": data.pixel}
+        if data.has_time:
+            coords["time"] = data.time
+        if not data.used.all():
+            coords["observation"] = np.arange(int(data.used.sum()))
+        return cls(
+            problem, data, decomposer.at(float(jitter)) if jitter else spectrum, problem.prior.mean,
+            decomposer.sigma, (float(width), float(jitter)), coords,
+        )  # fmt: skip
+
+    @property
+    def flux_dims(self) -> tuple[str, ...]:
+        """Axes of the fluxes."""
+        return ("time", "source") if self.data.has_time else ("source",)
+
+    def labelled(self, flux: Any) -> Any:
+        """Return fluxes (n_time, n_source) without the axis of time if there is none."""
+        return flux if self.data.has_time else flux[0]
+
+    def full(self, flux: Any) -> Any:
+        """Return fluxes with an axis of time."""
+        return flux if self.data.has_time else flux[None, :]
+
+
+def _number(name: str, hyper: Hyperparameters, priors: Mapping[str, Callable[[str], Any]]) -> Any:
+    """Return a hyperparameter as a number, or as a variable of the model."""
+    value = getattr(hyper, name)
+    if name in priors:
+        return priors[name](name)
+    if not isinstance(value, Hyperprior):
+        return value
+    if value.family == "half-normal":
+        return pm.HalfNormal(name, sigma=value.scale)
+    if value.family == "log-normal":
+        return pm.LogNormal(name, mu=np.log(value.center), sigma=value.scale)
+    return pm.Normal(name, mu=value.center, sigma=value.scale)
+
+
+def _centered(parts: _Parts, values: _Values, *, fixed: bool) -> Any:
+    """Sample the fluxes themselves."""
+    del fixed
+    mean, sigma = values.zero_point * parts.mean, values.width * parts.sigma
+    return parts.full(pm.Normal("flux", mu=mean, sigma=sigma, dims=parts.flux_dims))
+
+
+def _whitened(parts: _Parts, values: _Values, *, fixed: bool) -> Any:
+    """Sample coordinates in which the posterior is nearly N(0, 1), and make the fluxes from them."""
+    spectrum = parts.spectrum
+    xi = parts.full(pm.Normal("xi", 0.0, 1.0, dims=parts.flux_dims))
+    width, scale = (parts.fiducial[0], 1.0) if fixed else (values.width, values.noise_scale)
+    start = spectrum.offset * ((1.0 if fixed else values.zero_point) - 1.0)
+    q = 1.0 + (width / scale) ** 2 * pt.as_tensor(spectrum.eigenvalues)
+    spread = width / pt.sqrt(q)
+    u = start + (1.0 - 1.0 / q) * (spectrum.peak - start) + spread * xi
+    moved = (u - spectrum.offset * (values.zero_point - 1.0)) / values.width
+    n_row, repeats = spectrum.eigenvalues.shape[0], spectrum.peak.shape[0] / spectrum.eigenvalues.shape[0]
+    jacobian = repeats * pt.log(spread / values.width + pt.zeros((n_row, 1))).sum()
+    pm.Potential("whitening", 0.5 * (xi**2).sum() - 0.5 * (moved**2).sum() + jacobian)
+    weights = parts.mean + parts.sigma * _rotate(spectrum, u)
+    return parts.full(pm.Deterministic("flux", parts.labelled(weights), dims=parts.flux_dims))
+
+
+def _rotate(spectrum: Spectrum, u: Any) -> Any:
+    """Return U u with a sparse constant U."""
+    matrix = spectrum.rotation()
+    if spectrum.is_shared:
+        return ps.structured_dot(matrix, u.T).T
+    return ps.structured_dot(matrix, u.reshape((-1, 1))).reshape(spectrum.peak.shape)
+
+
+def predict(design: DesignStack, weights: Any) -> Any:
+    """Return X_b w_b of every batch row as a PyTensor expression.
+
+    Parameters
+    ----------
+    design : DesignStack
+        The design; its matrices become sparse constants.
+    weights : TensorVariable, shape (n_batch, n_coeff)
+        Coefficients.
+
+    Returns
+    -------
+    TensorVariable, shape (n_batch, n_obs)
+    """
+    mix = np.ones((1, 1)) if design.mix is None else design.mix
+    total: Any = 0.0
+    for part, weight in zip(design.parts, mix.T, strict=True):
+        static = DesignStack(design.indptr, design.indices, part[None], design.n_coeff)
+        product = ps.structured_dot(csc_matrix(static.matrix()), weights.T).T
+        total = total + (product if design.mix is None else weight[:, None] * product)
+    return total
+
+
+def _add_pixels(parts: _Parts, values: _Values, weights: Any, *, robust: bool) -> None:
+    """Add the likelihood of every pixel that exists."""
+    problem, used = parts.problem, parts.data.used
+    model = parts.labelled(predict(problem.design, weights) + problem.known)
+    error, dims = parts.data.y_err, (*parts.flux_dims[:-1], "pixel")
+    observed = parts.data.y
+    if not used.all():
+        index = np.flatnonzero(used)
+        model, error, observed, dims = model.flatten()[index], error[used], observed[used], ("observation",)
+    y_err = pm.Data("y_err_used", error, dims=dims)
+    noise = values.noise_scale * y_err
+    if not isinstance(values.jitter, float) or values.jitter > 0:
+        noise = values.noise_scale * pt.sqrt(y_err**2 + values.jitter**2)
+    if robust:
+        nu = pm.Gamma("nu", _NU_SHAPE, _NU_RATE)
+        pm.StudentT("y", nu=nu, mu=model, sigma=noise, observed=observed, dims=dims)
+    else:
+        pm.Normal("y", mu=model, sigma=noise, observed=observed, dims=dims)
+
+
+def _add_statistics(parts: _Parts, values: _Values, weights: Any) -> None:
+    """Add the normal likelihood through chi2(w) = chi2(w0) + (u - u0)' lam (u - u0) in the eigenbasis."""
+    if not isinstance(values.jitter, float):
+        raise UnsupportedError("likelihood: 'statistics' needs a fixed jitter, got a free one; use 'normal'")
+    spectrum = parts.spectrum
+    back = spectrum.rotation().T.tocsc()
+    scaled = (weights - parts.mean) / parts.sigma
+    u = ps.structured_dot(back, scaled.T).T if spectrum.is_shared else None
+    if u is None:
+        u = ps.structured_dot(back, scaled.reshape((-1, 1))).reshape(spectrum.peak.shape)
+    chi2 = float(spectrum.chi2.sum()) + (spectrum.eigenvalues * (u - spectrum.peak) ** 2).sum()
+    log_noise = spectrum.log_noise + 2.0 * spectrum.n_used * pt.log(values.noise_scale)
+    pm.Potential("likelihood", -0.5 * (log_noise + chi2 / values.noise_scale**2))
