@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.image import Image
 from bayesprf.models.photometry import build_design
@@ -90,7 +90,7 @@ def fit_positions(
         np.concatenate([np.zeros(n), -shift[:, 0], -shift[:, 1]]), np.concatenate([wide, np.full(2 * n, width)])
     )
     problem = LinearProblem(_three_columns(pairs, [values, *slopes]), residual[None], ivar[None], prior)
-    posterior = BlockSolver().solve(problem)
+    posterior = choose_solver(problem).solve(problem)
     step, std = posterior.mean[0, n:].reshape(2, n).T, posterior.std[0, n:].reshape(2, n).T
     limit = _MAX_STEP_PIX * np.sqrt(profile.prf.pixel_area)
     step = np.clip(step, -limit, limit)
