@@ -89,7 +89,19 @@ def choose_training(
 
 
 def lies_inside(dx: FloatArray, dy: FloatArray, radius: float) -> BoolArray:
-    """Return which offsets (arcsec), shape (n,), lie in the square of half side `radius`."""
+    """Find the offsets that lie in a square.
+
+    Parameters
+    ----------
+    dx, dy : ndarray of float64, shape (n,)
+        Offsets, arcsec.
+    radius : float
+        Half side of the square, arcsec.
+
+    Returns
+    -------
+    ndarray of bool, shape (n,)
+    """
     return np.maximum(np.abs(dx), np.abs(dy)) <= radius
 
 
