@@ -9,7 +9,7 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.linalg.centred import CentredDesign, GroupMeans
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
-from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels
 
@@ -91,15 +91,11 @@ def fit_rounds(
     state = _start(training, time_columns.shape[1], columns.shape[1])
     if training.n_train == 0 or time_columns.shape[1] == 0:
         return state
-    design = KroneckerDesign(time_columns, columns)
-    prior = GaussianPrior.from_sigma(np.zeros(design.n_coeff), np.full(design.n_coeff, options.prior_sigma))
+    common = _Common(time_columns, columns, plane, options)
     for number in range(options.n_round):
         state = _find_levels(training, state)
         before = state.used
-        clip_sigma = options.clip_sigma if number else np.inf
-        state = _solve(
-            training, design, plane, prior, state=state, clip_sigma=clip_sigma, fix_pixels=options.fix_pixels
-        )
+        state = _solve(training, common, state, clip_sigma=options.clip_sigma if number else np.inf)
         if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
             break
     return state
@@ -150,34 +146,44 @@ def _relative_ivar(training: TrainingPixels, level: FloatArray, state: Rounds) -
     return np.where(known, 1.0 / (noise + state.scatter**2), 0.0)
 
 
-def _solve(
-    training: TrainingPixels,
-    design: KroneckerDesign,
-    plane: FloatArray,
-    prior: GaussianPrior,
-    *,
-    state: Rounds,
-    clip_sigma: float,
-    fix_pixels: bool,
-) -> Rounds:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Common:
+    """What all stars share: time columns (n_bin, n_vector), position columns and their means (n_train, n_column)."""
+
+    time: FloatArray
+    space: csr_matrix
+    plane: FloatArray
+    options: PerturbationOptions
+
+    def fit(self, data: FloatArray, ivar: FloatArray, training: TrainingPixels) -> GaussianPosterior:
+        """Return the posterior of the coefficients from the pixels inside, with a free amplitude per star and bin."""
+        inside = training.inside
+        design = KroneckerDesign(self.time, self.space[inside])
+        prior = GaussianPrior.from_sigma(np.zeros(design.n_coeff), np.full(design.n_coeff, self.options.prior_sigma))
+        weight = np.ascontiguousarray(ivar[:, inside])
+        centred = CentredDesign(design, GroupMeans(training.group[inside], weight))
+        return DenseSolver().solve(LinearProblem(centred, data[:, inside].reshape(1, -1), weight.reshape(1, -1), prior))
+
+    def change(self, weights: FloatArray) -> FloatArray:
+        """Return the change of all pixels, shape (n_bin, n_train)."""
+        return np.asarray(self.time @ (weights @ self.space.T - weights @ self.plane.T))
+
+
+def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, clip_sigma: float) -> Rounds:
     """Return the state after one fit, with its scatter and clipping."""
     level = state.template * state.amplitude[:, training.group]
     ivar = _relative_ivar(training, level, state)
-    shared = ivar * training.inside
-    centred = CentredDesign(design, GroupMeans(training.group, shared))
-    data = np.where(ivar > 0, state.ratio - 1.0, 0.0)
-    own = design.time_vectors @ state.pixel_weights
-    common = (data - own).reshape(1, -1)
-    posterior = DenseSolver().solve(LinearProblem(centred, common, shared.reshape(1, -1), prior))
-    weights = posterior.mean[0].reshape(state.weights.shape)
-    change = design.time_vectors @ (weights @ design.space.T - weights @ plane.T)
     noise = 1.0 / np.where(training.ivar > 0, training.ivar * level**2, np.inf)
-    residual = centred.groups.centre(data - change)
-    pixel_weights = state.pixel_weights
-    if fix_pixels:
-        pixel_weights = _fit_pixels(design.time_vectors, residual, ivar, _pixel_widths(residual, noise, ivar > 0))
-        change = change + design.time_vectors @ pixel_weights
-        residual = centred.groups.centre(data - change)
+    data = np.where(ivar > 0, state.ratio - 1.0, 0.0)
+    posterior = common.fit(data - common.time @ state.pixel_weights, ivar, training)
+    weights = posterior.mean[0].reshape(state.weights.shape)
+    groups = GroupMeans(training.group, ivar * training.inside)
+    change, pixel_weights = common.change(weights), state.pixel_weights
+    residual = groups.centre(data - change)
+    if common.options.fix_pixels:
+        pixel_weights = _fit_pixels(common.time, residual, ivar, _pixel_widths(residual, noise, ivar > 0))
+        change = change + common.time @ pixel_weights
+        residual = groups.centre(data - change)
     scatter = _learn_scatter(residual[ivar > 0], noise[ivar > 0])
     kept = np.abs(residual) <= clip_sigma * np.sqrt(noise + scatter**2)
     return replace(
