@@ -11,13 +11,11 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg import compiled, compiled_factors
 from bayesprf.linalg.density import check_observations
+from bayesprf.linalg.lanes import LANES
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.singular import singular_error
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.linalg.symbolic import SymbolicFactor, analyse
-
-N_LANES = 16
-"""Batch rows solved side by side: two AVX-512 registers."""
 
 DRAWS_CHUNK = 1 << 22
 """Numbers drawn at a time, 32 MB."""
@@ -66,8 +64,11 @@ class BlockSolver:
         """
         factors = BlockFactors.prepare(problem, self.n_threads)
         answer = factors.solve()
-        if answer.bad[0] != 0.0 or not np.isfinite(answer.log_density).all():
+        failed = answer.failure[0] >= 0
+        if failed or answer.bad[0] != 0.0 or not np.isfinite(answer.log_density).all():
             check_observations(problem)
+        if failed:
+            raise singular_error(int(factors.plan.order[answer.failure[0]]), int(answer.failure[1]))
         prior = problem.prior
         log_prior = 0.5 * np.sum(np.log(prior.precision)) if prior.is_proper else np.nan
         return GaussianPosterior(answer.mean, answer.std, answer.log_density + log_prior, factors)
@@ -120,18 +121,15 @@ class BlockFactors:
         shape = (self.data.shape[0], self.plan.order.size)
         answer = compiled.Answer(np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1))
         model = self._model(np.arange(shape[0]))
-        lanes = _lanes(shape[0])
 
         def work(lo: int, hi: int) -> compiled.Answer:
             part = answer._replace(failure=np.full(2, -1), bad=np.zeros(1))
-            compiled.solve_rows(self.plan, model, part, (lo, hi), lanes)
+            compiled.solve_rows(self.plan, model, part, (lo, hi))
             return part
 
-        parts = _in_threads(work, shape[0], len(lanes), self.n_threads)
-        for part in parts:
-            if part.failure[0] >= 0:
-                raise singular_error(int(self.plan.order[part.failure[0]]), int(part.failure[1]))
-        return answer._replace(bad=np.sum([part.bad for part in parts], axis=0))
+        parts = _in_threads(work, shape[0], self.n_threads)
+        failure = next((part.failure for part in parts if part.failure[0] >= 0), answer.failure)
+        return answer._replace(failure=failure, bad=np.sum([part.bad for part in parts], axis=0))
 
     def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
         """Return the posterior covariance of some coefficients, shape (n_batches, n_selected, n_selected)."""
@@ -139,7 +137,7 @@ class BlockFactors:
         group_of = _owner(self.plan.group_coeff, places)
         answer = np.zeros((batches.size, places.size, places.size))
         selected = (np.unique(group_of), places, group_of)
-        compiled_factors.write_covariance(self.plan, self._model(batches), selected, answer, _lanes(batches.size))
+        compiled_factors.write_covariance(self.plan, self._model(batches), selected, answer)
         return 0.5 * (answer + answer.transpose(0, 2, 1))
 
     def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
@@ -155,7 +153,7 @@ class BlockFactors:
         for start in range(0, batches.size, step):
             chunk = batches[start : start + step]
             noise = rng.standard_normal((n_draw, chunk.size, int(sizes.sum())))
-            compiled_factors.colour_noise(self.plan, self._model(chunk), selected, noise, _lanes(chunk.size))
+            compiled_factors.colour_noise(self.plan, self._model(chunk), selected, noise)
             answer[:, start : start + step] = noise[:, :, columns]
         return answer
 
@@ -168,7 +166,7 @@ class BlockFactors:
         row = first + plan.l_row[plan.l_ptr[column] + plan.g_row]
         ends = np.sort(np.stack([plan.order[column[below]], plan.order[row[below]]]), axis=0)
         values = np.empty((batches.size, ends.shape[1]))
-        compiled_factors.write_pairs(plan, self._model(batches), values, _lanes(batches.size))
+        compiled_factors.write_pairs(plan, self._model(batches), values)
         order = np.lexsort((ends[1], ends[0]))
         return ends[0, order], ends[1, order], values[:, order]
 
@@ -222,18 +220,11 @@ def _owner(starts: IntArray, places: IntArray) -> IntArray:
     return owner
 
 
-def _lanes(n_row: int) -> tuple[int, ...]:
-    """Return a tuple whose length tells the kernels how many rows to put side by side."""
-    return (0,) * (N_LANES if n_row > 2 else 1)
-
-
-def _in_threads(
-    work: Callable[[int, int], compiled.Answer], n_row: int, step: int, n_threads: int
-) -> list[compiled.Answer]:
-    """Split rows into contiguous shares, whole blocks of `step` each, and work on them at the same time."""
-    n_block = -(-n_row // step)
+def _in_threads(work: Callable[[int, int], compiled.Answer], n_row: int, n_threads: int) -> list[compiled.Answer]:
+    """Split rows into contiguous shares, whole vectors of LANES each, and work on them at the same time."""
+    n_block = -(-n_row // LANES)
     n_share = max(1, min(n_threads, n_block))
-    edges = np.minimum(step * ((n_block * np.arange(n_share + 1)) // n_share), n_row)
+    edges = np.minimum(LANES * ((n_block * np.arange(n_share + 1)) // n_share), n_row)
     if n_share == 1:
         return [work(0, n_row)]
     with ThreadPoolExecutor(n_share) as pool:

@@ -1,18 +1,17 @@
 """Compiled solution of sparse linear problems, several batch rows side by side as SIMD lanes.
 
-The last axis of every work array is the lane. Its length is the length of the tuple `lanes`, a constant the compiler
-sees. Each lane's arithmetic is the same whatever its neighbours are and whichever thread runs it.
+The last axis of every work array is the lane. Each lane's arithmetic is the same whatever its neighbours are and
+whichever thread runs it.
 """
 
 from typing import NamedTuple
 
 import numpy as np
-from numba.np.unsafe.ndarray import to_fixed_tuple
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.jit import inlined, kernel
 from bayesprf.linalg.lanes import (
-    TILE,
+    LANES,
     all_above,
     copy_tile,
     fill,
@@ -37,7 +36,7 @@ EXPONENT_ZERO = 2.0**52 + 1023.0
 LOG_2 = float(np.log(2.0))
 LOG_2_PI = float(np.log(2.0 * np.pi))
 SQUARES, N_USED, BAD, IVAR_MANTISSA, IVAR_EXPONENT, PIVOT_MANTISSA, PIVOT_EXPONENT, N_SUMS = range(8)
-"""Rows of the running sums of the evidence, shape (N_SUMS, n_lanes).
+"""Rows of the running sums of the evidence, shape (N_SUMS, LANES).
 
 Products of many numbers are kept as a mantissa and an exponent; their logarithm is taken once. `BAD` stays 0 while
 every ivar is finite and not negative.
@@ -86,7 +85,7 @@ class Answer(NamedTuple):
 
 
 class Work(NamedTuple):
-    """Scratch of one group; arrays of shape (size, n_lanes).
+    """Scratch of one group; arrays of shape (size, LANES).
 
     `ivar`, `data` per observation; `value` per entry of a varying design; `lower` per entry of L; `column`, `scaled`
     one column of L; `inv_diag`, `solution` per coefficient; `buffer` one row; `where` the rows of a column.
@@ -105,9 +104,8 @@ class Work(NamedTuple):
 
 
 @kernel
-def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Work:
+def make_work(plan: SymbolicFactor, varying: int) -> Work:
     """Return scratch large enough for every group."""
-    n = len(lanes)
     n_obs = n_entry = n_coeff = n_lower = 1
     for g in range(plan.group_obs.size - 1):
         k0, k1, j0, j1 = plan.group_obs[g], plan.group_obs[g + 1], plan.group_coeff[g], plan.group_coeff[g + 1]
@@ -115,15 +113,15 @@ def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Wor
         n_entry = max(n_entry, plan.row_ptr[k1] - plan.row_ptr[k0])
         n_lower = max(n_lower, plan.l_ptr[j1] - plan.l_ptr[j0])
     return Work(
-        np.empty((n_obs, n)),
-        np.empty((n_obs, n)),
-        np.empty((n_entry if varying else 1, n)),
-        np.empty((n_lower, n)),
-        np.empty((n_coeff, n)),
-        np.empty((n_coeff, n)),
-        np.empty((n_coeff, n)),
-        np.empty((n_coeff, n)),
-        np.empty((1, n)),
+        np.empty((n_obs, LANES)),
+        np.empty((n_obs, LANES)),
+        np.empty((n_entry if varying else 1, LANES)),
+        np.empty((n_lower, LANES)),
+        np.empty((n_coeff, LANES)),
+        np.empty((n_coeff, LANES)),
+        np.empty((n_coeff, LANES)),
+        np.empty((n_coeff, LANES)),
+        np.empty((1, LANES)),
         np.empty(n_coeff, np.int64),
     )
 
@@ -132,233 +130,217 @@ def make_work(plan: SymbolicFactor, varying: int, lanes: tuple[int, ...]) -> Wor
 def gather(plan: SymbolicFactor, source: FloatArray, batches: IntArray, group: int, target: FloatArray) -> None:
     """Bring a group's columns of `source` (n_batch, n_obs) into lanes, by tiles where they are neighbours."""
     k0, k1 = plan.group_obs[group], plan.group_obs[group + 1]
-    whole = (batches.size // TILE) * TILE
     k = k0
     while k < k1:
-        if whole and plan.run[k] >= TILE and k + TILE <= k1:
-            for lane in range(0, whole, TILE):
-                copy_tile(
-                    source, to_fixed_tuple(batches[lane : lane + TILE], TILE), plan.obs[k], target, (k - k0, lane)
-                )
-            k += TILE
+        if plan.run[k] >= LANES and k + LANES <= k1:
+            copy_tile(source, batches, plan.obs[k], target, k - k0)
+            k += LANES
         else:
-            for lane in range(batches.size):
+            for lane in range(LANES):
                 target[k - k0, lane] = source[batches[lane], plan.obs[k]]
             k += 1
 
 
 @inlined
-def load_observations(
-    plan: SymbolicFactor, rows: Rows, work: Work, group: int, first: int, lanes: tuple[int, ...]
-) -> None:
+def load_observations(plan: SymbolicFactor, rows: Rows, work: Work, group: int, first: int) -> None:
     """Bring a group's ivar and data (less what is known) into lanes; dropped data become 0.
 
     Missing lanes repeat the last row.
     """
-    batches = np.empty(len(lanes), np.int64)
-    for lane in range(len(lanes)):
+    batches = np.empty(LANES, np.int64)
+    for lane in range(LANES):
         batches[lane] = rows.batch[min(first + lane, rows.batch.size - 1)]
     gather(plan, rows.ivar, batches, group, work.ivar)
     gather(plan, rows.data, batches, group, work.data)
     k0 = plan.group_obs[group]
     for k in range(plan.group_obs[group + 1] - k0):
-        data = load(work.data, k, lanes) - rows.known[plan.obs[k0 + k]]
-        store(work.data, k, where_used(load(work.ivar, k, lanes), data))
+        data = load(work.data, k) - rows.known[plan.obs[k0 + k]]
+        store(work.data, k, where_used(load(work.ivar, k), data))
 
 
 @inlined
-def load_values(
-    plan: SymbolicFactor, values: Values, rows: Rows, work: Work, group: int, first: int, lanes: tuple[int, ...]
-) -> None:
+def load_values(plan: SymbolicFactor, values: Values, rows: Rows, work: Work, group: int, first: int) -> None:
     """Form the entries mix @ parts of a group in lanes."""
     n_part = values.parts.shape[0]
-    mix = np.empty((n_part, len(lanes)))
-    for lane in range(len(lanes)):
+    mix = np.empty((n_part, LANES))
+    for lane in range(LANES):
         row = rows.batch[min(first + lane, rows.batch.size - 1)]
         for part in range(n_part):
             mix[part, lane] = values.mix[row, part]
     e0, e1 = plan.row_ptr[plan.group_obs[group]], plan.row_ptr[plan.group_obs[group + 1]]
     for e in range(e0, e1):
-        value = values.parts[0, e] * load(mix, 0, lanes)
+        value = values.parts[0, e] * load(mix, 0)
         for part in range(1, n_part):
-            value += values.parts[part, e] * load(mix, part, lanes)
+            value += values.parts[part, e] * load(mix, part)
         store(work.value, e - e0, value)
 
 
 @inlined
-def accumulate_gram(plan: SymbolicFactor, values: Values, work: Work, place: int, lanes: tuple[int, ...]) -> None:
+def accumulate_gram(plan: SymbolicFactor, values: Values, work: Work, place: int) -> None:
     """Add a column of X' C^-1 X to `work.column`."""
     for g in range(plan.g_ptr[place], plan.g_ptr[place + 1]):
-        total = load(work.column, plan.g_row[g], lanes)
+        total = load(work.column, plan.g_row[g])
         if values.mix.shape[0] == 0:
             for q in range(plan.p_ptr[g], plan.p_ptr[g + 1]):
-                total += values.product[q] * load(work.ivar, plan.p_obs[q], lanes)
+                total += values.product[q] * load(work.ivar, plan.p_obs[q])
         else:
             for q in range(plan.p_ptr[g], plan.p_ptr[g + 1]):
-                product = load(work.value, plan.p_a[q], lanes) * load(work.value, plan.p_b[q], lanes)
-                total += product * load(work.ivar, plan.p_obs[q], lanes)
+                product = load(work.value, plan.p_a[q]) * load(work.value, plan.p_b[q])
+                total += product * load(work.ivar, plan.p_obs[q])
         store(work.column, plan.g_row[g], total)
 
 
 @inlined
-def accumulate_rhs(
-    plan: SymbolicFactor, values: Values, work: Work, place: int, entry0: int, lanes: tuple[int, ...]
-) -> None:
+def accumulate_rhs(plan: SymbolicFactor, values: Values, work: Work, place: int, entry0: int) -> None:
     """Add a column's X' C^-1 y to `work.solution`."""
     j = plan.l_row[plan.l_ptr[place]]
-    total = load(work.solution, j, lanes)
+    total = load(work.solution, j)
     diagonal = plan.g_ptr[place]
     for q in range(plan.p_ptr[diagonal], plan.p_ptr[diagonal + 1]):
-        weighted = load(work.ivar, plan.p_obs[q], lanes) * load(work.data, plan.p_obs[q], lanes)
+        weighted = load(work.ivar, plan.p_obs[q]) * load(work.data, plan.p_obs[q])
         if values.mix.shape[0] == 0:
             total += values.parts[0, entry0 + plan.p_a[q]] * weighted
         else:
-            total += load(work.value, plan.p_a[q], lanes) * weighted
+            total += load(work.value, plan.p_a[q]) * weighted
     store(work.solution, j, total)
 
 
 @inlined
-def start_column(plan: SymbolicFactor, prior: Prior, work: Work, place: int, lanes: tuple[int, ...]) -> None:
+def start_column(plan: SymbolicFactor, prior: Prior, work: Work, place: int) -> None:
     """Set a column of Lambda, and its right-hand side, to the prior's share."""
-    zero = fill(0.0, lanes)
+    zero = fill(0.0)
     p0 = plan.l_ptr[place]
     for p in range(p0, plan.l_ptr[place + 1]):
         work.where[plan.l_row[p]] = p - p0
         store(work.column, p - p0, zero)
-    store(work.column, 0, fill(prior.precision[place], lanes))
-    store(work.solution, plan.l_row[p0], fill(prior.precision[place] * prior.mean[place], lanes))
+    store(work.column, 0, fill(prior.precision[place]))
+    store(work.solution, plan.l_row[p0], fill(prior.precision[place] * prior.mean[place]))
 
 
 @inlined
-def eliminate(plan: SymbolicFactor, work: Work, place: int, j0: int, lanes: tuple[int, ...]) -> None:
+def eliminate(plan: SymbolicFactor, work: Work, place: int, j0: int) -> None:
     """Subtract the columns before a column of L from it, and solve them out of its right-hand side."""
     base = plan.l_ptr[j0]
-    x = load(work.solution, place - j0, lanes)
+    x = load(work.solution, place - j0)
     for r in range(plan.r_ptr[place], plan.r_ptr[place + 1]):
         k = plan.r_col[r]
-        factor = load(work.lower, plan.r_pos[r], lanes)
-        x -= factor * load(work.solution, k, lanes)
+        factor = load(work.lower, plan.r_pos[r])
+        x -= factor * load(work.solution, k)
         for p in range(plan.r_pos[r], plan.l_ptr[j0 + k + 1] - base):
             i = work.where[plan.l_row[base + p]]
-            store(work.column, i, load(work.column, i, lanes) - factor * load(work.lower, p, lanes))
+            store(work.column, i, load(work.column, i) - factor * load(work.lower, p))
     store(work.solution, place - j0, x)
 
 
 @inlined
-def multiply_in(sums: FloatArray, row: int, value: FloatArray, lanes: tuple[int, ...]) -> None:
+def multiply_in(sums: FloatArray, row: int, value: FloatArray) -> None:
     """Multiply the first row of `value` into the running product at `row` of the sums."""
-    factor = load(value, 0, lanes)
-    product = load(sums, row, lanes) * mantissa(factor)
+    factor = load(value, 0)
+    product = load(sums, row) * mantissa(factor)
     moved = (shifted_exponent(factor) - EXPONENT_ZERO) + (shifted_exponent(product) - EXPONENT_ZERO)
     store(sums, row, mantissa(product))
-    store(sums, row + 1, load(sums, row + 1, lanes) + moved)
+    store(sums, row + 1, load(sums, row + 1) + moved)
 
 
 @inlined
-def find_weak(pivot: FloatArray, limit: FloatArray, place: int, lanes: tuple[int, ...]) -> int:
-    """Return n_lanes * place + lane of the first pivot not above its limit."""
-    for lane in range(len(lanes)):
+def find_weak(pivot: FloatArray, limit: FloatArray, place: int) -> int:
+    """Return LANES * place + lane of the first pivot not above its limit."""
+    for lane in range(LANES):
         if not pivot[0, lane] > limit[0, lane]:
-            return len(lanes) * place + lane
+            return LANES * place + lane
     return -1
 
 
 @inlined
-def factorise(
-    plan: SymbolicFactor, values: Values, prior: Prior, work: Work, sums: FloatArray, group: int, lanes: tuple[int, ...]
-) -> int:
+def factorise(plan: SymbolicFactor, values: Values, prior: Prior, work: Work, sums: FloatArray, group: int) -> int:
     """Factorise one group, column by column, and solve L x = rhs on the way.
 
-    Returns n_lanes * place + lane of the first pivot that is zero to rounding, or -1.
+    Returns LANES * place + lane of the first pivot that is zero to rounding, or -1.
     """
     j0, entry0 = plan.group_coeff[group], plan.row_ptr[plan.group_obs[group]]
     base = plan.l_ptr[j0]
     singular = -1
     for place in range(j0, plan.group_coeff[group + 1]):
-        start_column(plan, prior, work, place, lanes)
-        accumulate_gram(plan, values, work, place, lanes)
-        accumulate_rhs(plan, values, work, place, entry0, lanes)
+        start_column(plan, prior, work, place)
+        accumulate_gram(plan, values, work, place)
+        accumulate_rhs(plan, values, work, place, entry0)
         n_update = plan.r_ptr[place + 1] - plan.r_ptr[place]
-        limit = (PIVOT_EPS * (4 + n_update)) * load(work.column, 0, lanes)
-        eliminate(plan, work, place, j0, lanes)
-        pivot = load(work.column, 0, lanes)
+        limit = (PIVOT_EPS * (4 + n_update)) * load(work.column, 0)
+        eliminate(plan, work, place, j0)
+        pivot = load(work.column, 0)
         if singular < 0 and not all_above(pivot, limit):
             store(work.buffer, 0, limit)
-            singular = find_weak(work.column, work.buffer, place, lanes)
-        multiply_in(sums, PIVOT_MANTISSA, work.column, lanes)
-        inv_diag = fill(1.0, lanes) / square_root(pivot)
+            singular = find_weak(work.column, work.buffer, place)
+        multiply_in(sums, PIVOT_MANTISSA, work.column)
+        inv_diag = fill(1.0) / square_root(pivot)
         store(work.inv_diag, place - j0, inv_diag)
-        store(work.solution, place - j0, load(work.solution, place - j0, lanes) * inv_diag)
+        store(work.solution, place - j0, load(work.solution, place - j0) * inv_diag)
         p0 = plan.l_ptr[place]
         for p in range(p0, plan.l_ptr[place + 1]):
-            store(work.lower, p - base, load(work.column, p - p0, lanes) * inv_diag)
+            store(work.lower, p - base, load(work.column, p - p0) * inv_diag)
     return singular
 
 
 @inlined
-def back_substitute(
-    plan: SymbolicFactor, work: Work, group: int, places: tuple[int, int], lanes: tuple[int, ...]
-) -> None:
+def back_substitute(plan: SymbolicFactor, work: Work, group: int, places: tuple[int, int]) -> None:
     """Solve L' w = x in place for whole components, given by their first place and the one after the last."""
     j0, base = plan.group_coeff[group], plan.l_ptr[plan.group_coeff[group]]
     for place in range(places[1] - 1, places[0] - 1, -1):
-        x = load(work.solution, place - j0, lanes)
+        x = load(work.solution, place - j0)
         for p in range(plan.l_ptr[place] + 1, plan.l_ptr[place + 1]):
-            x -= load(work.lower, p - base, lanes) * load(work.solution, plan.l_row[p], lanes)
-        store(work.solution, place - j0, x * load(work.inv_diag, place - j0, lanes))
+            x -= load(work.lower, p - base) * load(work.solution, plan.l_row[p])
+        store(work.solution, place - j0, x * load(work.inv_diag, place - j0))
 
 
 @inlined
-def invert(plan: SymbolicFactor, work: Work, group: int, lanes: tuple[int, ...]) -> None:
+def invert(plan: SymbolicFactor, work: Work, group: int) -> None:
     """Overwrite L by the entries of Z = (L L')^-1 on its pattern.
 
     Z[i, j] = -sum_k Z[i, k] L[k, j] / L[j, j] over the rows k > j of column j, last column first (Takahashi, Fagan &
     Chen 1973); every Z[i, k] it needs is on the pattern.
     """
     j0, base = plan.group_coeff[group], plan.l_ptr[plan.group_coeff[group]]
-    zero = fill(0.0, lanes)
+    zero = fill(0.0)
     for place in range(plan.group_coeff[group + 1] - 1, j0 - 1, -1):
         p0, size = plan.l_ptr[place], plan.l_ptr[place + 1] - plan.l_ptr[place]
-        inv_diag = load(work.inv_diag, place - j0, lanes)
+        inv_diag = load(work.inv_diag, place - j0)
         for i in range(1, size):
-            store(work.scaled, i, load(work.lower, p0 - base + i, lanes) * inv_diag)
+            store(work.scaled, i, load(work.lower, p0 - base + i) * inv_diag)
             store(work.column, i, zero)
         for a in range(1, size):
             q = plan.l_ptr[j0 + plan.l_row[p0 + a]]
-            u_a = load(work.scaled, a, lanes)
-            total = load(work.column, a, lanes) + load(work.lower, q - base, lanes) * u_a
+            u_a = load(work.scaled, a)
+            total = load(work.column, a) + load(work.lower, q - base) * u_a
             for b in range(a + 1, size):
                 q += 1
                 while plan.l_row[q] != plan.l_row[p0 + b]:
                     q += 1
-                z = load(work.lower, q - base, lanes)
-                store(work.column, b, load(work.column, b, lanes) + z * u_a)
-                total += z * load(work.scaled, b, lanes)
+                z = load(work.lower, q - base)
+                store(work.column, b, load(work.column, b) + z * u_a)
+                total += z * load(work.scaled, b)
             store(work.column, a, total)
         diagonal = inv_diag * inv_diag
         for a in range(1, size):
-            total = load(work.column, a, lanes)
+            total = load(work.column, a)
             store(work.lower, p0 - base + a, zero - total)
-            diagonal += load(work.scaled, a, lanes) * total
+            diagonal += load(work.scaled, a) * total
         store(work.lower, p0 - base, diagonal)
 
 
 @inlined
-def add_residuals(
-    plan: SymbolicFactor, values: Values, work: Work, sums: FloatArray, group: int, lanes: tuple[int, ...]
-) -> None:
+def add_residuals(plan: SymbolicFactor, values: Values, work: Work, sums: FloatArray, group: int) -> None:
     """Add a group's r' C^-1 r and multiply its ivar into the running product."""
     k0, k1 = plan.group_obs[group], plan.group_obs[group + 1]
     e0 = plan.row_ptr[k0]
-    squares, used, bad = load(sums, SQUARES, lanes), load(sums, N_USED, lanes), load(sums, BAD, lanes)
-    product, exponent = load(sums, IVAR_MANTISSA, lanes), load(sums, IVAR_EXPONENT, lanes)
+    squares, used, bad = load(sums, SQUARES), load(sums, N_USED), load(sums, BAD)
+    product, exponent = load(sums, IVAR_MANTISSA), load(sums, IVAR_EXPONENT)
     for k in range(k0, k1):
-        ivar, residual = load(work.ivar, k - k0, lanes), load(work.data, k - k0, lanes)
+        ivar, residual = load(work.ivar, k - k0), load(work.data, k - k0)
         for e in range(plan.row_ptr[k], plan.row_ptr[k + 1]):
             if values.mix.shape[0] == 0:
-                residual -= values.parts[0, e] * load(work.solution, plan.row_coeff[e], lanes)
+                residual -= values.parts[0, e] * load(work.solution, plan.row_coeff[e])
             else:
-                residual -= load(work.value, e - e0, lanes) * load(work.solution, plan.row_coeff[e], lanes)
+                residual -= load(work.value, e - e0) * load(work.solution, plan.row_coeff[e])
         squares += ivar * residual * residual
         bad += magnitude(ivar) - ivar
         one = is_used(ivar)
@@ -376,27 +358,23 @@ def add_residuals(
 
 
 @inlined
-def add_shrinkage(
-    plan: SymbolicFactor, prior: Prior, work: Work, sums: FloatArray, group: int, lanes: tuple[int, ...]
-) -> None:
+def add_shrinkage(plan: SymbolicFactor, prior: Prior, work: Work, sums: FloatArray, group: int) -> None:
     """Add a group's (w - m)' P (w - m)."""
     j0 = plan.group_coeff[group]
-    squares = load(sums, SQUARES, lanes)
+    squares = load(sums, SQUARES)
     for place in range(j0, plan.group_coeff[group + 1]):
-        offset = load(work.solution, place - j0, lanes) - prior.mean[place]
+        offset = load(work.solution, place - j0) - prior.mean[place]
         squares += prior.precision[place] * (offset * offset)
     store(sums, SQUARES, squares)
 
 
 @inlined
-def write_coefficients(
-    plan: SymbolicFactor, work: Work, answer: Answer, group: int, first: int, lanes: tuple[int, ...]
-) -> None:
+def write_coefficients(plan: SymbolicFactor, work: Work, answer: Answer, group: int, first: int) -> None:
     """Write a group's means and standard deviations to the rows from `first` on."""
     j0 = plan.group_coeff[group]
-    n_row = min(len(lanes), answer.mean.shape[0] - first)
+    n_row = min(LANES, answer.mean.shape[0] - first)
     for place in range(j0, plan.group_coeff[group + 1]):
-        store(work.buffer, 0, square_root(load(work.lower, plan.l_ptr[place] - plan.l_ptr[j0], lanes)))
+        store(work.buffer, 0, square_root(load(work.lower, plan.l_ptr[place] - plan.l_ptr[j0])))
         for lane in range(n_row):
             answer.mean[first + lane, plan.order[place]] = work.solution[place - j0, lane]
             answer.std[first + lane, plan.order[place]] = work.buffer[0, lane]
@@ -422,30 +400,24 @@ def reset(sums: FloatArray) -> None:
 
 
 @kernel
-def solve_rows(
-    plan: SymbolicFactor,
-    model: tuple[Values, Prior, Rows],
-    answer: Answer,
-    share: tuple[int, int],
-    lanes: tuple[int, ...],
-) -> None:
-    """Solve the rows share[0] to share[1], len(lanes) at a time, and stop at the first singular one."""
+def solve_rows(plan: SymbolicFactor, model: tuple[Values, Prior, Rows], answer: Answer, share: tuple[int, int]) -> None:
+    """Solve the rows share[0] to share[1], LANES at a time, and stop at the first singular one."""
     values, prior, rows = model
-    work, sums = make_work(plan, values.mix.shape[0], lanes), np.empty((N_SUMS, len(lanes)))
-    for first in range(share[0], share[1], len(lanes)):
+    work, sums = make_work(plan, values.mix.shape[0]), np.empty((N_SUMS, LANES))
+    for first in range(share[0], share[1], LANES):
         reset(sums)
         for group in range(plan.group_obs.size - 1):
-            load_observations(plan, rows, work, group, first, lanes)
+            load_observations(plan, rows, work, group, first)
             if values.mix.shape[0]:
-                load_values(plan, values, rows, work, group, first, lanes)
-            singular = factorise(plan, values, prior, work, sums, group, lanes)
+                load_values(plan, values, rows, work, group, first)
+            singular = factorise(plan, values, prior, work, sums, group)
             if singular >= 0:
-                answer.failure[0] = singular // len(lanes)
-                answer.failure[1] = min(first + singular % len(lanes), rows.batch.size - 1)
+                answer.failure[0] = singular // LANES
+                answer.failure[1] = min(first + singular % LANES, rows.batch.size - 1)
                 return
-            back_substitute(plan, work, group, (plan.group_coeff[group], plan.group_coeff[group + 1]), lanes)
-            add_residuals(plan, values, work, sums, group, lanes)
-            add_shrinkage(plan, prior, work, sums, group, lanes)
-            invert(plan, work, group, lanes)
-            write_coefficients(plan, work, answer, group, first, lanes)
+            back_substitute(plan, work, group, (plan.group_coeff[group], plan.group_coeff[group + 1]))
+            add_residuals(plan, values, work, sums, group)
+            add_shrinkage(plan, prior, work, sums, group)
+            invert(plan, work, group)
+            write_coefficients(plan, work, answer, group, first)
         write_density(sums, answer, first)

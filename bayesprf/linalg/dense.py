@@ -36,14 +36,15 @@ class DenseSolver:
         ------
         NotPositiveDefiniteError
             If a coefficient is constrained by neither data nor prior.
+        InputError
+            If an inverse variance is negative or not finite, or a datum in use is not finite.
         """
+        check_observations(problem)
         shape = (problem.n_batch, problem.design.n_coeff)
         mean, std, log_det = np.empty(shape), np.empty(shape), np.empty(shape[0])
         with one_blas_thread():
             for batch in range(problem.n_batch):
                 lower, rhs = _factorise(problem, batch)
-                if not np.isfinite(rhs).all():
-                    check_observations(problem)
                 mean[batch] = _solve(lower, rhs)
                 std[batch] = np.sqrt(np.diag(lapack.dpotri(lower, lower=1)[0]))
                 log_det[batch] = 2.0 * np.sum(np.log(np.diag(lower)))
@@ -81,8 +82,6 @@ class DenseFactors:
 def _factorise(problem: LinearProblem, batch: int) -> tuple[FloatArray, FloatArray]:
     """Return the lower Cholesky factor of Lambda and the right-hand side of one row."""
     gram, rhs = problem.design.normal_equations(problem.data[batch] - problem.known, problem.ivar[batch], batch)
-    if not np.isfinite(gram).all():
-        check_observations(problem)
     diagonal = np.diag(gram) + problem.prior.precision
     np.fill_diagonal(gram, diagonal)
     lower, info = lapack.dpotrf(gram, lower=1, clean=1)

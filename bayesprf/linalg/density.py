@@ -43,7 +43,7 @@ def log_evidence(problem: LinearProblem, mean: FloatArray, log_det: FloatArray) 
 def check_observations(problem: LinearProblem) -> None:
     """Raise if an ivar is negative or not finite, or a datum in use is not finite.
 
-    Solvers call this when their answer is not finite: good data is not read twice.
+    BlockSolver calls this only when something went wrong: good data are not read twice.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Lanes: a SIMD vector inside compiled code, one number for each of several batch rows.
+"""Lanes: a SIMD vector inside compiled code, one float64 for each of several batch rows.
 
-`load` and `store` move a row of a C-contiguous array of shape (n, n_lanes); `+ - * /` work lane by lane, with another
-vector or one float. The width is part of the type. Sums keep the order in which they are written.
+`load` and `store` move a row of a C-contiguous array of shape (n, LANES); `+ - * /` work lane by lane, with another
+vector or one float. Sums keep the order in which they are written.
 """
 
 import operator
@@ -14,13 +14,12 @@ from numba.core import cgutils
 from numba.core.typing.templates import AbstractTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-BITS = ir.IntType(64)
 SIGN = 0x7FFFFFFFFFFFFFFF
 MANTISSA = 0x000FFFFFFFFFFFFF
 ONE = 0x3FF0000000000000
 TWO_TO_52 = 0x4330000000000000
-TILE = 8
-"""Rows and columns transposed at once: one 64-byte cache line of each row."""
+LANES = 8
+"""Width of a vector: one 64-byte cache line, one AVX-512 register, two AVX2 or four NEON registers."""
 
 OPERATIONS = {
     operator.add: "fadd",
@@ -34,11 +33,17 @@ OPERATIONS = {
 
 
 class Lanes(types.Type):  # type: ignore[misc]
-    """The type of `count` float64 side by side."""
+    """The type of LANES float64 side by side."""
 
-    def __init__(self, count: int) -> None:
-        self.count = count
-        super().__init__(name=f"Lanes({count})")
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+INTEGERS = ir.VectorType(ir.IntType(64), LANES)
+ZERO = ir.Constant(VECTOR, [0.0] * LANES)
+UNIT = ir.Constant(VECTOR, [1.0] * LANES)
+lanes_type = Lanes()
 
 
 @register_model(Lanes)
@@ -46,32 +51,32 @@ class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     """A vector register."""
 
     def __init__(self, manager: Any, lanes: Lanes) -> None:
-        super().__init__(manager, lanes, ir.VectorType(ir.DoubleType(), lanes.count))
+        super().__init__(manager, lanes, VECTOR)
 
 
 class _Arithmetic(AbstractTemplate):  # type: ignore[misc]
     def generic(self, args: Any, kws: Any) -> Any:
-        vectors = [a for a in args if isinstance(a, Lanes)]
-        if len(args) == 2 and vectors and all(isinstance(a, Lanes | types.Float) for a in args):
-            return signature(vectors[0], *args)
-        return None
+        known = all(isinstance(a, Lanes | types.Float) for a in args)
+        return signature(lanes_type, *args) if known and lanes_type in args else None
 
 
-def _splat(builder: Any, number: Any, vector: Any) -> Any:
+def _splat(builder: Any, number: Any) -> Any:
     """Return a vector with the same number in all lanes."""
-    if isinstance(number.type, ir.VectorType):
+    if number.type == VECTOR:
         return number
-    one = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
-    return builder.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
+    one = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), number, ir.Constant(ir.IntType(32), 0))
+    return builder.shuffle_vector(one, one, _mask([0] * LANES))
+
+
+def _mask(places: list[int]) -> Any:
+    return ir.Constant(ir.VectorType(ir.IntType(32), LANES), places)
 
 
 def _register(operation: Callable[..., Any], instruction: str) -> None:
     infer_global(operation)(type(f"Lanes_{instruction}", (_Arithmetic,), {"key": operation}))
 
     def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = context.get_value_type(sig.return_type)
-        return getattr(builder, instruction)(*(_splat(builder, a, vector) for a in args))
+        return getattr(builder, instruction)(*(_splat(builder, a) for a in args))
 
     for pair in ((Lanes, Lanes), (Lanes, types.Float), (types.Float, Lanes)):
         lower_builtin(operation, *pair)(lower)
@@ -81,144 +86,133 @@ for _operation, _instruction in OPERATIONS.items():
     _register(_operation, _instruction)
 
 
-def _pointer(context: Any, builder: Any, array_type: Any, array: Any, row: Any, vector: Any) -> Any:
-    data = context.make_array(array_type)(context, builder, array).data
-    offset = builder.mul(row, ir.Constant(row.type, vector.count))
-    return builder.bitcast(builder.gep(data, [offset]), vector.as_pointer())
+def _pointer(builder: Any, array: Any, offset: Any) -> Any:
+    """Return a pointer to the vector `offset` numbers into an array."""
+    return builder.bitcast(builder.gep(array.data, [offset]), VECTOR.as_pointer())
 
 
-def _load(_: Any, array: Any, row: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return row `row` of an array whose rows hold as many numbers as the tuple `lanes`."""
+def _row_pointer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    """Return a pointer to a row of an array of shape (n, LANES); array and row are the first two arguments."""
+    row = context.cast(builder, args[1], sig.args[1], types.intp)
+    array = context.make_array(sig.args[0])(context, builder, args[0])
+    return _pointer(builder, array, builder.mul(row, ir.Constant(row.type, LANES)))
+
+
+def _load(_: Any, array: Any, row: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return a row of an array of shape (n, LANES)."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = context.cast(builder, args[1], sig.args[1], types.intp)
-        vector = context.get_value_type(sig.return_type)
-        return builder.load(_pointer(context, builder, sig.args[0], args[0], index, vector), align=8)
+        return builder.load(_row_pointer(context, builder, sig, args), align=8)
 
-    return Lanes(lanes.count)(array, row, lanes), codegen
+    return lanes_type(array, row), codegen
 
 
 def _store(_: Any, array: Any, row: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-    """Write a vector to row `row` of an array."""
+    """Write a vector to a row of an array of shape (n, LANES)."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        index = context.cast(builder, args[1], sig.args[1], types.intp)
-        builder.store(args[2], _pointer(context, builder, sig.args[0], args[0], index, args[2].type), align=8)
+        builder.store(args[2], _row_pointer(context, builder, sig, args), align=8)
         return context.get_dummy_value()
 
     return types.void(array, row, value), codegen
 
 
 def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
-    """Return the transpose of a square tile, given as a list of vectors, in log2(n) rounds of shuffles."""
-    n = len(rows)
+    """Return the transpose of a square tile, given as a list of vectors, in log2(LANES) rounds of shuffles."""
     step = 1
-    while step < n:
-        low = [j if j & step == 0 else j - step + n for j in range(n)]
-        high = [j + step if j & step == 0 else j + n for j in range(n)]
-        masks = [ir.Constant(ir.VectorType(ir.IntType(32), n), mask) for mask in (low, high)]
-        for i in (i for i in range(n) if i & step == 0):
+    while step < LANES:
+        low = _mask([j if j & step == 0 else j - step + LANES for j in range(LANES)])
+        high = _mask([j + step if j & step == 0 else j + LANES for j in range(LANES)])
+        for i in (i for i in range(LANES) if i & step == 0):
             pair = rows[i], rows[i + step]
-            rows[i], rows[i + step] = (builder.shuffle_vector(*pair, mask) for mask in masks)
+            rows[i], rows[i + step] = (builder.shuffle_vector(*pair, mask) for mask in (low, high))
         step *= 2
     return rows
 
 
 def _copy_tile(_: Any, source: Any, rows: Any, column: Any, target: Any, place: Any) -> tuple[Any, Callable[..., Any]]:
-    """Write TILE columns of TILE rows of `source` to `target`, transposed.
+    """Write LANES columns of `source`, from `column` on, to LANES rows of `target`, from `place` on.
 
-    `rows` are the source's rows (TILE numbers, as a tuple), `column` the first column; `place` is the row and lane of
-    the target's corner. Both arrays are C-contiguous.
+    `source` has shape (n_batch, n_obs), `target` (n, LANES); `rows` is the array of the source's rows for each lane.
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.DoubleType(), TILE)
-        arrays = [context.make_array(t)(context, builder, a) for t, a in ((source, args[0]), (target, args[3]))]
-        widths = [cgutils.unpack_tuple(builder, array.shape)[1] for array in arrays]
+        origin, numbers, aim = (context.make_array(sig.args[k])(context, builder, args[k]) for k in (0, 1, 3))
+        width = cgutils.unpack_tuple(builder, origin.shape)[1]
 
-        def pointer(which: int, row: Any, column: Any) -> Any:
-            offset = builder.add(builder.mul(row, widths[which]), column)
-            return builder.bitcast(builder.gep(arrays[which].data, [offset]), vector.as_pointer())
+        def line(lane: int) -> Any:
+            row = builder.load(builder.gep(numbers.data, [ir.Constant(width.type, lane)]))
+            return builder.load(_pointer(builder, origin, builder.add(builder.mul(row, width), args[2])), align=8)
 
-        numbers = cgutils.unpack_tuple(builder, args[1])
-        tile = [builder.load(pointer(0, number, args[2]), align=8) for number in numbers]
-        row, lane = cgutils.unpack_tuple(builder, args[4])
-        for i, line in enumerate(_transposed(builder, tile)):
-            builder.store(line, pointer(1, builder.add(row, ir.Constant(row.type, i)), lane), align=8)
+        for i, values in enumerate(_transposed(builder, [line(lane) for lane in range(LANES)])):
+            row = builder.add(args[4], ir.Constant(width.type, i))
+            builder.store(values, _pointer(builder, aim, builder.mul(row, ir.Constant(width.type, LANES))), align=8)
         return context.get_dummy_value()
 
-    return types.void(source, rows, types.intp, target, types.UniTuple(types.intp, 2)), codegen
+    return types.void(source, rows, types.intp, target, types.intp), codegen
+
+
+def _fill(_: Any, number: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return the same number in every lane."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return _splat(builder, args[0])
+
+    return lanes_type(types.float64), codegen
 
 
 def _where_used(_: Any, ivar: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
     """Return `value` where `ivar` is not 0, else 0."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        zero = ir.Constant(args[0].type, [0.0] * args[0].type.count)
-        return builder.select(builder.fcmp_unordered("!=", args[0], zero), args[1], zero)
+        return builder.select(builder.fcmp_unordered("!=", args[0], ZERO), args[1], ZERO)
 
-    return value(ivar, value), codegen
-
-
-def _fill(_: Any, number: Any, lanes: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return the same number in every lane."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        return _splat(builder, args[0], context.get_value_type(sig.return_type))
-
-    return Lanes(lanes.count)(types.float64, lanes), codegen
-
-
-def _on_bits(make: Callable[[Any, Any, Callable[[int], Any]], Any]) -> Callable[..., Any]:
-    """Make an operation on the bits of a vector from a function of (builder, bits, constant)."""
-
-    def typed(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-            integers = ir.VectorType(BITS, args[0].type.count)
-
-            def constant(number: int) -> Any:
-                return ir.Constant(integers, [number] * integers.count)
-
-            bits = make(builder, builder.bitcast(args[0], integers), constant)
-            return builder.bitcast(bits, args[0].type)
-
-        return value(value), codegen
-
-    return typed
-
-
-def _all_above(_: Any, value: Any, limit: Any) -> tuple[Any, Callable[..., Any]]:
-    """Return whether value > limit in every lane; False if either is NaN."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        above = builder.fcmp_ordered(">", args[0], args[1])
-        mask = builder.bitcast(above, ir.IntType(above.type.count))
-        return builder.icmp_signed("==", mask, ir.Constant(mask.type, -1))
-
-    return types.boolean(value, limit), codegen
+    return lanes_type(ivar, value), codegen
 
 
 def _is_used(_: Any, ivar: Any) -> tuple[Any, Callable[..., Any]]:
     """Return 1.0 where a lane is above 0, else 0.0."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = args[0].type
-        zero, one = (ir.Constant(vector, [x] * vector.count) for x in (0.0, 1.0))
-        return builder.select(builder.fcmp_ordered(">", args[0], zero), one, zero)
+        return builder.select(builder.fcmp_ordered(">", args[0], ZERO), UNIT, ZERO)
 
-    return ivar(ivar), codegen
+    return lanes_type(ivar), codegen
+
+
+def _all_above(_: Any, value: Any, limit: Any) -> tuple[Any, Callable[..., Any]]:
+    """Return whether value > limit in every lane; False if either is NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        mask = builder.bitcast(builder.fcmp_ordered(">", args[0], args[1]), ir.IntType(LANES))
+        return builder.icmp_signed("==", mask, ir.Constant(mask.type, -1))
+
+    return types.boolean(value, limit), codegen
 
 
 def _square_root(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
     """Return the square root of every lane."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vector = args[0].type
-        name = f"llvm.sqrt.v{vector.count}f64"
-        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(vector, [vector]), name)
+        name = f"llvm.sqrt.v{LANES}f64"
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name)
         return builder.call(function, [args[0]])
 
-    return value(value), codegen
+    return lanes_type(value), codegen
+
+
+def _on_bits(make: Callable[[Any, Any, Callable[[int], Any]], Any]) -> Callable[..., Any]:
+    """Make an operation on the bits of a vector from a function of (builder, bits, constant)."""
+
+    def constant(number: int) -> Any:
+        return ir.Constant(INTEGERS, [number] * LANES)
+
+    def typed(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+            return builder.bitcast(make(builder, builder.bitcast(args[0], INTEGERS), constant), VECTOR)
+
+        return lanes_type(value), codegen
+
+    return typed
 
 
 load: Any = intrinsic(_load)

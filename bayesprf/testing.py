@@ -1,0 +1,151 @@
+"""Helpers for tests of anything that solves linear problems: tiny problems, and a twin that shares no formula."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.errors import InputError
+from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.stack import DesignStack
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseCovariance:
+    """Covariances and draws from full covariance matrices, shape (n_batch, n_coeff, n_coeff)."""
+
+    matrices: FloatArray
+
+    def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
+        """Return the posterior covariance of some coefficients, shape (n_batches, n_selected, n_selected)."""
+        return self.matrices[np.ix_(batches, coefficients, coefficients)]
+
+    def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
+        """Return draws of N(0, covariance), shape (n_draw, n_batches, n_selected)."""
+        zero = np.zeros(coefficients.size)
+        draws = [rng.multivariate_normal(zero, one, n_draw) for one in self.covariance(batches, coefficients)]
+        return np.stack(draws, axis=1)
+
+
+def dense_twin(problem: LinearProblem) -> GaussianPosterior:
+    """Solve a problem in the space of the data, where no solver of the package works.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        A small problem with a proper prior.
+
+    Returns
+    -------
+    GaussianPosterior
+        With full covariances.
+
+    Raises
+    ------
+    InputError
+        If a prior is flat.
+
+    Notes
+    -----
+    With S = P^-1, K = C + X S X' and the gain G = S X' K^-1: mean = m + G (y - X m), covariance
+    (I - G X) S (I - G X)' + G C G' (Joseph's form), log evidence = log N(y; X m, K).
+    """
+    if not problem.prior.is_proper:
+        raise InputError("problem: expected a proper prior, got a precision of 0; the data space has no flat prior")
+    rows = [_solve_row(problem, batch) for batch in range(problem.n_batch)]
+    mean, covariance, log_evidence = (np.array([row[k] for row in rows]) for k in range(3))
+    std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    return GaussianPosterior(mean, std, log_evidence, DenseCovariance(covariance))
+
+
+def make_problem(
+    rng: np.random.Generator,
+    *,
+    n_batch: int = 1,
+    n_obs: int = 14,
+    n_coeff: int = 5,
+    n_part: int = 1,
+    density: float = 0.4,
+    prior_sigma: float = 10.0,
+    dropped: float = 0.0,
+) -> LinearProblem:
+    """Make a small random problem whose data follow its own model.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+        Source of randomness.
+    n_batch, n_obs, n_coeff : int
+        Size.
+    n_part : int
+        Parts of the design; with more than one, every batch row mixes them differently.
+    density : float
+        Share of the matrix that is not zero; with 0 no coefficient is observed.
+    prior_sigma : float
+        Prior standard deviation of every coefficient; the data's is about 1.
+    dropped : float
+        Share of the data that has ivar 0 and the value NaN.
+
+    Returns
+    -------
+    LinearProblem
+        Its design is a DesignStack.
+    """
+    pattern = csr_matrix(rng.uniform(size=(n_obs, n_coeff)) < density)
+    pattern.sort_indices()
+    parts = rng.normal(1.0, 0.5, (n_part, pattern.nnz))
+    mix = rng.normal(1.0, 0.3, (n_batch, n_part)) if n_part > 1 else None
+    design = DesignStack(pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64), parts, n_coeff, mix)
+    prior = GaussianPrior.from_sigma(rng.normal(size=n_coeff), prior_sigma * rng.uniform(0.5, 2.0, n_coeff))
+    truth = prior.mean + rng.normal(size=(n_batch, n_coeff)) / np.sqrt(prior.precision)
+    sigma = rng.uniform(0.5, 2.0, (n_batch, n_obs))
+    known = rng.normal(size=n_obs)
+    data = design.predict(truth) + known + sigma * rng.normal(size=sigma.shape)
+    drop = rng.uniform(size=sigma.shape) < dropped
+    return LinearProblem(design, np.where(drop, np.nan, data), np.where(drop, 0.0, sigma**-2.0), prior, known)
+
+
+def assert_posterior_close(actual: GaussianPosterior, expected: GaussianPosterior, *, rtol: float) -> None:
+    """Raise AssertionError unless mean, std, covariance and evidence agree.
+
+    Parameters
+    ----------
+    actual, expected : GaussianPosterior
+        Answers to the same problem; both must have factors.
+    rtol : float
+        Relative tolerance; of means and covariances relative to the largest of its row, as small ones are sums of
+        large terms.
+    """
+    np.testing.assert_allclose(actual.std, expected.std, rtol=rtol, err_msg="std")
+    np.testing.assert_allclose(actual.log_evidence, expected.log_evidence, rtol=rtol, atol=rtol, err_msg="log_evidence")
+    scale = np.abs(expected.mean).max(axis=1, initial=1e-300)
+    np.testing.assert_allclose(actual.mean / scale[:, None], expected.mean / scale[:, None], atol=rtol, err_msg="mean")
+    for batch in range(expected.mean.shape[0]):
+        outer = expected.std[batch][:, None] * expected.std[batch]
+        got, wanted = actual.covariance(batch) / outer, expected.covariance(batch) / outer
+        np.testing.assert_allclose(got, wanted, atol=rtol, rtol=0, err_msg=f"correlation of batch row {batch}")
+
+
+def _solve_row(problem: LinearProblem, batch: int) -> tuple[FloatArray, FloatArray, float]:
+    """Return mean, covariance and log evidence of one batch row."""
+    used = problem.ivar[batch] > 0
+    matrix = _matrix(problem, batch)[used]
+    noise = np.diag(1.0 / problem.ivar[batch][used])
+    prior_covariance = np.diag(1.0 / problem.prior.precision)
+    total = noise + matrix @ prior_covariance @ matrix.T
+    residual = problem.data[batch][used] - problem.known[used] - matrix @ problem.prior.mean
+    gain = np.linalg.solve(total, matrix @ prior_covariance).T
+    rest = np.eye(matrix.shape[1]) - gain @ matrix
+    covariance = rest @ prior_covariance @ rest.T + gain @ noise @ gain.T
+    chi2 = residual @ np.linalg.solve(total, residual)
+    log_evidence = -0.5 * (chi2 + np.linalg.slogdet(2.0 * np.pi * total)[1])
+    return problem.prior.mean + gain @ residual, covariance, float(log_evidence)
+
+
+def _matrix(problem: LinearProblem, batch: int) -> FloatArray:
+    """Return the dense X of one batch row."""
+    design = problem.design
+    if isinstance(design, DesignStack):
+        return np.asarray(design.matrix(batch).toarray())
+    return design.predict(np.eye(design.n_coeff)).T
