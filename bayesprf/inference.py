@@ -12,6 +12,8 @@ from bayesprf.models.group import SourceGroup, extract_group
 
 # Largest number of sources whose full covariance is built, 200 MB.
 _MAX_DENSE = 5000
+# How far rounding may carry a template out of 0 ... 1.
+_ROUNDING = 1e-9
 
 
 class MachineInference(MachineApertures):
@@ -179,10 +181,11 @@ def as_template(event: Any, n_time: int) -> FloatArray:
         If it has another shape, leaves 0 to 1, or is the same everywhere.
     """
     template = np.asarray(event, np.float64)
-    fits = template.shape == (n_time,) and np.all((template >= 0) & (template <= 1)) and np.ptp(template) > 0
+    inside = np.all((template >= -_ROUNDING) & (template <= 1.0 + _ROUNDING))
+    fits = template.shape == (n_time,) and inside and np.ptp(template) > 0
     if not fits:
         raise InputError(
             f"event: expected a mask or {n_time} numbers from 0 (outside) to 1 (full depth), not all the same,"
             f" got shape {template.shape}"
         )
-    return template
+    return np.clip(template, 0.0, 1.0)

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from bayesprf.hypotheses import MachineHypotheses
 from bayesprf.models.blends import measure_blends
 from bayesprf.models.image import Image, reduce_image
 from bayesprf.models.perturbation import PerturbationFit
@@ -12,10 +13,9 @@ from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
 from bayesprf.scene.masks import neighbor_flux
 from bayesprf.stages import Setting
-from bayesprf.total_errors import MachineErrors
 
 
-class MachineReports(MachineErrors):
+class MachineReports(MachineHypotheses):
     """Results and pictures of a Machine; xarray and matplotlib are loaded when first needed."""
 
     time_mask: Any

@@ -71,26 +71,59 @@ def extract_group(problem: LinearProblem, sources: IntArray, cadences: IntArray)
     Returns
     -------
     SourceGroup
-        Pixels without data at all of these cadences are left out.
+        Pixels without data at all of these cadences are left out, and sources without any such pixel.
 
     Raises
     ------
     InputError
-        If no pixel with data belongs to the sources.
+        If a source asked for has no pixel with data.
     """
     design = problem.design
     if not isinstance(design, DesignStack):
         raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
     label = component_labels(design)
     member = np.isin(label, label[sources])
-    source = np.flatnonzero(member)
     lit = np.flatnonzero(np.diff(design.indptr) > 0)
     pixel = lit[member[design.indices[design.indptr[lit]]]]
-    ivar = problem.ivar[np.ix_(cadences, pixel)]
+    group = extract_pixels(problem, pixel, cadences)
+    dark = np.setdiff1d(sources, group.source)
+    if dark.size:
+        raise InputError(f"sources: expected sources with data, got source {dark[0]} without a usable pixel")
+    return group
+
+
+def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray) -> SourceGroup:
+    """Take some pixels, and all sources that light them, out of a flux problem.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Fluxes of all sources; its design is a DesignStack.
+    pixels : ndarray of int64
+        Pixels, ascending.
+    cadences : ndarray of int64
+        Cadences, in the order of the answer.
+
+    Returns
+    -------
+    SourceGroup
+        What these pixels alone say about their sources; pixels without data at all of these cadences are left out.
+
+    Raises
+    ------
+    InputError
+        If no pixel has data.
+    """
+    design = problem.design
+    if not isinstance(design, DesignStack):
+        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    ivar = problem.ivar[np.ix_(cadences, pixels)]
     seen = (ivar > 0).any(axis=0)
     if not seen.any():
         raise InputError("sources: expected sources with data, got none with a usable pixel at these cadences")
-    pixel, ivar = pixel[seen], np.ascontiguousarray(ivar[:, seen])
+    pixel, ivar = pixels[seen], np.ascontiguousarray(ivar[:, seen])
+    count = np.diff(design.indptr)[pixel]
+    source = np.unique(design.indices[np.repeat(design.indptr[pixel], count) + _within(count)])
     part = LinearProblem(
         _restrict(design, pixel, source, cadences),
         np.ascontiguousarray(problem.data[np.ix_(cadences, pixel)]),
@@ -101,11 +134,16 @@ def extract_group(problem: LinearProblem, sources: IntArray, cadences: IntArray)
     return SourceGroup(part, source, pixel, np.asarray(cadences, np.int64))
 
 
+def _within(count: IntArray) -> IntArray:
+    """Return 0 ... count - 1 for each count, one after the other."""
+    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
+
+
 def _restrict(design: DesignStack, pixel: IntArray, source: IntArray, cadences: IntArray) -> DesignStack:
     """Return the design of some pixels, all of whose sources are given."""
     count = np.diff(design.indptr)[pixel]
     indptr = np.concatenate([[0], np.cumsum(count)])
-    entry = np.repeat(design.indptr[pixel] - indptr[:-1], count) + np.arange(indptr[-1])
+    entry = np.repeat(design.indptr[pixel], count) + _within(count)
     return DesignStack(
         indptr=indptr,
         indices=np.searchsorted(source, design.indices[entry]),

@@ -26,6 +26,7 @@ RANKS = (
     ("apertures",),
     ("inference",),
     ("total_errors",),
+    ("hypotheses",),
     ("reports",),
     ("changes",),
     ("machine",),

@@ -1,0 +1,202 @@
+"""The part of a Machine that weighs hypotheses: one star or two, and which star it is that dims."""
+
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_positive
+from bayesprf.errors import InputError
+from bayesprf.inference import as_template
+from bayesprf.models.events import (
+    EventHost,
+    event_evidence,
+    event_length,
+    flux_series,
+    host_probabilities,
+)
+from bayesprf.models.group import SourceGroup, component_labels, extract_pixels
+from bayesprf.models.model_errors import model_errors
+from bayesprf.models.second_star import BlendTest, second_star
+from bayesprf.scene.pairs import offsets
+from bayesprf.total_errors import MachineErrors
+
+# Knots of a star's own slow changes are this many event lengths apart, and no closer than this, day.
+_BASELINE_LENGTHS, _BASELINE_DAYS = 6.0, 0.5
+_DEPTH_SIGMA = 0.3
+
+
+class MachineHypotheses(MachineErrors):
+    """Hypotheses about the scene, weighed by their exact evidence."""
+
+    def blend_test(
+        self,
+        source: Any,
+        position: tuple[float, float],
+        *,
+        prior_sigma: float | None = None,
+        prior_odds: float = 1.0,
+        prf_errors: bool = True,
+        cadences: Any = None,
+    ) -> BlendTest:
+        """Weigh the hypothesis that a further star of constant flux stands at a place near a source.
+
+        Parameters
+        ----------
+        source : int or str
+            Index or name of the source; its pixels are looked at, with all sources that light them.
+        position : tuple of float
+            Right ascension and declination of the further star, degree.
+        prior_sigma : float, optional
+            Scale of the half-normal prior of its flux, electron / s; the flux of the source by default.
+        prior_odds : float
+            Prior probability of two stars over that of one.
+        prf_errors : bool
+            Let the PRF err as `fit_common_errors` says: positions, second moments and the relative model error of all
+            catalogue stars, common to all cadences. Without, the PRF is taken as known exactly, and any misfit of
+            it will be called a star.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default.
+
+        Returns
+        -------
+        BlendTest
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the source does not exist, the place lies outside its pixels, or a prior is not positive.
+
+        Notes
+        -----
+        Without the star: every catalogue star has a free flux at every cadence, under the prior of `fit_model`. With
+        it: the same, plus PRF x g with one g > 0 for all cadences. The evidence of both is exact
+        (`bayesprf.models.second_star`). The further star has the mean PRF at all cadences.
+        """
+        check_positive(prior_odds, "prior_odds")
+        index = int(self._source_indices(source)[0])
+        group = self._window(index, cadences)
+        column = self._prf_at(position, group.pixel)
+        if column.max() < 0.1 * self._shape.prf.peak:
+            raise InputError(
+                f"position: expected a place on the pixels of source {self.sources.source_id[index]},"
+                f" got {position}, which none of them is near"
+            )
+        flux = float(np.nanmedian(self._best_flux.flux[group.cadence, index]))
+        scale = flux if prior_sigma is None else float(prior_sigma)
+        check_positive(scale, "prior_sigma")
+        errors = self._prf_errors(group) if prf_errors else np.empty((group.pixel.size, 0))
+        log_bayes, best, error = second_star(group.problem, column, errors=errors, prior_sigma=scale)
+        at = (np.array([one]) for one in (*position, self.sources.ra_deg[index], self.sources.dec_deg[index]))
+        return BlendTest(
+            log_bayes_factor=log_bayes,
+            probability=float(np.exp(-np.logaddexp(0.0, -log_bayes - np.log(prior_odds)))),
+            flux=best,
+            flux_err=error,
+            prior_sigma=scale,
+            prior_odds=float(prior_odds),
+            separation=float(np.hypot(*offsets(*at))[0]),
+            n_pixel=group.pixel.size,
+            n_time=group.cadence.size,
+        )
+
+    def which_source(
+        self,
+        event: Any,
+        sources: Any = None,
+        *,
+        depth_sigma: float = _DEPTH_SIGMA,
+        baseline: float | None = None,
+    ) -> EventHost:
+        """Weigh which source an event, such as an eclipse, belongs to.
+
+        Parameters
+        ----------
+        event : array-like of bool or float, shape (n_time,)
+            Mask of the cadences in the event, or its shape from 0 (outside) to 1 (full depth).
+        sources : int, str or sequence of them, optional
+            Candidates; sources that share a pixel with them are candidates too. All sources by default.
+        depth_sigma : float
+            Scale of the prior of the depth, a Gaussian around zero cut to 0 ... 1: a star cannot lose more light than
+            it has.
+        baseline : float, optional
+            Distance of the knots of each star's own slow changes, day; six times the event's length, and half a day
+            or more, by default.
+
+        Returns
+        -------
+        EventHost
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the event has the wrong shape, a source does not exist, or too many sources overlap.
+
+        Notes
+        -----
+        One hypothesis per candidate: its flux is its baseline minus flux x depth x template, all other stars keep
+        their baselines. Baselines are splines, white scatter beyond the errors is learned per star outside the event,
+        and all of this is integrated out exactly (`bayesprf.models.events`), with the full covariance of the fluxes
+        at every cadence, so that light shared by a blend is weighed as what it is.
+        """
+        check_positive(depth_sigma, "depth_sigma")
+        template = as_template(event, self.nt)
+        spacing = self._baseline_spacing(template) if baseline is None else float(baseline)
+        check_positive(spacing, "baseline")
+        candidates = self._candidates(sources)
+        label = component_labels(self._best_flux.problem.design)[candidates]
+        found = np.zeros((3, candidates.size))
+        for one in np.unique(label):
+            found[:, label == one] = self._weigh(candidates[label == one], template, spacing, depth_sigma)
+        return EventHost(tuple(self.sources.source_id[one] for one in candidates), host_probabilities(found[0]), *found)
+
+    def _weigh(self, members: IntArray, template: FloatArray, spacing: float, depth_sigma: float) -> Any:
+        """Return log Bayes factor, depth and its error of overlapping candidates."""
+        fit = self._best_flux
+        prior = fit.problem.prior
+        series = flux_series(
+            self.time,
+            fit.posterior.mean[:, members],
+            fit.posterior.covariances(np.arange(self.nt), members),
+            prior_mean=prior.mean[members],
+            prior_precision=prior.precision[members],
+            outside=template == 0,
+        )
+        return event_evidence(series, template, spacing=spacing, depth_sigma=depth_sigma)
+
+    def _baseline_spacing(self, template: FloatArray) -> float:
+        return max(_BASELINE_LENGTHS * event_length(self.time, template), _BASELINE_DAYS)
+
+    def _candidates(self, sources: Any) -> IntArray:
+        """Return the sources asked for and those that share a pixel with them, as far as they have pixels."""
+        shared = self._best_flux.problem.design.matrix().astype(bool).astype(np.float64)
+        lit = np.asarray(shared.sum(axis=0)).ravel() > 0
+        asked = self._source_indices(sources)
+        if not lit[asked].any():
+            raise InputError("sources: expected sources with data, got none with a pixel")
+        touched = np.asarray(shared[:, asked].sum(axis=1)).ravel() > 0
+        return np.flatnonzero(lit & (np.asarray(shared[touched].sum(axis=0)).ravel() > 0))
+
+    def _window(self, source: int, cadences: Any) -> SourceGroup:
+        """Return the problem of the pixels that a source lights."""
+        problem = self._best_flux.problem
+        pixels = np.flatnonzero(problem.design.matrix()[:, [source]].toarray().ravel())
+        if not pixels.size:
+            raise InputError(f"source: expected a source with pixels, got {self.sources.source_id[source]!r}")
+        return extract_pixels(problem, pixels, self._cadence_indices(cadences))
+
+    def _prf_at(self, position: tuple[float, float], pixel: IntArray) -> FloatArray:
+        """Return the PRF of a star at a sky position in some pixels, 1 / pixel."""
+        ra, dec = (np.full(pixel.size, float(one)) for one in position)
+        dx, dy = offsets(self.pixels.ra_deg[pixel], self.pixels.dec_deg[pixel], ra, dec)
+        shape = self._shape
+        return shape.prf.evaluate(dx - shape.offset[0], dy - shape.offset[1])
+
+    def _prf_errors(self, group: SourceGroup) -> FloatArray:
+        """Return the common errors of the model in the pixels of a group, (n_pixel, n_error), electron / s."""
+        flux = self._best_flux.posterior.mean.mean(axis=0)
+        return model_errors(self._shape, group.pixel, flux, self.common_errors.widths)

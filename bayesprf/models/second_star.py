@@ -1,0 +1,105 @@
+"""One star or two at a place: the evidence for a further star of constant flux."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import log_ndtr
+
+from bayesprf.arrays import FloatArray
+from bayesprf.linalg.common import sum_rows
+from bayesprf.linalg.problem import LinearProblem
+
+
+@dataclass(frozen=True, slots=True)
+class BlendTest:
+    """One star or two?
+
+    Parameters
+    ----------
+    log_bayes_factor : float
+        Log evidence with the second star minus that without, all cadences together.
+    probability : float
+        Posterior probability of the second star at the prior odds.
+    flux, flux_err : float
+        Mean and standard deviation of the second star's flux from the data and a flat prior, electron / s: it may come
+        out negative, which the test counts against the star.
+    prior_sigma : float
+        Scale of the half-normal prior of its flux, electron / s.
+    prior_odds : float
+        Prior probability of two stars over that of one.
+    separation : float
+        Distance between the two places, arcsec.
+    n_pixel, n_time : int
+        Number of pixels and cadences used.
+    """
+
+    log_bayes_factor: float
+    probability: float
+    flux: float
+    flux_err: float
+    prior_sigma: float
+    prior_odds: float
+    separation: float
+    n_pixel: int
+    n_time: int
+
+
+def second_star(
+    problem: LinearProblem, column: FloatArray, *, errors: FloatArray, prior_sigma: float
+) -> tuple[float, float, float]:
+    """Return log Bayes factor, flux and its error of a further star of constant flux.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Fluxes of the stars in the catalogue, free at every cadence under their prior.
+    column : ndarray of float64, shape (n_pixel,)
+        PRF of the further star, 1 / pixel.
+    errors : ndarray of float64, shape (n_pixel, n_error)
+        Common errors of the model of the catalogue's stars, in standard deviations, electron / s.
+    prior_sigma : float
+        Scale of the half-normal prior of the flux g > 0, electron / s.
+
+    Returns
+    -------
+    log_bayes_factor, flux, flux_err : float
+
+    Notes
+    -----
+    y_t ~ N(M_t F_t + q g + e, C_t) with F_t ~ N(m, P^-1) at each cadence, and the constants g > 0 and e ~ N(0, R R')
+    common to all. With A = q' S q, b = q' v from `RowSum`, s the scale, t^2 = 1 / (A + 1 / s^2) and u = b t^2:
+    log B = -1/2 log(1 + s^2 A) + u^2 / (2 t^2) + log(2 Phi(u / t)).
+    """
+    rows = sum_rows(problem)
+    precision, rhs = (rows.with_errors(errors) if errors.shape[1] else rows).project(column)
+    return amplitude_log_bayes(precision, rhs, prior_sigma), rhs / precision, float(precision**-0.5)
+
+
+def amplitude_log_bayes(precision: float, rhs: float, scale: float, *, limit: float = np.inf) -> float:
+    """Return the log Bayes factor of a positive amplitude against none.
+
+    Parameters
+    ----------
+    precision, rhs : float
+        The log likelihood is rhs a - precision a**2 / 2 plus a constant.
+    scale : float
+        Scale of the prior N(0, scale**2), cut to 0 ... limit.
+    limit : float
+        Largest amplitude.
+
+    Returns
+    -------
+    float
+    """
+    variance = 1.0 / (precision + scale**-2.0)
+    mean, width = rhs * variance, np.sqrt(variance)
+    gain = 0.5 * mean**2 / variance - 0.5 * np.log1p(scale**2 * precision)
+    return float(gain + _log_mass(-mean / width, (limit - mean) / width) - _log_mass(0.0, limit / scale))
+
+
+def _log_mass(low: float, high: float) -> float:
+    """Return log(Phi(high) - Phi(low)), exact in both tails."""
+    if low > 0:
+        low, high = -high, -low
+    upper, lower = log_ndtr(high), log_ndtr(low)
+    return float(upper + np.log1p(-np.exp(lower - upper)))
