@@ -9,8 +9,8 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.restrict import components
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.group import component_labels
 
 # Directions that the data constrain less than this share of the best one of their component are left to the prior.
 _BLIND = 1e-13
@@ -178,7 +178,7 @@ class Decomposer:
                 product = product + design.parts[m][first] * design.parts[k][second]
             table = csr_matrix((scale * product, (entry, observation)), shape=(key.size, design.n_obs))
             self.gram_tables.append(table)
-        self.families = _families(components(design), key // design.n_coeff, key % design.n_coeff)
+        self.families = _families(component_labels(design), key // design.n_coeff, key % design.n_coeff)
 
     def at(self, jitter: float = 0.0) -> Spectrum:
         """Decompose the problem with a jitter added to every error.
