@@ -17,7 +17,7 @@ from bayesprf.models.positions import PositionFit, fit_positions
 from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Profile, Training, fit_profile
 from bayesprf.models.star_moments import measure_stars
-from bayesprf.models.tail import fit_tail
+from bayesprf.models.tail import SLOPE_CHANGE, WING_SHARE, fit_tail
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
 from bayesprf.scene.pairs import PairTable
@@ -326,11 +326,14 @@ def _teaching_pairs(
 
 
 def _tail_slope(scene: Scene, light: _Light, profile: Profile, mask: MaskOptions) -> tuple[float, float]:
-    """Fit the wing's slope where a star gives at least half of the light."""
+    """Fit the wing's slope where a star gives at least half of the light: at the edge of the splines, then beyond."""
     pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
-    wing = _usable(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit))
-    wing &= (pairs.r > rmax) & (model > 0) & (neighbor_flux(pairs, model) < model)
-    return fit_tail(profile.prf, _gather(scene, light, wing), profile.scatter)
+    wing = _usable(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
+    wing &= neighbor_flux(pairs, model) < model
+    edge = wing & (pairs.r > WING_SHARE * rmax) & (pairs.r <= rmax)
+    near, _ = fit_tail(profile.prf, _gather(scene, light, edge), profile.scatter)
+    beyond = _gather(scene, light, wing & (pairs.r > rmax))
+    return fit_tail(profile.prf, beyond, profile.scatter, prior=(near, SLOPE_CHANGE))
 
 
 def _within_budget(pairs: PairTable, teach: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:

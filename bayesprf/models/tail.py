@@ -6,22 +6,30 @@ from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import LN10, Training, model_variance
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
-PRIOR_SLOPE, PRIOR_SIGMA = -3.5, 0.5
+STAR_WINGS = (-3.5, 0.5)
+# How much the slope may change between the outermost splines and the wing beyond them.
+SLOPE_CHANGE = 0.3
+# The edge of the splines, from this share of rmax on.
+WING_SHARE = 0.75
 _N_ITER, _OUTLIER = 6, 5.0
 _AMPLITUDE_SIGMA = 0.1  # dex, of the level of the wing beside the splines'
 
 
-def fit_tail(prf: PrfModel, training: Training, scatter: float) -> tuple[float, float]:
-    """Fit the slope of the wing to pixels beyond rmax.
+def fit_tail(
+    prf: PrfModel, training: Training, scatter: float, *, prior: tuple[float, float] = STAR_WINGS
+) -> tuple[float, float]:
+    """Fit the slope of the wing to pixels around or beyond rmax.
 
     Parameters
     ----------
     prf : PrfModel
         The PRF; its splines give the wing's level and its dependence on the angle.
     training : Training
-        Pixels beyond rmax, the light of other stars taken off.
+        Pixels of the wing, the light of other stars taken off.
     scatter : float
         Intrinsic scatter, dex.
+    prior : tuple of float
+        Mean and standard deviation of the slope before these pixels are seen.
 
     Returns
     -------
@@ -36,8 +44,8 @@ def fit_tail(prf: PrfModel, training: Training, scatter: float) -> tuple[float, 
     stretch = prf.basis.rmax / np.maximum(r, 1e-300)
     edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
     log_r = np.log10(r / prf.basis.rmax)
-    prior_ivar = np.array([_AMPLITUDE_SIGMA, PRIOR_SIGMA]) ** -2.0
-    state, normal = np.array([0.0, PRIOR_SLOPE]), np.diag(prior_ivar)
+    prior_ivar = np.array([_AMPLITUDE_SIGMA, prior[1]]) ** -2.0
+    state, normal = np.array([0.0, prior[0]]), np.diag(prior_ivar)
     for _ in range(_N_ITER):
         model = edge * 10.0 ** (state[0] + state[1] * log_r)
         variance = model_variance(training, model, prf.peak, scatter)
@@ -45,6 +53,6 @@ def fit_tail(prf: PrfModel, training: Training, scatter: float) -> tuple[float, 
         weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
         columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
         normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
-        pull = prior_ivar * (np.array([0.0, PRIOR_SLOPE]) - state)
+        pull = prior_ivar * (np.array([0.0, prior[0]]) - state)
         state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + pull)
     return float(state[1]), float(np.sqrt(np.linalg.inv(normal)[1, 1]))
