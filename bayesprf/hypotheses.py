@@ -149,13 +149,13 @@ class MachineHypotheses(MachineErrors):
         check_positive(spacing, "baseline")
         candidates = self._candidates(sources)
         label = component_labels(self._best_flux.problem.design)[candidates]
-        found = np.zeros((3, candidates.size))
+        found = np.zeros((4, candidates.size))
         for one in np.unique(label):
             found[:, label == one] = self._weigh(candidates[label == one], template, spacing, depth_sigma)
         return EventHost(tuple(self.sources.source_id[one] for one in candidates), host_probabilities(found[0]), *found)
 
     def _weigh(self, members: IntArray, template: FloatArray, spacing: float, depth_sigma: float) -> Any:
-        """Return log Bayes factor, depth and its error of overlapping candidates."""
+        """Return log Bayes factor, dip, its error and the flux of overlapping candidates."""
         fit = self._best_flux
         prior = fit.problem.prior
         series = flux_series(
@@ -164,9 +164,10 @@ class MachineHypotheses(MachineErrors):
             fit.posterior.covariances(np.arange(self.nt), members),
             prior_mean=prior.mean[members],
             prior_precision=prior.precision[members],
+            common_error=self.common_errors.std[members],
             outside=template == 0,
         )
-        return event_evidence(series, template, spacing=spacing, depth_sigma=depth_sigma)
+        return *event_evidence(series, template, spacing=spacing, depth_sigma=depth_sigma), series.scale
 
     def _baseline_spacing(self, template: FloatArray) -> float:
         return max(_BASELINE_LENGTHS * event_length(self.time, template), _BASELINE_DAYS)

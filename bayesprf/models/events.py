@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.splines import open_knots, open_splines
 from bayesprf.errors import InputError
 from bayesprf.linalg.blas import one_blas_thread
@@ -31,7 +31,9 @@ class FluxSeries:
     rhs : ndarray of float64, shape (n_time, n_source)
         That times the best fluxes.
     flux : ndarray of float64, shape (n_source,)
-        Mean flux of each source, electron / s, above zero.
+        Median flux of each source outside the event, electron / s.
+    scale : ndarray of float64, shape (n_source,)
+        What a dip can take away: the same, zero at least, plus its total error.
     scatter : ndarray of float64, shape (n_source,)
         Standard deviation of each source's flux from cadence to cadence beyond its error, electron / s.
     """
@@ -40,6 +42,7 @@ class FluxSeries:
     information: FloatArray
     rhs: FloatArray
     flux: FloatArray
+    scale: FloatArray
     scatter: FloatArray
 
 
@@ -55,16 +58,24 @@ class EventHost:
         Posterior probability that the event is the candidate's, given that it is one candidate's alone.
     log_bayes_factor : ndarray of float64, shape (n_source,)
         Log evidence of "this source dims" minus that of "none dims".
-    depth, depth_err : ndarray of float64, shape (n_source,)
-        Share of the candidate's light that is lost at full depth, if it is the one, and its standard deviation; from
+    dip, dip_err : ndarray of float64, shape (n_source,)
+        Light that is lost at full depth if the candidate is the one, and its standard deviation, electron / s; from
         the data and a flat prior.
+    flux : ndarray of float64, shape (n_source,)
+        Light that the candidate can lose, electron / s: its flux, zero at least, plus its total error.
     """
 
     source: tuple[str, ...]
     probability: FloatArray
     log_bayes_factor: FloatArray
-    depth: FloatArray
-    depth_err: FloatArray
+    dip: FloatArray
+    dip_err: FloatArray
+    flux: FloatArray
+
+    @property
+    def depth(self) -> FloatArray:
+        """Share of its light that each candidate would lose, shape (n_source,)."""
+        return self.dip / self.flux
 
     @property
     def best(self) -> str:
@@ -79,7 +90,8 @@ def flux_series(
     *,
     prior_mean: FloatArray,
     prior_precision: FloatArray,
-    outside: FloatArray,
+    common_error: FloatArray,
+    outside: BoolArray,
 ) -> FluxSeries:
     """Take the prior out of posterior fluxes, and measure how much each source scatters beyond its errors.
 
@@ -93,6 +105,8 @@ def flux_series(
         Posterior covariances, all other sources marginalised.
     prior_mean, prior_precision : ndarray of float64, shape (n_source,)
         The prior they were found with.
+    common_error : ndarray of float64, shape (n_source,)
+        Error of each flux that all cadences share, electron / s.
     outside : ndarray of bool, shape (n_time,)
         Cadences outside the event.
 
@@ -104,8 +118,9 @@ def flux_series(
     rhs = np.einsum("tij,tj->ti", precision, mean) - prior_precision * prior_mean
     information = precision - np.diag(prior_precision)
     error = np.sqrt(np.einsum("tii->ti", covariance))
-    flux = np.maximum(np.median(mean[outside], axis=0), np.median(error[outside], axis=0))
-    return FluxSeries(time, information, rhs, flux, _extra_scatter(mean[outside], error[outside]))
+    flux = np.median(mean[outside], axis=0)
+    scale = np.maximum(flux, 0.0) + np.hypot(np.median(error[outside], axis=0), common_error)
+    return FluxSeries(time, information, rhs, flux, scale, _extra_scatter(mean[outside], error[outside]))
 
 
 def _extra_scatter(flux: FloatArray, error: FloatArray) -> FloatArray:
@@ -120,7 +135,7 @@ def _extra_scatter(flux: FloatArray, error: FloatArray) -> FloatArray:
 def event_evidence(
     series: FluxSeries, template: FloatArray, *, spacing: float, depth_sigma: float
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return log Bayes factor, depth and its error for each source of a group being the one that dims.
+    """Return log Bayes factor, dip and its error for each source of a group being the one that dims.
 
     Parameters
     ----------
@@ -135,7 +150,8 @@ def event_evidence(
 
     Returns
     -------
-    log_bayes_factor, depth, depth_err : ndarray of float64, shape (n_source,)
+    log_bayes_factor, dip, dip_err : ndarray of float64, shape (n_source,)
+        The last two in electron / s.
 
     Raises
     ------
@@ -144,10 +160,10 @@ def event_evidence(
 
     Notes
     -----
-    Flux of source j: F_j = f_j (1 + baseline_j(t) - [j = k] depth template(t)) + scatter. Baselines are cubic
-    B-splines whose coefficients have the prior N(0, 1); scatter is white, N(0, scatter_j^2). With L the information
-    of the fluxes, white scatter Q makes it (1 + L Q)^-1 L. The baselines are eliminated as a Schur complement, and
-    what is left is a Gaussian in each source's depth.
+    Flux of source j: F_j = flux_j + scale_j (baseline_j(t) - [j = k] depth template(t)) + scatter. Baselines are cubic
+    B-splines whose coefficients have the prior N(0, w_j^2), w_j = max(1, |flux_j| / scale_j); scatter is white,
+    N(0, scatter_j^2). With L the information of the fluxes, white scatter Q makes it (1 + L Q)^-1 L. The baselines are
+    eliminated as a Schur complement, and what is left is a Gaussian in each source's depth.
     """
     n_source = series.flux.size
     splines = _baseline(series.time, spacing)
@@ -159,7 +175,8 @@ def event_evidence(
     information, rhs = _scaled(series)
     dimming = -template[:, None, None] * information
     with one_blas_thread():
-        factor = cho_factor(_baseline_precision(splines, information))
+        width = np.maximum(1.0, np.abs(series.flux) / series.scale)
+        factor = cho_factor(_baseline_precision(splines, information, width))
         cross = np.stack([splines.T @ dimming[:, j] for j in range(n_source)], axis=1).reshape(-1, n_source)
         solved = cho_solve(factor, cross)
         start = np.stack([splines.T @ rhs[:, j] for j in range(n_source)], axis=1).ravel()
@@ -170,7 +187,7 @@ def event_evidence(
         for a, b in zip(precision, score, strict=True)
     ]
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.array(gains), score / precision, precision**-0.5
+        return np.array(gains), series.scale * score / precision, series.scale * precision**-0.5
 
 
 def host_probabilities(log_bayes_factor: FloatArray) -> FloatArray:
@@ -220,17 +237,17 @@ def _baseline(time: FloatArray, spacing: float) -> csr_matrix:
 
 
 def _scaled(series: FluxSeries) -> tuple[FloatArray, FloatArray]:
-    """Return information and right-hand side of F / f - 1, white scatter included."""
-    flux = series.flux
-    information = series.information * flux[:, None] * flux
-    rhs = series.rhs * flux - information.sum(axis=2)
-    inner = np.eye(flux.size) + information * (series.scatter / flux) ** 2
+    """Return information and right-hand side of (F - flux) / scale, white scatter included."""
+    scale = series.scale
+    information = series.information * scale[:, None] * scale
+    rhs = (series.rhs - series.information @ series.flux) * scale
+    inner = np.eye(scale.size) + information * (series.scatter / scale) ** 2
     both = np.linalg.solve(inner, np.concatenate([information, rhs[:, :, None]], axis=2))
     kept = both[:, :, :-1]
     return 0.5 * (kept + kept.transpose(0, 2, 1)), both[:, :, -1]
 
 
-def _baseline_precision(splines: csr_matrix, information: FloatArray) -> FloatArray:
+def _baseline_precision(splines: csr_matrix, information: FloatArray, width: FloatArray) -> FloatArray:
     """Return sum_t (v_t v_t') x L_t plus the prior, shape (n_knot n_source, n_knot n_source)."""
     n_knot, n_source = splines.shape[1], information.shape[1]
     answer = np.zeros((n_knot, n_source, n_knot, n_source))
@@ -239,4 +256,4 @@ def _baseline_precision(splines: csr_matrix, information: FloatArray) -> FloatAr
             block = (splines.T @ splines.multiply(information[:, i, j][:, None])).toarray()
             answer[:, i, :, j] = answer[:, j, :, i] = block
     precision = answer.reshape(n_knot * n_source, -1)
-    return precision + np.eye(precision.shape[0])
+    return precision + np.diag(np.tile(width**-2.0, n_knot))
