@@ -10,6 +10,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg import compiled, compiled_factors
+from bayesprf.linalg.compiled_work import Prior, Rows, Values
 from bayesprf.linalg.density import check_observations
 from bayesprf.linalg.lanes import LANES
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
@@ -82,9 +83,9 @@ class BlockFactors:
     ----------
     plan : SymbolicFactor
         Order and pattern.
-    values : compiled.Values
+    values : Values
         Entries of the design.
-    prior : compiled.Prior
+    prior : Prior
         Prior in places.
     data, ivar : ndarray of float64, shape (n_batch, n_obs)
         The observations.
@@ -95,8 +96,8 @@ class BlockFactors:
     """
 
     plan: SymbolicFactor
-    values: compiled.Values
-    prior: compiled.Prior
+    values: Values
+    prior: Prior
     data: FloatArray
     ivar: FloatArray
     known: FloatArray
@@ -111,7 +112,7 @@ class BlockFactors:
                 f"BlockSolver: expected a DesignStack as design, got {type(design).__name__}; use DenseSolver"
             )
         plan = analyse(design)
-        prior = compiled.Prior(problem.prior.mean[plan.order], problem.prior.precision[plan.order])
+        prior = Prior(problem.prior.mean[plan.order], problem.prior.precision[plan.order])
         data, ivar = np.ascontiguousarray(problem.data), np.ascontiguousarray(problem.ivar)
         known = np.ascontiguousarray(problem.known)
         return cls(plan, _values(plan, design), prior, data, ivar, known, n_threads or os.cpu_count() or 1)
@@ -170,8 +171,8 @@ class BlockFactors:
         order = np.lexsort((ends[1], ends[0]))
         return ends[0, order], ends[1, order], values[:, order]
 
-    def _model(self, batches: IntArray) -> tuple[compiled.Values, compiled.Prior, compiled.Rows]:
-        return self.values, self.prior, compiled.Rows(batches, self.data, self.ivar, self.known)
+    def _model(self, batches: IntArray) -> tuple[Values, Prior, Rows]:
+        return self.values, self.prior, Rows(batches, self.data, self.ivar, self.known)
 
 
 def pair_covariance(
@@ -203,15 +204,15 @@ def pair_covariance(
     return posterior.factors.pairs(np.arange(posterior.mean.shape[0]) if batches is None else np.asarray(batches))
 
 
-def _values(plan: SymbolicFactor, design: DesignStack) -> compiled.Values:
+def _values(plan: SymbolicFactor, design: DesignStack) -> Values:
     """Return the entries of the design in grouped order, and the products of X'X if they never change."""
     parts = np.ascontiguousarray(design.parts[:, plan.entry])
     if design.mix is not None:
-        return compiled.Values(parts, np.ascontiguousarray(design.mix), np.empty(0))
+        return Values(parts, np.ascontiguousarray(design.mix), np.empty(0))
     size = np.diff(plan.group_coeff)
     base = np.repeat(plan.row_ptr[plan.group_obs[:-1]], size)
     base = np.repeat(base, np.diff(plan.p_ptr[plan.g_ptr]))
-    return compiled.Values(parts, np.empty((0, 1)), parts[0, base + plan.p_a] * parts[0, base + plan.p_b])
+    return Values(parts, np.empty((0, 1)), parts[0, base + plan.p_a] * parts[0, base + plan.p_b])
 
 
 def _owner(starts: IntArray, places: IntArray) -> IntArray:

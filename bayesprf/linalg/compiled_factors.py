@@ -1,21 +1,18 @@
 """Compiled covariances and draws of rows that are factorised again on request."""
 
-import numpy as np
-
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.linalg.compiled import (
+from bayesprf.linalg.compiled import reset
+from bayesprf.linalg.compiled_cholesky import back_substitute, factorise, invert
+from bayesprf.linalg.compiled_work import (
     N_SUMS,
     Prior,
     Rows,
     Values,
     Work,
-    back_substitute,
-    factorise,
-    invert,
     load_observations,
     load_values,
+    make_rows,
     make_work,
-    reset,
 )
 from bayesprf.linalg.jit import inlined, kernel
 from bayesprf.linalg.lanes import LANES, load, store
@@ -63,7 +60,7 @@ def write_covariance(
     `selected` is the groups involved, and the place and group of each selected coefficient.
     """
     groups, places, group_of = selected
-    work, sums = make_work(plan, model[0].mix.shape[0]), np.empty((N_SUMS, LANES))
+    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
     for first in range(0, answer.shape[0], LANES):
         reset(sums)
         n_row = min(LANES, answer.shape[0] - first)
@@ -88,7 +85,7 @@ def colour_noise(
     `selected` is the components wanted, whose places follow each other in `noise`, and the group of each.
     """
     comps, group_of = selected
-    work, sums = make_work(plan, model[0].mix.shape[0]), np.empty((N_SUMS, LANES))
+    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
     for first in range(0, noise.shape[1], LANES):
         reset(sums)
         n_row = min(LANES, noise.shape[1] - first)
@@ -115,7 +112,7 @@ def write_pairs(plan: SymbolicFactor, model: tuple[Values, Prior, Rows], answer:
 
     Pairs follow the entries of X'X below the diagonal, column by column.
     """
-    work, sums = make_work(plan, model[0].mix.shape[0]), np.empty((N_SUMS, LANES))
+    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
     for first in range(0, answer.shape[0], LANES):
         reset(sums)
         n_row = min(LANES, answer.shape[0] - first)
