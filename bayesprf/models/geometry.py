@@ -10,7 +10,7 @@ from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.prf import PrfModel, round_coordinates
-from bayesprf.models.profile import LN10, Bends, Profile, Training, model_variance
+from bayesprf.models.profile import LN10, Profile, ShapePrior, Training, model_variance
 
 _STEP, _SHEAR_STEP = 0.05, 0.005  # arcsec and 1, of the numerical gradients
 _MIN_SNR = 20.0
@@ -76,10 +76,10 @@ def fit_geometry(profile: Profile, training: Training, *, smoothness: float) -> 
     usable = (training.y - model) ** 2 < _OUTLIER**2 * variance
     shape = diags(LN10 * model) @ prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
     geometry = csr_matrix(np.stack(_gradients(prf, training), axis=1) * training.flux[:, None])
-    roughness, bends = prf.basis.roughness(), Bends.around_nominal(prf.basis, prf.pixel_area, smoothness)
+    roughness, expected = prf.basis.roughness(), ShapePrior.around_nominal(prf.basis, prf.pixel_area, smoothness)
     design = DesignStack.from_sparse(bmat([[shape, geometry], [roughness, None]], format="csr"))
-    data = np.concatenate([training.y - model, bends.data - roughness @ prf.weights])
-    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), bends.ivar])
+    data = np.concatenate([training.y - model, expected.bends - roughness @ prf.weights])
+    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar])
     sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
     prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
     solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))

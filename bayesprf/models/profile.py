@@ -16,13 +16,13 @@ from bayesprf.models.options import ShapeOptions
 from bayesprf.models.prf import PrfModel, round_coordinates
 
 LN10 = float(np.log(10.0))
-# Prior of the weights: about anything a PRF can be. The wings it leaves open are held by the smoothness.
-_PRIOR_MEAN, _PRIOR_SIGMA = -3.0, 5.0
+# Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
+_PRIOR_SIGMA = 1.0
 _MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 1e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
 _MIN_RING_SCALE = 0.1
-# Profile from which the smoothness prior measures bends: a Moffat of this width (pixel) and slope.
+# The nominal profile is a round Moffat of this width (pixel) and slope.
 _NOMINAL_FWHM, _NOMINAL_BETA = 1.5, 2.5
 
 
@@ -84,25 +84,48 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Bends:
-    """Pseudo-observations of the smoothness prior: bends of the weights, as a nominal profile has them.
+class ShapePrior:
+    """What is believed of the weights before a pixel is seen.
 
     Parameters
     ----------
-    data, ivar : ndarray of float64, shape (n_row,)
-        Expected bends, dex, and inverse variances, one per row of `PolarBasis.roughness`.
+    weights : GaussianPrior
+        Independent priors around the nominal profile, dex.
+    bends, bends_ivar : ndarray of float64, shape (n_row,)
+        Pseudo-observations of the smoothness: the bends of the nominal profile, dex, and their inverse variances, one
+        per row of `PolarBasis.roughness`.
     """
 
-    data: FloatArray
-    ivar: FloatArray
+    weights: GaussianPrior
+    bends: FloatArray
+    bends_ivar: FloatArray
 
     @classmethod
-    def around_nominal(cls, basis: PolarBasis, pixel_area: float, smoothness: float) -> "Bends":
-        """Expect the bends of a round Moffat profile, with standard deviation `smoothness`, dex."""
-        width = _NOMINAL_FWHM * np.sqrt(pixel_area) / (2.0 * np.sqrt(2.0 ** (1.0 / _NOMINAL_BETA) - 1.0))
-        nominal = -_NOMINAL_BETA * np.log10(1.0 + (basis.centers / width) ** 2)
-        expected = basis.roughness() @ nominal
-        return cls(expected, np.full(expected.size, smoothness**-2.0))
+    def around_nominal(cls, basis: PolarBasis, pixel_area: float, smoothness: float) -> "ShapePrior":
+        """Expect the nominal profile, its bends with standard deviation `smoothness`, dex."""
+        nominal = nominal_prf(basis, pixel_area).weights
+        bends = basis.roughness() @ nominal
+        prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, _PRIOR_SIGMA))
+        return cls(prior, bends, np.full(bends.size, smoothness**-2.0))
+
+
+def nominal_prf(basis: PolarBasis, pixel_area: float) -> PrfModel:
+    """Return the PRF that is believed before a pixel is seen: a round Moffat profile of area one.
+
+    Parameters
+    ----------
+    basis : PolarBasis
+        Columns.
+    pixel_area : float
+        arcsec**2.
+
+    Returns
+    -------
+    PrfModel
+    """
+    width = _NOMINAL_FWHM * np.sqrt(pixel_area) / (2.0 * np.sqrt(2.0 ** (1.0 / _NOMINAL_BETA) - 1.0))
+    weights = -_NOMINAL_BETA * np.log10(1.0 + (basis.centers / width) ** 2)
+    return PrfModel(basis, weights, pixel_area).normalized()
 
 
 def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, fresh: bool = False) -> Profile:
@@ -145,10 +168,10 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
     basis = start.basis
     r, phi = round_coordinates(training.dx, training.dy, start.shear)
     matrix = DesignStack.from_sparse(vstack([basis.matrix(r, phi), basis.roughness()]).tocsr())
-    bends = Bends.around_nominal(basis, start.pixel_area, options.smoothness)
-    weights = _start_weights(matrix, training, bends) if fresh else start.weights
+    prior = ShapePrior.around_nominal(basis, start.pixel_area, options.smoothness)
+    weights = _start_weights(matrix, training, prior) if fresh else start.weights
     ring = np.digitize(r, np.unique(basis.knots))
-    fit = _iterate(matrix, training, weights, bends, ring, options.clip_sigma)
+    fit = _iterate(matrix, training, weights, prior, ring, options.clip_sigma)
     prf = replace(start, weights=fit.weights)
     return Profile(prf.normalized(), fit.posterior.covariance(0), fit.scatter, prf.area(), fit.keep)
 
@@ -165,7 +188,7 @@ def _iterate(
     matrix: DesignStack,
     training: Training,
     weights: FloatArray,
-    bends: Bends,
+    prior: ShapePrior,
     ring: IntArray,
     clip_sigma: float,
 ) -> _Iteration:
@@ -181,7 +204,7 @@ def _iterate(
         slope = LN10 * model
         z = log_model + (training.y - model) / slope
         ivar = np.where(keep, slope**2 / variance, 0.0)
-        posterior = _solve(matrix, np.concatenate([z, bends.data]), np.concatenate([ivar, bends.ivar]))
+        posterior = _solve(matrix, z, ivar, prior)
         step = posterior.mean[0] - weights
         moved = float(np.max(np.abs((columns @ step)[:n])))
         weights = weights + step * min(1.0, _MAX_STEP / max(moved, _TOLERANCE))
@@ -221,20 +244,19 @@ def _not_outlying(residual: FloatArray, ring: IntArray, clip_sigma: float) -> Bo
     return np.abs(residual) < clip_sigma * scale[ring]
 
 
-def _start_weights(matrix: DesignStack, training: Training, bends: Bends) -> FloatArray:
+def _start_weights(matrix: DesignStack, training: Training, prior: ShapePrior) -> FloatArray:
     """Fit the logarithm of the clearly lit pixels."""
     lit = training.y > 5.0 * np.sqrt(training.var)
     if not lit.any():
         lit = training.y > 0
     z = np.log10(np.where(lit, training.y, 1.0) / training.flux)
     ivar = np.where(lit, 1.0 / (0.1**2 + training.var / (LN10 * np.where(lit, training.y, 1.0)) ** 2), 0.0)
-    return _solve(matrix, np.concatenate([z, bends.data]), np.concatenate([ivar, bends.ivar])).mean[0]
+    return _solve(matrix, z, ivar, prior).mean[0]
 
 
-def _solve(matrix: DesignStack, data: FloatArray, ivar: FloatArray) -> GaussianPosterior:
-    mean = np.full(matrix.n_coeff, _PRIOR_MEAN)
-    prior = GaussianPrior.from_sigma(mean, np.full(matrix.n_coeff, _PRIOR_SIGMA))
-    return DenseSolver().solve(LinearProblem(matrix, data[None], ivar[None], prior))
+def _solve(matrix: DesignStack, z: FloatArray, ivar: FloatArray, prior: ShapePrior) -> GaussianPosterior:
+    data, precision = np.concatenate([z, prior.bends]), np.concatenate([ivar, prior.bends_ivar])
+    return DenseSolver().solve(LinearProblem(matrix, data[None], precision[None], prior.weights))
 
 
 def _fit_scatter(training: Training, model: FloatArray, peak: float, keep: BoolArray) -> float:

@@ -15,7 +15,7 @@ from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import fit_image_flux
 from bayesprf.models.positions import PositionFit, fit_positions
 from bayesprf.models.prf import PrfModel
-from bayesprf.models.profile import Profile, Training, fit_profile
+from bayesprf.models.profile import Profile, Training, fit_profile, nominal_prf
 from bayesprf.models.star_moments import measure_stars
 from bayesprf.models.tail import SLOPE_CHANGE, WING_SHARE, fit_tail
 from bayesprf.scene.axes import pixel_area
@@ -26,6 +26,9 @@ from bayesprf.scene.sources import SourceTable
 
 # Pairs below the flux cut still count as known light down to this share of it.
 _FAR_SHARE = 0.1
+# With fewer lone pixels than this many per weight, pixels that one star dominates teach too.
+_MIN_LONE = 2
+_CROWD_SHARE = 0.5
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
 
@@ -226,11 +229,33 @@ def _first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options:
     contaminant = _contaminants(scene, options)
     member = reach_mask(scene.pairs, reach) & _usable(scene, scene.pairs, basis.rmax, options)
     alone = alone_mask(scene.pairs, reach_mask(scene.pairs, reach), contaminant)
-    if not np.any(member & alone):
+    lone = member & alone
+    if np.count_nonzero(lone) >= _MIN_LONE * basis.n_basis:
+        nothing = np.zeros(scene.pairs.n_pair)
+        light = _Light(scene.pairs, nothing, scene.flux, nothing > 0, np.zeros(scene.pairs.n_pixel))
+        return _gather(scene, light, lone)
+    return _training_in_a_crowd(scene, basis, options)
+
+
+def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> Training:
+    """Choose the pixels that one star dominates, as far as the nominal PRF can tell, the others' light taken off."""
+    nominal = nominal_prf(basis, pixel_area(scene.pixels))
+    values = nominal.evaluate(scene.pairs.dx, scene.pairs.dy)
+    expected = np.where(scene.known, scene.flux, np.nan)
+    visible = np.where(scene.saturated[scene.pairs.pixel], 0.0, values)
+    flux = fit_image_flux(scene.pairs, visible, scene.image, expected=expected * _image_scale(scene, expected))
+    light = _Light(scene.pairs, values, flux, values > 0, np.zeros(scene.pairs.n_pixel))
+    share = neighbor_flux(scene.pairs, np.maximum(light.model, 0.0))
+    lone = _usable(scene, scene.pairs, basis.rmax, options) & (share < _CROWD_SHARE * light.model)
+    if not np.any(lone):
         raise InputError(_why_no_training(scene, basis, options))
-    nothing = np.zeros(scene.pairs.n_pair)
-    light = _Light(scene.pairs, nothing, scene.flux, nothing > 0, np.zeros(scene.pairs.n_pixel))
-    return _gather(scene, light, member & alone)
+    return _gather(scene, light, lone)
+
+
+def _image_scale(scene: Scene, expected: FloatArray) -> float:
+    """Return electron / s per unit of catalogue flux, from all light of the image over all flux of the catalogue."""
+    inside = np.unique(scene.pairs.source)
+    return float(np.abs(scene.image.flux.sum()) / max(np.nansum(expected[inside]), 1e-300))
 
 
 def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
