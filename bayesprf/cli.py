@@ -24,6 +24,21 @@ _MAX_ROWS = 40
 _DPI = 120
 _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
 
+_CALIBRATION_HEAD = """# Calibration
+
+Made by `bayesprf calibrate --output docs --trials {trials} --verdicts {verdicts} --seed {seed}`: simulations with known
+truth, whose PRF, noise and prior are those of the model. They show that the closed form is right, not that a fitted PRF
+is.
+
+![Ranks of the truths minus the uniform distribution](_static/calibration/ranks.png)
+
+![Scores and correlations of the march](_static/calibration/march.png)
+
+![Verdicts on second stars](_static/calibration/second_star.png)
+![Verdicts on eclipses](_static/calibration/eclipse.png)
+
+"""
+
 app = typer.Typer(
     help="Light curves of every star in crowded pixels, with uncertainties that can be believed.",
     no_args_is_help=True,
@@ -120,6 +135,42 @@ def report(
         from bayesprf.plots.report import draw_report
 
         _announce(save_figures(draw_report(tree), plots), quiet=False)
+
+
+@app.command()
+def compare(
+    trees: Annotated[list[Path], typer.Argument(metavar="A.nc B.nc", help="Results of fits of the same pixels.")],
+) -> None:
+    """Compare fits of the same pixels by evidence and by leave-one-out."""
+    from bayesprf.io.save import load_tree
+    from bayesprf.results.scores import compare as compare_models
+
+    typer.echo(str(compare_models({str(path): load_tree(path) for path in trees})))
+
+
+@app.command()
+def calibrate(
+    output: Annotated[Path | None, typer.Option(help="Directory for calibration.md and its pictures.")] = None,
+    trials: Annotated[int, typer.Option(help="Trials per blend.")] = 10_000,
+    verdicts: Annotated[int, typer.Option(help="Scenes per kind of verdict.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the simulations.")] = 0,
+) -> None:
+    """Check on simulations that intervals cover the truth, and that probabilities come true."""
+    import numpy as np
+
+    from bayesprf.calibration import calibrate as run_suite
+    from bayesprf.calibration import format_report
+
+    report = run_suite(np.random.default_rng(seed), n_trial=trials, n_realisation=2 * trials, n_verdict=verdicts)
+    text = format_report(report)
+    typer.echo(text)
+    if output is not None:
+        from bayesprf.plots.calibration import draw_calibration
+
+        written = save_figures(draw_calibration(report), output / "_static" / "calibration")
+        page = output / "calibration.md"
+        page.write_text(_CALIBRATION_HEAD.format(trials=trials, verdicts=verdicts, seed=seed) + text)
+        _announce([*written, page], quiet=False)
 
 
 def run_fit(job: FitJob) -> None:

@@ -30,7 +30,8 @@ RANKS = (
     ("reports",),
     ("changes",),
     ("machine",),
-    ("batch", "testing"),
+    ("batch", "testing", "trials"),
+    ("calibration",),
     ("cli",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
