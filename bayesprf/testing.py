@@ -13,8 +13,9 @@ from bayesprf.linalg.stack import DesignStack
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DenseCovariance:
-    """Covariances and draws from full covariance matrices, shape (n_batch, n_coeff, n_coeff)."""
+    """Covariances and draws of a problem from full covariance matrices, shape (n_batch, n_coeff, n_coeff)."""
 
+    problem: LinearProblem
     matrices: FloatArray
 
     def covariance(self, batches: IntArray, coefficients: IntArray) -> FloatArray:
@@ -26,6 +27,11 @@ class DenseCovariance:
         zero = np.zeros(coefficients.size)
         draws = [rng.multivariate_normal(zero, one, n_draw) for one in self.covariance(batches, coefficients)]
         return np.stack(draws, axis=1)
+
+    def prediction_variance(self, batches: IntArray) -> FloatArray:
+        """Return x' cov x of every observation, shape (n_batches, n_obs)."""
+        rows = [_matrix(self.problem, int(batch)) for batch in batches]
+        return np.stack([np.diag(x @ self.matrices[b] @ x.T) for x, b in zip(rows, batches, strict=True)])
 
 
 def dense_twin(problem: LinearProblem) -> GaussianPosterior:
@@ -56,7 +62,7 @@ def dense_twin(problem: LinearProblem) -> GaussianPosterior:
     rows = [_solve_row(problem, batch) for batch in range(problem.n_batch)]
     mean, covariance, log_evidence = (np.array([row[k] for row in rows]) for k in range(3))
     std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    return GaussianPosterior(mean, std, log_evidence, DenseCovariance(covariance))
+    return GaussianPosterior(mean, std, log_evidence, DenseCovariance(problem, covariance))
 
 
 def make_problem(

@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
-from bayesprf.linalg import compiled, compiled_factors
+from bayesprf.linalg import compiled, compiled_factors, compiled_leverage
 from bayesprf.linalg.compiled_work import Prior, Rows, Values
 from bayesprf.linalg.density import check_observations
 from bayesprf.linalg.lanes import LANES
@@ -158,6 +158,17 @@ class BlockFactors:
             answer[:, start : start + step] = noise[:, :, columns]
         return answer
 
+    def prediction_variance(self, batches: IntArray) -> FloatArray:
+        """Return x' Lambda^-1 x of every observation, shape (n_batches, n_obs)."""
+        answer = np.empty((batches.size, self.data.shape[1]))
+        model = self._model(batches)
+
+        def work(lo: int, hi: int) -> None:
+            compiled_leverage.write_variance(self.plan, model, answer, (lo, hi))
+
+        _in_threads(work, batches.size, self.n_threads)
+        return answer
+
     def pairs(self, batches: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Return coefficients i < j that share an observation and their covariance, shape (n_batches, n_pair)."""
         plan = self.plan
@@ -221,7 +232,7 @@ def _owner(starts: IntArray, places: IntArray) -> IntArray:
     return owner
 
 
-def _in_threads(work: Callable[[int, int], compiled.Answer], n_row: int, n_threads: int) -> list[compiled.Answer]:
+def _in_threads[T](work: Callable[[int, int], T], n_row: int, n_threads: int) -> list[T]:
     """Split rows into contiguous shares, whole vectors of LANES each, and work on them at the same time."""
     n_block = -(-n_row // LANES)
     n_share = max(1, min(n_threads, n_block))

@@ -8,8 +8,9 @@ from scipy.linalg import lapack, solve_triangular
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.density import check_observations, log_evidence
-from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
+from bayesprf.linalg.problem import Design, GaussianPosterior, LinearProblem
 from bayesprf.linalg.singular import PIVOT_EPS, singular_error
+from bayesprf.linalg.stack import DesignStack
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +78,24 @@ class DenseFactors:
                 white = rng.standard_normal((lower.shape[0], n_draw))
                 answer[:, row] = solve_triangular(lower, white, lower=True, trans="T")[coefficients].T
         return answer
+
+    def prediction_variance(self, batches: IntArray) -> FloatArray:
+        """Return x' Lambda^-1 x of every observation, shape (n_batches, n_obs)."""
+        design = self.problem.design
+        answer = np.empty((batches.size, design.n_obs))
+        with one_blas_thread():
+            for row, batch in enumerate(batches):
+                lower = _factorise(self.problem, int(batch))[0]
+                half = solve_triangular(lower, np.eye(design.n_coeff), lower=True)
+                answer[row] = np.sum(_predict_row(design, half, int(batch)) ** 2, axis=0)
+        return answer
+
+
+def _predict_row(design: Design, coefficients: FloatArray, batch: int) -> FloatArray:
+    """Return X_b w of one batch row for many w, shape (n, n_coeff)."""
+    if isinstance(design, DesignStack):
+        return np.asarray((design.matrix(batch) @ coefficients.T).T)
+    return design.predict(coefficients)
 
 
 def _factorise(problem: LinearProblem, batch: int) -> tuple[FloatArray, FloatArray]:

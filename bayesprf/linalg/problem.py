@@ -149,6 +149,10 @@ class Factors(Protocol):
         """Return draws of N(0, Lambda^-1), shape (n_draw, n_batches, n_selected)."""
         ...
 
+    def prediction_variance(self, batches: IntArray) -> FloatArray:
+        """Return x' Lambda^-1 x of every observation, shape (n_batches, n_obs)."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class GaussianPosterior:
@@ -253,6 +257,28 @@ class GaussianPosterior:
         rows = _select(batches, self.mean.shape[0], "batches")
         columns = _select(coefficients, self.mean.shape[1], "coefficients")
         return self.mean[np.ix_(rows, columns)] + self._need_factors().noise(rng, n_draw, rows, columns)
+
+    def prediction_variance(self, *, batches: Sequence[int] | IntArray | None = None) -> FloatArray:
+        """Return the posterior variance of the model X w of every observation.
+
+        Parameters
+        ----------
+        batches : sequence of int, optional
+            Batch rows; all by default.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_batches, n_obs)
+            x' Lambda^-1 x, in the squared unit of the data.
+
+        Raises
+        ------
+        UnsupportedError
+            If the solver kept no factorisation.
+        InputError
+            If an index is out of range.
+        """
+        return self._need_factors().prediction_variance(_select(batches, self.mean.shape[0], "batches"))
 
     def _need_factors(self) -> Factors:
         if self.factors is None:

@@ -81,7 +81,11 @@ PROBLEMS = [
 @pytest.mark.parametrize("solver", SOLVERS, ids=SOLVER_NAMES)
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda p: p.label)
 def test_solver_agrees_with_dense_twin(solver, problem):
-    assert_posterior_close(solver.solve(problem.value), dense_twin(problem.value), rtol=1e-9)
+    actual, expected = solver.solve(problem.value), dense_twin(problem.value)
+    assert_posterior_close(actual, expected, rtol=1e-9)
+    wanted = expected.prediction_variance()
+    np.testing.assert_allclose(actual.prediction_variance(), wanted, rtol=1e-9, atol=1e-12 * wanted.max())
+    np.testing.assert_allclose(actual.prediction_variance(batches=[-1]), wanted[-1:], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("solver", SOLVERS[:2], ids=SOLVER_NAMES[:2])
