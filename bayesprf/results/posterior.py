@@ -1,8 +1,8 @@
 """Draws of fluxes as a DataTree in ArviZ's layout: the same from exact draws and from a sampler.
 
-===================  ================================================================  ================================
+==================== ================================================================  ================================
 group                variables                                                         dimensions
-===================  ================================================================  ================================
+==================== ================================================================  ================================
 posterior, prior     flux, and any parameter of the model                              chain, draw, [time,] source
 log_prior            flux                                                              chain, draw, [time,] source
 log_likelihood       y                                                                 chain, draw, [time,] pixel
@@ -12,7 +12,7 @@ sample_stats         lp, and what a sampler adds                                
 observed_data        y                                                                 [time,] pixel
 constant_data        y_err, known, prior_mean, prior_sigma                             [time,] pixel; pixel; source
 gaussian             flux_mean, flux_sd, flux_cov, leverage, elpd_loo, log_evidence    what is exact: [time,] ...
-===================  ================================================================  ================================
+==================== ================================================================  ================================
 
 The axis time is there unless a single cadence was asked for. The coordinate pixel is the index in the stack, with
 `row` and `column` beside it. Where some pixels drop out of some cadences, y has the one axis observation (with the
