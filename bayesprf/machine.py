@@ -14,6 +14,7 @@ from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
 from bayesprf.models.shape import Scene, fit_shape
+from bayesprf.samplers import MachineSampling
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -23,7 +24,7 @@ from bayesprf.stages import Setting, Stages
 _CONVERGED_PIX = 0.01
 
 
-class Machine(MachineChanges):
+class Machine(MachineChanges, MachineSampling):
     """Fast PRF photometry of all sources in a stack of images, with a posterior.
 
     Parameters

@@ -217,17 +217,38 @@ def predict(design: DesignStack, weights: Any) -> Any:
 
 def _add_pixels(parts: _Parts, values: _Values, weights: Any, *, robust: bool) -> None:
     """Add the likelihood of every pixel that exists."""
-    problem, used = parts.problem, parts.data.used
+    problem = parts.problem
     model = parts.labelled(predict(problem.design, weights) + problem.known)
-    error, dims = parts.data.y_err, (*parts.flux_dims[:-1], "pixel")
-    observed = parts.data.y
+    add_observed(model, parts.data, robust=robust, noise_scale=values.noise_scale, jitter=values.jitter)
+
+
+def add_observed(
+    model: Any, data: GroupData, *, robust: bool = False, noise_scale: Any = 1.0, jitter: Any = 0.0
+) -> None:
+    """Add the likelihood of every datum that exists to the model in context, as variable `y`.
+
+    Parameters
+    ----------
+    model : TensorVariable, shape of `data.y`
+        Noise-free data.
+    data : GroupData
+        The data, their errors and which exist.
+    robust : bool
+        Student-t with free degrees of freedom `nu` instead of normal.
+    noise_scale, jitter : float or TensorVariable
+        Factor on the errors, and error added in quadrature before.
+    """
+    used, error, observed = data.used, data.y_err, data.y
+    dims: tuple[str, ...] = ("time", "pixel") if data.has_time else ("pixel",)
     if not used.all():
-        index = np.flatnonzero(used)
-        model, error, observed, dims = model.flatten()[index], error[used], observed[used], ("observation",)
+        model, error, observed, dims = (
+            model.flatten()[np.flatnonzero(used)],
+            error[used],
+            observed[used],
+            ("observation",),
+        )
     y_err = pm.Data("y_err_used", error, dims=dims)
-    noise = values.noise_scale * y_err
-    if not isinstance(values.jitter, float) or values.jitter > 0:
-        noise = values.noise_scale * pt.sqrt(y_err**2 + values.jitter**2)
+    noise = noise_scale * (y_err if isinstance(jitter, float) and jitter == 0.0 else pt.sqrt(y_err**2 + jitter**2))
     if robust:
         nu = pm.Gamma("nu", _NU_SHAPE, _NU_RATE)
         pm.StudentT("y", nu=nu, mu=model, sigma=noise, observed=observed, dims=dims)

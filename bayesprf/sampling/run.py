@@ -121,6 +121,33 @@ def sample_model(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
         )
 
 
+def sample_checked(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
+    """Sample any model, check the draws, and leave the sampler's own coordinates out.
+
+    Parameters
+    ----------
+    model : pymc.Model
+        Any model.
+    options : SamplerOptions
+        How.
+
+    Returns
+    -------
+    xarray.DataTree
+        What PyMC returns, with the attribute `convergence`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the draws cannot be trusted.
+    """
+    raw = sample_model(model, options)
+    posterior = raw["posterior"].to_dataset().drop_vars(_INTERNAL, errors="ignore")
+    raw["posterior"] = xr.DataTree(posterior)
+    raw.attrs["convergence"] = check_convergence(raw).sentence
+    return raw
+
+
 def sample_posterior(
     model: pm.Model,
     data: GroupData,

@@ -25,7 +25,7 @@ RANKS = (
     ("views",),
     ("apertures",),
     ("inference",),
-    ("total_errors",),
+    ("total_errors", "samplers"),
     ("hypotheses",),
     ("reports",),
     ("changes",),

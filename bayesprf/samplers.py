@@ -1,0 +1,204 @@
+"""The part of a Machine that samples: PyMC models of a group of sources, and draws from them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_choice
+from bayesprf.errors import InputError
+from bayesprf.inference import MachineInference
+from bayesprf.models.group import SourceGroup
+
+KINDS = ("linear", "robust", "joint", "shape")
+HYPER = ("width", "zero_point", "noise_scale", "jitter")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A group of sources, and what the answer shows of it."""
+
+    group: SourceGroup
+    members: IntArray
+    data: Any
+    shown: Any
+
+
+class MachineSampling(MachineInference):
+    """Models for PyMC on the very matrices of the closed form; PyMC is loaded when first needed."""
+
+    def pymc_model(self, kind: str = "linear", *, sources: Any = None, cadences: Any = None, **settings: Any) -> Any:
+        """Build a PyMC model, to read, change or sample by hand.
+
+        Parameters
+        ----------
+        kind : {"linear", "robust", "joint", "shape"}
+            "linear": fluxes, as in the closed form. "robust": the same under a Student-t likelihood, which bears cosmic
+            rays. "joint": fluxes, PRF shape and, if asked, positions together. "shape": the PRF shape alone.
+        sources : int, str or sequence of them, optional
+            Sources of interest, all by default; widened to all that overlap with them, directly or through others.
+        cadences : int, sequence of int or mask, optional
+            Cadences; all by default for "linear" and "robust", the mean image for "joint". A single number leaves the
+            axis of time away.
+        **settings
+            For "linear" and "robust": `width`, `zero_point`, `noise_scale`, `jitter` (see `Hyperparameters`: a number,
+            "learn" or a Hyperprior), `form`, `likelihood`, `priors` (see `build_linear`). For "joint": `likelihood`,
+            and `position`, `normalisation`, `shape_scale` (see `JointPriors`). For "shape": `width`.
+
+        Returns
+        -------
+        pymc.Model
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a kind, source, cadence or setting is unknown.
+        """
+        check_choice(kind, KINDS, "kind")
+        if kind == "shape":
+            return self._shape_model(settings)
+        return self._flux_model(kind, self._ask(kind, sources, cadences), settings)
+
+    def sample(
+        self,
+        sources: Any = None,
+        cadences: Any = None,
+        *,
+        kind: str = "linear",
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        cores: int | None = None,
+        random_seed: int | None = None,
+        sampler: str | None = None,
+        target_accept: float = 0.8,
+        **settings: Any,
+    ) -> Any:
+        """Sample a model and check the draws; the answer has the layout of `posterior`.
+
+        Parameters
+        ----------
+        sources, cadences
+            As for `pymc_model`.
+        kind : {"linear", "robust", "joint", "shape", "collapsed"}
+            As for `pymc_model`; "collapsed" integrates the fluxes out and the hyperparameters on a grid, without any
+            sampler: the draws are exact and independent, and the evidence is a by-product.
+        draws, tune, chains : int
+            Draws kept and tuning steps per chain, and chains.
+        cores : int, optional
+            Chains run at the same time.
+        random_seed : int, optional
+            The same seed gives the same draws.
+        sampler : {"nutpie", "pymc"}, optional
+            nutpie where it is installed, else PyMC's NUTS.
+        target_accept : float
+            Acceptance rate that sets the step size.
+        **settings
+            As for `pymc_model`.
+
+        Returns
+        -------
+        xarray.DataTree
+            The layout of `bayesprf.results.posterior`. Its attribute `convergence` says in words whether the draws can
+            be trusted, `overlapping_sources` which sources were sampled along.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a kind, source, cadence or setting is unknown.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the draws cannot be trusted.
+        """
+        check_choice(kind, (*KINDS, "collapsed"), "kind")
+        if kind == "collapsed":
+            asked = self._ask(kind, sources, cadences)
+            return _sample_grid(asked, settings, (chains, draws), np.random.default_rng(random_seed))
+        from bayesprf.sampling.run import SamplerOptions, sample_checked, sample_posterior
+
+        options = SamplerOptions(
+            draws=draws, tune=tune, chains=chains, cores=cores, sampler=sampler, target_accept=target_accept,
+            random_seed=random_seed, quiet=self.quiet,
+        )  # fmt: skip
+        if kind == "shape":
+            return sample_checked(self._shape_model(settings), options)
+        asked = self._ask(kind, sources, cadences)
+        model = self._flux_model(kind, asked, dict(settings))
+        return sample_posterior(model, asked.shown, options, members=asked.members, attrs={"kind": kind})
+
+    def _flux_model(self, kind: str, asked: _Asked, settings: dict[str, Any]) -> Any:
+        if kind == "joint":
+            return self._joint_model(asked, settings)
+        from bayesprf.sampling.build import build_linear
+        from bayesprf.sampling.hyper import Hyperparameters
+
+        own = {name: settings.pop(name) for name in HYPER if name in settings}
+        _check_settings(settings, ("form", "likelihood", "priors"), HYPER)
+        likelihood = {"likelihood": "student-t"} if kind == "robust" else {}
+        return build_linear(asked.group.problem, asked.data, Hyperparameters(**own), **{**likelihood, **settings})
+
+    def _joint_model(self, asked: _Asked, settings: dict[str, Any]) -> Any:
+        from bayesprf.sampling.joint import build_joint
+        from bayesprf.sampling.scene import JointPriors, JointScene
+
+        names = ("position", "normalisation", "shape_scale")
+        own = {name: settings.pop(name) for name in names if name in settings}
+        _check_settings(settings, ("likelihood",), names)
+        return build_joint(JointScene.of(asked.group, self._shape, JointPriors(**own)), asked.data, **settings)
+
+    def _shape_model(self, settings: dict[str, Any]) -> Any:
+        from bayesprf.sampling.shape import ShapeScene, build_shape
+
+        _check_settings(settings, ("width",), ())
+        return build_shape(ShapeScene.of(self._shape, self._shape.image), self._shape.prf.weights, **settings)
+
+    def _ask(self, kind: str, sources: Any, cadences: Any) -> _Asked:
+        """Cut the group out of the problem, and name its axes."""
+        from bayesprf.results.exact import group_data
+
+        mean_image = kind == "joint" and cadences is None
+        group, members = self._group(sources, [0] if mean_image else cadences)
+        if mean_image:
+            group = _with_image(group, self._shape.image.flux, self._shape.image.ivar)
+        time: Any = self.time[group.cadence]
+        if mean_image or (cadences is not None and np.ndim(cadences) == 0):
+            time = float(np.mean(self.time)) if mean_image else float(time[0])
+        places = np.stack([self.pixels.row[group.pixel], self.pixels.column[group.pixel]], axis=1)
+        names = self.sources.source_id
+        whole = group_data(group, np.arange(group.source.size), names, time, places=places)
+        return _Asked(group, members, whole, group_data(group, members, names, time, places=places))
+
+
+def _with_image(group: SourceGroup, flux: FloatArray, ivar: FloatArray) -> SourceGroup:
+    """Return the group with an image as its one cadence; the PRF is the mean PRF."""
+    from dataclasses import replace
+
+    from bayesprf.linalg.stack import DesignStack
+
+    design = group.design
+    static = DesignStack(design.indptr, design.indices, design.parts[:1], design.n_coeff)
+    problem = replace(group.problem, design=static, data=flux[group.pixel][None], ivar=ivar[group.pixel][None])
+    return replace(group, problem=problem, cadence=group.cadence[:1])
+
+
+def _check_settings(settings: dict[str, Any], known: tuple[str, ...], further: tuple[str, ...]) -> None:
+    unknown = sorted(set(settings) - set(known))
+    if unknown:
+        raise InputError(f"settings: expected some of {', '.join((*further, *known))}, got {unknown[0]!r}")
+
+
+def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int], rng: np.random.Generator) -> Any:
+    from bayesprf.sampling.collapsed import integrate_grid
+    from bayesprf.sampling.exact import grid_tree
+    from bayesprf.sampling.hyper import Hyperparameters
+
+    _check_settings(settings, HYPER, ())
+    hyper = Hyperparameters(**settings).resolve(asked.group.problem)
+    return grid_tree(integrate_grid(asked.group.problem, hyper), asked.shown, asked.members, shape, rng=rng)

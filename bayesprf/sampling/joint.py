@@ -1,0 +1,122 @@
+"""PyMC models with the PRF's shape inside: fluxes, positions and shape together, and the shape alone."""
+
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.sparse as ps
+import pytensor.tensor as pt
+from scipy.sparse import csc_matrix
+
+from bayesprf.checks import check_choice
+from bayesprf.linalg.solver import choose_solver
+from bayesprf.results.posterior import GroupData
+from bayesprf.sampling.build import add_observed
+from bayesprf.sampling.laplace import Laplace
+from bayesprf.sampling.scene import LN10, JointScene
+
+
+def build_joint(
+    scene: JointScene, data: GroupData, *, likelihood: str = "normal", start: Laplace | None = None
+) -> pm.Model:
+    """Build the joint model of shape weights, offsets and fluxes, whitened by its Laplace approximation.
+
+    Parameters
+    ----------
+    scene : JointScene
+        Constants.
+    data : GroupData
+        Names of the axes.
+    likelihood : {"normal", "student-t"}
+        "student-t" learns its degrees of freedom `nu`.
+    start : Laplace, optional
+        Made from the scene when omitted.
+
+    Returns
+    -------
+    pymc.Model
+        Variables `psf_w` (basis), `offset` (source, axis) if positions are free, `flux` (time, source), `y`.
+
+    Raises
+    ------
+    InputError
+        If the likelihood is unknown.
+
+    Notes
+    -----
+    y = known + sum f 10**(A psf_w + ...) of `JointScene`, psf_w ~ its posterior from the shape fit. The log of the
+    PRF's area is N(0, normalisation): a constant added to psf_w and divided out of the fluxes would change nothing
+    else. The sampler moves in xi, parameters = mode + L^-T xi; the mode only sets coordinates, so its bias does not
+    matter.
+    """
+    check_choice(likelihood, ("normal", "student-t"), "likelihood")
+    problem = scene.group.problem
+    laplace = start or scene.approximate(choose_solver(problem).solve(problem).mean)
+    n_basis, n_offset, n_source = scene.n_basis, scene.n_offset, scene.group.source.size
+    with pm.Model(coords=_coords(scene, data)) as model:
+        x = whitened(laplace)
+        weights = pm.Deterministic("psf_w", x[:n_basis], dims="basis")
+        prior = scene.prior()
+        pm.Potential("shape_prior", _quadratic(weights - scene.weights, np.linalg.inv(scene.weights_cov), "shape"))
+        log_area = pt.log((scene.area_weight * _power(_times(scene.area_columns, weights))).sum())
+        pm.Potential(
+            "normalisation", -0.5 * ((log_area - scene.log_area(scene.weights)[0]) / scene.priors.normalisation) ** 2
+        )
+        log_prf = _times(scene.columns, weights) + scene.fixed
+        if n_offset:
+            offset = pm.Deterministic(
+                "offset", x[n_basis : n_basis + n_offset].reshape((-1, 2)), dims=("source", "axis")
+            )
+            log_prf = log_prf + (scene.slope * offset[scene.source]).sum(axis=1)
+        rest = np.arange(n_basis, prior.mean.size)
+        away = (x[n_basis:] - prior.mean[rest]) ** 2 * prior.precision[rest, rest]
+        pm.Potential("flux_prior", -0.5 * away.sum())
+        flux = x[n_basis + n_offset :].reshape((-1, n_source))
+        pm.Deterministic(
+            "flux", flux if data.has_time else flux[0], dims=("time", "source") if data.has_time else "source"
+        )
+        light = flux[:, scene.source] * _power(log_prf) * scene.factor
+        predicted = ps.structured_dot(scene.gather, light.T).T + problem.known
+        add_observed(predicted if data.has_time else predicted[0], data, robust=likelihood == "student-t")
+    return model
+
+
+def _coords(scene: JointScene, data: GroupData) -> dict[str, Any]:
+    coords: dict[str, Any] = {"source": [str(one) for one in data.source], "pixel": data.pixel}
+    coords |= {"basis": np.arange(scene.n_basis), "axis": ["east", "north"]}
+    if data.has_time:
+        coords["time"] = data.time
+    if not data.used.all():
+        coords["observation"] = np.arange(int(data.used.sum()))
+    return coords
+
+
+def whitened(laplace: Laplace) -> Any:
+    """Return parameters mode + L^-T xi with the density of xi undone, so that the model's own priors follow.
+
+    Parameters
+    ----------
+    laplace : Laplace
+        Mode and spread.
+
+    Returns
+    -------
+    TensorVariable, shape (n,)
+    """
+    xi = pm.Normal("xi", 0.0, 1.0, shape=laplace.mode.size)
+    pm.Potential("whitening", 0.5 * (xi**2).sum())
+    spread = pm.Data("spread", laplace.spread)
+    return laplace.mode + pt.dot(spread, xi)
+
+
+def _quadratic(away: Any, precision: np.ndarray[Any, Any], name: str) -> Any:
+    matrix = pm.Data(f"{name}_precision", precision)
+    return -0.5 * (away * pt.dot(matrix, away)).sum()
+
+
+def _times(matrix: Any, vector: Any) -> Any:
+    return ps.structured_dot(csc_matrix(matrix), vector[:, None])[:, 0]
+
+
+def _power(log10: Any) -> Any:
+    return pt.exp(LN10 * log10)

@@ -1,0 +1,142 @@
+"""PyMC model of the PRF's shape alone: its weights and the width of their smoothness prior."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pymc as pm
+import pytensor.sparse as ps
+import pytensor.tensor as pt
+from scipy.sparse import csc_matrix, csr_matrix, diags_array
+
+from bayesprf.arrays import FloatArray
+from bayesprf.models.image import Image
+from bayesprf.models.options import ShapeOptions
+from bayesprf.models.prf import round_coordinates
+from bayesprf.models.profile import Bends, Training, model_variance
+from bayesprf.models.shape import ShapeFit
+from bayesprf.sampling.hyper import Hyperprior
+from bayesprf.sampling.joint import whitened
+from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
+from bayesprf.sampling.scene import LN10
+from bayesprf.scene.masks import neighbor_flux
+
+# The same weak prior as that of the closed form, dex.
+_PRIOR_MEAN, _PRIOR_SIGMA = -3.0, 5.0
+# Pixels farther from the fit than this are left out, as the fit leaves out its outliers.
+_CLIP_SIGMA = 5.0
+
+DEFAULT_WIDTH = Hyperprior("log-normal", 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShapeScene:
+    """Constants of the shape model.
+
+    Parameters
+    ----------
+    training : Training
+        Pixels lit by one star.
+    std : ndarray of float64, shape (n,)
+        Their standard deviation about the model, electron / s.
+    columns, rough : csr_matrix
+        A, shape (n, n_basis), and the rows that measure bends.
+    bends : Bends
+        Expected bends and their inverse variances.
+    """
+
+    training: Training
+    std: FloatArray
+    columns: csr_matrix
+    rough: csr_matrix
+    bends: Bends
+
+    @classmethod
+    def of(cls, shape: ShapeFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
+        """Gather the pixels that taught a PRF."""
+        training = taught_pixels(shape, image)
+        prf = shape.prf
+        columns = prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
+        model = training.flux * 10.0 ** (columns @ prf.weights)
+        std = np.sqrt(model_variance(training, model, prf.peak, shape.intrinsic_scatter))
+        good = np.flatnonzero(np.abs(training.y - model) < _CLIP_SIGMA * std)
+        kept = Training(*(getattr(training, name)[good] for name in ("source", "dx", "dy", "y", "var", "flux")))
+        bends = Bends.around_nominal(prf.basis, prf.pixel_area, (options or ShapeOptions()).smoothness)
+        return cls(kept, std[good], columns[good], prf.basis.roughness(), bends)
+
+    def approximate(self, start: FloatArray) -> Laplace:
+        """Return the Laplace approximation at the closed form's prior width, begun at some weights."""
+        precision = (self.rough.T @ self.rough.multiply(self.bends.ivar[:, None])).toarray()
+        precision[np.diag_indices_from(precision)] += _PRIOR_SIGMA**-2.0
+        towards = self.rough.T @ (self.bends.ivar * self.bends.data) + _PRIOR_MEAN * _PRIOR_SIGMA**-2.0
+        prior = GaussianTerm(np.linalg.solve(precision, towards), precision)
+
+        def predict(weights: FloatArray) -> tuple[FloatArray, csr_matrix]:
+            model = self.training.flux * 10.0 ** (self.columns @ weights)
+            return model, (diags_array(LN10 * model) @ self.columns).tocsr()
+
+        return find_mode(predict, self.training.y, self.std**-2.0, prior, start)
+
+
+def taught_pixels(shape: ShapeFit, image: Image) -> Training:
+    """Return the pixels that taught a PRF, with the light of all other stars taken off.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The fit.
+    image : Image
+        The image it was fitted to.
+
+    Returns
+    -------
+    Training
+    """
+    pairs = shape.pairs.select(shape.training)
+    light = np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values
+    others = neighbor_flux(shape.pairs, light)[shape.training] + shape.far_light[pairs.pixel]
+    variance = 1.0 / image.ivar[pairs.pixel]
+    y = image.flux[pairs.pixel] - others
+    return Training(pairs.source, pairs.dx, pairs.dy, y, variance, shape.flux[pairs.source])
+
+
+def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperprior = DEFAULT_WIDTH) -> pm.Model:
+    """Build the model of the PRF's shape.
+
+    Parameters
+    ----------
+    scene : ShapeScene
+        Constants.
+    start : ndarray of float64, shape (n_basis,)
+        Weights to start from.
+    width : float or Hyperprior
+        Factor on the smoothness prior's width; log-normal by default.
+
+    Returns
+    -------
+    pymc.Model
+        Variables `psf_w` (basis), `width` if free, `y` (pixel).
+
+    Notes
+    -----
+    y = f 10**(A psf_w), fluxes fixed: rough psf_w ~ N(expected bends, (width smoothness)**2), psf_w ~ N(-3, 5).
+    """
+    names = {"basis": np.arange(start.size), "pixel": np.arange(scene.training.y.size)}
+    with pm.Model(coords=names) as model:
+        factor: Any = width
+        if isinstance(width, Hyperprior):
+            kinds = {
+                "half-normal": lambda: pm.HalfNormal("width", width.scale),
+                "log-normal": lambda: pm.LogNormal("width", np.log(width.center), width.scale),
+                "normal": lambda: pm.TruncatedNormal("width", width.center, width.scale, lower=0.0),
+            }
+            factor = kinds[width.family]()
+        weights = pm.Deterministic("psf_w", whitened(scene.approximate(start)), dims="basis")
+        bend = ps.structured_dot(csc_matrix(scene.rough), weights[:, None])[:, 0]
+        spread = factor * scene.bends.ivar**-0.5
+        pm.Potential("smoothness", (-0.5 * ((bend - scene.bends.data) / spread) ** 2 - pt.log(spread)).sum())
+        pm.Potential("weak_prior", -0.5 * (((weights - _PRIOR_MEAN) / _PRIOR_SIGMA) ** 2).sum())
+        log_prf = ps.structured_dot(csc_matrix(scene.columns), weights[:, None])[:, 0]
+        predicted = scene.training.flux * pt.exp(LN10 * log_prf)
+        pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=scene.training.y, dims="pixel")
+    return model
