@@ -13,7 +13,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.models.image import Image
 from bayesprf.models.options import ShapeOptions
 from bayesprf.models.prf import round_coordinates
-from bayesprf.models.profile import Bends, Training, model_variance
+from bayesprf.models.profile import ShapePrior, Training, model_variance
 from bayesprf.models.shape import ShapeFit
 from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.joint import whitened
@@ -21,8 +21,6 @@ from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.sampling.scene import LN10
 from bayesprf.scene.masks import neighbor_flux
 
-# The same weak prior as that of the closed form, dex.
-_PRIOR_MEAN, _PRIOR_SIGMA = -3.0, 5.0
 # Pixels farther from the fit than this are left out, as the fit leaves out its outliers.
 _CLIP_SIGMA = 5.0
 
@@ -41,15 +39,15 @@ class ShapeScene:
         Their standard deviation about the model, electron / s.
     columns, rough : csr_matrix
         A, shape (n, n_basis), and the rows that measure bends.
-    bends : Bends
-        Expected bends and their inverse variances.
+    prior : ShapePrior
+        Prior of the closed form.
     """
 
     training: Training
     std: FloatArray
     columns: csr_matrix
     rough: csr_matrix
-    bends: Bends
+    prior: ShapePrior
 
     @classmethod
     def of(cls, shape: ShapeFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
@@ -61,14 +59,14 @@ class ShapeScene:
         std = np.sqrt(model_variance(training, model, prf.peak, shape.intrinsic_scatter))
         good = np.flatnonzero(np.abs(training.y - model) < _CLIP_SIGMA * std)
         kept = Training(*(getattr(training, name)[good] for name in ("source", "dx", "dy", "y", "var", "flux")))
-        bends = Bends.around_nominal(prf.basis, prf.pixel_area, (options or ShapeOptions()).smoothness)
-        return cls(kept, std[good], columns[good], prf.basis.roughness(), bends)
+        prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, (options or ShapeOptions()).smoothness)
+        return cls(kept, std[good], columns[good], prf.basis.roughness(), prior)
 
     def approximate(self, start: FloatArray) -> Laplace:
         """Return the Laplace approximation at the closed form's prior width, begun at some weights."""
-        precision = (self.rough.T @ self.rough.multiply(self.bends.ivar[:, None])).toarray()
-        precision[np.diag_indices_from(precision)] += _PRIOR_SIGMA**-2.0
-        towards = self.rough.T @ (self.bends.ivar * self.bends.data) + _PRIOR_MEAN * _PRIOR_SIGMA**-2.0
+        single, ivar = self.prior.weights, self.prior.bends_ivar
+        precision = (self.rough.T @ self.rough.multiply(ivar[:, None])).toarray() + np.diag(single.precision)
+        towards = self.rough.T @ (ivar * self.prior.bends) + single.precision * single.mean
         prior = GaussianTerm(np.linalg.solve(precision, towards), precision)
 
         def predict(weights: FloatArray) -> tuple[FloatArray, csr_matrix]:
@@ -119,7 +117,7 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
 
     Notes
     -----
-    y = f 10**(A psf_w), fluxes fixed: rough psf_w ~ N(expected bends, (width smoothness)**2), psf_w ~ N(-3, 5).
+    y = f 10**(A psf_w), fluxes fixed; rough psf_w ~ N(bends, (width smoothness)**2), psf_w ~ N(nominal, 1 dex).
     """
     names = {"basis": np.arange(start.size), "pixel": np.arange(scene.training.y.size)}
     with pm.Model(coords=names) as model:
@@ -133,9 +131,10 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
             factor = kinds[width.family]()
         weights = pm.Deterministic("psf_w", whitened(scene.approximate(start)), dims="basis")
         bend = ps.structured_dot(csc_matrix(scene.rough), weights[:, None])[:, 0]
-        spread = factor * scene.bends.ivar**-0.5
-        pm.Potential("smoothness", (-0.5 * ((bend - scene.bends.data) / spread) ** 2 - pt.log(spread)).sum())
-        pm.Potential("weak_prior", -0.5 * (((weights - _PRIOR_MEAN) / _PRIOR_SIGMA) ** 2).sum())
+        spread = factor * scene.prior.bends_ivar**-0.5
+        pm.Potential("smoothness", (-0.5 * ((bend - scene.prior.bends) / spread) ** 2 - pt.log(spread)).sum())
+        single = scene.prior.weights
+        pm.Potential("weak_prior", -0.5 * (single.precision * (weights - single.mean) ** 2).sum())
         log_prf = ps.structured_dot(csc_matrix(scene.columns), weights[:, None])[:, 0]
         predicted = scene.training.flux * pt.exp(LN10 * log_prf)
         pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=scene.training.y, dims="pixel")
