@@ -162,8 +162,9 @@ def compare_scores(scores: Mapping[str, ModelScore]) -> Comparison:
     _check_same_data(scores)
     evidence = {name: float(one.log_evidence.sum()) for name, one in scores.items()}
     elpd = {name: float(one.elpd_time.sum()) for name, one in scores.items()}
-    top = max(evidence.values(), default=np.nan)
-    total = np.logaddexp.reduce([one - top for one in evidence.values()])
+    proper = np.array([one for one in evidence.values() if np.isfinite(one)])
+    top = float(proper.max()) if proper.size else np.nan
+    total = float(np.logaddexp.reduce(proper - top)) if proper.size else np.nan
     known = [name for name in elpd if np.isfinite(elpd[name])]
     best = scores[max(known, key=elpd.__getitem__)] if known else None
     rows = []

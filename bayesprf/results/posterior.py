@@ -193,7 +193,7 @@ def posterior_tree(
             dataset.attrs["sample_dims"] = list(SAMPLE_DIMS)
         datasets[f"/{group}"] = dataset
     return xr.DataTree.from_dict(
-        {"/": xr.Dataset(attrs={**marks, "overlapping_sources": [str(one) for one in data.overlapping]}), **datasets}
+        {"/": xr.Dataset(attrs={**marks, "overlapping_sources": ", ".join(data.overlapping)}), **datasets}
     )
 
 
