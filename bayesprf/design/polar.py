@@ -79,6 +79,11 @@ class PolarBasis:
         return self.knots[1 : -DEGREE - 1]
 
     @property
+    def ends(self) -> FloatArray:
+        """Radius at which each radial function ends, shape (n_radial,), arcsec."""
+        return self.knots[DEGREE + 2 :]
+
+    @property
     def n_core(self) -> int:
         """Number of radial functions that do not depend on the angle; at least the one at r = 0."""
         return max(1, int(np.sum(self.starts < self.cut_r)))
@@ -101,10 +106,15 @@ class PolarBasis:
         return radii
 
     @property
+    def radial_index(self) -> IntArray:
+        """Radial function of each column, shape (n_basis,)."""
+        outer = np.repeat(np.arange(self.n_core, self.n_radial), self.n_phi_knots)
+        return np.concatenate([np.arange(self.n_core), outer])
+
+    @property
     def centers(self) -> FloatArray:
         """Radius that each column stands for, shape (n_basis,), arcsec."""
-        outer = np.repeat(np.arange(self.n_core, self.n_radial), self.n_phi_knots)
-        return self.greville[np.concatenate([np.arange(self.n_core), outer])]
+        return self.greville[self.radial_index]
 
     def matrix(self, r: FloatArray, phi: FloatArray) -> csr_matrix:
         """Evaluate the columns; beyond `rmax` they keep their value at `rmax`.
@@ -143,8 +153,7 @@ class PolarBasis:
         radial, radial_value = local_splines(np.minimum(r, self.rmax), self.knots, DEGREE)
         radial = np.maximum(radial - 1, 0)
         around, around_value = local_periodic_splines(phi, self.n_phi_knots, DEGREE)
-        outer = self.n_core + (radial - self.n_core)[:, :, None] * self.n_phi_knots + around[:, None, :]
-        columns = np.where((radial < self.n_core)[:, :, None], radial[:, :, None], outer)
+        columns = self._column_of(radial[:, :, None], around[:, None, :])
         values = radial_value[:, :, None] * around_value[:, None, :]
         return columns.reshape(r.size, -1), values.reshape(r.size, -1)
 
@@ -157,26 +166,26 @@ class PolarBasis:
             Radial rows are second differences of the weights over the Greville radii in units of their
             spacing; angular rows second differences between neighbours on the circle.
         """
-        index = np.arange(self.n_basis)
-        column = np.zeros((self.n_radial, self.n_phi_knots), np.int64)
-        column[: self.n_core] = index[: self.n_core, None]
-        column[self.n_core :] = index[self.n_core :].reshape(-1, self.n_phi_knots)
-        rows: list[FloatArray] = []
-        greville = self.greville
+        column = self._column_of(np.arange(self.n_radial)[:, None], np.arange(self.n_phi_knots))
+        left, right = np.diff(self.greville)[:-1], np.diff(self.greville)[1:]
+        inner = 4.0 * np.minimum(left, right) / (left + right) ** 2
+        bends = []
         for j in range(1, self.n_radial - 1):
-            left, right = greville[j] - greville[j - 1], greville[j + 1] - greville[j]
-            scale = 2.0 * max(min(left, right), 1e-3 * self.rmax) / (left + right)
-            for k in range(self.n_phi_knots if j >= self.n_core - 1 else 1):
-                row = np.zeros(self.n_basis)
-                row[column[j - 1, k]] += scale * right / (left + right) * 2.0
-                row[column[j + 1, k]] += scale * left / (left + right) * 2.0
-                row[column[j, k]] -= scale * 2.0
-                rows.append(row)
+            around = slice(None) if j >= self.n_core - 1 else slice(1)
+            values = inner[j - 1] * np.array([right[j - 1], -(left[j - 1] + right[j - 1]), left[j - 1]])
+            bends.append((column[j - 1 : j + 2, around].T, values))
         for j in range(self.n_core, self.n_radial):
-            for k in range(self.n_phi_knots):
-                row = np.zeros(self.n_basis)
-                row[column[j, k - 1]] += 1.0
-                row[column[j, (k + 1) % self.n_phi_knots]] += 1.0
-                row[column[j, k]] -= 2.0
-                rows.append(row)
-        return csr_matrix(np.array(rows))
+            ring = column[j]
+            bends.append((np.stack([np.roll(ring, 1), ring, np.roll(ring, -1)], axis=1), np.array([1.0, -2.0, 1.0])))
+        columns = np.concatenate([one for one, _ in bends])
+        values = np.concatenate([np.tile(weights, (one.shape[0], 1)) for one, weights in bends])
+        indptr = np.arange(columns.shape[0] + 1) * 3
+        rows = csr_matrix((values.ravel(), columns.ravel(), indptr), shape=(columns.shape[0], self.n_basis))
+        rows.sum_duplicates()
+        return rows
+
+    def _column_of(self, radial: IntArray, around: IntArray) -> IntArray:
+        """Return the column of a radial and an angular function; all angles share the columns of the core."""
+        core = self.n_core
+        outer = radial >= core
+        return np.where(outer, core + (radial - core) * self.n_phi_knots, radial) + around * outer

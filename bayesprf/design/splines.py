@@ -76,10 +76,24 @@ def local_splines(x: FloatArray, knots: FloatArray, degree: int) -> tuple[IntArr
     -------
     index : ndarray of int64, shape (n, degree + 1)
     value : ndarray of float64, shape (n, degree + 1)
+
+    Notes
+    -----
+    The recursion of Cox and de Boor over the functions alive at each place (de Boor 1978, chapter X), for all
+    places at once.
     """
-    matrix = csr_matrix(BSpline.design_matrix(x, knots, degree))
-    shape = (x.size, degree + 1)
-    return matrix.indices.reshape(shape).astype(np.int64), matrix.data.reshape(shape)
+    span = np.clip(np.searchsorted(knots, x, side="right") - 1, degree, knots.size - degree - 2)
+    value = np.zeros((degree + 1, x.size))
+    value[0] = 1.0
+    for order in range(1, degree + 1):
+        carried = np.zeros(x.size)
+        for k in range(order):
+            right, left = knots[span + k + 1], knots[span + k + 1 - order]
+            share = value[k] / (right - left)
+            value[k] = carried + (right - x) * share
+            carried = (x - left) * share
+        value[order] = carried
+    return span[:, None] + np.arange(-degree, 1), np.ascontiguousarray(value.T)
 
 
 def local_periodic_splines(phi: FloatArray, n_knots: int, degree: int = 3) -> tuple[IntArray, FloatArray]:
