@@ -26,7 +26,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.SATURATED: "A pixel of the source's core is saturated and was left out.",
     QualityFlag.SATURATED_NEIGHBOR: "A saturated star reaches into the source's pixels.",
     QualityFlag.NO_CATALOG_FLUX: "The catalogue flux is missing, zero or negative; a wide prior around zero was used.",
-    QualityFlag.DEGENERATE_BLEND: "The prior, not the data, decides how light is split with a neighbour.",
+    QualityFlag.DEGENERATE_BLEND: "The prior, not the data, decides how the light is shared with a neighbour.",
     QualityFlag.PIXELS_DROPPED: "Some pixels had no usable flux or error at this cadence and were left out.",
     QualityFlag.NO_DATA: "No usable pixel at this cadence; the flux is NaN.",
     QualityFlag.NEGATIVE_FLUX: "The flux is negative by more than three standard deviations.",

@@ -227,7 +227,10 @@ class _Light:
 def _first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: MaskOptions) -> Training:
     """Choose pixels by the stars' reach, from catalogue flux alone; fluxes in the catalogue's unit."""
     contaminant = _contaminants(scene, options)
-    member = reach_mask(scene.pairs, reach) & _usable(scene, scene.pairs, basis.rmax, options)
+    usable = _usable(scene, scene.pairs, basis.rmax, options)
+    if not usable.any():
+        raise InputError(_why_no_training(scene, basis, options))
+    member = reach_mask(scene.pairs, reach) & usable
     alone = alone_mask(scene.pairs, reach_mask(scene.pairs, reach), contaminant)
     lone = member & alone
     if np.count_nonzero(lone) >= _MIN_LONE * basis.n_basis:
