@@ -12,6 +12,8 @@ from bayesprf.scene.sources import SourceTable
 
 # Farther than this many times the pairing distance no light is followed.
 _MAX_STRETCH = 16.0
+# Pairs are searched along chords of the sphere, which differ from offsets by less than this.
+_MARGIN = 1.001
 
 
 def distant_light(
@@ -47,8 +49,8 @@ def distant_light(
     inner, outer = limit, 2.0 * limit
     bright = flux * prf.envelope(np.array([inner]))[0] > cut
     while bright.any() and outer <= _MAX_STRETCH * limit:
-        pairs = build_pairs(pixels, _subset(sources, bright), outer)
-        pairs = pairs.select(pairs.r > inner)
+        pairs = build_pairs(pixels, _subset(sources, bright), outer * _MARGIN)
+        pairs = pairs.select((pairs.r > inner) & (pairs.r <= outer))
         values = flux[bright][pairs.source] * prf.evaluate(pairs.dx, pairs.dy)
         light += np.bincount(pairs.pixel, weights=np.where(values > cut, values, 0.0), minlength=pixels.n_pixel)
         inner, outer = outer, 2.0 * outer

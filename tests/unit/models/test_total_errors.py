@@ -1,0 +1,198 @@
+"""Errors common to all cadences: responses against finite differences, widths against the truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf.errors import ConvergenceWarning, StageError
+from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.problem import LinearProblem
+from bayesprf.machine import Machine
+from bayesprf.models.nuisance import NuisanceWidths, fit_common_errors
+from bayesprf.models.photometry import build_design
+from bayesprf.models.simulate import make_field
+from bayesprf.models.star_moments import STEPS, StarMoments, prf_gradients
+
+POSITION_ERROR = 0.08  # arcsec
+
+
+@pytest.fixture(scope="module")
+def field():
+    return make_field(
+        rng=np.random.default_rng(3),
+        n_source=70,
+        n_time=20,
+        mag_range=(12.0, 16.5),
+        position_scatter=POSITION_ERROR,
+        catalog_scale=1.3,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return machine
+
+
+@pytest.fixture(scope="module")
+def refined(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.refine_scene()
+    machine.fit_model()
+    return machine
+
+
+def mean_flux_of(machine, values):
+    """Fluxes of the mean image under other PRF values, at the errors of a typical cadence."""
+    shape = machine._shape
+    image = machine.pixels.flux.mean(axis=0)[None]
+    ivar = machine.pixels.ivar.mean(axis=0)[None]
+    problem = LinearProblem(
+        build_design(shape.pairs, values[None]), image, ivar, machine._flux.problem.prior, shape.far_light
+    )
+    return BlockSolver(1).solve(problem).mean[0]
+
+
+def response(machine, change, step):
+    """How the fluxes answer to a change of the PRF values, per unit of the step."""
+    values = machine._shape.values
+    ahead, behind = mean_flux_of(machine, values + change), mean_flux_of(machine, values - change)
+    return (ahead - behind) / (2.0 * step)
+
+
+def errors_with(machine, **widths):
+    zero = {"position": np.zeros(machine.nsources), "moments": 0.0, "model": 0.0, "tail": 0.0}
+    shape = machine._shape
+    return fit_common_errors(
+        shape,
+        shape.pairs,
+        shape.values,
+        flux=machine.ws.mean(axis=0),
+        ivar=machine.pixels.ivar.mean(axis=0),
+        prior=machine._flux.problem.prior,
+        widths=NuisanceWidths(**{**zero, **widths}),
+    )
+
+
+def test_position_response_equals_the_refit_of_a_moved_star(plain):
+    shape, star = plain._shape, int(np.argmax(plain._shape.flux))
+    step = 0.01
+    gradient = prf_gradients(shape.prf, shape.pairs.dx, shape.pairs.dy, names=("east",))["east"]
+    change = np.where(shape.pairs.source == star, gradient, 0.0) * step
+    refit = response(plain, change, step)
+    factor = errors_with(plain, position=np.where(np.arange(plain.nsources) == star, 1.0, 0.0)).factors["position"]
+    carried = factor[:, star].toarray().ravel()
+    np.testing.assert_allclose(carried, refit, rtol=0.05, atol=2e-3 * np.abs(refit).max())
+
+
+def test_shape_response_equals_the_refit_under_other_weights(plain):
+    shape, factor = plain._shape, errors_with(plain).factors["shape"].toarray()
+    scale, axes = np.linalg.eigh(shape.weights_cov)
+    direction = axes[:, -1] * np.sqrt(scale[-1])
+    step = 1e-2
+
+    def values(sign):
+        prf = replace(shape.prf, weights=shape.prf.weights + sign * step * direction).normalized()
+        return prf.evaluate(shape.pairs.dx, shape.pairs.dy)
+
+    refit = (mean_flux_of(plain, values(1.0)) - mean_flux_of(plain, values(-1.0))) / (2.0 * step)
+    seen = np.isfinite(shape.flux)
+    np.testing.assert_allclose(
+        np.abs(factor[seen, -1]), np.abs(refit[seen]), rtol=0.05, atol=3e-3 * np.abs(refit[seen]).max()
+    )
+
+
+def test_wing_changes_all_fluxes_by_one_factor(plain):
+    flux = plain.ws.mean(axis=0)
+    ratio = errors_with(plain, tail=1.0).parts["wing"] / np.abs(flux)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
+    shape = plain._shape
+    areas = [shape.prf.with_tail(shape.prf.tail_slope + step).area() for step in (0.05, -0.05)]
+    assert ratio[0] == pytest.approx(abs(np.log(areas[0] / areas[1])) / 0.1, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "part"), [("position", "position"), ("moments", "moments"), ("model", "model")])
+def test_each_width_scales_its_own_part_alone(plain, name, part):
+    width = np.full(plain.nsources, 0.01) if name == "position" else 0.01
+    once, twice = errors_with(plain, **{name: width}), errors_with(plain, **{name: 2 * width})
+    np.testing.assert_allclose(twice.parts[part], 2 * once.parts[part], rtol=1e-12)
+    others = set(once.parts) - {part}
+    assert all(np.array_equal(once.parts[other], twice.parts[other]) for other in others)
+
+
+def test_covariance_is_the_sum_of_its_parts(plain):
+    errors = plain.common_errors
+    sources = np.arange(10)
+    covariance = errors.covariance(sources)
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), errors.std[sources], rtol=1e-10)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-8 * covariance.max()
+
+
+def test_position_width_is_learned_from_lone_stars(plain):
+    learned = plain._star_moments().width("east", "north")
+    assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
+
+
+def test_width_is_zero_where_deviations_are_noise():
+    rng = np.random.default_rng(0)
+    std = np.full((300, len(STEPS)), 0.1)
+    noise = StarMoments(np.arange(300), std * rng.standard_normal(std.shape), std)
+    assert noise.width("size", "stretch", "skew") < 0.04
+    wide = replace(noise, value=noise.value + 0.5 * rng.standard_normal(std.shape))
+    assert wide.width("size", "stretch", "skew") == pytest.approx(0.5, rel=0.1)
+    assert replace(noise, value=noise.value[:0], std=std[:0]).width("size") == 0.0
+
+
+def test_refinement_finds_the_stars_and_sharpens_the_fluxes(field, plain, refined):
+    off = np.stack([field.sources.ra_deg, field.sources.dec_deg], axis=1)
+    assert np.all(np.isfinite(off))
+    seen = np.isfinite(refined._shape.flux) & (refined._shape.values.size > 0)
+    found = refined.positions.shift[seen]
+    assert found.std() == pytest.approx(POSITION_ERROR, rel=0.35)
+    assert refined._shape.intrinsic_scatter < 0.8 * plain._shape.intrinsic_scatter
+    lone = refined._shape.training
+    stars = np.unique(refined._shape.pairs.source[lone])
+    truth = field.mean_flux[stars]
+    errors = [np.abs(machine.ws.mean(axis=0)[stars] / truth - 1.0) for machine in (plain, refined)]
+    assert np.median(errors[1]) < 1.2 * np.median(errors[0])
+
+
+def test_total_errors_cover_the_truth(field, refined):
+    caught = np.asarray(field.true_design().sum(axis=0)).ravel()
+    good = (caught > 0.5) & ((refined.flags[0] & ~2) == 0)
+    offset = (refined.ws.mean(axis=0) - field.mean_flux)[good]
+    error = np.hypot(refined.common_errors.std, refined.werrs.mean(axis=0) / np.sqrt(refined.nt))[good]
+    assert np.mean(np.abs(offset) < 2 * error) > 0.8
+    assert np.median(error / field.mean_flux[good]) < 0.02
+    assert np.all(refined.werrs_total >= refined.werrs)
+
+
+def test_refinement_repeats_to_the_bit(field, refined):
+    again = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    again.refine_scene()
+    assert np.array_equal(again.positions.shift, refined.positions.shift)
+    assert np.array_equal(again.psf_w, refined.psf_w)
+
+
+def test_too_few_rounds_are_reported(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    with pytest.warns(ConvergenceWarning, match="raise n_round"):
+        machine.refine_scene(n_round=2)
+
+
+def test_errors_need_fluxes(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    with pytest.raises(StageError, match="fit_model"):
+        machine.fit_common_errors()
+
+
+def test_tree_holds_both_errors(refined):
+    tree = refined.to_datatree()
+    total, plain = tree["photometry/flux_err_total"], tree["photometry/flux_err"]
+    common = tree["photometry/flux_err_common"]
+    assert common.dims == ("source",)
+    np.testing.assert_allclose(total**2, plain**2 + common**2, rtol=1e-12)
