@@ -103,6 +103,10 @@ class CentredDesign:
         """None: the matrix is the same for any number of batch rows."""
         return None
 
+    def take(self, batches: IntArray) -> "CentredDesign":
+        """Return itself: every batch row has the same matrix."""
+        return self
+
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X~ w, shape (n_batch, n_obs), for w of shape (n_batch, n_coeff)."""
         plain = self.design.predict(coefficients).reshape(-1, *self.groups.ivar.shape)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix, diags_array
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_finite
 from bayesprf.errors import ShapeError
 
@@ -55,6 +55,10 @@ class KroneckerDesign:
     def n_batch(self) -> int | None:
         """None: the matrix serves any number of batch rows."""
         return None
+
+    def take(self, batches: IntArray) -> "KroneckerDesign":
+        """Return itself: every batch row has the same matrix."""
+        return self
 
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X w of shape (n_batch, n_obs) for w of shape (n_batch, n_coeff)."""

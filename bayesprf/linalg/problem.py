@@ -29,6 +29,10 @@ class Design(Protocol):
         """Number of batch rows the design has values for; None if it serves any number."""
         ...
 
+    def take(self, batches: IntArray) -> "Design":
+        """Return the design of some batch rows."""
+        ...
+
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X w of shape (n_batch, n_obs) for w of shape (n_batch, n_coeff)."""
         ...
@@ -127,6 +131,11 @@ class LinearProblem:
             raise ShapeError(
                 f"design: expected values for {self.data.shape[0]} batch rows, as data, got {self.design.n_batch}"
             )
+
+    def take(self, batches: IntArray) -> "LinearProblem":
+        """Return the problem of some batch rows, given by index."""
+        design = self.design.take(batches)
+        return LinearProblem(design, self.data[batches], self.ivar[batches], self.prior, self.known)
 
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X w + known, shape (n_batch, n_obs), for w of shape (n_batch, n_coeff)."""

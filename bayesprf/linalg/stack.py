@@ -92,6 +92,12 @@ class DesignStack:
         """Number of batch rows with values of their own; None for a static design, which serves any number."""
         return None if self.mix is None else int(self.mix.shape[0])
 
+    def take(self, batches: IntArray) -> "DesignStack":
+        """Return the stack of some batch rows, given by index."""
+        if self.mix is None:
+            return self
+        return DesignStack(self.indptr, self.indices, self.parts, self.n_coeff, self.mix[batches])
+
     @property
     def is_static(self) -> bool:
         """Whether every batch row has the same matrix."""
