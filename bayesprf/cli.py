@@ -138,6 +138,29 @@ def report(
 
 
 @app.command()
+def sample(
+    tree_file: Annotated[Path, typer.Argument(metavar="OUT.nc", help="Results of `bayesprf fit`.")],
+    source: Annotated[list[str], typer.Option(help="Name of a source; may be repeated.")],
+    output: Annotated[Path | None, typer.Option(help="File for the draws; OUT-posterior.nc by default.")] = None,
+    kind: Annotated[str, typer.Option(help="linear, robust, joint or collapsed.")] = "joint",
+    cadence: Annotated[int | None, typer.Option(help="One cadence; all by default, the mean image for joint.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Option(help="Where the pixel files are; beside OUT.nc by default.")
+    ] = None,
+    draws: Annotated[int, typer.Option(help="Draws per chain.")] = 1000,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same draws.")] = None,
+) -> None:
+    """Sample the posterior of sources of saved results, with all that overlap with them."""
+    from bayesprf.rebuild import format_draws, sample_saved
+
+    target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
+    settings = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
+    tree = sample_saved(tree_file, source, output=target, directories=tuple(files or ()), **settings)
+    typer.echo(format_draws(tree))
+    _announce([target], quiet=False)
+
+
+@app.command()
 def compare(
     trees: Annotated[list[Path], typer.Argument(metavar="A.nc B.nc", help="Results of fits of the same pixels.")],
 ) -> None:

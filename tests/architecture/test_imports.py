@@ -30,7 +30,7 @@ RANKS = (
     ("reports",),
     ("changes",),
     ("machine",),
-    ("batch", "testing", "trials"),
+    ("batch", "testing", "trials", "rebuild"),
     ("calibration",),
     ("cli",),
 )
