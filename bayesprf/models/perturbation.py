@@ -21,7 +21,9 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 
 # A time column must keep this share of its variance in the bins.
-_LEAST_VARIANCE = 0.5
+_LEAST_VARIANCE = 0.8
+# Bins are not made finer for that beyond so many numbers of binned data (a few such arrays are held at once).
+_MAX_BINNED = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,7 +174,7 @@ def fit_perturbation(
     chosen = choose_training(pixels, pairs, light, options=options)
     change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
     trends = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
-    operator = _time_bins(pixels.time, trends.columns, options)
+    operator = _time_bins(pixels.time, trends.columns, chosen.size, options)
     training = bin_training(pixels, pairs, chosen, operator, radius=options.basis.radius)
     plane = build_plane(change, pixels, pairs, evaluate=evaluate)
     columns, offsets = _pixel_columns(plane, plane.mean(prf), pairs, light, training.pixel)
@@ -246,14 +248,15 @@ def _time_columns(
     return build_trends(pixels.time, options.trends, others=others, names=names, used=used)
 
 
-def _time_bins(time: FloatArray, vectors: FloatArray, options: PerturbationOptions) -> csr_matrix:
+def _time_bins(time: FloatArray, vectors: FloatArray, n_train: int, options: PerturbationOptions) -> csr_matrix:
     """Return the binning: as coarse as the options allow, with enough bins, and fine enough for every column."""
     breaks = find_breaks(time)
     resolution = choose_resolution(time.size, options.resolution, options.n_bin_per_vector * vectors.shape[1])
     while True:
         operator = build_binning(time.size, resolution, breaks=breaks, method=options.bin_method)
         lost = vectors[:, 1:].var(axis=0) * _LEAST_VARIANCE > bin_mean(operator, vectors[:, 1:]).var(axis=0)
-        if resolution == 1 or not lost.any():
+        too_many = 2 * operator.shape[0] * n_train > _MAX_BINNED
+        if resolution == 1 or not lost.any() or too_many:
             return operator
         resolution //= 2
 

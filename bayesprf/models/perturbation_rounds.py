@@ -95,7 +95,7 @@ def fit_rounds(
     for number in range(options.n_round):
         state = _find_levels(training, state)
         before = state.used
-        state = _solve(training, common, state, clip_sigma=options.clip_sigma if number else np.inf)
+        state = _solve(training, common, state, first=number == 0)
         if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
             break
     return state
@@ -135,7 +135,8 @@ def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
         ivar = _relative_ivar(training, template * factor, state)
         amplitude = GroupMeans(training.group, ivar).mean(training.flux / (template * factor), empty=1.0)
         amplitude = amplitude / ((training.count @ amplitude) / training.count.sum())
-    ratio = np.where(state.used, training.flux / (template * amplitude[:, training.group]), 1.0)
+    known = (training.ivar > 0) & (template > 0)
+    ratio = np.where(known, training.flux / np.where(known, template * amplitude[:, training.group], 1.0), 1.0)
     return replace(state, template=template, amplitude=amplitude, ratio=ratio)
 
 
@@ -169,23 +170,26 @@ class _Common:
         return np.asarray(self.time @ (weights @ self.space.T - weights @ self.plane.T))
 
 
-def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, clip_sigma: float) -> Rounds:
-    """Return the state after one fit, with its scatter and clipping."""
+def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: bool) -> Rounds:
+    """Return the state after one fit, with its scatter and clipping; the first round clips gross outliers alone."""
     level = state.template * state.amplitude[:, training.group]
     ivar = _relative_ivar(training, level, state)
     noise = 1.0 / np.where(training.ivar > 0, training.ivar * level**2, np.inf)
-    data = np.where(ivar > 0, state.ratio - 1.0, 0.0)
+    data = state.ratio - 1.0
     posterior = common.fit(data - common.time @ state.pixel_weights, ivar, training)
     weights = posterior.mean[0].reshape(state.weights.shape)
     groups = GroupMeans(training.group, ivar * training.inside)
     change, pixel_weights = common.change(weights), state.pixel_weights
     residual = groups.centre(data - change)
-    if common.options.fix_pixels:
+    if common.options.fix_pixels and not first:
         pixel_weights = _fit_pixels(common.time, residual, ivar, _pixel_widths(residual, noise, ivar > 0))
         change = change + common.time @ pixel_weights
         residual = groups.centre(data - change)
     scatter = _learn_scatter(residual[ivar > 0], noise[ivar > 0])
-    kept = np.abs(residual) <= clip_sigma * np.sqrt(noise + scatter**2)
+    limit = common.options.clip_sigma * np.sqrt(noise + scatter**2)
+    if first:
+        limit = np.maximum(limit, common.options.clip_sigma / _NORMAL_MEDIAN * np.median(np.abs(residual), axis=0))
+    residual = _centre_robustly(residual, limit, training)
     return replace(
         state,
         weights=weights,
@@ -193,8 +197,35 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, clip_sig
         pixel_weights=pixel_weights,
         change=change,
         scatter=scatter,
-        used=(training.ivar > 0) & (state.template > 0) & kept,
+        used=(training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit),
     )
+
+
+def _centre_robustly(residual: FloatArray, limit: FloatArray, training: TrainingPixels) -> FloatArray:
+    """Return residuals less the weighted median of their star, then of their pixel, where something exceeds its limit.
+
+    One bad value moves the mean of its star in that bin and of its pixel in all bins, and would have good ones clipped.
+    """
+    stray = (np.abs(residual) > limit) & (training.ivar > 0)
+    centred = residual.copy()
+    for star in np.unique(training.group[stray.any(axis=0)]):
+        members = np.flatnonzero(training.group == star)
+        bins = np.flatnonzero(stray[:, members].any(axis=1))
+        cell = np.ix_(bins, members)
+        weight = np.where(training.ivar[cell] > 0, 1.0 / limit[cell], 0.0) * training.inside[members]
+        centred[cell] -= _weighted_median(residual[cell], weight)[:, None]
+    strays = stray.any(axis=0)
+    weight = np.where(training.ivar[:, strays] > 0, 1.0 / limit[:, strays], 0.0)
+    centred[:, strays] -= _weighted_median(centred[:, strays].T, weight.T)
+    return centred
+
+
+def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return the value at which half of the weight is reached, row by row."""
+    order = np.argsort(values, axis=1)
+    total = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1)
+    middle = np.argmax(total >= 0.5 * total[:, -1:], axis=1)
+    return np.take_along_axis(values, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
 
 
 def _fit_pixels(vectors: FloatArray, residual: FloatArray, ivar: FloatArray, width: FloatArray) -> FloatArray:

@@ -17,8 +17,12 @@ PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 
 # Weight of the squared bends of the spline through ln PRF, dex-free: small beside one pixel's weight of one.
 _BEND_WEIGHT = 1e-3
+# Motion differs little over fewer pixels than this to either side: smaller fields are scaled as if so large.
+_LEAST_HALF_FIELD = 50.0
 # Half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
 _PLANE_RADII = 2.0
+# With less of the PRF on the pixels, its sum over these alone is kept.
+_LEAST_SEEN = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +36,7 @@ class PrfChange:
     log_prf : ndarray of float64, shape (n_column,)
         ln PRF on that basis: its gradient says what a small motion does.
     place : ndarray of float64, shape (n_source, 2)
-        Column and row of each source, scaled to -1 ... 1 over the field.
+        Column and row of each source, scaled to -1 ... 1 over the field (less in a field of under 100 pixels).
     field_order : int
         Degree of the polynomial in place by which the motion differs from the common one.
     pixel_scale : float
@@ -161,10 +165,16 @@ class PixelPlane:
         return np.asarray((member[:, : prf.size] @ values.T).T / total)
 
     def _weigh(self, prf: FloatArray) -> tuple[csr_matrix, FloatArray]:
-        value, rows = np.append(prf, self.unseen), np.arange(self.source.size)
+        value, rows = np.append(prf, self._trusted(prf)), np.arange(self.source.size)
         member = csr_matrix((value, (self.source, rows)), shape=(self.n_source, rows.size))
         total = np.asarray(member.sum(axis=1)).ravel()
         return member, np.where(total > 0, total, 1.0)
+
+    def _trusted(self, prf: FloatArray) -> FloatArray:
+        """Return the PRF in unseen pixels, zero for sources of which too little is seen."""
+        seen = np.bincount(self.source[: prf.size], prf, minlength=self.n_source)
+        unseen = np.bincount(self.source[prf.size :], self.unseen, minlength=self.n_source)
+        return np.where((seen >= _LEAST_SEEN * (seen + unseen))[self.source[prf.size :]], self.unseen, 0.0)
 
 
 def build_plane(
@@ -225,7 +235,7 @@ def _places(pixels: PixelTable, pairs: PairTable, prf: FloatArray) -> FloatArray
     weight = np.bincount(pairs.source, prf, minlength=pairs.n_source)
     detector = np.stack([pixels.column, pixels.row], axis=1)
     middle = 0.5 * (detector.min(axis=0) + detector.max(axis=0))
-    half = np.maximum(0.5 * np.ptp(detector, axis=0), 1.0)
+    half = np.maximum(0.5 * np.ptp(detector, axis=0), _LEAST_HALF_FIELD)
     scaled = (detector[pairs.pixel] - middle) / half * prf[:, None]
     summed = np.stack([np.bincount(pairs.source, one, minlength=pairs.n_source) for one in scaled.T], axis=1)
     return summed / np.where(weight > 0, weight, 1.0)[:, None]

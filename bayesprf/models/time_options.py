@@ -61,12 +61,12 @@ class PerturbationOptions:
     positions: str | None = None
     pca_ncomponents: int = 0
     pca_smooth_time_scale: float = 0.0
-    n_bin_per_vector: int = 8
+    n_bin_per_vector: int = 5
     field_order: int = 1
     min_share: float = 0.7
     min_snr: float = 10.0
     clip_sigma: float = 5.0
-    n_round: int = 4
+    n_round: int = 5
     prior_sigma: float = 0.5
     fix_pixels: bool = True
 
