@@ -1,0 +1,31 @@
+import numpy as np
+
+from bayesprf.linalg import jit
+from bayesprf.linalg.compiled import solve_rows
+
+
+def test_compiled_code_is_kept_under_a_digest_of_all_sources():
+    # a change of lanes.py alone must not leave old machine code of solve_rows in use
+    assert solve_rows._cache._cache_file._version.endswith(jit.SOURCES)
+
+
+def test_digest_changes_with_the_sources(monkeypatch, tmp_path):
+    for name in ("lanes.py", "singular.py", "symbolic.py", "compiled.py", "jit.py"):
+        (tmp_path / name).write_text(name)
+    monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
+    before = jit._digest()
+    (tmp_path / "lanes.py").write_text("changed")
+    assert jit._digest() != before
+
+
+def test_kernels_contract_but_never_reorder():
+    @jit.kernel
+    def total(values):
+        result = 0.0
+        for value in values:
+            result += value
+        return result
+
+    # summed in order the small numbers are lost; reordering into lanes would keep most of them
+    values = np.concatenate([[1e16], np.ones(1000)])
+    assert total(values) == 1e16
