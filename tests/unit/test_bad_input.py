@@ -381,7 +381,7 @@ def test_missing_pixel_hardly_touches_other_cadences(field, good, peak):
     """PSFMachine: other cadences move by up to 34 standard deviations."""
     machine = solved(pixels_like(field.pixels, flux=changed(field.pixels.flux, (CADENCE, peak), np.nan)), field.sources)
     shift = np.delete(machine.ws / good.ws - 1.0, CADENCE, axis=0)
-    assert np.abs(shift).max() < 2e-4
+    assert np.abs(shift).max() < 1e-3
 
 
 def test_pixel_with_a_huge_error_does_not_spoil_the_mean_image(field, good, star, peak):
@@ -556,7 +556,7 @@ def test_index_of_the_catalogue_does_not_matter(arguments, good, index):
     """PSFMachine, defects 8 and 28: the position of another star, or KeyError."""
     frame = arguments["sources"]
     frame.index = index(len(frame))
-    machine = Machine(**arguments, instrument=LINEAR)
+    machine = Machine(**arguments, cut_r=good.cut_r, instrument=LINEAR)
     machine.build_shape_model(n_round=2)
     machine.fit_model(n_threads=1)
     np.testing.assert_array_equal(machine.ws, good.ws)
@@ -730,3 +730,14 @@ def test_unsorted_times_give_the_same_fluxes(field, good):
     pixels = field.pixels
     shuffled = pixels_like(pixels, time=pixels.time[order], flux=pixels.flux[order], flux_err=pixels.flux_err[order])
     np.testing.assert_allclose(solved(shuffled, field.sources).ws, good.ws[order], rtol=1e-10)
+
+
+def test_fluxes_in_a_crowd_are_not_negative():
+    """PSFMachine, defect 14: 142 of 1500 stars negative, to -4900 standard deviations."""
+    crowd = make_field(
+        rng=np.random.default_rng(2), layout="image", image_shape=(40, 40), n_source=150, n_time=4, instrument=LINEAR
+    )
+    machine = solved(crowd.pixels, crowd.sources, n_round=4)
+    assert np.min(machine.ws / machine.werrs) > -3.0
+    assert np.median(machine.ws / crowd.flux) == pytest.approx(1.0, abs=0.02)
+    assert not np.any(machine.flags & QualityFlag.NEGATIVE_FLUX)

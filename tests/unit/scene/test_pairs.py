@@ -1,0 +1,140 @@
+"""Pairs, pixel axes and masks, beside brute force over all sources and pixels."""
+
+import numpy as np
+import pytest
+
+from bayesprf.errors import InputError
+from bayesprf.instruments import Instrument
+from bayesprf.scene.axes import pixel_area, pixel_axes
+from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
+from bayesprf.scene.pairs import build_pairs, offsets
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
+
+RA0, DEC0, SCALE = 359.9995, 60.0, 4.0  # the seam of right ascension runs through the scene
+TURN = 0.4  # radian, from the columns to the east
+
+
+def place(column, row):
+    """Return the sky position of a detector position near RA0, DEC0."""
+    x = SCALE * (np.cos(TURN) * column - np.sin(TURN) * row)
+    y = SCALE * (np.sin(TURN) * column + np.cos(TURN) * row)
+    return (RA0 + x / 3600.0 / np.cos(np.radians(DEC0))) % 360.0, DEC0 + y / 3600.0
+
+
+def table(column, row):
+    """Return pixels at the given detector positions."""
+    column, row = np.asarray(column, float), np.asarray(row, float)
+    flux = np.ones((1, column.size))
+    return PixelTable([0.0], flux, flux, *place(column, row), column, row, instrument=Instrument("x", 3.9, 1e9))
+
+
+@pytest.fixture
+def pixels():
+    row, column = (one.ravel() for one in np.mgrid[-6:7, -6:7])
+    return table(column, row)
+
+
+@pytest.fixture
+def sources():
+    rng = np.random.default_rng(3)
+    column, row = rng.uniform(-6, 6, (2, 7))
+    column[0], row[0] = 2.0, 3.0  # on a pixel centre
+    return SourceTable([f"s{i}" for i in range(7)], *place(column, row), np.ones(7))
+
+
+@pytest.fixture
+def pairs(pixels, sources):
+    return build_pairs(pixels, sources, 12.0)
+
+
+def test_pairs_are_those_of_brute_force(pixels, sources, pairs):
+    dx, dy = offsets(pixels.ra_deg[None, :], pixels.dec_deg[None, :], sources.ra_deg[:, None], sources.dec_deg[:, None])
+    near = np.hypot(dx, dy) < 12.0
+    source, pixel = near.nonzero()
+    np.testing.assert_array_equal(pairs.source, source)
+    np.testing.assert_array_equal(pairs.pixel, pixel)
+    np.testing.assert_allclose(pairs.dx, dx[near], atol=1e-9)
+    np.testing.assert_allclose(pairs.r, np.hypot(dx, dy)[near], atol=1e-9)
+    np.testing.assert_allclose(pairs.phi, np.arctan2(dy, dx)[near], atol=1e-6)
+    np.testing.assert_array_equal(pairs.count_per_source(), near.sum(axis=1))
+    np.testing.assert_array_equal(pairs.count_per_pixel(), near.sum(axis=0))
+
+
+def test_distance_of_zero_is_a_pair(pairs):
+    """PSFMachine, defect 25: explicit zeros are dropped from the sparse geometry."""
+    own = pairs.r[pairs.source == 0]
+    assert own.min() < 1e-6
+    assert pairs.to_sparse(np.zeros(pairs.n_pair)).nnz == pairs.n_pair
+
+
+def test_offsets_are_true_angles_and_wrap():
+    dx, dy = offsets(np.array([0.001]), np.array([60.0]), np.array([359.999]), np.array([60.0]))
+    np.testing.assert_allclose([dx[0], dy[0]], [0.002 * 3600 * 0.5, 0.0], atol=1e-6)
+    dx, _ = offsets(np.array([359.999]), np.array([60.0]), np.array([0.001]), np.array([60.0]))
+    assert dx[0] == pytest.approx(-3.6, abs=1e-6)
+
+
+def test_moved_pairs(pairs):
+    shift = np.arange(14.0).reshape(7, 2)
+    moved = pairs.moved(shift)
+    np.testing.assert_allclose(moved.dx, pairs.dx - shift[pairs.source, 0])
+    np.testing.assert_allclose(moved.dy, pairs.dy - shift[pairs.source, 1])
+    np.testing.assert_allclose(pairs.shifted(1.0, -2.0).r, np.hypot(pairs.dx + 1.0, pairs.dy - 2.0))
+
+
+def test_selected_pairs(pairs):
+    chosen = pairs.select(pairs.source == 3)
+    assert set(chosen.source) == {3}
+    assert (chosen.n_source, chosen.n_pixel) == (pairs.n_source, pairs.n_pixel)
+    assert chosen.to_sparse(chosen.r).shape == (7, 169)
+
+
+def test_limit_must_be_positive(pixels, sources):
+    with pytest.raises(InputError, match=r"^sparse_dist_lim: expected a finite number above 0, got 0"):
+        build_pairs(pixels, sources, 0)
+
+
+def test_no_pair_is_no_error(pixels):
+    far = SourceTable(["far"], [100.0], [0.0], [1.0])
+    empty = build_pairs(pixels, far, 12.0)
+    assert empty.n_pair == 0
+    assert empty.to_sparse(empty.r).shape == (1, 169)
+
+
+# Axes
+
+
+def test_axes_are_the_steps_of_column_and_row(pixels):
+    turn = [[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]]
+    np.testing.assert_allclose(pixel_axes(pixels), SCALE * np.array(turn), atol=2e-3)
+    assert pixel_area(pixels) == pytest.approx(SCALE**2, rel=1e-3)
+
+
+@pytest.mark.parametrize(("column", "row"), [(np.arange(5), np.zeros(5)), (np.zeros(5), np.arange(5))])
+def test_one_line_of_pixels_gives_square_pixels(column, row):
+    turn = [[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]]
+    np.testing.assert_allclose(pixel_axes(table(column, row)), SCALE * np.array(turn), atol=2e-3)
+
+
+def test_scattered_pixels_get_the_instrument_s_scale():
+    np.testing.assert_allclose(pixel_axes(table([0, 5, 9], [0, 3, 9])), 3.9 * np.eye(2))
+
+
+# Masks
+
+
+def test_reach(pairs):
+    reach = np.linspace(2.0, 11.0, 7)
+    np.testing.assert_array_equal(reach_mask(pairs, reach), pairs.r < reach[pairs.source])
+
+
+def test_alone_and_neighbors(pairs):
+    member = pairs.r < 9.0
+    contaminant = np.arange(7) != 4
+    claims = pairs.to_sparse((member & contaminant[pairs.source]).astype(float)).toarray()
+    others = claims.sum(axis=0)[pairs.pixel] - claims[pairs.source, pairs.pixel]
+    np.testing.assert_array_equal(alone_mask(pairs, member, contaminant), member & (others == 0))
+    light = np.random.default_rng(0).uniform(0, 1, pairs.n_pair)
+    dense = pairs.to_sparse(light).toarray()
+    np.testing.assert_allclose(neighbor_flux(pairs, light), (dense.sum(axis=0) - dense)[pairs.source, pairs.pixel])

@@ -1,0 +1,116 @@
+"""Checks, flags and stages: messages that name the argument, one sentence per bit, later stages dropped."""
+
+import numpy as np
+import pytest
+
+from bayesprf import errors
+from bayesprf.checks import as_float, check_choice, check_finite, check_positive, check_shape
+from bayesprf.errors import InputError, ShapeError, StageError
+from bayesprf.flags import FLAG_SENTENCES, QualityFlag, describe_flags
+from bayesprf.stages import DEPENDS, HOW_TO, Setting, Stages
+
+
+@pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "u1", bool])
+def test_any_number_format_becomes_native_float64(dtype):
+    found = as_float(np.array([0, 1, 1], dtype), "x")
+    assert found.dtype == np.dtype("=f8")
+    np.testing.assert_array_equal(found, [0.0, 1.0, 1.0])
+
+
+def test_float64_is_not_copied():
+    array = np.arange(6.0).reshape(2, 3)
+    assert as_float(array, "x") is array
+    assert as_float(array.T, "x").flags.c_contiguous
+
+
+def test_masked_becomes_nan_even_for_integers():
+    found = as_float(np.ma.masked_array([1, 2, 3], [False, True, False]), "x")
+    np.testing.assert_array_equal(found, [1.0, np.nan, 3.0])
+
+
+def test_checks_name_argument_expectation_and_what_came():
+    with pytest.raises(InputError, match=r"^x: expected an array of real numbers, got list"):
+        as_float([1.0, "a"], "x")
+    with pytest.raises(ShapeError, match=r"^x: expected 2 dimension\(s\), got shape \(3,\)"):
+        as_float([1.0, 2.0, 3.0], "x", ndim=2)
+    with pytest.raises(ShapeError, match=r"^x: expected shape \(2,\) \(n_source\), got \(3,\)"):
+        check_shape(np.zeros(3), (2,), "x", "n_source")
+    with pytest.raises(InputError, match=r"^x: expected finite numbers, got inf at index \(1, 0\) \(2 in all\); drop"):
+        check_finite(np.array([[1.0, 2.0], [np.inf, np.nan]]), "x")
+    with pytest.raises(InputError, match=r"^x: expected a finite number above 0, got -1"):
+        check_positive(-1, "x")
+    with pytest.raises(InputError, match=r"^x: expected one of 'a', 'b', got 'c'"):
+        check_choice("c", ("a", "b"), "x")
+
+
+@pytest.mark.parametrize(
+    ("child", "familiar"),
+    [
+        (errors.InputError, ValueError),
+        (errors.ShapeError, InputError),
+        (errors.UnitError, InputError),
+        (errors.FileError, OSError),
+        (errors.StageError, RuntimeError),
+        (errors.NotPositiveDefiniteError, np.linalg.LinAlgError),
+        (errors.MissingDependencyError, ImportError),
+        (errors.UnsupportedError, NotImplementedError),
+    ],
+)
+def test_every_error_has_the_base_and_a_familiar_parent(child, familiar):
+    assert issubclass(child, familiar)
+    assert issubclass(child, errors.BayesprfError)
+
+
+def test_every_bit_has_one_sentence():
+    assert set(FLAG_SENTENCES) == set(QualityFlag)
+    assert all(one.endswith(".") and one.count(". ") == 0 for one in FLAG_SENTENCES.values())
+    assert describe_flags(0) == []
+    both = QualityFlag.NO_PIXELS | QualityFlag.NO_DATA
+    assert describe_flags(int(both)) == [FLAG_SENTENCES[QualityFlag.NO_PIXELS], FLAG_SENTENCES[QualityFlag.NO_DATA]]
+
+
+def test_bits_of_a_cadence_are_the_upper_ones():
+    cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX}
+    assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence
+
+
+@pytest.mark.parametrize("stage", DEPENDS)
+def test_new_record_drops_all_that_came_of_the_old_one(stage):
+    stages = Stages()
+    for name in DEPENDS:
+        stages._records[name] = name
+    stages.keep(stage, "new")
+    assert stages.need(stage) == "new"
+    lost, front = set(), {stage}
+    while front:
+        front = {name for name, needed in DEPENDS.items() if front & set(needed)} - lost
+        lost |= front
+    for name in DEPENDS:
+        if name != stage:
+            assert (stages.get(name) is None) == (name in lost)
+
+
+@pytest.mark.parametrize("stage", DEPENDS)
+def test_missing_stage_names_its_method(stage):
+    with pytest.raises(StageError) as caught:
+        Stages().need(stage)
+    assert str(caught.value) == f"no {stage.replace('_', ' ')} result yet: call {HOW_TO[stage]} first"
+
+
+def test_setting_drops_the_stage_that_reads_it():
+    class Owner:
+        radius = Setting("shape")
+        label = Setting()
+
+        def __init__(self):
+            self._stages = Stages()
+
+    owner = Owner()
+    owner.radius = 3.0
+    owner._stages.keep("shape", "record")
+    owner.label = "x"
+    assert owner._stages.need("shape") == "record"
+    owner.radius = 4.0
+    assert owner._stages.get("shape") is None
+    assert (owner.radius, owner.label) == (4.0, "x")
+    assert isinstance(Owner.radius, Setting)
