@@ -1,0 +1,176 @@
+"""The joint model of shape and fluxes, and the shape alone: derivatives, densities, Laplace, and (slow) the sampler."""
+
+import numpy as np
+import pytest
+from scipy.stats import multivariate_normal, norm
+
+import bayesprf as bp
+from bayesprf.errors import InputError, NotPositiveDefiniteError
+from bayesprf.models.simulate import make_field
+from bayesprf.sampling.joint import build_joint
+from bayesprf.sampling.laplace import GaussianTerm, find_mode
+from bayesprf.sampling.scene import JointPriors, JointScene
+from bayesprf.sampling.shape import ShapeScene, build_shape, taught_pixels
+
+
+@pytest.fixture(scope="module")
+def machine():
+    field = make_field(rng=np.random.default_rng(1), n_source=40, n_time=6)
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return machine
+
+
+@pytest.fixture(scope="module")
+def asked(machine):
+    target = int(np.argmax(machine.ws.mean(axis=0)))
+    return machine._ask("joint", [target], [0, 3])
+
+
+@pytest.fixture(scope="module", params=[None, 0.02], ids=["fixed positions", "free positions"])
+def scene(machine, asked, request):
+    return JointScene.of(asked.group, machine._shape, JointPriors(position=request.param))
+
+
+def start_fluxes(scene):
+    return np.tile(scene.group.problem.prior.mean, (scene.group.problem.n_batch, 1))
+
+
+def log_density(model, values):
+    function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+    function.set_extra_values({})
+    return function(values)
+
+
+def test_prediction_at_the_fitted_shape_is_the_closed_form_model(scene):
+    flux = start_fluxes(scene)
+    x = np.concatenate([scene.weights, np.zeros(scene.n_offset), flux.ravel()])
+    np.testing.assert_allclose(scene.predict(x)[0], scene.group.problem.predict(flux).ravel(), rtol=1e-10)
+
+
+def test_jacobian_agrees_with_differences(scene):
+    rng = np.random.default_rng(4)
+    start = np.concatenate([scene.weights, np.zeros(scene.n_offset), start_fluxes(scene).ravel()])
+    jacobian = scene.predict(start)[1].toarray()
+    for column in rng.choice(start.size, 12, replace=False):
+        step = 1e-5 * max(1.0, abs(start[column]))
+        high, low = start.copy(), start.copy()
+        high[column] += step
+        low[column] -= step
+        numerical = (scene.predict(high)[0] - scene.predict(low)[0]) / (2.0 * step)
+        scale = np.abs(jacobian[:, column]).max() + 1e-12
+        np.testing.assert_allclose(jacobian[:, column] / scale, numerical / scale, atol=1e-6)
+
+
+def test_offsets_move_the_prf(machine, asked):
+    scene = JointScene.of(asked.group, machine._shape, JointPriors(position=0.1))
+    step = 1e-3
+    x = np.concatenate([scene.weights, np.zeros(scene.n_offset), start_fluxes(scene).ravel()])
+    x[scene.n_basis] = step
+    pairs, prf = machine._shape.pairs, machine._shape.prf
+    mine = pairs.source == scene.group.source[0]
+    moved = prf.evaluate(pairs.dx[mine] - step, pairs.dy[mine])
+    flux = start_fluxes(scene)[0]
+    model = np.zeros(machine.npixels)
+    model[pairs.pixel[mine]] = flux[0] * moved
+    for source, one in zip(scene.group.source[1:], flux[1:], strict=True):
+        other = pairs.source == source
+        model[pairs.pixel[other]] += one * machine._shape.values[other]
+    expected = model[scene.group.pixel] + scene.group.problem.known
+    np.testing.assert_allclose(scene.predict(x)[0][: expected.size], expected, rtol=1e-5)
+
+
+def test_joint_density_is_the_written_out_one(scene, asked):
+    laplace = scene.approximate(start_fluxes(scene))
+    model = build_joint(scene, asked.data, start=laplace)
+    xi = 0.5 * np.random.default_rng(0).standard_normal(laplace.mode.size)
+    value, gradient = log_density(model, xi)
+    x = laplace.mode + laplace.spread @ xi
+    weights, offset, flux = scene.split(x)
+    problem = scene.group.problem
+    away = weights - scene.weights
+    used = problem.ivar > 0
+    predicted = scene.predict(x)[0].reshape(problem.data.shape)
+    expected = norm.logpdf(problem.data[used], predicted[used], problem.ivar[used] ** -0.5).sum()
+    expected -= 0.5 * away @ np.linalg.solve(scene.weights_cov, away)
+    expected -= 0.5 * ((scene.log_area(weights)[0] - scene.log_area(scene.weights)[0]) / 0.01) ** 2
+    expected -= 0.5 * ((flux - problem.prior.mean) ** 2 * problem.prior.precision).sum()
+    expected -= 0.5 * (offset**2).sum() / (scene.priors.position or 1.0) ** 2
+    assert value == pytest.approx(expected - 0.5 * xi.size * np.log(2.0 * np.pi), rel=1e-8)
+    assert np.isfinite(gradient).all()
+    assert np.abs(gradient).max() < 60.0 * np.abs(xi).max()
+
+
+def test_area_quadrature_is_the_area(scene, machine):
+    assert scene.log_area(scene.weights)[0] == pytest.approx(np.log(machine._shape.prf.area()), abs=2e-4)
+
+
+def test_joint_error_is_what_the_closed_form_predicts(machine, asked):
+    """The fixed-shape covariance plus K C_v K', the shape's error carried into the fluxes, bounds the joint one."""
+    scene = JointScene.of(asked.group, machine._shape, JointPriors())
+    laplace = scene.approximate(start_fluxes(scene))
+    n = scene.n_basis
+    joint = laplace.std[n:]
+    jacobian = scene.predict(laplace.mode)[1].toarray()
+    ivar = asked.group.problem.ivar.ravel()[:, None]
+    of_flux, of_shape = jacobian[:, n:], jacobian[:, :n]
+    fixed = np.linalg.inv(of_flux.T @ (ivar * of_flux) + np.diag(scene.prior().precision[n:, n:].diagonal()))
+    gain = fixed @ of_flux.T @ (ivar * of_shape)
+    cut = fixed + gain @ np.linalg.inv(scene.prior().precision[:n, :n]) @ gain.T
+    assert np.all(joint > np.sqrt(np.diag(fixed)))
+    assert np.all(joint < 1.001 * np.sqrt(np.diag(cut)))
+
+
+def test_shape_model_at_width_one_has_its_mode_at_the_fit(machine):
+    scene = ShapeScene.of(machine._shape, machine._shape.image)
+    laplace = scene.approximate(machine.psf_w)
+    model = build_shape(scene, machine.psf_w, width=1.0)
+    assert set(model.named_vars_to_dims) >= {"psf_w", "y"}
+    gradient = log_density(model, np.zeros(laplace.mode.size))[1]
+    np.testing.assert_allclose(gradient, 0.0, atol=0.05)
+    core = machine._shape.prf.basis.centers < 8.0
+    away = (laplace.mode - machine.psf_w)[core]
+    assert np.abs(away).max() < 0.02
+
+
+def test_taught_pixels_are_those_of_the_fit(machine):
+    training = taught_pixels(machine._shape, machine._shape.image)
+    assert training.y.size == machine._shape.training.sum()
+    model = training.flux * machine._shape.prf.evaluate(training.dx, training.dy)
+    assert np.median(np.abs(training.y - model) / model) < 0.1
+
+
+def test_find_mode_solves_a_linear_problem_at_once():
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((30, 4))
+    data = rng.standard_normal(30)
+    prior = GaussianTerm(np.ones(4), 2.0 * np.eye(4))
+    found = find_mode(lambda x: (matrix @ x, _sparse(matrix)), data, np.full(30, 4.0), prior, np.zeros(4))
+    precision = 4.0 * matrix.T @ matrix + 2.0 * np.eye(4)
+    np.testing.assert_allclose(found.mode, np.linalg.solve(precision, 4.0 * matrix.T @ data + 2.0), rtol=1e-10)
+    np.testing.assert_allclose(found.spread @ found.spread.T, np.linalg.inv(precision), rtol=1e-10)
+    with pytest.raises(NotPositiveDefiniteError, match="held by neither data nor prior"):
+        find_mode(
+            lambda x: (0 * data, _sparse(0 * matrix)), data, np.ones(30), GaussianTerm(np.zeros(4), np.zeros((4, 4))),
+            np.zeros(4),
+        )  # fmt: skip
+
+
+def _sparse(matrix):
+    from scipy.sparse import csr_matrix
+
+    return csr_matrix(matrix)
+
+
+def test_gaussian_term_of_the_scene_is_proper(scene):
+    prior = scene.prior()
+    assert np.all(np.linalg.eigvalsh(prior.precision[: scene.n_basis, : scene.n_basis]) > 0)
+    assert multivariate_normal(prior.mean[-2:], np.diag(1.0 / np.diag(prior.precision)[-2:])).logpdf(
+        0.0 * prior.mean[-2:]
+    )
+
+
+def test_refuses_an_unknown_likelihood(scene, asked):
+    with pytest.raises(InputError, match="likelihood: expected one of 'normal', 'student-t'"):
+        build_joint(scene, asked.data, likelihood="poisson")

@@ -1,0 +1,120 @@
+"""Machine.pymc_model and Machine.sample: names, widening, refusals; and the command."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+import bayesprf as bp
+from bayesprf.cli import app
+from bayesprf.errors import FileError, InputError, StageError
+from bayesprf.io.save import load_tree
+from bayesprf.models.simulate import make_field
+from bayesprf.rebuild import rebuild_machine
+
+
+@pytest.fixture(scope="module")
+def machine():
+    field = make_field(rng=np.random.default_rng(1), n_source=40, n_time=6)
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return machine
+
+
+def test_fixed_hyperparameters_give_the_exact_posterior(machine):
+    target = int(np.argmax(machine.ws.mean(axis=0)))
+    exact = machine.posterior([target], [1, 4], draws=4000, random_seed=0)
+    ours = machine.sample([target], [1, 4], kind="collapsed", random_seed=1)
+    for one in ("posterior/flux", "posterior_predictive/y"):
+        assert ours[one].dims == exact[one].dims
+        np.testing.assert_array_equal(
+            ours[one]["time"] if "time" in ours[one].dims else 0, exact[one]["time"] if "time" in exact[one].dims else 0
+        )
+    sd = float(exact["posterior/flux"].std())
+    difference = ours["posterior/flux"].mean(("chain", "draw")) - exact["posterior/flux"].mean(("chain", "draw"))
+    assert float(np.abs(difference).max()) < 5.0 * sd * np.sqrt(2.0 / 4000)
+    assert ours.attrs["overlapping_sources"] == exact.attrs["overlapping_sources"] != ""
+
+
+def test_same_seed_same_bits(machine):
+    first, second = (machine.sample([3], 0, kind="collapsed", width="learn", draws=50, random_seed=7) for _ in range(2))
+    np.testing.assert_array_equal(first["posterior/flux"], second["posterior/flux"])
+    assert first["posterior/flux"].dims == ("chain", "draw", "source")
+
+
+@pytest.mark.parametrize("kind", ["linear", "robust", "joint", "shape"])
+def test_models_have_named_axes(machine, kind):
+    model = machine.pymc_model(kind, sources=[3], cadences=None if kind == "joint" else 0)
+    dims = model.named_vars_to_dims
+    assert dims.get("psf_w", dims.get("flux")) in (("basis",), ("source",))
+    assert ("nu" in model.named_vars) == (kind == "robust")
+    if kind != "shape":
+        assert dims["flux"] == ("source",)
+        assert machine.sources.source_id[3] in model.coords["source"]
+
+
+def test_refusals(machine):
+    with pytest.raises(InputError, match="kind: expected one of 'linear', 'robust', 'joint', 'shape', got 'cubic'"):
+        machine.pymc_model("cubic")
+    with pytest.raises(InputError, match=r"settings: expected some of width.*got 'widht'"):
+        machine.pymc_model("linear", sources=[3], widht=1.0)
+    with pytest.raises(InputError, match=r"settings: expected some of .*got 'form'"):
+        machine.sample([3], kind="collapsed", form="centered")
+    field = make_field(rng=np.random.default_rng(1), n_source=10, n_time=3)
+    with pytest.raises(StageError, match="call fit_model"):
+        bp.Machine.from_pixels(field.pixels, field.sources, quiet=True).sample([0])
+
+
+def test_importing_loads_no_pymc():
+    code = "import sys, bayesprf, bayesprf.machine, bayesprf.samplers; print('pymc' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A small field as files, and its results."""
+    directory = tmp_path_factory.mktemp("field")
+    from bayesprf.io.simulated import write_field
+
+    files, catalog = write_field(directory, make_field(rng=np.random.default_rng(2), n_source=30, n_time=5))
+    arguments = [*(str(path) for path in files), "--catalog", str(catalog), "--output", str(directory / "out.nc")]
+    assert CliRunner().invoke(app, ["fit", *arguments, "--quiet"]).exit_code == 0
+    return directory
+
+
+def test_command_samples_saved_results(saved):
+    name = str(load_tree(saved / "out.nc")["photometry"]["source"].to_numpy()[0])
+    arguments = [
+        "sample",
+        str(saved / "out.nc"),
+        "--source",
+        name,
+        "--kind",
+        "collapsed",
+        "--cadence",
+        "0",
+        "--seed",
+        "3",
+    ]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert f"flux[{name}]: " in done.output
+    tree = load_tree(saved / "out-posterior.nc")
+    assert list(tree["posterior"]["source"].to_numpy()) == [name]
+
+
+def test_rebuilding_checks_the_files(saved, tmp_path):
+    tree = load_tree(saved / "out.nc")
+    with pytest.raises(FileError, match="expected the file the results were made from below one of"):
+        rebuild_machine(tree, (tmp_path,))
+    first = next(iter(sorted(saved.rglob("*.fits"))))
+    (tmp_path / first.name).write_bytes(b"other")
+    with pytest.raises(FileError, match=r"got another content|got none"):
+        rebuild_machine(tree, (tmp_path,))
+    tree.attrs["input_files"] = "{}"
+    with pytest.raises(InputError, match="expected results that name their input files"):
+        rebuild_machine(tree)
