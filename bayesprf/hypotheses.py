@@ -109,6 +109,7 @@ class MachineHypotheses(MachineErrors):
         *,
         depth_sigma: float = _DEPTH_SIGMA,
         baseline: float | None = None,
+        cadences: Any = None,
     ) -> EventHost:
         """Weigh which source an event, such as an eclipse, belongs to.
 
@@ -124,6 +125,8 @@ class MachineHypotheses(MachineErrors):
         baseline : float, optional
             Distance of the knots of each star's own slow changes, day; six times the event's length, and half a day
             or more, by default.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default. Leave out those of other events, which the baselines cannot follow.
 
         Returns
         -------
@@ -145,29 +148,33 @@ class MachineHypotheses(MachineErrors):
         """
         check_positive(depth_sigma, "depth_sigma")
         template = as_template(event, self.nt)
+        rows = self._cadence_indices(cadences)
+        as_template(template[rows], rows.size)
         spacing = self._baseline_spacing(template) if baseline is None else float(baseline)
         check_positive(spacing, "baseline")
         candidates = self._candidates(sources)
         label = component_labels(self._best_flux.problem.design)[candidates]
         found = np.zeros((4, candidates.size))
         for one in np.unique(label):
-            found[:, label == one] = self._weigh(candidates[label == one], template, spacing, depth_sigma)
+            found[:, label == one] = self._weigh(candidates[label == one], template, rows, spacing, depth_sigma)
         return EventHost(tuple(self.sources.source_id[one] for one in candidates), host_probabilities(found[0]), *found)
 
-    def _weigh(self, members: IntArray, template: FloatArray, spacing: float, depth_sigma: float) -> Any:
+    def _weigh(
+        self, members: IntArray, template: FloatArray, rows: IntArray, spacing: float, depth_sigma: float
+    ) -> Any:
         """Return log Bayes factor, dip, its error and the flux of overlapping candidates."""
         fit = self._best_flux
         prior = fit.problem.prior
         series = flux_series(
-            self.time,
-            fit.posterior.mean[:, members],
-            fit.posterior.covariances(np.arange(self.nt), members),
+            self.time[rows],
+            fit.posterior.mean[np.ix_(rows, members)],
+            fit.posterior.covariances(rows, members),
             prior_mean=prior.mean[members],
             prior_precision=prior.precision[members],
             common_error=self.common_errors.std[members],
-            outside=template == 0,
+            outside=template[rows] == 0,
         )
-        return *event_evidence(series, template, spacing=spacing, depth_sigma=depth_sigma), series.scale
+        return *event_evidence(series, template[rows], spacing=spacing, depth_sigma=depth_sigma), series.scale
 
     def _baseline_spacing(self, template: FloatArray) -> float:
         return max(_BASELINE_LENGTHS * event_length(self.time, template), _BASELINE_DAYS)

@@ -8,6 +8,8 @@ from matplotlib.figure import Figure
 
 from bayesprf.plots.canvas import new_figure
 
+_TICKS = (0.25, 0.5, 1.0, 2.0, 3.0)
+
 
 def draw_calibration(report: Any) -> dict[str, Figure]:
     """Draw all pictures of a report.
@@ -82,6 +84,8 @@ def plot_march(checks: Sequence[Any]) -> Figure:
     right.set(ylabel="correlation (line reported, dots seen)")
     for axes in (left, middle, right):
         axes.set(xlabel="separation (pixel)", xscale="log")
+        axes.set_xticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axes.minorticks_off()
     left.legend(fontsize=7)
     return figure
 
