@@ -5,10 +5,10 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import InputError, ShapeError
+from bayesprf.errors import InputError, ShapeError, UnitError
 
 
-def as_float(value: Any, name: str, *, ndim: int | None = None) -> FloatArray:
+def as_float(value: Any, name: str, *, ndim: int | None = None, unit: str | None = None) -> FloatArray:
     """Return a native, C-contiguous float64 array, without a copy where the input already is one.
 
     Parameters
@@ -19,6 +19,8 @@ def as_float(value: Any, name: str, *, ndim: int | None = None) -> FloatArray:
         Name of the argument in error messages.
     ndim : int, optional
         Required number of dimensions.
+    unit : str, optional
+        Unit to which a quantity is converted; numbers without a unit are taken to have it.
 
     Returns
     -------
@@ -26,12 +28,14 @@ def as_float(value: Any, name: str, *, ndim: int | None = None) -> FloatArray:
 
     Raises
     ------
+    UnitError
+        If a quantity cannot be converted to `unit`.
     InputError
         If the values are not real numbers.
     ShapeError
         If `ndim` does not match.
     """
-    value = getattr(value, "value", value) if hasattr(value, "unit") else value
+    value = _in_unit(value, name, unit) if hasattr(value, "unit") else value
     if isinstance(value, np.ma.MaskedArray):
         value = value.astype(np.float64).filled(np.nan)
     try:
@@ -41,6 +45,16 @@ def as_float(value: Any, name: str, *, ndim: int | None = None) -> FloatArray:
     if ndim is not None and array.ndim != ndim:
         raise ShapeError(f"{name}: expected {ndim} dimension(s), got shape {array.shape}")
     return array
+
+
+def _in_unit(value: Any, name: str, unit: str | None) -> Any:
+    """Return the numbers of a quantity in the unit; of a column without a unit as they are."""
+    if unit is None or value.unit is None:
+        return getattr(value, "value", value)
+    try:
+        return getattr(value, "quantity", value).to_value(unit)
+    except ValueError as error:
+        raise UnitError(f"{name}: expected a unit that converts to {unit}, got {value.unit}") from error
 
 
 def check_shape(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> None:

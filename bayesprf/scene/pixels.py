@@ -45,6 +45,8 @@ class PixelTable:
     ------
     ShapeError
         If the shapes do not agree.
+    UnitError
+        If a quantity cannot be converted to the unit above.
     InputError
         If a position or time is not finite, an error negative, or a pixel (row, column) given twice.
 
@@ -72,11 +74,12 @@ class PixelTable:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        for name, ndim in (("time", 1), ("ra_deg", 1), ("dec_deg", 1), ("column", 1), ("row", 1)):
-            put(self, name, as_float(getattr(self, name), name, ndim=ndim))
+        units = {"time": "day", "ra_deg": "deg", "dec_deg": "deg", "column": "pix", "row": "pix"}
+        for name, unit in units.items():
+            put(self, name, as_float(getattr(self, name), name, ndim=1, unit=unit))
             check_finite(getattr(self, name), name)
         for name in ("flux", "flux_err"):
-            put(self, name, as_float(getattr(self, name), name))
+            put(self, name, as_float(getattr(self, name), name, unit="electron / s"))
             if getattr(self, name).ndim != 2:
                 raise ShapeError(
                     f"{name}: expected 2 dimensions (n_time, n_pixel), got shape {getattr(self, name).shape};"

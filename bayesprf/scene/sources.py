@@ -51,8 +51,8 @@ class SourceTable:
             raise InputError(
                 "sources: expected at least one source, got an empty catalogue; check the field and the cuts"
             )
-        for name in ("ra_deg", "dec_deg", "flux"):
-            put(self, name, as_float(getattr(self, name), name, ndim=1))
+        for name, unit in (("ra_deg", "deg"), ("dec_deg", "deg"), ("flux", None)):
+            put(self, name, as_float(getattr(self, name), name, ndim=1, unit=unit))
             check_shape(getattr(self, name), (n_source,), name, "n_source")
         check_finite(self.ra_deg, "ra_deg")
         check_finite(self.dec_deg, "dec_deg")
