@@ -24,6 +24,8 @@ _EVIDENT, _NARROW = 3.0, 1e30
 _N_LEVEL_SWEEP = 2
 # Where the model would have a pixel go dark, it is not used to find the level of the pixel or its star.
 _LEAST_FACTOR = 0.05
+# Smallest prior width, of a relative change.
+_LEAST_WIDTH = 1e-6
 # The rounds end, after this many at the earliest, when clipping changes less than this share of the pixel-bins.
 _N_ROUND_MIN, _SETTLED_SHARE = 3, 1e-3
 
@@ -36,6 +38,8 @@ class Rounds:
     ----------
     weights, weights_err : ndarray of float64, shape (n_vector, n_column)
         Coefficients and their posterior standard deviation.
+    prior_sigma : ndarray of float64, shape (n_vector, n_column)
+        Prior standard deviation of the coefficients in the next round.
     pixel_weights : ndarray of float64, shape (n_vector, n_train)
         What each pixel does beyond the common change.
     template : ndarray of float64, shape (n_train,)
@@ -52,6 +56,7 @@ class Rounds:
 
     weights: FloatArray
     weights_err: FloatArray
+    prior_sigma: FloatArray
     pixel_weights: FloatArray
     template: FloatArray
     amplitude: FloatArray
@@ -88,7 +93,7 @@ def fit_rounds(
     Rounds
         The last.
     """
-    state = _start(training, time_columns.shape[1], columns.shape[1])
+    state = _start(training, time_columns.shape[1], columns.shape[1], options.prior_sigma)
     if training.n_train == 0 or time_columns.shape[1] == 0:
         return state
     common = _Common(time_columns, columns, plane, options)
@@ -101,7 +106,7 @@ def fit_rounds(
     return state
 
 
-def _start(training: TrainingPixels, n_vector: int, n_column: int) -> Rounds:
+def _start(training: TrainingPixels, n_vector: int, n_column: int, prior_sigma: float) -> Rounds:
     n_bin, n_train = training.flux.shape
     used = training.ivar > 0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -114,6 +119,7 @@ def _start(training: TrainingPixels, n_vector: int, n_column: int) -> Rounds:
     return Rounds(
         weights=zeros,
         weights_err=zeros,
+        prior_sigma=np.full((n_vector, n_column), prior_sigma),
         pixel_weights=np.zeros((n_vector, n_train)),
         template=safe,
         amplitude=np.ones((n_bin, n_group)),
@@ -156,11 +162,11 @@ class _Common:
     plane: FloatArray
     options: PerturbationOptions
 
-    def fit(self, data: FloatArray, ivar: FloatArray, training: TrainingPixels) -> GaussianPosterior:
+    def fit(self, data: FloatArray, ivar: FloatArray, training: TrainingPixels, sigma: FloatArray) -> GaussianPosterior:
         """Return the posterior of the coefficients from the pixels inside, with a free amplitude per star and bin."""
         inside = training.inside
         design = KroneckerDesign(self.time, self.space[inside])
-        prior = GaussianPrior.from_sigma(np.zeros(design.n_coeff), np.full(design.n_coeff, self.options.prior_sigma))
+        prior = GaussianPrior.from_sigma(np.zeros(design.n_coeff), sigma.ravel())
         weight = np.ascontiguousarray(ivar[:, inside])
         centred = CentredDesign(design, GroupMeans(training.group[inside], weight))
         return DenseSolver().solve(LinearProblem(centred, data[:, inside].reshape(1, -1), weight.reshape(1, -1), prior))
@@ -176,8 +182,8 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
     ivar = _relative_ivar(training, level, state)
     noise = 1.0 / np.where(training.ivar > 0, training.ivar * level**2, np.inf)
     data = state.ratio - 1.0
-    posterior = common.fit(data - common.time @ state.pixel_weights, ivar, training)
-    weights = posterior.mean[0].reshape(state.weights.shape)
+    posterior = common.fit(data - common.time @ state.pixel_weights, ivar, training, state.prior_sigma)
+    weights, error = (one[0].reshape(state.weights.shape) for one in (posterior.mean, posterior.std))
     groups = GroupMeans(training.group, ivar * training.inside)
     change, pixel_weights = common.change(weights), state.pixel_weights
     residual = groups.centre(data - change)
@@ -193,12 +199,26 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
     return replace(
         state,
         weights=weights,
-        weights_err=posterior.std[0].reshape(weights.shape),
+        weights_err=error,
+        prior_sigma=_learn_widths(weights, error, common.options.basis.n_column),
         pixel_weights=pixel_weights,
         change=change,
         scatter=scatter,
         used=(training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit),
     )
+
+
+def _learn_widths(weights: FloatArray, error: FloatArray, n_shared: int) -> FloatArray:
+    """Return the prior width of each time column's coefficients, splines and motion apart, (n_vector, n_column).
+
+    One step of expectation-maximisation of the evidence: the mean square of the coefficients under their posterior.
+    """
+    square = weights**2 + error**2
+    widths = np.empty_like(square)
+    for part in (slice(0, n_shared), slice(n_shared, None)):
+        if square[:, part].size:
+            widths[:, part] = np.sqrt(square[:, part].mean(axis=1, keepdims=True))
+    return np.maximum(widths, _LEAST_WIDTH)
 
 
 def _centre_robustly(residual: FloatArray, limit: FloatArray, training: TrainingPixels) -> FloatArray:

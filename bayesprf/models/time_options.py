@@ -43,10 +43,11 @@ class PerturbationOptions:
     n_round : int
         Most rounds of fit, clipping and noise estimate.
     prior_sigma : float
-        Prior standard deviation of the coefficients, which are relative changes of the PRF where it is
-        described by position columns and pixels of motion where it is described by the PRF's gradient.
+        Prior standard deviation of the coefficients in the first round, which are relative changes of the PRF where
+        it is described by position columns and pixels of motion where it is described by the PRF's gradient; later
+        rounds learn it from the data.
     fix_pixels : bool
-        Take the pixels' own mean over time as the mean model, rather than the smooth PRF: see `PerturbationFit`.
+        Give every bright pixel its own mean and its own change beyond the common one: see `PerturbationFit`.
 
     Raises
     ------
