@@ -241,7 +241,7 @@ def _fit(one: Field, options: BatchOptions, on_error: str) -> tuple[Any, tuple[i
     from bayesprf.machine import Machine
 
     pixels = read_tpfs(list(one.files), quality_bitmask=options.quality_bitmask, on_error=on_error)
-    machine = Machine.from_pixels(pixels, read_catalog(one.catalog), **options.machine)
+    machine = Machine.from_pixels(pixels, read_catalog(one.catalog, epoch=pixels), **options.machine)
     machine.quiet = True
     machine.build_shape_model(**options.shape)
     if options.fit_va:

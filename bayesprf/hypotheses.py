@@ -84,7 +84,7 @@ class MachineHypotheses(MachineErrors):
                 f"position: expected a place on the pixels of source {self.sources.source_id[index]},"
                 f" got {position}, which none of them is near"
             )
-        flux = float(np.nanmedian(self._best_flux.flux[group.cadence, index]))
+        flux = float(np.nanmedian(self._latest_flux.flux[group.cadence, index]))
         scale = flux if prior_sigma is None else float(prior_sigma)
         check_positive(scale, "prior_sigma")
         errors = self._prf_errors(group) if prf_errors else np.empty((group.pixel.size, 0))
@@ -153,7 +153,7 @@ class MachineHypotheses(MachineErrors):
         spacing = self._baseline_spacing(template) if baseline is None else float(baseline)
         check_positive(spacing, "baseline")
         candidates = self._candidates(sources)
-        label = component_labels(self._best_flux.problem.design)[candidates]
+        label = component_labels(self._latest_flux.problem.design)[candidates]
         found = np.zeros((4, candidates.size))
         for one in np.unique(label):
             found[:, label == one] = self._weigh(candidates[label == one], template, rows, spacing, depth_sigma)
@@ -163,7 +163,7 @@ class MachineHypotheses(MachineErrors):
         self, members: IntArray, template: FloatArray, rows: IntArray, spacing: float, depth_sigma: float
     ) -> Any:
         """Return log Bayes factor, dip, its error and the flux of overlapping candidates."""
-        fit = self._best_flux
+        fit = self._latest_flux
         prior = fit.problem.prior
         series = flux_series(
             self.time[rows],
@@ -181,7 +181,7 @@ class MachineHypotheses(MachineErrors):
 
     def _candidates(self, sources: Any) -> IntArray:
         """Return the sources asked for and those that share a pixel with them, as far as they have pixels."""
-        shared = self._best_flux.problem.design.matrix().astype(bool).astype(np.float64)
+        shared = self._latest_flux.problem.design.matrix().astype(bool).astype(np.float64)
         lit = np.asarray(shared.sum(axis=0)).ravel() > 0
         asked = self._source_indices(sources)
         if not lit[asked].any():
@@ -191,7 +191,7 @@ class MachineHypotheses(MachineErrors):
 
     def _window(self, source: int, cadences: Any) -> SourceGroup:
         """Return the problem of the pixels that a source lights."""
-        problem = self._best_flux.problem
+        problem = self._latest_flux.problem
         pixels = np.flatnonzero(problem.design.matrix()[:, [source]].toarray().ravel())
         if not pixels.size:
             raise InputError(f"source: expected a source with pixels, got {self.sources.source_id[source]!r}")
@@ -206,5 +206,5 @@ class MachineHypotheses(MachineErrors):
 
     def _prf_errors(self, group: SourceGroup) -> FloatArray:
         """Return the common errors of the model in the pixels of a group, (n_pixel, n_error), electron / s."""
-        flux = self._best_flux.posterior.mean.mean(axis=0)
+        flux = self._latest_flux.posterior.mean.mean(axis=0)
         return model_errors(self._shape, group.pixel, flux, self.common_errors.widths)

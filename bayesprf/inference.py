@@ -47,7 +47,7 @@ class MachineInference(MachineApertures):
                 f"sources: expected at most {_MAX_DENSE}, whose full covariance fits into memory, got {chosen.size};"
                 " name those you need, or take the pairs in the group /covariance of to_datatree()"
             )
-        return self._best_flux.posterior.covariance(int(self._cadence_indices(cadence)[0]), chosen)
+        return self._latest_flux.posterior.covariance(int(self._cadence_indices(cadence)[0]), chosen)
 
     def posterior(
         self,
@@ -114,7 +114,7 @@ class MachineInference(MachineApertures):
         """
         score: ModelScore | None = self._stages.get("score")
         if score is None:
-            fit = self._best_flux
+            fit = self._latest_flux
             score = score_model(fit.problem, fit.posterior)
             self._stages.keep("score", score)
         return score
@@ -122,14 +122,14 @@ class MachineInference(MachineApertures):
     def _score(self) -> ModelScore:
         """Return the score as far as it is known: without leave-one-out before `loo`."""
         score: ModelScore | None = self._stages.get("score")
-        fit = self._best_flux
+        fit = self._latest_flux
         unknown = np.full(self.nt, np.nan), np.full(self.npixels, np.nan)
         return score or ModelScore(fit.log_evidence, *unknown, data_digest(fit.problem))
 
     def _group(self, sources: Any, cadences: Any = None) -> tuple[SourceGroup, IntArray]:
         """Return the group of some sources, and their places in it."""
         chosen = self._source_indices(sources)
-        group = extract_group(self._best_flux.problem, chosen, self._cadence_indices(cadences))
+        group = extract_group(self._latest_flux.problem, chosen, self._cadence_indices(cadences))
         return group, np.searchsorted(group.source, chosen)
 
     def _source_indices(self, sources: Any) -> IntArray:

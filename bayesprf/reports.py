@@ -45,7 +45,7 @@ class MachineReports(MachineHypotheses):
         from bayesprf.results.scores import score_group
         from bayesprf.results.tree import build_tree, root_attributes
 
-        flux: FluxFit | None = self._stages.get("flux_va") or self._stages.get("flux")
+        flux: FluxFit | None = self._stages.latest("flux", "flux_va")
         time: PerturbationFit | None = self._stages.get("time")
         sums, metrics = self._aperture_results()
         blends = None if flux is None else measure_blends(flux.problem, flux.posterior)
@@ -80,7 +80,7 @@ class MachineReports(MachineHypotheses):
 
     def _source_results(self) -> dict[str, Any]:
         """Return the per-source results of the stages that have run."""
-        flux: FluxFit | None = self._stages.get("flux")
+        flux: FluxFit | None = self._stages.latest("flux", "flux_va")
         found: dict[str, Any] = {}
         if flux is not None:
             found["flux_estimate"] = flux.problem.prior.mean
@@ -149,7 +149,7 @@ class MachineReports(MachineHypotheses):
         """
         from bayesprf.plots.lightcurve import plot_lightcurves
 
-        fit = self._best_flux
+        fit = self._latest_flux
         chosen = np.arange(min(self.nsources, 12)) if sources is None else np.asarray(sources, int)
         return plot_lightcurves(
             self.time,

@@ -54,6 +54,11 @@ class Stages:
         """Return the record of a stage, or None."""
         return self._records.get(stage)
 
+    def latest(self, *stages: str) -> Any:
+        """Return the record of the stage, of those named, that was run last, or None."""
+        found = [record for stage, record in self._records.items() if stage in stages]
+        return found[-1] if found else None
+
     def need(self, stage: str) -> Any:
         """Return the record of a stage.
 

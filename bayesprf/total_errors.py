@@ -7,7 +7,6 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.inference import MachineInference
 from bayesprf.models.nuisance import CommonErrors, NuisanceWidths, fit_common_errors
-from bayesprf.models.photometry import FluxFit
 from bayesprf.models.positions import PositionFit
 from bayesprf.models.profile import Training
 from bayesprf.models.shape import ShapeFit
@@ -88,11 +87,6 @@ class MachineErrors(MachineInference):
     def positions(self) -> PositionFit:
         """How far each star lies from its catalogue position after the common offset, as `refine_scene` found."""
         return self._shape.positions
-
-    @property
-    def _latest_flux(self) -> FluxFit:
-        latest: FluxFit = self._stages.get("flux_va") or self._stages.need("flux")
-        return latest
 
     def _star_moments(self) -> StarMoments:
         shape: ShapeFit = self._shape

@@ -158,14 +158,15 @@ class MachineViews:
         return self._flux_va.flux_err
 
     @property
-    def _best_flux(self) -> FluxFit:
-        """The fluxes with the time model if there are any, else those without."""
-        return self._flux if self._stages.get("flux_va") is None else self._flux_va
+    def _latest_flux(self) -> FluxFit:
+        """The fluxes that were fitted last, with or without the time model."""
+        latest: FluxFit | None = self._stages.latest("flux", "flux_va")
+        return self._flux if latest is None else latest
 
     @property
     def flags(self) -> IntArray:
         """Quality bits, see `QualityFlag`, shape (n_time, n_source)."""
-        return self._best_flux.flags
+        return self._latest_flux.flags
 
     @property
     def model_flux(self) -> FloatArray:
@@ -173,4 +174,4 @@ class MachineViews:
 
         Saturated pixels took no part in the fit, and hold none of the fitted light.
         """
-        return self._best_flux.model()
+        return self._latest_flux.model()
