@@ -131,7 +131,8 @@ class Machine(MachineChanges, MachineSampling):
             The catalogue.
         **settings
             Any of the constructor's settings from `limit_radius` on. Radii left out are the documented
-            ones times the instrument's pixel scale over Kepler's 3.98 arcsec.
+            ones times the instrument's pixel scale over Kepler's 3.98 arcsec, but `cut_r`, which is
+            three quarters of a pixel: real PRFs are lopsided closer in than the documented 1.5 pixels.
 
         Returns
         -------
@@ -150,7 +151,7 @@ class Machine(MachineChanges, MachineSampling):
             "time_radius": 8.0 * stretch,
             "rmin": 1.0 * stretch,
             "rmax": 16.0 * stretch,
-            "cut_r": 6.0 * stretch,
+            "cut_r": 3.0 * stretch,
         }
         limit = settings.pop("sparse_dist_lim", 40.0 * stretch)
         machine._start(pixels, sources, limit, quiet=settings.pop("quiet", False))

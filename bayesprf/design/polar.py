@@ -155,7 +155,8 @@ class PolarBasis:
         around, around_value = local_periodic_splines(phi, self.n_phi_knots, DEGREE)
         columns = self._column_of(radial[:, :, None], around[:, None, :])
         values = radial_value[:, :, None] * around_value[:, None, :]
-        return columns.reshape(r.size, -1), values.reshape(r.size, -1)
+        per_place = columns.shape[1] * columns.shape[2]
+        return columns.reshape(r.size, per_place), values.reshape(r.size, per_place)
 
     def roughness(self) -> csr_matrix:
         """Return rows whose squares penalise bends: second differences in radius and around the circle.

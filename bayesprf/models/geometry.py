@@ -9,6 +9,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.lattice import Lattice
 from bayesprf.models.prf import PrfModel, round_coordinates
 from bayesprf.models.profile import LN10, Profile, ShapePrior, Training, model_variance
 
@@ -48,7 +49,7 @@ def centroid_offset(training: Training) -> FloatArray:
     return np.array([np.median(total(light * d)[trusted] / flux[trusted]) for d in (training.dx, training.dy)])
 
 
-def fit_geometry(profile: Profile, training: Training, *, smoothness: float) -> FloatArray:
+def fit_geometry(profile: Profile, training: Training, lattice: Lattice, *, smoothness: float) -> FloatArray:
     """Return the common shift and stretch of all stars that fit the pixels best, to first order.
 
     Parameters
@@ -57,6 +58,8 @@ def fit_geometry(profile: Profile, training: Training, *, smoothness: float) -> 
         The PRF, normalised, and its intrinsic scatter.
     training : Training
         Pixels of lone stars, fluxes in electron / s.
+    lattice : Lattice
+        Pixels over which the PRF has the same sum wherever a star lies in its pixel.
     smoothness : float
         Prior standard deviation of a bend of the weights, dex.
 
@@ -77,9 +80,11 @@ def fit_geometry(profile: Profile, training: Training, *, smoothness: float) -> 
     shape = diags(LN10 * model) @ prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
     geometry = csr_matrix(np.stack(_gradients(prf, training), axis=1) * training.flux[:, None])
     roughness, expected = prf.basis.roughness(), ShapePrior.around_nominal(prf.basis, prf.pixel_area, smoothness)
-    design = DesignStack.from_sparse(bmat([[shape, geometry], [roughness, None]], format="csr"))
-    data = np.concatenate([training.y - model, expected.bends - roughness @ prf.weights])
-    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar])
+    rows, sums = lattice.equations(prf)
+    blocks = [[shape, geometry], [roughness, None], [csr_matrix(rows), None]]
+    design = DesignStack.from_sparse(bmat(blocks, format="csr"))
+    data = np.concatenate([training.y - model, expected.bends - roughness @ prf.weights, sums - rows @ prf.weights])
+    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar, lattice.ivar])
     sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
     prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
     solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))

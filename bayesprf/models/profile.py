@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.sparse import vstack
+from scipy.sparse import csr_matrix, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
@@ -12,12 +12,15 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.lattice import Lattice
 from bayesprf.models.options import ShapeOptions
 from bayesprf.models.prf import PrfModel, round_coordinates
 
 LN10 = float(np.log(10.0))
 # Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
 _PRIOR_SIGMA = 1.0
+# Steps after which no pixel changes sides any more between kept and clipped.
+_N_CLIP = 8
 _MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 1e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
@@ -128,7 +131,9 @@ def nominal_prf(basis: PolarBasis, pixel_area: float) -> PrfModel:
     return PrfModel(basis, weights, pixel_area).normalized()
 
 
-def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, fresh: bool = False) -> Profile:
+def fit_profile(
+    training: Training, start: PrfModel, lattice: Lattice, *, options: ShapeOptions, fresh: bool = False
+) -> Profile:
     """Fit the weights of log10 PRF, an intrinsic scatter, and clip outliers.
 
     Parameters
@@ -137,6 +142,8 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
         The pixels.
     start : PrfModel
         Basis, shear and pixel area to use, and the weights to start from.
+    lattice : Lattice
+        Pixels over which the PRF has the same sum wherever a star lies in its pixel.
     options : ShapeOptions
         Smoothness, clipping and binning.
     fresh : bool
@@ -155,8 +162,9 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
     -----
     The model is y = f 10**(A w) with the variance of `model_variance`. Each step
     linearises it, z = A w + (y - m) / (ln10 m), and solves the LinearProblem of z with its errors
-    carried into log space. Unlike a fit to log10 y, pixels scattered below zero take part, so faint
-    wings are not biased upwards.
+    carried into log space, together with the smoothness and the sum rule of `Lattice`. Unlike a fit to
+    log10 y, pixels scattered below zero take part, so faint wings are not biased upwards. Where the pixels
+    of a ring scatter more than their errors say, these are stretched until they agree.
     """
     if training.y.size == 0:
         raise InputError(
@@ -167,11 +175,12 @@ def fit_profile(training: Training, start: PrfModel, *, options: ShapeOptions, f
         training = bin_training(training, start)
     basis = start.basis
     r, phi = round_coordinates(training.dx, training.dy, start.shear)
-    matrix = DesignStack.from_sparse(vstack([basis.matrix(r, phi), basis.roughness()]).tocsr())
+    sums = csr_matrix(np.ones((lattice.n_phase, basis.n_basis)))
+    matrix = DesignStack.from_sparse(vstack([basis.matrix(r, phi), basis.roughness(), sums]).tocsr())
     prior = ShapePrior.around_nominal(basis, start.pixel_area, options.smoothness)
-    weights = _start_weights(matrix, training, prior) if fresh else start.weights
+    start = replace(start, weights=_start_weights(matrix, training, prior)) if fresh else start
     ring = np.digitize(r, np.unique(basis.knots))
-    fit = _iterate(matrix, training, weights, prior, ring, options.clip_sigma)
+    fit = _iterate(matrix, training, start, prior, lattice, ring=ring, clip_sigma=options.clip_sigma)
     prf = replace(start, weights=fit.weights)
     return Profile(prf.normalized(), fit.posterior.covariance(0), fit.scatter, prf.area(), fit.keep)
 
@@ -187,26 +196,33 @@ class _Iteration:
 def _iterate(
     matrix: DesignStack,
     training: Training,
-    weights: FloatArray,
+    start: PrfModel,
     prior: ShapePrior,
+    lattice: Lattice,
+    *,
     ring: IntArray,
     clip_sigma: float,
 ) -> _Iteration:
     """Repeat the linearised fit until no training pixel's log10 PRF moves any more."""
-    columns, n = matrix.matrix(), training.y.size
-    keep = np.ones(n, bool)
+    n, weights = training.y.size, start.weights
+    columns, keep, spread = matrix.matrix()[:n], np.ones(n, bool), np.ones(n)
     for count in range(_MAX_ITER):
-        log_model = (columns @ weights)[:n]
+        log_model = columns @ weights
         model = training.flux * 10.0**log_model
         scatter = _fit_scatter(training, model, 10.0 ** weights[0], keep)
         variance = model_variance(training, model, 10.0 ** weights[0], scatter)
-        keep = _not_outlying((training.y - model) / np.sqrt(variance), ring, clip_sigma)
+        residual = (training.y - model) / np.sqrt(variance)
+        if count < _N_CLIP:
+            spread = ring_scale(residual, ring)
+            keep = np.abs(residual) < clip_sigma * spread
         slope = LN10 * model
         z = log_model + (training.y - model) / slope
-        ivar = np.where(keep, slope**2 / variance, 0.0)
-        posterior = _solve(matrix, z, ivar, prior)
+        ivar = np.where(keep, slope**2 / (variance * np.maximum(spread, 1.0) ** 2), 0.0)
+        rows, sums = lattice.equations(replace(start, weights=weights))
+        values = np.concatenate([matrix.parts[0, : -rows.size], rows.ravel()])
+        posterior = _solve(replace(matrix, parts=values[None]), z, ivar, prior, sums, lattice.ivar)
         step = posterior.mean[0] - weights
-        moved = float(np.max(np.abs((columns @ step)[:n])))
+        moved = float(np.max(np.abs(columns @ step)))
         weights = weights + step * min(1.0, _MAX_STEP / max(moved, _TOLERANCE))
         if moved < _TOLERANCE or count == _MAX_ITER - 1:
             break
@@ -236,12 +252,28 @@ def model_variance(training: Training, model: FloatArray, peak: float, scatter: 
     return training.var + (LN10 * scatter) ** 2 * model * (training.flux * peak)
 
 
-def _not_outlying(residual: FloatArray, ring: IntArray, clip_sigma: float) -> BoolArray:
-    """Return the pixels whose residual is ordinary for their ring: the PRF fits some radii worse than others."""
-    scale = np.ones(ring.max() + 1)
+def ring_scale(residual: FloatArray, ring: IntArray) -> FloatArray:
+    """Return how far the pixels of a ring scatter, in units of their errors.
+
+    Parameters
+    ----------
+    residual : ndarray of float64, shape (n,)
+        (data - model) / error.
+    ring : ndarray of int64, shape (n,)
+        Ring of each pixel.
+
+    Returns
+    -------
+    ndarray of float64, shape (n,)
+        1.48 times the median of the residuals below zero: stars that no catalogue names only add light.
+    """
+    scale = np.full(residual.size, _MIN_RING_SCALE)
     for one in np.unique(ring):
-        scale[one] = max(_MIN_RING_SCALE, 1.4826 * float(np.median(np.abs(residual[ring == one]))))
-    return np.abs(residual) < clip_sigma * scale[ring]
+        here = ring == one
+        below = residual[here & (residual < 0)]
+        if below.size:
+            scale[here] = max(_MIN_RING_SCALE, -1.4826 * float(np.median(below)))
+    return scale
 
 
 def _start_weights(matrix: DesignStack, training: Training, prior: ShapePrior) -> FloatArray:
@@ -251,11 +283,15 @@ def _start_weights(matrix: DesignStack, training: Training, prior: ShapePrior) -
         lit = training.y > 0
     z = np.log10(np.where(lit, training.y, 1.0) / training.flux)
     ivar = np.where(lit, 1.0 / (0.1**2 + training.var / (LN10 * np.where(lit, training.y, 1.0)) ** 2), 0.0)
-    return _solve(matrix, z, ivar, prior).mean[0]
+    nothing = np.zeros(matrix.n_obs - z.size - prior.bends.size)
+    return _solve(matrix, z, ivar, prior, nothing, nothing).mean[0]
 
 
-def _solve(matrix: DesignStack, z: FloatArray, ivar: FloatArray, prior: ShapePrior) -> GaussianPosterior:
-    data, precision = np.concatenate([z, prior.bends]), np.concatenate([ivar, prior.bends_ivar])
+def _solve(
+    matrix: DesignStack, z: FloatArray, ivar: FloatArray, prior: ShapePrior, sums: FloatArray, sums_ivar: FloatArray
+) -> GaussianPosterior:
+    data = np.concatenate([z, prior.bends, sums])
+    precision = np.concatenate([ivar, prior.bends_ivar, sums_ivar])
     return DenseSolver().solve(LinearProblem(matrix, data[None], precision[None], prior.weights))
 
 

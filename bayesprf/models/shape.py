@@ -11,6 +11,7 @@ from bayesprf.models.distant import distant_light
 from bayesprf.models.extent import fit_extent
 from bayesprf.models.geometry import centroid_offset, fit_geometry
 from bayesprf.models.image import Image
+from bayesprf.models.lattice import Lattice
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import fit_image_flux
 from bayesprf.models.positions import PositionFit, fit_positions
@@ -18,7 +19,7 @@ from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Profile, Training, fit_profile, nominal_prf
 from bayesprf.models.star_moments import measure_stars
 from bayesprf.models.tail import SLOPE_CHANGE, WING_SHARE, fit_tail
-from bayesprf.scene.axes import pixel_area
+from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
@@ -161,12 +162,13 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
     scale = _rough_scale(training)
     offset, training = np.zeros(2), training.scaled(scale)
     prf = PrfModel(basis, np.zeros(basis.n_basis), area)
+    lattice = Lattice.around(pixel_axes(scene.pixels), basis.rmax)
     if mask_options.correct_centroid_offset:
         offset = centroid_offset(training)
         training = training.shifted(-offset)
     places = PositionFit(np.zeros((scene.sources.n_source, 2)), np.zeros((scene.sources.n_source, 2)), np.inf)
     for count in range(options.n_round):
-        profile = fit_profile(training, prf, options=options, fresh=count == 0)
+        profile = fit_profile(training, prf, lattice, options=options, fresh=count == 0)
         scale = scale * profile.area if count == 0 else scale
         light = _light(scene, profile, offset + places.shift, scale, options.flux_cut_off)
         if options.refine and count > 0:
@@ -178,7 +180,7 @@ def fit_shape(scene: Scene, basis: PolarBasis, *, mask_options: MaskOptions, opt
         teach = _teaching_pairs(scene, light, basis, mask=mask_options, options=options)
         training = _gather(scene, light, teach)
         if count < options.n_round - 1:
-            step = fit_geometry(profile, training, smoothness=options.smoothness)
+            step = fit_geometry(profile, training, lattice, smoothness=options.smoothness)
             prf = replace(prf, shear=(prf.shear[0] + step[2], prf.shear[1] + step[3]))
             if mask_options.correct_centroid_offset:
                 offset = offset + step[:2]

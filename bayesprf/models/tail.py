@@ -3,7 +3,7 @@
 import numpy as np
 
 from bayesprf.models.prf import PrfModel
-from bayesprf.models.profile import LN10, Training, model_variance
+from bayesprf.models.profile import LN10, Training, model_variance, ring_scale
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 STAR_WINGS = (-3.5, 0.5)
@@ -11,7 +11,9 @@ STAR_WINGS = (-3.5, 0.5)
 SLOPE_CHANGE = 0.3
 # The edge of the splines, from this share of rmax on.
 WING_SHARE = 0.75
-_N_ITER, _OUTLIER = 6, 5.0
+_N_ITER, _OUTLIER = 6, 3.0
+# Rings in which pixels scatter alike, dex of radius.
+_RING_WIDTH = 0.1
 _AMPLITUDE_SIGMA = 0.1  # dex, of the level of the wing beside the splines'
 
 
@@ -44,12 +46,14 @@ def fit_tail(
     stretch = prf.basis.rmax / np.maximum(r, 1e-300)
     edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
     log_r = np.log10(r / prf.basis.rmax)
+    ring = np.floor(log_r / _RING_WIDTH).astype(np.int64)
     prior_ivar = np.array([_AMPLITUDE_SIGMA, prior[1]]) ** -2.0
     state, normal = np.array([0.0, prior[0]]), np.diag(prior_ivar)
     for _ in range(_N_ITER):
         model = edge * 10.0 ** (state[0] + state[1] * log_r)
         variance = model_variance(training, model, prf.peak, scatter)
         residual = training.y - model
+        variance = variance * np.maximum(ring_scale(residual / np.sqrt(variance), ring), 1.0) ** 2
         weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
         columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
         normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
