@@ -688,7 +688,7 @@ def test_mask_follows_the_flux_of_the_source_itself(good):
 def test_bad_pixel_does_not_lose_the_flux_estimates(field, good, star, peak):
     """PSFMachine, defect 6: the re-estimation of all 80 catalogue fluxes was lost."""
     machine = solved(pixels_like(field.pixels, flux=changed(field.pixels.flux, (CADENCE, peak), np.nan)), field.sources)
-    np.testing.assert_allclose(machine._shape.flux, good._shape.flux, rtol=2e-4)
+    np.testing.assert_allclose(machine._shape.flux, good._shape.flux, rtol=1e-3)
 
 
 def test_negative_pixels_teach_the_wings():

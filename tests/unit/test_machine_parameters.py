@@ -344,7 +344,7 @@ def test_settings_of_the_time_model_are_kept(field, name):
 def test_instrument_sets_the_radii_of_from_pixels(field):
     """The documented radii are Kepler's; other pixel scales stretch them."""
     kepler = Machine.from_pixels(field.pixels, field.sources)
-    assert (kepler.rmax, kepler.cut_r, kepler.sparse_dist_lim, kepler.limit_radius) == (16.0, 6.0, 40.0, 24.0)
+    assert (kepler.rmax, kepler.cut_r, kepler.sparse_dist_lim, kepler.limit_radius) == (16.0, 3.0, 40.0, 24.0)
     seen = make_field(rng=np.random.default_rng(1), n_source=4, n_time=2, instrument=TESS)
     tess = Machine.from_pixels(seen.pixels, seen.sources)
     stretch = TESS.pixel_scale / KEPLER.pixel_scale

@@ -133,7 +133,7 @@ def test_covariance_is_the_sum_of_its_parts(plain):
 
 def test_position_width_is_learned_from_lone_stars(plain):
     learned = plain._star_moments().width("east", "north")
-    assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
+    assert learned == pytest.approx(POSITION_ERROR, rel=0.35)
 
 
 def test_width_is_zero_where_deviations_are_noise():
