@@ -15,11 +15,11 @@ from bayesprf.sampling.run import SamplerOptions, sample_model
 
 @pytest.fixture(scope="module")
 def scenes():
-    """One star, without and with a hit of 30 sigma in a pixel that moves the Gaussian flux by some six of its sd."""
-    problem = make_problem(1, jitter=0.0, seed=3)
+    """One star, without and with a hit of 30 sigma in a pixel that moves the Gaussian flux by ten of its sd."""
+    problem = make_problem(1, jitter=0.0, seed=5)
     hit = problem.data.copy()
     signal = problem.design.matrix()[:, [0]].toarray()[:, 0] * np.sqrt(problem.ivar[0])
-    pixel = np.argmin(np.abs(signal / np.linalg.norm(signal) - 0.2))
+    pixel = np.argmin(np.abs(signal / np.linalg.norm(signal) - 0.3))
     hit[0, pixel] += 30.0 / np.sqrt(problem.ivar[0, pixel])
     return problem, replace(problem, data=hit)
 
@@ -39,4 +39,7 @@ def test_cosmic_ray(scenes):
     assert abs(exact[1].mean - exact[0].mean)[0, 0] > 5.0 * exact[0].std[0, 0]
     (mean, std), (hit_mean, _) = robust_flux(clean), robust_flux(hit)
     assert abs(hit_mean - mean) < 0.5 * std
+    ivar = clean.ivar * (clean.data == hit.data)
+    dropped = BlockSolver().solve(replace(clean, ivar=ivar)).mean[0, 0]
+    assert abs(hit_mean - dropped) < 0.3 * std
     assert std == pytest.approx(exact[0].std[0, 0], rel=0.25)
