@@ -43,7 +43,7 @@ class FittedPerturbation(PerturbationMatrix3D):
     """
 
     def __init__(self, time: FloatArray, pairs: PairTable, fit: PerturbationFit) -> None:
-        basis = fit.change.basis
+        basis = self._basis = fit.change.basis
         super().__init__(
             time,
             pairs.dx,
@@ -63,7 +63,9 @@ class FittedPerturbation(PerturbationMatrix3D):
 
     def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
         """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
-        self._factors = None
+        if self._factors is not None:
+            self._factors, self.cartesian_matrix = None, self._basis.columns(self.dx, self.dy)
+            self._set_prior(np.arange(self.nvec) == 0)
         return super().fit(flux, flux_err, pixel_mask)
 
     def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
