@@ -1,0 +1,92 @@
+"""Whole jobs, PRF outside the model family, wrong catalogue: no stars are made up, and the right star dims."""
+
+from contextlib import suppress
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.spatial import cKDTree
+
+import bayesprf as bp
+from bayesprf.errors import InputError
+from bayesprf.models.field_settings import Transit
+from bayesprf.models.simulate import make_case
+
+N_EVENT = 8
+
+
+@cache
+def job(seed):
+    """Return field and fitted Machine of 200 stars; eight of them have one eclipse each."""
+    rng = np.random.default_rng(seed)
+    hosts = rng.choice(200, N_EVENT, replace=False)
+    transits = tuple(
+        Transit(
+            source=int(host), depth=float(rng.uniform(0.01, 0.1)), period=50.0, epoch=120.3 + 0.4 * i, duration=0.15
+        )
+        for i, host in enumerate(hosts)
+    )
+    field = make_case(
+        "medium",
+        np.random.default_rng(seed),
+        n_time=180,
+        transits=transits,
+        position_scatter=0.05,
+        catalog_scatter=0.05,
+    )
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return field, machine
+
+
+@cache
+def verdicts(seed, *, prf_errors):
+    """Ask for a second star at a random place 0.7 to 2 pixels from each of 60 single stars."""
+    field, machine = job(seed)
+    rng = np.random.default_rng(100 + seed)
+    place = np.stack([field.column, field.row], axis=1)
+    single = np.flatnonzero(cKDTree(place).query(place, k=2)[0][:, 1] > 4.0)
+    found = []
+    for star in single[np.isfinite(machine.ws[0, single])][:60]:
+        angle, distance = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.7, 2.0)
+        moved = place[star] + distance * np.array([np.cos(angle), np.sin(angle)])
+        ra, dec = (float(one[0]) for one in field.sky.to_sky(moved[:1], moved[1:]))
+        with suppress(InputError):  # the place lies beside the star's own pixels
+            found.append(machine.blend_test(int(star), (ra, dec), prf_errors=prf_errors))
+    return found
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_no_stars_are_made_up(seed, record_property):
+    found = verdicts(seed, prf_errors=True)
+    assert len(found) > 40
+    false = np.mean([one.probability > 0.5 for one in found])
+    limit = np.median([one.flux_err / one.prior_sigma for one in found])
+    record_property("second stars found where there are none", f"{100 * false:.1f} % of {len(found)}")
+    record_property("error of the second star's flux over the first's flux, median", f"{limit:.4f}")
+    assert false <= 0.05
+    assert limit < 0.02
+    scores = np.array([one.flux / one.flux_err for one in found])
+    assert scores.std() < 1.2
+
+
+def test_a_prf_taken_as_exact_makes_stars_up():
+    assert np.mean([one.probability > 0.99 for one in verdicts(0, prf_errors=False)]) > 0.2
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_right_star_dims(seed, record_property):
+    field, machine = job(seed)
+    right = []
+    for transit in field.settings.transits:
+        template = (1.0 - transit.factor(machine.time)) / transit.depth
+        if template.max() < 0.5 or not np.isfinite(machine.ws[0, transit.source]):
+            continue
+        others = [one for one in field.settings.transits if one is not transit]
+        quiet = np.all([one.factor(machine.time) == 1.0 for one in others], axis=0)
+        host = machine.which_source(template, transit.source, cadences=quiet)
+        right.append(host.best == machine.sources.source_id[transit.source])
+    record_property("eclipses given to the right star", f"{sum(right)} of {len(right)}")
+    assert len(right) >= N_EVENT - 2
+    assert all(right)
