@@ -22,7 +22,7 @@ _N_SCATTER_SAMPLES, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40
 _EVIDENT, _NARROW = 3.0, 1e30
 # Sweeps between the pixels' means and the stars' brightness.
 _N_LEVEL_SWEEP = 2
-# Where the model would have a pixel go dark, it is not used to find the level of the pixel or its star.
+# Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
 _LEAST_FACTOR = 0.05
 # Smallest prior width, of a relative change.
 _LEAST_WIDTH = 1e-6
@@ -135,11 +135,12 @@ def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
     amplitude, template, factor = state.amplitude, state.template, np.maximum(1.0 + state.change, _LEAST_FACTOR)
     count = training.count[:, None] * state.used
     for _ in range(_N_LEVEL_SWEEP):
-        bright = amplitude[:, training.group]
-        seen = np.sum(count * factor, axis=0)
-        template = np.where(seen > 0, np.sum(count * training.flux / bright, axis=0) / np.where(seen > 0, seen, 1), 1.0)
+        shape = amplitude[:, training.group] * factor
+        seen = np.sum(count * shape**2, axis=0)
+        template = np.where(seen > 0, np.sum(count * training.flux * shape, axis=0) / np.where(seen > 0, seen, 1), 1.0)
         ivar = _relative_ivar(training, template * factor, state)
         amplitude = GroupMeans(training.group, ivar).mean(training.flux / (template * factor), empty=1.0)
+        amplitude = np.maximum(amplitude, _LEAST_FACTOR)
         amplitude = amplitude / ((training.count @ amplitude) / training.count.sum())
     known = (training.ivar > 0) & (template > 0)
     ratio = np.where(known, training.flux / np.where(known, template * amplitude[:, training.group], 1.0), 1.0)
