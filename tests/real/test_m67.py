@@ -1,0 +1,112 @@
+"""The K2 image of the cluster M67 with its Gaia catalogue: magnitudes from PRF fluxes against Gaia's."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from astropy.io import fits
+from astropy.stats import sigma_clipped_stats
+from astropy.wcs import WCS
+from scipy.spatial import cKDTree
+
+import bayesprf as bp
+from bayesprf.instruments import K2
+from bayesprf.io.catalog import read_catalog
+from bayesprf.scene.pixels import PixelTable
+
+pytestmark = pytest.mark.real
+
+# Long cadence: 270 exposures of 6.02 s, 87.6 electrons of read noise each.
+EXPOSURE, N_READ, READ_NOISE = 1625.35, 270, 87.6
+SKY_BLOCK = 40
+# Isolated: no star brighter than G + 2.5 within 5 pixels, and 3 pixels from the edge.
+CLEAR_RADIUS, CLEAR_MAG, EDGE = 5.0, 2.5, 3.0
+
+
+@pytest.fixture(scope="module")
+def catalog(real_data):
+    return pd.read_csv(real_data / "k2-superstamp" / "m67-c05-cols000-199_gaiadr2.csv")
+
+
+@pytest.fixture(scope="module")
+def pixels(real_data):
+    """The image as one cadence: sky from clipped medians of blocks taken off, photon and read noise as errors."""
+    with fits.open(real_data / "k2-superstamp" / "m67-c05-cols000-199.fits.gz") as hdus:
+        image, header = hdus[0].data.astype(float), hdus[0].header
+        ra_deg, dec_deg = WCS(header).all_pix2world(*_grid(image.shape), 0)
+    sky = np.empty_like(image)
+    for row in range(0, image.shape[0], SKY_BLOCK):
+        for column in range(0, image.shape[1], SKY_BLOCK):
+            block = slice(row, row + SKY_BLOCK), slice(column, column + SKY_BLOCK)
+            sky[block] = sigma_clipped_stats(image[block], sigma=2.5, maxiters=10)[1]
+    error = np.sqrt(np.maximum(image, 1.0) * EXPOSURE + N_READ * READ_NOISE**2) / EXPOSURE
+    flux = (image - sky).reshape(1, -1)
+    return PixelTable([0.0], flux, error.reshape(1, -1), ra_deg, dec_deg, *_grid(image.shape), instrument=K2)
+
+
+def _grid(shape):
+    """Return columns and rows of all pixels."""
+    row, column = np.indices(shape).reshape(2, -1).astype(float)
+    return column, row
+
+
+@pytest.fixture(scope="module")
+def machine(pixels, catalog):
+    machine = bp.Machine.from_pixels(pixels, read_catalog(catalog), quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return machine
+
+
+@pytest.fixture(scope="module")
+def chosen(catalog):
+    """Isolated stars with 12.5 < G < 15."""
+    place, mag = catalog[["x_pix", "y_pix"]].to_numpy(), catalog["phot_g_mean_mag"].to_numpy()
+    near = cKDTree(place).query_ball_point(place, CLEAR_RADIUS)
+    alone = np.array([np.sum(mag[others] < mag[i] + CLEAR_MAG) == 1 for i, others in enumerate(near)])
+    inside = np.all((place > EDGE) & (place < np.array([199.0, 399.0]) - EDGE), axis=1)
+    return alone & inside & (mag > 12.5) & (mag < 15.0)
+
+
+def zero_points(machine, catalog):
+    """Return Gaia's G minus the instrumental magnitude of each star."""
+    with np.errstate(invalid="ignore"):
+        return catalog["phot_g_mean_mag"].to_numpy() + 2.5 * np.log10(machine.ws[0])
+
+
+def robust_scatter(values):
+    """Return 1.48 times the median absolute deviation."""
+    return float(1.48 * np.median(np.abs(values - np.median(values))))
+
+
+def test_magnitudes_of_isolated_stars_follow_gaia(machine, catalog, chosen, record_property):
+    """Aperture photometry by hand reaches 0.012."""
+    points = zero_points(machine, catalog)[chosen]
+    record_property("isolated stars with 12.5 < G < 15", f"{chosen.sum()}")
+    record_property("G minus PRF magnitude, robust scatter", f"{robust_scatter(points):.4f}")
+    record_property("G minus PRF magnitude, median", f"{np.median(points):.3f}")
+    assert chosen.sum() > 100
+    assert robust_scatter(points) < 0.03
+
+
+def test_all_light_is_counted(machine, catalog, chosen, record_property):
+    """The zero point of a 2-pixel aperture is 25.16; such an aperture holds 85 to 97 % of a star's light."""
+    point = np.median(zero_points(machine, catalog)[chosen])
+    share = 10.0 ** (0.4 * (25.16 - point))
+    record_property("2-pixel aperture / PRF flux", f"{share:.3f}")
+    assert 0.85 < share < 0.97
+
+
+def test_faint_and_bright_stars_share_a_zero_point(machine, catalog, chosen, record_property):
+    points, mag = zero_points(machine, catalog), catalog["phot_g_mean_mag"].to_numpy()
+    step = np.median(points[chosen & (mag > 13.75)]) - np.median(points[chosen & (mag < 13.75)])
+    record_property("zero point, fainter minus brighter than G 13.75", f"{step:.4f}")
+    assert abs(step) < 0.03
+
+
+def test_residual_image_is_small_beside_the_light(machine, record_property):
+    model = machine.model_flux[0]
+    residual = machine.pixels.flux[0] - model
+    lit = (model > 100.0) & ~machine.pixels.saturated
+    relative = robust_scatter(residual[lit] / model[lit])
+    record_property("robust scatter of data / model - 1 where the model exceeds 100 e-/s", f"{relative:.3f}")
+    assert relative < 0.15
