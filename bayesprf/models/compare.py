@@ -11,6 +11,9 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.loo import leave_one_out
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 
+# Batch rows times observations digested at once, so that temporaries stay small beside the data.
+_CHUNK_ELEMENTS = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelScore:
@@ -127,9 +130,17 @@ def data_digest(problem: LinearProblem) -> str:
     str
         16 hexadecimal digits, from the number and the sum of the data of every batch row and observation.
     """
-    used = problem.ivar > 0
-    values = np.where(used, problem.data, 0.0)
-    parts = [used.sum(axis=0), used.sum(axis=1), values.sum(axis=0), values.sum(axis=1)]
+    n_batch, n_obs = problem.data.shape
+    parts = [np.zeros(n_obs, np.int64), np.zeros(n_batch, np.int64), np.zeros(n_obs), np.zeros(n_batch)]
+    step = max(1, _CHUNK_ELEMENTS // max(n_obs, 1))
+    for start in range(0, n_batch, step):
+        rows = slice(start, start + step)
+        used = problem.ivar[rows] > 0
+        values = np.where(used, problem.data[rows], 0.0)
+        parts[0] += used.sum(axis=0)
+        parts[1][rows] = used.sum(axis=1)
+        parts[2] += values.sum(axis=0)
+        parts[3][rows] = values.sum(axis=1)
     return hashlib.sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in parts)).hexdigest()[:16]
 
 

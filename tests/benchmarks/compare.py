@@ -156,18 +156,17 @@ def format_alone(job, scale):
     if job:
         share = job["job"]["process_peak_mb"] / job["job"]["arrays_mb"]
         lines.append(
-            f"Whole job, quarter, arrays to DataTree: {job['job']['cpu']:.1f} CPU s, {job['job']['wall']:.1f} s; peak"
-            f" of the process {job['job']['process_peak_mb']:.0f} MB = {share:.2f} x flux and flux_err."
+            f"Whole job, quarter, arrays to DataTree: {job['job']['cpu']:.1f} CPU s; peak of the"
+            f" process {job['job']['process_peak_mb']:.0f} MB = {share:.2f} x flux and flux_err."
         )
     if scale:
-        total = sum(scale[stage]["wall"] for stage in ("machine", "shape", "fit"))
-        peak = max(scale[stage]["peak_mb"] for stage in ("machine", "shape", "fit"))
+        cpu = {stage: scale[stage]["cpu"] for stage in ("machine", "shape", "fit")}
+        peak = max(scale[stage]["peak_mb"] for stage in cpu)
         lines.append(
-            f"20,000 sources on 1000 x 1000 pixels: Machine() {scale['machine']['wall']:.1f} s, shape"
-            f" {scale['shape']['wall']:.1f} s, fluxes {scale['fit']['wall']:.1f} s, {total:.1f} s in all; peak"
-            f" {peak:.0f} MB above the input."
+            f"20,000 sources on 1000 x 1000 pixels: Machine() {cpu['machine']:.1f}, shape {cpu['shape']:.1f}, fluxes"
+            f" {cpu['fit']:.1f} CPU s, {sum(cpu.values()):.1f} in all; peak {peak:.0f} MB above the input."
         )
-    return "\n".join(lines)
+    return "\n\n".join(lines)
 
 
 def parse_arguments():
