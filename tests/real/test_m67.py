@@ -49,12 +49,17 @@ def _grid(shape):
     return column, row
 
 
-@pytest.fixture(scope="module")
-def machine(pixels, catalog):
-    machine = bp.Machine.from_pixels(pixels, read_catalog(catalog), quiet=True)
+def fit(pixels, catalog, **settings):
+    """Return a Machine with shape and fluxes."""
+    machine = bp.Machine.from_pixels(pixels, read_catalog(catalog), quiet=True, **settings)
     machine.build_shape_model()
     machine.fit_model()
     return machine
+
+
+@pytest.fixture(scope="module")
+def machine(pixels, catalog):
+    return fit(pixels, catalog)
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +91,14 @@ def test_magnitudes_of_isolated_stars_follow_gaia(machine, catalog, chosen, reco
     record_property("G minus PRF magnitude, median", f"{np.median(points):.3f}")
     assert chosen.sum() > 100
     assert robust_scatter(points) < 0.03
+
+
+@pytest.mark.parametrize("cut_r", [6.0, 2.0])
+def test_other_radii_of_the_round_core(pixels, catalog, chosen, cut_r, record_property):
+    """6 arcsec, the documented one, is too round for this PRF; 2 leaves the core free, which the sum rule bears."""
+    scatter = robust_scatter(zero_points(fit(pixels, catalog, cut_r=cut_r), catalog)[chosen])
+    record_property(f"G minus PRF magnitude, robust scatter, cut_r = {cut_r} arcsec", f"{scatter:.4f}")
+    assert scatter < 0.03
 
 
 def test_all_light_is_counted(machine, catalog, chosen, record_property):

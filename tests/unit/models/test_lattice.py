@@ -1,0 +1,106 @@
+"""The sum rule: which PRFs obey it, its derivatives, and what a fit does with it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import bayesprf as bp
+from bayesprf.design.polar import PolarBasis
+from bayesprf.models.lattice import Lattice
+from bayesprf.models.prf_truth import asymmetric_prf
+from bayesprf.models.profile import nominal_prf, ring_scale
+from bayesprf.models.simulate import make_case
+from bayesprf.scene.axes import pixel_axes
+
+SIDE = 3.98
+TURN = np.array([[np.cos(0.4), np.sin(0.4)], [-np.sin(0.4), np.cos(0.4)]])
+AXES = SIDE * TURN
+
+
+@pytest.fixture(scope="module")
+def lattice():
+    return Lattice.around(AXES, 16.0)
+
+
+@pytest.fixture(scope="module")
+def prf():
+    rng = np.random.default_rng(0)
+    start = nominal_prf(PolarBasis(cut_r=3.0), SIDE**2)
+    return replace(start, weights=start.weights + 0.1 * rng.standard_normal(start.weights.size), shear=(0.05, -0.02))
+
+
+def sums(lattice, prf):
+    return prf.evaluate(lattice.dx.ravel(), lattice.dy.ravel()).reshape(lattice.n_phase, -1).sum(axis=1)
+
+
+def test_lattice_holds_all_pixels_within_the_radius(lattice):
+    """As many as the circle's area is pixels, at places spread evenly over one pixel."""
+    assert lattice.dx.shape[1] == pytest.approx(np.pi * 16.0**2 / SIDE**2, rel=0.1)
+    nearest = np.argmin(np.hypot(lattice.dx, lattice.dy), axis=1)
+    place = np.linalg.solve(AXES, np.stack([one[np.arange(16), nearest] for one in (lattice.dx, lattice.dy)]))
+    assert np.abs(place).max() == pytest.approx(0.375)
+    np.testing.assert_allclose(place.mean(axis=1), 0.0, atol=1e-12)
+
+
+def test_a_prf_made_of_pixel_integrals_obeys_the_rule():
+    """Pixels tile the plane: what one place of the star loses, no other gains, but for light beyond the radius."""
+    lattice = Lattice.around(np.eye(2), 60.0)
+    truth = asymmetric_prf()
+    total = truth.evaluate(lattice.dx.ravel(), lattice.dy.ravel()).reshape(lattice.n_phase, -1).sum(axis=1)
+    np.testing.assert_allclose(total, total.mean(), rtol=1e-5)
+
+
+def test_equations_are_the_derivatives_of_the_sums(lattice, prf):
+    rows, _ = lattice.equations(prf)
+    rng = np.random.default_rng(1)
+    for _ in range(3):
+        step = 1e-5 * rng.standard_normal(prf.weights.size)
+        ahead, behind = (sums(lattice, replace(prf, weights=prf.weights + sign * step)) for sign in (1.0, -1.0))
+        change = (ahead - behind) / (2.0 * sums(lattice, prf).mean())
+        np.testing.assert_allclose(rows @ step, change - change.mean(), rtol=1e-5, atol=1e-12)
+
+
+def test_the_solution_of_the_equations_obeys_the_rule(lattice, prf):
+    """A few Gauss-Newton steps of least norm."""
+    assert np.ptp(sums(lattice, prf)) > 0.02
+    for _ in range(6):
+        rows, data = lattice.equations(prf)
+        prf = replace(prf, weights=prf.weights + np.linalg.lstsq(rows, data - rows @ prf.weights, rcond=1e-10)[0])
+    np.testing.assert_allclose(sums(lattice, prf), sums(lattice, prf).mean(), rtol=1e-6)
+
+
+def test_a_constant_factor_changes_nothing(lattice, prf):
+    """The rule is about places, not about the total, which the fit does not know in its first round."""
+    rows, data = lattice.equations(prf)
+    bright_rows, bright_data = lattice.equations(replace(prf, weights=prf.weights + 0.7))
+    np.testing.assert_allclose(bright_rows, rows, atol=1e-12)
+    np.testing.assert_allclose(bright_data - 0.7 * rows.sum(axis=1), data, atol=1e-12)
+
+
+def test_a_flexible_core_does_not_follow_the_pixels():
+    """Fitted over true flux does not depend on a star's place in its pixel, with angles free from 2 arcsec on."""
+    field = make_case("medium", np.random.default_rng(0), n_time=10)
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, cut_r=2.0)
+    machine.build_shape_model(n_round=8)
+    machine.fit_model()
+    lattice = Lattice.around(pixel_axes(field.pixels), 16.0)
+    total = sums(lattice, machine._shape.prf)
+    assert np.ptp(total) / total.mean() < 0.01
+    bright = field.mean_flux > np.percentile(field.mean_flux, 60.0)
+    ratio = (machine.ws.mean(axis=0) / field.mean_flux)[bright]
+    assert 1.4826 * np.median(np.abs(ratio - np.median(ratio))) < 0.006
+
+
+def test_scale_of_a_ring_is_that_of_its_lower_half():
+    rng = np.random.default_rng(2)
+    residual, ring = rng.standard_normal(4000), np.repeat([0, 1], 2000)
+    residual[:2000] *= 3.0
+    np.testing.assert_allclose(ring_scale(residual, ring)[[0, -1]], [3.0, 1.0], rtol=0.08)
+    lit = residual.copy()
+    lit[:600] = np.abs(lit[:600]) + 50.0
+    np.testing.assert_allclose(ring_scale(lit, ring)[[0, -1]], [3.0, 1.0], rtol=0.08)
+
+
+def test_scale_of_nothing_is_nothing():
+    assert ring_scale(np.zeros(0), np.zeros(0, np.int64)).size == 0
