@@ -174,9 +174,9 @@ def test_outliers_are_rejected_and_counted(scene, fit):
     hit = fit.training.pixel[(fit.training.flux[0] > 300) & fit.training.inside][::7]
     flux[60:64, hit] *= 3.0
     spoiled = scene.fit(pixels=changed(scene.field.pixels, flux=flux))
-    # some other bins of the very pixels that were hit go with them
+    # one bright pixel in seven is hit: few others go with them
     assert hit.size <= spoiled.n_clipped < 4 * hit.size
-    assert spoiled.used[:, ~np.isin(spoiled.training.pixel, hit)].mean() > 0.999
+    assert spoiled.used[:, ~np.isin(spoiled.training.pixel, hit)].mean() > 0.99
     bad = np.isin(spoiled.training.pixel, hit)
     bins = np.asarray(spoiled.bins[:, 60:64].sum(axis=1)).ravel() > 0
     assert not spoiled.used[np.ix_(bins, bad)].any()
