@@ -52,9 +52,9 @@ class MachineHypotheses(MachineErrors):
         prior_odds : float
             Prior probability of two stars over that of one.
         prf_errors : bool
-            Let the PRF err as `fit_common_errors` says: positions, second moments and the relative model error of all
-            catalogue stars, common to all cadences. Without, the PRF is taken as known exactly, and any misfit of
-            it will be called a star.
+            Let the PRF err at all cadences alike: by the posterior of its shape and, as `fit_common_errors` says, by
+            positions, second moments and the relative model error of all catalogue stars. Without, the PRF is taken
+            as known exactly, and any misfit of it will be called a star.
         cadences : sequence of int or mask, optional
             Cadences to use; all by default.
 

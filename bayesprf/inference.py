@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesprf.apertures import MachineApertures
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.models.compare import ModelScore, data_digest, score_model
 from bayesprf.models.group import SourceGroup, extract_group
 
@@ -79,7 +79,8 @@ class MachineInference(MachineApertures):
         xarray.DataTree
             The layout of `bayesprf.results.posterior`, the same as that of a sampler. Sources that overlap with those
             asked for are marginalised in the fluxes; the pixels and their likelihood are those of the whole group,
-            whose further members the attribute `overlapping_sources` names.
+            whose further members the attribute `overlapping_sources` names. Where pixels drop out of some cadences,
+            `y` has one axis of observations. ArviZ's plot_ppc_pit and plot_ppc_interval take a single cadence.
 
         Raises
         ------
@@ -111,10 +112,14 @@ class MachineInference(MachineApertures):
         ------
         StageError
             Before `fit_model`.
+        UnsupportedError
+            After a robust fit, whose weights were chosen by looking at the data.
         """
         score: ModelScore | None = self._stages.get("score")
         if score is None:
             fit = self._latest_flux
+            if fit.down_weighted is not None:
+                raise UnsupportedError("loo: expected a plain fit, got a robust one; call fit_model() without robust")
             score = score_model(fit.problem, fit.posterior)
             self._stages.keep("score", score)
         return score

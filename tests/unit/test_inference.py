@@ -289,3 +289,46 @@ def test_templates_are_clipped_to_rounding():
     np.testing.assert_array_equal(as_template([0.0, 1.0 + 1e-12, True], 3), [0.0, 1.0, 1.0])
     with pytest.raises(InputError, match=r"not all the same, got shape \(3,\)"):
         as_template([0.0, 1.1, 0.0], 3)
+
+
+# Holes in the data, and a PRF that changes in time
+
+
+def test_pixels_that_drop_out_have_no_likelihood(field):
+    flux = field.pixels.flux.copy()
+    target = fit(field)
+    pixel = int(target.mean_model[3].indices[target.mean_model[3].data.argmax()])
+    flux[5, pixel] = np.nan
+    pixels = bp.PixelTable(
+        field.pixels.time, flux, field.pixels.flux_err, field.pixels.ra_deg, field.pixels.dec_deg,
+        field.pixels.column, field.pixels.row, instrument=field.pixels.instrument,
+    )  # fmt: skip
+    machine = bp.Machine.from_pixels(pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    tree = machine.posterior([3], cadences=[4, 5, 6], draws=40)
+    n_pixel = tree.sizes.get("pixel", tree.constant_data.sizes["pixel"])
+    assert tree.log_likelihood.y.dims == ("chain", "draw", "observation")
+    assert tree.log_likelihood.sizes["observation"] == 3 * n_pixel - 1
+    assert np.isinf(tree.constant_data.y_err.sel(pixel=pixel).values[1])
+    assert tree.gaussian.flux_sd.values[1, 0] > 1.1 * tree.gaussian.flux_sd.values[0, 0]
+    assert np.isnan(tree.gaussian.elpd_loo.sel(pixel=pixel).values[1])
+
+
+def test_the_time_model_is_used_once_it_is_fitted():
+    field = make_case(
+        "demo", np.random.default_rng(3), n_time=150, drift=lambda time: np.outer(time - 121.5, [0.02, 0.01])
+    )
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.build_time_model(poly_order=1)
+    machine.fit_model(fit_va=True)
+    tree = machine.posterior([2], cadences=[0, 149], draws=4000, random_seed=1)
+    np.testing.assert_allclose(tree.gaussian.flux_mean[:, 0], machine.ws_va[[0, 149], 2], rtol=1e-10)
+    predicted = tree.posterior_predictive.y.mean(("chain", "draw"))
+    chosen = tree.constant_data.pixel.values
+    error = tree.constant_data.y_err / np.sqrt(4000)
+    assert float(np.abs((predicted - machine.model_flux[[0, 149]][:, chosen]) / error).max()) < 6.0
+    transit = field.settings.transits[0]
+    host = machine.which_source((1.0 - transit.factor(machine.time)) / transit.depth, 0)
+    assert host.best == machine.sources.source_id[0]
