@@ -18,6 +18,7 @@ class QualityFlag(IntFlag):
     PIXELS_DROPPED = 1 << 16
     NO_DATA = 1 << 17
     NEGATIVE_FLUX = 1 << 18
+    DOWN_WEIGHTED = 1 << 19
 
 
 FLAG_SENTENCES: dict[QualityFlag, str] = {
@@ -30,6 +31,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.PIXELS_DROPPED: "Some pixels had no usable flux or error at this cadence and were left out.",
     QualityFlag.NO_DATA: "No usable pixel at this cadence; the flux is NaN.",
     QualityFlag.NEGATIVE_FLUX: "The flux is negative by more than three standard deviations.",
+    QualityFlag.DOWN_WEIGHTED: "A robust fit took a pixel as an outlier at this cadence; it has nearly no weight.",
 }
 
 

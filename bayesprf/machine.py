@@ -290,6 +290,7 @@ class Machine(MachineChanges, MachineSampling):
         *,
         prior_mu: Any = None,
         prior_sigma: Any = None,
+        robust: bool = False,
         n_threads: int | None = None,
     ) -> None:
         """Find the flux of every source at every cadence, all sources at once.
@@ -302,6 +303,10 @@ class Machine(MachineChanges, MachineSampling):
             Mean and standard deviation of the Gaussian prior of each flux, electron / s. By default the
             flux that the catalogue and the mean image foretell, and ten times as much: the prior then
             decides nothing but blends that the data cannot tell apart.
+        robust : bool
+            Bear cosmic rays: pixels far from their usual misfit lose weight at that cadence (Student-t errors).
+            `down_weighted` lists them, and the flag DOWN_WEIGHTED marks the fluxes. The usual misfit of each pixel
+            joins `model_flux`; there is no evidence, and no leave-one-out score.
         n_threads : int, optional
             Threads over cadences; all cores by default. The answer does not depend on it.
 
@@ -310,7 +315,7 @@ class Machine(MachineChanges, MachineSampling):
         StageError
             If a model that is needed has not been built.
         InputError
-            If a prior is not finite, or a width not above zero.
+            If a prior is not finite, or a width not above zero, or there are less than five cadences for a robust fit.
         NotPositiveDefiniteError
             If a flat prior leaves a source without any constraint.
         """
@@ -338,6 +343,7 @@ class Machine(MachineChanges, MachineSampling):
                 source_flags=flags,
                 known=shape.far_light,
                 solver=BlockSolver(n_threads),
+                robust=robust,
                 names=self.sources.source_id,
             )
             self._stages.keep(stage, fit)

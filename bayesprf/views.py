@@ -5,6 +5,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.models.photometry import FluxFit
+from bayesprf.models.robust_flux import DownWeighted
 from bayesprf.models.shape import ShapeFit
 from bayesprf.scene.pairs import ARCSEC_PER_DEG, PairTable
 from bayesprf.scene.pixels import PixelTable
@@ -162,6 +163,11 @@ class MachineViews:
         """The fluxes that were fitted last, with or without the time model."""
         latest: FluxFit | None = self._stages.latest("flux", "flux_va")
         return self._flux if latest is None else latest
+
+    @property
+    def down_weighted(self) -> DownWeighted:
+        """Pixels that the latest fit took as outliers (`cadence`, `pixel`, `weight`); none unless it was robust."""
+        return self._latest_flux.down_weighted or DownWeighted.empty()
 
     @property
     def flags(self) -> IntArray:

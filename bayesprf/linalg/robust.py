@@ -12,8 +12,9 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solver import Solver, choose_solver
 
-REPORTED_WEIGHT = 0.5
-"""Observations with less than this share of their weight are reported as down-weighted."""
+REPORTED_WEIGHT = 0.15
+"""Observations with less than this share of their weight are reported as down-weighted: with Student-t weights of 4
+degrees of freedom those beyond 5.4 standard deviations, one Gaussian number in 15 million."""
 
 
 class Weighting(Protocol):
@@ -73,13 +74,15 @@ class RobustFit:
     posterior : GaussianPosterior
         Of the reweighted problem; its evidence is that of the reweighted data and compares with no other.
     batch, observation : ndarray of int64, shape (n_outlier,)
-        Where the observations lie that lost more than half of their weight.
+        Where the observations lie that lost more than 85 % of their weight.
     weight : ndarray of float64, shape (n_outlier,)
-        What is left of it, 0 to 0.5.
+        What is left of it, 0 to 0.15.
     converged : ndarray of bool, shape (n_batch,)
         Whether the means stopped moving.
     n_iter : int
         Rounds of reweighting.
+    problem : LinearProblem
+        The reweighted problem that `posterior` answers.
     """
 
     posterior: GaussianPosterior
@@ -88,6 +91,7 @@ class RobustFit:
     weight: FloatArray
     converged: BoolArray
     n_iter: int
+    problem: LinearProblem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,8 +167,8 @@ class RobustSolver:
         converged = np.isin(np.arange(problem.n_batch), moving, invert=True)
         held = (weights < REPORTED_WEIGHT) & (problem.ivar > 0)
         batch, observation = np.nonzero(held)
-        final = inner.solve(replace(problem, ivar=problem.ivar * weights))
-        return RobustFit(final, batch, observation, weights[held], converged, n_iter)
+        reweighted = replace(problem, ivar=problem.ivar * weights)
+        return RobustFit(inner.solve(reweighted), batch, observation, weights[held], converged, n_iter, reweighted)
 
 
 def _squares(problem: LinearProblem, mean: FloatArray) -> FloatArray:

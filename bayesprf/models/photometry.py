@@ -12,6 +12,7 @@ from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProb
 from bayesprf.linalg.solver import Solver, choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.image import Image
+from bayesprf.models.robust_flux import DownWeighted, fit_robustly
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 
@@ -37,6 +38,8 @@ class FluxFit:
         What was solved.
     posterior : GaussianPosterior
         Its answer, with covariances and draws.
+    down_weighted : DownWeighted, optional
+        What a robust fit held down; None for a plain fit.
     """
 
     flux: FloatArray
@@ -44,6 +47,7 @@ class FluxFit:
     flags: IntArray
     problem: LinearProblem
     posterior: GaussianPosterior
+    down_weighted: DownWeighted | None = None
 
     @property
     def log_evidence(self) -> FloatArray:
@@ -157,6 +161,7 @@ def fit_flux(
     source_flags: IntArray,
     known: FloatArray | None = None,
     solver: Solver | None = None,
+    robust: bool = False,
     names: tuple[str, ...] = (),
 ) -> FluxFit:
     """Fit one flux per source and cadence.
@@ -175,6 +180,8 @@ def fit_flux(
         Light of each pixel that is not to be fitted, electron / s.
     solver : Solver, optional
         Chosen from the problem when omitted.
+    robust : bool
+        Hold outliers down: see `fit_robustly`.
     names : tuple of str
         Source names for messages.
 
@@ -192,8 +199,14 @@ def fit_flux(
     Solves (X' C^-1 X + P) w = X' C^-1 y + P m per cadence (Luger, Foreman-Mackey & Hogg 2017).
     """
     problem = LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
+    solver, down = solver or choose_solver(problem), None
     try:
-        posterior = (solver or choose_solver(problem)).solve(problem)
+        if robust:
+            fit = fit_robustly(problem, solver)
+            problem, posterior = fit.problem, fit.posterior
+            down = DownWeighted(fit.batch, fit.observation, fit.weight)
+        else:
+            posterior = solver.solve(problem)
     except NotPositiveDefiniteError as error:
         name = names[error.coefficient] if 0 <= error.coefficient < len(names) else str(error.coefficient)
         raise NotPositiveDefiniteError(
@@ -208,7 +221,9 @@ def fit_flux(
     if no_data.any():
         flux, flux_err = np.where(no_data, np.nan, flux), np.where(no_data, np.nan, flux_err)
     flags[flag_degenerate(flux_err, prior)] |= int(QualityFlag.DEGENERATE_BLEND)
-    return FluxFit(flux, flux_err, flags, problem, posterior)
+    if down is not None:
+        flags[down.touches(design, pixels.n_time)] |= int(QualityFlag.DOWN_WEIGHTED)
+    return FluxFit(flux, flux_err, flags, problem, posterior, down)
 
 
 def flag_sources(

@@ -48,7 +48,7 @@ _PHOTOMETRY = (
     Variable("flags", ("time", "source"), "1", "quality bits, see bayesprf.QualityFlag; 0 is good", "int32"),
     Variable("chi2", ("time", "source"), "1", "sum of squared residuals over errors in the source's pixels"),
     Variable("n_pixel_used", ("time", "source"), "1", "number of usable pixels of the source", "int32"),
-    Variable("log_evidence", ("time",), "1", "log evidence of the fit, NaN under a flat prior"),
+    Variable("log_evidence", ("time",), "1", "log evidence of the fit, NaN under a flat prior or a robust fit"),
 )
 
 _CATALOG = (
