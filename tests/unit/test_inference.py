@@ -7,8 +7,10 @@ import arviz as az
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
+from typer.testing import CliRunner
 
 import bayesprf as bp
+from bayesprf.cli import app
 from bayesprf.errors import InputError, StageError
 from bayesprf.inference import as_template
 from bayesprf.io.save import load_tree, save_tree
@@ -166,6 +168,8 @@ def test_compare_machines_and_trees(machine, field, tmp_path):
     paths = {name: save_tree(one.to_datatree(), tmp_path / f"{name}.nc") for name, one in
              (("ours", machine), ("coarse", other))}  # fmt: skip
     assert bp.compare({name: load_tree(path) for name, path in paths.items()}) == table
+    done = CliRunner().invoke(app, ["compare", *(str(path) for path in paths.values())], catch_exceptions=False)
+    assert done.output.splitlines()[1].split()[0] == str(paths[table.models[0].name])
     parts = bp.compare({name: one.posterior([0], cadences=[1], draws=4) for name, one in
                         (("ours", machine), ("coarse", other))})  # fmt: skip
     assert parts.models[0].log_bayes_factor == 0.0
