@@ -2,18 +2,21 @@
 
 import warnings
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from bayesprf.changes import MachineChanges
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.models.light import Scene
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
-from bayesprf.models.shape import Scene, fit_shape
+from bayesprf.models.shape import fit_shape
 from bayesprf.samplers import MachineSampling
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
@@ -220,7 +223,14 @@ class Machine(MachineChanges, MachineSampling):
         """
         mask_options, options = self._shape_options(flux_cut_off, bin_data, kwargs)
         scene = self._scene(frame_index)
-        self._stages.keep("shape", fit_shape(scene, self._basis(), mask_options=mask_options, options=options))
+        fit = fit_shape(
+            scene,
+            self._basis(),
+            mask_options=mask_options,
+            options=options,
+            progress=partial(tqdm, desc="PRF", unit="round", disable=self.quiet, leave=False),
+        )
+        self._stages.keep("shape", fit)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
     def refine_scene(self, *, n_round: int = 8, **kwargs: Any) -> None:

@@ -95,8 +95,7 @@ class MachineReports(MachineHypotheses):
 
     def _image(self, frame_index: Any) -> Image:
         """Return one frame, or the mean over the cadences that `time_mask` leaves."""
-        time_mask = None if self.time_mask is None else np.asarray(self.time_mask, bool)
-        return reduce_image(self.pixels, frame_index, time_mask)
+        return reduce_image(self.pixels, frame_index, self.time_mask)
 
     def plot_shape_model(self, frame_index: Any = "mean", bin_data: bool = False) -> Any:  # noqa: FBT001, FBT002
         """Draw data, model and residual of the PRF, in sky and polar coordinates.

@@ -65,8 +65,11 @@ def reduce_image(pixels: PixelTable, frame_index: Any = "mean", time_mask: BoolA
 def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
     rows = np.arange(pixels.n_time)
     if time_mask is not None:
-        check_shape(time_mask, (pixels.n_time,), "time_mask", "n_time")
-        rows = rows[np.asarray(time_mask, bool)]
+        mask = np.asarray(time_mask)
+        if mask.dtype != bool:
+            raise InputError(f"time_mask: expected True or False per cadence, got an array of {mask.dtype}")
+        check_shape(mask, (pixels.n_time,), "time_mask", "n_time")
+        rows = rows[mask]
         if rows.size == 0:
             raise InputError("time_mask: expected at least one True, got none; no cadence is left for the mean image")
     total, variance, count = (np.zeros(pixels.n_pixel) for _ in range(3))

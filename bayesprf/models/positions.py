@@ -37,6 +37,11 @@ class PositionFit:
     std: FloatArray
     moved: float
 
+    @classmethod
+    def at_catalog(cls, n_source: int) -> "PositionFit":
+        """Leave every star where the catalogue has it."""
+        return cls(np.zeros((n_source, 2)), np.zeros((n_source, 2)), np.inf)
+
 
 def fit_positions(
     pairs: PairTable,

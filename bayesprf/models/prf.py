@@ -49,6 +49,10 @@ class PrfModel:
         """Return the PRF with another slope of the wing, kept inside bounds in which its area is finite."""
         return replace(self, tail_slope=float(np.clip(slope, *_TAIL_BOUNDS)))
 
+    def sheared(self, e1: float, e2: float) -> "PrfModel":
+        """Return the PRF with its shear changed by (e1, e2)."""
+        return replace(self, shear=(self.shear[0] + float(e1), self.shear[1] + float(e2)))
+
     def evaluate(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Return the PRF at offsets from the star.
 

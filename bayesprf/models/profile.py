@@ -25,6 +25,7 @@ _MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 1e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
 _MIN_RING_SCALE = 0.1
+_MIN_BELOW = 0.2
 # The nominal profile is a round Moffat of this width (pixel) and slope.
 _NOMINAL_FWHM, _NOMINAL_BETA = 1.5, 2.5
 
@@ -265,14 +266,15 @@ def ring_scale(residual: FloatArray, ring: IntArray) -> FloatArray:
     Returns
     -------
     ndarray of float64, shape (n,)
-        1.48 times the median of the residuals below zero: stars that no catalogue names only add light.
+        1.48 times the median of the residuals below zero: stars that no catalogue names only add light. Where
+        fewer than one in five lie below, the model is too low as a whole, and all residuals count.
     """
     scale = np.full(residual.size, _MIN_RING_SCALE)
     for one in np.unique(ring):
         here = ring == one
         below = residual[here & (residual < 0)]
-        if below.size:
-            scale[here] = max(_MIN_RING_SCALE, -1.4826 * float(np.median(below)))
+        counted = below if below.size > _MIN_BELOW * np.count_nonzero(here) else residual[here]
+        scale[here] = max(_MIN_RING_SCALE, 1.4826 * float(np.median(np.abs(counted))))
     return scale
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bayesprf.models.prf import PrfModel
+from bayesprf.models.prf import PrfModel, round_coordinates
 from bayesprf.models.profile import LN10, Training, model_variance, ring_scale
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
@@ -42,7 +42,7 @@ def fit_tail(
     -----
     Gauss-Newton for level and slope of m = f PRF(rmax, phi) 10**a (r / rmax)**slope with Gaussian priors.
     """
-    r = np.hypot(training.dx, training.dy)
+    r, _ = round_coordinates(training.dx, training.dy, prf.shear)
     stretch = prf.basis.rmax / np.maximum(r, 1e-300)
     edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
     log_r = np.log10(r / prf.basis.rmax)
