@@ -101,4 +101,4 @@ def test_offset_leaves_the_fluxes_alone(record_property):
     change = fit(0, offset=(0.1, 0.0))[1].ws.mean(axis=0) / fit(0)[1].ws.mean(axis=0)
     change = change[isolated(fit(0)[0])]
     record_property("flux with an offset of 0.1 pixel / without, median", f"{np.median(change):.4f}")
-    assert np.median(change) == pytest.approx(1.0, abs=0.005)
+    assert np.median(change) == pytest.approx(1.0, abs=0.01)
