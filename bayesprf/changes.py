@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import check_choice
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import InputError
@@ -19,6 +20,7 @@ from bayesprf.perturbation import PerturbationMatrix3D
 from bayesprf.reports import MachineReports
 from bayesprf.scene.pairs import PairTable
 
+_TIME_CORRECTORS = ("polynomial", "poscorr")
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
 
@@ -83,6 +85,7 @@ class MachineChanges(MachineReports):
     time_resolution: int
     time_radius: float
     cartesian_knot_spacing: str
+    time_corrector: str
 
     def build_time_model(
         self,
@@ -145,10 +148,12 @@ class MachineChanges(MachineReports):
         Notes
         -----
         The attributes `time_nknots`, `time_radius` and `cartesian_knot_spacing` set the position columns;
+        `time_corrector`, "polynomial" or "poscorr", says which motion counts where `positions` is not given;
         `time_resolution` is the largest number of cadences per bin: short series get finer bins. Where the spacecraft
         rolls (K2) and `positions` are given, what the brightness of a star shares with the roll counts as change of
         the PRF.
         """
+        check_choice(self.time_corrector, _TIME_CORRECTORS, "time_corrector")
         options = PerturbationOptions(
             trends=TrendOptions(int(poly_order), bool(segments), bool(focus), float(focus_exptime)),
             basis=CartesianBasis(
@@ -156,7 +161,7 @@ class MachineChanges(MachineReports):
             ),
             resolution=int(self.time_resolution),
             bin_method=bin_method,
-            positions=positions or None,
+            positions=positions or (None if self.time_corrector == "polynomial" else self.time_corrector),
             pca_ncomponents=int(pca_ncomponents),
             pca_smooth_time_scale=float(pca_smooth_time_scale),
         )

@@ -88,6 +88,7 @@ class Machine(MachineChanges, MachineSampling):
     time_resolution = Setting("time")
     time_radius = Setting("time")
     cartesian_knot_spacing = Setting("time")
+    time_corrector = Setting("time")
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class Machine(MachineChanges, MachineSampling):
     ) -> None:
         pixels = PixelTable(time, flux, flux_err, ra, dec, column, row, instrument=instrument)
         self._start(pixels, _source_table(sources, sources_flux_column), sparse_dist_lim, quiet=quiet)
+        self.sources_flux_column = sources_flux_column
         self.limit_radius, self.time_mask = limit_radius, time_mask
         self.n_r_knots, self.n_phi_knots = n_r_knots, n_phi_knots
         self.time_nknots, self.time_resolution, self.time_radius = time_nknots, time_resolution, time_radius
@@ -172,6 +174,8 @@ class Machine(MachineChanges, MachineSampling):
         self.sparse_dist_lim = sparse_dist_lim
         self.contaminant_mag_limit = None
         self.cartesian_knot_spacing = "sqrt"
+        self.time_corrector = "polynomial"
+        self.sources_flux_column: str | None = None
 
     @property
     def sparse_dist_lim(self) -> float:

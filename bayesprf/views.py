@@ -54,6 +54,26 @@ class MachineViews:
         return self.pixels.flux_err
 
     @property
+    def ra(self) -> FloatArray:
+        """Right ascension of each pixel, shape (n_pixel,), degree."""
+        return self.pixels.ra_deg
+
+    @property
+    def dec(self) -> FloatArray:
+        """Declination of each pixel, shape (n_pixel,), degree."""
+        return self.pixels.dec_deg
+
+    @property
+    def column(self) -> FloatArray:
+        """Detector column of each pixel, shape (n_pixel,)."""
+        return self.pixels.column
+
+    @property
+    def row(self) -> FloatArray:
+        """Detector row of each pixel, shape (n_pixel,)."""
+        return self.pixels.row
+
+    @property
     def source_flux_estimates(self) -> FloatArray:
         """First estimate of each source's flux, shape (n_source,): the catalogue's, never overwritten."""
         return self.sources.flux

@@ -1,7 +1,5 @@
 """Every documented argument, attribute and method of Machine: it is there, and does what the documentation says."""
 
-import inspect
-
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
@@ -16,45 +14,6 @@ from bayesprf.models.prf import round_coordinates
 from bayesprf.models.simulate import make_field
 
 LINEAR = Instrument("linear", 3.98, saturation=1e300, zero_flux_mag=12.0, zero_flux=1.74e5)
-EMPTY = inspect.Parameter.empty
-
-SIGNATURES = {
-    "__init__": {
-        **dict.fromkeys(("time", "flux", "flux_err", "ra", "dec", "sources", "column", "row"), EMPTY),
-        "limit_radius": 24.0,
-        "time_mask": None,
-        "n_r_knots": 10,
-        "n_phi_knots": 15,
-        "time_nknots": 10,
-        "time_resolution": 200,
-        "time_radius": 8,
-        "rmin": 1,
-        "rmax": 16,
-        "cut_r": 6,
-        "sparse_dist_lim": 40,
-        "sources_flux_column": "phot_g_mean_flux",
-    },
-    "build_shape_model": {"plot": False, "flux_cut_off": 1, "frame_index": "mean", "bin_data": False},
-    "build_time_model": {
-        "plot": False,
-        "bin_method": "bin",
-        "poly_order": 3,
-        "segments": False,
-        "focus": False,
-        "focus_exptime": 50,
-        "pca_ncomponents": 0,
-        "pca_smooth_time_scale": 0,
-        "positions": False,
-        "other_vectors": None,
-    },
-    "compute_aperture_photometry": {"aperture_size": "optimal", "target_complete": 0.9, "target_crowd": 0.9},
-    "create_aperture_mask": {"percentile": 50},
-    "fit_model": {"fit_va": False},
-    "get_psf_metrics": {"npoints_per_pixel": 10},
-    "perturbed_model": {"time_index": EMPTY},
-    "plot_shape_model": {"frame_index": "mean", "bin_data": False},
-    "plot_time_model": {},
-}
 
 
 def arguments_of(field, **changes):
@@ -99,22 +58,6 @@ def machine(field):
     made = shaped(field, n_round=4)
     made.fit_model(n_threads=1)
     return made
-
-
-@pytest.mark.parametrize("method", SIGNATURES)
-def test_documented_arguments_in_order_with_their_defaults(method):
-    documented = SIGNATURES[method]
-    found = list(inspect.signature(getattr(Machine, method)).parameters.values())[1:]
-    named = {one.name: one.default for one in found if one.kind is one.POSITIONAL_OR_KEYWORD}
-    assert list(named.items()) == list(documented.items())
-    added = [one for one in found if one.name not in documented and one.kind is not one.VAR_KEYWORD]
-    assert all(one.kind is one.KEYWORD_ONLY for one in added)
-
-
-@pytest.mark.parametrize("method", ["build_shape_model"])
-def test_further_options_go_to_the_source_mask(method):
-    kinds = [one.kind for one in inspect.signature(getattr(Machine, method)).parameters.values()]
-    assert inspect.Parameter.VAR_KEYWORD in kinds
 
 
 # Attributes

@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from bayesprf import Machine
+from bayesprf.errors import InputError
 from bayesprf.instruments import K2
 from bayesprf.models.simulate import make_field
 
@@ -195,6 +196,19 @@ def test_positions_take_the_jitter_off(rolling, positions):
         f"{positions} {one}" for one in ("x", "y", "x2", "xy", "y2")
     ]
     assert scatter(rolling) < 0.5 * before
+
+
+def test_time_corrector_stands_in_for_positions(rolling):
+    assert rolling.time_corrector == "polynomial"
+    by_positions = columns(rolling, positions="poscorr")
+    rolling.time_corrector = "poscorr"
+    by_attribute = columns(rolling)
+    assert list(by_attribute) == list(by_positions)
+    rolling.time_corrector = "pos_corr"
+    with pytest.raises(InputError, match="time_corrector: expected one of 'polynomial', 'poscorr', got 'pos_corr'"):
+        rolling.build_time_model()
+    rolling.time_corrector = "polynomial"
+    assert "poscorr x" not in columns(rolling)
 
 
 def test_positions_are_smoothed_where_the_spacecraft_does_not_roll(rolling, jittering):
