@@ -1,0 +1,113 @@
+"""Effective draws per second of the ways to sample the linear model: grid, adaptive, and the naive non-centred form.
+
+    python tests/benchmarks/sampling.py [--quick] [--output docs/sampling_figures.md]
+
+Bright, faint and blended fields; the times of compilation and of sampling are apart. Two cores, chains side by side.
+"""
+
+import argparse
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import arviz as az
+import numpy as np
+import pymc as pm
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "sampling"))
+
+from sampling_scenes import group_data, make_problem
+
+from bayesprf.sampling.build import add_observed, build_linear, predict
+from bayesprf.sampling.collapsed import integrate_grid
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+
+WIDTH, JITTER = Hyperprior("half-normal", 0.5), Hyperprior("half-normal", 5.0)
+SCENES = {
+    "5 stars": {"n_source": 5},
+    "50 stars": {"n_source": 50},
+    "50 stars, faint": {"n_source": 50, "faint": 0.03},
+    "50 stars, blended": {"n_source": 50, "density": 0.12, "tau": 1.0},
+    "300 stars": {"n_source": 300},
+    "50 stars, 100 cadences": {"n_source": 50, "n_time": 100},
+}
+QUICK = ("5 stars",)
+HEAD = ("field", "way", "compile (s)", "sample (s)", "ESS width", "ESS/s width", "ESS/s flux", "divergences")
+
+
+def non_centred(problem, data):
+    """The naive form: flux = m + width s z with z ~ N(0, 1)."""
+    coords = {"source": data.source, "time": data.time, "pixel": data.pixel}
+    with pm.Model(coords=coords) as model:
+        width, jitter = pm.HalfNormal("width", 0.5), pm.HalfNormal("jitter", 5.0)
+        z = pm.Normal("z", 0.0, 1.0, dims=("time", "source"))
+        prior = problem.prior
+        flux = pm.Deterministic("flux", prior.mean + width * prior.precision**-0.5 * z, dims=("time", "source"))
+        add_observed(predict(problem.design, flux), data, jitter=jitter)
+    return model
+
+
+def run_nutpie(model, seed=1):
+    """Return compilation time, sampling time and draws: 500 tuning steps and 1000 draws in each of two chains."""
+    import nutpie
+
+    start = time.perf_counter()
+    compiled = nutpie.compile_pymc_model(model)
+    middle = time.perf_counter()
+    tree = nutpie.sample(compiled, draws=1000, tune=500, chains=2, cores=2, seed=seed, progress_bar=False)
+    return middle - start, time.perf_counter() - middle, tree
+
+
+def run_grid(problem, n_draw=2000):
+    """Return the same for the grid; the median of five runs."""
+    hyper = Hyperparameters(width=WIDTH, jitter=JITTER)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        draws = integrate_grid(problem, hyper).draw(n_draw, np.random.default_rng(0))
+        seconds.append(time.perf_counter() - start)
+    return 0.0, float(np.median(seconds)), draws
+
+
+def row(name, way, problem, data):
+    """Return one line of the table."""
+    if way == "grid":
+        compiling, sampling, _ = run_grid(problem)
+        ess_width = ess_flux = 2000.0
+        divergent = 0
+    else:
+        hyper = Hyperparameters(width=WIDTH, jitter=JITTER)
+        model = non_centred(problem, data) if way == "non-centred" else build_linear(problem, data, hyper, form=way)
+        compiling, sampling, tree = run_nutpie(model)
+        posterior = tree["posterior"].to_dataset()
+        ess = az.ess(posterior[["width", "flux"]])
+        ess_width, ess_flux = float(ess["width"]), float(ess["flux"].median())
+        divergent = int(tree["sample_stats"]["diverging"].sum())
+    figures = (f"{compiling:.1f}", f"{sampling:.3f}", f"{ess_width:.0f}", f"{ess_width / sampling:.0f}")
+    return (name, way, *figures, f"{ess_flux / sampling:.0f}", str(divergent))
+
+
+def main():
+    """Run all scenes and ways, print the table, and write it if asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="the smallest field only")
+    parser.add_argument("--output", type=Path, help="file for the table, Markdown")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    lines = ["| " + " | ".join(HEAD) + " |", "|" + " --- |" * len(HEAD)]
+    print("\n".join(lines))
+    for name, settings in SCENES.items():
+        if options.quick and name not in QUICK:
+            continue
+        problem = make_problem(**settings)
+        data = group_data(problem)
+        for way in ("grid", "adaptive", "centered", "non-centred"):
+            lines.append("| " + " | ".join(row(name, way, problem, data)) + " |")
+            print(lines[-1], flush=True)
+    if options.output:
+        options.output.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
