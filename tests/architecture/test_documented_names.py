@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import inspect
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +25,7 @@ ENTRIES = [
     *NAMES["methods"],
     *(parameter for method in NAMES["methods"] for parameter in method["parameters"]),
 ]
+NODE = re.compile(r"`([\w/]+\.py::\w+)`")
 KEPT = ("constructor", "attributes", "results")
 ANY = inspect.Parameter.empty
 
@@ -104,6 +106,19 @@ def test_the_page_lists_every_name_and_its_tests():
     for entry in ENTRIES:
         assert f"`{entry['name']}" in page
         assert all(one.removeprefix("tests/") in page for one in entry["tests"])
+
+
+def test_the_table_of_differences_names_tests_that_exist():
+    lines = (ROOT / "docs" / "differences.md").read_text().splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| subject", "| ---"))]
+    assert len(rows) > 30
+    for row in rows:
+        cells = [one.strip() for one in row.strip("|").split(" | ")]
+        assert len(cells) == 5, row
+        assert all(cells), row
+        nodes = [f"tests/{one}" for one in NODE.findall(cells[-1])]
+        assert nodes, row
+        assert missing(nodes) == [], row
 
 
 def test_the_reader_of_tests_reads():
