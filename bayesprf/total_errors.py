@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.inference import MachineInference
-from bayesprf.models.nuisance import CommonErrors, NuisanceWidths, fit_common_errors
+from bayesprf.models.nuisance import WING_CURVATURE, CommonErrors, NuisanceWidths, fit_common_errors
 from bayesprf.models.positions import PositionFit
 from bayesprf.models.profile import Training
 from bayesprf.models.shape import ShapeFit
@@ -37,7 +37,7 @@ class MachineErrors(MachineInference):
         model : float, optional
             Relative error of the model at the centre of the PRF, dex; learned from the residuals by default.
         tail : float, optional
-            Standard deviation of the wing's slope; its posterior's by default.
+            Standard deviation of the wing's slope; its posterior's, and what wings stray from a power law, by default.
 
         Returns
         -------
@@ -57,7 +57,7 @@ class MachineErrors(MachineInference):
             position=np.broadcast_to(np.asarray(position, np.float64), (self.nsources,)),
             moments=stars.width("size", "stretch", "skew") if moments is None else moments,
             model=shape.intrinsic_scatter if model is None else model,
-            tail=shape.tail_err if tail is None else tail,
+            tail=float(np.hypot(shape.tail_err, WING_CURVATURE)) if tail is None else tail,
         )
         usable = ~self.pixels.saturated[shape.pairs.pixel]
         errors = fit_common_errors(

@@ -11,7 +11,7 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 
 # Farther than this many times the pairing distance no light is followed.
-_MAX_STRETCH = 16.0
+_MAX_STRETCH = 4.0
 # Pairs are searched along chords of the sphere, which differ from offsets by less than this.
 _MARGIN = 1.001
 

@@ -92,7 +92,9 @@ class Light:
         return self.distant + np.bincount(self.pairs.pixel, weights=below, minlength=self.pairs.n_pixel)
 
 
-def find_light(scene: Scene, profile: Profile, shift: FloatArray, scale: float, cut: float) -> Light:
+def find_light(
+    scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None = None
+) -> Light:
     """Evaluate the PRF where a star can matter, and solve the fluxes of the image above the cut.
 
     Parameters
@@ -107,6 +109,9 @@ def find_light(scene: Scene, profile: Profile, shift: FloatArray, scale: float, 
         electron / s per unit of catalogue flux.
     cut : float
         Flux in a pixel below which a star is not fitted, electron / s.
+    before : Light, optional
+        The light of a round whose PRF was nearly the same: its fluxes say which pairs lie above the cut, and its
+        distant light is kept.
 
     Returns
     -------
@@ -117,17 +122,27 @@ def find_light(scene: Scene, profile: Profile, shift: FloatArray, scale: float, 
     near = scene.pairs.moved(shift)
     near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
     values = profile.prf.evaluate(near.dx, near.dy)
+
+    def split(flux: FloatArray, distant: FloatArray) -> Light:
+        reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
+        return Light(near, values, flux, reaches[near.source] * values > cut, distant)
+
+    if before is not None:
+        return split(_image_flux(scene, split(before.flux, before.distant), expected), before.distant)
     distant = distant_light(
         scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=_FAR_SHARE * cut
     )
-    light = Light(near, values, np.nan_to_num(expected), ceiling[near.source] * values > cut, distant)
+    light = split(np.nan_to_num(expected), distant)
     for _ in range(2):
-        image = replace(scene.image, flux=scene.image.flux - light.far)
-        visible = np.where(light.above & ~scene.saturated[near.pixel], values, 0.0)
-        flux = fit_image_flux(near, visible, image, expected=expected)
-        reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        light = Light(near, values, flux, reaches[near.source] * values > cut, distant)
+        light = split(_image_flux(scene, light, expected), distant)
     return light
+
+
+def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
+    """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
+    image = replace(scene.image, flux=scene.image.flux - light.far)
+    visible = light.above & ~scene.saturated[light.pairs.pixel]
+    return fit_image_flux(light.pairs.select(visible), light.values[visible], image, expected=expected)
 
 
 def gather_training(scene: Scene, light: Light, teach: BoolArray) -> Training:

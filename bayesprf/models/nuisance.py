@@ -17,6 +17,8 @@ from bayesprf.models.star_moments import prf_gradients
 from bayesprf.scene.pairs import PairTable
 
 _SLOPE_STEP = 1e-2
+# Wings are not exact powers of the radius: how far the slope where no pixel tells may differ from the fitted one.
+WING_CURVATURE = 0.1
 
 
 @dataclass(frozen=True, slots=True)

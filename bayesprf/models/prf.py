@@ -6,6 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
+from bayesprf.design.splines import local_periodic_splines
 
 # The slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
 # scattered light no slower than r**-2.5.
@@ -71,7 +72,10 @@ class PrfModel:
         for start in range(0, dx.size, _CHUNK):
             part = slice(start, start + _CHUNK)
             r, phi = round_coordinates(dx[part], dy[part], self.shear)
-            log = self._spline(r, phi)
+            inside = r < self.basis.rmax
+            log = np.empty(r.size)
+            log[inside] = self._spline(r[inside], phi[inside])
+            log[~inside] = self._edge(phi[~inside])
             log += slope * np.log10(np.maximum(r, self.basis.rmax) / self.basis.rmax)
             values[part] = 10.0**log
         return values
@@ -125,6 +129,13 @@ class PrfModel:
     def normalized(self) -> "PrfModel":
         """Return the PRF with area one: a constant is added to the log, the shape stays."""
         return replace(self, weights=self.weights - np.log10(self.area()))
+
+    def _edge(self, phi: FloatArray) -> FloatArray:
+        """Return log10 PRF at rmax, where one radial function alone is left."""
+        if self.basis.n_core == self.basis.n_radial:
+            return np.full(phi.size, self.weights[-1])
+        around, values = local_periodic_splines(phi, self.basis.n_phi_knots)
+        return np.einsum("ij,ij->i", values, self.weights[-self.basis.n_phi_knots :][around])
 
     def _spline(self, r: FloatArray, phi: FloatArray) -> FloatArray:
         columns, values = self.basis.entries(r, phi)

@@ -25,6 +25,8 @@ from bayesprf.scene.pairs import PairTable
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
+# After this round the PRF changes too little to look for distant light anew.
+_N_NEW_LIGHT = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,23 +122,23 @@ def fit_shape(
     offset, solve all fluxes of the image. Nothing of the catalogue's flux scale survives the
     normalisation.
     """
-    area = pixel_area(scene.pixels)
-    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=float(np.sqrt(area)), options=mask_options)
+    prf = PrfModel(basis, np.zeros(basis.n_basis), pixel_area(scene.pixels))
+    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=prf.pixel_area**0.5, options=mask_options)
     training = first_training(scene, basis, reach, mask_options)
     scale = rough_scale(training)
-    prf = PrfModel(basis, np.zeros(basis.n_basis), area)
     lattice = Lattice.around(pixel_axes(scene.pixels), basis.rmax)
     movable = float(mask_options.correct_centroid_offset)
     offset = movable * centroid_offset(training.scaled(scale))
     training = training.scaled(scale).shifted(-offset)
-    places = PositionFit.at_catalog(scene.sources.n_source)
+    places, before, cut = PositionFit.at_catalog(scene.sources.n_source), None, options.flux_cut_off
     for count in progress(range(options.n_round)):
         profile = fit_profile(training, prf, lattice, options=options, fresh=count == 0)
         scale *= profile.area
-        light = find_light(scene, profile, offset + places.shift, scale, options.flux_cut_off)
+        light = find_light(scene, profile, offset + places.shift, scale=scale, cut=cut, before=before)
         if options.refine and count > 0:
             places = _refine(scene, light, profile, training, places)
-            light = find_light(scene, profile, offset + places.shift, scale, options.flux_cut_off)
+            light = find_light(scene, profile, offset + places.shift, scale=scale, cut=cut, before=light)
+        before = light if count >= _N_NEW_LIGHT else None
         scale = _catalog_scale(scene, light)
         prf, wing_err = _fit_wing(scene, light, profile, mask_options)
         teach = teaching_pairs(scene, light, basis, mask=mask_options, options=options)

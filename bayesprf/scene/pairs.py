@@ -29,7 +29,7 @@ class PairTable:
 
     Notes
     -----
-    `r` is the distance in arcsec and `phi` = arctan2(dy, dx) the angle in radian.
+    `r` is the distance in arcsec.
     """
 
     source: IntArray
@@ -39,16 +39,19 @@ class PairTable:
     n_source: int
     n_pixel: int
     r: FloatArray = field(init=False, repr=False)
-    phi: FloatArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "r", np.hypot(self.dx, self.dy))
-        object.__setattr__(self, "phi", np.arctan2(self.dy, self.dx))
 
     @property
     def n_pair(self) -> int:
         """Number of pairs."""
         return int(self.source.size)
+
+    @property
+    def phi(self) -> FloatArray:
+        """Angle of the pixel around the source, arctan2(dy, dx), shape (n_pair,), radian."""
+        return np.arctan2(self.dy, self.dx)
 
     def shifted(self, dx: float, dy: float) -> "PairTable":
         """Return the pairs with every offset moved by the same (dx, dy), arcsec."""
@@ -108,8 +111,7 @@ def build_pairs(pixels: PixelTable, sources: SourceTable, limit: float) -> PairT
     found = cKDTree(_unit_vectors(sources.ra_deg, sources.dec_deg)).sparse_distance_matrix(
         cKDTree(_unit_vectors(pixels.ra_deg, pixels.dec_deg)), chord, output_type="ndarray"
     )
-    order = np.lexsort((found["j"], found["i"]))
-    source, pixel = found["i"][order].astype(np.int64), found["j"][order].astype(np.int64)
+    source, pixel = np.divmod(np.sort(found["i"] * pixels.n_pixel + found["j"]), pixels.n_pixel)
     dx, dy = offsets(pixels.ra_deg[pixel], pixels.dec_deg[pixel], sources.ra_deg[source], sources.dec_deg[source])
     return PairTable(source, pixel, dx, dy, sources.n_source, pixels.n_pixel)
 

@@ -27,7 +27,7 @@ def test_equals_the_sum_over_all_pairs_beyond_the_limit():
     light = distant_light(pixels, sources, prf, flux=sources.flux, limit=40.0, cut=0.1)
     pairs = build_pairs(pixels, sources, 700.0)
     values = sources.flux[pairs.source] * prf.evaluate(pairs.dx, pairs.dy)
-    counted = (pairs.r > 40.0) & (values > 0.1)
+    counted = (pairs.r > 40.0) & (pairs.r <= 160.0) & (values > 0.1)
     expected = np.bincount(pairs.pixel, weights=np.where(counted, values, 0.0), minlength=pixels.n_pixel)
     assert light.max() > 1.0
     np.testing.assert_allclose(light, expected, rtol=1e-12)

@@ -156,8 +156,10 @@ def test_refinement_finds_the_stars_and_sharpens_the_fluxes(field, plain, refine
     lone = refined._shape.training
     stars = np.unique(refined._shape.pairs.source[lone])
     truth = field.mean_flux[stars]
-    errors = [np.abs(machine.ws.mean(axis=0)[stars] / truth - 1.0) for machine in (plain, refined)]
-    assert np.median(errors[1]) < 1.2 * np.median(errors[0])
+    # The common scale of all fluxes is set by the wing, not by the places of the stars: look at the rest.
+    ratios = [machine.ws.mean(axis=0)[stars] / truth for machine in (plain, refined)]
+    spread = [np.median(np.abs(one - np.median(one))) for one in ratios]
+    assert spread[1] < 1.1 * spread[0]
 
 
 def test_total_errors_cover_the_truth(field, refined):
