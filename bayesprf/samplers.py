@@ -1,6 +1,6 @@
 """The part of a Machine that samples: PyMC models of a group of sources, and draws from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice
 from bayesprf.errors import InputError
 from bayesprf.inference import MachineInference
+from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.group import SourceGroup
 
 KINDS = ("linear", "robust", "joint", "shape")
@@ -44,7 +45,8 @@ class MachineSampling(MachineInference):
         **settings
             For "linear" and "robust": `width`, `zero_point`, `noise_scale`, `jitter` (see `Hyperparameters`: a number,
             "learn" or a Hyperprior), `form`, `likelihood`, `priors` (see `build_linear`). For "joint": `likelihood`,
-            and `position`, `normalisation`, `shape_scale` (see `JointPriors`). For "shape": `width`.
+            `position`, `normalisation`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
+            PRF at a star's centre beside noise, dex, by default that of the shape fit. For "shape": `width`.
 
         Returns
         -------
@@ -146,12 +148,15 @@ class MachineSampling(MachineInference):
 
     def _joint_model(self, asked: _Asked, settings: dict[str, Any]) -> Any:
         from bayesprf.sampling.joint import build_joint
-        from bayesprf.sampling.scene import JointPriors, JointScene
+        from bayesprf.sampling.scene import JointPriors, JointScene, with_misfit
 
         names = ("position", "normalisation", "shape_scale")
         own = {name: settings.pop(name) for name in names if name in settings}
-        _check_settings(settings, ("likelihood",), names)
-        return build_joint(JointScene.of(asked.group, self._shape, JointPriors(**own)), asked.data, **settings)
+        scatter = settings.pop("scatter", self._shape.intrinsic_scatter)
+        _check_settings(settings, ("likelihood",), (*names, "scatter"))
+        group = with_misfit(asked.group, self._shape, scatter)
+        data = replace(asked.data, y_err=(group.problem.ivar**-0.5).reshape(asked.data.y_err.shape))
+        return build_joint(JointScene.of(group, self._shape, JointPriors(**own)), data, **settings)
 
     def _shape_model(self, settings: dict[str, Any]) -> Any:
         from bayesprf.sampling.shape import ShapeScene, build_shape
@@ -178,10 +183,6 @@ class MachineSampling(MachineInference):
 
 def _with_image(group: SourceGroup, flux: FloatArray, ivar: FloatArray) -> SourceGroup:
     """Return the group with an image as its one cadence; the PRF is the mean PRF."""
-    from dataclasses import replace
-
-    from bayesprf.linalg.stack import DesignStack
-
     design = group.design
     static = DesignStack(design.indptr, design.indices, design.parts[:1], design.n_coeff)
     problem = replace(group.problem, design=static, data=flux[group.pixel][None], ivar=ivar[group.pixel][None])

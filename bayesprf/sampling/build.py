@@ -247,7 +247,9 @@ def add_observed(
             observed[used],
             ("observation",),
         )
-    y_err = pm.Data("y_err_used", error, dims=dims)
+    elif data.has_time and bool(np.all(error == error[:1])):
+        error = error[0]
+    y_err = pm.Data("y_err_used", error, dims=dims[-1:] if np.ndim(error) == 1 else dims)
     noise = noise_scale * (y_err if isinstance(jitter, float) and jitter == 0.0 else pt.sqrt(y_err**2 + jitter**2))
     if robust:
         nu = pm.Gamma("nu", _NU_SHAPE, _NU_RATE)

@@ -1,6 +1,6 @@
 """The non-linear model of a group of sources: fluxes times 10**(A psf_w), moved by small offsets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csc_matrix, csr_matrix, hstack, vstack
@@ -185,6 +185,34 @@ class JointScene:
         problem = self.group.problem
         start = np.concatenate([self.weights, np.zeros(self.n_offset), flux.ravel()])
         return find_mode(self.predict, problem.data.ravel(), problem.ivar.ravel(), self.prior(), start)
+
+
+def with_misfit(group: SourceGroup, shape: ShapeFit, scatter: float) -> SourceGroup:
+    """Return the group with errors that hold the misfit of the PRF beside the noise.
+
+    Parameters
+    ----------
+    group : SourceGroup
+        The group, with the pixels' own errors.
+    shape : ShapeFit
+        Gives the fluxes and the PRF.
+    scatter : float
+        Relative misfit at a star's centre, dex.
+
+    Returns
+    -------
+    SourceGroup
+
+    Notes
+    -----
+    sigma**2 + (ln10 scatter)**2 sum_s f_s PRF_s f_s PRF(0), as in the shape fit (`model_variance`): without it a bright
+    star's pixels would hold the PRF to photon noise, which no spline follows.
+    """
+    problem, flux = group.problem, np.maximum(np.nan_to_num(shape.flux[group.source]), 0.0)
+    light = group.design.matrix() @ (flux**2 * shape.prf.peak)
+    used = problem.ivar > 0
+    variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), 1.0) + (LN10 * scatter) ** 2 * light
+    return replace(group, problem=replace(problem, ivar=np.where(used, 1.0 / variance, 0.0)))
 
 
 def _offsets(shape: ShapeFit, group: SourceGroup, source: IntArray, pixel: IntArray) -> tuple[FloatArray, FloatArray]:
