@@ -168,7 +168,7 @@ def gather_training(scene: Scene, light: Light, teach: BoolArray) -> Training:
         source=pairs.source[teach],
         dx=pairs.dx[teach],
         dy=pairs.dy[teach],
-        y=scene.image.flux[pixel] - others,
+        y=scene.image.flux[pixel] - others - light.distant[pixel],
         var=1.0 / scene.image.ivar[pixel],
         flux=light.flux[pairs.source[teach]],
     )
