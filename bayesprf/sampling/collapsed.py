@@ -14,7 +14,7 @@ from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 # Cells of width and of noise; the grid ends where the density has fallen by exp(-_DROP).
 _N_WIDTH, _N_NOISE, _DROP = 200, 40, 14.0
-_N_COARSE, _MAX_ROUND, _FILLED = 12, 40, 0.3
+_N_COARSE, _MAX_ROUND, _FILLED = 8, 40, 0.25
 _WIDE = 1e4
 # The axes start at 0 to this share of their length.
 _FLOOR = 1e-9
