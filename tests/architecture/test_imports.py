@@ -31,7 +31,7 @@ RANKS = (
     ("changes",),
     ("machine",),
     ("batch", "testing", "trials", "rebuild"),
-    ("calibration",),
+    ("calibration", "field_calibration"),
     ("cli",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
