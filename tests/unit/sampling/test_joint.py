@@ -1,15 +1,18 @@
 """The joint model of shape and fluxes, and the shape alone: derivatives, densities, Laplace, and (slow) the sampler."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal, norm
 
 import bayesprf as bp
 from bayesprf.errors import InputError, NotPositiveDefiniteError
+from bayesprf.models.group import component_labels
 from bayesprf.models.simulate import make_field
 from bayesprf.sampling.joint import build_joint
 from bayesprf.sampling.laplace import GaussianTerm, find_mode
-from bayesprf.sampling.scene import JointPriors, JointScene
+from bayesprf.sampling.scene import JointPriors, JointScene, with_misfit
 from bayesprf.sampling.shape import ShapeScene, build_shape, taught_pixels
 
 
@@ -174,3 +177,31 @@ def test_gaussian_term_of_the_scene_is_proper(scene):
 def test_refuses_an_unknown_likelihood(scene, asked):
     with pytest.raises(InputError, match="likelihood: expected one of 'normal', 'student-t'"):
         build_joint(scene, asked.data, likelihood="poisson")
+
+
+@pytest.mark.slow
+def test_joint_model_of_ten_sources_converges():
+    """No divergences, R-hat below 1.01, ESS above 400, and the standard deviations of the Laplace approximation."""
+    import arviz as az
+
+    from bayesprf.sampling.run import SamplerOptions, sample_model
+
+    field = make_field(rng=np.random.default_rng(1), n_source=60, n_time=8)
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, n_r_knots=12, n_phi_knots=18)
+    machine.build_shape_model()
+    machine.fit_model()
+    label = component_labels(machine._flux.problem.design)
+    size = np.bincount(label)[label]
+    target = int(np.argmin(np.abs(size - 10)))
+    asked = machine._ask("joint", [target], None)
+    group = with_misfit(asked.group, machine._shape, machine._shape.intrinsic_scatter)
+    scene = JointScene.of(group, machine._shape, JointPriors())
+    laplace = scene.approximate(start_fluxes(scene))
+    data = replace(asked.data, y_err=group.problem.ivar[0] ** -0.5)
+    model = build_joint(scene, data, start=laplace)
+    tree = sample_model(model, SamplerOptions(draws=2000, tune=1000, chains=4, cores=2, random_seed=1))
+    posterior = tree["posterior"].to_dataset()[["flux", "psf_w"]]
+    assert int(tree["sample_stats"]["diverging"].sum()) == 0
+    assert float(az.rhat(posterior)["psf_w"].max()) < 1.01
+    assert float(az.rhat(posterior)["flux"].max()) < 1.01
+    assert float(az.ess(posterior)["psf_w"].min()) > 400
