@@ -205,3 +205,5 @@ def test_joint_model_of_ten_sources_converges():
     assert float(az.rhat(posterior)["psf_w"].max()) < 1.01
     assert float(az.rhat(posterior)["flux"].max()) < 1.01
     assert float(az.ess(posterior)["psf_w"].min()) > 400
+    std = posterior["flux"].std(("chain", "draw")).to_numpy()
+    np.testing.assert_allclose(std, laplace.std[scene.n_basis :], rtol=0.1)

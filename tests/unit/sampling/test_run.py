@@ -153,9 +153,15 @@ def test_sampler_agrees_with_the_closed_form(n_source, n_time):
     problem = make_problem(n_source, n_time)
     data = group_data(problem)
     model = build_linear(problem, data, likelihood="statistics")
-    draws = sample_model(model, SamplerOptions(draws=1500, tune=300, chains=4, cores=2, random_seed=5))
+    n_draw = 4000 if n_source * n_time <= 5000 else 1000  # the largest draws fill 1 GB
+    draws = sample_model(model, SamplerOptions(draws=n_draw, tune=300, chains=4, cores=2, random_seed=5))
     flux = draws["posterior/flux"]
     exact = BlockSolver().solve(problem)
     z = (flux.mean(("chain", "draw")).to_numpy() - exact.mean) / az.mcse(flux).to_numpy()
-    assert np.mean(np.abs(z) < 4.0) == 1.0 if z.size < 1000 else np.mean(np.abs(z) > 4.0) < 3e-4
-    np.testing.assert_allclose(flux.std(("chain", "draw")).to_numpy(), exact.std, rtol=0.05)
+    ratio = np.abs(flux.std(("chain", "draw")).to_numpy() / exact.std - 1.0)
+    if z.size <= 5000:
+        assert np.abs(z).max() < (4.0 if z.size <= 500 else 5.0)  # of 5000, one in three runs exceeds 4 by chance
+        assert ratio.max() < 0.05
+    else:
+        assert np.mean(np.abs(z) > 4.0) < 3e-4
+        assert np.quantile(ratio, 0.95) < 0.05
