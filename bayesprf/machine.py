@@ -237,7 +237,7 @@ class Machine(MachineChanges, MachineSampling):
         self._stages.keep("shape", fit)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
-    def refine_scene(self, *, n_round: int = 8, **kwargs: Any) -> None:
+    def refine_scene(self, *, n_round: int = 10, **kwargs: Any) -> None:
         """Learn PRF, fluxes and every star's own position together, on all pixels, blended ones too.
 
         Parameters
@@ -250,7 +250,7 @@ class Machine(MachineChanges, MachineSampling):
         Warns
         -----
         ConvergenceWarning
-            If a star still moved by more than a hundredth of a pixel in the last round.
+            If a star still moved by more than a hundredth of a pixel, and its own error, in the last round.
 
         Notes
         -----

@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.inference import MachineInference
-from bayesprf.models.nuisance import WING_CURVATURE, CommonErrors, NuisanceWidths, fit_common_errors
+from bayesprf.models.nuisance import WING_CURVATURE, CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
 from bayesprf.models.positions import PositionFit
 from bayesprf.models.profile import Training
 from bayesprf.models.shape import ShapeFit
@@ -24,6 +24,7 @@ class MachineErrors(MachineInference):
         moments: float | None = None,
         model: float | None = None,
         tail: float | None = None,
+        others: float | None = None,
     ) -> CommonErrors:
         """Carry the errors of PRF, wing, positions and second moments into the fluxes.
 
@@ -38,6 +39,8 @@ class MachineErrors(MachineInference):
             Relative error of the model at the centre of the PRF, dex; learned from the residuals by default.
         tail : float, optional
             Standard deviation of the wing's slope; its posterior's, and what wings stray from a power law, by default.
+        others : float, optional
+            Relative error of the light of other stars' wings; learned from the pixels it dominates by default.
 
         Returns
         -------
@@ -58,6 +61,7 @@ class MachineErrors(MachineInference):
             moments=stars.width("size", "stretch", "skew") if moments is None else moments,
             model=shape.intrinsic_scatter if model is None else model,
             tail=float(np.hypot(shape.tail_err, WING_CURVATURE)) if tail is None else tail,
+            others=fit_wing_error(shape) if others is None else others,
         )
         usable = ~self.pixels.saturated[shape.pairs.pixel]
         errors = fit_common_errors(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import brentq
 from scipy.sparse import csr_matrix, diags, hstack
 
 from bayesprf.arrays import FloatArray
@@ -17,6 +18,7 @@ from bayesprf.models.star_moments import prf_gradients
 from bayesprf.scene.pairs import PairTable
 
 _SLOPE_STEP = 1e-2
+_MIN_WING_PIXELS = 20
 # Wings are not exact powers of the radius: how far the slope where no pixel tells may differ from the fitted one.
 WING_CURVATURE = 0.1
 
@@ -36,12 +38,15 @@ class NuisanceWidths:
         square root of the light.
     tail : float
         Error of the slope of the wing beyond rmax.
+    others : float
+        Relative error of the light that other stars' wings, beyond rmax, put into a star's pixels.
     """
 
     position: FloatArray
     moments: float
     model: float
     tail: float
+    others: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +58,7 @@ class CommonErrors:
     std : ndarray of float64, shape (n_source,)
         Standard deviation, electron / s.
     parts : mapping of str to ndarray of float64, shape (n_source,)
-        Standard deviation by cause: shape, wing, position, moments, model.
+        Standard deviation by cause: shape, wing, others, position, moments, model.
     factors : mapping of str to csr_matrix
         Response of the fluxes, (n_source, n_nuisance), in standard deviations of each nuisance; their
         outer products add up to the covariance.
@@ -119,6 +124,7 @@ def fit_common_errors(
     factors = {
         "shape": _shape_factor(shape, pairs, light, gain @ to_pixel),
         "wing": csr_matrix(np.nan_to_num(flux)[:, None] * _wing_response(shape) * widths.tail),
+        "others": diags(widths.others * (gain @ wing_light(shape, np.nan_to_num(flux)))).tocsr(),
         **_star_factors(shape, pairs, np.nan_to_num(flux), gain, widths),
         "model": _model_factor(shape, pairs, light, np.nan_to_num(flux), gain, widths.model),
     }
@@ -160,6 +166,45 @@ def _wing_response(shape: ShapeFit) -> float:
     slope = shape.prf.tail_slope
     ahead, behind = (np.log(shape.prf.with_tail(slope + step).area()) for step in (_SLOPE_STEP, -_SLOPE_STEP))
     return float((ahead - behind) / (2.0 * _SLOPE_STEP))
+
+
+def wing_light(shape: ShapeFit, flux: FloatArray) -> FloatArray:
+    """Return the light of all stars farther than rmax from each pixel, shape (n_pixel,), electron / s."""
+    pairs = shape.pairs
+    beyond = np.where(pairs.r > shape.prf.basis.rmax, flux[pairs.source] * shape.values, 0.0)
+    return shape.far_light + np.bincount(pairs.pixel, weights=beyond, minlength=pairs.n_pixel)
+
+
+def fit_wing_error(shape: ShapeFit) -> float:
+    """Learn the relative error of wing light from the pixels in which it is more than half of all light.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and the image it was learned from.
+
+    Returns
+    -------
+    float
+        The error e with which (data - model)**2 is on average its variance, sigma**2 + (e wing)**2; 0 where noise
+        explains the residuals, or too few pixels tell.
+    """
+    pairs, image, flux = shape.pairs, shape.image, np.nan_to_num(shape.flux)
+    wing = wing_light(shape, flux)
+    model = shape.far_light + np.bincount(
+        pairs.pixel, weights=flux[pairs.source] * shape.values, minlength=pairs.n_pixel
+    )
+    chosen = (image.ivar > 0) & (wing > 0.5 * model) & (wing > 0)
+    if np.count_nonzero(chosen) < _MIN_WING_PIXELS:
+        return 0.0
+    squared, variance = (image.flux - model)[chosen] ** 2, 1.0 / image.ivar[chosen]
+
+    def excess(error: float) -> float:
+        return float(np.mean(squared / (variance + (error * wing[chosen]) ** 2))) - 1.0
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    return 1.0 if excess(1.0) > 0.0 else float(brentq(excess, 0.0, 1.0))
 
 
 def _star_factors(

@@ -17,6 +17,8 @@ from bayesprf.scene.pairs import PairTable
 # No star moves farther than this in one step, arcsec, in units of the pixel side.
 _MAX_STEP_PIX = 0.25
 _FLUX_WIDTH = 10.0
+# Steps are cut short: PRF and positions of close blends, found in turns, else swing about the answer.
+_DAMPING = 0.7
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,7 +32,7 @@ class PositionFit:
     std : ndarray of float64, shape (n_source, 2)
         Its standard deviation, arcsec.
     moved : float
-        Largest step of the last round, arcsec.
+        Largest step of the last round that exceeds its own standard deviation, arcsec.
     """
 
     shift: FloatArray
@@ -98,8 +100,9 @@ def fit_positions(
     posterior = choose_solver(problem).solve(problem)
     step, std = posterior.mean[0, n:].reshape(2, n).T, posterior.std[0, n:].reshape(2, n).T
     limit = _MAX_STEP_PIX * np.sqrt(profile.prf.pixel_area)
-    step = np.clip(step, -limit, limit)
-    return PositionFit(shift + step, std, float(np.max(np.abs(step), initial=0.0)))
+    step = _DAMPING * np.clip(step, -limit, limit)
+    counted = np.where(np.abs(step) > std, np.abs(step), 0.0)
+    return PositionFit(shift + step, std, float(np.max(counted, initial=0.0)))
 
 
 def _three_columns(pairs: PairTable, parts: list[FloatArray]) -> DesignStack:

@@ -9,7 +9,7 @@ from bayesprf.errors import ConvergenceWarning, StageError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.machine import Machine
-from bayesprf.models.nuisance import NuisanceWidths, fit_common_errors
+from bayesprf.models.nuisance import NuisanceWidths, fit_common_errors, fit_wing_error, wing_light
 from bayesprf.models.photometry import build_design
 from bayesprf.models.simulate import make_field
 from bayesprf.models.star_moments import STEPS, StarMoments, prf_gradients
@@ -64,7 +64,7 @@ def response(machine, change, step):
 
 
 def errors_with(machine, **widths):
-    zero = {"position": np.zeros(machine.nsources), "moments": 0.0, "model": 0.0, "tail": 0.0}
+    zero = {"position": np.zeros(machine.nsources), "moments": 0.0, "model": 0.0, "tail": 0.0, "others": 0.0}
     shape = machine._shape
     return fit_common_errors(
         shape,
@@ -114,13 +114,29 @@ def test_wing_changes_all_fluxes_by_one_factor(plain):
     assert ratio[0] == pytest.approx(abs(np.log(areas[0] / areas[1])) / 0.1, rel=0.02)
 
 
-@pytest.mark.parametrize(("name", "part"), [("position", "position"), ("moments", "moments"), ("model", "model")])
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("position", "position"), ("moments", "moments"), ("model", "model"), ("others", "others")],
+)
 def test_each_width_scales_its_own_part_alone(plain, name, part):
     width = np.full(plain.nsources, 0.01) if name == "position" else 0.01
     once, twice = errors_with(plain, **{name: width}), errors_with(plain, **{name: 2 * width})
     np.testing.assert_allclose(twice.parts[part], 2 * once.parts[part], rtol=1e-12)
     others = set(once.parts) - {part}
     assert all(np.array_equal(once.parts[other], twice.parts[other]) for other in others)
+
+
+def test_error_of_wing_light_is_the_one_put_in(refined):
+    shape = refined._shape
+    flux = np.nan_to_num(shape.flux)
+    wing = wing_light(shape, flux)
+    light = np.bincount(shape.pairs.pixel, flux[shape.pairs.source] * shape.values, minlength=wing.size)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(wing.size) / np.sqrt(shape.image.ivar)
+    image = replace(shape.image, flux=shape.far_light + light + noise)
+    assert fit_wing_error(replace(shape, image=image)) < 0.02
+    wrong = replace(image, flux=image.flux + 0.2 * wing * rng.standard_normal(wing.size))
+    assert fit_wing_error(replace(shape, image=wrong)) == pytest.approx(0.2, rel=0.2)
 
 
 def test_covariance_is_the_sum_of_its_parts(plain):
