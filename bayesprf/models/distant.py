@@ -1,10 +1,10 @@
 """Light of bright stars beyond the distance at which pixels are paired with them."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.models.prf import PrfModel
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
@@ -12,6 +12,9 @@ from bayesprf.scene.sources import SourceTable
 
 # Farther than this many times the pairing distance no light is followed.
 _MAX_STRETCH = 4.0
+# So far out light is smooth: it is evaluated at the centres of cells of this many pixels a side, twice as many in
+# each class of reach.
+_CELL = 2
 # Pairs are searched along chords of the sphere, which differ from offsets by less than this.
 _MARGIN = 1.001
 
@@ -45,17 +48,39 @@ def distant_light(
     paired with many pixels.
     """
     light = np.zeros(pixels.n_pixel)
-    flux = np.nan_to_num(flux)
-    inner, outer = limit, 2.0 * limit
+    flux, inner, side = np.nan_to_num(flux), limit, _CELL
     bright = flux * prf.envelope(np.array([inner]))[0] > cut
-    while bright.any() and outer <= _MAX_STRETCH * limit:
-        pairs = build_pairs(pixels, _subset(sources, bright), outer * _MARGIN)
-        pairs = pairs.select((pairs.r > inner) & (pairs.r <= outer))
+    while bright.any() and 2.0 * inner <= _MAX_STRETCH * limit:
+        cells, member = _coarsen(pixels, side)
+        pairs = build_pairs(cells, _subset(sources, bright), 2.0 * inner * _MARGIN)
+        pairs = pairs.select((pairs.r > inner) & (pairs.r <= 2.0 * inner))
         values = flux[bright][pairs.source] * prf.evaluate(pairs.dx, pairs.dy)
-        light += np.bincount(pairs.pixel, weights=np.where(values > cut, values, 0.0), minlength=pixels.n_pixel)
-        inner, outer = outer, 2.0 * outer
+        light += np.bincount(pairs.pixel, weights=np.where(values > cut, values, 0.0), minlength=cells.n_pixel)[member]
+        inner, side = 2.0 * inner, 2 * side
         bright = flux * prf.envelope(np.array([inner]))[0] > cut
     return light
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Cells:
+    """Centres of cells of pixels on the sky, degree."""
+
+    ra_deg: FloatArray
+    dec_deg: FloatArray
+
+    @property
+    def n_pixel(self) -> int:
+        return int(self.ra_deg.size)
+
+
+def _coarsen(pixels: PixelTable, side: int) -> tuple[_Cells, IntArray]:
+    """Gather pixels in square cells; return the mean positions of these, and the cell of each pixel."""
+    place = np.stack([np.floor(pixels.row / side), np.floor(pixels.column / side)], axis=1)
+    _, first, member, count = np.unique(place, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    member = member.ravel()
+    east = (pixels.ra_deg - pixels.ra_deg[first][member] + 180.0) % 360.0 - 180.0
+    ra = pixels.ra_deg[first] + np.bincount(member, weights=east) / count
+    return _Cells(ra, np.bincount(member, weights=pixels.dec_deg) / count), member
 
 
 def _subset(sources: SourceTable, chosen: FloatArray) -> SourceTable:

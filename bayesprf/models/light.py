@@ -110,8 +110,7 @@ def find_light(
     cut : float
         Flux in a pixel below which a star is not fitted, electron / s.
     before : Light, optional
-        The light of a round whose PRF was nearly the same: its fluxes say which pairs lie above the cut, and its
-        distant light is kept.
+        The light of a round whose PRF was nearly the same: its fluxes say which pairs lie above the cut.
 
     Returns
     -------
@@ -123,18 +122,18 @@ def find_light(
     near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
     values = profile.prf.evaluate(near.dx, near.dy)
 
-    def split(flux: FloatArray, distant: FloatArray) -> Light:
+    far = _FAR_SHARE * cut
+    distant = distant_light(scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=far)
+
+    def split(flux: FloatArray) -> Light:
         reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
         return Light(near, values, flux, reaches[near.source] * values > cut, distant)
 
     if before is not None:
-        return split(_image_flux(scene, split(before.flux, before.distant), expected), before.distant)
-    distant = distant_light(
-        scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=_FAR_SHARE * cut
-    )
-    light = split(np.nan_to_num(expected), distant)
+        return split(_image_flux(scene, split(before.flux), expected))
+    light = split(np.nan_to_num(expected))
     for _ in range(2):
-        light = split(_image_flux(scene, light, expected), distant)
+        light = split(_image_flux(scene, light, expected))
     return light
 
 

@@ -25,7 +25,9 @@ from bayesprf.scene.pairs import PairTable
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
-# After this round the PRF changes too little to look for distant light anew.
+# Wings of other stars are taken off with the present slope: a full step would swing about the answer.
+_WING_STEP = 0.5
+# From this round on the fluxes of the round before say which pairs lie above the cut.
 _N_NEW_LIGHT = 1
 
 
@@ -194,4 +196,4 @@ def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -
     near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter)
     beyond = gather_training(scene, light, wing & (pairs.r > rmax))
     slope, error = fit_tail(profile.prf, beyond, profile.scatter, prior=(near, SLOPE_CHANGE))
-    return profile.prf.with_tail(slope), error
+    return profile.prf.with_tail(profile.prf.tail_slope + _WING_STEP * (slope - profile.prf.tail_slope)), error

@@ -1,6 +1,7 @@
 """PairTable: the one geometry of a scene, every near (source, pixel) pair with its offset on the sky."""
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -8,10 +9,28 @@ from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_positive
-from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 
 ARCSEC_PER_DEG = 3600.0
+
+
+class OnSky(Protocol):
+    """Places on the sky."""
+
+    @property
+    def ra_deg(self) -> FloatArray:
+        """Right ascension, shape (n_pixel,), degree."""
+        ...
+
+    @property
+    def dec_deg(self) -> FloatArray:
+        """Declination, shape (n_pixel,), degree."""
+        ...
+
+    @property
+    def n_pixel(self) -> int:
+        """Number of places."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,12 +103,12 @@ class PairTable:
         return np.concatenate([[0], np.cumsum(self.count_per_source())])
 
 
-def build_pairs(pixels: PixelTable, sources: SourceTable, limit: float) -> PairTable:
+def build_pairs(pixels: OnSky, sources: SourceTable, limit: float) -> PairTable:
     """Find every (source, pixel) pair closer than `limit` with a k-d tree on the unit sphere.
 
     Parameters
     ----------
-    pixels : PixelTable
+    pixels : PixelTable, or anything with such places
         `ra_deg`, `dec_deg`: float64, shape (n_pixel,), degree.
     sources : SourceTable
         `ra_deg`, `dec_deg`: float64, shape (n_source,), degree.

@@ -70,7 +70,7 @@ def test_every_bit_has_one_sentence():
 
 
 def test_bits_of_a_cadence_are_the_upper_ones():
-    cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX}
+    cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX, QualityFlag.DOWN_WEIGHTED}
     assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence
 
 
