@@ -72,7 +72,18 @@ class SubsetCheck:
 
 
 def drift(time: FloatArray) -> FloatArray:
-    """Move the stars smoothly over a fifth of a pixel, shape (n_time, 2), pixel."""
+    """Move the stars smoothly over a fifth of a pixel.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, 2), pixel
+        Columns and rows.
+    """
     u = (time - time[0]) / (time[-1] - time[0])
     return _DRIFT_PIX * np.stack([u + 0.3 * u**2 - 0.3 * u**3, 0.3 * u - 0.6 * u**2 + 0.12 * np.sin(2 * u)], axis=1)
 

@@ -169,7 +169,19 @@ def _wing_response(shape: ShapeFit) -> float:
 
 
 def wing_light(shape: ShapeFit, flux: FloatArray) -> FloatArray:
-    """Return the light of all stars farther than rmax from each pixel, shape (n_pixel,), electron / s."""
+    """Sum the light of all stars farther than rmax from each pixel.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and where each source matters.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes, electron / s.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_pixel,), electron / s
+    """
     pairs = shape.pairs
     beyond = np.where(pairs.r > shape.prf.basis.rmax, flux[pairs.source] * shape.values, 0.0)
     return shape.far_light + np.bincount(pairs.pixel, weights=beyond, minlength=pairs.n_pixel)
