@@ -21,7 +21,7 @@ extensions = [
     "package_tables",
     "plain_docstrings",
 ]
-exclude_patterns = ["_build", "changes", "sampling_figures.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "changes", "_static/*.md", "**.ipynb_checkpoints"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "bayesprf"

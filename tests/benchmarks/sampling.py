@@ -1,6 +1,6 @@
 """Effective draws per second of the ways to sample the linear model: grid, adaptive, and the naive non-centred form.
 
-    python tests/benchmarks/sampling.py [--quick] [--output docs/sampling_figures.md]
+    python tests/benchmarks/sampling.py [--quick] [--output docs/_static/sampling_figures.md]
 
 Bright, faint and blended fields; the times of compilation and of sampling are apart. Two cores, chains side by side.
 """

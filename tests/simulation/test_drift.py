@@ -71,10 +71,19 @@ def test_light_curves_reach_the_bound(drifting):
     assert np.median(plain[chosen.bright]) > 8.0
 
 
+def pulls(field, machine, chosen):
+    """Return the errors of isolated stars' light curves in units of the quoted ones."""
+    error = machine.werrs_va / machine.ws_va.mean(axis=0)
+    return np.abs(relative(machine.ws_va, field.flux) / error)[:, chosen.isolated].ravel()
+
+
 def test_quoted_errors_cover(drifting):
-    field, machine, chosen = drifting
-    pull = relative(machine.ws_va, field.flux) / (machine.werrs_va / machine.ws_va.mean(axis=0))
-    pull = np.abs(pull[:, chosen.isolated])
+    """Pooled over three scenes: what the time model leaves differs from scene to scene by a few per cent."""
+    found = [pulls(*drifting)]
+    for seed in (2, 3):
+        field = simulate(seed=seed, transits=TRANSITS)
+        found.append(pulls(field, fit(field), Selection(field)))
+    pull = np.concatenate(found)
     assert 0.60 <= np.mean(pull < 1) <= 0.76
     assert 0.90 <= np.mean(pull < 2) <= 0.98
 
