@@ -56,11 +56,19 @@ def test_moving_problem_same_numbers(compare):
     assert std < 1e-8
 
 
-def test_quarter_is_fast(compare):
+@pytest.fixture(scope="module")
+def quarter(compare):
+    """Return the stages of the quarter case."""
     _need_peer()
-    stages = _by_stage(compare("--cases", "quarter", "--rounds", "3"))
-    assert stages["fit, same design and prior"]["ratio"] > 300
-    assert stages["build_shape_model"]["ratio"] > 3
+    return _by_stage(compare("--cases", "quarter", "--rounds", "3"))
+
+
+def test_fit_of_a_quarter_is_fast(quarter):
+    assert quarter["fit, same design and prior"]["ratio"] > 300
+
+
+def test_shape_model_of_a_quarter_is_fast(quarter):
+    assert quarter["build_shape_model"]["ratio"] > 3
 
 
 def test_whole_job_is_lean(compare):
