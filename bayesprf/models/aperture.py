@@ -12,7 +12,6 @@ from bayesprf.errors import InputError, ShapeError
 from bayesprf.scene.pairs import PairTable
 
 # Elements handled at once when summing: 256 kB stay in cache, and the allocator reuses them.
-_CHUNK_ELEMENTS = 1 << 15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -275,21 +274,12 @@ def sum_in_apertures(
     check_shape(flux, (n_time, pairs.n_pixel), "flux", "n_time, n_pixel")
     check_shape(ivar, flux.shape, "ivar", "n_time, n_pixel, as flux")
     check_shape(mask, (pairs.n_pair,), "mask", "n_pair")
-    members = pairs.to_sparse(mask.astype(np.float64))
-    members.eliminate_zeros()
-    used = np.unique(members.indices)
-    members = members[:, used]
+    from bayesprf.linalg.compiled_sums import sum_groups
+
+    inside = pairs.select(mask)
+    indptr = np.concatenate([[0], np.cumsum(inside.count_per_source())])
     sums, errors = np.empty((2, n_time, pairs.n_source))
-    step = max(1, _CHUNK_ELEMENTS // max(used.size, 1))
-    for first in range(0, n_time, step):
-        part = slice(first, first + step)
-        sums[part] = (members @ np.ascontiguousarray(flux[part].take(used, axis=1).T)).T
-        with np.errstate(divide="ignore"):
-            variance = np.ascontiguousarray((1.0 / ivar[part].take(used, axis=1)).T)
-        errors[part] = np.sqrt(members @ variance).T
-    bad = ~np.isfinite(errors)
-    bad[:, members.getnnz(axis=1) == 0] = True
-    sums[bad] = errors[bad] = np.nan
+    sum_groups(indptr, inside.pixel, np.ascontiguousarray(flux), np.ascontiguousarray(ivar), sums, errors)
     return sums, errors
 
 
