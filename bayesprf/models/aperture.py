@@ -11,8 +11,6 @@ from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.scene.pairs import PairTable
 
-# Elements handled at once when summing: 256 kB stay in cache, and the allocator reuses them.
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ApertureSet:

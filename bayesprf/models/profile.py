@@ -20,8 +20,8 @@ LN10 = float(np.log(10.0))
 # Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
 _PRIOR_SIGMA = 1.0
 # Steps after which no pixel changes sides any more between kept and clipped.
-_N_CLIP = 8
-_MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 1e-4, 0.5
+_N_CLIP = 4
+_MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 5e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
 _MIN_RING_SCALE = 0.1
