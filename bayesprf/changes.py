@@ -1,5 +1,6 @@
 """The part of a Machine that models how the PRF changes in time."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +12,7 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_choice
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
-from bayesprf.errors import InputError
+from bayesprf.errors import DataWarning, InputError
 from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
 from bayesprf.models.photometry import build_design, default_prior, fit_flux
 from bayesprf.models.roll import add_roll_gain
@@ -21,6 +22,9 @@ from bayesprf.reports import MachineReports
 from bayesprf.scene.pairs import PairTable
 
 _TIME_CORRECTORS = ("polynomial", "poscorr")
+# A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.
+_WELL_COVERED, _WILD = 0.7, 2.0
+
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
 
@@ -143,7 +147,8 @@ class MachineChanges(MachineReports):
         Warns
         -----
         DataWarning
-            If no pixel is fit to learn from; the PRF is then left constant.
+            If no pixel is fit to learn from; the PRF is then left constant. If the fitted change is larger than
+            motion can explain.
 
         Notes
         -----
@@ -165,8 +170,29 @@ class MachineChanges(MachineReports):
             pca_ncomponents=int(pca_ncomponents),
             pca_smooth_time_scale=float(pca_smooth_time_scale),
         )
-        self._stages.keep("time", self._learn_change(_replace(options, kwargs), other_vectors))
+        fit = self._learn_change(_replace(options, kwargs), other_vectors)
+        self._warn_if_wild(fit)
+        self._stages.keep("time", fit)
         return self.plot_time_model() if plot else None
+
+    def _warn_if_wild(self, fit: PerturbationFit) -> None:
+        """Warn if the light that a star puts on its pixels changes more than any motion could make it."""
+        pairs, values = self._shape.pairs, self._shape.values
+        share = np.bincount(pairs.source, values, minlength=self.nsources)
+        whole = share > _WELL_COVERED
+        if fit.n_part == 1 or not whole.any():
+            return
+        parts = [np.bincount(pairs.source, values * part, minlength=self.nsources) for part in fit.stack_parts(pairs)]
+        change = fit.mix @ (np.array(parts)[:, whole] / share[whole])
+        low, high = float(change.min()), float(change.max())
+        if low < 1.0 / _WILD or high > _WILD:
+            warnings.warn(
+                f"build_time_model: a star's light on its pixels changes between {low:.2g} and {high:.2g} of its mean,"
+                f" expected between {1 / _WILD:.2g} and {_WILD:g}; light curves fitted with fit_va=True are not to be"
+                " trusted: take off the sky, use fewer terms, or fit without the time model",
+                DataWarning,
+                stacklevel=3,
+            )
 
     def _learn_change(self, options: PerturbationOptions, other_vectors: Any) -> PerturbationFit:
         """Fit the time model; where the spacecraft rolls, fluxes fitted with it tell what they share with the roll."""

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayesprf as bp
-from bayesprf.errors import InputError
+from bayesprf.errors import DataWarning, InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.io.catalog import read_catalog
 from bayesprf.io.tpf import read_tpfs
@@ -128,3 +128,11 @@ def test_five_cadences_of_tess_go_through(real_data):
     machine = run(pixels, table, "phot_rp_mean_flux")
     total = reduce_image(pixels).flux.sum()
     assert 0.5 < np.nanmedian(machine.ws) / total < 2.0
+
+
+def test_time_model_that_runs_wild_says_so(real_data):
+    """The K2 stamp rolls by more than a pixel: the default time model does not follow, and is not silent about it."""
+    file, catalog = (real_data / name for name in SCENES["k2"])
+    machine = run(without_sky(read_tpfs(file)), pd.read_csv(catalog), "sum3x3")
+    with pytest.warns(DataWarning, match="not to be trusted"):
+        machine.build_time_model(positions="centroid")
