@@ -28,6 +28,7 @@ def machine(pixels, catalog):
     return machine
 
 
+@pytest.mark.xfail(reason="errors too large: reduced chi-square 0.42; see the page on errors", strict=True)
 def test_total_errors_explain_the_scatter_about_gaia(machine, catalog, chosen, record_property):
     color = catalog["bp_rp"].to_numpy()
     flux, error = machine.ws[0], POGSON * machine.werrs_total[0] / machine.ws[0]
@@ -42,5 +43,4 @@ def test_total_errors_explain_the_scatter_about_gaia(machine, catalog, chosen, r
     for name, part in machine.common_errors.parts.items():
         record_property(f"median relative error, {name}", f"{np.median(part[good] / flux[good]):.4f}")
     assert good.sum() > 100
-    # Wanted: 0.5 to 2. The errors are too large by half: see the page on errors.
-    assert 0.3 < reduced < 2.0
+    assert 0.5 < reduced < 2.0

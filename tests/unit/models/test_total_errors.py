@@ -147,9 +147,10 @@ def test_covariance_is_the_sum_of_its_parts(plain):
     assert np.linalg.eigvalsh(covariance).min() > -1e-8 * covariance.max()
 
 
+@pytest.mark.xfail(reason="learned 0.058 arcsec of a true 0.08; why is not known yet", strict=True)
 def test_position_width_is_learned_from_lone_stars(plain):
     learned = plain._star_moments().width("east", "north")
-    assert learned == pytest.approx(POSITION_ERROR, rel=0.35)
+    assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
 
 
 def test_width_is_zero_where_deviations_are_noise():
