@@ -172,10 +172,11 @@ def _whitened(parts: _Parts, values: _Values, *, fixed: bool) -> Any:
     spectrum = parts.spectrum
     xi = parts.full(pm.Normal("xi", 0.0, 1.0, dims=parts.flux_dims))
     width, scale = (parts.fiducial[0], 1.0) if fixed else (values.width, values.noise_scale)
+    peak = pm.Data("peak", spectrum.peak, shape=spectrum.peak.shape)
     start = spectrum.offset * ((1.0 if fixed else values.zero_point) - 1.0)
     q = 1.0 + (width / scale) ** 2 * pt.as_tensor(spectrum.eigenvalues)
     spread = width / pt.sqrt(q)
-    u = start + (1.0 - 1.0 / q) * (spectrum.peak - start) + spread * xi
+    u = start + (1.0 - 1.0 / q) * (peak - start) + spread * xi
     moved = (u - spectrum.offset * (values.zero_point - 1.0)) / values.width
     n_row, repeats = spectrum.eigenvalues.shape[0], spectrum.peak.shape[0] / spectrum.eigenvalues.shape[0]
     jacobian = repeats * pt.log(spread / values.width + pt.zeros((n_row, 1))).sum()
@@ -251,6 +252,7 @@ def add_observed(
         error = error[0]
     y_err = pm.Data("y_err_used", error, dims=dims[-1:] if np.ndim(error) == 1 else dims)
     noise = noise_scale * (y_err if isinstance(jitter, float) and jitter == 0.0 else pt.sqrt(y_err**2 + jitter**2))
+    observed = pm.Data("y_observed", observed, shape=np.shape(observed), dims=dims)
     if robust:
         nu = pm.Gamma("nu", _NU_SHAPE, _NU_RATE)
         pm.StudentT("y", nu=nu, mu=model, sigma=noise, observed=observed, dims=dims)

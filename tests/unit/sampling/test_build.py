@@ -114,7 +114,7 @@ def test_axes_are_named(scene):
     assert model.named_vars_to_dims["flux"] == (("time", "source") if data.has_time else ("source",))
     pixels = (("time", "pixel") if data.has_time else ("pixel",)) if data.used.all() else ("observation",)
     assert model.named_vars_to_dims["y"] == pixels
-    observed = model.rvs_to_values[model["y"]].data
+    observed = model.rvs_to_values[model["y"]].get_value()
     assert observed.shape == (data.y.shape if data.used.all() else (data.used.sum(),))
 
 
