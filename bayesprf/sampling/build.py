@@ -8,7 +8,7 @@ import numpy as np
 import pymc as pm
 import pytensor.sparse as ps
 import pytensor.tensor as pt
-from scipy.sparse import csc_matrix
+from scipy.sparse import csc_matrix, hstack
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice, check_shape
@@ -89,6 +89,31 @@ def build_linear(
     return model
 
 
+def fiducial_jitter(decomposer: Decomposer, hyper: Hyperparameters) -> float:
+    """Return the jitter at which the models are whitened: the fixed one, or a rough guess from the residuals.
+
+    Parameters
+    ----------
+    decomposer : Decomposer
+        The problem.
+    hyper : Hyperparameters
+        Resolved.
+
+    Returns
+    -------
+    float
+        In the unit of the data.
+    """
+    if not isinstance(hyper.jitter, Hyperprior):
+        return float(hyper.jitter)
+    if not decomposer.used.any():
+        return 0.0
+    spectrum = decomposer.at()
+    excess = float(spectrum.chi2.sum()) / max(spectrum.n_used - spectrum.peak.size, 1)
+    error2 = float(np.mean(decomposer.variance[decomposer.used]))
+    return float(np.sqrt(max(excess - 1.0, 0.0) * error2))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Values:
     """Hyperparameters inside a model: numbers or variables."""
@@ -115,12 +140,7 @@ class _Parts:
     def of(cls, problem: LinearProblem, data: GroupData, hyper: Hyperparameters) -> "_Parts":
         """Prepare the constants, the whitening at a rough guess of the noise."""
         decomposer = Decomposer(problem)
-        spectrum = decomposer.at()
-        excess = float(spectrum.chi2.sum()) / max(spectrum.n_used - spectrum.peak.size, 1)
-        error2 = float(np.mean(decomposer.variance[decomposer.used])) if decomposer.used.any() else 0.0
-        jitter = hyper.jitter
-        if isinstance(jitter, Hyperprior):
-            jitter = np.sqrt(max(excess - 1.0, 0.0) * error2)
+        jitter = fiducial_jitter(decomposer, hyper)
         width = hyper.width if not isinstance(hyper.width, Hyperprior) else 1.0
         coords: dict[str, Any] = {"source": [str(one) for one in data.source], "pixel": data.pixel}
         if data.has_time:
@@ -128,8 +148,7 @@ class _Parts:
         if not data.used.all():
             coords["observation"] = np.arange(int(data.used.sum()))
         return cls(
-            problem, data, decomposer.at(float(jitter)) if jitter else spectrum, problem.prior.mean,
-            decomposer.sigma, (float(width), float(jitter)), coords,
+            problem, data, decomposer.at(jitter), problem.prior.mean, decomposer.sigma, (float(width), jitter), coords,
         )  # fmt: skip
 
     @property
@@ -207,13 +226,10 @@ def predict(design: DesignStack, weights: Any) -> Any:
     -------
     TensorVariable, shape (n_batch, n_obs)
     """
-    mix = np.ones((1, 1)) if design.mix is None else design.mix
-    total: Any = 0.0
-    for part, weight in zip(design.parts, mix.T, strict=True):
-        static = DesignStack(design.indptr, design.indices, part[None], design.n_coeff)
-        product = ps.structured_dot(csc_matrix(static.matrix()), weights.T).T
-        total = total + (product if design.mix is None else weight[:, None] * product)
-    return total
+    parts = [DesignStack(design.indptr, design.indices, part[None], design.n_coeff).matrix() for part in design.parts]
+    scaled = [weights.T] if design.mix is None else [weights.T * column for column in design.mix.T]
+    stacked = pt.concatenate(scaled, axis=0) if len(scaled) > 1 else scaled[0]
+    return ps.structured_dot(csc_matrix(hstack(parts)), stacked).T
 
 
 def _add_pixels(parts: _Parts, values: _Values, weights: Any, *, robust: bool) -> None:
@@ -239,18 +255,15 @@ def add_observed(
     noise_scale, jitter : float or TensorVariable
         Factor on the errors, and error added in quadrature before.
     """
-    used, error, observed = data.used, data.y_err, data.y
-    dims: tuple[str, ...] = ("time", "pixel") if data.has_time else ("pixel",)
-    if not used.all():
-        model, error, observed, dims = (
-            model.flatten()[np.flatnonzero(used)],
-            error[used],
-            observed[used],
-            ("observation",),
-        )
-    elif data.has_time and bool(np.all(error == error[:1])):
-        error = error[0]
-    y_err = pm.Data("y_err_used", error, dims=dims[-1:] if np.ndim(error) == 1 else dims)
+    dims: tuple[str, ...] = ("pixel", "time") if data.has_time else ("pixel",)
+    model, error, observed = model.T, data.y_err.T, data.y.T
+    if not data.used.all():
+        row, column = np.nonzero(np.atleast_2d(data.used))
+        model = model.flatten()[column * (data.used.size // data.pixel.size) + row]
+        error, observed, dims = data.y_err[data.used], data.y[data.used], ("observation",)
+    shared = data.has_time and observed.ndim == 2 and bool(np.all(error == error[:, :1]))
+    y_err = pm.Data("y_err_used", error[:, 0] if shared else error, dims=dims[:1] if shared else dims)
+    y_err = y_err[:, None] if shared else y_err
     noise = noise_scale * (y_err if isinstance(jitter, float) and jitter == 0.0 else pt.sqrt(y_err**2 + jitter**2))
     observed = pm.Data("y_observed", observed, shape=np.shape(observed), dims=dims)
     if robust:

@@ -223,15 +223,16 @@ def _pointwise(model: pm.Model, raw: xr.DataTree, data: GroupData, options: Samp
             raw, var_names=["y"], random_seed=options.random_seed, progressbar=False, extend_inferencedata=False
         )
     return {
-        "log_likelihood": {"y": _spread(np.asarray(likelihood["y"]), data)},
-        "posterior_predictive": {"y": _spread(np.asarray(replica["posterior_predictive"]["y"]), data)},
+        "log_likelihood": {"y": _spread(likelihood["y"], data)},
+        "posterior_predictive": {"y": _spread(replica["posterior_predictive"]["y"], data)},
     }
 
 
-def _spread(values: FloatArray, data: GroupData) -> FloatArray:
-    """Return values of the data that exist in the shape of all data, NaN elsewhere."""
+def _spread(found: xr.DataArray, data: GroupData) -> FloatArray:
+    """Return values of the data that exist in the shape of all data, (time, pixel), NaN elsewhere."""
     if data.used.all():
-        return values
+        return found.transpose("chain", "draw", ..., "pixel").to_numpy()
+    values = found.to_numpy()
     full = np.full((*values.shape[:2], *data.used.shape), np.nan)
     full[:, :, data.used] = values
     return full

@@ -112,10 +112,10 @@ def test_axes_are_named(scene):
     model = build_linear(problem, data, Hyperparameters(width="learn"))
     assert list(model.coords["source"]) == list(data.source)
     assert model.named_vars_to_dims["flux"] == (("time", "source") if data.has_time else ("source",))
-    pixels = (("time", "pixel") if data.has_time else ("pixel",)) if data.used.all() else ("observation",)
+    pixels = (("pixel", "time") if data.has_time else ("pixel",)) if data.used.all() else ("observation",)
     assert model.named_vars_to_dims["y"] == pixels
     observed = model.rvs_to_values[model["y"]].get_value()
-    assert observed.shape == (data.y.shape if data.used.all() else (data.used.sum(),))
+    np.testing.assert_array_equal(observed, data.y.T if data.used.all() else data.y[data.used])
 
 
 def test_products_stay_sparse(scene):
