@@ -14,7 +14,6 @@ WING_SHARE = 0.75
 _N_ITER, _OUTLIER = 6, 3.0
 # Rings in which pixels scatter alike, dex of radius.
 _RING_WIDTH = 0.1
-_AMPLITUDE_SIGMA = 0.1  # dex, of the level of the wing beside the splines'
 
 
 def fit_tail(
@@ -40,23 +39,26 @@ def fit_tail(
 
     Notes
     -----
-    Gauss-Newton for level and slope of m = f PRF(rmax, phi) 10**a (r / rmax)**slope with Gaussian priors.
+    Gauss-Newton for the slope of m = f PRF(rmax, phi) (r / rmax)**slope with a Gaussian prior; the wing goes on where
+    the splines end, for a level of its own would trade with the slope and not be there when the PRF is used. What a
+    star lacks is the same in all its pixels: pulls w (y - m) dm/dslope are summed star by star, and the variance of
+    the slope follows from the sums, (sum of squares) / precision**2, where that is more than 1 / precision.
     """
     r, _ = round_coordinates(training.dx, training.dy, prf.shear)
     stretch = prf.basis.rmax / np.maximum(r, 1e-300)
     edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
     log_r = np.log10(r / prf.basis.rmax)
     ring = np.floor(log_r / _RING_WIDTH).astype(np.int64)
-    prior_ivar = np.array([_AMPLITUDE_SIGMA, prior[1]]) ** -2.0
-    state, normal = np.array([0.0, prior[0]]), np.diag(prior_ivar)
+    prior_ivar = prior[1] ** -2.0
+    slope = prior[0]
     for _ in range(_N_ITER):
-        model = edge * 10.0 ** (state[0] + state[1] * log_r)
+        model = edge * 10.0 ** (slope * log_r)
         variance = model_variance(training, model, prf.peak, scatter)
         residual = training.y - model
         variance = variance * np.maximum(ring_scale(residual / np.sqrt(variance), ring), 1.0) ** 2
         weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
-        columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
-        normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
-        pull = prior_ivar * (np.array([0.0, prior[0]]) - state)
-        state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + pull)
-    return float(state[1]), float(np.sqrt(np.linalg.inv(normal)[1, 1]))
+        column = LN10 * model * log_r
+        precision = column @ (weight * column) + prior_ivar
+        slope = slope + (column @ (weight * residual) + prior_ivar * (prior[0] - slope)) / precision
+    pulls = np.bincount(training.source, weights=column * weight * residual)
+    return float(slope), float(np.sqrt(max(precision, pulls @ pulls + prior_ivar)) / precision)
