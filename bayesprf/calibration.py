@@ -7,7 +7,15 @@ from scipy.stats import kstest, kstwo, norm
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive
-from bayesprf.trials import BLENDS, Blend, eclipse_trials, fixed_trials, prior_trials, second_star_trials
+from bayesprf.trials import (
+    BLENDS,
+    Blend,
+    eclipse_trials,
+    fixed_trials,
+    prior_problem,
+    prior_trials,
+    second_star_trials,
+)
 
 COVERAGE = (0.5, 0.8, 0.95)
 """Central intervals whose coverage is counted."""
@@ -19,6 +27,7 @@ RATIOS = (1.0, 3.0, 10.0, 30.0)
 """Flux of the first star over that of the second in the march."""
 
 _MAIN_FLUX = 2e4
+_SAMPLED_BLEND, _SAMPLED_CADENCES, _WIDTH_SCALE = BLENDS[-1], 8, 0.5
 _BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 
 
@@ -48,6 +57,11 @@ class RankCheck:
     distance: float
     band: float
     coverage: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of its line in a picture."""
+        return f"{self.blend}, {'all' if self.star < 0 else self.star + 1}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,59 @@ class ProbabilityCheck:
     right: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplerCheck:
+    """One parameter of a model whose hyperparameters are learned, ranked among the draws of one sampler.
+
+    Parameters
+    ----------
+    sampler : {"grid", "NUTS"}
+        Where the draws come from.
+    name : str
+        The parameter.
+    rank : ndarray of float64, shape (n_trial,)
+        Ranks of the truths among the draws, 0 to 1.
+    distance, band : float
+        As in `RankCheck`.
+    coverage : tuple of float
+        Share of truths inside the intervals of `COVERAGE`.
+    """
+
+    sampler: str
+    name: str
+    rank: FloatArray
+    distance: float
+    band: float
+    coverage: tuple[float, ...]
+
+    @property
+    def label(self) -> str:
+        """Name of its line in a picture."""
+        return f"{self.sampler}, {self.name}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SamplerReport:
+    """Simulation-based calibration of the samplers.
+
+    Parameters
+    ----------
+    n_trial : int
+        Number of trials.
+    checks : tuple of SamplerCheck
+        One per sampler and parameter.
+    correlation : float
+        Of neighbours among the ranked draws of NUTS, largest of the parameters.
+    n_divergent : int
+        Transitions that diverged, in all trials together.
+    """
+
+    n_trial: int
+    checks: tuple[SamplerCheck, ...]
+    correlation: float
+    n_divergent: int
+
+
 @dataclass(frozen=True, slots=True)
 class CalibrationReport:
     """All checks of a run.
@@ -109,6 +176,8 @@ class CalibrationReport:
         One star or two; which star eclipses.
     false_stars : tuple of float
         Share of scenes of one star whose probability of two exceeded 0.5, 0.9 and 0.99.
+    samplers : SamplerReport, optional
+        Calibration of grid and NUTS.
     """
 
     n_trial: int
@@ -119,10 +188,16 @@ class CalibrationReport:
     second_star: tuple[ProbabilityCheck, ...]
     eclipse: tuple[ProbabilityCheck, ...]
     false_stars: tuple[float, ...]
+    samplers: SamplerReport | None = None
 
 
 def calibrate(
-    rng: np.random.Generator, *, n_trial: int = 10_000, n_realisation: int = 20_000, n_verdict: int = 2000
+    rng: np.random.Generator,
+    *,
+    n_trial: int = 10_000,
+    n_realisation: int = 20_000,
+    n_verdict: int = 2000,
+    n_sampler: int = 0,
 ) -> CalibrationReport:
     """Run the whole suite.
 
@@ -136,6 +211,8 @@ def calibrate(
         Noise realisations per step of the march.
     n_verdict : int
         Scenes for "one star or two?" and for "which star eclipses?".
+    n_sampler : int
+        Trials of the samplers, which need nutpie; none by default.
 
     Returns
     -------
@@ -157,6 +234,7 @@ def calibrate(
         check_verdicts(probability, two),
         check_verdicts(*eclipse_trials(n_verdict, rng)),
         false,
+        check_samplers(n_sampler, rng) if n_sampler else None,
     )
 
 
@@ -187,6 +265,41 @@ def check_ranks(blend: Blend, n_trial: int, rng: np.random.Generator) -> tuple[R
         checks.append(RankCheck(blend.name, star, rank, float(kstest(rank, "uniform").statistic), band, coverage))
     together = float(kstest(trials.joint, "uniform").statistic)
     return (*checks, RankCheck(blend.name, -1, trials.joint, together, band, ()))
+
+
+def check_samplers(n_trial: int, rng: np.random.Generator) -> SamplerReport:
+    """Draw width, jitter and fluxes from their priors, and look where they lie among the draws of grid and of NUTS.
+
+    Parameters
+    ----------
+    n_trial : int
+        Number of trials: four stars in 2 pixels, eight cadences each.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    SamplerReport
+
+    Raises
+    ------
+    MissingDependencyError
+        If nutpie is not installed.
+    """
+    from bayesprf.sampling.hyper import Hyperprior
+    from bayesprf.sampling.trials import sampler_trials
+
+    width = Hyperprior("half-normal", _WIDTH_SCALE)
+    jitter = Hyperprior("half-normal", float(np.median(_SAMPLED_BLEND.noise())))
+    trials = sampler_trials(prior_problem(_SAMPLED_BLEND, _SAMPLED_CADENCES), width, jitter, n_trial, rng)
+    band = float(kstwo.ppf(0.99, n_trial))
+    checks = []
+    for sampler, ranks in trials.rank.items():
+        for name, rank in zip(trials.names, ranks.T, strict=True):
+            coverage = tuple(float(np.mean(np.abs(rank - 0.5) < 0.5 * level)) for level in COVERAGE)
+            distance = float(kstest(rank, "uniform").statistic)
+            checks.append(SamplerCheck(sampler, name, rank, distance, band, coverage))
+    return SamplerReport(n_trial, tuple(checks), trials.correlation, trials.n_divergent)
 
 
 def check_march(separation: float, ratio: float, n_realisation: int, rng: np.random.Generator) -> MarchCheck:
@@ -240,69 +353,3 @@ def check_verdicts(probability: FloatArray, truth: BoolArray) -> tuple[Probabili
             )
         )
     return tuple(checks)
-
-
-def format_report(report: CalibrationReport) -> str:
-    """Return the tables of a report as Markdown.
-
-    Parameters
-    ----------
-    report : CalibrationReport
-        What to write.
-
-    Returns
-    -------
-    str
-    """
-    levels = [f"{level:.0%}" for level in COVERAGE]
-    spread = ", ".join(f"{100 * np.sqrt(one * (1 - one) / report.n_trial):.2f}" for one in COVERAGE)
-    outside = sum(one.distance > one.band for one in report.ranks)
-    blocks = [
-        f"## Truths drawn from the prior\n\n{report.n_trial} trials per blend; standard errors of the coverage {spread}"
-        f" per cent. Ranks leave the 99 % band in {outside} of {len(report.ranks)} rows.",
-        _table(
-            ("blend", "flux", "distance from uniform", "99 % band", *levels),
-            [
-                (
-                    one.blend,
-                    "all together" if one.star < 0 else f"star {one.star + 1}",
-                    f"{one.distance:.4f}",
-                    f"{one.band:.4f}",
-                    *(f"{100 * share:.2f} %" for share in one.coverage or (np.nan,) * len(COVERAGE)),
-                )
-                for one in report.ranks
-            ],
-        ).replace("nan %", ""),
-        "## A second star marched across the first\n\nScores (estimate - truth) / error of both stars over"
-        f" {report.n_realisation} noise realisations, shape known; a standard deviation has an error of"
-        f" {(2 * report.n_realisation) ** -0.5:.3f}, a mean of {report.n_realisation**-0.5:.3f}.",
-        _table(
-            ("separation (pixel)", "flux ratio", "mean 1", "mean 2", "std 1", "std 2", "correlation", "seen"),
-            [
-                (f"{one.separation:g}", f"{one.ratio:g}", *(f"{x:.3f}" for x in (*one.mean, *one.std)),
-                 f"{one.reported:.3f}", f"{one.seen:.3f}")
-                for one in report.march
-            ],
-        ),
-        "## One star or two?\n\nOf the scenes of one star, "
-        + ", ".join(f"{100 * share:.2f} %" for share in report.false_stars)
-        + f" are given two with a probability above 0.5, 0.9, 0.99 ({report.n_verdict} scenes, PRF known).",
-        _verdict_table(report.second_star),
-        f"## Which star eclipses?\n\n{report.n_verdict} blends of two stars.",
-        _verdict_table(report.eclipse),
-    ]  # fmt: skip
-    return "\n\n".join(blocks) + "\n"
-
-
-def _verdict_table(checks: tuple[ProbabilityCheck, ...]) -> str:
-    rows = [
-        (f"{one.low:g} to {one.high:g}", f"{one.count}", f"{100 * one.claimed:.1f} %", f"{100 * one.right:.1f} %",
-         f"{100 * np.sqrt(one.claimed * (1 - one.claimed) / one.count):.1f} %")
-        for one in checks
-    ]  # fmt: skip
-    return _table(("probability of the verdict", "verdicts", "claimed", "right", "standard error"), rows)
-
-
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -26,9 +26,9 @@ _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/
 
 _CALIBRATION_HEAD = """# Calibration
 
-Made by `bayesprf calibrate --output docs --trials {trials} --verdicts {verdicts} --seed {seed}`: simulations with known
-truth, whose PRF, noise and prior are those of the model. They show that the closed form is right, not that a fitted PRF
-is.
+Made by `bayesprf calibrate --output docs --trials {trials} --verdicts {verdicts} --seed {seed}
+--samplers {samplers}`: simulations with known truth, whose PRF, noise and prior are those of the model. They show that
+the closed form and the samplers are right, not that a fitted PRF is.
 
 ![Ranks of the truths minus the uniform distribution](_static/calibration/ranks.png)
 
@@ -38,6 +38,7 @@ is.
 ![Verdicts on eclipses](_static/calibration/eclipse.png)
 
 """
+_SAMPLERS_PICTURE = "![Ranks of the truths among draws of the samplers](_static/calibration/samplers.png)\n\n"
 
 app = typer.Typer(
     help="Light curves of every star in crowded pixels, with uncertainties that can be believed.",
@@ -176,15 +177,17 @@ def calibrate(
     output: Annotated[Path | None, typer.Option(help="Directory for calibration.md and its pictures.")] = None,
     trials: Annotated[int, typer.Option(help="Trials per blend.")] = 10_000,
     verdicts: Annotated[int, typer.Option(help="Scenes per kind of verdict.")] = 2000,
+    samplers: Annotated[int, typer.Option(help="Trials of grid and NUTS; needs nutpie.")] = 0,
     seed: Annotated[int, typer.Option(help="Seed of the simulations.")] = 0,
 ) -> None:
     """Check on simulations that intervals cover the truth, and that probabilities come true."""
     import numpy as np
 
     from bayesprf.calibration import calibrate as run_suite
-    from bayesprf.calibration import format_report
+    from bayesprf.calibration_tables import format_report
 
-    report = run_suite(np.random.default_rng(seed), n_trial=trials, n_realisation=2 * trials, n_verdict=verdicts)
+    counts = {"n_trial": trials, "n_realisation": 2 * trials, "n_verdict": verdicts, "n_sampler": samplers}
+    report = run_suite(np.random.default_rng(seed), **counts)
     text = format_report(report)
     typer.echo(text)
     if output is not None:
@@ -192,7 +195,8 @@ def calibrate(
 
         written = save_figures(draw_calibration(report), output / "_static" / "calibration")
         page = output / "calibration.md"
-        page.write_text(_CALIBRATION_HEAD.format(trials=trials, verdicts=verdicts, seed=seed) + text)
+        head = _CALIBRATION_HEAD.format(trials=trials, verdicts=verdicts, samplers=samplers, seed=seed)
+        page.write_text(head + (_SAMPLERS_PICTURE if samplers else "") + text)
         _announce([*written, page], quiet=False)
 
 

@@ -137,6 +137,25 @@ def prior_trials(blend: Blend, n_trial: int, rng: np.random.Generator, *, width:
     )
 
 
+def prior_problem(blend: Blend, n_time: int) -> LinearProblem:
+    """Return a blend at several cadences under a prior as wide as its fluxes; the data are free of noise.
+
+    Parameters
+    ----------
+    blend : Blend
+        The stars.
+    n_time : int
+        Number of cadences.
+
+    Returns
+    -------
+    LinearProblem
+    """
+    design, error = blend.design(), blend.noise()
+    data = np.tile(design @ blend.flux, (n_time, 1))
+    return _problem(design, data, error, GaussianPrior.from_sigma(blend.flux, blend.flux))
+
+
 def fixed_trials(blend: Blend, n_trial: int, rng: np.random.Generator) -> FixedTrials:
     """Add noise many times to the same stars, and fit under the default prior.
 

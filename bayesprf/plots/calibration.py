@@ -22,14 +22,15 @@ def draw_calibration(report: Any) -> dict[str, Figure]:
     Returns
     -------
     dict of str to matplotlib.figure.Figure
-        "ranks", "march", "second_star" and "eclipse".
+        "ranks", "march", "second_star", "eclipse" and, if samplers were checked, "samplers".
     """
-    return {
+    figures = {
         "ranks": plot_ranks(report.ranks),
         "march": plot_march(report.march),
         "second_star": plot_verdicts(report.second_star, "one star or two?"),
         "eclipse": plot_verdicts(report.eclipse, "which star eclipses?"),
     }
+    return figures | ({"samplers": plot_ranks(report.samplers.checks)} if report.samplers else {})
 
 
 def plot_ranks(checks: Sequence[Any]) -> Figure:
@@ -37,7 +38,7 @@ def plot_ranks(checks: Sequence[Any]) -> Figure:
 
     Parameters
     ----------
-    checks : sequence of RankCheck
+    checks : sequence of RankCheck or SamplerCheck
         One line each.
 
     Returns
@@ -49,8 +50,7 @@ def plot_ranks(checks: Sequence[Any]) -> Figure:
     axes = figure.add_subplot()
     for check in checks:
         rank = np.sort(check.rank)
-        label = f"{check.blend}, {'all' if check.star < 0 else check.star + 1}"
-        axes.plot(rank, np.arange(1, rank.size + 1) / rank.size - rank, lw=0.8, label=label)
+        axes.plot(rank, np.arange(1, rank.size + 1) / rank.size - rank, lw=0.8, label=check.label)
     band = max(check.band for check in checks)
     axes.fill_between([0, 1], -band, band, color="0.9", zorder=0, label="99 % band")
     axes.set(xlabel="rank of the truth in the posterior", ylabel="share below minus rank", xlim=(0, 1))

@@ -32,6 +32,7 @@ RANKS = (
     ("machine",),
     ("batch", "testing", "trials", "rebuild"),
     ("calibration", "field_calibration"),
+    ("calibration_tables",),
     ("cli",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}

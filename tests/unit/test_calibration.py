@@ -1,13 +1,26 @@
 """The calibration suite: small runs pass, faults are seen, the report says what was found."""
 
+import importlib.util
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import kstest
 from typer.testing import CliRunner
 
-from bayesprf.calibration import calibrate, check_march, check_ranks, check_verdicts, format_report
+from bayesprf.calibration import (
+    COVERAGE,
+    SamplerCheck,
+    SamplerReport,
+    calibrate,
+    check_march,
+    check_ranks,
+    check_samplers,
+    check_verdicts,
+)
+from bayesprf.calibration_tables import format_report
 from bayesprf.cli import app
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, MissingDependencyError
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.trials import BLENDS, prior_trials
 
@@ -72,3 +85,26 @@ def test_command_writes_page_and_pictures(tmp_path):
 def test_report_is_the_same_for_the_same_seed():
     reports = [calibrate(np.random.default_rng(3), n_trial=30, n_realisation=30, n_verdict=10) for _ in range(2)]
     assert format_report(reports[0]) == format_report(reports[1])
+
+
+def test_samplers_have_their_table():
+    rank = np.random.default_rng(0).uniform(size=200)
+    check = SamplerCheck("NUTS", "width", rank, 0.05, 0.114, (0.5, 0.81, 0.94))
+    report = calibrate(np.random.default_rng(3), n_trial=30, n_realisation=30, n_verdict=10)
+    assert "grid and NUTS" not in format_report(report)
+    samplers = SamplerReport(200, (check, replace(check, distance=0.2)), 0.012, 3)
+    text = format_report(replace(report, samplers=samplers))
+    assert "| NUTS | width | 0.0500 | 0.1140 | 50.0 % | 81.0 % | 94.0 % |" in text
+    assert "leave the 99 % band in 1 of 2 rows" in text
+    assert "correlated by 0.012 at most; 3 transitions diverged" in text
+    assert "in 41.0 to 59.0, 72.5 to 87.0, 90.5 to 98.5 per cent" in text
+    assert len(COVERAGE) == 3
+
+
+def test_samplers_need_nutpie(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "nutpie" else find(name, *rest)
+    )
+    with pytest.raises(MissingDependencyError, match="n_sampler: nutpie is not installed"):
+        check_samplers(3, np.random.default_rng(0))
