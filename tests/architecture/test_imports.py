@@ -25,6 +25,7 @@ RANKS = (
     ("views",),
     ("apertures",),
     ("inference",),
+    ("widths",),
     ("total_errors", "samplers"),
     ("hypotheses",),
     ("reports",),

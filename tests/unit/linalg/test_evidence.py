@@ -58,6 +58,30 @@ def test_gradient_equals_differences_of_the_data_space_evidence(solver, n_part):
     np.testing.assert_allclose(gradient, wanted, rtol=1e-6, atol=1e-5)
 
 
+@pytest.mark.parametrize("scaled", [True, False])
+def test_gradient_with_a_variance_beyond_the_errors(scaled):
+    """var = k^2 sigma^2 + e^2 v: inflation and model error share each observation's excess."""
+    problem = scaled_problem(n_batch=4)
+    problem = replace(problem, ivar=np.where(np.arange(N_OBS) == 7, 0.0, problem.ivar))
+    variance = np.random.default_rng(3).uniform(0.1, 9.0, N_OBS)
+    model = replace(MODEL, model_variance=variance, model_scale=scaled)
+    parameters = np.array([0.3, -0.2, 0.1, -0.4, *([0.2] * scaled), 1.3])
+    noise = np.append(np.exp([0.1, -0.4]), 1.0)[MODEL.noise_group]
+    applied = model.apply(problem, parameters)
+    with np.errstate(divide="ignore"):
+        total = noise**2 / problem.ivar + (np.exp(0.4) if scaled else 1.0) * variance
+    np.testing.assert_allclose(applied.ivar, 1.0 / total, rtol=1e-13)
+    gradient = evidence_gradient(problem, model, parameters)[1]
+
+    def value(at):
+        return evidence_gradient(problem, model, at)[0]
+
+    units = 1e-5 * np.eye(parameters.size)
+    differences = [(value(parameters + unit) - value(parameters - unit)) / 2e-5 for unit in units]
+    np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-5)
+    assert ("log_model_scale" in model.names) == scaled
+
+
 def test_learned_widths_are_the_maximum_of_the_data_space_evidence():
     problem = scaled_problem(n_batch=8)
     learned = learn_widths(problem, MODEL)
@@ -127,6 +151,13 @@ def test_flat_prior_is_refused():
         learn_widths(flat, MODEL)
 
 
+def test_a_model_scale_needs_a_variance():
+    with pytest.raises(InputError, match="model_variance: expected a variance per observation to scale, got None"):
+        WidthModel(model_scale=True)
+
+
 def test_groups_of_the_wrong_length_are_refused():
+    with pytest.raises(ShapeError, match=r"model_variance: expected shape \(40,\)"):
+        learn_widths(scaled_problem(n_batch=1), WidthModel(zero_point=True, model_variance=np.ones(3)))
     with pytest.raises(ShapeError, match=r"noise_group: expected shape \(40,\)"):
         learn_widths(scaled_problem(n_batch=1), WidthModel(noise_group=np.zeros(3, np.int64)))

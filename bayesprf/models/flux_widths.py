@@ -1,0 +1,314 @@
+"""Learned widths of the flux fit: prior width and zero point, noise inflation, relative model error."""
+
+import warnings
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_shape
+from bayesprf.errors import ConvergenceWarning, InputError
+from bayesprf.linalg.evidence import LearnedWidths, WidthModel, find_widths
+from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solver import choose_solver
+from bayesprf.models.width_groups import Groups
+from bayesprf.models.width_problems import WidthData, difference_problem, image_problem, mean_light
+from bayesprf.scene.pixels import PixelTable
+
+LEARN = "learn"
+# The search starts here: a catalogue good to a third, a model good to a hundredth.
+_START = {"prior_width": 0.3, "zero_point": 1.0, "noise": 1.0, "model": 0.01}
+
+
+@dataclass(frozen=True, slots=True)
+class WidthChoice:
+    """What is learned, and what is fixed to a number.
+
+    Parameters
+    ----------
+    prior_width : "learn" or float
+        Standard deviation of the flux prior over the expected flux.
+    zero_point : "learn" or float
+        Prior mean over expected flux.
+    noise : "learn" or float
+        Factor of the pixel errors.
+    model : "learn" or float
+        Relative error of the model in a pixel; 0 for none.
+    n_cadence : int
+        Most cadences that the noise is learned from.
+
+    Raises
+    ------
+    InputError
+        If a value is neither "learn" nor a number in range.
+    """
+
+    prior_width: Any = LEARN
+    zero_point: Any = LEARN
+    noise: Any = LEARN
+    model: Any = LEARN
+    n_cadence: int = 200
+
+    def __post_init__(self) -> None:
+        for name in ("prior_width", "zero_point", "noise", "model"):
+            value = getattr(self, name)
+            if isinstance(value, str) and value == LEARN:
+                continue
+            number = not isinstance(value, bool | str) and np.isscalar(value) and np.isfinite(value)  # type: ignore[arg-type]
+            if not number or not (value > 0 or (name == "model" and value == 0)):
+                least = "0 or more" if name == "model" else "above 0"
+                raise InputError(f"{name}: expected 'learn' or a finite number {least}, got {value!r}")
+        if isinstance(self.n_cadence, bool) or not isinstance(self.n_cadence, int | np.integer) or self.n_cadence < 2:
+            raise InputError(f"n_cadence: expected a whole number of 2 or more, got {self.n_cadence!r}")
+
+    def learns(self, name: str) -> bool:
+        """Return whether a width is learned."""
+        return isinstance(getattr(self, name), str)
+
+    def start(self, name: str) -> float:
+        """Return the number a width is fixed to, or where its search starts."""
+        return _START[name] if self.learns(name) else float(getattr(self, name))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FluxWidths:
+    """Widths of a flux fit, learned or fixed. Errors are Laplace's; 0 for what was fixed, NaN without a maximum.
+
+    Parameters
+    ----------
+    prior_width, prior_width_err : ndarray of float64, shape (n_prior_group,)
+        Standard deviation of the flux prior over the expected flux.
+    prior_labels : tuple of str
+        Names of the groups of sources.
+    zero_point, zero_point_err : float
+        Prior mean over expected flux.
+    noise_scale, noise_scale_err : ndarray of float64, shape (n_noise_group,)
+        Factor of the pixel errors.
+    noise_labels : tuple of str
+        Names of the groups of pixels.
+    model_error, model_error_err : float
+        Relative error of the model in a pixel, the same at all cadences.
+    log_evidence : float
+        Of the mean image (of the image, if there is one cadence).
+    converged : bool
+        Whether all maxima were reached.
+    n_source, n_cadence : int
+        Sources that the prior, and cadences that the noise was learned from.
+    prior : GaussianPrior
+        Prior of all fluxes that follows, electron / s.
+    noise_factor : ndarray of float64, shape (n_pixel,)
+        Factor of the errors of each pixel that follows.
+    model_variance : ndarray of float64, shape (n_pixel,)
+        What fits add to the variance of each pixel for the model's error, (electron / s)**2; 0 unless asked for.
+    """
+
+    prior_width: FloatArray
+    prior_width_err: FloatArray
+    prior_labels: tuple[str, ...]
+    zero_point: float
+    zero_point_err: float
+    noise_scale: FloatArray
+    noise_scale_err: FloatArray
+    noise_labels: tuple[str, ...]
+    model_error: float
+    model_error_err: float
+    log_evidence: float
+    converged: bool
+    n_source: int
+    n_cadence: int
+    prior: GaussianPrior = field(repr=False)
+    noise_factor: FloatArray = field(repr=False)
+    model_variance: FloatArray = field(repr=False)
+
+    @property
+    def model_in_fit(self) -> bool:
+        """Whether fits add the model's error to the errors of the pixels."""
+        return bool(np.any(self.model_variance > 0))
+
+    def rescale(self, pixels: PixelTable) -> PixelTable:
+        """Return the pixels with the errors that follow: sqrt((k sigma)^2 + model variance).
+
+        Parameters
+        ----------
+        pixels : PixelTable
+            The stack, with the errors it came with.
+
+        Returns
+        -------
+        PixelTable
+
+        Raises
+        ------
+        ShapeError
+            If the widths were learned from other pixels.
+        """
+        check_shape(self.noise_factor, (pixels.n_pixel,), "widths", "n_pixel, as the pixels it is used on")
+        error = np.hypot(self.noise_factor * pixels.flux_err, np.sqrt(self.model_variance))
+        return replace(pixels, flux_err=np.where(pixels.flux_err == 0, 0.0, error))
+
+
+def learn_flux_widths(
+    data: WidthData, choice: WidthChoice, *, sources: Groups, pixels: Groups, model_in_fit: bool = False
+) -> FluxWidths:
+    """Learn the widths of a flux fit by maximising the evidence.
+
+    Parameters
+    ----------
+    data : WidthData
+        Pixels, design and expected fluxes.
+    choice : WidthChoice
+        What is learned and what is fixed.
+    sources : Groups
+        Groups of sources, each with a prior width of its own.
+    pixels : Groups
+        Groups of pixels, each with a noise inflation of its own.
+    model_in_fit : bool
+        Whether fits that use the widths add the model's error to the errors of the pixels.
+
+    Returns
+    -------
+    FluxWidths
+
+    Raises
+    ------
+    InputError
+        If no source has both a known flux and data.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the evidence has no maximum.
+
+    Notes
+    -----
+    y_t = X F_t + d + n_t: F_t scatters about z f, the model's error d_p ~ N(0, (e m_p)^2), with m the mean model, is
+    the same at all cadences, and n_t is the noise, k sigma. Differences of neighbouring cadences know neither d nor
+    how wrong the catalogue is: they tell k. The mean image, in which each star and each pixel counts once however
+    many cadences there are, tells z, e and the width. Both are independent where neighbours have equal errors. A
+    single cadence must tell all.
+    """
+    if not data.teaches.any():
+        raise InputError("sources: expected some with a positive catalogue flux and data to learn from, got none")
+    sources, pixels = sources.restrict(data.teaches), pixels.restrict(data.usable)
+    light = mean_light(data)
+    found = _Estimates.start(choice, sources.n_group, pixels.n_group)
+    differences = difference_problem(data, choice.n_cadence)
+    if choice.learns("noise") and differences is not None:
+        found = _learn(found, differences, _Wanted(noise_group=pixels.learning))
+    image = image_problem(data, _prior(data, sources, found), pixels.spread(found.value["noise"], elsewhere=1.0))
+    surfaces = np.full(data.surface_prior.mean.size, -1)
+    wanted = _Wanted(
+        prior_group=np.concatenate([sources.learning, surfaces]) if choice.learns("prior_width") else None,
+        noise_group=pixels.learning if choice.learns("noise") and differences is None else None,
+        model_variance=(found.value["model"][0] * light) ** 2,
+        model_scale=choice.learns("model"),
+        zero_point=choice.learns("zero_point"),
+    )
+    found = _learn(found, image, wanted)
+    return FluxWidths(
+        prior_width=found.value["prior_width"],
+        prior_width_err=found.error["prior_width"],
+        prior_labels=sources.labels,
+        zero_point=float(found.value["zero_point"][0]),
+        zero_point_err=float(found.error["zero_point"][0]),
+        noise_scale=found.value["noise"],
+        noise_scale_err=found.error["noise"],
+        noise_labels=pixels.labels,
+        model_error=float(found.value["model"][0]),
+        model_error_err=float(found.error["model"][0]),
+        log_evidence=found.log_evidence,
+        converged=found.converged,
+        n_source=int(np.count_nonzero(data.teaches)),
+        n_cadence=1 if differences is None else 2 * differences.n_batch,
+        prior=_prior(data, sources, found),
+        noise_factor=pixels.spread(found.value["noise"], elsewhere=1.0),
+        model_variance=(found.value["model"][0] * light) ** 2 * model_in_fit,
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Estimates:
+    """Values and standard deviations by name, each shape (n_group,), as far as problems have been learned from."""
+
+    value: dict[str, FloatArray]
+    error: dict[str, FloatArray]
+    converged: bool = True
+    log_evidence: float = np.nan
+
+    @classmethod
+    def start(cls, choice: WidthChoice, n_prior: int, n_noise: int) -> "_Estimates":
+        sizes = {"prior_width": n_prior, "noise": n_noise, "model": 1, "zero_point": 1}
+        value = {name: np.full(size, choice.start(name)) for name, size in sizes.items()}
+        return cls(value, {name: np.zeros(size) for name, size in sizes.items()})
+
+    def times(self, learned: LearnedWidths, model: WidthModel) -> "_Estimates":
+        """Return the estimates with the factors that were learned, and their errors."""
+        value, error, std = dict(self.value), dict(self.error), np.sqrt(np.diag(learned.covariance))
+        factors = {"prior_width": learned.prior_scale, "noise": learned.noise_scale}
+        factors |= {"model": np.full(int(model.model_scale), learned.model_scale)}
+        for name, factor in factors.items():
+            if factor.size:
+                value[name] = self.value[name] * factor
+                error[name], std = std[: factor.size] * value[name], std[factor.size :]
+        if model.zero_point:
+            value["zero_point"] = self.value["zero_point"] * learned.zero_point
+            error["zero_point"] = std * self.value["zero_point"]
+        return _Estimates(value, error, self.converged and learned.converged, learned.log_evidence)
+
+    def without_model(self) -> "_Estimates":
+        """Return the estimates with a model's error of zero, whose own error is unknown."""
+        value, error = {**self.value, "model": np.zeros(1)}, {**self.error, "model": np.full(1, np.nan)}
+        return replace(self, value=value, error=error)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Wanted:
+    """The fields of a WidthModel, which may also want nothing."""
+
+    prior_group: IntArray | None = None
+    noise_group: IntArray | None = None
+    model_variance: FloatArray | None = None
+    model_scale: bool = False
+    zero_point: bool = False
+
+    @property
+    def nothing(self) -> bool:
+        """Whether all is fixed."""
+        return self.prior_group is None and self.noise_group is None and not (self.model_scale or self.zero_point)
+
+    def model(self) -> WidthModel:
+        """Return the model of what is learned."""
+        return WidthModel(
+            self.prior_group,
+            self.noise_group,
+            zero_point=self.zero_point,
+            model_variance=self.model_variance,
+            model_scale=self.model_scale,
+        )
+
+
+def _learn(found: _Estimates, problem: LinearProblem, wanted: _Wanted) -> _Estimates:
+    """Return the estimates after a problem has been learned from."""
+    if wanted.nothing:
+        extra = 0.0 if wanted.model_variance is None else wanted.model_variance
+        solved = replace(problem, ivar=problem.ivar / (1.0 + problem.ivar * extra))
+        return replace(found, log_evidence=float(choose_solver(solved).solve(solved).log_evidence.sum()))
+    model = wanted.model()
+    learned = find_widths(problem, model)
+    if not learned.converged and model.model_scale:
+        return _learn(found.without_model(), problem, replace(wanted, model_variance=None, model_scale=False))
+    if not learned.converged:
+        warnings.warn(
+            f"learn_widths: no maximum of the evidence found for {', '.join(model.names)} ({learned.message}); the data"
+            " may want a width of zero: fix one of them to a number, or make groups larger",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+    return found.times(learned, model)
+
+
+def _prior(data: WidthData, sources: Groups, found: _Estimates) -> GaussianPrior:
+    """Return the prior of all fluxes; sources of no group have the median width."""
+    width = found.value["prior_width"]
+    return data.prior(sources.spread(width, elsewhere=float(np.median(width))), float(found.value["zero_point"][0]))

@@ -1,0 +1,165 @@
+"""The linear problems that the widths of a flux fit are learned from."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.image import Image
+from bayesprf.models.photometry import default_prior
+from bayesprf.models.robust_flux import DownWeighted
+from bayesprf.scene.pixels import PixelTable
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WidthData:
+    """What the widths are learned from.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The stack.
+    image : Image
+        Its mean over time.
+    design : DesignStack
+        Shape (n_pixel, n_coeff): the sources, then surfaces such as a background.
+    expected : ndarray of float64, shape (n_source,)
+        Expected fluxes, electron / s; NaN where unknown.
+    surface_prior : GaussianPrior
+        Prior of the coefficients after those of the sources.
+    known : ndarray of float64, shape (n_pixel,)
+        Light that is not fitted, electron / s.
+    held : DownWeighted
+        Pixels that a robust fit held down: they take no part in learning the noise.
+    """
+
+    pixels: PixelTable
+    image: Image
+    design: DesignStack
+    expected: FloatArray
+    surface_prior: GaussianPrior
+    known: FloatArray
+    held: DownWeighted
+
+    @property
+    def usable(self) -> BoolArray:
+        """Pixels that a source lights and that respond linearly, shape (n_pixel,)."""
+        own = self.design.matrix()[:, : self.expected.size]
+        return np.asarray(np.diff(own.indptr) > 0) & ~self.pixels.saturated
+
+    @property
+    def teaches(self) -> BoolArray:
+        """Sources of known flux that light a usable pixel, shape (n_source,)."""
+        lit = np.unique(self.design.matrix()[self.usable & (self.image.ivar > 0)].indices)
+        return np.asarray((np.nan_to_num(self.expected) > 0) & np.isin(np.arange(self.expected.size), lit))
+
+    def is_held(self, first: IntArray, second: IntArray) -> BoolArray:
+        """Return where a robust fit held a pixel down at one of two cadences, shape (n_pair, n_pixel)."""
+        weights = np.ones(self.held.cadence.size, bool)
+        shape = (self.pixels.n_time, self.pixels.n_pixel)
+        held = csr_matrix((weights, (self.held.cadence, self.held.pixel)), shape=shape)
+        return np.asarray((held[first] + held[second]).toarray())
+
+    def prior(self, width: FloatArray | float, zero_point: float) -> GaussianPrior:
+        """Return the prior of the fluxes: N(z f, (width f)^2) where f is known, and the default one elsewhere."""
+        default = default_prior(self.expected, self.image.cadence_error)
+        known = np.nan_to_num(self.expected) > 0
+        wide = np.maximum(np.nan_to_num(self.expected), self.image.cadence_error)
+        precision = np.where(known, (np.asarray(width) * wide) ** -2.0, default.precision)
+        return GaussianPrior(np.where(known, zero_point * default.mean, default.mean), precision)
+
+    def with_surfaces(self, prior: GaussianPrior) -> GaussianPrior:
+        """Append the prior of the surfaces."""
+        after = self.surface_prior
+        return GaussianPrior(
+            np.concatenate([prior.mean, after.mean]), np.concatenate([prior.precision, after.precision])
+        )
+
+
+def difference_problem(data: WidthData, n_cadence: int) -> LinearProblem | None:
+    """Return differences of neighbouring cadences: what is the same at both is gone, the noise is not.
+
+    Parameters
+    ----------
+    data : WidthData
+        Pixels and design.
+    n_cadence : int
+        Most cadences to use, spread over the series.
+
+    Returns
+    -------
+    LinearProblem or None
+        (y_b - y_a) / sqrt(2) ~ N(X (F_b - F_a) / sqrt(2), (sigma_a^2 + sigma_b^2) / 2): fluxes may change as the
+        default prior lets them. None for a single cadence.
+    """
+    first, pixels = neighbors(data.pixels.n_time, n_cadence), data.pixels
+    if first.size == 0:
+        return None
+    second = first + 1
+    used = (pixels.ivar[first] > 0) & (pixels.ivar[second] > 0) & data.usable & ~data.is_held(first, second)
+    variance = 0.5 * (pixels.flux_err[first] ** 2 + pixels.flux_err[second] ** 2)
+    design = data.design
+    if design.mix is not None:
+        design = replace(design, mix=0.5 * (design.mix[first] + design.mix[second]))
+    prior = data.with_surfaces(default_prior(data.expected, data.image.cadence_error))
+    return LinearProblem(
+        design,
+        np.where(used, (pixels.flux[second] - pixels.flux[first]) / np.sqrt(2.0), 0.0),
+        np.divide(1.0, variance, out=np.zeros_like(variance), where=used),
+        replace(prior, mean=np.zeros_like(prior.mean)),
+    )
+
+
+def image_problem(data: WidthData, prior: GaussianPrior, noise_factor: FloatArray) -> LinearProblem:
+    """Return the mean image as one batch row: every star and every pixel counts once.
+
+    Parameters
+    ----------
+    data : WidthData
+        Image and design.
+    prior : GaussianPrior
+        Prior of the fluxes.
+    noise_factor : ndarray of float64, shape (n_pixel,)
+        Factor of the errors of each pixel.
+
+    Returns
+    -------
+    LinearProblem
+    """
+    design = data.design
+    if design.mix is not None:
+        design = replace(design, mix=design.mix.mean(axis=0, keepdims=True))
+    ivar = np.where(data.usable, data.image.ivar / noise_factor**2, 0.0)
+    return LinearProblem(design, data.image.flux[None], ivar[None], data.with_surfaces(prior), data.known)
+
+
+def mean_light(data: WidthData) -> FloatArray:
+    """Return the light of all sources in the mean image under the default prior, shape (n_pixel,), electron / s."""
+    prior = default_prior(data.expected, data.image.cadence_error)
+    problem = image_problem(data, prior, np.ones(data.pixels.n_pixel))
+    flux = choose_solver(problem).solve(problem).mean
+    flux[:, data.expected.size :] = 0.0
+    return np.asarray(problem.predict(flux)[0])
+
+
+def neighbors(n_time: int, n_cadence: int) -> IntArray:
+    """Return the first cadence of each pair of neighbours.
+
+    Parameters
+    ----------
+    n_time : int
+        Number of cadences.
+    n_cadence : int
+        Most cadences to use.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_pair,)
+        Spread over the series; no cadence is in two pairs.
+    """
+    n_pair = min(n_time, n_cadence) // 2
+    return 2 * np.linspace(0, n_time // 2 - 1, n_pair).astype(np.int64)
