@@ -8,6 +8,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_positive
 from bayesprf.errors import InputError
 from bayesprf.inference import as_template
+from bayesprf.models.event_depth import EventDepth, carry_flux_error, fit_dip, without_prior
 from bayesprf.models.events import (
     EventHost,
     event_evidence,
@@ -19,7 +20,7 @@ from bayesprf.models.group import SourceGroup, component_labels, extract_pixels
 from bayesprf.models.model_errors import model_errors
 from bayesprf.models.second_star import BlendTest, second_star
 from bayesprf.scene.pairs import offsets
-from bayesprf.total_errors import MachineErrors
+from bayesprf.total_errors import MachineErrors, mean_over_time
 
 # Knots of a star's own slow changes are this many event lengths apart, and no closer than this, day.
 _BASELINE_LENGTHS, _BASELINE_DAYS = 6.0, 0.5
@@ -158,6 +159,66 @@ class MachineHypotheses(MachineErrors):
         for one in np.unique(label):
             found[:, label == one] = self._weigh(candidates[label == one], template, rows, spacing, depth_sigma)
         return EventHost(tuple(self.sources.source_id[one] for one in candidates), host_probabilities(found[0]), *found)
+
+    def event_depth(
+        self, source: Any, event: Any, *, baseline: float | None = None, cadences: Any = None
+    ) -> EventDepth:
+        """Measure which share of its light a source loses in an event, such as a transit.
+
+        Parameters
+        ----------
+        source : int or str
+            Index or name of the source.
+        event : array-like of bool or float, shape (n_time,)
+            Mask of the cadences in the event, or its shape from 0 (outside) to 1 (full depth).
+        baseline : float, optional
+            Distance of the knots of the star's own slow changes, day, infinite for a constant; six times the event's
+            length, and half a day or more, by default.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default. Leave out those of other events, which the baseline cannot follow.
+
+        Returns
+        -------
+        EventDepth
+            Depth, its standard deviation and its intervals.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the event has the wrong shape or no data, or the source does not exist or has no pixel.
+
+        Notes
+        -----
+        Dip and baseline are linear in the light curve, whose errors have the fluxes of all neighbours marginalised.
+        The flux of a blended star may be wrong at all cadences alike, by light of its neighbours that an error of the
+        PRF, of its wing or of the positions gives to it; this error, of `fit_common_errors`, is carried into the
+        depth, whose posterior is that of a ratio (`bayesprf.models.event_depth`).
+        """
+        template, rows = as_template(event, self.nt), self._cadence_indices(cadences)
+        as_template(template[rows], rows.size)
+        spacing = self._baseline_spacing(template) if baseline is None else float(baseline)
+        if not spacing > 0:
+            raise InputError(f"baseline: expected a number above 0, got {baseline!r}")
+        index = int(self._source_indices(source)[0])
+        fit = self._latest_flux
+        if not np.isfinite(fit.flux[rows, index]).any():
+            raise InputError(f"source: expected a source with data, got {self.sources.source_id[index]!r}")
+        flux, variance = without_prior(
+            fit.posterior.mean[rows, index],
+            fit.posterior.std[rows, index] ** 2,
+            prior_mean=float(fit.problem.prior.mean[index]),
+            prior_precision=float(fit.problem.prior.precision[index]),
+        )
+        dip = fit_dip(self.time[rows], flux, variance, template[rows], spacing=spacing)
+        return carry_flux_error(self.sources.source_id[index], dip, self._leak(index))
+
+    def _leak(self, source: int) -> float:
+        """Return the error of a source's flux by light of all other sources, at all cadences alike, electron / s."""
+        flux = mean_over_time(self._latest_flux.flux)
+        flux[source] = 0.0
+        return float(self._carry_errors(flux, self.common_errors.widths).std[source])
 
     def _weigh(
         self, members: IntArray, template: FloatArray, rows: IntArray, spacing: float, depth_sigma: float

@@ -63,18 +63,23 @@ class MachineErrors(MachineInference):
             tail=float(np.hypot(shape.tail_err, WING_CURVATURE)) if tail is None else tail,
             others=fit_wing_error(shape) if others is None else others,
         )
+        errors = self._carry_errors(mean_over_time(fit.flux), widths)
+        self._stages.keep("common", errors)
+        return errors
+
+    def _carry_errors(self, flux: FloatArray, widths: NuisanceWidths) -> CommonErrors:
+        """Carry nuisances into the fluxes of stars that are as bright as given, electron / s."""
+        shape = self._shape
         usable = ~self.pixels.saturated[shape.pairs.pixel]
-        errors = fit_common_errors(
+        return fit_common_errors(
             shape,
             shape.pairs.select(usable),
             shape.values[usable],
-            flux=_mean_over_time(fit.flux),
+            flux=flux,
             ivar=self.pixels.ivar.mean(axis=0),
-            prior=fit.problem.prior,
+            prior=self._latest_flux.problem.prior,
             widths=widths,
         )
-        self._stages.keep("common", errors)
-        return errors
 
     @property
     def common_errors(self) -> CommonErrors:
@@ -108,8 +113,18 @@ class MachineErrors(MachineInference):
         return measure_stars(shape.prf, training, shape.intrinsic_scatter)
 
 
-def _mean_over_time(flux: FloatArray) -> FloatArray:
-    """Return the mean of the finite fluxes of each source, 0 without any."""
+def mean_over_time(flux: FloatArray) -> FloatArray:
+    """Return the mean of the finite fluxes of each source, 0 without any.
+
+    Parameters
+    ----------
+    flux : ndarray of float64, shape (n_time, n_source)
+        electron / s; NaN is left out.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+    """
     good = np.isfinite(flux)
     total = np.where(good, flux, 0.0).sum(axis=0)
     return np.divide(total, good.sum(axis=0), out=np.zeros_like(total), where=good.any(axis=0))

@@ -166,7 +166,7 @@ def event_evidence(
     eliminated as a Schur complement, and what is left is a Gaussian in each source's depth.
     """
     n_source = series.flux.size
-    splines = _baseline(series.time, spacing)
+    splines = baseline_columns(series.time, spacing)
     if splines.shape[1] * n_source > _MAX_COEFFICIENTS:
         raise InputError(
             f"baseline: expected at most {_MAX_COEFFICIENTS} baseline coefficients, got {splines.shape[1]} knots for"
@@ -228,9 +228,23 @@ def event_length(time: FloatArray, template: FloatArray) -> float:
     return float((time[stops] - time[starts]).max()) + step
 
 
-def _baseline(time: FloatArray, spacing: float) -> csr_matrix:
+def baseline_columns(time: FloatArray, spacing: float) -> csr_matrix:
+    """Return what the slow changes of a star are made of.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Day.
+    spacing : float
+        Distance of the knots, day; infinite for a constant.
+
+    Returns
+    -------
+    csr_matrix of float64, shape (n_time, n_column)
+        Cubic B-splines, or a single column of ones.
+    """
     low, high = float(time.min()), float(time.max())
-    if high <= low:
+    if high <= low or np.isinf(spacing):
         return csr_matrix(np.ones((time.size, 1)))
     breaks = np.linspace(low, high, max(2, round((high - low) / spacing) + 1))
     return open_splines(time, open_knots(breaks, _DEGREE), _DEGREE)

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.models.field_settings import FieldSettings
 
@@ -39,14 +40,22 @@ def draw_magnitudes(settings: FieldSettings, rng: np.random.Generator) -> FloatA
     Parameters
     ----------
     settings : FieldSettings
-        `n_source`, `mag_range` and `mag_slope` are read.
+        `n_source`, `mag_range`, `mag_slope` and `magnitudes` are read.
     rng : numpy.random.Generator
         Source of randomness.
 
     Returns
     -------
     ndarray of float64, shape (n_source,)
+
+    Raises
+    ------
+    ShapeError
+        If `magnitudes` has the wrong shape.
     """
+    if settings.magnitudes is not None:
+        check_shape(settings.magnitudes, (settings.n_source,), "magnitudes", "n_source")
+        return settings.magnitudes
     bright, faint = settings.mag_range
     share = rng.random(settings.n_source)
     growth = settings.mag_slope * np.log(10.0)
@@ -93,6 +102,9 @@ def place_stars(settings: FieldSettings, mag: FloatArray, rng: np.random.Generat
     target = _draw_apart(low, width, settings.min_separation, rng)
     corner = np.rint(target - (sides[:, None] - 1) / 2).astype(np.int64)
     host = np.arange(settings.n_source - n_stamp) % n_stamp
+    if settings.companion_distance is not None:
+        beside = _draw_around(target[host], settings.companion_distance, rng)
+        return np.concatenate([target, beside]), _pixels(corner, sides, sides)
     low = np.concatenate([target, corner[host] - 0.5 - _MARGIN])
     width = np.concatenate([np.zeros_like(target), np.repeat(sides[host, None] + 2 * _MARGIN, 2, axis=1)])
     return _draw_apart(low, width, settings.min_separation, rng), _pixels(corner, sides, sides)
@@ -115,6 +127,12 @@ def _pixels(corner: IntArray, n_column: IntArray, n_row: IntArray) -> FloatArray
     grid = np.concatenate(parts)
     kept = np.sort(np.unique(grid[:, :2], axis=0, return_index=True)[1])
     return np.asarray(grid[kept], np.float64)
+
+
+def _draw_around(centre: FloatArray, distance: tuple[float, float], rng: np.random.Generator) -> FloatArray:
+    """Draw one point around each centre, uniform in distance and direction."""
+    angle = rng.uniform(0.0, 2.0 * np.pi, centre.shape[0])
+    return centre + rng.uniform(*distance, (centre.shape[0], 1)) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _draw_apart(low: FloatArray, width: FloatArray, separation: float, rng: np.random.Generator) -> FloatArray:

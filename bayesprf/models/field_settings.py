@@ -67,7 +67,12 @@ class FieldSettings:
     mag_range, mag_slope : tuple of float, float
         Brightest and faintest magnitude; numbers grow as 10^(mag_slope mag).
     min_separation : float
-        Smallest distance between two stars, pixel.
+        Smallest distance between two stars, pixel; companions of `companion_distance` keep it from nobody.
+    magnitudes : ndarray of float64, shape (n_source,), optional
+        Magnitudes to use instead of drawn ones.
+    companion_distance : tuple of float, optional
+        Least and largest distance of a companion from the target of its cutout, pixel, in any direction; anywhere
+        within the cutout, and a pixel around it, by default.
     prf : PrfTruth
         The PRF, in pixels of the detector.
     instrument : Instrument
@@ -113,6 +118,8 @@ class FieldSettings:
     mag_range: tuple[float, float] = (12.0, 17.0)
     mag_slope: float = 0.2
     min_separation: float = 0.25
+    magnitudes: FloatArray | None = None
+    companion_distance: tuple[float, float] | None = None
     prf: PrfTruth = field(default_factory=asymmetric_prf)
     instrument: Instrument = KEPLER
     ra0: float = 290.0

@@ -192,6 +192,24 @@ def make_field(settings: FieldSettings | None = None, *, rng: np.random.Generato
     return SimulatedField(pixels, sources, chosen, sky, flux, star[:, 0], star[:, 1], shift, matrix)
 
 
+def redraw_noise(field: SimulatedField, rng: np.random.Generator) -> SimulatedField:
+    """Return the same stars, the same catalogue and the same PRF with other noise.
+
+    Parameters
+    ----------
+    field : SimulatedField
+        The field.
+    rng : numpy.random.Generator
+        Source of the noise.
+
+    Returns
+    -------
+    SimulatedField
+    """
+    observed, _ = _observe(field.settings, field.prf_matrix, field.flux, shift=field.shift, rng=rng)
+    return replace(field, pixels=replace(field.pixels, flux=observed))
+
+
 def _light_curves(settings: FieldSettings, time: FloatArray, mag: FloatArray) -> FloatArray:
     """Return the true fluxes, shape (n_time, n_source)."""
     flux = np.tile(settings.instrument.flux_from_mag(0.0) * 10.0 ** (-0.4 * mag), (time.size, 1))
