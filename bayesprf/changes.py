@@ -20,6 +20,7 @@ from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.perturbation import PerturbationMatrix3D
 from bayesprf.reports import MachineReports
 from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
 
 _TIME_CORRECTORS = ("polynomial", "poscorr")
 # A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.
@@ -196,9 +197,9 @@ class MachineChanges(MachineReports):
 
     def _learn_change(self, options: PerturbationOptions, other_vectors: Any) -> PerturbationFit:
         """Fit the time model; where the spacecraft rolls, fluxes fitted with it tell what they share with the roll."""
-        shape, roll_hours = self._shape, self.pixels.instrument.roll_hours
+        shape, roll_hours, pixels = self._shape, self.pixels.instrument.roll_hours, self._pixels_without_sky()
         fit = fit_perturbation(
-            self.pixels,
+            pixels,
             shape.pairs,
             shape.values,
             shape.flux,
@@ -210,13 +211,18 @@ class MachineChanges(MachineReports):
             return fit
         design = build_design(shape.pairs, shape.values * fit.stack_parts(shape.pairs), fit.mix)
         flux = fit_flux(
-            self.pixels,
+            pixels,
             design,
             default_prior(shape.flux, shape.image.cadence_error),
             source_flags=np.zeros(self.nsources, np.int32),
             known=shape.far_light,
         ).flux
         return add_roll_gain(fit, self.time, flux, roll_hours)
+
+    def _pixels_without_sky(self) -> PixelTable:
+        """Return the pixels less the background of the mean image, if one was fitted."""
+        background = self._shape.background
+        return self.pixels if background is None else replace(self.pixels, flux=self.pixels.flux - background.light)
 
     @property
     def _time(self) -> PerturbationFit:

@@ -242,7 +242,7 @@ class MachineHypotheses(MachineErrors):
 
     def _candidates(self, sources: Any) -> IntArray:
         """Return the sources asked for and those that share a pixel with them, as far as they have pixels."""
-        shared = self._latest_flux.problem.design.matrix().astype(bool).astype(np.float64)
+        shared = self._latest_flux.source_design.astype(bool).astype(np.float64)
         lit = np.asarray(shared.sum(axis=0)).ravel() > 0
         asked = self._source_indices(sources)
         if not lit[asked].any():
@@ -267,5 +267,5 @@ class MachineHypotheses(MachineErrors):
 
     def _prf_errors(self, group: SourceGroup) -> FloatArray:
         """Return the common errors of the model in the pixels of a group, (n_pixel, n_error), electron / s."""
-        flux = self._latest_flux.posterior.mean.mean(axis=0)
+        flux = self._latest_flux.posterior.mean[:, : self.nsources].mean(axis=0)
         return model_errors(self._shape, group.pixel, flux, self.common_errors.widths)

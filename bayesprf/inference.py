@@ -96,7 +96,7 @@ class MachineInference(MachineApertures):
         time: Any = self.time[group.cadence]
         time = float(time[0]) if np.ndim(cadences) == 0 and cadences is not None else time
         places = np.stack([self.pixels.row[group.pixel], self.pixels.column[group.pixel]], axis=1)
-        data = group_data(group, members, self.sources.source_id, time, places=places)
+        data = group_data(group, members, self._coefficient_names, time, places=places)
         return exact_tree(group, data, members, np.random.default_rng(random_seed), options=options)
 
     def loo(self) -> ModelScore:

@@ -13,6 +13,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.models.background import Background, build_background, first_guess
 from bayesprf.models.light import Scene
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
@@ -60,6 +61,9 @@ class Machine(MachineChanges, MachineSampling):
         Column of `sources` used as flux estimate.
     instrument : Instrument, optional
         Saturation level and other numbers of the mission.
+    background : {"stamp", "image"} or Background, optional
+        Sky left in the pixels, fitted with PRF and fluxes and integrated out of their errors: a constant per cutout,
+        one for all pixels, or what `Background` says. None by default: the pixels hold stars alone.
     quiet : bool
         Silence progress bars.
 
@@ -89,6 +93,7 @@ class Machine(MachineChanges, MachineSampling):
     time_radius = Setting("time")
     cartesian_knot_spacing = Setting("time")
     time_corrector = Setting("time")
+    background = Setting("shape", Background.parse)
 
     def __init__(
         self,
@@ -114,6 +119,7 @@ class Machine(MachineChanges, MachineSampling):
         sources_flux_column: str = "phot_g_mean_flux",
         *,
         instrument: Instrument = GENERIC,
+        background: Any = None,
         quiet: bool = False,
     ) -> None:
         pixels = PixelTable(time, flux, flux_err, ra, dec, column, row, instrument=instrument)
@@ -123,6 +129,7 @@ class Machine(MachineChanges, MachineSampling):
         self.n_r_knots, self.n_phi_knots = n_r_knots, n_phi_knots
         self.time_nknots, self.time_resolution, self.time_radius = time_nknots, time_resolution, time_radius
         self.rmin, self.rmax, self.cut_r = rmin, rmax, cut_r
+        self.background = background
 
     @classmethod
     def from_pixels(cls, pixels: PixelTable, sources: SourceTable, **settings: Any) -> "Machine":
@@ -157,6 +164,7 @@ class Machine(MachineChanges, MachineSampling):
             "rmin": 1.0 * stretch,
             "rmax": 16.0 * stretch,
             "cut_r": 3.0 * stretch,
+            "background": None,
         }
         limit = settings.pop("sparse_dist_lim", 40.0 * stretch)
         machine._start(pixels, sources, limit, quiet=settings.pop("quiet", False))
@@ -290,13 +298,12 @@ class Machine(MachineChanges, MachineSampling):
         return PolarBasis(self.rmin, self.rmax, self.cut_r, self.n_r_knots, self.n_phi_knots)
 
     def _scene(self, frame_index: Any) -> Scene:
-        return Scene(
-            pixels=self.pixels,
-            sources=self.sources,
-            pairs=self._near,
-            limit=self.sparse_dist_lim,
-            image=self._image(frame_index),
-        )
+        image = self._image(frame_index)
+        scene = Scene(self.pixels, self.sources, self._near, self.sparse_dist_lim, image)
+        if self.background is None:
+            return scene
+        columns = build_background(self.pixels, image, self.background)
+        return scene.without(first_guess(columns, image))
 
     def fit_model(
         self,
@@ -358,7 +365,8 @@ class Machine(MachineChanges, MachineSampling):
                 known=shape.far_light,
                 solver=BlockSolver(n_threads),
                 robust=robust,
-                names=self.sources.source_id,
+                names=self._coefficient_names,
+                background=None if shape.background is None else shape.background.columns,
             )
             self._stages.keep(stage, fit)
 

@@ -49,7 +49,7 @@ def rebuild_machine(tree: Any, directories: tuple[Path, ...] = ()) -> Machine:
         tuple(str(one) for one in catalog["source"].to_numpy()),
         *(catalog[name].to_numpy() for name in ("ra_deg", "dec_deg", "catalog_flux", "mag")),
     )
-    made = ("contaminant_mag_limit", "cartesian_knot_spacing", "time_corrector")
+    made = ("contaminant_mag_limit", "cartesian_knot_spacing", "time_corrector", "background")
     given = {name: value for name, value in settings.items() if name not in made and name in _SETTINGS}
     machine = Machine.from_pixels(pixels, sources, quiet=True, **given)
     for name in made:

@@ -1,5 +1,6 @@
 """What a Machine shows: its results as one labelled tree, and pictures."""
 
+from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -27,8 +28,8 @@ class MachineReports(MachineHypotheses):
         Returns
         -------
         xarray.DataTree
-            Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/shape``, ``/time_model``, as
-            far as their stages have run.
+            Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/background``, ``/shape``,
+            ``/time_model``, as far as their stages have run.
 
         Raises
         ------
@@ -36,6 +37,7 @@ class MachineReports(MachineHypotheses):
             If no PRF has been fitted.
         """
         from bayesprf.results.gather import (
+            background_group,
             catalog_group,
             covariance_group,
             photometry_group,
@@ -48,7 +50,7 @@ class MachineReports(MachineHypotheses):
         flux: FluxFit | None = self._stages.latest("flux", "flux_va")
         time: PerturbationFit | None = self._stages.get("time")
         sums, metrics = self._aperture_results()
-        blends = None if flux is None else measure_blends(flux.problem, flux.posterior)
+        blends = None if flux is None else measure_blends(flux.problem, flux.posterior, flux.n_source)
         shares = {} if blends is None else {"variance_from_neighbors": blends.variance_from_neighbors}
         groups = {
             "photometry": sums if flux is None else {**photometry_group(flux), **self._total_errors(), **sums},
@@ -57,6 +59,7 @@ class MachineReports(MachineHypotheses):
             ),
             "covariance": {} if blends is None else covariance_group(blends, self.sources.source_id),
             "comparison": {} if flux is None else score_group(self._score()),
+            "background": {} if flux is None else background_group(flux),
             "shape": shape_group(self._shape),
             "time_model": {} if time is None else time_model_group(time, self.pixels),
         }
@@ -83,7 +86,7 @@ class MachineReports(MachineHypotheses):
         flux: FluxFit | None = self._stages.latest("flux", "flux_va")
         found: dict[str, Any] = {}
         if flux is not None:
-            found["flux_estimate"] = flux.problem.prior.mean
+            found["flux_estimate"] = flux.prior.mean
             found["source_flags"] = np.bitwise_and.reduce(flux.flags, axis=0)
         return found
 
@@ -91,7 +94,9 @@ class MachineReports(MachineHypotheses):
         """Return the settings that can be told apart from data, for the record."""
         declared = {name: one for owner in type(self).__mro__[::-1] for name, one in vars(owner).items()}
         names = [name for name, one in declared.items() if isinstance(one, Setting) and name != "time_mask"]
-        return {**{name: getattr(self, name) for name in names}, "sparse_dist_lim": self.sparse_dist_lim}
+        values = {name: getattr(self, name) for name in names}
+        plain = {name: asdict(one) if is_dataclass(one) else one for name, one in values.items()}
+        return {**plain, "sparse_dist_lim": self.sparse_dist_lim}
 
     def _image(self, frame_index: Any) -> Image:
         """Return one frame, or the mean over the cadences that `time_mask` leaves."""
@@ -117,7 +122,8 @@ class MachineReports(MachineHypotheses):
         taught = shape.pairs.select(shape.training)
         image = self._image(frame_index)
         others = neighbor_flux(shape.pairs, np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values)
-        own = image.flux[taught.pixel] - others[shape.training] - shape.far_light[taught.pixel]
+        known = shape.far_light if shape.background is None else shape.far_light + shape.background.light
+        own = image.flux[taught.pixel] - others[shape.training] - known[taught.pixel]
         with np.errstate(invalid="ignore", divide="ignore"):
             data = np.log10(own / shape.flux[taught.source])
         return plot_shape(taught.dx, taught.dy, data, np.log10(shape.values[shape.training]), bin_data=bin_data)

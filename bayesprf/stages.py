@@ -1,5 +1,6 @@
 """Stages of a Machine and its settings: each stage is one frozen record, and a rerun drops what came of it."""
 
+from collections.abc import Callable
 from typing import Any
 
 from bayesprf.errors import StageError
@@ -88,10 +89,12 @@ class Setting:
     ----------
     stage : str, optional
         First stage that reads the setting; none by default.
+    parse : callable, optional
+        Turns what the user gives into the value, and raises if it cannot.
     """
 
-    def __init__(self, stage: str | None = None) -> None:
-        self._stage = stage
+    def __init__(self, stage: str | None = None, parse: Callable[[Any], Any] | None = None) -> None:
+        self._stage, self._parse = stage, parse
 
     def __set_name__(self, owner: type, name: str) -> None:
         """Remember the name under which the setting was declared."""
@@ -105,6 +108,6 @@ class Setting:
 
     def __set__(self, machine: Any, value: Any) -> None:
         """Set the value and drop the stages that read it."""
-        machine.__dict__[self._name] = value
+        machine.__dict__[self._name] = value if self._parse is None else self._parse(value)
         if self._stage is not None:
             machine._stages.drop(self._stage)

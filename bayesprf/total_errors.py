@@ -77,7 +77,7 @@ class MachineErrors(MachineInference):
             shape.values[usable],
             flux=flux,
             ivar=self.pixels.ivar.mean(axis=0),
-            prior=self._latest_flux.problem.prior,
+            prior=self._latest_flux.prior,
             widths=widths,
         )
 

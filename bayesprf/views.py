@@ -179,6 +179,30 @@ class MachineViews:
         return self._flux_va.flux_err
 
     @property
+    def _coefficient_names(self) -> tuple[str, ...]:
+        """Names of what the flux problem solves for: the sources, then the columns of the background."""
+        background = self._shape.background
+        return (*self.sources.source_id, *(() if background is None else background.columns.names))
+
+    @property
+    def background_w(self) -> FloatArray:
+        """Coefficients of the background (see `Background`), latest fit, shape (n_time, n_column), electron / s."""
+        return self._latest_flux.background_w
+
+    @property
+    def background_w_err(self) -> FloatArray:
+        """Cadence-to-cadence standard deviation of `background_w`, shape (n_time, n_column), electron / s."""
+        return self._latest_flux.background_w_err
+
+    @property
+    def background_flux(self) -> FloatArray:
+        """Background of every pixel at every cadence, shape (n_time, n_pixel), electron / s; zero if none is fitted."""
+        fit = self._latest_flux
+        if fit.background is None:
+            return np.zeros((self.nt, self.npixels))
+        return np.ascontiguousarray((fit.background.matrix @ fit.background_w.T).T)
+
+    @property
     def _latest_flux(self) -> FluxFit:
         """The fluxes that were fitted last, with or without the time model."""
         latest: FluxFit | None = self._stages.latest("flux", "flux_va")

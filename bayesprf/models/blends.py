@@ -24,7 +24,7 @@ class BlendTable:
     correlation : ndarray of float64, shape (n_pair,)
         Correlation of their flux errors, median over typical cadences.
     variance_from_neighbors : ndarray of float64, shape (n_source,)
-        Share of each source's variance that is due to not knowing its neighbours.
+        Share of each source's variance that is due to not knowing its neighbours and the background.
     """
 
     first: IntArray
@@ -33,7 +33,7 @@ class BlendTable:
     variance_from_neighbors: FloatArray
 
 
-def measure_blends(problem: LinearProblem, posterior: GaussianPosterior) -> BlendTable:
+def measure_blends(problem: LinearProblem, posterior: GaussianPosterior, n_source: int | None = None) -> BlendTable:
     """Measure how the fluxes depend on each other.
 
     Parameters
@@ -42,6 +42,8 @@ def measure_blends(problem: LinearProblem, posterior: GaussianPosterior) -> Blen
         Fluxes of all sources.
     posterior : GaussianPosterior
         Its answer, from BlockSolver.
+    n_source : int, optional
+        Number of sources, whose fluxes are the first coefficients; all coefficients by default.
 
     Returns
     -------
@@ -56,14 +58,18 @@ def measure_blends(problem: LinearProblem, posterior: GaussianPosterior) -> Blen
     from bayesprf.linalg.blocks import pair_covariance
 
     rows = typical_cadences(problem.n_batch)
+    n_source = problem.design.n_coeff if n_source is None else n_source
     first, second, covariance = pair_covariance(posterior, rows)
+    if n_source < problem.design.n_coeff:
+        stars = second < n_source
+        first, second, covariance = first[stars], second[stars], covariance[:, stars]
     std = posterior.std[rows]
     share = 1.0 - alone_variance(problem, rows) / std**2
     return BlendTable(
         first,
         second,
         np.median(covariance / (std[:, first] * std[:, second]), axis=0),
-        np.clip(np.median(share, axis=0), 0.0, 1.0),
+        np.clip(np.median(share[:, :n_source], axis=0), 0.0, 1.0),
     )
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.models.background import ImageBackground
 from bayesprf.models.distant import distant_light
 from bayesprf.models.image import Image
 from bayesprf.models.photometry import fit_image_flux
@@ -31,7 +32,9 @@ class Scene:
     limit : float
         Distance within which pairs were made, arcsec.
     image : Image
-        The image.
+        The image, its background taken off.
+    background : ImageBackground, optional
+        That background, as known so far; None where there is none to be fitted.
     """
 
     pixels: PixelTable
@@ -39,6 +42,7 @@ class Scene:
     pairs: PairTable
     limit: float
     image: Image
+    background: ImageBackground | None = None
 
     @property
     def flux(self) -> FloatArray:
@@ -54,6 +58,12 @@ class Scene:
     def saturated(self) -> BoolArray:
         """Pixels that do not respond linearly, shape (n_pixel,)."""
         return self.pixels.saturated
+
+    def without(self, found: ImageBackground) -> "Scene":
+        """Return the scene with another background taken off its image."""
+        more = found.light if self.background is None else found.light - self.background.light
+        left = self.image.flux - np.where(self.image.ivar > 0, more, 0.0)
+        return replace(self, image=replace(self.image, flux=left), background=found)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_shape
@@ -11,6 +12,7 @@ from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import Solver, choose_solver
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.models.background import BackgroundColumns
 from bayesprf.models.image import Image
 from bayesprf.models.robust_flux import DownWeighted, fit_robustly
 from bayesprf.scene.pairs import PairTable
@@ -40,6 +42,8 @@ class FluxFit:
         Its answer, with covariances and draws.
     down_weighted : DownWeighted, optional
         What a robust fit held down; None for a plain fit.
+    background : BackgroundColumns, optional
+        Surfaces fitted along: their coefficients follow those of the sources in `problem` and `posterior`.
     """
 
     flux: FloatArray
@@ -48,6 +52,33 @@ class FluxFit:
     problem: LinearProblem
     posterior: GaussianPosterior
     down_weighted: DownWeighted | None = None
+    background: BackgroundColumns | None = None
+
+    @property
+    def n_source(self) -> int:
+        """Number of sources."""
+        return int(self.flux.shape[1])
+
+    @property
+    def prior(self) -> GaussianPrior:
+        """Prior of the fluxes."""
+        prior = self.problem.prior
+        return GaussianPrior(prior.mean[: self.n_source], prior.precision[: self.n_source])
+
+    @property
+    def source_design(self) -> csr_matrix:
+        """PRF of each source in each pixel at the first cadence, shape (n_pixel, n_source), 1 / pixel."""
+        return self.problem.design.matrix()[:, : self.n_source]  # type: ignore[attr-defined]
+
+    @property
+    def background_w(self) -> FloatArray:
+        """Coefficients of the background, shape (n_time, n_column), electron / s."""
+        return self.posterior.mean[:, self.n_source :]
+
+    @property
+    def background_w_err(self) -> FloatArray:
+        """Standard deviation of `background_w`, shape (n_time, n_column), electron / s."""
+        return self.posterior.std[:, self.n_source :]
 
     @property
     def log_evidence(self) -> FloatArray:
@@ -163,6 +194,7 @@ def fit_flux(
     solver: Solver | None = None,
     robust: bool = False,
     names: tuple[str, ...] = (),
+    background: BackgroundColumns | None = None,
 ) -> FluxFit:
     """Fit one flux per source and cadence.
 
@@ -184,6 +216,8 @@ def fit_flux(
         Hold outliers down: see `fit_robustly`.
     names : tuple of str
         Source names for messages.
+    background : BackgroundColumns, optional
+        Surfaces to fit along at every cadence.
 
     Returns
     -------
@@ -198,7 +232,7 @@ def fit_flux(
     -----
     Solves (X' C^-1 X + P) w = X' C^-1 y + P m per cadence (Luger, Foreman-Mackey & Hogg 2017).
     """
-    problem = LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
+    problem = _flux_problem(pixels, design, prior, known, background)
     solver, down = solver or choose_solver(problem), None
     try:
         if robust:
@@ -215,7 +249,8 @@ def fit_flux(
             coefficient=error.coefficient,
             batch=error.batch,
         ) from error
-    flux, flux_err = posterior.mean, posterior.std
+    n_source = design.n_coeff
+    flux, flux_err = posterior.mean[:, :n_source], posterior.std[:, :n_source]
     flags = _cadence_flags(pixels, design, flux, flux_err, source_flags)
     no_data = (flags & (QualityFlag.NO_PIXELS | QualityFlag.NO_DATA)) != 0
     if no_data.any():
@@ -223,7 +258,19 @@ def fit_flux(
     flags[flag_degenerate(flux_err, prior)] |= int(QualityFlag.DEGENERATE_BLEND)
     if down is not None:
         flags[down.touches(design, pixels.n_time)] |= int(QualityFlag.DOWN_WEIGHTED)
-    return FluxFit(flux, flux_err, flags, problem, posterior, down)
+    return FluxFit(flux, flux_err, flags, problem, posterior, down, background)
+
+
+def _flux_problem(
+    pixels: PixelTable,
+    design: DesignStack,
+    prior: GaussianPrior,
+    known: FloatArray | None,
+    background: BackgroundColumns | None,
+) -> LinearProblem:
+    if background is not None:
+        design, prior = background.extend(design, pixels.saturated), background.extend_prior(prior)
+    return LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
 
 
 def flag_sources(

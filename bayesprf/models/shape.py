@@ -7,6 +7,8 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
+from bayesprf.models.background import ImageBackground
+from bayesprf.models.background_fit import fit_background
 from bayesprf.models.extent import fit_extent
 from bayesprf.models.geometry import centroid_offset, fit_geometry
 from bayesprf.models.image import Image
@@ -66,7 +68,9 @@ class ShapeFit:
     n_clipped : int
         Training pixels left out as outliers.
     image : Image
-        The image that was fitted.
+        The image that was fitted, its background taken off.
+    background : ImageBackground, optional
+        That background, if one was asked for.
     """
 
     prf: PrfModel
@@ -84,6 +88,7 @@ class ShapeFit:
     reach: FloatArray
     n_clipped: int
     image: Image
+    background: ImageBackground | None = None
 
 
 def fit_shape(
@@ -136,12 +141,11 @@ def fit_shape(
     for count in progress(range(options.n_round)):
         profile = fit_profile(training, prf, lattice, options=options, fresh=count == 0)
         scale *= profile.area
-        light = find_light(scene, profile, offset + places.shift, scale=scale, cut=cut, before=before)
+        scene, light = _look(scene, profile, offset + places.shift, scale=scale, cut=cut, before=before)
         if options.refine and count > 0:
             places = _refine(scene, light, profile, training, places)
             light = find_light(scene, profile, offset + places.shift, scale=scale, cut=cut, before=light)
-        before = light if count >= _N_NEW_LIGHT else None
-        scale = _catalog_scale(scene, light)
+        before, scale = light if count >= _N_NEW_LIGHT else None, _catalog_scale(scene, light)
         prf, wing_err = _fit_wing(scene, light, profile, mask_options)
         teach = teaching_pairs(scene, light, basis, mask=mask_options, options=options)
         training = gather_training(scene, light, teach)
@@ -165,7 +169,19 @@ def fit_shape(
         reach=reach,
         n_clipped=int(np.count_nonzero(~profile.keep)),
         image=scene.image,
+        background=scene.background,
     )
+
+
+def _look(
+    scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None
+) -> tuple[Scene, Light]:
+    """Find the light of all stars, and take the background, if there is one, off anew."""
+    light = find_light(scene, profile, shift, scale=scale, cut=cut, before=before)
+    if scene.background is None:
+        return scene, light
+    scene = scene.without(fit_background(scene, light, profile, scene.background))
+    return scene, find_light(scene, profile, shift, scale=scale, cut=cut, before=light)
 
 
 def _refine(scene: Scene, light: Light, profile: Profile, training: Training, places: PositionFit) -> PositionFit:

@@ -31,9 +31,37 @@ def photometry_group(fit: FluxFit) -> dict[str, Any]:
         "flux": fit.flux,
         "flux_err": fit.flux_err,
         "flags": fit.flags,
-        "chi2": chi2,
-        "n_pixel_used": count,
+        "chi2": chi2[:, : fit.n_source],
+        "n_pixel_used": count[:, : fit.n_source],
         "log_evidence": fit.log_evidence,
+    }
+
+
+def background_group(fit: FluxFit) -> dict[str, Any]:
+    """Return the arrays of ``/background``: enough to evaluate the sky of every pixel again.
+
+    Parameters
+    ----------
+    fit : FluxFit
+        Fluxes of all sources, and the background fitted with them.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Empty if no background was fitted.
+    """
+    columns = fit.background
+    if columns is None:
+        return {}
+    return {
+        "background_w": fit.background_w,
+        "background_w_err": fit.background_w_err,
+        "background_name": np.array(columns.names, object),
+        "background_patch": columns.patch,
+        "background_power": columns.power,
+        "background_centre": columns.centre,
+        "background_half": columns.half,
+        "background_sigma": columns.sigma,
     }
 
 

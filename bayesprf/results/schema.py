@@ -123,11 +123,25 @@ _COMPARISON = (
     Variable("data_digest", (), "", "digest of the data; models of equal digests can be compared", "str"),
 )
 
+_BACKGROUND = (
+    Variable("background_w", ("time", "background_column"), FLUX_UNIT, "sky per pixel, coefficient of each surface"),
+    Variable("background_w_err", ("time", "background_column"), FLUX_UNIT, "standard deviation of background_w"),
+    Variable("background_name", ("background_column",), "", "patch, and degree in column and row", "str"),
+    Variable("background_patch", ("background_column",), "1", "number of the cutout, 0 for all pixels", "int64"),
+    Variable("background_power", ("background_column", "detector_axis"), "1", "Legendre degrees: column, row", "int64"),
+    Variable("background_centre", ("background_column", "detector_axis"), "pixel", "column and row where both are 0"),
+    Variable(
+        "background_half", ("background_column", "detector_axis"), "pixel", "distance from there to where it is 1"
+    ),
+    Variable("background_sigma", (), FLUX_UNIT, "standard deviation of the coefficients' prior around zero"),
+)
+
 SCHEMA: dict[str, tuple[Variable, ...]] = {
     "photometry": _PHOTOMETRY,
     "catalog": _CATALOG,
     "covariance": _COVARIANCE,
     "comparison": _COMPARISON,
+    "background": _BACKGROUND,
     "shape": _SHAPE,
     "time_model": _TIME_MODEL,
 }
@@ -137,6 +151,7 @@ GROUP_SENTENCES: dict[str, str] = {
     "catalog": "The input catalogue as given, plus diagnostics of every source.",
     "covariance": "Overlapping pairs of sources and the correlation of their flux errors.",
     "comparison": "What it takes to compare this fit with others of the same data.",
+    "background": "The sky fitted under the stars at every cadence.",
     "shape": "The PRF shape: enough to evaluate it again.",
     "time_model": "The change of the PRF with time: enough to evaluate it again.",
 }
