@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 from numpy.polynomial.legendre import legval
-from scipy.sparse import csr_matrix, hstack
+from scipy.sparse import csc_matrix, csr_matrix, hstack, identity
 from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import splu
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice, check_positive
 from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPrior
@@ -24,6 +25,8 @@ _PRIOR_WIDTH = 10.0
 _DARK_SHARE, _GUESS_SHARE = 0.2, 0.05
 # Where no file says which pixels belong together: neighbours in a row or column at most this far apart do, pixel.
 _MAX_STEP = 3.0
+# Entries of sources times pixels that are linked by their sky, at most: 240 MB.
+_MAX_SHARED = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ class BackgroundColumns:
     Parameters
     ----------
     matrix : csr_matrix of float64, shape (n_pixel, n_column)
-        Products of Legendre polynomials in column and row, scaled to -1 ... 1 over each patch of pixels.
+        Products of Legendre polynomials in column and row, scaled to -1 ... 1 over each patch of pixels; nothing in
+        saturated pixels, which say nothing about the sky.
     patch : ndarray of int64, shape (n_column,)
         Patch of each column.
     power : ndarray of int64, shape (n_column, 2)
@@ -120,23 +124,20 @@ class BackgroundColumns:
         """Name of each coefficient: its patch, and its degree in column and row."""
         return tuple(f"background {one}:{i}{j}" for one, (i, j) in zip(self.patch, self.power, strict=True))
 
-    def extend(self, design: DesignStack, saturated: BoolArray) -> DesignStack:
-        """Append the columns to those of the stars; saturated pixels say nothing about the sky.
+    def extend(self, design: DesignStack) -> DesignStack:
+        """Append the columns to those of the stars.
 
         Parameters
         ----------
         design : DesignStack
             Shape (n_pixel, n_source).
-        saturated : ndarray of bool, shape (n_pixel,)
-            Pixels to leave out.
 
         Returns
         -------
         DesignStack
             Shape (n_pixel, n_source + n_column); the columns are the same at all cadences.
         """
-        own = csr_matrix(self.matrix.multiply(~saturated[:, None]))
-        own.eliminate_zeros()
+        own = self.matrix
         n_star, n_own = design.indices.size, own.indices.size
         stars = csr_matrix((np.arange(n_star), design.indices, design.indptr), shape=(design.n_obs, design.n_coeff))
         sky = csr_matrix((n_star + np.arange(n_own), own.indices, own.indptr), shape=own.shape)
@@ -215,7 +216,9 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     values = np.stack([_legendre(scaled[:, 0], i) * _legendre(scaled[:, 1], j) for i, j in powers], axis=1)
     column = label[:, None] * len(powers) + np.arange(len(powers))
     row = np.broadcast_to(np.arange(pixels.n_pixel)[:, None], column.shape)
+    values[pixels.saturated] = 0.0
     matrix = csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=(pixels.n_pixel, n_patch * len(powers)))
+    matrix.eliminate_zeros()
     patch = np.repeat(np.arange(n_patch), len(powers))
     sigma = _default_sigma(image) if options.sigma is None else float(options.sigma)
     return BackgroundColumns(matrix, patch, np.tile(powers, (n_patch, 1)), centre[patch], half[patch], sigma)
@@ -245,6 +248,38 @@ def find_patches(pixels: PixelTable) -> IntArray:
     first, second = np.concatenate(ends, axis=1)
     links = csr_matrix((np.ones(first.size), (first, second)), shape=(pixels.n_pixel, pixels.n_pixel))
     return np.asarray(connected_components(links, directed=False)[1], np.int64)
+
+
+def marginal_gain(gain: csr_matrix, stars: csr_matrix, columns: BackgroundColumns, ivar: FloatArray) -> csr_matrix:
+    """Return how fluxes respond to the pixels when a background is fitted along, from how they do without.
+
+    Parameters
+    ----------
+    gain : csr_matrix of float64, shape (n_source, n_pixel)
+        K, the response of the fluxes to the pixels while the background is known.
+    stars : csr_matrix of float64, shape (n_pixel, n_source)
+        PRF of each source in each pixel, 1 / pixel.
+    columns : BackgroundColumns
+        The surfaces B.
+    ivar : ndarray of float64, shape (n_pixel,)
+        Inverse variances; 0 drops a pixel.
+
+    Returns
+    -------
+    csr_matrix of float64, shape (n_source, n_pixel)
+        K - K B S^-1 R with R = B' C^-1 (1 - X K) and S = R B + sigma**-2. A background that so many sources and pixels
+        share that this would not fit into memory is taken as known: there, no star's error reaches another by way of
+        the sky.
+    """
+    response = csr_matrix(gain @ columns.matrix)
+    weighted = csr_matrix(columns.matrix.T.multiply(ivar))
+    left = csr_matrix(weighted - (weighted @ stars) @ gain)
+    size = np.diff(response.tocsc().indptr) @ np.diff(left.indptr)
+    if size > _MAX_SHARED:
+        return gain
+    inner = csc_matrix(left @ columns.matrix + columns.sigma**-2.0 * identity(columns.n_column))
+    inverse = csr_matrix(splu(inner).solve(np.eye(columns.n_column)))
+    return csr_matrix(gain - response @ (inverse @ left))
 
 
 def first_guess(columns: BackgroundColumns, image: Image) -> ImageBackground:

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix, diags, hstack
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
+from bayesprf.models.background import marginal_gain
 from bayesprf.models.photometry import build_design
 from bayesprf.models.prf import round_coordinates
 from bayesprf.models.profile import LN10
@@ -118,6 +119,8 @@ def fit_common_errors(
     """
     light = np.nan_to_num(flux)[pairs.source] * values
     gain = _gain(pairs, values, ivar, prior)
+    if shape.background is not None:
+        gain = marginal_gain(gain, pairs.to_sparse(values).T.tocsr(), shape.background.columns, ivar)
     to_pixel = csr_matrix(
         (np.ones(pairs.n_pair), (pairs.pixel, np.arange(pairs.n_pair))), shape=(pairs.n_pixel, pairs.n_pair)
     )

@@ -1,6 +1,6 @@
 """Fluxes of all sources at all cadences: y[t] ~ N(M[t]' F[t], C[t]), solved in closed form."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -44,6 +44,8 @@ class FluxFit:
         What a robust fit held down; None for a plain fit.
     background : BackgroundColumns, optional
         Surfaces fitted along: their coefficients follow those of the sources in `problem` and `posterior`.
+    moving_light : ndarray of float64, shape (n_time, n_pixel), optional
+        Light taken off the data of `problem`, electron / s; `model` holds it.
     """
 
     flux: FloatArray
@@ -53,6 +55,7 @@ class FluxFit:
     posterior: GaussianPosterior
     down_weighted: DownWeighted | None = None
     background: BackgroundColumns | None = None
+    moving_light: FloatArray | None = None
 
     @property
     def n_source(self) -> int:
@@ -87,7 +90,8 @@ class FluxFit:
 
     def model(self) -> FloatArray:
         """Return the model image at every cadence, shape (n_time, n_pixel), electron / s."""
-        return self.problem.predict(self.posterior.mean)
+        model = self.problem.predict(self.posterior.mean)
+        return model if self.moving_light is None else model + self.moving_light
 
 
 def build_design(pairs: PairTable, parts: FloatArray, mix: FloatArray | None = None) -> DesignStack:
@@ -195,6 +199,7 @@ def fit_flux(
     robust: bool = False,
     names: tuple[str, ...] = (),
     background: BackgroundColumns | None = None,
+    moving_light: FloatArray | None = None,
 ) -> FluxFit:
     """Fit one flux per source and cadence.
 
@@ -218,6 +223,8 @@ def fit_flux(
         Source names for messages.
     background : BackgroundColumns, optional
         Surfaces to fit along at every cadence.
+    moving_light : ndarray of float64, shape (n_time, n_pixel), optional
+        Further light that is not to be fitted, electron / s.
 
     Returns
     -------
@@ -233,6 +240,8 @@ def fit_flux(
     Solves (X' C^-1 X + P) w = X' C^-1 y + P m per cadence (Luger, Foreman-Mackey & Hogg 2017).
     """
     problem = _flux_problem(pixels, design, prior, known, background)
+    if moving_light is not None:
+        problem = replace(problem, data=problem.data - moving_light)
     solver, down = solver or choose_solver(problem), None
     try:
         if robust:
@@ -258,7 +267,7 @@ def fit_flux(
     flags[flag_degenerate(flux_err, prior)] |= int(QualityFlag.DEGENERATE_BLEND)
     if down is not None:
         flags[down.touches(design, pixels.n_time)] |= int(QualityFlag.DOWN_WEIGHTED)
-    return FluxFit(flux, flux_err, flags, problem, posterior, down, background)
+    return FluxFit(flux, flux_err, flags, problem, posterior, down, background, moving_light)
 
 
 def _flux_problem(
@@ -269,7 +278,7 @@ def _flux_problem(
     background: BackgroundColumns | None,
 ) -> LinearProblem:
     if background is not None:
-        design, prior = background.extend(design, pixels.saturated), background.extend_prior(prior)
+        design, prior = background.extend(design), background.extend_prior(prior)
     return LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
 
 
