@@ -1,19 +1,24 @@
 """The part of a Machine that samples: PyMC models of a group of sources, and draws from them."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_choice
+from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import InputError
 from bayesprf.inference import MachineInference
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.group import SourceGroup
 
-KINDS = ("linear", "robust", "joint", "shape")
-HYPER = ("width", "zero_point", "noise_scale", "jitter")
+KINDS = ("linear", "collapsed", "robust", "joint", "shape")
+HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")
+# Names of overlapping sources that are listed.
+_MAX_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +29,7 @@ class _Asked:
     members: IntArray
     data: Any
     shown: Any
+    n_source: int
 
 
 class MachineSampling(MachineInference):
@@ -34,17 +40,20 @@ class MachineSampling(MachineInference):
 
         Parameters
         ----------
-        kind : {"linear", "robust", "joint", "shape"}
-            "linear": fluxes, as in the closed form. "robust": the same under a Student-t likelihood, which bears cosmic
+        kind : {"linear", "collapsed", "robust", "joint", "shape"}
+            "linear": fluxes, as in the closed form. "collapsed": the hyperparameters alone, the fluxes integrated out.
+            "robust": the same under a Student-t likelihood, which bears cosmic
             rays. "joint": fluxes, PRF shape and, if asked, positions together. "shape": the PRF shape alone.
         sources : int, str or sequence of them, optional
             Sources of interest, all by default; widened to all that overlap with them, directly or through others.
         cadences : int, sequence of int or mask, optional
-            Cadences; all by default for "linear" and "robust", the mean image for "joint". A single number leaves the
+            Cadences; the mean image by default for "joint", else all. A single number leaves the
             axis of time away.
         **settings
-            For "linear" and "robust": `width`, `zero_point`, `noise_scale`, `jitter` (see `Hyperparameters`: a number,
-            "learn" or a Hyperprior), `form`, `likelihood`, `priors` (see `build_linear`). For "joint": `likelihood`,
+            For "linear", "collapsed" and "robust": `width`, `zero_point`, `noise_scale`, `jitter` (see
+            `Hyperparameters`: a number, "learn" or a Hyperprior), `width_group` (for all sources of the machine, a
+            number of its group each), `priors`, and, but for "collapsed", `form`, `likelihood` (see `build_linear`).
+            For "joint": `likelihood`,
             `position`, `normalisation`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
             PRF at a star's centre beside noise, dex, by default that of the shape fit. For "shape": `width`.
 
@@ -85,9 +94,10 @@ class MachineSampling(MachineInference):
         ----------
         sources, cadences
             As for `pymc_model`.
-        kind : {"linear", "robust", "joint", "shape", "collapsed"}
-            As for `pymc_model`; "collapsed" integrates the fluxes out and the hyperparameters on a grid, without any
-            sampler: the draws are exact and independent, and the evidence is a by-product.
+        kind : {"linear", "collapsed", "robust", "joint", "shape"}
+            As for `pymc_model`; "collapsed" integrates one or two hyperparameters and a zero point on a grid, without
+            any sampler: the draws are exact and independent, and the evidence is a by-product. With more of them, or
+            with `priors`, NUTS samples these alone, and the fluxes follow exactly.
         draws, tune, chains : int
             Draws kept and tuning steps per chain, and chains.
         cores : int, optional
@@ -119,19 +129,22 @@ class MachineSampling(MachineInference):
         ConvergenceWarning
             If the draws cannot be trusted.
         """
-        check_choice(kind, (*KINDS, "collapsed"), "kind")
-        if kind == "collapsed":
-            asked = self._ask(kind, sources, cadences)
-            return _sample_grid(asked, settings, (chains, draws), np.random.default_rng(random_seed))
+        check_choice(kind, KINDS, "kind")
+        asked = None if kind == "shape" else self._ask(kind, sources, cadences)
+        if kind == "collapsed" and asked is not None:
+            gridded = _sample_grid(asked, settings, (chains, draws), np.random.default_rng(random_seed))
+            if gridded is not None:
+                return gridded
         from bayesprf.sampling.run import SamplerOptions, sample_checked, sample_posterior
 
         options = SamplerOptions(
             draws=draws, tune=tune, chains=chains, cores=cores, sampler=sampler, target_accept=target_accept,
             random_seed=random_seed, quiet=self.quiet,
         )  # fmt: skip
-        if kind == "shape":
+        if asked is None:
             return sample_checked(self._shape_model(settings), options)
-        asked = self._ask(kind, sources, cadences)
+        if kind == "collapsed":
+            return _sample_hyper(asked, settings, options)
         model = self._flux_model(kind, asked, dict(settings))
         return sample_posterior(model, asked.shown, options, members=asked.members, attrs={"kind": kind})
 
@@ -139,12 +152,15 @@ class MachineSampling(MachineInference):
         if kind == "joint":
             return self._joint_model(asked, settings)
         from bayesprf.sampling.build import build_linear
-        from bayesprf.sampling.hyper import Hyperparameters
+        from bayesprf.sampling.hyper_model import build_collapsed
 
-        own = {name: settings.pop(name) for name in HYPER if name in settings}
+        hyper = _take_hyper(asked, settings)
+        if kind == "collapsed":
+            _check_settings(settings, ("priors",), HYPER)
+            return build_collapsed(asked.group.problem, hyper, **settings)
         _check_settings(settings, ("form", "likelihood", "priors"), HYPER)
         likelihood = {"likelihood": "student-t"} if kind == "robust" else {}
-        return build_linear(asked.group.problem, asked.data, Hyperparameters(**own), **{**likelihood, **settings})
+        return build_linear(asked.group.problem, asked.data, hyper, **{**likelihood, **settings})
 
     def _joint_model(self, asked: _Asked, settings: dict[str, Any]) -> Any:
         from bayesprf.sampling.joint import build_joint
@@ -178,7 +194,16 @@ class MachineSampling(MachineInference):
         places = np.stack([self.pixels.row[group.pixel], self.pixels.column[group.pixel]], axis=1)
         names = self.sources.source_id
         whole = group_data(group, np.arange(group.source.size), names, time, places=places)
-        return _Asked(group, members, whole, group_data(group, members, names, time, places=places))
+        shown = group_data(group, members, names, time, places=places)
+        self._say_overlapping(shown.overlapping)
+        return _Asked(group, members, whole, shown, self.nsources)
+
+    def _say_overlapping(self, names: Sequence[str]) -> None:
+        """Say which sources are sampled along, unless the machine is quiet."""
+        if names and not self.quiet:
+            more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
+            listed = ", ".join(names[:_MAX_NAMED])
+            tqdm.write(f"sampled along, because their light overlaps: {listed}{more}", file=sys.stderr)
 
 
 def _with_image(group: SourceGroup, flux: FloatArray, ivar: FloatArray) -> SourceGroup:
@@ -195,11 +220,35 @@ def _check_settings(settings: dict[str, Any], known: tuple[str, ...], further: t
         raise InputError(f"settings: expected some of {', '.join((*further, *known))}, got {unknown[0]!r}")
 
 
-def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int], rng: np.random.Generator) -> Any:
-    from bayesprf.sampling.collapsed import integrate_grid
-    from bayesprf.sampling.exact import grid_tree
+def _take_hyper(asked: _Asked, settings: dict[str, Any]) -> Any:
+    """Take the hyperparameters out of the settings."""
     from bayesprf.sampling.hyper import Hyperparameters
 
-    _check_settings(settings, HYPER, ())
-    hyper = Hyperparameters(**settings).resolve(asked.group.problem)
+    own = {name: settings.pop(name) for name in HYPER if name in settings}
+    if own.get("width_group") is not None:
+        given = np.asarray(own["width_group"])
+        check_shape(given, (asked.n_source,), "width_group", "n_source")
+        own["width_group"] = np.unique(given[asked.group.source], return_inverse=True)[1]
+    return Hyperparameters(**own)
+
+
+def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int], rng: np.random.Generator) -> Any:
+    """Integrate the hyperparameters on a grid and draw; None where a grid cannot."""
+    from bayesprf.sampling.collapsed import beyond_grid, integrate_grid
+    from bayesprf.sampling.exact import grid_tree
+
+    rest = dict(settings)
+    hyper = _take_hyper(asked, rest).resolve(asked.group.problem)
+    _check_settings(rest, ("priors",), HYPER)
+    if rest.get("priors") or beyond_grid(hyper):
+        return None
     return grid_tree(integrate_grid(asked.group.problem, hyper), asked.shown, asked.members, shape, rng=rng)
+
+
+def _sample_hyper(asked: _Asked, settings: dict[str, Any], options: Any) -> Any:
+    """Sample the hyperparameters alone, then draw the fluxes."""
+    from bayesprf.sampling.hyper_sampling import sample_collapsed
+
+    rest = dict(settings)
+    hyper = _take_hyper(asked, rest)
+    return sample_collapsed(asked.group.problem, hyper, asked.shown, asked.members, options, **rest)

@@ -1,6 +1,5 @@
 """PyMC models of a linear problem: the very matrices, data and priors that the closed form solves."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,13 +9,14 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, hstack
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper_variables import HyperVariables, Priors
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 FORMS = ("adaptive", "centered", "whitened")
@@ -33,7 +33,7 @@ def build_linear(
     *,
     form: str = "adaptive",
     likelihood: str = "normal",
-    priors: Mapping[str, Callable[[str], Any]] | None = None,
+    priors: Priors | None = None,
 ) -> pm.Model:
     """Build the model of the fluxes of a group of sources.
 
@@ -66,6 +66,8 @@ def build_linear(
         If an argument is not one of those listed, or the prior is flat.
     ShapeError
         If `data` does not fit the problem.
+    UnsupportedError
+        For free jitter with "statistics", or several widths in a form that is not "centered".
 
     Notes
     -----
@@ -78,9 +80,11 @@ def build_linear(
     check_choice(likelihood, LIKELIHOODS, "likelihood")
     check_shape(problem.data if data.has_time else problem.data[0], np.shape(data.y), "data", "as problem.data")
     resolved = (hyper or Hyperparameters()).resolve(problem)
+    if resolved.has_groups and form != "centered":
+        raise UnsupportedError(f"width_group: expected form='centered' for several widths, got {form!r}")
     parts = _Parts.of(problem, data, resolved)
     with pm.Model(coords=parts.coords) as model:
-        values = _Values(**{name: _number(name, resolved, priors or {}) for name in _Values.__annotations__})
+        values = HyperVariables.add(problem, resolved, priors)
         weights = (_centered if form == "centered" else _whitened)(parts, values, fixed=form == "whitened")
         if likelihood == "statistics":
             _add_statistics(parts, values, weights)
@@ -115,16 +119,6 @@ def fiducial_jitter(decomposer: Decomposer, hyper: Hyperparameters) -> float:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Values:
-    """Hyperparameters inside a model: numbers or variables."""
-
-    width: Any
-    zero_point: Any
-    noise_scale: Any
-    jitter: Any
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
     """Constants of a model."""
 
@@ -134,6 +128,7 @@ class _Parts:
     mean: FloatArray
     sigma: FloatArray
     fiducial: tuple[float, float]
+    group: IntArray
     coords: dict[str, Any]
 
     @classmethod
@@ -147,8 +142,11 @@ class _Parts:
             coords["time"] = data.time
         if not data.used.all():
             coords["observation"] = np.arange(int(data.used.sum()))
+        if hyper.has_groups:
+            coords["width_group"] = np.unique(hyper.width_group)
         return cls(
-            problem, data, decomposer.at(jitter), problem.prior.mean, decomposer.sigma, (float(width), jitter), coords,
+            problem, data, decomposer.at(jitter), problem.prior.mean, decomposer.sigma, (float(width), jitter),
+            hyper.groups(decomposer.sigma.size), coords,
         )  # fmt: skip
 
     @property
@@ -165,28 +163,15 @@ class _Parts:
         return flux if self.data.has_time else flux[None, :]
 
 
-def _number(name: str, hyper: Hyperparameters, priors: Mapping[str, Callable[[str], Any]]) -> Any:
-    """Return a hyperparameter as a number, or as a variable of the model."""
-    value = getattr(hyper, name)
-    if name in priors:
-        return priors[name](name)
-    if not isinstance(value, Hyperprior):
-        return value
-    if value.family == "half-normal":
-        return pm.HalfNormal(name, sigma=value.scale)
-    if value.family == "log-normal":
-        return pm.LogNormal(name, mu=np.log(value.center), sigma=value.scale)
-    return pm.Normal(name, mu=value.center, sigma=value.scale)
-
-
-def _centered(parts: _Parts, values: _Values, *, fixed: bool) -> Any:
+def _centered(parts: _Parts, values: HyperVariables, *, fixed: bool) -> Any:
     """Sample the fluxes themselves."""
     del fixed
-    mean, sigma = values.zero_point * parts.mean, values.width * parts.sigma
+    width = values.width[parts.group] if np.ndim(values.width) else values.width
+    mean, sigma = values.zero_point * parts.mean, width * parts.sigma
     return parts.full(pm.Normal("flux", mu=mean, sigma=sigma, dims=parts.flux_dims))
 
 
-def _whitened(parts: _Parts, values: _Values, *, fixed: bool) -> Any:
+def _whitened(parts: _Parts, values: HyperVariables, *, fixed: bool) -> Any:
     """Sample coordinates in which the posterior is nearly N(0, 1), and make the fluxes from them."""
     spectrum = parts.spectrum
     xi = parts.full(pm.Normal("xi", 0.0, 1.0, dims=parts.flux_dims))
@@ -232,7 +217,7 @@ def predict(design: DesignStack, weights: Any) -> Any:
     return ps.structured_dot(csc_matrix(hstack(parts)), stacked).T
 
 
-def _add_pixels(parts: _Parts, values: _Values, weights: Any, *, robust: bool) -> None:
+def _add_pixels(parts: _Parts, values: HyperVariables, weights: Any, *, robust: bool) -> None:
     """Add the likelihood of every pixel that exists."""
     problem = parts.problem
     model = parts.labelled(predict(problem.design, weights) + problem.known)
@@ -273,7 +258,7 @@ def add_observed(
         pm.Normal("y", mu=model, sigma=noise, observed=observed, dims=dims)
 
 
-def _add_statistics(parts: _Parts, values: _Values, weights: Any) -> None:
+def _add_statistics(parts: _Parts, values: HyperVariables, weights: Any) -> None:
     """Add the normal likelihood through chi2(w) = chi2(w0) + (u - u0)' lam (u - u0) in the eigenbasis."""
     if not isinstance(values.jitter, float):
         raise UnsupportedError("likelihood: 'statistics' needs a fixed jitter, got a free one; use 'normal'")

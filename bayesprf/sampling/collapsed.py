@@ -135,7 +135,8 @@ def integrate_grid(
     Raises
     ------
     UnsupportedError
-        If both jitter and noise scale are free, or the zero point has a prior that is not normal.
+        If both jitter and noise scale are free, there are several widths, or the zero point has a prior that is not
+        normal.
 
     Notes
     -----
@@ -143,15 +144,10 @@ def integrate_grid(
     Each grid reaches from the mode to where the density has fallen by exp(-14).
     """
     hyper = hyper.resolve(problem)
-    free = hyper.free
-    if "jitter" in free and "noise_scale" in free:
-        raise UnsupportedError(
-            "jitter, noise_scale: expected at most one of them to be free on the grid, got both; fix one, or sample"
-            " the model of build_linear"
-        )
-    if "zero_point" in free and free["zero_point"].family != "normal":
-        raise UnsupportedError("zero_point: expected a normal prior, which needs no grid; sample build_linear instead")
-    noise_name = "jitter" if "jitter" in free else "noise_scale"
+    beyond = beyond_grid(hyper)
+    if beyond:
+        raise UnsupportedError(f"{beyond}; use sample_collapsed")
+    noise_name = "jitter" if "jitter" in hyper.free else "noise_scale"
     decomposer = Decomposer(problem)
     density = _Density(decomposer, hyper, noise_name)
     boxes = density.box()
@@ -162,6 +158,29 @@ def integrate_grid(
     return HyperGrid(
         width, noise, cell, log_density, float(logsumexp(log_density) + area), hyper, noise_name, decomposer
     )
+
+
+def beyond_grid(hyper: Hyperparameters) -> str:
+    """Say why a grid cannot integrate some hyperparameters.
+
+    Parameters
+    ----------
+    hyper : Hyperparameters
+        Resolved.
+
+    Returns
+    -------
+    str
+        Empty if it can.
+    """
+    free = hyper.free
+    if "jitter" in free and "noise_scale" in free:
+        return "jitter, noise_scale: expected at most one of them to be free on the grid, got both"
+    if "zero_point" in free and free["zero_point"].family != "normal":
+        return "zero_point: expected a normal prior, which needs no grid"
+    if hyper.has_groups:
+        return "width_group: expected one width on the grid, got several"
+    return ""
 
 
 class _Density:

@@ -1,13 +1,16 @@
 """Draws from the grid, labelled like all others."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.linalg.problem import LinearProblem
 from bayesprf.results.posterior import GroupData, posterior_tree
-from bayesprf.sampling.collapsed import HyperDraws, HyperGrid
+from bayesprf.sampling.collapsed import HyperGrid
+from bayesprf.sampling.hyper import Hyperparameters
 from bayesprf.sampling.prior import draw_prior, log_prior
 
 # Larger groups with one number per draw and pixel are left out: 160 MB.
@@ -38,37 +41,99 @@ def grid_tree(
         Layout of `bayesprf.results.posterior`; the attribute `log_evidence` is log p(y), all else integrated out.
     """
     draws = grid.draw(shape[0] * shape[1], rng)
-    free = grid.hyper.free
     values = {"width": draws.width, grid.noise_name: draws.noise, "zero_point": draws.zero_point}
-    found: dict[str, FloatArray] = {"flux": draws.flux, **{name: values[name] for name in free}}
-    posterior = {name: one.reshape(*shape, *one.shape[1:]) for name, one in found.items()}
-    problem = grid.decomposer.problem
+    found = {"flux": draws.flux, **{name: values[name] for name in grid.hyper.free}}
+    groups = draw_groups(grid.decomposer.problem, grid.hyper, found, shape, rng=rng)
+    marks = {"inference_library": "bayesprf", "sampler": "grid", "log_evidence": grid.log_evidence}
+    sentence = f"{draws.width.size} independent draws from a grid; nothing to converge"
+    return label_draws(groups, data, members, attrs={**marks, "kind": "collapsed", "convergence": sentence})
+
+
+def draw_groups(
+    problem: LinearProblem,
+    hyper: Hyperparameters,
+    draws: Mapping[str, FloatArray],
+    shape: tuple[int, int],
+    *,
+    rng: np.random.Generator,
+) -> dict[str, dict[str, Any]]:
+    """Return draws of the linear model and what follows from them, by group.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Data and prior.
+    hyper : Hyperparameters
+        Resolved.
+    draws : mapping of str to ndarray of float64
+        `flux`, shape (n_draw, n_batch, n_coeff), and the hyperparameters that are not fixed, shape (n_draw,).
+    shape : tuple of int
+        Chains and draws per chain, whose product is n_draw.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    dict of str to dict of str to ndarray
+        `posterior`; for groups that are not too large, `log_likelihood`, `posterior_predictive`, and, where every
+        hyperparameter has a Hyperprior, `log_prior` and `prior`.
+    """
+    posterior = {name: one.reshape(*shape, *one.shape[1:]) for name, one in draws.items()}
     groups: dict[str, dict[str, Any]] = {"posterior": posterior}
-    if draws.width.size * problem.data.size <= _MAX_POINTWISE:
-        groups |= _pointwise(grid, draws, shape, rng)
-        groups["log_prior"] = log_prior(problem, grid.hyper, posterior)
-        groups["prior"] = draw_prior(problem, grid.hyper, shape, rng)
+    if shape[0] * shape[1] * problem.data.size <= _MAX_POINTWISE:
+        groups |= _pointwise(problem, hyper, draws, shape, rng=rng)
+        if set(draws) == {"flux", *hyper.free}:
+            groups["log_prior"] = log_prior(problem, hyper, posterior)
+            groups["prior"] = draw_prior(problem, hyper, shape, rng)
+    return groups
+
+
+def label_draws(
+    groups: dict[str, dict[str, Any]], data: GroupData, members: IntArray, *, attrs: Mapping[str, Any]
+) -> xr.DataTree:
+    """Label the groups of `draw_groups`.
+
+    Parameters
+    ----------
+    groups : dict of str to dict of str to ndarray
+        With an axis of time; changed in place.
+    data : GroupData
+        Names of the axes of the answer.
+    members : ndarray of int64
+        Sources of the problem whose fluxes the answer shows.
+    attrs : mapping of str to str or number
+        Attributes.
+
+    Returns
+    -------
+    xarray.DataTree
+    """
     for arrays in groups.values():
         if "flux" in arrays:
             arrays["flux"] = arrays["flux"][..., members]
-    if not data.has_time:
-        for arrays in groups.values():
+        if not data.has_time:
             arrays.update({name: arrays[name][:, :, 0] for name in ("flux", "y") if name in arrays})
-    marks = {"inference_library": "bayesprf", "sampler": "grid", "log_evidence": grid.log_evidence}
-    sentence = f"{draws.width.size} independent draws from a grid; nothing to converge"
-    return posterior_tree(groups, data, attrs={**marks, "kind": "collapsed", "convergence": sentence})
+    width = groups["posterior"].get("width", np.zeros((1, 1)))
+    several = {"dims": {"width": ["width_group"]}, "coords": {"width_group": np.arange(width.shape[-1])}}
+    return posterior_tree(groups, data, attrs=attrs, **(several if width.ndim == 3 else {}))
 
 
 def _pointwise(
-    grid: HyperGrid, draws: HyperDraws, shape: tuple[int, int], rng: np.random.Generator
+    problem: LinearProblem,
+    hyper: Hyperparameters,
+    draws: Mapping[str, FloatArray],
+    shape: tuple[int, int],
+    *,
+    rng: np.random.Generator,
 ) -> dict[str, dict[str, Any]]:
     """Return log likelihood and replicated data."""
-    problem = grid.decomposer.problem
     used = problem.ivar > 0
-    scale = draws.noise if grid.noise_name == "noise_scale" else np.full(draws.noise.size, grid.hyper.noise_scale)
-    jitter = draws.noise if grid.noise_name == "jitter" else np.full(draws.noise.size, grid.hyper.jitter)
-    std = scale[:, None, None] * np.sqrt(grid.decomposer.variance + jitter[:, None, None] ** 2)
-    predicted = np.stack([problem.predict(one) for one in draws.flux])
+    variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), 1.0)
+    scale, jitter = (
+        np.reshape(draws.get(name, getattr(hyper, name)), (-1, 1, 1)) for name in ("noise_scale", "jitter")
+    )
+    predicted = np.stack([problem.predict(one) for one in draws["flux"]])
+    std = np.broadcast_to(scale * np.sqrt(variance + jitter**2), predicted.shape)
     z = (np.where(used, problem.data, 0.0) - predicted) / std
     log = np.where(used, -0.5 * z**2 - np.log(std) - 0.5 * np.log(2.0 * np.pi), np.nan)
     replica = np.where(used, predicted + std * rng.standard_normal(std.shape), np.nan)

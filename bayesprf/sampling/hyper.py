@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
-from bayesprf.checks import check_choice, check_positive
-from bayesprf.errors import InputError
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_choice, check_positive, check_shape
+from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
+from bayesprf.linalg.stack import DesignStack
 
 FAMILIES = ("half-normal", "log-normal", "normal")
+
+HYPER_NAMES = ("width", "zero_point", "noise_scale", "jitter")
 
 LEARN = "learn"
 
@@ -106,6 +109,9 @@ class Hyperparameters:
     jitter : float, "learn" or Hyperprior
         Error added in quadrature to every pixel's, in the unit of the data. "learn" is a half-normal prior as
         wide as the median error.
+    width_group : ndarray of int64, shape (n_coeff,), optional
+        Number of the group of each coefficient, 0, 1, 2, ...: each group has a width of its own, all with the prior
+        `width`. One group by default.
 
     Notes
     -----
@@ -117,6 +123,7 @@ class Hyperparameters:
     zero_point: Any = 1.0
     noise_scale: Any = 1.0
     jitter: Any = 0.0
+    width_group: IntArray | None = None
 
     def resolve(self, problem: LinearProblem) -> "Hyperparameters":
         """Return the same with every "learn" replaced by its documented prior.
@@ -133,8 +140,12 @@ class Hyperparameters:
         Raises
         ------
         InputError
-            If an entry is neither a number in range, nor "learn", nor a Hyperprior.
+            If an entry is neither a number in range, nor "learn", nor a Hyperprior, or the groups are not numbered
+            from 0 without gaps.
         """
+        groups = self.groups(problem.design.n_coeff)
+        if not np.array_equal(np.unique(groups), np.arange(groups.max(initial=0) + 1)):
+            raise InputError(f"width_group: expected groups 0, 1, 2, ... without gaps, got {np.unique(groups)}")
         used = problem.ivar > 0
         error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
         defaults = {
@@ -149,8 +160,35 @@ class Hyperparameters:
     @property
     def free(self) -> dict[str, Hyperprior]:
         """The hyperparameters that have a prior, by name."""
-        values = {name: getattr(self, name) for name in ("width", "zero_point", "noise_scale", "jitter")}
+        values = {name: getattr(self, name) for name in HYPER_NAMES}
         return {name: value for name, value in values.items() if isinstance(value, Hyperprior)}
+
+    @property
+    def has_groups(self) -> bool:
+        """Whether there is more than one width."""
+        return self.width_group is not None and bool(np.any(self.width_group != self.width_group[0]))
+
+    def groups(self, n_coeff: int) -> IntArray:
+        """Return the group of each coefficient.
+
+        Parameters
+        ----------
+        n_coeff : int
+            Number of coefficients.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_coeff,)
+
+        Raises
+        ------
+        ShapeError
+            If `width_group` has another shape.
+        """
+        if self.width_group is None:
+            return np.zeros(n_coeff, np.int64)
+        check_shape(self.width_group, (n_coeff,), "width_group", "n_coeff")
+        return np.asarray(self.width_group, np.int64)
 
 
 def _resolve(value: Any, name: str, default: Hyperprior) -> float | Hyperprior:
@@ -167,3 +205,31 @@ def _resolve(value: Any, name: str, default: Hyperprior) -> float | Hyperprior:
             f"{name}: expected a finite number {'of 0 or more' if name == 'jitter' else 'above 0'}, got {value}"
         )
     return float(value)
+
+
+def proper_design(problem: LinearProblem) -> DesignStack:
+    """Return the design of a problem whose coefficients can be integrated out.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Any.
+
+    Returns
+    -------
+    DesignStack
+
+    Raises
+    ------
+    UnsupportedError
+        If the design is not a DesignStack.
+    InputError
+        If the prior is flat.
+    """
+    design = problem.design
+    if not isinstance(design, DesignStack):
+        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    if not problem.prior.is_proper:
+        first = int(np.argmin(problem.prior.precision > 0))
+        raise InputError(f"prior: expected finite widths, got a flat prior for coefficient {first}; give prior_sigma")
+    return design

@@ -31,8 +31,13 @@ def draw_prior(
         `flux`, shape (*shape, n_batch, n_coeff), and every free hyperparameter, of that shape.
     """
     n_draw = shape[0] * shape[1]
+    groups = hyper.groups(problem.design.n_coeff)
     drawn = {name: prior.draw(n_draw, rng) for name, prior in hyper.free.items()}
-    width = drawn.get("width", np.full(n_draw, hyper.width))[:, None, None]
+    if "width" in drawn and hyper.has_groups:
+        further = [hyper.free["width"].draw(n_draw, rng) for _ in range(groups.max())]
+        drawn["width"] = np.stack([drawn["width"], *further], axis=1)
+    width = drawn.get("width", np.full(n_draw, hyper.width)).reshape(n_draw, -1)
+    width = width[:, None, groups if width.shape[1] > 1 else [0]]
     zero = drawn.get("zero_point", np.full(n_draw, hyper.zero_point))[:, None, None]
     prior = problem.prior
     white = rng.standard_normal((n_draw, problem.n_batch, prior.mean.size))
@@ -60,6 +65,8 @@ def log_prior(problem: LinearProblem, hyper: Hyperparameters, draws: Mapping[str
     """
     found = {name: prior.log_density(draws[name]) for name, prior in hyper.free.items()}
     width = _of(draws, "width", hyper.width)
+    if "width" in hyper.free and hyper.has_groups:
+        width = np.asarray(draws["width"])[:, :, None, hyper.groups(problem.design.n_coeff)]
     mean, sigma = problem.prior.mean, width * problem.prior.precision**-0.5
     z = (draws["flux"] - _of(draws, "zero_point", hyper.zero_point) * mean) / sigma
     return {"flux": -0.5 * z**2 - np.log(sigma) - 0.5 * np.log(2.0 * np.pi), **found}

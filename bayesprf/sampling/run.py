@@ -34,7 +34,7 @@ _STATISTICS = {
     **{name: name for name in ("diverging", "energy", "n_steps", "step_size")},
 }
 # Coordinates of the sampler that mean nothing outside it.
-_INTERNAL = ("xi",)
+_INTERNAL = ("xi", "log_noise")
 # Larger groups of log likelihoods or replicated data are left out unless asked for: 160 MB.
 _MAX_POINTWISE = 20_000_000
 
@@ -107,6 +107,7 @@ def sample_model(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
     with model, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", "Numba will use object mode", UserWarning)
         return pm.sample(
             draws=options.draws,
             tune=options.tune,
@@ -192,7 +193,7 @@ def sample_posterior(
     draws = {name: posterior[name].to_numpy() for name in kept}
     if members is not None:
         draws["flux"] = draws["flux"][..., members]
-    groups = {"posterior": draws, "sample_stats": _statistics(raw), **_pointwise(model, raw, data, options)}
+    groups = {"posterior": draws, "sample_stats": sampler_statistics(raw), **_pointwise(model, raw, data, options)}
     dims = {name: posterior[name].dims[2:] for name in kept if name != "flux"}
     named = {str(dim) for one in dims.values() for dim in one} & set(posterior.coords) - {"source", "time", "pixel"}
     marks = {
@@ -208,7 +209,18 @@ def sample_posterior(
     )
 
 
-def _statistics(raw: xr.DataTree) -> dict[str, np.ndarray[Any, Any]]:
+def sampler_statistics(raw: xr.DataTree) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the statistics that both samplers have, by PyMC's names.
+
+    Parameters
+    ----------
+    raw : xarray.DataTree
+        What `sample_model` returns.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
     stats = raw["sample_stats"].to_dataset()
     return {_STATISTICS[str(name)]: stats[name].to_numpy() for name in stats.data_vars if name in _STATISTICS}
 

@@ -6,11 +6,10 @@ import numpy as np
 from scipy.sparse import block_diag, csc_matrix, csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.group import component_labels
+from bayesprf.sampling.hyper import proper_design
 
 # Directions that the data constrain less than this share of the best one of their component are left to the prior.
 _BLIND = 1e-13
@@ -138,14 +137,7 @@ class Decomposer:
     """
 
     def __init__(self, problem: LinearProblem) -> None:
-        design = problem.design
-        if not isinstance(design, DesignStack):
-            raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
-        if not problem.prior.is_proper:
-            first = int(np.argmin(problem.prior.precision > 0))
-            raise InputError(
-                f"prior: expected finite widths, got a flat prior for coefficient {first}; give prior_sigma"
-            )
+        design = proper_design(problem)
         self.problem, self.design = problem, design
         self.sigma = problem.prior.precision**-0.5
         self.used = problem.ivar > 0

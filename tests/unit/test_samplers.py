@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 
 import bayesprf as bp
 from bayesprf.cli import app
-from bayesprf.errors import FileError, InputError, StageError
+from bayesprf.errors import ConvergenceWarning, FileError, InputError, ShapeError, StageError
 from bayesprf.io.save import load_tree
 from bayesprf.models.simulate import make_field
 from bayesprf.rebuild import rebuild_machine
@@ -45,6 +46,36 @@ def test_same_seed_same_bits(machine):
     assert first["posterior/flux"].dims == ("chain", "draw", "source")
 
 
+def test_more_hyperparameters_are_sampled_alone(machine):
+    """Noise scale and jitter both free: beyond the grid, so NUTS on them, and the layout stays."""
+    settings = {"kind": "collapsed", "width": "learn", "noise_scale": "learn", "jitter": "learn"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        tree = machine.sample([3], 0, **settings, draws=30, tune=50, chains=2, cores=1, sampler="pymc", random_seed=2)
+    assert tree["posterior/flux"].dims == ("chain", "draw", "source")
+    assert {"width", "noise_scale", "jitter", "flux"} == set(tree["posterior"].data_vars)
+    assert tree.attrs["sampler"] == "NUTS, coefficients integrated out"
+    groups = np.arange(machine.nsources) % 2
+    model = machine.pymc_model("collapsed", sources=[3], width="learn", width_group=groups)
+    assert "evidence" in model.named_vars
+    with pytest.raises(ShapeError, match="width_group: expected shape"):
+        machine.pymc_model("collapsed", sources=[3], width="learn", width_group=groups[:-1])
+
+
+def test_widening_is_said(machine, capsys):
+    target = int(np.argmax(machine.ws.mean(axis=0)))
+    names = machine.posterior([target], [0], draws=4).attrs["overlapping_sources"]
+    assert names
+    machine.sample([target], 0, kind="collapsed", draws=2)
+    assert capsys.readouterr().err == ""
+    machine.quiet = False
+    try:
+        machine.sample([target], 0, kind="collapsed", draws=2)
+    finally:
+        machine.quiet = True
+    assert f"sampled along, because their light overlaps: {names.split(', ')[0]}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", ["linear", "robust", "joint", "shape"])
 def test_models_have_named_axes(machine, kind):
     model = machine.pymc_model(kind, sources=[3], cadences=None if kind == "joint" else 0)
@@ -57,7 +88,7 @@ def test_models_have_named_axes(machine, kind):
 
 
 def test_refusals(machine):
-    with pytest.raises(InputError, match="kind: expected one of 'linear', 'robust', 'joint', 'shape', got 'cubic'"):
+    with pytest.raises(InputError, match="kind: expected one of 'linear', 'collapsed', 'robust', 'joint', 'shape'"):
         machine.pymc_model("cubic")
     with pytest.raises(InputError, match=r"settings: expected some of width.*got 'widht'"):
         machine.pymc_model("linear", sources=[3], widht=1.0)
