@@ -14,9 +14,10 @@ from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.models.background import Background, build_background, first_guess
+from bayesprf.models.flux_widths import FluxWidths
 from bayesprf.models.light import Scene
 from bayesprf.models.options import MaskOptions, ShapeOptions
-from bayesprf.models.photometry import build_design, fit_flux, flag_sources, make_prior
+from bayesprf.models.photometry import build_design, fit_flux, flag_sources
 from bayesprf.models.shape import fit_shape
 from bayesprf.samplers import MachineSampling
 from bayesprf.scene.pairs import build_pairs
@@ -311,6 +312,7 @@ class Machine(MachineChanges, MachineSampling):
         *,
         prior_mu: Any = None,
         prior_sigma: Any = None,
+        widths: FluxWidths | None = None,
         robust: bool = False,
         n_threads: int | None = None,
     ) -> None:
@@ -324,6 +326,8 @@ class Machine(MachineChanges, MachineSampling):
             Mean and standard deviation of the Gaussian prior of each flux, electron / s. By default the
             flux that the catalogue and the mean image foretell, and ten times as much: the prior then
             decides nothing but blends that the data cannot tell apart.
+        widths : FluxWidths, optional
+            Prior and pixel errors as `learn_widths` found them; the given errors and the prior above by default.
         robust : bool
             Bear cosmic rays: pixels far from their usual misfit lose weight at that cadence (Student-t errors).
             `down_weighted` lists them, and the flag DOWN_WEIGHTED marks the fluxes. The usual misfit of each pixel
@@ -336,16 +340,15 @@ class Machine(MachineChanges, MachineSampling):
         StageError
             If a model that is needed has not been built.
         InputError
-            If a prior is not finite, or a width not above zero, or there are less than five cadences for a robust fit.
+            If a prior is not finite, a width not above zero, or one is given beside `widths`; or if there are less
+            than five cadences for a robust fit.
         NotPositiveDefiniteError
             If a flat prior leaves a source without any constraint.
         """
         shape = self._shape
         usable = ~self.pixels.saturated[shape.pairs.pixel]
         pairs, values = shape.pairs.select(usable), shape.values[usable]
-        prior = make_prior(
-            self.sources.flux * shape.scale, shape.image.cadence_error, prior_mu=prior_mu, prior_sigma=prior_sigma
-        )
+        data, prior = self._prepare_fit(prior_mu, prior_sigma, widths)
         flags = flag_sources(
             shape.pairs,
             shape.values,
@@ -358,7 +361,7 @@ class Machine(MachineChanges, MachineSampling):
             designs["flux_va"] = build_design(pairs, *self._perturbed_parts(usable))
         for stage, design in designs.items():
             fit = fit_flux(
-                self.pixels,
+                data,
                 design,
                 prior,
                 source_flags=flags,
@@ -369,6 +372,8 @@ class Machine(MachineChanges, MachineSampling):
                 background=None if shape.background is None else shape.background.columns,
             )
             self._stages.keep(stage, fit)
+        if widths is not None:
+            self._stages.keep("widths", widths)
 
 
 def _source_table(sources: Any, flux_column: str) -> SourceTable:

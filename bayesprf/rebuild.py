@@ -10,6 +10,7 @@ from bayesprf.errors import FileError, InputError
 from bayesprf.io.files import sha256_of
 from bayesprf.io.tpf import read_tpfs
 from bayesprf.machine import Machine
+from bayesprf.results.gather import widths_from_group
 from bayesprf.scene.sources import SourceTable
 
 
@@ -26,8 +27,8 @@ def rebuild_machine(tree: Any, directories: tuple[Path, ...] = ()) -> Machine:
     Returns
     -------
     Machine
-        With shape model and fluxes, and the time model if the tree has one. Options given to the stages by hand are not
-        kept in a tree: the stages run with their defaults.
+        With shape model and fluxes, the time model and learned widths if the tree has them. Options given to the
+        stages by hand are not kept in a tree: the stages run with their defaults.
 
     Raises
     ------
@@ -57,7 +58,8 @@ def rebuild_machine(tree: Any, directories: tuple[Path, ...] = ()) -> Machine:
     machine.build_shape_model()
     if "time_model" in tree.children:
         machine.build_time_model()
-    machine.fit_model(fit_va="time_model" in tree.children)
+    widths = widths_from_group(tree["widths"]) if "widths" in tree.children else None
+    machine.fit_model(fit_va="time_model" in tree.children, widths=widths)
     _compare(tree, machine)
     return machine
 

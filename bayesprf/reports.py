@@ -28,8 +28,8 @@ class MachineReports(MachineHypotheses):
         Returns
         -------
         xarray.DataTree
-            Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/background``, ``/shape``,
-            ``/time_model``, as far as their stages have run.
+            Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/background``, ``/widths``,
+            ``/shape``, ``/time_model``, as far as their stages have run.
 
         Raises
         ------
@@ -43,6 +43,7 @@ class MachineReports(MachineHypotheses):
             photometry_group,
             shape_group,
             time_model_group,
+            widths_group,
         )
         from bayesprf.results.scores import score_group
         from bayesprf.results.tree import build_tree, root_attributes
@@ -60,6 +61,7 @@ class MachineReports(MachineHypotheses):
             "covariance": {} if blends is None else covariance_group(blends, self.sources.source_id),
             "comparison": {} if flux is None else score_group(self._score()),
             "background": {} if flux is None else background_group(flux),
+            "widths": {} if self.widths is None else widths_group(self.widths),
             "shape": shape_group(self._shape),
             "time_model": {} if time is None else time_model_group(time, self.pixels),
         }

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.inference import MachineInference
 from bayesprf.models.nuisance import WING_CURVATURE, CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
 from bayesprf.models.positions import PositionFit
 from bayesprf.models.profile import Training
 from bayesprf.models.shape import ShapeFit
 from bayesprf.models.star_moments import StarMoments, measure_stars
 from bayesprf.scene.masks import neighbor_flux
+from bayesprf.widths import MachineWidths
 
 
-class MachineErrors(MachineInference):
+class MachineErrors(MachineWidths):
     """Errors common to all cadences, and the total errors they make."""
 
     def fit_common_errors(
@@ -36,7 +36,8 @@ class MachineErrors(MachineInference):
         moments : float, optional
             Standard deviation of a star's size (ratio) and shear; learned from the lone stars by default.
         model : float, optional
-            Relative error of the model at the centre of the PRF, dex; learned from the residuals by default.
+            Relative error of the model at the centre of the PRF, dex; learned from the residuals by default, and 0 if
+            the fit has it among the errors of its pixels (`learn_widths(model_in_fit=True)`).
         tail : float, optional
             Standard deviation of the wing's slope; its posterior's, and what wings stray from a power law, by default.
         others : float, optional
@@ -59,7 +60,7 @@ class MachineErrors(MachineInference):
         widths = NuisanceWidths(
             position=np.broadcast_to(np.asarray(position, np.float64), (self.nsources,)),
             moments=stars.width("size", "stretch", "skew") if moments is None else moments,
-            model=shape.intrinsic_scatter if model is None else model,
+            model=self._model_scatter() if model is None else model,
             tail=float(np.hypot(shape.tail_err, WING_CURVATURE)) if tail is None else tail,
             others=fit_wing_error(shape) if others is None else others,
         )
@@ -76,7 +77,7 @@ class MachineErrors(MachineInference):
             shape.pairs.select(usable),
             shape.values[usable],
             flux=flux,
-            ivar=self.pixels.ivar.mean(axis=0),
+            ivar=self._mean_ivar(),
             prior=self._latest_flux.prior,
             widths=widths,
         )
@@ -96,6 +97,10 @@ class MachineErrors(MachineInference):
     def positions(self) -> PositionFit:
         """How far each star lies from its catalogue position after the common offset, as `refine_scene` found."""
         return self._shape.positions
+
+    def _model_scatter(self) -> float:
+        counted = self.widths is not None and self.widths.model_in_fit
+        return 0.0 if counted else self._shape.intrinsic_scatter
 
     def _star_moments(self) -> StarMoments:
         shape: ShapeFit = self._shape

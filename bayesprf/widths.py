@@ -25,6 +25,7 @@ class MachineWidths(MachineInference):
         *,
         prior_width: Any = LEARN,
         zero_point: Any = LEARN,
+        variability: Any = LEARN,
         noise: Any = LEARN,
         model: Any = LEARN,
         expected: Any = None,
@@ -38,9 +39,13 @@ class MachineWidths(MachineInference):
         Parameters
         ----------
         prior_width : "learn" or float
-            Standard deviation of the flux prior over the expected flux, or the number to fix it to.
+            How far the mean flux of a star may be from what the catalogue foretells: standard deviation over the
+            expected flux, or the number to fix it to.
         zero_point : "learn" or float
             Mean of the flux prior over the expected flux.
+        variability : "learn" or float
+            How much a star's flux changes in time: standard deviation over the expected flux; 0 for none. The prior
+            at each cadence is as wide as both together.
         noise : "learn" or float
             Factor of the pixel errors.
         model : "learn" or float
@@ -55,7 +60,7 @@ class MachineWidths(MachineInference):
             Pixels of a group share a factor: "flux" cuts them into up to four bins of their mean flux, "stamp" takes
             each cutout alone. One group by default.
         n_cadence : int
-            Most cadences that the noise is learned from, as pairs of neighbours spread over the series.
+            Most cadences that noise and variability are learned from, spread over the series.
         model_in_fit : bool
             Add the model's error to the pixel errors of the fits that use the widths, as if it were new at every
             cadence. `flux_err` then holds it and is no longer the error from cadence to cadence; the error common to
@@ -88,7 +93,7 @@ class MachineWidths(MachineInference):
         are learned by `fit_common_errors`.
         """
         fit, shape = self._latest_flux, self._shape
-        choice = WidthChoice(prior_width, zero_point, noise, model, n_cadence)
+        choice = WidthChoice(prior_width, zero_point, variability, noise, model, n_cadence)
         flux = (
             np.where(self.sources.has_flux, self.sources.flux, np.nan) * shape.scale if expected is None else expected
         )

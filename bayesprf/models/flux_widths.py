@@ -12,13 +12,14 @@ from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.linalg.evidence import LearnedWidths, WidthModel, find_widths
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
+from bayesprf.models.photometry import PRIOR_WIDTH
 from bayesprf.models.width_groups import Groups
-from bayesprf.models.width_problems import WidthData, difference_problem, image_problem, mean_light
+from bayesprf.models.width_problems import CadencePairs, WidthData, difference_problem, image_problem, mean_light
 from bayesprf.scene.pixels import PixelTable
 
 LEARN = "learn"
-# The search starts here: a catalogue good to a third, a model good to a hundredth.
-_START = {"prior_width": 0.3, "zero_point": 1.0, "noise": 1.0, "model": 0.01}
+# The search starts here: a catalogue good to a third, a model good and stars constant to a hundredth.
+_START = {"prior_width": 0.3, "zero_point": 1.0, "noise": 1.0, "model": 0.01, "variability": 0.01}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,15 +29,17 @@ class WidthChoice:
     Parameters
     ----------
     prior_width : "learn" or float
-        Standard deviation of the flux prior over the expected flux.
+        Standard deviation of the mean flux of a star over its expected flux.
     zero_point : "learn" or float
         Prior mean over expected flux.
+    variability : "learn" or float
+        Standard deviation of a star's flux in time over its expected flux; 0 for none.
     noise : "learn" or float
         Factor of the pixel errors.
     model : "learn" or float
         Relative error of the model in a pixel; 0 for none.
     n_cadence : int
-        Most cadences that the noise is learned from.
+        Most cadences that noise and variability are learned from.
 
     Raises
     ------
@@ -46,18 +49,20 @@ class WidthChoice:
 
     prior_width: Any = LEARN
     zero_point: Any = LEARN
+    variability: Any = LEARN
     noise: Any = LEARN
     model: Any = LEARN
     n_cadence: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("prior_width", "zero_point", "noise", "model"):
+        for name in _START:
             value = getattr(self, name)
             if isinstance(value, str) and value == LEARN:
                 continue
             number = not isinstance(value, bool | str) and np.isscalar(value) and np.isfinite(value)  # type: ignore[arg-type]
-            if not number or not (value > 0 or (name == "model" and value == 0)):
-                least = "0 or more" if name == "model" else "above 0"
+            may_vanish = name in ("model", "variability")
+            if not number or not (value > 0 or (may_vanish and value == 0)):
+                least = "0 or more" if may_vanish else "above 0"
                 raise InputError(f"{name}: expected 'learn' or a finite number {least}, got {value!r}")
         if isinstance(self.n_cadence, bool) or not isinstance(self.n_cadence, int | np.integer) or self.n_cadence < 2:
             raise InputError(f"n_cadence: expected a whole number of 2 or more, got {self.n_cadence!r}")
@@ -78,7 +83,10 @@ class FluxWidths:
     Parameters
     ----------
     prior_width, prior_width_err : ndarray of float64, shape (n_prior_group,)
-        Standard deviation of the flux prior over the expected flux.
+        Standard deviation of the mean flux of a star over its expected flux.
+    variability, variability_err : ndarray of float64, shape (n_prior_group,)
+        Standard deviation of a star's flux in time over its expected flux; 0 from a single cadence. The error takes
+        stars to vary anew from cadence to cadence; NaN where the data want none.
     prior_labels : tuple of str
         Names of the groups of sources.
     zero_point, zero_point_err : float
@@ -96,7 +104,7 @@ class FluxWidths:
     n_source, n_cadence : int
         Sources that the prior, and cadences that the noise was learned from.
     prior : GaussianPrior
-        Prior of all fluxes that follows, electron / s.
+        Prior of the fluxes at each cadence that follows, N(z f, (width^2 + variability^2) f^2), electron / s.
     noise_factor : ndarray of float64, shape (n_pixel,)
         Factor of the errors of each pixel that follows.
     model_variance : ndarray of float64, shape (n_pixel,)
@@ -105,6 +113,8 @@ class FluxWidths:
 
     prior_width: FloatArray
     prior_width_err: FloatArray
+    variability: FloatArray
+    variability_err: FloatArray
     prior_labels: tuple[str, ...]
     zero_point: float
     zero_point_err: float
@@ -182,25 +192,24 @@ def learn_flux_widths(
 
     Notes
     -----
-    y_t = X F_t + d + n_t: F_t scatters about z f, the model's error d_p ~ N(0, (e m_p)^2), with m the mean model, is
-    the same at all cadences, and n_t is the noise, k sigma. Differences of neighbouring cadences know neither d nor
-    how wrong the catalogue is: they tell k. The mean image, in which each star and each pixel counts once however
-    many cadences there are, tells z, e and the width. Both are independent where neighbours have equal errors. A
-    single cadence must tell all.
+    y_t = X F_t + d + n_t: the mean of F_t scatters about z f, F_t about its mean, the model's error
+    d_p ~ N(0, (e m_p)^2), with m the mean model, is the same at all cadences, and n_t is the noise, k sigma.
+    Differences of cadences know neither d nor how wrong the catalogue is: neighbours tell k, under the default prior,
+    and cadences half a series apart then how much stars vary. The mean image, in which each star and each pixel
+    counts once however many cadences there are, tells z, e and the width. It is independent of the differences where
+    both cadences have equal errors. A single cadence must tell all.
     """
     if not data.teaches.any():
         raise InputError("sources: expected some with a positive catalogue flux and data to learn from, got none")
     sources, pixels = sources.restrict(data.teaches), pixels.restrict(data.usable)
     light = mean_light(data)
     found = _Estimates.start(choice, sources.n_group, pixels.n_group)
-    differences = difference_problem(data, choice.n_cadence)
-    if choice.learns("noise") and differences is not None:
-        found = _learn(found, differences, _Wanted(noise_group=pixels.learning))
-    image = image_problem(data, _prior(data, sources, found), pixels.spread(found.value["noise"], elsewhere=1.0))
-    surfaces = np.full(data.surface_prior.mean.size, -1)
+    found = _learn_from_differences(data, choice, found, sources=sources, pixels=pixels)
+    prior = _prior(data, sources, found.value["prior_width"], found.value["zero_point"])
+    image = image_problem(data, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
     wanted = _Wanted(
-        prior_group=np.concatenate([sources.learning, surfaces]) if choice.learns("prior_width") else None,
-        noise_group=pixels.learning if choice.learns("noise") and differences is None else None,
+        prior_group=data.with_surface_group(sources.learning) if choice.learns("prior_width") else None,
+        noise_group=pixels.learning if choice.learns("noise") and data.pixels.n_time == 1 else None,
         model_variance=(found.value["model"][0] * light) ** 2,
         model_scale=choice.learns("model"),
         zero_point=choice.learns("zero_point"),
@@ -209,6 +218,8 @@ def learn_flux_widths(
     return FluxWidths(
         prior_width=found.value["prior_width"],
         prior_width_err=found.error["prior_width"],
+        variability=found.value["variability"],
+        variability_err=found.error["variability"],
         prior_labels=sources.labels,
         zero_point=float(found.value["zero_point"][0]),
         zero_point_err=float(found.error["zero_point"][0]),
@@ -220,8 +231,13 @@ def learn_flux_widths(
         log_evidence=found.log_evidence,
         converged=found.converged,
         n_source=int(np.count_nonzero(data.teaches)),
-        n_cadence=1 if differences is None else 2 * differences.n_batch,
-        prior=_prior(data, sources, found),
+        n_cadence=max(1, 2 * CadencePairs.neighbors(data.pixels.n_time, choice.n_cadence).n_pair),
+        prior=_prior(
+            data,
+            sources,
+            np.hypot(found.value["prior_width"], found.value["variability"]),
+            found.value["zero_point"],
+        ),
         noise_factor=pixels.spread(found.value["noise"], elsewhere=1.0),
         model_variance=(found.value["model"][0] * light) ** 2 * model_in_fit,
     )
@@ -238,14 +254,14 @@ class _Estimates:
 
     @classmethod
     def start(cls, choice: WidthChoice, n_prior: int, n_noise: int) -> "_Estimates":
-        sizes = {"prior_width": n_prior, "noise": n_noise, "model": 1, "zero_point": 1}
+        sizes = {"prior_width": n_prior, "variability": n_prior, "noise": n_noise, "model": 1, "zero_point": 1}
         value = {name: np.full(size, choice.start(name)) for name, size in sizes.items()}
         return cls(value, {name: np.zeros(size) for name, size in sizes.items()})
 
-    def times(self, learned: LearnedWidths, model: WidthModel) -> "_Estimates":
-        """Return the estimates with the factors that were learned, and their errors."""
+    def times(self, learned: LearnedWidths, model: WidthModel, prior: str = "prior_width") -> "_Estimates":
+        """Return the estimates with the factors that were learned, and their errors; `prior` names prior widths."""
         value, error, std = dict(self.value), dict(self.error), np.sqrt(np.diag(learned.covariance))
-        factors = {"prior_width": learned.prior_scale, "noise": learned.noise_scale}
+        factors = {prior: learned.prior_scale, "noise": learned.noise_scale}
         factors |= {"model": np.full(int(model.model_scale), learned.model_scale)}
         for name, factor in factors.items():
             if factor.size:
@@ -308,7 +324,29 @@ def _learn(found: _Estimates, problem: LinearProblem, wanted: _Wanted) -> _Estim
     return found.times(learned, model)
 
 
-def _prior(data: WidthData, sources: Groups, found: _Estimates) -> GaussianPrior:
+def _learn_from_differences(
+    data: WidthData, choice: WidthChoice, found: _Estimates, *, sources: Groups, pixels: Groups
+) -> _Estimates:
+    """Return the estimates after noise and variability have been learned from differences of cadences."""
+    n_time = data.pixels.n_time
+    if n_time == 1:
+        none = {**found.value, "variability": np.zeros(sources.n_group)}
+        return replace(found, value=none) if choice.learns("variability") else found
+    if choice.learns("noise"):
+        pairs = CadencePairs.neighbors(n_time, choice.n_cadence)
+        free = data.prior(PRIOR_WIDTH, 1.0)
+        problem = difference_problem(data, pairs, free, np.ones(data.pixels.n_pixel))
+        found = _learn(found, problem, _Wanted(noise_group=pixels.learning))
+    if choice.learns("variability"):
+        pairs = CadencePairs.distant(n_time, choice.n_cadence)
+        prior = _prior(data, sources, found.value["variability"], found.value["zero_point"])
+        problem = difference_problem(data, pairs, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
+        model = WidthModel(prior_group=data.with_surface_group(sources.learning))
+        varied = found.times(find_widths(problem, model), model, "variability")
+        found = replace(varied, converged=found.converged)
+    return found
+
+
+def _prior(data: WidthData, sources: Groups, width: FloatArray, zero_point: FloatArray) -> GaussianPrior:
     """Return the prior of all fluxes; sources of no group have the median width."""
-    width = found.value["prior_width"]
-    return data.prior(sources.spread(width, elsewhere=float(np.median(width))), float(found.value["zero_point"][0]))
+    return data.prior(sources.spread(width, elsewhere=float(np.median(width))), float(zero_point[0]))

@@ -72,6 +72,10 @@ class WidthData:
         precision = np.where(known, (np.asarray(width) * wide) ** -2.0, default.precision)
         return GaussianPrior(np.where(known, zero_point * default.mean, default.mean), precision)
 
+    def with_surface_group(self, group: IntArray) -> IntArray:
+        """Append -1 for each surface to the groups of the sources: no group."""
+        return np.concatenate([group, np.full(self.surface_prior.mean.size, -1)])
+
     def with_surfaces(self, prior: GaussianPrior) -> GaussianPrior:
         """Append the prior of the surfaces."""
         after = self.surface_prior
@@ -80,37 +84,75 @@ class WidthData:
         )
 
 
-def difference_problem(data: WidthData, n_cadence: int) -> LinearProblem | None:
-    """Return differences of neighbouring cadences: what is the same at both is gone, the noise is not.
+@dataclass(frozen=True, slots=True, eq=False)
+class CadencePairs:
+    """Pairs of cadences, no cadence in two of them.
+
+    Parameters
+    ----------
+    first, second : ndarray of int64, shape (n_pair,)
+        The two cadences of each pair.
+    """
+
+    first: IntArray
+    second: IntArray
+
+    @classmethod
+    def neighbors(cls, n_time: int, n_cadence: int) -> "CadencePairs":
+        """Return pairs of neighbours, of at most `n_cadence` cadences spread over the series."""
+        first = 2 * _spread(n_time, n_cadence)
+        return cls(first, first + 1)
+
+    @classmethod
+    def distant(cls, n_time: int, n_cadence: int) -> "CadencePairs":
+        """Return pairs half a series apart, of at most `n_cadence` cadences spread over the series."""
+        first = _spread(n_time, n_cadence)
+        return cls(first, first + n_time // 2)
+
+    @property
+    def n_pair(self) -> int:
+        """Number of pairs."""
+        return int(self.first.size)
+
+
+def _spread(n_time: int, n_cadence: int) -> IntArray:
+    """Return numbers from 0 to n_time // 2 - 1, at most half of `n_cadence`, spread evenly."""
+    return np.linspace(0, n_time // 2 - 1, min(n_time, n_cadence) // 2).astype(np.int64)
+
+
+def difference_problem(
+    data: WidthData, pairs: CadencePairs, prior: GaussianPrior, noise_factor: FloatArray
+) -> LinearProblem:
+    """Return differences of cadences: what is the same at both is gone, the noise is not.
 
     Parameters
     ----------
     data : WidthData
         Pixels and design.
-    n_cadence : int
-        Most cadences to use, spread over the series.
+    pairs : CadencePairs
+        Which cadences, each of them once.
+    prior : GaussianPrior
+        Prior of the fluxes at one cadence, about their mean over time; its own mean does not matter.
+    noise_factor : ndarray of float64, shape (n_pixel,)
+        Factor of the errors of each pixel.
 
     Returns
     -------
-    LinearProblem or None
-        (y_b - y_a) / sqrt(2) ~ N(X (F_b - F_a) / sqrt(2), (sigma_a^2 + sigma_b^2) / 2): fluxes may change as the
-        default prior lets them. None for a single cadence.
+    LinearProblem
+        (y_b - y_a) / sqrt(2) ~ N(X (F_b - F_a) / sqrt(2), (sigma_a^2 + sigma_b^2) / 2), one batch row per pair.
     """
-    first, pixels = neighbors(data.pixels.n_time, n_cadence), data.pixels
-    if first.size == 0:
-        return None
-    second = first + 1
+    pixels, design = data.pixels, data.design
+    first, second = pairs.first, pairs.second
     used = (pixels.ivar[first] > 0) & (pixels.ivar[second] > 0) & data.usable & ~data.is_held(first, second)
-    variance = 0.5 * (pixels.flux_err[first] ** 2 + pixels.flux_err[second] ** 2)
-    design = data.design
+    variance = 0.5 * noise_factor**2 * (pixels.flux_err[first] ** 2 + pixels.flux_err[second] ** 2)
     if design.mix is not None:
         design = replace(design, mix=0.5 * (design.mix[first] + design.mix[second]))
-    prior = data.with_surfaces(default_prior(data.expected, data.image.cadence_error))
+    full = data.with_surfaces(prior)
     return LinearProblem(
         design,
         np.where(used, (pixels.flux[second] - pixels.flux[first]) / np.sqrt(2.0), 0.0),
         np.divide(1.0, variance, out=np.zeros_like(variance), where=used),
-        replace(prior, mean=np.zeros_like(prior.mean)),
+        replace(full, mean=np.zeros_like(full.mean)),
     )
 
 
@@ -138,28 +180,20 @@ def image_problem(data: WidthData, prior: GaussianPrior, noise_factor: FloatArra
 
 
 def mean_light(data: WidthData) -> FloatArray:
-    """Return the light of all sources in the mean image under the default prior, shape (n_pixel,), electron / s."""
+    """Return the light of all sources in the mean image under the default prior.
+
+    Parameters
+    ----------
+    data : WidthData
+        Image and design.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_pixel,)
+        electron / s.
+    """
     prior = default_prior(data.expected, data.image.cadence_error)
     problem = image_problem(data, prior, np.ones(data.pixels.n_pixel))
     flux = choose_solver(problem).solve(problem).mean
     flux[:, data.expected.size :] = 0.0
     return np.asarray(problem.predict(flux)[0])
-
-
-def neighbors(n_time: int, n_cadence: int) -> IntArray:
-    """Return the first cadence of each pair of neighbours.
-
-    Parameters
-    ----------
-    n_time : int
-        Number of cadences.
-    n_cadence : int
-        Most cadences to use.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_pair,)
-        Spread over the series; no cadence is in two pairs.
-    """
-    n_pair = min(n_time, n_cadence) // 2
-    return 2 * np.linspace(0, n_time // 2 - 1, n_pair).astype(np.int64)

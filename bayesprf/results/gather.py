@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
 from bayesprf.models.blends import BlendTable
+from bayesprf.models.flux_widths import FluxWidths
 from bayesprf.models.perturbation import PerturbationFit
 from bayesprf.models.photometry import FluxFit
 from bayesprf.models.shape import ShapeFit
@@ -63,6 +65,70 @@ def background_group(fit: FluxFit) -> dict[str, Any]:
         "background_half": columns.half,
         "background_sigma": columns.sigma,
     }
+
+
+def widths_group(widths: FluxWidths) -> dict[str, Any]:
+    """Return the arrays of ``/widths``: enough to fit with them again.
+
+    Parameters
+    ----------
+    widths : FluxWidths
+        Learned or fixed widths of the flux fit.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    return {
+        "prior_width": widths.prior_width,
+        "prior_width_err": widths.prior_width_err,
+        "variability": widths.variability,
+        "variability_err": widths.variability_err,
+        "prior_group": np.array(widths.prior_labels, object),
+        "zero_point": widths.zero_point,
+        "zero_point_err": widths.zero_point_err,
+        "noise_scale": widths.noise_scale,
+        "noise_scale_err": widths.noise_scale_err,
+        "noise_group": np.array(widths.noise_labels, object),
+        "model_error": widths.model_error,
+        "model_error_err": widths.model_error_err,
+        "log_evidence_widths": widths.log_evidence,
+        "widths_converged": widths.converged,
+        "n_source_widths": widths.n_source,
+        "n_cadence_widths": widths.n_cadence,
+        "prior_mean": widths.prior.mean,
+        "prior_sigma": widths.prior.precision**-0.5,
+        "noise_factor": widths.noise_factor,
+        "model_variance": widths.model_variance,
+    }
+
+
+def widths_from_group(group: Mapping[str, Any]) -> FluxWidths:
+    """Return the widths that ``/widths`` of a saved tree holds.
+
+    Parameters
+    ----------
+    group : mapping of str to array-like
+        The variables of the group.
+
+    Returns
+    -------
+    FluxWidths
+    """
+    widths = ("prior_width", "variability", "noise_scale")
+    arrays = (*widths, *(f"{name}_err" for name in widths), "noise_factor", "model_variance")
+    numbers = ("zero_point", "zero_point_err", "model_error", "model_error_err")
+    return FluxWidths(
+        **{name: np.asarray(group[name], np.float64) for name in arrays},
+        **{name: float(group[name]) for name in numbers},
+        prior_labels=tuple(str(one) for one in np.asarray(group["prior_group"])),
+        noise_labels=tuple(str(one) for one in np.asarray(group["noise_group"])),
+        log_evidence=float(group["log_evidence_widths"]),
+        converged=bool(group["widths_converged"]),
+        n_source=int(group["n_source_widths"]),
+        n_cadence=int(group["n_cadence_widths"]),
+        prior=GaussianPrior.from_sigma(np.asarray(group["prior_mean"]), np.asarray(group["prior_sigma"])),
+    )
 
 
 def catalog_group(sources: SourceTable, extra: Mapping[str, Any]) -> dict[str, Any]:

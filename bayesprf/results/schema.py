@@ -136,12 +136,36 @@ _BACKGROUND = (
     Variable("background_sigma", (), FLUX_UNIT, "standard deviation of the coefficients' prior around zero"),
 )
 
+_WIDTHS = (
+    Variable("prior_width", ("source_group",), "1", "scatter of the mean fluxes about the expected ones, relative"),
+    Variable("prior_width_err", ("source_group",), "1", "standard deviation of prior_width; 0 if it was fixed"),
+    Variable("variability", ("source_group",), "1", "scatter of a flux in time, over the expected flux"),
+    Variable("variability_err", ("source_group",), "1", "standard deviation of variability; 0 if fixed, NaN if none"),
+    Variable("prior_group", ("source_group",), "", "name of the group of sources", "str"),
+    Variable("zero_point", (), "1", "mean of the flux prior over the expected flux"),
+    Variable("zero_point_err", (), "1", "standard deviation of zero_point; 0 if it was fixed"),
+    Variable("noise_scale", ("pixel_group",), "1", "factor of the pixel errors"),
+    Variable("noise_scale_err", ("pixel_group",), "1", "standard deviation of noise_scale; 0 if it was fixed"),
+    Variable("noise_group", ("pixel_group",), "", "name of the group of pixels", "str"),
+    Variable("model_error", (), "1", "relative error of the model in a pixel, the same at all cadences"),
+    Variable("model_error_err", (), "1", "standard deviation of model_error; 0 if fixed, NaN if it was found to be 0"),
+    Variable("log_evidence_widths", (), "1", "log evidence of the mean image with these widths"),
+    Variable("widths_converged", (), "1", "whether the evidence had a maximum", "bool"),
+    Variable("n_source_widths", (), "1", "number of sources the prior was learned from", "int64"),
+    Variable("n_cadence_widths", (), "1", "number of cadences the noise was learned from", "int64"),
+    Variable("prior_mean", ("source",), FLUX_UNIT, "mean of the flux prior"),
+    Variable("prior_sigma", ("source",), FLUX_UNIT, "standard deviation of the flux prior"),
+    Variable("noise_factor", ("pixel",), "1", "factor of the errors of each pixel"),
+    Variable("model_variance", ("pixel",), "electron2 / s2", "what the fit added to the variance of each pixel"),
+)
+
 SCHEMA: dict[str, tuple[Variable, ...]] = {
     "photometry": _PHOTOMETRY,
     "catalog": _CATALOG,
     "covariance": _COVARIANCE,
     "comparison": _COMPARISON,
     "background": _BACKGROUND,
+    "widths": _WIDTHS,
     "shape": _SHAPE,
     "time_model": _TIME_MODEL,
 }
@@ -152,6 +176,7 @@ GROUP_SENTENCES: dict[str, str] = {
     "covariance": "Overlapping pairs of sources and the correlation of their flux errors.",
     "comparison": "What it takes to compare this fit with others of the same data.",
     "background": "The sky fitted under the stars at every cadence.",
+    "widths": "Learned widths of the flux fit: enough to fit with them again.",
     "shape": "The PRF shape: enough to evaluate it again.",
     "time_model": "The change of the PRF with time: enough to evaluate it again.",
 }

@@ -85,6 +85,38 @@ def summarize(tree: xr.DataTree) -> tuple[SourceSummary, ...]:
     return tuple(sorted(lines, key=lambda line: -line.flux if np.isfinite(line.flux) else np.inf))
 
 
+def describe_widths(tree: xr.DataTree) -> tuple[str, ...]:
+    """Return what was learned of prior and noise, in a few lines.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Results, as `build_tree` makes them.
+
+    Returns
+    -------
+    tuple of str
+        Empty if the fluxes were fitted with the default prior and the given errors.
+    """
+    if "widths" not in tree.children:
+        return ()
+    group = tree["widths"].to_dataset()
+
+    def each(name: str, labels: str, word: str) -> list[str]:
+        found = (np.atleast_1d(group[one].to_numpy()) for one in (name, f"{name}_err"))
+        names = [f" ({one})" if one != "all" else "" for one in group[labels].to_numpy()] if labels else [""]
+        return [f"{word} {_with_error(*one)}{end}" for *one, end in zip(*found, names, strict=True)]
+
+    prior = each("prior_width", "prior_group", "prior width") + each("variability", "prior_group", "variability")
+    prior += each("zero_point", "", "zero point")
+    noise = each("noise_scale", "noise_group", "noise x") + each("model_error", "", "model error")
+    return (f"learned: {', '.join(prior)}", f"learned: {', '.join(noise)}")
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:.4g} (fixed)" if error == 0 else f"{value:.4g} +- {error:.2g}"
+
+
 def point_scatter(flux: FloatArray) -> FloatArray:
     """Return the point-to-point scatter of each light curve.
 

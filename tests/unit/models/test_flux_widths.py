@@ -15,7 +15,7 @@ from bayesprf.models.flux_widths import WidthChoice, learn_flux_widths
 from bayesprf.models.image import reduce_image
 from bayesprf.models.robust_flux import DownWeighted
 from bayesprf.models.width_groups import make_groups
-from bayesprf.models.width_problems import WidthData, difference_problem, neighbors
+from bayesprf.models.width_problems import CadencePairs, WidthData, difference_problem
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.testing import dense_twin
 
@@ -127,10 +127,17 @@ def test_learned_values_are_the_maximum_of_a_dense_evidence():
 
 def test_what_is_fixed_stays():
     data, _ = make_data(np.random.default_rng(2), n_time=4)
-    found = learn(data, prior_width=0.7, zero_point=1.2, noise=2.0, model=0.01, model_in_fit=True)
+    found = learn(data, prior_width=0.7, zero_point=1.2, variability=0.0, noise=2.0, model=0.01, model_in_fit=True)
     assert (found.prior_width.tolist(), found.zero_point, found.noise_scale.tolist()) == ([0.7], 1.2, [2.0, 2.0])
     assert found.model_error == 0.01
-    errors = [found.prior_width_err, found.zero_point_err, found.noise_scale_err, found.model_error_err]
+    assert found.variability.tolist() == [0.0]
+    errors = [
+        found.variability_err,
+        found.prior_width_err,
+        found.zero_point_err,
+        found.noise_scale_err,
+        found.model_error_err,
+    ]
     assert not any(np.any(one) for one in errors)
     assert np.isfinite(found.log_evidence)
     np.testing.assert_allclose(found.prior.mean, 1.2 * data.expected)
@@ -178,6 +185,27 @@ def test_variable_stars_and_a_wrong_model_are_not_noise():
     found = learn(data)
     assert np.abs(found.noise_scale - 1.0).max() < 3.5 * found.noise_scale_err.max()
     assert found.noise_scale_err.max() < 0.02
+    assert np.abs(found.variability[0] / 0.2 - found.zero_point) < 3.5 * found.variability_err[0] / 0.2
+
+
+def test_the_prior_of_a_cadence_leaves_room_for_variable_stars():
+    """Slow changes too: neighbours do not see them, cadences half a series apart do."""
+    data, _ = make_data(np.random.default_rng(14), n_time=40, width=0.05, variable=0.0, zero=1.0)
+    slow = 0.3 * np.sqrt(2.0) * np.sin(np.linspace(0, np.pi, 40))[:, None] * data.expected
+    trend = data.pixels.flux + (slow * np.sign(np.arange(40) - 19.5)[:, None]) @ data.design.matrix().T
+    data = replace(data, pixels=replace(data.pixels, flux=trend))
+    data = replace(data, image=reduce_image(data.pixels))
+    found = learn(data)
+    assert 0.2 < found.variability[0] < 0.5
+    np.testing.assert_allclose(
+        found.prior.precision**-0.5 / data.expected, np.hypot(found.prior_width[0], found.variability[0])
+    )
+
+
+def test_constant_stars_are_found_to_be_constant():
+    found = learn(make_data(np.random.default_rng(15), n_time=40, variable=0.0)[0])
+    assert found.converged
+    assert found.variability[0] < 2e-3
 
 
 def test_outliers_that_a_robust_fit_held_down_are_left_out():
@@ -209,7 +237,7 @@ def test_groups_of_sources_have_their_own_widths():
     flux = data.pixels.flux + data.design.matrix() @ moved
     data = replace(data, pixels=replace(data.pixels, flux=flux))
     data = replace(data, image=reduce_image(data.pixels))
-    found = learn(data, sources=np.where(wide, "wide", "narrow"), model=0.0)
+    found = learn(data, sources=np.where(wide, "wide", "narrow"), model=0.0, variability=0.0)
     assert found.prior_labels == ("narrow", "wide")
     assert np.all(np.abs(found.prior_width - [0.05, 0.4]) < 3.5 * found.prior_width_err)
     np.testing.assert_allclose(
@@ -249,19 +277,30 @@ def test_the_same_call_gives_the_same_bits():
 
 
 @pytest.mark.parametrize(
-    ("n_time", "n_cadence", "wanted"), [(1, 9, []), (2, 9, [0]), (7, 9, [0, 2, 4]), (9, 4, [0, 6])]
+    ("n_time", "n_cadence", "near", "far"),
+    [
+        (1, 9, [], []),
+        (2, 9, [0], [(0, 1)]),
+        (7, 9, [0, 2, 4], [(0, 3), (1, 4), (2, 5)]),
+        (9, 4, [0, 6], [(0, 4), (3, 7)]),
+    ],
 )
-def test_pairs_of_neighbours_share_no_cadence(n_time, n_cadence, wanted):
-    assert neighbors(n_time, n_cadence).tolist() == wanted
+def test_pairs_share_no_cadence(n_time, n_cadence, near, far):
+    neighbors, distant = CadencePairs.neighbors(n_time, n_cadence), CadencePairs.distant(n_time, n_cadence)
+    assert (neighbors.first.tolist(), neighbors.second.tolist()) == (near, [one + 1 for one in near])
+    assert list(zip(distant.first.tolist(), distant.second.tolist(), strict=True)) == far
 
 
 def test_differences_forget_what_does_not_change():
     data, _ = make_data(np.random.default_rng(13), n_time=4)
-    problem = difference_problem(data, 200)
+    pairs, ones = CadencePairs.neighbors(4, 200), np.ones(data.pixels.n_pixel)
+    problem = difference_problem(data, pairs, data.prior(0.1, 1.5), ones)
     moved = replace(data, pixels=replace(data.pixels, flux=data.pixels.flux + np.arange(data.pixels.n_pixel)))
-    np.testing.assert_allclose(difference_problem(moved, 200).data, problem.data, atol=1e-9)
+    again = difference_problem(moved, pairs, data.prior(0.1, 1.5), 2.0 * ones)
+    np.testing.assert_allclose(again.data, problem.data, atol=1e-9)
     np.testing.assert_allclose(problem.ivar, data.pixels.ivar[:2])
-    assert difference_problem(make_data(np.random.default_rng(13), n_time=1)[0], 200) is None
+    np.testing.assert_allclose(again.ivar, problem.ivar / 4.0)
+    assert not problem.prior.mean.any()
 
 
 @pytest.mark.parametrize(
