@@ -71,6 +71,8 @@ class FitJob:
         Directories for pictures and light curves.
     quiet : bool
         Neither progress nor table.
+    loo : bool
+        Whether to compute exact leave-one-out scores for `compare`.
     """
 
     files: tuple[str, ...]
@@ -80,6 +82,7 @@ class FitJob:
     plots: Path | None = None
     lightcurves: Path | None = None
     quiet: bool = False
+    loo: bool = True
 
 
 @app.command()
@@ -90,10 +93,11 @@ def fit(
     va: Annotated[bool, typer.Option("--va", help="Also fit how the PRF changes with time.")] = False,  # noqa: FBT002
     plots: PlotDirectory = None,
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
+    loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
-    run_fit(FitJob(tuple(files), catalog, output, va, plots, lightcurves, quiet))
+    run_fit(FitJob(tuple(files), catalog, output, va, plots, lightcurves, quiet, loo))
 
 
 @app.command()
@@ -165,7 +169,7 @@ def sample(
 def compare(
     trees: Annotated[list[Path], typer.Argument(metavar="A.nc B.nc", help="Results of fits of the same pixels.")],
 ) -> None:
-    """Compare fits of the same pixels by evidence and by leave-one-out."""
+    """Compare fits of the same pixels by evidence and by exact leave-one-out, with standard errors."""
     from bayesprf.io.save import load_tree
     from bayesprf.results.scores import compare as compare_models
 
@@ -220,6 +224,8 @@ def run_fit(job: FitJob) -> None:
     _make_directory(job.output.parent)
     with _progress(5 + job.va + (job.plots is not None), quiet=job.quiet) as step:
         machine = _fit_machine(job, step)
+        if job.loo:
+            machine.loo()
         step("writing")
         tree = machine.to_datatree()
         written = [save_tree(tree, job.output)]

@@ -7,6 +7,9 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 
+# Batch rows times observations handled at once by `total_densities`: 8 MB an array.
+_CHUNK_ELEMENTS = 1 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LeaveOneOut:
@@ -49,10 +52,49 @@ def leave_one_out(problem: LinearProblem, posterior: GaussianPosterior) -> Leave
     y_i ~ N(x' w_(-i), v / (1 - h)) with y_i - x' w_(-i) = r / (1 - h), so that
     log p(y_i | y_(-i)) = -1/2 log(2 pi v / (1 - h)) - r^2 / (2 v (1 - h)) (Sundararajan & Keerthi 2001).
     """
-    ivar = problem.ivar
-    leverage = ivar * posterior.prediction_variance()
+    return _densities(problem, posterior, problem.predict(posterior.mean), slice(None))
+
+
+def total_densities(problem: LinearProblem, posterior: GaussianPosterior) -> tuple[FloatArray, FloatArray]:
+    """Return sums of the exact leave-one-out densities, some batch rows at a time, so that memory stays small.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Any problem.
+    posterior : GaussianPosterior
+        Its answer.
+
+    Returns
+    -------
+    by_batch : ndarray of float64, shape (n_batch,)
+        Summed over observations.
+    by_obs : ndarray of float64, shape (n_obs,)
+        Summed over batch rows.
+
+    Raises
+    ------
+    UnsupportedError
+        If the solver kept no factorisation.
+    """
+    n_batch, n_obs = problem.data.shape
+    by_batch, by_obs = np.empty(n_batch), np.zeros(n_obs)
+    predicted = problem.predict(posterior.mean)
+    step = max(1, _CHUNK_ELEMENTS // max(n_obs, 1))
+    for start in range(0, n_batch, step):
+        rows = slice(start, start + step)
+        density = _densities(problem, posterior, predicted, rows).log_density
+        by_batch[rows] = density.sum(axis=1)
+        by_obs += density.sum(axis=0)
+    return by_batch, by_obs
+
+
+def _densities(problem: LinearProblem, posterior: GaussianPosterior, predicted: FloatArray, rows: slice) -> LeaveOneOut:
+    """Return leverages and densities of some batch rows."""
+    ivar = problem.ivar[rows]
+    leverage = ivar * posterior.prediction_variance(batches=np.arange(problem.n_batch)[rows])
     used = ivar > 0
-    residual = np.where(used, problem.data, 0.0) - np.where(used, problem.predict(posterior.mean), 0.0)
+    residual = np.where(used, problem.data[rows], 0.0) - np.where(used, predicted[rows], 0.0)
     rest = 1.0 - leverage
     with np.errstate(divide="ignore", invalid="ignore"):
         density = 0.5 * np.log(ivar * rest / (2.0 * np.pi)) - 0.5 * ivar * residual**2 / rest

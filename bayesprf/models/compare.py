@@ -1,14 +1,14 @@
 """How well models foretell the same data: exact evidence and exact leave-one-out, side by side."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
-from bayesprf.linalg.loo import leave_one_out
+from bayesprf.linalg.loo import total_densities
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 
 # Batch rows times observations digested at once, so that temporaries stay small beside the data.
@@ -92,11 +92,18 @@ class Comparison:
 
     def __str__(self) -> str:
         """Return an aligned table."""
-        rows = [_COLUMNS, *((m.name, *(f"{getattr(m, one):.4g}" for one in _COLUMNS[1:])) for m in self.models)]
+        rows = [_COLUMNS, *((m.name, *(_written(one, getattr(m, one)) for one in _COLUMNS[1:])) for m in self.models)]
         width = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
         lines = ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, width, strict=True)))
                  for r in rows]  # fmt: skip
         return "\n".join([*lines, *self.notes])
+
+
+def _written(column: str, value: float) -> str:
+    """Return a log density with one decimal, a probability with three digits, a dash for what is not known."""
+    if not np.isfinite(value):
+        return "-"
+    return f"{value:.3g}" if column == "probability" else f"{value:.1f}"
 
 
 def score_model(problem: LinearProblem, posterior: GaussianPosterior) -> ModelScore:
@@ -113,8 +120,7 @@ def score_model(problem: LinearProblem, posterior: GaussianPosterior) -> ModelSc
     -------
     ModelScore
     """
-    density = leave_one_out(problem, posterior).log_density
-    return ModelScore(posterior.log_evidence, density.sum(axis=1), density.sum(axis=0), data_digest(problem))
+    return ModelScore(posterior.log_evidence, *total_densities(problem, posterior), data_digest(problem))
 
 
 def data_digest(problem: LinearProblem) -> str:
@@ -194,7 +200,7 @@ def compare_scores(scores: Mapping[str, ModelScore]) -> Comparison:
                 _standard_error(one.elpd_time - against.elpd_time, one.elpd_pixel - against.elpd_pixel),
             )
         )
-    return Comparison(tuple(rows), _notes(evidence, elpd))
+    return Comparison(tuple(rows), (*_notes(evidence, elpd), *_disagreement(rows)))
 
 
 def _check_same_data(scores: Mapping[str, ModelScore]) -> None:
@@ -223,3 +229,15 @@ def _notes(evidence: Mapping[str, float], elpd: Mapping[str, float]) -> tuple[st
     unscored = [name for name, one in elpd.items() if not np.isfinite(one)]
     notes = [f"{name}: a flat prior has no evidence; give every source a prior_sigma" for name in flat]
     return (*notes, *(f"{name}: no leave-one-out score; call loo() before saving" for name in unscored))
+
+
+def _disagreement(rows: Sequence[ComparedModel]) -> tuple[str, ...]:
+    """Say so if evidence and leave-one-out prefer different models."""
+    first = rows[0]
+    scored = [one for one in rows if np.isfinite(one.elpd_loo)]
+    best = max(scored, key=lambda one: one.elpd_loo, default=first)
+    if not np.isfinite(first.log_evidence) or not np.isfinite(first.elpd_loo) or best is first:
+        return ()
+    lead, error = -first.elpd_difference, first.difference_se
+    advice = "which is no decision" if lead < 2.0 * error else "ask which priors are meant"
+    return (f"evidence prefers {first.name}, leave-one-out {best.name}, by {lead:.1f} +- {error:.1f}: {advice}",)

@@ -8,7 +8,9 @@ import pytest
 
 from bayesprf.cli import _HEADER, format_summary, main
 from bayesprf.io.save import load_tree
+from bayesprf.models.compare import ComparedModel
 from bayesprf.results.compare import differences
+from bayesprf.results.scores import compare
 
 
 @pytest.fixture
@@ -89,6 +91,43 @@ def test_long_tables_are_cut(demo_directory):
     text = format_summary(tree.map_over_datasets(lambda ds: ds.isel(source=[0] * 50) if "source" in ds.dims else ds))
     assert text.endswith("and 10 fainter sources")
     assert len({len(line.split("  ")[0]) for line in text.splitlines()[2:-1]}) == 1
+
+
+def test_compare_shows_evidence_and_leave_one_out(demo_directory, tmp_path, run):
+    """Two fits of the same pixels, one of them with a catalogue that lacks a star of middling brightness."""
+    header, *lines = (demo_directory / "catalog.csv").read_text().splitlines()
+    flux = header.split(",").index("phot_g_mean_flux")
+    missing = sorted(lines, key=lambda line: float(line.split(",")[flux]))[len(lines) // 2]
+    fewer = tmp_path / "fewer.csv"
+    fewer.write_text("\n".join([header, *(line for line in lines if line != missing)]) + "\n")
+    assert run("fit", demo_directory / "pixels", "--catalog", fewer, "--output", tmp_path / "fewer.nc", "-q")[0] == 0
+    paths = [demo_directory / "field.nc", tmp_path / "fewer.nc"]
+    code, out, _ = run("compare", *paths)
+    assert code == 0
+    header, first, second = (line.split() for line in out.splitlines()[:3])
+    assert header == list(ComparedModel.__slots__)
+    assert (first[0], second[0]) == tuple(str(path) for path in paths)
+    expected = compare({str(path): load_tree(path) for path in paths}).models
+    for cells, model in zip((first, second), expected, strict=True):
+        assert float(cells[1]) == pytest.approx(model.log_evidence, abs=0.05)
+        scores = [getattr(model, one) for one in header[4:]]
+        assert [float(cell) for cell in cells[4:]] == pytest.approx(scores, abs=0.05)
+    assert model.elpd_difference < 0.0 < model.difference_se
+
+
+def test_compare_says_when_the_data_differ(demo_directory, tmp_path, run):
+    some = sorted((demo_directory / "pixels").glob("*.fits"))[:8]
+    catalog = demo_directory / "catalog.csv"
+    assert run("fit", *some, "--catalog", catalog, "--output", tmp_path / "some.nc", "-q", "--no-loo")[0] == 0
+    code, out, err = run("compare", demo_directory / "field.nc", tmp_path / "some.nc")
+    assert (code, out) == (1, "")
+    assert re.fullmatch(r"bayesprf: models: expected the same data for all, got .*fit both to the same pixels\n", err)
+    code, out, _ = run("compare", tmp_path / "some.nc", demo_directory / "field.nc")
+    assert code == 1
+    (tmp_path / "again.nc").write_bytes((tmp_path / "some.nc").read_bytes())
+    code, out, _ = run("compare", tmp_path / "some.nc", tmp_path / "again.nc")
+    assert code == 0
+    assert out.count("no leave-one-out score; call loo() before saving") == 2
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,9 @@ import pytest
 from scipy.sparse import random as random_sparse
 from scipy.stats import norm
 
+from bayesprf.linalg import loo
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.loo import leave_one_out
+from bayesprf.linalg.loo import leave_one_out, total_densities
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 
@@ -51,3 +52,14 @@ def test_leverages_add_up_to_the_degrees_of_freedom():
     leverage = leave_one_out(problem, posterior).leverage.sum(axis=1)
     used = 5 - posterior.std**2 @ problem.prior.precision
     np.testing.assert_allclose(leverage, used, rtol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 30, 10_000])
+def test_sums_do_not_depend_on_how_many_rows_are_handled_at_once(chunk, monkeypatch):
+    problem = make_problem(3)
+    posterior = BlockSolver().solve(problem)
+    density = leave_one_out(problem, posterior).log_density
+    monkeypatch.setattr(loo, "_CHUNK_ELEMENTS", chunk)
+    by_batch, by_obs = total_densities(problem, posterior)
+    np.testing.assert_allclose(by_batch, density.sum(axis=1), rtol=1e-13)
+    np.testing.assert_allclose(by_obs, density.sum(axis=0), rtol=1e-13)

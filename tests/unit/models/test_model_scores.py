@@ -10,7 +10,7 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.models.compare import compare_scores, data_digest, score_model
+from bayesprf.models.compare import ModelScore, compare_scores, data_digest, score_model
 
 DESIGN = DesignStack.from_sparse(csr_matrix(np.array([[1.0, 0.2], [0.5, 0.5], [0.1, 1.0], [0.0, 0.7]])))
 
@@ -78,3 +78,24 @@ def test_a_flat_prior_is_noted():
     assert [one.name for one in table.models] == ["narrow", "flat"]
     assert table.notes == ("flat: a flat prior has no evidence; give every source a prior_sigma",)
     assert table.models[0].log_bayes_factor == 0.0
+
+
+def test_numbers_are_written_to_be_read():
+    scores = {"narrow": score(make_problem(5.0)), "wide": score(make_problem(500.0))}
+    unknown = replace(scores["wide"], elpd_time=np.full(6, np.nan), elpd_pixel=np.full(4, np.nan))
+    first, second = (line.split() for line in str(compare_scores({**scores, "wide": unknown})).splitlines()[1:3])
+    assert first[1] == f"{scores['narrow'].log_evidence.sum():.1f}"
+    assert second[4:] == ["-", "-", "-", "-"]
+
+
+def test_disagreement_is_said_in_words():
+    """The evidence prefers the right width of the prior, leave-one-out the wider one: data decide there, not priors."""
+    one, two = np.zeros(6), np.zeros(4)
+    wide = ModelScore(one - 3.0, one - 1.0, two - 1.5, "same")
+    narrow = ModelScore(one - 1.0, one - 2.0, two - 3.0, "same")
+    table = compare_scores({"wide": wide, "narrow": narrow})
+    assert table.notes == ("evidence prefers narrow, leave-one-out wide, by 6.0 +- 0.0: ask which priors are meant",)
+    scattered = ModelScore(one - 1.0, np.array([-9.0, 3.0, -2.0, -1.0, -2.0, -1.0]), two - 3.0, "same")
+    table = compare_scores({"wide": wide, "narrow": scattered})
+    assert table.notes[0].endswith(": which is no decision")
+    assert compare_scores({"wide": wide, "same": wide}).notes == ()
