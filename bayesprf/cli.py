@@ -73,6 +73,8 @@ class FitJob:
         Neither progress nor table.
     loo : bool
         Whether to compute exact leave-one-out scores for `compare`.
+    learn_widths : bool
+        Whether to learn prior width, noise and model error, and fit with them.
     """
 
     files: tuple[str, ...]
@@ -83,6 +85,7 @@ class FitJob:
     lightcurves: Path | None = None
     quiet: bool = False
     loo: bool = True
+    learn_widths: bool = False
 
 
 @app.command()
@@ -94,10 +97,11 @@ def fit(
     plots: PlotDirectory = None,
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002
+    learn_widths: Annotated[bool, typer.Option("--learn-widths", help="Learn prior and noise, then fit.")] = False,  # noqa: FBT002
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
-    run_fit(FitJob(tuple(files), catalog, output, va, plots, lightcurves, quiet, loo))
+    run_fit(FitJob(tuple(files), catalog, output, va, plots, lightcurves, quiet, loo, learn_widths))
 
 
 @app.command()
@@ -247,8 +251,7 @@ def _fit_machine(job: FitJob, step: Any) -> "Machine":
 
     step("reading files")
     pixels = bp.read_tpfs(list(job.files))
-    flux_column = pixels.instrument.flux_column
-    sources = bp.read_catalog(job.catalog, epoch=pixels, flux_column=flux_column)
+    sources = bp.read_catalog(job.catalog, epoch=pixels, flux_column=pixels.instrument.flux_column)
     machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
     step("learning the PRF")
     machine.build_shape_model()
@@ -257,6 +260,8 @@ def _fit_machine(job: FitJob, step: Any) -> "Machine":
         machine.build_time_model()
     step("solving fluxes")
     machine.fit_model(fit_va=job.va)
+    if job.learn_widths:
+        machine.fit_model(fit_va=job.va, widths=machine.learn_widths())
     step("summing apertures")
     machine.compute_aperture_photometry()
     machine.get_psf_metrics()
@@ -318,9 +323,9 @@ def format_summary(tree: "xr.DataTree") -> str:
     Returns
     -------
     str
-        One line per source, at most forty.
+        One line per source, at most forty, and what was learned of prior and noise.
     """
-    from bayesprf.results.summary import summarize
+    from bayesprf.results.summary import describe_widths, summarize
 
     lines = summarize(tree)
     cells = [
@@ -338,7 +343,7 @@ def format_summary(tree: "xr.DataTree") -> str:
     widths = [max(len(row[i]) for row in (_HEADER, *cells)) for i in range(len(_HEADER))]
     table = [_align(row, widths) for row in (_HEADER, *cells)]
     more = [f"and {len(lines) - _MAX_ROWS} fainter sources"] if len(lines) > _MAX_ROWS else []
-    return "\n".join([table[0], "-" * len(table[0]), *table[1:], *more])
+    return "\n".join([table[0], "-" * len(table[0]), *table[1:], *more, *describe_widths(tree)])
 
 
 def _align(row: tuple[str, ...], widths: list[int]) -> str:
