@@ -7,6 +7,7 @@ import numpy as np
 from bayesprf.apertures import MachineApertures
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.linalg.problem import LinearProblem
 from bayesprf.models.compare import ModelScore, data_digest, score_model
 from bayesprf.models.group import SourceGroup, extract_group
 
@@ -131,10 +132,12 @@ class MachineInference(MachineApertures):
         unknown = np.full(self.nt, np.nan), np.full(self.npixels, np.nan)
         return score or ModelScore(fit.log_evidence, *unknown, data_digest(fit.problem))
 
-    def _group(self, sources: Any, cadences: Any = None) -> tuple[SourceGroup, IntArray]:
-        """Return the group of some sources, and their places in it."""
-        chosen = self._source_indices(sources)
-        group = extract_group(self._latest_flux.problem, chosen, self._cadence_indices(cadences))
+    def _group(
+        self, sources: Any, cadences: Any = None, problem: LinearProblem | None = None
+    ) -> tuple[SourceGroup, IntArray]:
+        """Return the group of some sources in a problem, by default the latest, and their places in it."""
+        chosen, whole = self._source_indices(sources), self._latest_flux.problem if problem is None else problem
+        group = extract_group(whole, chosen, self._cadence_indices(cadences))
         return group, np.searchsorted(group.source, chosen)
 
     def _source_indices(self, sources: Any) -> IntArray:

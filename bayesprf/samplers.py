@@ -18,6 +18,8 @@ from bayesprf.models.group import SourceGroup
 KINDS = ("linear", "collapsed", "robust", "joint", "shape")
 HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")
 # Names of overlapping sources that are listed.
+# Hyperparameters of the fluxes' prior, which say nothing about a background.
+PRIOR_HYPER = ("width", "zero_point", "width_group")
 _MAX_NAMED = 10
 
 
@@ -71,7 +73,7 @@ class MachineSampling(MachineInference):
         check_choice(kind, KINDS, "kind")
         if kind == "shape":
             return self._shape_model(settings)
-        return self._flux_model(kind, self._ask(kind, sources, cadences), settings)
+        return self._flux_model(kind, self._ask(kind, sources, cadences, settings), settings)
 
     def sample(
         self,
@@ -130,7 +132,7 @@ class MachineSampling(MachineInference):
             If the draws cannot be trusted.
         """
         check_choice(kind, KINDS, "kind")
-        asked = None if kind == "shape" else self._ask(kind, sources, cadences)
+        asked = None if kind == "shape" else self._ask(kind, sources, cadences, settings)
         if kind == "collapsed" and asked is not None:
             gridded = _sample_grid(asked, settings, (chains, draws), np.random.default_rng(random_seed))
             if gridded is not None:
@@ -180,19 +182,24 @@ class MachineSampling(MachineInference):
         _check_settings(settings, ("width",), ())
         return build_shape(ShapeScene.of(self._shape, self._shape.image), self._shape.prf.weights, **settings)
 
-    def _ask(self, kind: str, sources: Any, cadences: Any) -> _Asked:
-        """Cut the group out of the problem, and name its axes."""
+    def _ask(self, kind: str, sources: Any, cadences: Any, settings: dict[str, Any]) -> _Asked:
+        """Cut the group out of the problem, and name its axes.
+
+        The background is sampled along where the prior is that of the closed form, and known elsewhere.
+        """
         from bayesprf.results.exact import group_data
 
         mean_image = kind == "joint" and cadences is None
-        group, members = self._group(sources, [0] if mean_image else cadences)
+        along = kind in ("linear", "robust") and not set(PRIOR_HYPER) & set(settings)
+        problem = self._latest_flux.problem if along else self._latest_flux.without_background()
+        group, members = self._group(sources, [0] if mean_image else cadences, problem)
         if mean_image:
             group = _with_image(group, self._shape.image.flux, self._shape.image.ivar)
         time: Any = self.time[group.cadence]
         if mean_image or (cadences is not None and np.ndim(cadences) == 0):
             time = float(np.mean(self.time)) if mean_image else float(time[0])
         places = np.stack([self.pixels.row[group.pixel], self.pixels.column[group.pixel]], axis=1)
-        names = self.sources.source_id
+        names = self._coefficient_names
         whole = group_data(group, np.arange(group.source.size), names, time, places=places)
         shown = group_data(group, members, names, time, places=places)
         self._say_overlapping(shown.overlapping)

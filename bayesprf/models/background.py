@@ -158,6 +158,14 @@ class BackgroundColumns:
             mix=mix,
         )
 
+    def remove(self, design: DesignStack) -> DesignStack:
+        """Return a design of stars and background, shape (n_pixel, n_source + n_column), without the latter."""
+        n_source = design.n_coeff - self.n_column
+        stars = design.indices < n_source
+        kept = np.concatenate([[0], np.cumsum(stars)])
+        parts = np.ascontiguousarray(design.parts[:, stars])
+        return DesignStack(kept[design.indptr], design.indices[stars], parts, n_source, design.mix)
+
     def extend_prior(self, prior: GaussianPrior) -> GaussianPrior:
         """Append the prior of the coefficients, N(0, sigma**2), to that of the stars."""
         return GaussianPrior(

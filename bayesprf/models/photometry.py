@@ -83,6 +83,14 @@ class FluxFit:
         """Standard deviation of `background_w`, shape (n_time, n_column), electron / s."""
         return self.posterior.std[:, self.n_source :]
 
+    def without_background(self) -> LinearProblem:
+        """Return the problem of the fluxes alone, the background taken off the data as the fit found it."""
+        if self.background is None:
+            return self.problem
+        sky = (self.background.matrix @ self.background_w.T).T
+        design = self.background.remove(self.problem.design)  # type: ignore[arg-type]
+        return LinearProblem(design, self.problem.data - sky, self.problem.ivar, self.prior, self.problem.known)
+
     @property
     def log_evidence(self) -> FloatArray:
         """Log evidence of each cadence, shape (n_time,)."""
