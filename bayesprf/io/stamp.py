@@ -2,7 +2,7 @@
 
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -101,11 +101,11 @@ def read_stamp(source: Any) -> Stamp:
     """
     if hasattr(source, "hdu"):
         path = _path_of(source)
-        return _guarded(path, lambda: _from_hdus(source.hdu, path))
+        return guarded_read(path, lambda: _from_hdus(source.hdu, path), "a target pixel file")
     path = Path(source)
     if not path.is_file():
         raise FileError(f"{path}: expected a target pixel file, found no file of this name")
-    return _guarded(path, lambda: _open_and_read(path))
+    return guarded_read(path, lambda: _open_and_read(path), "a target pixel file")
 
 
 def _path_of(source: Any) -> Path:
@@ -116,8 +116,28 @@ def _path_of(source: Any) -> Path:
     return Path(str(source.hdu[0].header.get("OBJECT") or type(source).__name__))
 
 
-def _guarded(path: Path, read: Any) -> Stamp:
-    """Run a reader; turn whatever astropy says about a damaged file into one FileError."""
+def guarded_read[T](path: Path, read: Callable[[], T], kind: str) -> T:
+    """Run a reader, and turn whatever astropy says about a damaged file into one FileError.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    read : callable
+        Reads it.
+    kind : str
+        What the file should be, for the message.
+
+    Returns
+    -------
+    object
+        What `read` returns.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", AstropyUserWarning)  # headers of real files bend the FITS rules
         warnings.simplefilter("ignore", FITSFixedWarning)
@@ -129,7 +149,7 @@ def _guarded(path: Path, read: Any) -> Stamp:
         except (*_DAMAGE, AstropyUserWarning) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             raise FileError(
-                f"{path}: expected a target pixel file, but it cannot be read ({reason});"
+                f"{path}: expected {kind}, but it cannot be read ({reason});"
                 " it may be cut short or damaged: download it again"
             ) from error
 
@@ -142,7 +162,7 @@ def _open_and_read(path: Path) -> Stamp:
 def _from_hdus(hdus: fits.HDUList, path: Path) -> Stamp:
     table, aperture = _find_extensions(hdus, path)
     primary, header, data = hdus[0].header, table.header, table.data
-    instrument = _find_instrument(primary, path)
+    instrument = find_instrument(primary, path)
     place = _Grid(header, aperture, data.columns.names.index("FLUX") + 1, path)
     image = np.asarray(aperture.data).astype(np.int64)
     if image.shape != data["FLUX"].shape[1:]:
@@ -158,7 +178,7 @@ def _from_hdus(hdus: fits.HDUList, path: Path) -> Stamp:
         name=path.name,
         sha256=sha256_of(path) if path.is_file() else "",
         instrument=instrument,
-        identity={key: value for key in _STACK_KEYS if (value := _header_value(primary, header, key)) is not None},
+        identity={key: value for key in _STACK_KEYS if (value := header_value(primary, header, key)) is not None},
         target=_read_target(primary, path),
         time=_read_time(data, header, instrument),
         cadence_number=_read_cadence_number(data, path),
@@ -192,7 +212,25 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
     return hdus[1], hdus["APERTURE"]
 
 
-def _find_instrument(primary: fits.Header, path: Path) -> Instrument:
+def find_instrument(primary: fits.Header, path: Path) -> Instrument:
+    """Return the mission that a header names.
+
+    Parameters
+    ----------
+    primary : astropy.io.fits.Header
+        Header with TELESCOP.
+    path : Path
+        The file, for the message.
+
+    Returns
+    -------
+    Instrument
+
+    Raises
+    ------
+    FileError
+        If it is neither Kepler nor TESS.
+    """
     telescope = str(primary.get("TELESCOP") or "").strip().upper()
     if telescope == "TESS":
         return INSTRUMENTS["TESS"]
@@ -202,7 +240,20 @@ def _find_instrument(primary: fits.Header, path: Path) -> Instrument:
     raise FileError(f"{path}: expected TELESCOP to be Kepler or TESS, got {primary.get('TELESCOP')!r}")
 
 
-def _header_value(primary: fits.Header, header: fits.Header, key: str) -> Any:
+def header_value(primary: fits.Header, header: fits.Header, key: str) -> Any:
+    """Return the value of a keyword, of the first header that has it; None where it is missing or empty.
+
+    Parameters
+    ----------
+    primary, header : astropy.io.fits.Header
+        Where to look.
+    key : str
+        The keyword.
+
+    Returns
+    -------
+    object or None
+    """
     value = primary.get(key, header.get(key))
     return None if isinstance(value, fits.card.Undefined) else value
 

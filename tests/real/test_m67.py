@@ -3,20 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
-from astropy.io import fits
-from astropy.stats import sigma_clipped_stats
-from astropy.wcs import WCS
 from scipy.spatial import cKDTree
 
 import bayesprf as bp
-from bayesprf.instruments import K2
 from bayesprf.io.catalog import read_catalog
-from bayesprf.scene.pixels import PixelTable
 
 pytestmark = pytest.mark.real
 
-# Long cadence: 270 exposures of 6.02 s, 87.6 electrons of read noise each.
-EXPOSURE, N_READ, READ_NOISE = 1625.35, 270, 87.6
 SKY_BLOCK = 40
 # Isolated: no star brighter than G + 2.5 within 5 pixels, and 3 pixels from the edge.
 CLEAR_RADIUS, CLEAR_MAG, EDGE = 5.0, 2.5, 3.0
@@ -30,23 +23,7 @@ def catalog(real_data):
 @pytest.fixture(scope="module")
 def pixels(real_data):
     """The image as one cadence: sky from clipped medians of blocks taken off, photon and read noise as errors."""
-    with fits.open(real_data / "k2-superstamp" / "m67-c05-cols000-199.fits.gz") as hdus:
-        image, header = hdus[0].data.astype(float), hdus[0].header
-        ra_deg, dec_deg = WCS(header).all_pix2world(*_grid(image.shape), 0)
-    sky = np.empty_like(image)
-    for row in range(0, image.shape[0], SKY_BLOCK):
-        for column in range(0, image.shape[1], SKY_BLOCK):
-            block = slice(row, row + SKY_BLOCK), slice(column, column + SKY_BLOCK)
-            sky[block] = sigma_clipped_stats(image[block], sigma=2.5, maxiters=10)[1]
-    error = np.sqrt(np.maximum(image, 1.0) * EXPOSURE + N_READ * READ_NOISE**2) / EXPOSURE
-    flux = (image - sky).reshape(1, -1)
-    return PixelTable([0.0], flux, error.reshape(1, -1), ra_deg, dec_deg, *_grid(image.shape), instrument=K2)
-
-
-def _grid(shape):
-    """Return columns and rows of all pixels."""
-    row, column = np.indices(shape).reshape(2, -1).astype(float)
-    return column, row
+    return bp.read_image(real_data / "k2-superstamp" / "m67-c05-cols000-199.fits.gz", sky_block=SKY_BLOCK)
 
 
 def fit(pixels, catalog, **settings):
