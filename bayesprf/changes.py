@@ -1,7 +1,7 @@
 """The part of a Machine that models how the PRF changes in time."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,9 +13,12 @@ from bayesprf.checks import check_choice
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError
+from bayesprf.models.image import Image, reduce_image
 from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
 from bayesprf.models.photometry import build_design, default_prior, fit_flux
 from bayesprf.models.roll import add_roll_gain
+from bayesprf.models.shape import ShapeFit
+from bayesprf.models.shift_fit import fit_shift, settle_light
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.perturbation import PerturbationMatrix3D
 from bayesprf.reports import MachineReports
@@ -45,8 +48,8 @@ class FittedPerturbation(PerturbationMatrix3D):
     Notes
     -----
     `vectors`, `cartesian_matrix` and `weights` are those of the fit, the constant in time among them. `model` also
-    takes off the part that would change the sum of the PRF and applies the pixels' own mean, as the fluxes do; after
-    a `fit` of one's own it is the plain product.
+    holds the shift of the PRF where there is one, takes off the part that would change the sum of the PRF and applies
+    the pixels' own mean, as the fluxes do; after a `fit` of one's own it is the plain product.
     """
 
     def __init__(self, time: FloatArray, pairs: PairTable, fit: PerturbationFit) -> None:
@@ -63,10 +66,11 @@ class FittedPerturbation(PerturbationMatrix3D):
         self._operator, self.vectors = fit.bins, fit.vectors
         self.resolution = int(np.diff(fit.bins.indptr).max())
         self.cartesian_matrix = fit.change.columns(pairs.source, pairs.dx, pairs.dy)
-        self._set_prior(np.arange(fit.n_part) == 0)
+        self._set_prior(np.arange(self.vectors.shape[1]) == 0)
         constant = np.arange(self.cartesian_matrix.shape[1]) < basis.n_column
         self.weights = np.concatenate([constant.astype(np.float64), fit.weights.ravel()])
         self._factors: FloatArray | None = fit.stack_parts(pairs)
+        self._mix = fit.mix
 
     def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
         """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
@@ -80,7 +84,7 @@ class FittedPerturbation(PerturbationMatrix3D):
         if self._factors is None:
             return super().model(time_indices)
         chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
-        return np.asarray(self.vectors[chosen] @ self._factors)
+        return np.asarray(self._mix[chosen] @ self._factors)
 
 
 class MachineChanges(MachineReports):
@@ -91,6 +95,7 @@ class MachineChanges(MachineReports):
     time_radius: float
     cartesian_knot_spacing: str
     time_corrector: str
+    _learn_shape: Callable[[Image], ShapeFit]
 
     def build_time_model(
         self,
@@ -127,7 +132,9 @@ class MachineChanges(MachineReports):
         pca_smooth_time_scale : float
             Knot distance of the spline that smooths these series, day; 0 for none.
         positions : False, "poscorr" or "centroid"
-            Add the image motion as time columns: the mission's own, or measured from the pixels.
+            Follow the image motion, the mission's own or measured from the pixels: as time columns where it is small,
+            as a shift of the PRF where its range exceeds `shift_limit` pixels (an option, 0.3 by default). Beside a
+            shift, `shift_order` (0 by default) stands in for `poly_order`: the pointing holds slow drift too.
         other_vectors : array-like, shape (n_vector, n_time), optional
             Further time columns, such as cotrending basis vectors.
         **kwargs
@@ -157,7 +164,8 @@ class MachineChanges(MachineReports):
         `time_corrector`, "polynomial" or "poscorr", says which motion counts where `positions` is not given;
         `time_resolution` is the largest number of cadences per bin: short series get finer bins. Where the spacecraft
         rolls (K2) and `positions` are given, what the brightness of a star shares with the roll counts as change of
-        the PRF.
+        the PRF; with a shift it counts, pixel by pixel, as light of unknown stars that moves along, and is taken off
+        the data.
         """
         check_choice(self.time_corrector, _TIME_CORRECTORS, "time_corrector")
         options = PerturbationOptions(
@@ -181,7 +189,7 @@ class MachineChanges(MachineReports):
         pairs, values = self._shape.pairs, self._shape.values
         share = np.bincount(pairs.source, values, minlength=self.nsources)
         whole = share > _WELL_COVERED
-        if fit.n_part == 1 or not whole.any():
+        if fit.n_part == 1 or fit.shift is not None or not whole.any():
             return
         parts = [np.bincount(pairs.source, values * part, minlength=self.nsources) for part in fit.stack_parts(pairs)]
         change = fit.mix @ (np.array(parts)[:, whole] / share[whole])
@@ -196,9 +204,23 @@ class MachineChanges(MachineReports):
             )
 
     def _learn_change(self, options: PerturbationOptions, other_vectors: Any) -> PerturbationFit:
-        """Fit the time model; where the spacecraft rolls, fluxes fitted with it tell what they share with the roll."""
-        shape, roll_hours, pixels = self._shape, self.pixels.instrument.roll_hours, self._pixels_without_sky()
-        fit = fit_perturbation(
+        """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
+        pixels = self._pixels_without_sky()
+        shift = fit_shift(pixels, self._shape, options=options, relearn=self._shape_near)
+        if shift is None:
+            return self._learn_gain(pixels, self._learn_slowly(pixels, options, other_vectors), options)
+        steady, light = settle_light(pixels, self._shape, shift)
+        still = replace(pixels, flux=np.where(pixels.ivar > 0, steady, np.nan))
+        trends = replace(options.trends, poly_order=options.shift_order)
+        fix_pixels = options.fix_pixels and light is None
+        options = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels)
+        fit = self._learn_slowly(still, options, other_vectors)
+        return replace(fit, shift=shift, light=light)
+
+    def _learn_slowly(self, pixels: PixelTable, options: PerturbationOptions, other_vectors: Any) -> PerturbationFit:
+        """Fit the time columns."""
+        shape = self._shape
+        return fit_perturbation(
             pixels,
             shape.pairs,
             shape.values,
@@ -207,6 +229,10 @@ class MachineChanges(MachineReports):
             evaluate=shape.prf.evaluate,
             other_vectors=other_vectors,
         )
+
+    def _learn_gain(self, pixels: PixelTable, fit: PerturbationFit, options: PerturbationOptions) -> PerturbationFit:
+        """Where the spacecraft rolls, let fluxes fitted with the time model tell what they share with the roll."""
+        shape, roll_hours = self._shape, pixels.instrument.roll_hours
         if roll_hours <= 0 or options.positions is None or fit.n_part == 1:
             return fit
         design = build_design(shape.pairs, shape.values * fit.stack_parts(shape.pairs), fit.mix)
@@ -218,6 +244,11 @@ class MachineChanges(MachineReports):
             known=shape.far_light,
         ).flux
         return add_roll_gain(fit, self.time, flux, roll_hours)
+
+    def _shape_near(self, cadences: BoolArray) -> ShapeFit:
+        """Return the shape that the mean over some cadences has, learned like the present one."""
+        wanted = cadences if self.time_mask is None else cadences & np.asarray(self.time_mask)
+        return self._learn_shape(reduce_image(self.pixels, "mean", wanted if wanted.any() else cadences))
 
     def _pixels_without_sky(self) -> PixelTable:
         """Return the pixels less the background of the mean image, if one was fitted."""

@@ -15,10 +15,11 @@ from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.models.background import Background, build_background, first_guess
 from bayesprf.models.flux_widths import FluxWidths
+from bayesprf.models.image import Image
 from bayesprf.models.light import Scene
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.photometry import build_design, fit_flux, flag_sources
-from bayesprf.models.shape import fit_shape
+from bayesprf.models.shape import ShapeFit, fit_shape
 from bayesprf.samplers import MachineSampling
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
@@ -234,16 +235,8 @@ class Machine(MachineChanges, MachineSampling):
         InputError
             If an option is unknown or out of range, or no pixel is fit to teach the PRF.
         """
-        mask_options, options = self._shape_options(flux_cut_off, bin_data, kwargs)
-        scene = self._scene(frame_index)
-        fit = fit_shape(
-            scene,
-            self._basis(),
-            mask_options=mask_options,
-            options=options,
-            progress=partial(tqdm, desc="PRF", unit="round", disable=self.quiet, leave=False),
-        )
-        self._stages.keep("shape", fit)
+        self._shape_recipe = self._shape_options(flux_cut_off, bin_data, kwargs)
+        self._stages.keep("shape", self._learn_shape(self._image(frame_index)))
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
     def refine_scene(self, *, n_round: int = 10, **kwargs: Any) -> None:
@@ -295,11 +288,21 @@ class Machine(MachineChanges, MachineSampling):
                 raise InputError(f"kwargs: expected some of {', '.join(known)}, got {name!r}")
         return mask, shape
 
+    def _learn_shape(self, image: Image) -> ShapeFit:
+        """Fit the PRF to an image, with the options that `build_shape_model` was called with last."""
+        mask_options, options = self._shape_recipe
+        return fit_shape(
+            self._scene(image),
+            self._basis(),
+            mask_options=mask_options,
+            options=options,
+            progress=partial(tqdm, desc="PRF", unit="round", disable=self.quiet, leave=False),
+        )
+
     def _basis(self) -> PolarBasis:
         return PolarBasis(self.rmin, self.rmax, self.cut_r, self.n_r_knots, self.n_phi_knots)
 
-    def _scene(self, frame_index: Any) -> Scene:
-        image = self._image(frame_index)
+    def _scene(self, image: Image) -> Scene:
         scene = Scene(self.pixels, self.sources, self._near, self.sparse_dist_lim, image)
         if self.background is None:
             return scene
@@ -360,6 +363,7 @@ class Machine(MachineChanges, MachineSampling):
         if fit_va:
             designs["flux_va"] = build_design(pairs, *self._perturbed_parts(usable))
         for stage, design in designs.items():
+            light = self._time.light if stage == "flux_va" else None
             fit = fit_flux(
                 data,
                 design,
@@ -370,6 +374,7 @@ class Machine(MachineChanges, MachineSampling):
                 robust=robust,
                 names=self._coefficient_names,
                 background=None if shape.background is None else shape.background.columns,
+                moving_light=None if light is None else light.image(),
             )
             self._stages.keep(stage, fit)
         if widths is not None:

@@ -17,7 +17,7 @@ from bayesprf.scene.pixels import PixelTable
 
 POSITIONS = ("poscorr", "centroid")
 # Knot distance of smoothed position vectors, day: pointing drifts slowly on missions without roll.
-_SMOOTH_DAYS = 1.0
+SMOOTH_DAYS = 1.0
 # Cadences times pixels handled at once, and most pixels that enter the principal components.
 _CHUNK_ELEMENTS, _MAX_PCA_PIXELS = 1 << 19, 1000
 # A component that is one pixel's own is not common: pixels with a larger loading are left out, in so many passes.
@@ -77,6 +77,40 @@ def position_vectors(
     InputError
         If `positions` is unknown, or "poscorr" is asked for and the pixels have none.
     """
+    motion = image_motion(positions, pixels, pairs, chosen, change)
+    motion = np.nan_to_num(motion - np.nanmean(motion, axis=0))
+    x, y = (motion / max(float(np.abs(motion).max()), 1e-300)).T
+    return np.stack([x, y, x * x, x * y, y * y], axis=1)
+
+
+def image_motion(
+    positions: str, pixels: PixelTable, pairs: PairTable, chosen: IntArray, change: PrfChange
+) -> FloatArray:
+    """Return the image motion, smoothed where the pointing is stable.
+
+    Parameters
+    ----------
+    positions : {"poscorr", "centroid"}
+        The mission's own motion vectors (column and row), or the motion measured from the pixels (east and north).
+    pixels : PixelTable
+        Data; `pos_corr` is needed for "poscorr".
+    pairs : PairTable
+        Pairs in which the sources matter.
+    chosen : ndarray of int64, shape (n_train,)
+        The pairs to measure from.
+    change : PrfChange
+        What motion does to the PRF.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, 2)
+        pixel; NaN where unknown.
+
+    Raises
+    ------
+    InputError
+        If `positions` is unknown, or "poscorr" is asked for and the pixels have none.
+    """
     check_choice(positions, POSITIONS, "positions")
     if positions == "poscorr":
         if pixels.pos_corr is None:
@@ -84,11 +118,7 @@ def position_vectors(
         motion = np.where(np.isfinite(pixels.pos_corr), pixels.pos_corr, np.nan)
     else:
         motion = measure_motion(pixels, pairs, chosen, change)
-    if pixels.instrument.roll_hours <= 0:
-        motion = smooth_series(pixels.time, motion, _SMOOTH_DAYS)
-    motion = np.nan_to_num(motion - np.nanmean(motion, axis=0))
-    x, y = (motion / max(float(np.abs(motion).max()), 1e-300)).T
-    return np.stack([x, y, x * x, x * y, y * y], axis=1)
+    return motion if pixels.instrument.roll_hours > 0 else smooth_series(pixels.time, motion, SMOOTH_DAYS)
 
 
 def measure_motion(pixels: PixelTable, pairs: PairTable, chosen: IntArray, change: PrfChange) -> FloatArray:

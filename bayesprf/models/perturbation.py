@@ -13,8 +13,10 @@ from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import Trends, build_trends, find_breaks
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.models.motion import check_vectors, pca_vectors, position_vectors
+from bayesprf.models.moving_light import MovingLight
 from bayesprf.models.perturbation_rounds import fit_rounds
 from bayesprf.models.prf_change import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
+from bayesprf.models.prf_shift import PrfShift
 from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.models.training_pixels import TrainingPixels, bin_training, choose_training, used_cadences
 from bayesprf.scene.pairs import PairTable
@@ -59,6 +61,10 @@ class PerturbationFit:
         How many pixel-bins were left out as outliers.
     scatter : float
         Relative scatter of pixel-bins about the model beyond their errors.
+    shift : PrfShift, optional
+        Motion as a shift of the PRF, where it is large; the other terms are then what this leaves.
+    light : MovingLight, optional
+        Light of unknown stars that moves along.
 
     Notes
     -----
@@ -82,16 +88,18 @@ class PerturbationFit:
     used: BoolArray
     n_clipped: int
     scatter: float
+    shift: PrfShift | None = None
+    light: MovingLight | None = None
 
     @property
     def mix(self) -> FloatArray:
         """Weight of each part at each cadence, shape (n_time, n_part)."""
-        return self.vectors
+        return self.vectors if self.shift is None else np.hstack([self.shift.mix, self.vectors[:, 1:]])
 
     @property
     def n_part(self) -> int:
         """Number of parts."""
-        return int(self.vectors.shape[1])
+        return int(self.vectors.shape[1]) + (0 if self.shift is None else self.shift.mix.shape[1] - 1)
 
     def stack_parts(self, pairs: PairTable) -> FloatArray:
         """Return the parts of the factor on the mean PRF, shape (n_part, n_pair).
@@ -106,12 +114,11 @@ class PerturbationFit:
         ndarray of float64, shape (n_part, n_pair)
             The factor at cadence t is ``mix[t] @ parts``.
         """
-        parts = np.ones((self.n_part, pairs.n_pair))
-        if self.n_part > 1:
-            columns = self.change.columns(pairs.source, pairs.dx, pairs.dy)
-            parts[1:] = (columns @ self.weights.T).T
-            parts[1:] += self.pixel_weights[:, pairs.pixel] + self.source_weights[:, pairs.source]
-        return parts * self.pixel_factor[pairs.pixel]
+        first = np.ones((1, pairs.n_pair)) if self.shift is None else self.shift.factors(pairs)
+        columns = self.change.columns(pairs.source, pairs.dx, pairs.dy)
+        slow = (columns @ self.weights.T).T
+        slow += self.pixel_weights[:, pairs.pixel] + self.source_weights[:, pairs.source]
+        return np.vstack([first, slow]) * self.pixel_factor[pairs.pixel]
 
 
 def fit_perturbation(

@@ -24,7 +24,13 @@ class PerturbationOptions:
     bin_method : {"bin", "downsample"}
         Mean of the cadences of a bin, or one cadence of it.
     positions : {"poscorr", "centroid"}, optional
-        Add the image motion as time columns: the mission's own, or measured from the pixels.
+        Follow the image motion, the mission's own or measured from the pixels: as time columns, or as a shift.
+    shift_limit : float
+        Motion over more than this, pixel, is modelled as a shift of the PRF; infinity always leaves it to time
+        columns, 0 never.
+    shift_order : int
+        Highest power of time in what a shift leaves, in place of that of `trends`: a pointing known at every cadence
+        holds slow drifts too.
     pca_ncomponents : int
         Add so many principal components of the pixels' time series.
     pca_smooth_time_scale : float
@@ -60,6 +66,8 @@ class PerturbationOptions:
     resolution: int = 200
     bin_method: str = "bin"
     positions: str | None = None
+    shift_limit: float = 0.3
+    shift_order: int = 0
     pca_ncomponents: int = 0
     pca_smooth_time_scale: float = 0.0
     n_bin_per_vector: int = 5
@@ -75,6 +83,10 @@ class PerturbationOptions:
         check_choice(self.bin_method, BIN_METHODS, "bin_method")
         for name in ("min_share", "min_snr", "clip_sigma", "prior_sigma"):
             check_positive(getattr(self, name), name)
+        if not self.shift_limit >= 0 or self.shift_order < 0:
+            raise InputError(
+                f"shift_limit, shift_order: expected 0 or more, got {self.shift_limit} and {self.shift_order}"
+            )
         if self.pca_ncomponents < 0 or not self.pca_smooth_time_scale >= 0:
             raise InputError(
                 "pca_ncomponents, pca_smooth_time_scale: expected 0 or more, got"

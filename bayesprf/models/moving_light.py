@@ -1,0 +1,118 @@
+"""Light that no source of the catalogue gives, and how it moves with the pointing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.smoothing import smooth_series
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.scene.pixels import PixelTable
+
+# Knot distance, in roll periods, of the spline that takes slow change off.
+_KNOTS_PER_ROLL = 4.0
+# Cauchy weights of strays, in standard deviations (95 % efficient for normal errors); passes, which also learn the
+# prior width of a series' coefficients; least ridge relative to the largest product of columns.
+_CAUCHY, _N_PASS, _RIDGE = 2.385, 10, 1e-10
+_NORMAL_MAD = 1.4826
+# Pixels handled at once.
+_CHUNK = 512
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MovingLight:
+    """Light that comes and goes in each pixel with the pointing.
+
+    Parameters
+    ----------
+    mix : ndarray of float64, shape (n_time, n_part)
+        Weights of the parts of the shifted PRF at each cadence.
+    parts : ndarray of float64, shape (n_part, n_pixel)
+        Coefficients, electron / s.
+    constant : ndarray of float64, shape (n_pixel,)
+        What does not move, electron / s.
+    """
+
+    mix: FloatArray
+    parts: FloatArray
+    constant: FloatArray
+
+    def image(self) -> FloatArray:
+        """Return the light, shape (n_time, n_pixel), electron / s."""
+        return self.mix @ self.parts + self.constant
+
+
+def find_moving_light(
+    pixels: PixelTable, design: DesignStack, flux: FloatArray, *, known: FloatArray, mix: FloatArray, roll_hours: float
+) -> MovingLight:
+    """Learn from every pixel what the catalogue's sources, moved, leave of its light.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    design : DesignStack
+        Shifted PRF of the sources, shape (n_pixel, n_source), 1 / pixel.
+    flux : ndarray of float64, shape (n_time, n_source)
+        Fluxes fitted with it, electron / s; NaN counts as dark.
+    known : ndarray of float64, shape (n_pixel,)
+        Light of each pixel known before, electron / s.
+    mix : ndarray of float64, shape (n_time, n_part)
+        Weights of the most important parts of the shifted PRF at each cadence.
+    roll_hours : float
+        Time scale of the motion, hour.
+
+    Returns
+    -------
+    MovingLight
+
+    Notes
+    -----
+    Stars that no catalogue holds move with the others: what they give to a pixel at all pointings is a sum of the
+    parts of the PRF's shifts, with coefficients of the same size for all (normalised) parts. What the fluxes share
+    with the parts is left to that light, the rest is the stars' own and taken off; then each pixel is regressed on
+    the parts, robustly and by ridge regression, both sides free of slow change. Vanderburg & Johnson (2014)
+    decorrelate aperture fluxes; this decorrelates pixels, and leaves the scale of the fluxes alone.
+    """
+    scale = _KNOTS_PER_ROLL * roll_hours / 24.0
+    columns = mix - smooth_series(pixels.time, mix, scale)
+    seen = np.isfinite(flux)
+    own = np.where(seen, flux, np.nan)
+    fast = np.nan_to_num(own - smooth_series(pixels.time, own, scale))
+    own = np.nan_to_num(own) - columns @ _regress(columns, fast, seen)
+    modelled = design.predict(own)
+    parts, constant = np.zeros((mix.shape[1], pixels.n_pixel)), np.zeros(pixels.n_pixel)
+    for start in range(0, pixels.n_pixel, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        seen = pixels.ivar[:, part] > 0
+        rest = np.where(seen, pixels.flux[:, part] - known[part] - modelled[:, part], np.nan)
+        fast = rest - smooth_series(pixels.time, rest, scale)
+        parts[:, part] = _regress(columns, np.nan_to_num(fast), seen)
+        static = np.where(seen.any(axis=0), rest - mix @ parts[:, part], 0.0)
+        constant[part] = np.nanmedian(static, axis=0)
+    return MovingLight(mix, parts, constant)
+
+
+def _regress(columns: FloatArray, values: FloatArray, known: BoolArray) -> FloatArray:
+    """Return ridge coefficients of every series, shape (n_column, n_series), that eclipses and strays do not bend."""
+    n_column = columns.shape[1]
+    products = (columns[:, :, None] * columns[:, None, :]).reshape(columns.shape[0], -1)
+    weight, found = known.astype(np.float64), np.zeros((n_column, values.shape[1]))
+    least = _RIDGE * float(np.abs(products).sum(axis=0).max())
+    ridge = np.full(values.shape[1], least)
+    for _ in range(_N_PASS):
+        gram = (weight.T @ products).reshape(-1, n_column, n_column) + ridge[:, None, None] * np.eye(n_column)
+        found = np.linalg.solve(gram, ((weight * values).T @ columns)[:, :, None])[:, :, 0].T
+        left = values - columns @ found
+        noise = _spread(left, known)
+        variance = noise**2 * np.trace(np.linalg.inv(gram), axis1=1, axis2=2) / n_column
+        ridge = np.maximum(noise**2 / np.maximum((found**2).mean(axis=0) + variance, 1e-300), least)
+        weight = known / (1.0 + (left / (_CAUCHY * noise)) ** 2)
+    return found
+
+
+def _spread(values: FloatArray, known: BoolArray) -> FloatArray:
+    """Return the robust standard deviation of every series about zero."""
+    size = np.where(known, np.abs(values), np.nan)
+    size[:, ~known.any(axis=0)] = 0.0
+    return np.maximum(_NORMAL_MAD * np.nanmedian(size, axis=0), 1e-300)
