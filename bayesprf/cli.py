@@ -4,7 +4,6 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +11,7 @@ import typer
 from tqdm import tqdm
 
 from bayesprf.errors import BayesprfError, BayesprfWarning, FileError
+from bayesprf.jobs import FitJob, fit_files
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,41 +53,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and 
 PlotDirectory = Annotated[Path | None, typer.Option("--plots", help="Directory for pictures.")]
 
 
-@dataclass(frozen=True, slots=True)
-class FitJob:
-    """What `fit` was asked to do.
-
-    Parameters
-    ----------
-    files : tuple of str
-        Target pixel files, patterns or directories.
-    catalog : Path
-        Catalogue file.
-    output : Path
-        File of the tree.
-    va : bool
-        Whether to fit the time model too.
-    plots, lightcurves : Path, optional
-        Directories for pictures and light curves.
-    quiet : bool
-        Neither progress nor table.
-    loo : bool
-        Whether to compute exact leave-one-out scores for `compare`.
-    learn_widths : bool
-        Whether to learn prior width, noise and model error, and fit with them.
-    """
-
-    files: tuple[str, ...]
-    catalog: Path
-    output: Path
-    va: bool = False
-    plots: Path | None = None
-    lightcurves: Path | None = None
-    quiet: bool = False
-    loo: bool = True
-    learn_widths: bool = False
-
-
 @app.command()
 def fit(
     files: Annotated[list[str], typer.Argument(help="Target pixel files, patterns or directories.")],
@@ -96,12 +61,32 @@ def fit(
     va: Annotated[bool, typer.Option("--va", help="Also fit how the PRF changes with time.")] = False,  # noqa: FBT002
     plots: PlotDirectory = None,
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
+    background: Annotated[
+        str | None, typer.Option(help="Sky left in the pixels, to fit along: stamp (one per file) or image.")
+    ] = None,
+    background_order: Annotated[int, typer.Option(help="0 a constant, 1 a plane, 2 a paraboloid.")] = 0,
+    robust: Annotated[bool, typer.Option("--robust", help="Bear cosmic rays.")] = False,  # noqa: FBT002
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002
     learn_widths: Annotated[bool, typer.Option("--learn-widths", help="Learn prior and noise, then fit.")] = False,  # noqa: FBT002
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
-    run_fit(FitJob(tuple(files), catalog, output, va, plots, lightcurves, quiet, loo, learn_widths))
+    from bayesprf.models.background import Background
+
+    job = FitJob(
+        files=tuple(files),
+        catalog=catalog,
+        output=output,
+        va=va,
+        plots=plots,
+        lightcurves=lightcurves,
+        quiet=quiet,
+        background=None if background is None else Background(background, background_order),
+        robust=robust,
+        loo=loo,
+        learn_widths=learn_widths,
+    )
+    run_fit(job)
 
 
 @app.command()
@@ -227,9 +212,7 @@ def run_fit(job: FitJob) -> None:
         raise FileError(f"output: expected the name of a file, got the directory {job.output}; add a name")
     _make_directory(job.output.parent)
     with _progress(5 + job.va + (job.plots is not None), quiet=job.quiet) as step:
-        machine = _fit_machine(job, step)
-        if job.loo:
-            machine.loo()
+        machine = fit_files(job, step)
         step("writing")
         tree = machine.to_datatree()
         written = [save_tree(tree, job.output)]
@@ -244,28 +227,6 @@ def run_fit(job: FitJob) -> None:
             written += save_figures(draw_pictures(machine, tree), job.plots)
     _say(format_summary(tree), quiet=job.quiet)
     _announce(written, quiet=job.quiet)
-
-
-def _fit_machine(job: FitJob, step: Any) -> "Machine":
-    import bayesprf as bp
-
-    step("reading files")
-    pixels = bp.read_tpfs(list(job.files))
-    sources = bp.read_catalog(job.catalog, epoch=pixels, flux_column=pixels.instrument.flux_column)
-    machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
-    step("learning the PRF")
-    machine.build_shape_model()
-    if job.va:
-        step("learning its change with time")
-        machine.build_time_model()
-    step("solving fluxes")
-    machine.fit_model(fit_va=job.va)
-    if job.learn_widths:
-        machine.fit_model(fit_va=job.va, widths=machine.learn_widths())
-    step("summing apertures")
-    machine.compute_aperture_photometry()
-    machine.get_psf_metrics()
-    return machine
 
 
 def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"]:

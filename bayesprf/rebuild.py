@@ -59,7 +59,8 @@ def rebuild_machine(tree: Any, directories: tuple[Path, ...] = ()) -> Machine:
     if "time_model" in tree.children:
         machine.build_time_model()
     widths = widths_from_group(tree["widths"]) if "widths" in tree.children else None
-    machine.fit_model(fit_va="time_model" in tree.children, widths=widths)
+    robust = bool(settings.get("robust", False))
+    machine.fit_model(fit_va="time_model" in tree.children, robust=robust, widths=widths)
     _compare(tree, machine)
     return machine
 

@@ -93,12 +93,14 @@ class MachineReports(MachineHypotheses):
         return found
 
     def _settings(self) -> dict[str, Any]:
-        """Return the settings that can be told apart from data, for the record."""
+        """Return the settings that can be told apart from data, and whether the fluxes are robust, for the record."""
         declared = {name: one for owner in type(self).__mro__[::-1] for name, one in vars(owner).items()}
         names = [name for name, one in declared.items() if isinstance(one, Setting) and name != "time_mask"]
         values = {name: getattr(self, name) for name in names}
         plain = {name: asdict(one) if is_dataclass(one) else one for name, one in values.items()}
-        return {**plain, "sparse_dist_lim": self.sparse_dist_lim}
+        flux: FluxFit | None = self._stages.latest("flux", "flux_va")
+        robust = flux is not None and flux.down_weighted is not None
+        return {**plain, "sparse_dist_lim": self.sparse_dist_lim, "robust": robust}
 
     def _image(self, frame_index: Any) -> Image:
         """Return one frame, or the mean over the cadences that `time_mask` leaves."""

@@ -31,7 +31,7 @@ RANKS = (
     ("reports",),
     ("changes",),
     ("machine",),
-    ("batch", "testing", "trials", "rebuild"),
+    ("batch", "testing", "trials", "rebuild", "jobs"),
     ("calibration", "field_calibration"),
     ("calibration_tables",),
     ("cli",),

@@ -8,7 +8,9 @@ import pytest
 
 from bayesprf.cli import _HEADER, format_summary, main
 from bayesprf.io.save import load_tree
+from bayesprf.models.background import Background
 from bayesprf.models.compare import ComparedModel
+from bayesprf.rebuild import rebuild_machine
 from bayesprf.results.compare import differences
 from bayesprf.results.scores import compare
 
@@ -66,6 +68,38 @@ def test_fit_takes_the_same_road_as_demo(demo_directory, tmp_path, run):
     found = differences(load_tree(output), load_tree(demo_directory / "field.nc"))
     assert {one.path for one in found} <= {"/@created"}
     assert [path.name for path in output.parent.iterdir()] == ["again.nc"]
+
+
+def test_fit_with_background_and_robust(demo_directory, tmp_path, run):
+    """The demo's sky is off already: fluxes stay, the sky is small, and a Machine made again gives the same."""
+    output, catalog = tmp_path / "sky.nc", demo_directory / "catalog.csv"
+    options = ("--background", "stamp", "--robust", "--quiet")
+    code, out, _ = run("fit", demo_directory / "pixels", "--catalog", catalog, "--output", output, *options)
+    assert (code, out) == (0, "")
+    tree, plain = load_tree(output), load_tree(demo_directory / "field.nc")
+    flux, before = (one["photometry/flux"].median("time").to_numpy() for one in (tree, plain))
+    bright = before > 1e4
+    assert np.median(np.abs(flux[bright] / before[bright] - 1.0)) < 0.01
+    assert tree["background/background_w"].sizes["background_column"] == 12
+    assert abs(float(tree["background/background_w"].median())) < 10.0
+    assert np.isnan(tree["photometry/log_evidence"]).all()
+    machine = rebuild_machine(tree, (demo_directory,))
+    assert machine.background == Background("stamp")
+    np.testing.assert_array_equal(machine.ws, tree["photometry/flux"])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--background", "field"), "background: expected one of 'stamp', 'image', got 'field'"),
+        (("--background", "stamp", "--background-order", "5"), "order: expected 0, 1 or 2, got 5"),
+    ],
+)
+def test_fit_refuses_what_is_no_background(demo_directory, tmp_path, run, options, sentence):
+    catalog = demo_directory / "catalog.csv"
+    code, _, err = run("fit", demo_directory / "pixels", "--catalog", catalog, "--output", tmp_path / "x.nc", *options)
+    assert code == 1
+    assert err == f"bayesprf: {sentence}\n"
 
 
 def test_report_prints_the_table_and_draws(demo_directory, tmp_path, run):
