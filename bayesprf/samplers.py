@@ -12,15 +12,18 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import InputError
 from bayesprf.inference import MachineInference
+from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.group import SourceGroup
 
 KINDS = ("linear", "collapsed", "robust", "joint", "shape")
 HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")
-# Names of overlapping sources that are listed.
 # Hyperparameters of the fluxes' prior, which say nothing about a background.
 PRIOR_HYPER = ("width", "zero_point", "width_group")
+# Names of overlapping sources that are listed.
 _MAX_NAMED = 10
+# A learned misfit of the PRF: factor e to the power of this about the shape fit's, or about this where that is 0, dex.
+_SCATTER_WIDTH, _NO_SCATTER = 0.5, 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,7 +60,8 @@ class MachineSampling(MachineInference):
             number of its group each), `priors`, and, but for "collapsed", `form`, `likelihood` (see `build_linear`).
             For "joint": `likelihood`,
             `position`, `normalisation`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
-            PRF at a star's centre beside noise, dex, by default that of the shape fit. For "shape": `width`.
+            PRF at a star's centre beside noise, dex: a number, "learn" or a Hyperprior; by default that of the shape
+            fit, as in the closed form. For "shape": `width`.
 
         Returns
         -------
@@ -165,16 +169,28 @@ class MachineSampling(MachineInference):
         return build_linear(asked.group.problem, asked.data, hyper, **{**likelihood, **settings})
 
     def _joint_model(self, asked: _Asked, settings: dict[str, Any]) -> Any:
-        from bayesprf.sampling.joint import build_joint
-        from bayesprf.sampling.scene import JointPriors, JointScene, with_misfit
+        from bayesprf.sampling.hyper import Hyperprior
+        from bayesprf.sampling.joint import Misfit, build_joint
+        from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
 
         names = ("position", "normalisation", "shape_scale")
         own = {name: settings.pop(name) for name in names if name in settings}
         scatter = settings.pop("scatter", self._shape.intrinsic_scatter)
         _check_settings(settings, ("likelihood",), (*names, "scatter"))
-        group = with_misfit(asked.group, self._shape, scatter)
-        data = replace(asked.data, y_err=(group.problem.ivar**-0.5).reshape(asked.data.y_err.shape))
-        return build_joint(JointScene.of(group, self._shape, JointPriors(**own)), data, **settings)
+        free = scatter
+        if isinstance(free, str):
+            check_choice(free, ("learn",), "scatter")
+            free = Hyperprior("log-normal", _SCATTER_WIDTH, self._shape.intrinsic_scatter or _NO_SCATTER)
+        fixed = (free.center or free.scale) if isinstance(free, Hyperprior) else free
+        group = with_misfit(asked.group, self._shape, fixed)
+        scene = JointScene.of(group, self._shape, JointPriors(**own))
+        if isinstance(free, Hyperprior):
+            start = scene.approximate(choose_solver(group.problem).solve(group.problem).mean)
+            misfit = Misfit(free, misfit_template(group, self._shape))
+            return build_joint(scene, asked.data, start=start, misfit=misfit, **settings)
+        with np.errstate(divide="ignore"):
+            data = replace(asked.data, y_err=(group.problem.ivar**-0.5).reshape(asked.data.y_err.shape))
+        return build_joint(scene, data, **settings)
 
     def _shape_model(self, settings: dict[str, Any]) -> Any:
         from bayesprf.sampling.shape import ShapeScene, build_shape

@@ -225,7 +225,13 @@ def _add_pixels(parts: _Parts, values: HyperVariables, weights: Any, *, robust: 
 
 
 def add_observed(
-    model: Any, data: GroupData, *, robust: bool = False, noise_scale: Any = 1.0, jitter: Any = 0.0
+    model: Any,
+    data: GroupData,
+    *,
+    robust: bool = False,
+    noise_scale: Any = 1.0,
+    jitter: Any = 0.0,
+    template: FloatArray | None = None,
 ) -> None:
     """Add the likelihood of every datum that exists to the model in context, as variable `y`.
 
@@ -239,13 +245,18 @@ def add_observed(
         Student-t with free degrees of freedom `nu` instead of normal.
     noise_scale, jitter : float or TensorVariable
         Factor on the errors, and error added in quadrature before.
+    template : ndarray of float64, shape (n_pixel,), optional
+        Factor on the jitter in each pixel, 1 by default.
     """
     dims: tuple[str, ...] = ("pixel", "time") if data.has_time else ("pixel",)
     model, error, observed = model.T, data.y_err.T, data.y.T
+    if template is not None:
+        jitter = jitter * (template[:, None] if data.has_time and data.used.all() else template)
     if not data.used.all():
         row, column = np.nonzero(np.atleast_2d(data.used))
         model = model.flatten()[column * (data.used.size // data.pixel.size) + row]
         error, observed, dims = data.y_err[data.used], data.y[data.used], ("observation",)
+        jitter = jitter if template is None else jitter[column]
     shared = data.has_time and observed.ndim == 2 and bool(np.all(error == error[:, :1]))
     y_err = pm.Data("y_err_used", error[:, 0] if shared else error, dims=dims[:1] if shared else dims)
     y_err = y_err[:, None] if shared else y_err

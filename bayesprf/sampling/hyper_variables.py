@@ -65,8 +65,26 @@ def _variable(name: str, hyper: Hyperparameters, priors: Priors) -> Any:
         return priors[name](name)
     if not isinstance(value, Hyperprior):
         return value
-    dims = "width_group" if name == "width" and hyper.has_groups else None
-    return _family(value)(name, **_arguments(value), dims=dims)
+    return add_hyperprior(name, value, dims="width_group" if name == "width" and hyper.has_groups else None)
+
+
+def add_hyperprior(name: str, prior: Hyperprior, *, dims: str | None = None) -> Any:
+    """Add a variable with a Hyperprior to the model in context.
+
+    Parameters
+    ----------
+    name : str
+        Its name.
+    prior : Hyperprior
+        Its prior.
+    dims : str, optional
+        Its axis.
+
+    Returns
+    -------
+    TensorVariable
+    """
+    return _family(prior)(name, **_arguments(prior), dims=dims)
 
 
 def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: Any) -> Any:

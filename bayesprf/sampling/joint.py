@@ -1,5 +1,6 @@
 """PyMC models with the PRF's shape inside: fluxes, positions and shape together, and the shape alone."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,16 +9,40 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix
 
+from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.build import add_observed
+from bayesprf.sampling.hyper import Hyperprior
+from bayesprf.sampling.hyper_variables import add_hyperprior
 from bayesprf.sampling.laplace import Laplace
 from bayesprf.sampling.scene import LN10, JointScene
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Misfit:
+    """A relative misfit of the PRF that is learned.
+
+    Parameters
+    ----------
+    prior : Hyperprior
+        Its prior, dex at a star's centre.
+    template : ndarray of float64, shape (n_pixel,)
+        Standard deviation of each pixel per relative misfit, `misfit_template`.
+    """
+
+    prior: Hyperprior
+    template: FloatArray
+
+
 def build_joint(
-    scene: JointScene, data: GroupData, *, likelihood: str = "normal", start: Laplace | None = None
+    scene: JointScene,
+    data: GroupData,
+    *,
+    likelihood: str = "normal",
+    start: Laplace | None = None,
+    misfit: Misfit | None = None,
 ) -> pm.Model:
     """Build the joint model of shape weights, offsets and fluxes, whitened by its Laplace approximation.
 
@@ -31,6 +56,9 @@ def build_joint(
         "student-t" learns its degrees of freedom `nu`.
     start : Laplace, optional
         Made from the scene when omitted.
+    misfit : Misfit, optional
+        Adds the variable `misfit`, the relative misfit of the PRF beside the errors of `data`; a fixed one belongs into
+        these errors, see `with_misfit`.
 
     Returns
     -------
@@ -77,7 +105,10 @@ def build_joint(
         )
         light = flux[:, scene.source] * _power(log_prf) * scene.factor
         predicted = ps.structured_dot(scene.gather, light.T).T + problem.known
-        add_observed(predicted if data.has_time else predicted[0], data, robust=likelihood == "student-t")
+        extra: dict[str, Any] = {}
+        if misfit is not None:
+            extra = {"jitter": LN10 * add_hyperprior("misfit", misfit.prior), "template": misfit.template}
+        add_observed(predicted if data.has_time else predicted[0], data, robust=likelihood == "student-t", **extra)
     return model
 
 

@@ -15,6 +15,8 @@ LN10 = float(np.log(10.0))
 # Step of the numerical derivative of log10 PRF with position, in pixels.
 _STEP = 1e-3
 _N_NODE, _N_ANGLE = 4, 30
+# Least variance of a combination of shape weights, dex**2: the shape fit may hold some, as the PRF's area, exactly.
+_LEAST_VARIANCE = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class JointScene:
         slope = np.stack([np.log10(a / b) / (2.0 * scale) for a, b in zip(ahead, behind, strict=True)], axis=1)
         return cls(
             group, source, pixel, columns, np.log10(mean_prf) - columns @ prf.weights, slope, values / mean_prf,
-            prf.weights, priors.shape_scale**2 * shape.weights_cov, area_columns, area_weight, priors,
+            prf.weights, priors.shape_scale**2 * _proper(shape.weights_cov), area_columns, area_weight, priors,
         )  # fmt: skip
 
     @property
@@ -208,11 +210,36 @@ def with_misfit(group: SourceGroup, shape: ShapeFit, scatter: float) -> SourceGr
     sigma**2 + (ln10 scatter)**2 sum_s f_s PRF_s f_s PRF(0), as in the shape fit (`model_variance`): without it a bright
     star's pixels would hold the PRF to photon noise, which no spline follows.
     """
-    problem, flux = group.problem, np.maximum(np.nan_to_num(shape.flux[group.source]), 0.0)
-    light = group.design.matrix() @ (flux**2 * shape.prf.peak)
+    problem = group.problem
     used = problem.ivar > 0
-    variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), 1.0) + (LN10 * scatter) ** 2 * light
+    misfit = (LN10 * scatter * misfit_template(group, shape)) ** 2
+    variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), 1.0) + misfit
     return replace(group, problem=replace(problem, ivar=np.where(used, 1.0 / variance, 0.0)))
+
+
+def misfit_template(group: SourceGroup, shape: ShapeFit) -> FloatArray:
+    """Return the standard deviation of a pixel per relative misfit of the PRF at a star's centre.
+
+    Parameters
+    ----------
+    group : SourceGroup
+        The group.
+    shape : ShapeFit
+        Gives the fluxes and the PRF.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_pixel,)
+        The root of sum_s f_s PRF_s f_s PRF(0), electron / s.
+    """
+    flux = np.maximum(np.nan_to_num(shape.flux[group.source]), 0.0)
+    return np.sqrt(group.design.matrix() @ (flux**2 * shape.prf.peak))
+
+
+def _proper(covariance: FloatArray) -> FloatArray:
+    """Return a covariance with an inverse."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors * np.maximum(values, _LEAST_VARIANCE)) @ vectors.T
 
 
 def _offsets(shape: ShapeFit, group: SourceGroup, source: IntArray, pixel: IntArray) -> tuple[FloatArray, FloatArray]:

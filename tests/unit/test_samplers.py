@@ -149,3 +149,11 @@ def test_rebuilding_checks_the_files(saved, tmp_path):
     tree.attrs["input_files"] = "{}"
     with pytest.raises(InputError, match="expected results that name their input files"):
         rebuild_machine(tree)
+
+
+def test_misfit_of_the_joint_model_may_be_learned(machine):
+    model = machine.pymc_model("joint", sources=[3], scatter="learn")
+    assert "misfit" in {one.name for one in model.free_RVs}
+    assert "misfit" not in machine.pymc_model("joint", sources=[3]).named_vars
+    with pytest.raises(InputError, match="scatter: expected one of 'learn', got 'free'"):
+        machine.pymc_model("joint", sources=[3], scatter="free")

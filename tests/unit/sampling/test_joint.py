@@ -10,15 +10,20 @@ import bayesprf as bp
 from bayesprf.errors import InputError, NotPositiveDefiniteError
 from bayesprf.models.group import component_labels
 from bayesprf.models.simulate import make_field
-from bayesprf.sampling.joint import build_joint
+from bayesprf.sampling.hyper import Hyperprior
+from bayesprf.sampling.joint import Misfit, build_joint
 from bayesprf.sampling.laplace import GaussianTerm, find_mode
-from bayesprf.sampling.scene import JointPriors, JointScene, with_misfit
+from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
 from bayesprf.sampling.shape import ShapeScene, build_shape, taught_pixels
 
 
 @pytest.fixture(scope="module")
-def machine():
-    field = make_field(rng=np.random.default_rng(1), n_source=40, n_time=6)
+def field():
+    return make_field(rng=np.random.default_rng(1), n_source=40, n_time=6)
+
+
+@pytest.fixture(scope="module")
+def machine(field):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
     machine.build_shape_model()
     machine.fit_model()
@@ -28,7 +33,7 @@ def machine():
 @pytest.fixture(scope="module")
 def asked(machine):
     target = int(np.argmax(machine.ws.mean(axis=0)))
-    return machine._ask("joint", [target], [0, 3])
+    return machine._ask("joint", [target], [0, 3], {})
 
 
 @pytest.fixture(scope="module", params=[None, 0.02], ids=["fixed positions", "free positions"])
@@ -193,7 +198,7 @@ def test_joint_model_of_ten_sources_converges():
     label = component_labels(machine._flux.problem.design)
     size = np.bincount(label)[label]
     target = int(np.argmin(np.abs(size - 10)))
-    asked = machine._ask("joint", [target], None)
+    asked = machine._ask("joint", [target], None, {})
     group = with_misfit(asked.group, machine._shape, machine._shape.intrinsic_scatter)
     scene = JointScene.of(group, machine._shape, JointPriors())
     laplace = scene.approximate(start_fluxes(scene))
@@ -207,3 +212,44 @@ def test_joint_model_of_ten_sources_converges():
     assert float(az.ess(posterior)["psf_w"].min()) > 400
     std = posterior["flux"].std(("chain", "draw")).to_numpy()
     np.testing.assert_allclose(std, laplace.std[scene.n_basis :], rtol=0.1)
+
+
+def test_learned_misfit_is_an_error_of_the_pixels(machine, scene, asked):
+    """At the median of its prior a learned misfit is the fixed one that `with_misfit` adds to the errors."""
+    laplace = scene.approximate(start_fluxes(scene))
+    misfit = Misfit(Hyperprior("log-normal", 0.5, 0.003), misfit_template(asked.group, machine._shape))
+    free = build_joint(scene, asked.data, start=laplace, misfit=misfit)
+    group = with_misfit(asked.group, machine._shape, 0.003)
+    assert np.median(group.problem.ivar / asked.group.problem.ivar) < 0.99
+    data = replace(asked.data, y_err=group.problem.ivar**-0.5)
+    fixed = build_joint(scene, data, start=laplace)
+    xi = 0.3 * np.random.default_rng(1).standard_normal(laplace.mode.size)
+    values = {"xi": xi, "misfit_log__": np.array([np.log(0.003)])}
+    function = free.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+    function.set_extra_values({})
+    value = function(np.concatenate([values[one.name] for one in function._grad_vars]))[0]
+    of_misfit = float(misfit.prior.log_density(np.array(0.003))) + np.log(0.003)
+    assert value == pytest.approx(log_density(fixed, xi)[0] + of_misfit, rel=1e-8)
+
+
+def fluxes_over_errors(machine, field, scatter):
+    """Return (mode - truth) / sd of the joint model's fluxes in the mean image, all groups of ten stars or fewer."""
+    label = component_labels(machine._flux.problem.design)
+    z = []
+    for one in np.flatnonzero(np.bincount(label) <= 10):
+        asked = machine._ask("joint", [int(np.argmax(label == one))], None, {})
+        group = with_misfit(asked.group, machine._shape, scatter)
+        scene = JointScene.of(group, machine._shape, JointPriors())
+        laplace = scene.approximate(start_fluxes(scene))
+        first = scene.n_basis
+        z.extend((laplace.mode[first:] - field.flux[:, group.source].mean(axis=0)) / laplace.std[first:])
+    return np.array(z)
+
+
+def test_misfit_keeps_errors_true_outside_the_spline_family(machine, field):
+    """The simulated PRF is no spline: with its misfit beside the noise errors hold, without they are too small."""
+    z, without = (fluxes_over_errors(machine, field, one) for one in (machine._shape.intrinsic_scatter, 0.0))
+    assert z.size >= 30
+    assert np.median(np.abs(z)) < 1.3
+    assert np.sqrt(np.mean(z**2)) < 0.6 * np.sqrt(np.mean(without**2))
+    assert np.sqrt(np.mean(without**2)) > 3.0
