@@ -135,6 +135,42 @@ def test_diagnostics_say_what_is_wrong(spoil, message):
     assert found.problems
 
 
+def test_diagnostics_know_energies_and_long_paths():
+    """E-BFMI of independent energies is 2; of a random walk it is far below the bound."""
+    rng = np.random.default_rng(2)
+    draws = rng.standard_normal((4, 2000))
+    tree = make_tree(draws, np.zeros(draws.shape, bool))
+    tree["sample_stats"] = xr.DataTree(
+        xr.Dataset({
+            "energy": (("chain", "draw"), rng.standard_normal(draws.shape)),
+            "reached_max_treedepth": (("chain", "draw"), rng.uniform(size=draws.shape) < 0.005),
+        })
+    )  # fmt: skip
+    found = check_convergence(tree)
+    assert found.problems == ()
+    assert found.bfmi == pytest.approx(2.0, abs=0.2)
+    assert 0 < found.n_longest < 80
+    walk = tree["sample_stats"].to_dataset().assign(
+        energy=(("chain", "draw"), np.cumsum(rng.standard_normal(draws.shape), axis=1)),
+        maxdepth_reached=(("chain", "draw"), rng.uniform(size=draws.shape) < 0.5),
+    )  # fmt: skip
+    tree["sample_stats"] = xr.DataTree(walk.drop_vars("reached_max_treedepth"))
+    with pytest.warns(ConvergenceWarning, match=r"paths reached the greatest length.*E-BFMI 0\.\d\d < 0\.3"):
+        assert len(check_convergence(tree).problems) == 2
+
+
+@pytest.mark.slow
+def test_nutpie_is_checked_too(problem):
+    pytest.importorskip("nutpie")
+    data = group_data(problem, with_time=False)
+    options = replace(SHORT, sampler="nutpie", draws=30, tune=100)
+    with pytest.warns(ConvergenceWarning, match="effective draws, less than 200"):
+        tree = sample_posterior(build_linear(problem, data, HYPER), data, options)
+    assert "R-hat" in tree.attrs["convergence"]
+    assert "paths cut short, E-BFMI at least" in tree.attrs["convergence"]
+    assert {"diverging", "reached_max_treedepth", "energy"} <= set(tree["sample_stats"].data_vars)
+
+
 def test_options_are_checked():
     with pytest.raises(InputError, match="draws: expected 1 or more, got 0"):
         SamplerOptions(draws=0)
