@@ -92,10 +92,12 @@ def widths_group(widths: FluxWidths) -> dict[str, Any]:
         "noise_group": np.array(widths.noise_labels, object),
         "model_error": widths.model_error,
         "model_error_err": widths.model_error_err,
+        "image_scale": widths.image_scale,
         "log_evidence_widths": widths.log_evidence,
         "widths_converged": widths.converged,
         "n_source_widths": widths.n_source,
         "n_cadence_widths": widths.n_cadence,
+        "n_clipped_widths": widths.n_clipped,
         "prior_mean": widths.prior.mean,
         "prior_sigma": widths.prior.precision**-0.5,
         "noise_factor": widths.noise_factor,
@@ -117,7 +119,7 @@ def widths_from_group(group: Mapping[str, Any]) -> FluxWidths:
     """
     widths = ("prior_width", "variability", "noise_scale")
     arrays = (*widths, *(f"{name}_err" for name in widths), "noise_factor", "model_variance")
-    numbers = ("zero_point", "zero_point_err", "model_error", "model_error_err")
+    numbers = ("zero_point", "zero_point_err", "model_error", "model_error_err", "image_scale")
     return FluxWidths(
         **{name: np.asarray(group[name], np.float64) for name in arrays},
         **{name: float(group[name]) for name in numbers},
@@ -127,6 +129,7 @@ def widths_from_group(group: Mapping[str, Any]) -> FluxWidths:
         converged=bool(group["widths_converged"]),
         n_source=int(group["n_source_widths"]),
         n_cadence=int(group["n_cadence_widths"]),
+        n_clipped=int(group["n_clipped_widths"]),
         prior=GaussianPrior.from_sigma(np.asarray(group["prior_mean"]), np.asarray(group["prior_sigma"])),
     )
 
@@ -245,4 +248,16 @@ def time_model_group(fit: PerturbationFit, pixels: PixelTable) -> dict[str, Any]
         "pixel_row": pixels.row,
         "time_scatter": fit.scatter,
         "n_clipped_time": fit.n_clipped,
+        **_shift_arrays(fit),
     }
+
+
+def _shift_arrays(fit: PerturbationFit) -> dict[str, Any]:
+    """Return the arrays of a shift of the PRF, if there is one."""
+    found: dict[str, Any] = {}
+    if fit.shift is not None:
+        found |= {"shift": fit.shift.motion, "shift_mix": fit.shift.mix, "shift_combine": fit.shift.combine}
+        found["shift_place"] = fit.shift.grid.nodes
+    if fit.light is not None:
+        found |= {"moving_light": fit.light.parts, "moving_light_constant": fit.light.constant}
+    return found

@@ -114,6 +114,12 @@ _TIME_MODEL = (
     Variable("pixel_row", ("pixel",), "pixel", "detector row of each pixel"),
     Variable("time_scatter", (), "1", "relative scatter of the binned pixels about the model beyond their errors"),
     Variable("n_clipped_time", (), "1", "binned pixels that were left out as outliers", "int64"),
+    Variable("shift", ("time", "sky_axis"), "arcsec", "shift of the PRF in the middle of the field, east and north"),
+    Variable("shift_mix", ("time", "shift_part"), "1", "weight of each part of the shifted PRF"),
+    Variable("shift_place", ("shift_node", "sky_axis"), "arcsec", "shifts at which the PRF is evaluated"),
+    Variable("shift_combine", ("shift_part", "shift_node"), "1", "each part as a sum of the PRF at the nodes"),
+    Variable("moving_light", ("light_part", "pixel"), FLUX_UNIT, "light of unknown stars per part of shift_mix"),
+    Variable("moving_light_constant", ("pixel",), FLUX_UNIT, "what of that light does not move"),
 )
 
 _COMPARISON = (
@@ -149,10 +155,12 @@ _WIDTHS = (
     Variable("noise_group", ("pixel_group",), "", "name of the group of pixels", "str"),
     Variable("model_error", (), "1", "relative error of the model in a pixel, the same at all cadences"),
     Variable("model_error_err", (), "1", "standard deviation of model_error; 0 if fixed, NaN if it was found to be 0"),
+    Variable("image_scale", (), "1", "errors of the mean image over what the noise of its cadences leaves"),
     Variable("log_evidence_widths", (), "1", "log evidence of the mean image with these widths"),
     Variable("widths_converged", (), "1", "whether the evidence had a maximum", "bool"),
     Variable("n_source_widths", (), "1", "number of sources the prior was learned from", "int64"),
     Variable("n_cadence_widths", (), "1", "number of cadences the noise was learned from", "int64"),
+    Variable("n_clipped_widths", (), "1", "pixels left out as farther than five standard deviations", "int64"),
     Variable("prior_mean", ("source",), FLUX_UNIT, "mean of the flux prior"),
     Variable("prior_sigma", ("source",), FLUX_UNIT, "standard deviation of the flux prior"),
     Variable("noise_factor", ("pixel",), "1", "factor of the errors of each pixel"),
