@@ -7,6 +7,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError
+from bayesprf.flags import QualityFlag
 from bayesprf.inference import MachineInference
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.models.flux_widths import LEARN, FluxWidths, WidthChoice, learn_flux_widths
@@ -88,8 +89,8 @@ class MachineWidths(MachineInference):
         Notes
         -----
         Neither errors nor prior of the latest fit matter, only its design (with the time model or without), so the
-        answer does not change when it has been used. Pixels that the latest fit held down as outliers are left out of
-        the noise: with cosmic rays in the data, fit robustly first. The widths of positions, second moments and wings
+        answer does not change when it has been used. Saturated stars do not teach the prior, and pixels farther off
+        than five standard deviations are left out (`n_clipped`). The widths of positions, second moments and wings
         are learned by `fit_common_errors`.
         """
         fit, shape = self._latest_flux, self._shape
@@ -108,7 +109,7 @@ class MachineWidths(MachineInference):
             expected=flux,
             surface_prior=GaussianPrior(after.mean[self.nsources :], after.precision[self.nsources :]),
             known=shape.far_light,
-            held=self.down_weighted,
+            trusted=~np.any(fit.flags & QualityFlag.SATURATED, axis=0),
         )
         return learn_flux_widths(
             data,

@@ -1,6 +1,5 @@
 """Learned widths of the flux fit: prior width and zero point, noise inflation, relative model error."""
 
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,13 +7,12 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
-from bayesprf.errors import ConvergenceWarning, InputError
-from bayesprf.linalg.evidence import LearnedWidths, WidthModel, find_widths
-from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.errors import InputError
+from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.models.photometry import PRIOR_WIDTH
 from bayesprf.models.width_groups import Groups
 from bayesprf.models.width_problems import CadencePairs, WidthData, difference_problem, image_problem, mean_light
+from bayesprf.models.width_search import Estimates, Wanted, learn_from
 from bayesprf.scene.pixels import PixelTable
 
 LEARN = "learn"
@@ -97,12 +95,17 @@ class FluxWidths:
         Names of the groups of pixels.
     model_error, model_error_err : float
         Relative error of the model in a pixel, the same at all cadences.
+    image_scale : float
+        Errors of the mean image over what the noise of its cadences leaves: above 1 where the sky or stars that the
+        catalogue lacks are wrong at all cadences. 1 if the model's error is fixed, or from a single cadence.
     log_evidence : float
         Of the mean image (of the image, if there is one cadence).
     converged : bool
         Whether all maxima were reached.
     n_source, n_cadence : int
         Sources that the prior, and cadences that the noise was learned from.
+    n_clipped : int
+        Pixels of the mean image, and of differences, that were left out as farther than five standard deviations.
     prior : GaussianPrior
         Prior of the fluxes at each cadence that follows, N(z f, (width^2 + variability^2) f^2), electron / s.
     noise_factor : ndarray of float64, shape (n_pixel,)
@@ -123,10 +126,12 @@ class FluxWidths:
     noise_labels: tuple[str, ...]
     model_error: float
     model_error_err: float
+    image_scale: float
     log_evidence: float
     converged: bool
     n_source: int
     n_cadence: int
+    n_clipped: int
     prior: GaussianPrior = field(repr=False)
     noise_factor: FloatArray = field(repr=False)
     model_variance: FloatArray = field(repr=False)
@@ -196,25 +201,28 @@ def learn_flux_widths(
     d_p ~ N(0, (e m_p)^2), with m the mean model, is the same at all cadences, and n_t is the noise, k sigma.
     Differences of cadences know neither d nor how wrong the catalogue is: neighbours tell k, under the default prior,
     and cadences half a series apart then how much stars vary. The mean image, in which each star and each pixel
-    counts once however many cadences there are, tells z, e and the width. It is independent of the differences where
-    both cadences have equal errors. A single cadence must tell all.
+    counts once however many cadences there are, tells z, e and the width; beside e its errors have a factor of their
+    own, for what is wrong where there is little light. It is independent of the differences where both cadences have
+    equal errors. A single cadence must tell all. Pixels farther than five standard deviations are left out, and what
+    is left learned from again, until there is none.
     """
     if not data.teaches.any():
         raise InputError("sources: expected some with a positive catalogue flux and data to learn from, got none")
     sources, pixels = sources.restrict(data.teaches), pixels.restrict(data.usable)
     light = mean_light(data)
-    found = _Estimates.start(choice, sources.n_group, pixels.n_group)
+    found = Estimates.start({name: choice.start(name) for name in _START}, sources.n_group, pixels.n_group)
     found = _learn_from_differences(data, choice, found, sources=sources, pixels=pixels)
-    prior = _prior(data, sources, found.value["prior_width"], found.value["zero_point"])
+    prior = _teaching_prior(data, sources, found.value["prior_width"], found.value["zero_point"])
     image = image_problem(data, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
-    wanted = _Wanted(
+    wanted = Wanted(
         prior_group=data.with_surface_group(sources.learning) if choice.learns("prior_width") else None,
-        noise_group=pixels.learning if choice.learns("noise") and data.pixels.n_time == 1 else None,
+        noise_group=_image_noise(data, choice, pixels),
         model_variance=(found.value["model"][0] * light) ** 2,
         model_scale=choice.learns("model"),
         zero_point=choice.learns("zero_point"),
+        noise="noise" if data.pixels.n_time == 1 else "image_scale",
     )
-    found = _learn(found, image, wanted)
+    found = learn_from(found, image, wanted)
     return FluxWidths(
         prior_width=found.value["prior_width"],
         prior_width_err=found.error["prior_width"],
@@ -228,125 +236,53 @@ def learn_flux_widths(
         noise_labels=pixels.labels,
         model_error=float(found.value["model"][0]),
         model_error_err=float(found.error["model"][0]),
+        image_scale=float(found.value["image_scale"][0]),
         log_evidence=found.log_evidence,
         converged=found.converged,
         n_source=int(np.count_nonzero(data.teaches)),
         n_cadence=max(1, 2 * CadencePairs.neighbors(data.pixels.n_time, choice.n_cadence).n_pair),
-        prior=_prior(
-            data,
-            sources,
-            np.hypot(found.value["prior_width"], found.value["variability"]),
-            found.value["zero_point"],
-        ),
+        n_clipped=found.n_clipped,
+        prior=_prior(data, sources, found),
         noise_factor=pixels.spread(found.value["noise"], elsewhere=1.0),
         model_variance=(found.value["model"][0] * light) ** 2 * model_in_fit,
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Estimates:
-    """Values and standard deviations by name, each shape (n_group,), as far as problems have been learned from."""
-
-    value: dict[str, FloatArray]
-    error: dict[str, FloatArray]
-    converged: bool = True
-    log_evidence: float = np.nan
-
-    @classmethod
-    def start(cls, choice: WidthChoice, n_prior: int, n_noise: int) -> "_Estimates":
-        sizes = {"prior_width": n_prior, "variability": n_prior, "noise": n_noise, "model": 1, "zero_point": 1}
-        value = {name: np.full(size, choice.start(name)) for name, size in sizes.items()}
-        return cls(value, {name: np.zeros(size) for name, size in sizes.items()})
-
-    def times(self, learned: LearnedWidths, model: WidthModel, prior: str = "prior_width") -> "_Estimates":
-        """Return the estimates with the factors that were learned, and their errors; `prior` names prior widths."""
-        value, error, std = dict(self.value), dict(self.error), np.sqrt(np.diag(learned.covariance))
-        factors = {prior: learned.prior_scale, "noise": learned.noise_scale}
-        factors |= {"model": np.full(int(model.model_scale), learned.model_scale)}
-        for name, factor in factors.items():
-            if factor.size:
-                value[name] = self.value[name] * factor
-                error[name], std = std[: factor.size] * value[name], std[factor.size :]
-        if model.zero_point:
-            value["zero_point"] = self.value["zero_point"] * learned.zero_point
-            error["zero_point"] = std * self.value["zero_point"]
-        return _Estimates(value, error, self.converged and learned.converged, learned.log_evidence)
-
-    def without_model(self) -> "_Estimates":
-        """Return the estimates with a model's error of zero, whose own error is unknown."""
-        value, error = {**self.value, "model": np.zeros(1)}, {**self.error, "model": np.full(1, np.nan)}
-        return replace(self, value=value, error=error)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Wanted:
-    """The fields of a WidthModel, which may also want nothing."""
-
-    prior_group: IntArray | None = None
-    noise_group: IntArray | None = None
-    model_variance: FloatArray | None = None
-    model_scale: bool = False
-    zero_point: bool = False
-
-    @property
-    def nothing(self) -> bool:
-        """Whether all is fixed."""
-        return self.prior_group is None and self.noise_group is None and not (self.model_scale or self.zero_point)
-
-    def model(self) -> WidthModel:
-        """Return the model of what is learned."""
-        return WidthModel(
-            self.prior_group,
-            self.noise_group,
-            zero_point=self.zero_point,
-            model_variance=self.model_variance,
-            model_scale=self.model_scale,
-        )
-
-
-def _learn(found: _Estimates, problem: LinearProblem, wanted: _Wanted) -> _Estimates:
-    """Return the estimates after a problem has been learned from."""
-    if wanted.nothing:
-        extra = 0.0 if wanted.model_variance is None else wanted.model_variance
-        solved = replace(problem, ivar=problem.ivar / (1.0 + problem.ivar * extra))
-        return replace(found, log_evidence=float(choose_solver(solved).solve(solved).log_evidence.sum()))
-    model = wanted.model()
-    learned = find_widths(problem, model)
-    if not learned.converged and model.model_scale:
-        return _learn(found.without_model(), problem, replace(wanted, model_variance=None, model_scale=False))
-    if not learned.converged:
-        warnings.warn(
-            f"learn_widths: no maximum of the evidence found for {', '.join(model.names)} ({learned.message}); the data"
-            " may want a width of zero: fix one of them to a number, or make groups larger",
-            ConvergenceWarning,
-            stacklevel=4,
-        )
-    return found.times(learned, model)
+def _image_noise(data: WidthData, choice: WidthChoice, pixels: Groups) -> IntArray | None:
+    """Return groups of pixels whose errors have a factor in the mean image, or None."""
+    if data.pixels.n_time == 1:
+        return pixels.learning if choice.learns("noise") else None
+    return np.where(data.usable, 0, -1) if choice.learns("model") else None
 
 
 def _learn_from_differences(
-    data: WidthData, choice: WidthChoice, found: _Estimates, *, sources: Groups, pixels: Groups
-) -> _Estimates:
+    data: WidthData, choice: WidthChoice, found: Estimates, *, sources: Groups, pixels: Groups
+) -> Estimates:
     """Return the estimates after noise and variability have been learned from differences of cadences."""
     n_time = data.pixels.n_time
     if n_time == 1:
-        none = {**found.value, "variability": np.zeros(sources.n_group)}
-        return replace(found, value=none) if choice.learns("variability") else found
+        return found.put("variability", 0.0, 0.0) if choice.learns("variability") else found
     if choice.learns("noise"):
         pairs = CadencePairs.neighbors(n_time, choice.n_cadence)
         free = data.prior(PRIOR_WIDTH, 1.0)
         problem = difference_problem(data, pairs, free, np.ones(data.pixels.n_pixel))
-        found = _learn(found, problem, _Wanted(noise_group=pixels.learning))
+        found = learn_from(found, problem, Wanted(noise_group=pixels.learning))
     if choice.learns("variability"):
         pairs = CadencePairs.distant(n_time, choice.n_cadence)
-        prior = _prior(data, sources, found.value["variability"], found.value["zero_point"])
+        prior = _teaching_prior(data, sources, found.value["variability"], found.value["zero_point"])
         problem = difference_problem(data, pairs, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
-        model = WidthModel(prior_group=data.with_surface_group(sources.learning))
-        varied = found.times(find_widths(problem, model), model, "variability")
-        found = replace(varied, converged=found.converged)
+        wanted = Wanted(prior_group=data.with_surface_group(sources.learning), prior="variability")
+        found = learn_from(found, problem, wanted)
     return found
 
 
-def _prior(data: WidthData, sources: Groups, width: FloatArray, zero_point: FloatArray) -> GaussianPrior:
-    """Return the prior of all fluxes; sources of no group have the median width."""
-    return data.prior(sources.spread(width, elsewhere=float(np.median(width))), float(zero_point[0]))
+def _teaching_prior(data: WidthData, sources: Groups, width: FloatArray, zero_point: FloatArray) -> GaussianPrior:
+    """Return the prior of all fluxes while they teach; the default width for those that do not."""
+    wide = np.where(sources.learning < 0, PRIOR_WIDTH, sources.spread(width, elsewhere=PRIOR_WIDTH))
+    return data.prior(wide, float(zero_point[0]))
+
+
+def _prior(data: WidthData, sources: Groups, found: Estimates) -> GaussianPrior:
+    """Return the prior of all fluxes at a cadence; sources of no group have the median width."""
+    width = np.hypot(found.value["prior_width"], found.value["variability"])
+    return data.prior(sources.spread(width, elsewhere=float(np.median(width))), float(found.value["zero_point"][0]))

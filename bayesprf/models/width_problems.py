@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
@@ -11,7 +10,6 @@ from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.image import Image
 from bayesprf.models.photometry import default_prior
-from bayesprf.models.robust_flux import DownWeighted
 from bayesprf.scene.pixels import PixelTable
 
 
@@ -33,8 +31,8 @@ class WidthData:
         Prior of the coefficients after those of the sources.
     known : ndarray of float64, shape (n_pixel,)
         Light that is not fitted, electron / s.
-    held : DownWeighted
-        Pixels that a robust fit held down: they take no part in learning the noise.
+    trusted : ndarray of bool, shape (n_source,)
+        Sources whose fluxes may teach the prior: those not saturated.
     """
 
     pixels: PixelTable
@@ -43,7 +41,7 @@ class WidthData:
     expected: FloatArray
     surface_prior: GaussianPrior
     known: FloatArray
-    held: DownWeighted
+    trusted: BoolArray
 
     @property
     def usable(self) -> BoolArray:
@@ -53,16 +51,10 @@ class WidthData:
 
     @property
     def teaches(self) -> BoolArray:
-        """Sources of known flux that light a usable pixel, shape (n_source,)."""
+        """Trusted sources of known flux that light a usable pixel, shape (n_source,)."""
         lit = np.unique(self.design.matrix()[self.usable & (self.image.ivar > 0)].indices)
-        return np.asarray((np.nan_to_num(self.expected) > 0) & np.isin(np.arange(self.expected.size), lit))
-
-    def is_held(self, first: IntArray, second: IntArray) -> BoolArray:
-        """Return where a robust fit held a pixel down at one of two cadences, shape (n_pair, n_pixel)."""
-        weights = np.ones(self.held.cadence.size, bool)
-        shape = (self.pixels.n_time, self.pixels.n_pixel)
-        held = csr_matrix((weights, (self.held.cadence, self.held.pixel)), shape=shape)
-        return np.asarray((held[first] + held[second]).toarray())
+        known = self.trusted & (np.nan_to_num(self.expected) > 0)
+        return np.asarray(known & np.isin(np.arange(self.expected.size), lit))
 
     def prior(self, width: FloatArray | float, zero_point: float) -> GaussianPrior:
         """Return the prior of the fluxes: N(z f, (width f)^2) where f is known, and the default one elsewhere."""
@@ -143,7 +135,7 @@ def difference_problem(
     """
     pixels, design = data.pixels, data.design
     first, second = pairs.first, pairs.second
-    used = (pixels.ivar[first] > 0) & (pixels.ivar[second] > 0) & data.usable & ~data.is_held(first, second)
+    used = (pixels.ivar[first] > 0) & (pixels.ivar[second] > 0) & data.usable
     variance = 0.5 * noise_factor**2 * (pixels.flux_err[first] ** 2 + pixels.flux_err[second] ** 2)
     if design.mix is not None:
         design = replace(design, mix=0.5 * (design.mix[first] + design.mix[second]))
