@@ -33,6 +33,7 @@ RANKS = (
     ("machine",),
     ("batch", "testing", "trials", "rebuild", "jobs"),
     ("calibration", "field_calibration"),
+    ("transit_calibration",),
     ("calibration_tables",),
     ("cli",),
 )
