@@ -1,13 +1,13 @@
 """The background of the image that teaches the PRF, with the PRF itself left free: wings and sky look alike."""
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags, hstack, vstack
+from scipy.sparse import csr_matrix, hstack, identity, vstack
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.models.background import BackgroundColumns, ImageBackground
+from bayesprf.models.background import ImageBackground
 from bayesprf.models.light import Light, Scene
 from bayesprf.models.photometry import default_prior
 from bayesprf.models.prf import PrfModel
@@ -15,6 +15,8 @@ from bayesprf.models.profile import LN10, Profile
 
 # Knots in radius between which the correction of the PRF is linear.
 _N_KNOT = 8
+# More pixels than this tell no more about the sky.
+_MAX_PIXEL = 200_000
 
 
 def fit_background(scene: Scene, light: Light, profile: Profile, found: ImageBackground) -> ImageBackground:
@@ -47,7 +49,9 @@ def fit_background(scene: Scene, light: Light, profile: Profile, found: ImageBac
     raw = scene.image.flux + np.where(scene.image.ivar > 0, found.light, 0.0) - light.far
     visible = light.above & ~scene.saturated[light.pairs.pixel]
     stars = light.pairs.select(visible).to_sparse(light.values[visible]).T.tocsr()
-    design, n_row = _design(columns, stars, _corrections(light, prf))
+    weights = _weights(scene, light, profile)
+    rows = _few(np.flatnonzero(weights > 0))
+    design, n_row = _design(columns.matrix[rows], columns.power, stars[rows], _corrections(light, prf)[rows])
     fluxes = default_prior(light.flux, scene.image.cadence_error)
     n_column, n_rest = columns.n_column, design.shape[1] - stars.shape[1] - columns.n_column
     single = n_row == 0
@@ -62,25 +66,32 @@ def fit_background(scene: Scene, light: Light, profile: Profile, found: ImageBac
             ]
         ),
     )
-    ivar = np.concatenate([_weights(scene, light, profile), np.full(n_row, columns.sigma**-2.0)])
-    problem = LinearProblem(
-        DesignStack.from_sparse(design), np.concatenate([raw, np.zeros(n_row)])[None], ivar[None], prior
-    )
+    ivar = np.concatenate([weights[rows], np.full(n_row, columns.sigma**-2.0)])
+    data = np.concatenate([raw[rows], np.zeros(n_row)])
+    problem = LinearProblem(DesignStack.from_sparse(design), data[None], ivar[None], prior)
     posterior = choose_solver(problem).solve(problem)
     own = slice(stars.shape[1], stars.shape[1] + n_column)
     return ImageBackground(columns, posterior.mean[0, own], posterior.std[0, own])
 
 
-def _design(columns: BackgroundColumns, stars: csr_matrix, corrections: FloatArray) -> tuple[csr_matrix, int]:
+def _few(pixel: IntArray) -> IntArray:
+    """Return pixels, ascending; of too many an even choice, always the same."""
+    if pixel.size <= _MAX_PIXEL:
+        return pixel
+    return np.sort(np.random.default_rng(0).choice(pixel, _MAX_PIXEL, replace=False))
+
+
+def _design(sky: csr_matrix, power: IntArray, stars: csr_matrix, corrections: FloatArray) -> tuple[csr_matrix, int]:
     """Return the columns of stars, sky, the sky's common level and the PRF, and the number of rows that tie the sky."""
-    _, member = np.unique(columns.power, axis=0, return_inverse=True)
-    shared = csr_matrix((np.ones(columns.n_column), (np.arange(columns.n_column), member.ravel())))
-    if shared.shape[1] == columns.n_column:
-        return hstack([stars, columns.matrix, csr_matrix(corrections)], format="csr"), 0
-    none = csr_matrix((columns.n_column, stars.shape[1]))
-    pixels = hstack([stars, columns.matrix, csr_matrix((stars.shape[0], shared.shape[1])), csr_matrix(corrections)])
-    ties = hstack([none, diags(np.ones(columns.n_column)), -shared, csr_matrix((columns.n_column, _N_KNOT))])
-    return vstack([pixels, ties], format="csr"), columns.n_column
+    n_column = sky.shape[1]
+    _, member = np.unique(power, axis=0, return_inverse=True)
+    shared = csr_matrix((np.ones(n_column), (np.arange(n_column), member.ravel())))
+    if shared.shape[1] == n_column:
+        return hstack([stars, sky, csr_matrix(corrections)], format="csr"), 0
+    none = csr_matrix((n_column, stars.shape[1]))
+    pixels = hstack([stars, sky, csr_matrix((stars.shape[0], shared.shape[1])), csr_matrix(corrections)])
+    ties = hstack([none, identity(n_column), -shared, csr_matrix((n_column, _N_KNOT))])
+    return vstack([pixels, ties], format="csr"), n_column
 
 
 def _corrections(light: Light, prf: PrfModel) -> FloatArray:
