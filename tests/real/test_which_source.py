@@ -21,7 +21,6 @@ def machine(real_data):
     pixels = bp.read_tpfs(real_data / "kepler-tpf" / "long" / "kplr006804648-q10-1000cad.fits.gz")
     sources = bp.SourceTable(("target", "faint"), [298.48257, 298.48589], [42.24038, 42.24003], [1e5, 1e3])
     machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
-    machine.contaminant_mag_limit = 15.0
     machine.build_shape_model()
     machine.fit_model()
     return machine
