@@ -4,7 +4,7 @@ import glob
 import os
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ from bayesprf.scene.pixels import PixelTable
 _PATTERNS = ("*.fits", "*.fits.gz")
 
 
-def read_tpfs(files: Any, *, quality_bitmask: str | int = "default", on_error: str = "raise") -> PixelTable:
+def read_tpfs(
+    files: Any, *, quality_bitmask: str | int = "default", on_error: str = "raise", cadences: str = "common"
+) -> PixelTable:
     """Read target pixel files of one detector and one quarter, campaign or sector as one stack.
 
     Parameters
@@ -33,6 +35,9 @@ def read_tpfs(files: Any, *, quality_bitmask: str | int = "default", on_error: s
         `Instrument.quality_bitmask`, "none" keeps all.
     on_error : str
         "raise", or "skip" to leave out files that cannot be read, with a warning that names each.
+    cadences : str
+        "common" keeps those that are in every file; "union" keeps all, with NaN for the pixels of files that lack one:
+        these pixels drop out of that cadence.
 
     Returns
     -------
@@ -55,7 +60,7 @@ def read_tpfs(files: Any, *, quality_bitmask: str | int = "default", on_error: s
     Warns
     -----
     DataWarning
-        If cadences are not in every file (they are left out), if a pixel that lies in several files has
+        If cadences are not in every file (with "common" they are left out), if a pixel that lies in several files has
         different values there (the first is used), or if a file is skipped.
 
     Notes
@@ -63,8 +68,12 @@ def read_tpfs(files: Any, *, quality_bitmask: str | int = "default", on_error: s
     Files are matched on CADENCENO. A pixel (column, row) that lies in several files is kept once.
     """
     check_choice(on_error, ("raise", "skip"), "on_error")
+    check_choice(cadences, ("common", "union"), "cadences")
     stamps = _read_stamps(list_tpfs(files), on_error)
     _check_one_stack(stamps)
+    if cadences == "union":
+        every = np.unique(np.concatenate([stamp.cadence_number for stamp in stamps]))
+        stamps = [_fill_cadences(stamp, every) for stamp in stamps]
     instrument = stamps[0].instrument
     bitmask = _parse_bitmask(quality_bitmask, instrument)
     rows = _match_cadences(stamps)
@@ -211,9 +220,26 @@ def _warn_unmatched(stamps: Sequence[Stamp], common: IntArray) -> None:
     )
 
 
+def _fill_cadences(stamp: Stamp, every: IntArray) -> Stamp:
+    """Return the stamp with all these cadences: NaN, and no quality bit, at those that it lacks."""
+    place = np.searchsorted(every, stamp.cadence_number)
+
+    def fill(values: Any, empty: float) -> Any:
+        filled = np.full((every.size, *values.shape[1:]), empty, values.dtype)
+        filled[place] = values
+        return filled
+
+    return replace(
+        stamp,
+        cadence_number=every,
+        quality=fill(stamp.quality, 0),
+        **{name: fill(getattr(stamp, name), np.nan) for name in ("time", "flux", "flux_err", "pos_corr")},
+    )
+
+
 def _choose_cadences(stamps: Sequence[Stamp], rows: Sequence[IntArray], bitmask: int) -> BoolArray:
     """Return which cadences have a time, no rejected quality bit and a finite pixel; raise if none has."""
-    timed = np.isfinite(stamps[0].time[rows[0]])
+    timed = np.logical_or.reduce([np.isfinite(s.time[index]) for s, index in zip(stamps, rows, strict=True)])
     quality = np.bitwise_or.reduce([stamp.quality[index] for stamp, index in zip(stamps, rows, strict=True)])
     finite = np.logical_or.reduce(
         [np.isfinite(stamp.flux).any(axis=1)[index] for stamp, index in zip(stamps, rows, strict=True)]

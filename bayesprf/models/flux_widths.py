@@ -97,7 +97,8 @@ class FluxWidths:
         Relative error of the model in a pixel, the same at all cadences.
     image_scale : float
         Errors of the mean image over what the noise of its cadences leaves: above 1 where the sky or stars that the
-        catalogue lacks are wrong at all cadences. 1 if the model's error is fixed, or from a single cadence.
+        catalogue lacks are wrong at all cadences. 1 if the model's error is fixed, or the noise learned from a single
+        cadence.
     log_evidence : float
         Of the mean image (of the image, if there is one cadence).
     converged : bool
@@ -220,7 +221,7 @@ def learn_flux_widths(
         model_variance=(found.value["model"][0] * light) ** 2,
         model_scale=choice.learns("model"),
         zero_point=choice.learns("zero_point"),
-        noise="noise" if data.pixels.n_time == 1 else "image_scale",
+        noise="noise" if _noise_from_image(data, choice) else "image_scale",
     )
     found = learn_from(found, image, wanted)
     return FluxWidths(
@@ -248,10 +249,14 @@ def learn_flux_widths(
     )
 
 
+def _noise_from_image(data: WidthData, choice: WidthChoice) -> bool:
+    return data.pixels.n_time == 1 and choice.learns("noise")
+
+
 def _image_noise(data: WidthData, choice: WidthChoice, pixels: Groups) -> IntArray | None:
     """Return groups of pixels whose errors have a factor in the mean image, or None."""
-    if data.pixels.n_time == 1:
-        return pixels.learning if choice.learns("noise") else None
+    if _noise_from_image(data, choice):
+        return pixels.learning
     return np.where(data.usable, 0, -1) if choice.learns("model") else None
 
 

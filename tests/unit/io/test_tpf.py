@@ -149,6 +149,32 @@ def test_cadences_are_matched_on_their_number(make_pixels, tmp_path):
     np.testing.assert_array_equal(back.flux, 100.0 * np.arange(2, 6)[:, None] + back.column + back.row / 64)
 
 
+def test_union_of_cadences_leaves_holes_where_a_file_has_none(make_pixels, tmp_path):
+    early, late = make_pixels(), make_pixels(corner=(12, 18), cadence_number=5002 + np.arange(4))
+    late = replace(late, time=late.time + 2 / 48, flux=late.flux + 200.0)
+    files = [write_tpf(tmp_path / "early.fits", early), write_tpf(tmp_path / "late.fits", late)]
+    back = read_tpfs(files, cadences="union")
+    assert back.cadence_number.tolist() == [5000, 5001, 5002, 5003, 5004, 5005]
+    np.testing.assert_allclose(back.time, 1000.0 + np.arange(6) / 48, rtol=0, atol=1e-9)
+    wanted = 100.0 * np.arange(6)[:, None] + back.column + back.row / 64
+    wanted[4:, back.stamp == 0] = np.nan
+    wanted[:2, back.stamp == 1] = np.nan
+    np.testing.assert_array_equal(back.flux, wanted)
+    np.testing.assert_array_equal(back.ivar > 0, np.isfinite(wanted))
+    assert np.isfinite(back.pos_corr).all()
+
+
+def test_union_of_equal_cadences_is_what_they_have_in_common(pair):
+    common, union = read_tpfs(list(pair)), read_tpfs(list(pair), cadences="union")
+    np.testing.assert_array_equal(union.flux, common.flux)
+    np.testing.assert_array_equal(union.time, common.time)
+
+
+def test_cadences_must_be_common_or_union(one):
+    with pytest.raises(InputError, match="cadences: expected one of 'common', 'union', got 'all'"):
+        read_tpfs(one, cadences="all")
+
+
 def test_no_common_cadence_is_refused(make_pixels, tmp_path):
     files = [
         write_tpf(tmp_path / "early.fits", make_pixels()),
