@@ -145,8 +145,9 @@ class Machine(MachineChanges, MachineSampling):
             The catalogue.
         **settings
             Any of the constructor's settings from `limit_radius` on. Radii left out are the documented
-            ones times the instrument's pixel scale over Kepler's 3.98 arcsec, but `cut_r`, which is
-            three quarters of a pixel: real PRFs are lopsided closer in than the documented 1.5 pixels.
+            ones times the instrument's pixel scale over Kepler's 3.98 arcsec, but two. `cut_r` is three
+            quarters of a pixel: real PRFs are lopsided closer in than the documented 1.5 pixels.
+            `time_radius` is `rmax`: the wings move too.
 
         Returns
         -------
@@ -162,7 +163,7 @@ class Machine(MachineChanges, MachineSampling):
             "n_phi_knots": 15,
             "time_nknots": 10,
             "time_resolution": 200,
-            "time_radius": 8.0 * stretch,
+            "time_radius": 16.0 * stretch,
             "rmin": 1.0 * stretch,
             "rmax": 16.0 * stretch,
             "cut_r": 3.0 * stretch,

@@ -77,13 +77,11 @@ def pulls(field, machine, chosen):
     return np.abs(relative(machine.ws_va, field.flux) / error)[:, chosen.isolated].ravel()
 
 
-def test_quoted_errors_cover(drifting):
-    """Pooled over three scenes: what the time model leaves differs from scene to scene by a few per cent."""
-    found = [pulls(*drifting)]
-    for seed in (2, 3):
-        field = simulate(seed=seed, transits=TRANSITS)
-        found.append(pulls(field, fit(field), Selection(field)))
-    pull = np.concatenate(found)
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_quoted_errors_cover(drifting, seed):
+    """In each scene by itself: 63.3 to 66.0 % and 91.7 to 94.1 % in seven of them."""
+    field = drifting[0] if seed == 1 else simulate(seed=seed, transits=TRANSITS)
+    pull = pulls(*drifting) if seed == 1 else pulls(field, fit(field), Selection(field))
     assert 0.60 <= np.mean(pull < 1) <= 0.76
     assert 0.90 <= np.mean(pull < 2) <= 0.98
 
