@@ -13,7 +13,7 @@ from bayesprf.sampling.conditional import Conditional, HyperValues
 from bayesprf.sampling.convergence import check_convergence
 from bayesprf.sampling.exact import draw_groups, label_draws
 from bayesprf.sampling.hyper import HYPER_NAMES, Hyperparameters
-from bayesprf.sampling.hyper_model import build_collapsed
+from bayesprf.sampling.hyper_model import build_collapsed, find_start
 from bayesprf.sampling.hyper_variables import Priors
 from bayesprf.sampling.run import SamplerOptions, sample_model, sampler_statistics
 
@@ -58,7 +58,8 @@ def sample_collapsed(
     options = options or SamplerOptions()
     resolved = hyper.resolve(problem)
     start = time.perf_counter()
-    raw = sample_model(build_collapsed(problem, resolved, priors=priors), options)
+    model = build_collapsed(problem, resolved, priors=priors)
+    raw = sample_model(model, options, find_start(model))
     sentence = check_convergence(raw).sentence
     shape = (raw["posterior"].sizes["chain"], raw["posterior"].sizes["draw"])
     drawn = {str(name): one.to_numpy() for name, one in raw["posterior"].data_vars.items()}

@@ -35,6 +35,8 @@ _STATISTICS = {
 }
 # Coordinates of the sampler that mean nothing outside it.
 _INTERNAL = ("xi", "log_noise")
+# How PyTensor warns that it calls the package's solver from Python, which is meant.
+OBJECT_MODE = "Numba will use object mode"
 # Larger groups of log likelihoods or replicated data are left out unless asked for: 160 MB.
 _MAX_POINTWISE = 20_000_000
 
@@ -90,7 +92,7 @@ class SamplerOptions:
         return self.sampler or ("nutpie" if installed else "pymc")
 
 
-def sample_model(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
+def sample_model(model: pm.Model, options: SamplerOptions, start: Mapping[str, Any] | None = None) -> xr.DataTree:
     """Sample a model; what PyMC returns, unchecked.
 
     Parameters
@@ -99,6 +101,8 @@ def sample_model(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
         Any model.
     options : SamplerOptions
         How.
+    start : mapping of str to ndarray, optional
+        Where the chains start, give or take.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def sample_model(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
     with model, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", "Numba will use object mode", UserWarning)
+        warnings.filterwarnings("ignore", OBJECT_MODE, UserWarning)
         return pm.sample(
             draws=options.draws,
             tune=options.tune,
@@ -119,6 +123,7 @@ def sample_model(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
             progressbar=not options.quiet,
             quiet=options.quiet,
             compute_convergence_checks=False,
+            initvals=None if start is None else dict(start),
         )
 
 
@@ -190,9 +195,8 @@ def sample_posterior(
     posterior = raw["posterior"].to_dataset()
     kept = [str(name) for name in posterior.data_vars if name not in _INTERNAL]
     convergence = check_convergence(raw, names=kept)
-    draws = {name: posterior[name].to_numpy() for name in kept}
-    if members is not None:
-        draws["flux"] = draws["flux"][..., members]
+    shown = posterior if members is None else posterior.isel(source=members)
+    draws = {name: shown[name].to_numpy() for name in kept}
     groups = {"posterior": draws, "sample_stats": sampler_statistics(raw), **_pointwise(model, raw, data, options)}
     dims = {name: posterior[name].dims[2:] for name in kept if name != "flux"}
     named = {str(dim) for one in dims.values() for dim in one} & set(posterior.coords) - {"source", "time", "pixel"}

@@ -15,7 +15,7 @@ from bayesprf.sampling.collapsed import integrate_grid
 from bayesprf.sampling.conditional import Conditional, HyperValues
 from bayesprf.sampling.exact import grid_tree
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.hyper_model import build_collapsed
+from bayesprf.sampling.hyper_model import build_collapsed, find_start
 from bayesprf.sampling.hyper_sampling import draw_coefficients, sample_collapsed
 from bayesprf.sampling.marginal import Marginal
 from bayesprf.sampling.run import SamplerOptions, sample_posterior
@@ -137,6 +137,16 @@ def test_has_the_layout_of_the_grid(sampled, gridded):
         assert {name: one.dims for name, one in ours.items()} == {name: one.dims for name, one in exact.items()}
     assert sampled.attrs["sampler"] == "NUTS, coefficients integrated out"
     assert "divergences" in sampled.attrs["convergence"]
+
+
+def test_the_start_is_the_most_probable_point_of_the_samplers_coordinates(problem):
+    model = build_collapsed(problem, Hyperparameters(width=WIDTH, jitter=JITTER, zero_point="learn"))
+    start = find_start(model)
+    assert set(start) == {"width_log__", "jitter_log__", "zero_point"}
+    function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+    function.set_extra_values({})
+    gradient = function(np.concatenate([np.ravel(start[one.name]) for one in model.continuous_value_vars]))[1]
+    assert np.abs(gradient).max() < 0.05
 
 
 def test_several_widths():
