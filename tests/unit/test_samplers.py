@@ -87,6 +87,19 @@ def test_models_have_named_axes(machine, kind):
         assert machine.sources.source_id[3] in model.coords["source"]
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")
+def test_offsets_are_shown_for_the_sources_asked_for(machine):
+    """The joint model moves all sources of the group; the answer holds those asked for."""
+    target = int(np.argmax(machine.ws.mean(axis=0)))
+    short = {"draws": 20, "tune": 20, "chains": 1, "sampler": "pymc", "random_seed": 1}
+    tree = machine.sample([target], kind="joint", position=0.02, **short)
+    assert tree.attrs["overlapping_sources"] != ""
+    name = machine.sources.source_id[target]
+    for variable in ("flux", "offset"):
+        assert tree[f"posterior/{variable}"]["source"].to_numpy().tolist() == [name]
+
+
 def test_refusals(machine):
     with pytest.raises(InputError, match="kind: expected one of 'linear', 'collapsed', 'robust', 'joint', 'shape'"):
         machine.pymc_model("cubic")
