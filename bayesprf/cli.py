@@ -141,6 +141,9 @@ def sample(
     files: Annotated[
         list[Path] | None, typer.Option(help="Where the pixel files are; beside OUT.nc by default.")
     ] = None,
+    learn: Annotated[
+        list[str] | None, typer.Option(help="width, zero_point, noise_scale or jitter; may be repeated.")
+    ] = None,
     draws: Annotated[int, typer.Option(help="Draws per chain.")] = 1000,
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same draws.")] = None,
 ) -> None:
@@ -149,6 +152,7 @@ def sample(
 
     target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
     settings = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
+    settings |= dict.fromkeys(learn or (), "learn")
     tree = sample_saved(tree_file, source, output=target, directories=tuple(files or ()), **settings)
     typer.echo(format_draws(tree))
     _announce([target], quiet=False)

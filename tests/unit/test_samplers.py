@@ -143,12 +143,15 @@ def test_command_samples_saved_results(saved):
         "0",
         "--seed",
         "3",
+        "--learn",
+        "width",
     ]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
     assert f"flux[{name}]: " in done.output
     tree = load_tree(saved / "out-posterior.nc")
     assert list(tree["posterior"]["source"].to_numpy()) == [name]
+    assert "width" in tree["posterior"].data_vars
 
 
 def test_rebuilding_checks_the_files(saved, tmp_path):
