@@ -147,6 +147,23 @@ def find_light(
     return light
 
 
+def solve_again(scene: Scene, light: Light) -> Light:
+    """Solve the fluxes of an image from which another background was taken off.
+
+    Parameters
+    ----------
+    scene : Scene
+        The image.
+    light : Light
+        Light before; the same pairs stay above the cut.
+
+    Returns
+    -------
+    Light
+    """
+    return replace(light, flux=_image_flux(scene, light, light.flux))
+
+
 def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
     """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
     image = replace(scene.image, flux=scene.image.flux - light.far)

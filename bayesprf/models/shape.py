@@ -13,7 +13,7 @@ from bayesprf.models.extent import fit_extent
 from bayesprf.models.geometry import centroid_offset, fit_geometry
 from bayesprf.models.image import Image
 from bayesprf.models.lattice import Lattice
-from bayesprf.models.light import Light, Scene, find_light, gather_training
+from bayesprf.models.light import Light, Scene, find_light, gather_training, solve_again
 from bayesprf.models.options import MaskOptions, ShapeOptions
 from bayesprf.models.positions import PositionFit, fit_positions
 from bayesprf.models.prf import PrfModel
@@ -29,6 +29,8 @@ from bayesprf.scene.pairs import PairTable
 _MIN_POSITION_WIDTH = 1e-3
 # Wings of other stars are taken off with the present slope: a full step would swing about the answer.
 _WING_STEP = 0.5
+# Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/background.md).
+_SKY_SLOPE = 0.15
 # From this round on the fluxes of the round before say which pairs lie above the cut.
 _N_NEW_LIGHT = 1
 
@@ -156,7 +158,7 @@ def fit_shape(
     return ShapeFit(
         prf=profile.prf,
         weights_cov=profile.weights_cov,
-        tail_err=wing_err,
+        tail_err=wing_err if scene.background is None else float(np.hypot(wing_err, _SKY_SLOPE)),
         offset=(float(offset[0]), float(offset[1])),
         positions=places,
         scale=scale,
@@ -181,7 +183,7 @@ def _look(
     if scene.background is None:
         return scene, light
     scene = scene.without(fit_background(scene, light, profile, scene.background))
-    return scene, find_light(scene, profile, shift, scale=scale, cut=cut, before=light)
+    return scene, solve_again(scene, light)
 
 
 def _refine(scene: Scene, light: Light, profile: Profile, training: Training, places: PositionFit) -> PositionFit:
