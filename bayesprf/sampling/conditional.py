@@ -67,6 +67,12 @@ class Conditional:
         group = hyper.groups(design.n_coeff)
         return cls(problem, hyper, group, variance, BlockFactors.prepare(problem, n_threads=1))
 
+    @property
+    def is_shared(self) -> bool:
+        """Whether all batch rows have the same posterior covariance."""
+        static = getattr(self.problem.design, "is_static", False)
+        return bool(static and np.all(self.variance == self.variance[:1]))
+
     def at(self, values: HyperValues) -> LinearProblem:
         """Return the problem at some hyperparameters.
 
@@ -150,6 +156,7 @@ class Conditional:
         """Return the derivatives with noise scale and jitter."""
         used = problem.ivar > 0
         residual = np.where(used, problem.data, 0.0) - problem.predict(posterior.mean)
-        excess = np.where(used, problem.ivar * (residual**2 + posterior.prediction_variance()) - 1.0, 0.0)
+        variance = posterior.prediction_variance(batches=[0] if self.is_shared else None)
+        excess = np.where(used, problem.ivar * (residual**2 + variance) - 1.0, 0.0)
         in_jitter = values.noise_scale**2 * values.jitter * float(np.sum(problem.ivar * excess))
         return np.array([float(excess.sum()) / values.noise_scale, in_jitter])
