@@ -251,8 +251,8 @@ class MachineHypotheses(MachineErrors):
         return np.flatnonzero(lit & (np.asarray(shared[touched].sum(axis=0)).ravel() > 0))
 
     def _window(self, source: int, cadences: Any) -> SourceGroup:
-        """Return the problem of the pixels that a source lights."""
-        problem = self._latest_flux.problem
+        """Return the problem of the pixels that a source lights; a background, which many more tell, is known."""
+        problem = self._latest_flux.without_background()
         pixels = np.flatnonzero(problem.design.matrix()[:, [source]].toarray().ravel())
         if not pixels.size:
             raise InputError(f"source: expected a source with pixels, got {self.sources.source_id[source]!r}")

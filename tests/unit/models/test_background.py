@@ -352,6 +352,16 @@ def test_hypotheses_see_sources_alone(medium, sky_machine):
     assert host.probability.sum() == pytest.approx(1.0)
 
 
+def test_a_second_star_is_not_sky(medium, sky_machine):
+    """One or two stars at a place: the flux of the second is known as well as without sky."""
+    plain = run(medium, 0.0, None)
+    at = medium.sources.ra_deg[0] + 2.0 / 3600.0, medium.sources.dec_deg[0]
+    with_sky_fitted, without = (one.blend_test(0, at) for one in (sky_machine, plain))
+    assert with_sky_fitted.flux_err == pytest.approx(without.flux_err, rel=0.3)
+    assert with_sky_fitted.log_bayes_factor < 0.0
+    assert without.log_bayes_factor < 0.0
+
+
 def test_robust_fluxes_bear_the_background(medium, sky_machine):
     machine = run(medium, SKY, "stamp")
     machine.fit_model(robust=True)
