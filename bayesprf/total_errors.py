@@ -3,10 +3,11 @@
 from typing import Any
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
-from bayesprf.models.nuisance import WING_CURVATURE, CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
-from bayesprf.models.positions import PositionFit
+from bayesprf.models.nuisance import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
+from bayesprf.models.positions import PositionFit, fit_place_errors
 from bayesprf.models.profile import Training
 from bayesprf.models.shape import ShapeFit
 from bayesprf.models.star_moments import StarMoments, measure_stars
@@ -39,9 +40,9 @@ class MachineErrors(MachineWidths):
             Relative error of the model at the centre of the PRF, dex; learned from the residuals by default, and 0 if
             the fit has it among the errors of its pixels (`learn_widths(model_in_fit=True)`).
         tail : float, optional
-            Standard deviation of the wing's slope; its posterior's, and what wings stray from a power law, by default.
+            Standard deviation of the wing's slope; by default that of its fit, which counts star by star.
         others : float, optional
-            Relative error of the light of other stars' wings; learned from the pixels it dominates by default.
+            Error of the slope of other stars' wings towards a star; learned from the pixels they dominate by default.
 
         Returns
         -------
@@ -55,14 +56,16 @@ class MachineErrors(MachineWidths):
         shape, fit = self._shape, self._latest_flux
         stars = self._star_moments()
         refined = np.isfinite(shape.positions.moved)
+        places = self._place_errors() if position is None and refined else None
         if position is None:
             position = shape.positions.std.mean(axis=1) if refined else stars.width("east", "north")
         widths = NuisanceWidths(
             position=np.broadcast_to(np.asarray(position, np.float64), (self.nsources,)),
             moments=stars.width("size", "stretch", "skew") if moments is None else moments,
-            model=self._model_scatter() if model is None else model,
-            tail=float(np.hypot(shape.tail_err, WING_CURVATURE)) if tail is None else tail,
+            model=self._model_scatter() * stars.excess[0] if model is None else model,
+            tail=shape.tail_err if tail is None else tail,
             others=fit_wing_error(shape) if others is None else others,
+            places=places,
         )
         errors = self._carry_errors(mean_over_time(fit.flux), widths)
         self._stages.keep("common", errors)
@@ -101,6 +104,19 @@ class MachineErrors(MachineWidths):
     def _model_scatter(self) -> float:
         counted = self.widths is not None and self.widths.model_in_fit
         return 0.0 if counted else self._shape.intrinsic_scatter
+
+    def _place_errors(self) -> csr_matrix:
+        """Return how the refined positions may err together."""
+        shape = self._shape
+        usable = ~self.pixels.saturated[shape.pairs.pixel]
+        return fit_place_errors(
+            shape.pairs.select(usable),
+            shape.values[usable],
+            (shape.prf, shape.intrinsic_scatter),
+            flux=np.nan_to_num(shape.flux),
+            image=shape.image,
+            shift=shape.positions.shift,
+        )
 
     def _star_moments(self) -> StarMoments:
         shape: ShapeFit = self._shape

@@ -84,7 +84,7 @@ def fit_geometry(profile: Profile, training: Training, lattice: Lattice, *, smoo
     blocks = [[shape, geometry], [roughness, None], [csr_matrix(rows), None]]
     design = DesignStack.from_sparse(bmat(blocks, format="csr"))
     data = np.concatenate([training.y - model, expected.bends - roughness @ prf.weights, sums - rows @ prf.weights])
-    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar, lattice.ivar])
+    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar, lattice.ivar(profile.scatter)])
     sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
     prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
     solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))

@@ -19,9 +19,10 @@ from bayesprf.models.star_moments import prf_gradients
 from bayesprf.scene.pairs import PairTable
 
 _SLOPE_STEP = 1e-2
-_MIN_WING_PIXELS = 20
-# Wings are not exact powers of the radius: how far the slope where no pixel tells may differ from the fitted one.
-WING_CURVATURE = 0.1
+# The slope of a wing is told by pixels whose light it changes by at least this much per unit.
+_MIN_WING_PIXELS, _MIN_TILT = 20, 0.5
+# By how much the slope differs from one direction to the other where no pixel tells.
+_WING_SPREAD = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,10 @@ class NuisanceWidths:
     tail : float
         Error of the slope of the wing beyond rmax.
     others : float
-        Relative error of the light that other stars' wings, beyond rmax, put into a star's pixels.
+        Error of the slope of other stars' wings, beyond rmax, in the direction of a star.
+    places : csr_matrix of float64, shape (2 n_source, n_error), optional
+        Errors of all positions together, east first, then north, whose outer product is their covariance, arcsec**2;
+        by default each position errs on its own, by `position`.
     """
 
     position: FloatArray
@@ -48,6 +52,7 @@ class NuisanceWidths:
     model: float
     tail: float
     others: float
+    places: csr_matrix | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -127,7 +132,7 @@ def fit_common_errors(
     factors = {
         "shape": _shape_factor(shape, pairs, light, gain @ to_pixel),
         "wing": csr_matrix(np.nan_to_num(flux)[:, None] * _wing_response(shape) * widths.tail),
-        "others": diags(widths.others * (gain @ wing_light(shape, np.nan_to_num(flux)))).tocsr(),
+        "others": csr_matrix(widths.others * (gain @ wing_light(shape, np.nan_to_num(flux)))),
         **_star_factors(shape, pairs, np.nan_to_num(flux), gain, widths),
         "model": _model_factor(shape, pairs, light, np.nan_to_num(flux), gain, widths.model),
     }
@@ -171,8 +176,8 @@ def _wing_response(shape: ShapeFit) -> float:
     return float((ahead - behind) / (2.0 * _SLOPE_STEP))
 
 
-def wing_light(shape: ShapeFit, flux: FloatArray) -> FloatArray:
-    """Sum the light of all stars farther than rmax from each pixel.
+def wing_light(shape: ShapeFit, flux: FloatArray) -> csr_matrix:
+    """Return how the light of wings in each pixel changes with the slope of each wing.
 
     Parameters
     ----------
@@ -183,15 +188,25 @@ def wing_light(shape: ShapeFit, flux: FloatArray) -> FloatArray:
 
     Returns
     -------
-    ndarray of float64, shape (n_pixel,), electron / s
+    csr_matrix of float64, shape (n_pixel, n_source + 1)
+        Light of each star beyond rmax times ln(r / rmax), and of all faint and distant ones together, electron / s.
+
+    Notes
+    -----
+    A wing is lopsided, and more so the farther out: towards each neighbour it has a slope of its own. Distant light
+    comes from beyond the farthest pair, R: in a uniform field ln(r / R) is 1 / (-slope - 2) on average.
     """
-    pairs = shape.pairs
-    beyond = np.where(pairs.r > shape.prf.basis.rmax, flux[pairs.source] * shape.values, 0.0)
-    return shape.far_light + np.bincount(pairs.pixel, weights=beyond, minlength=pairs.n_pixel)
+    pairs, rmax = shape.pairs, shape.prf.basis.rmax
+    beyond = pairs.r > rmax
+    light = flux[pairs.source[beyond]] * shape.values[beyond] * np.log(pairs.r[beyond] / rmax)
+    each = csr_matrix((light, (pairs.pixel[beyond], pairs.source[beyond])), (pairs.n_pixel, pairs.n_source))
+    farthest = max(float(pairs.r.max(initial=0.0)) / rmax, 1.0)
+    distant = shape.far_light * (np.log(farthest) + 1.0 / (-shape.prf.tail_slope - 2.0))
+    return hstack([each, csr_matrix(distant[:, None])], format="csr")
 
 
 def fit_wing_error(shape: ShapeFit) -> float:
-    """Learn the relative error of wing light from the pixels in which it is more than half of all light.
+    """Learn how the slope of wings differs by direction, from the pixels in which wings are most of the light.
 
     Parameters
     ----------
@@ -201,21 +216,25 @@ def fit_wing_error(shape: ShapeFit) -> float:
     Returns
     -------
     float
-        The error e with which (data - model)**2 is on average its variance, sigma**2 + (e wing)**2; 0 where noise
-        explains the residuals, or too few pixels tell.
+        The error e of the slope with which (data - model)**2 is on average its variance, sigma**2 + e**2 times the sum
+        of squares of `wing_light`, over pixels far enough out for the slope to matter; 0 where noise explains the
+        residuals, 0.2 where too few pixels tell.
     """
     pairs, image, flux = shape.pairs, shape.image, np.nan_to_num(shape.flux)
-    wing = wing_light(shape, flux)
-    model = shape.far_light + np.bincount(
-        pairs.pixel, weights=flux[pairs.source] * shape.values, minlength=pairs.n_pixel
+    light = flux[pairs.source] * shape.values
+    wing = np.where(pairs.r > shape.prf.basis.rmax, light, 0.0)
+    wing_sum, all_light = (
+        shape.far_light + np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in (wing, light)
     )
-    chosen = (image.ivar > 0) & (wing > 0.5 * model) & (wing > 0)
+    tilt = wing_light(shape, flux)
+    tilted = np.asarray(tilt.multiply(tilt).sum(axis=1)).ravel()
+    chosen = (image.ivar > 0) & (wing_sum > 0.5 * all_light) & (tilted > (_MIN_TILT * wing_sum) ** 2)
     if np.count_nonzero(chosen) < _MIN_WING_PIXELS:
-        return 0.0
-    squared, variance = (image.flux - model)[chosen] ** 2, 1.0 / image.ivar[chosen]
+        return _WING_SPREAD
+    squared, variance, tilted = (image.flux - all_light)[chosen] ** 2, 1.0 / image.ivar[chosen], tilted[chosen]
 
     def excess(error: float) -> float:
-        return float(np.mean(squared / (variance + (error * wing[chosen]) ** 2))) - 1.0
+        return float(np.mean(squared / (variance + error**2 * tilted))) - 1.0
 
     if excess(0.0) <= 0.0:
         return 0.0
@@ -228,26 +247,35 @@ def _star_factors(
     """Respond to each star's own place, and to its own size and shear."""
     gradients = prf_gradients(shape.prf, pairs.dx, pairs.dy)
 
-    def respond(names: tuple[str, ...], width: FloatArray) -> csr_matrix:
+    def respond(names: tuple[str, ...]) -> csr_matrix:
         columns = [
             csr_matrix(
                 (flux[pairs.source] * gradients[name], (pairs.pixel, pairs.source)), (pairs.n_pixel, pairs.n_source)
             )
             for name in names
         ]
-        response = gain @ hstack(columns, format="csr")
-        return csr_matrix(-response @ diags(np.tile(width, len(names))))
+        return -gain @ hstack(columns, format="csr")
 
+    places = diags(np.tile(widths.position, 2)) if widths.places is None else widths.places
     return {
-        "position": respond(("east", "north"), widths.position),
-        "moments": respond(("size", "stretch", "skew"), np.full(pairs.n_source, widths.moments)),
+        "position": csr_matrix(respond(("east", "north")) @ places),
+        "moments": csr_matrix(widths.moments * respond(("size", "stretch", "skew"))),
     }
 
 
 def _model_factor(
     shape: ShapeFit, pairs: PairTable, light: FloatArray, flux: FloatArray, gain: csr_matrix, scatter: float
 ) -> csr_matrix:
-    """Respond to independent relative errors of the model in every pixel (`profile.model_variance`)."""
-    variance = (LN10 * scatter) ** 2 * np.abs(light * flux[pairs.source]) * shape.prf.peak
-    per_pixel = np.bincount(pairs.pixel, weights=variance, minlength=pairs.n_pixel)
-    return csr_matrix(gain @ diags(np.sqrt(per_pixel)))
+    """Respond to relative errors of the model (`profile.model_variance`), independent but for their sum over each star.
+
+    Light that the PRF puts into a wrong pixel is missing from another: with a the errors of a star's pixels, those
+    whose sum is zero have the covariance diag(a**2) (I - 1 1' diag(a**2) / sum a**2).
+    """
+    error = LN10 * scatter * np.sqrt(np.abs(light * flux[pairs.source]) * shape.prf.peak)
+    norm = np.sqrt(np.bincount(pairs.source, weights=error**2, minlength=pairs.n_source))
+    unit = np.divide(error, norm[pairs.source], out=np.zeros_like(error), where=norm[pairs.source] > 0)
+    pair = np.arange(pairs.n_pair)
+    errors = csr_matrix((error, (pairs.pixel, pair)), (pairs.n_pixel, pairs.n_pair))
+    sums = csr_matrix((unit, (pair, pairs.source)), (pairs.n_pair, pairs.n_source))
+    response = gain @ errors
+    return csr_matrix(response - (response @ sums) @ sums.T)

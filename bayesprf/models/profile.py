@@ -9,12 +9,12 @@ from scipy.sparse import csr_matrix, vstack
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
-from bayesprf.linalg.dense import DenseSolver
-from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.lattice import Lattice
 from bayesprf.models.options import ShapeOptions
 from bayesprf.models.prf import PrfModel, round_coordinates
+from bayesprf.models.weights import WeightsFit, solve_weights
 
 LN10 = float(np.log(10.0))
 # Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
@@ -71,7 +71,7 @@ class Profile:
     prf : PrfModel
         Normalised.
     weights_cov : ndarray of float64, shape (n_basis, n_basis)
-        dex**2.
+        Posterior covariance of the normalised PRF's weights, dex**2.
     scatter : float
         Intrinsic scatter, dex.
     area : float
@@ -162,8 +162,9 @@ def fit_profile(
     Notes
     -----
     The model is y = f 10**(A w) with the variance of `model_variance`. Each step
-    linearises it, z = A w + (y - m) / (ln10 m), and solves the LinearProblem of z with its errors
-    carried into log space, together with the smoothness and the sum rule of `Lattice`. Unlike a fit to
+    linearises it, z = A w + (y - m) / (ln10 m), and solves for the weights with the errors of z
+    carried into log space and each star's flux free (`solve_weights`), together with the smoothness and
+    the sum rule of `Lattice`. Unlike a fit to
     log10 y, pixels scattered below zero take part, so faint wings are not biased upwards. Where the pixels
     of a ring scatter more than their errors say, these are stretched until they agree.
     """
@@ -183,13 +184,15 @@ def fit_profile(
     ring = np.digitize(r, np.unique(basis.knots))
     fit = _iterate(matrix, training, start, prior, lattice, ring=ring, clip_sigma=options.clip_sigma)
     prf = replace(start, weights=fit.weights)
-    return Profile(prf.normalized(), fit.posterior.covariance(0), fit.scatter, prf.area(), fit.keep)
+    to_normal = np.eye(basis.n_basis) - prf.area_gradient()
+    covariance = to_normal @ fit.posterior.covariance() @ to_normal.T
+    return Profile(prf.normalized(), covariance, fit.scatter, prf.area(), fit.keep)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Iteration:
     weights: FloatArray
-    posterior: GaussianPosterior
+    posterior: WeightsFit
     scatter: float
     keep: BoolArray
 
@@ -221,13 +224,14 @@ def _iterate(
         ivar = np.where(keep, slope**2 / (variance * np.maximum(spread, 1.0) ** 2), 0.0)
         rows, sums = lattice.equations(replace(start, weights=weights))
         values = np.concatenate([matrix.parts[0, : -rows.size], rows.ravel()])
-        posterior = _solve(replace(matrix, parts=values[None]), z, ivar, prior, sums, lattice.ivar)
-        step = posterior.mean[0] - weights
+        equations = replace(matrix, parts=values[None])
+        found = _solve(equations, training.source, z, ivar, prior, sums=sums, sums_ivar=lattice.ivar(scatter))
+        step = found.mean - weights
         moved = float(np.max(np.abs(columns @ step)))
         weights = weights + step * min(1.0, _MAX_STEP / max(moved, _TOLERANCE))
         if moved < _TOLERANCE or count == _MAX_ITER - 1:
             break
-    return _Iteration(weights, posterior, scatter, keep)
+    return _Iteration(weights, found, scatter, keep)
 
 
 def model_variance(training: Training, model: FloatArray, peak: float, scatter: float) -> FloatArray:
@@ -286,15 +290,22 @@ def _start_weights(matrix: DesignStack, training: Training, prior: ShapePrior) -
     z = np.log10(np.where(lit, training.y, 1.0) / training.flux)
     ivar = np.where(lit, 1.0 / (0.1**2 + training.var / (LN10 * np.where(lit, training.y, 1.0)) ** 2), 0.0)
     nothing = np.zeros(matrix.n_obs - z.size - prior.bends.size)
-    return _solve(matrix, z, ivar, prior, nothing, nothing).mean[0]
+    return _solve(matrix, training.source, z, ivar, prior, sums=nothing, sums_ivar=nothing).mean
 
 
 def _solve(
-    matrix: DesignStack, z: FloatArray, ivar: FloatArray, prior: ShapePrior, sums: FloatArray, sums_ivar: FloatArray
-) -> GaussianPosterior:
+    matrix: DesignStack,
+    source: IntArray,
+    z: FloatArray,
+    ivar: FloatArray,
+    prior: ShapePrior,
+    *,
+    sums: FloatArray,
+    sums_ivar: FloatArray,
+) -> WeightsFit:
     data = np.concatenate([z, prior.bends, sums])
     precision = np.concatenate([ivar, prior.bends_ivar, sums_ivar])
-    return DenseSolver().solve(LinearProblem(matrix, data[None], precision[None], prior.weights))
+    return solve_weights(matrix, data, precision, prior.weights, source=source)
 
 
 def _fit_scatter(training: Training, model: FloatArray, peak: float, keep: BoolArray) -> float:
@@ -346,7 +357,7 @@ def bin_training(training: Training, prf: PrfModel) -> Training:
 
     n_cell = total.size
     return Training(
-        source=np.arange(n_cell),
+        source=np.zeros(n_cell, np.int64),
         dx=mean(training.dx),
         dy=mean(training.dy),
         y=mean(training.y / training.flux),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.optimize import brentq
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Training, model_variance
 
@@ -15,6 +15,7 @@ STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch"
 _MIN_PIXELS = 9
 _MIN_STARS = 5
 _OUTLIER = 5.0
+_MAX_CONDITION = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,11 +28,15 @@ class StarMoments:
         The stars that could be measured.
     value, std : ndarray of float64, shape (n_star, 5)
         Deviation and its standard deviation, in the order of `STEPS`: arcsec, arcsec, ratio, shear, shear.
+    excess : ndarray of float64, shape (6,)
+        By what factor the pixels scatter more than was taken, where the flux, then each deviation is measured; `std`
+        counts it.
     """
 
-    source: FloatArray
+    source: IntArray
     value: FloatArray
     std: FloatArray
+    excess: FloatArray
 
     def width(self, *names: str) -> float:
         """Return the standard deviation of the true deviations, learned from all stars.
@@ -116,28 +121,41 @@ def measure_stars(prf: PrfModel, training: Training, scatter: float) -> StarMome
 
     Notes
     -----
-    Weighted least squares per star of y - m on its own flux and the five gradients of its model.
+    Weighted least squares per star of y - m on its own flux and the five gradients of its model, x = K (y - m). The
+    errors of the pixels count as far as what is left over bears them out: the variance of column c over all stars is
+    multiplied by sum K_cp**2 left_p**2 / sum K_cp**2 var_p (1 - leverage_p), the sums over their pixels (White 1980).
     """
     model = training.flux * prf.evaluate(training.dx, training.dy)
     gradients = prf_gradients(prf, training.dx, training.dy)
     columns = np.stack([model, *(training.flux * one for one in gradients.values())], axis=1)
-    weight = 1.0 / model_variance(training, model, prf.peak, scatter)
-    weight = np.where((training.y - model) ** 2 * weight < _OUTLIER**2, weight, 0.0)
-    found = []
+    residual, variance = training.y - model, model_variance(training, model, prf.peak, scatter)
     order = np.argsort(training.source, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(training.source[order])) + 1)
-    for rows in groups:
-        if np.count_nonzero(weight[rows]) < _MIN_PIXELS:
-            continue
-        a, w = columns[rows], weight[rows]
-        scale = np.sqrt(np.sum(w[:, None] * a**2, axis=0))
-        gram = (a / scale).T @ (w[:, None] * (a / scale))
-        if np.linalg.cond(gram) > 1e6:
-            continue
-        cov = np.linalg.inv(gram) / np.outer(scale, scale)
-        value = cov @ (a.T @ (w * (training.y[rows] - model[rows])))
-        found.append((training.source[rows[0]], value[1:], np.sqrt(np.diag(cov))[1:]))
+    order = order[residual[order] ** 2 < _OUTLIER**2 * variance[order]]
+    found = []
+    for rows in np.split(order, np.flatnonzero(np.diff(training.source[order])) + 1):
+        fit = _fit_star(columns[rows], residual[rows], variance[rows])
+        if fit is not None:
+            found.append((training.source[rows[0]], *fit))
     if not found:
-        return StarMoments(np.zeros(0, np.int64), np.zeros((0, len(STEPS))), np.zeros((0, len(STEPS))))
-    source, value, std = zip(*found, strict=True)
-    return StarMoments(np.array(source), np.array(value), np.array(std))
+        nothing = np.zeros((0, len(STEPS)))
+        return StarMoments(np.zeros(0, np.int64), nothing, nothing, np.ones(len(STEPS) + 1))
+    source, value, variances, seen, taken = (np.array(one) for one in zip(*found, strict=True))
+    weight = 1.0 / variances
+    excess = np.sqrt((seen * weight).sum(axis=0) / (taken * weight).sum(axis=0))
+    return StarMoments(source, value[:, 1:], np.sqrt(variances[:, 1:]) * excess[1:], excess)
+
+
+def _fit_star(columns: FloatArray, residual: FloatArray, variance: FloatArray) -> tuple[FloatArray, ...] | None:
+    """Return values, variances, and the variances by what is left over and by what was taken; None if ill-posed."""
+    if residual.size < _MIN_PIXELS:
+        return None
+    scale = np.sqrt(np.sum(columns**2 / variance[:, None], axis=0))
+    scaled = columns / scale
+    gram = (scaled / variance[:, None]).T @ scaled
+    if np.linalg.cond(gram) > _MAX_CONDITION:
+        return None
+    gain = np.linalg.solve(gram, (scaled / variance[:, None]).T) / scale[:, None]
+    value = gain @ residual
+    leverage = np.einsum("pc,cp->p", columns, gain)
+    seen = gain**2 @ (residual - columns @ value) ** 2
+    return value, gain**2 @ variance, seen, gain**2 @ (variance * (1.0 - leverage))

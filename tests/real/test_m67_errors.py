@@ -28,7 +28,6 @@ def machine(pixels, catalog):
     return machine
 
 
-@pytest.mark.xfail(reason="errors too large: reduced chi-square 0.42; see the page on errors", strict=True)
 def test_total_errors_explain_the_scatter_about_gaia(machine, catalog, chosen, record_property):
     color = catalog["bp_rp"].to_numpy()
     flux, error = machine.ws[0], POGSON * machine.werrs_total[0] / machine.ws[0]

@@ -23,12 +23,16 @@ LATTICE = Lattice.around(np.sqrt(AREA) * np.eye(2), 16.0)
 
 
 def truth(**changes):
-    """Return a PRF whose core is a Moffat, with some dependence on the angle outside."""
+    """Return a PRF whose core is a Moffat, with some dependence on the angle outside, that obeys the sum rule."""
     basis = PolarBasis()
     weights = -2.5 * np.log10(1.0 + (basis.centers / 6.0) ** 2)
     index = np.arange(basis.n_basis - basis.n_core)
     weights[basis.n_core :] += 0.05 * np.cos(2.0 * np.pi * (index % basis.n_phi_knots) / basis.n_phi_knots)
-    return PrfModel(basis, weights, AREA, **changes).normalized()
+    prf = PrfModel(basis, weights, AREA, **changes)
+    for _ in range(6):
+        rows, data = LATTICE.equations(prf)
+        prf = replace(prf, weights=prf.weights + np.linalg.lstsq(rows, data - rows @ prf.weights, rcond=1e-10)[0])
+    return prf.normalized()
 
 
 def pixels_of(prf, *, radius=15.0, noise=0.0, seed=0):
