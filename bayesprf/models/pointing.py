@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.models.pointing_groups import StarGroup, make_groups
 from bayesprf.models.prf_shift import FieldMotion, MovedPrf
 from bayesprf.models.shift_grid import ShiftGrid
@@ -15,6 +15,8 @@ from bayesprf.scene.pixels import PixelTable
 _FARTHEST_PIX, _LATTICE_PIX = 2.5, 0.5
 # Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the second.
 _N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
+# A jump of the pointing from one cadence to the next, in pixels and in usual steps.
+_JUMP_PIX, _JUMP_STEPS = 0.25, 4.0
 # Prior width of how much the motion differs over the field.
 _GAIN_WIDTH = 0.3
 # Cadences times pixels times columns handled at once.
@@ -79,7 +81,7 @@ def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: f
         known = pixels.ivar[:, group.pixel] > 0
         data = np.where(known, pixels.flux[:, group.pixel], 0.0)
         data = np.where(known, data, data.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
-        root = np.sqrt(group.weight(pixels, slice(None)).mean(axis=0))
+        root = np.sqrt(group.weight(pixels, np.arange(pixels.n_time)).mean(axis=0))
         seen |= known.any(axis=1)
         pairs, own = group.pairs, np.sqrt(group.precision)
         for number, shift in enumerate(lattice):
@@ -92,25 +94,86 @@ def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: f
     return np.where(seen[:, None], lattice[np.argmin(misfit, axis=1)], np.nan)
 
 
+def measure_smear(
+    pixels: PixelTable, pairs: PairTable, prf: MovedPrf, values: FloatArray, flux: FloatArray, *, motion: FloatArray
+) -> FloatArray:
+    """Measure which part of an exposure stars spent where they were in the cadence before, and in that after.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    pairs : PairTable
+        Pairs in which the sources matter.
+    prf : MovedPrf
+        The PRF at the reference pointing.
+    values : ndarray of float64, shape (n_pair,)
+        Mean PRF of the pairs, 1 / pixel.
+    flux : ndarray of float64, shape (n_source,)
+        Mean fluxes, electron / s; NaN counts as dark.
+    motion : ndarray of float64, shape (n_time, 2)
+        The motion, arcsec.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, 2)
+        Shares of the exposure, 0 to a half each; zero where the stars hardly moved.
+
+    Notes
+    -----
+    When the thrusters fire within an exposure, its light is that of two pointings.
+    """
+    scale = pixels.instrument.pixel_scale
+    grid = ShiftGrid.around(motion, scale)
+    smear = np.zeros((pixels.n_time, 2))
+    step = np.hypot(*np.diff(motion, axis=0).T)
+    jumps = np.flatnonzero(step > max(_JUMP_PIX * scale, _JUMP_STEPS * float(np.median(step))))
+    if jumps.size:
+        groups = make_groups(pixels, pairs, values, flux)
+        for side, (now, other) in enumerate(((jumps + 1, jumps), (jumps, jumps + 1))):
+            information, score = (np.zeros(now.size) for _ in range(2))
+            for group in groups:
+                found = _normal(pixels, group, prf, grid, motion=motion[now], cadences=now, other=motion[other])
+                information += found[0][:, 0, 0]
+                score += found[1][:, 0]
+            share = np.divide(score, information, out=np.zeros(now.size), where=information > 0)
+            smear[now, side] = np.clip(share, 0.0, 0.5)
+    return smear
+
+
 def _normal(
-    pixels: PixelTable, group: StarGroup, prf: MovedPrf, grid: ShiftGrid, *, motion: FloatArray
+    pixels: PixelTable,
+    group: StarGroup,
+    prf: MovedPrf,
+    grid: ShiftGrid,
+    *,
+    motion: FloatArray,
+    cadences: IntArray | None = None,
+    other: FloatArray | None = None,
 ) -> tuple[FloatArray, FloatArray]:
-    """Return information (n_time, 2, 2) and score (n_time, 2) of the motion in a group, fluxes and sky marginalised."""
+    """Return information (n, k, k) and score (n, k) of a group, with fluxes and sky marginalised.
+
+    Of the motion, k = 2, or of the share of the exposure spent at another place, k = 1.
+    """
+    cadences = np.arange(pixels.n_time) if cadences is None else cadences
     nodes = prf.at_nodes(grid, group.pairs.source, group.pairs.dx, group.pairs.dy)
-    information, score = np.zeros((pixels.n_time, 2, 2)), np.zeros((pixels.n_time, 2))
+    size = 2 if other is None else 1
+    information, score = np.zeros((cadences.size, size, size)), np.zeros((cadences.size, size))
     step = max(1, _CHUNK_ELEMENTS // (group.pixel.size * (group.source.size + 1)))
     ridge = np.diag(group.precision + 1e-12 * group.precision.max())
-    for start in range(0, pixels.n_time, step):
+    for start in range(0, cadences.size, step):
         part = slice(start, start + step)
         place = np.nan_to_num(motion[part])
-        weight = group.weight(pixels, part)
-        columns, others = group.design(grid.weights(place) @ nodes)
-        data = np.where(weight > 0, pixels.flux[part, group.pixel] - others, 0.0)
+        weight = group.weight(pixels, cadences[part])
+        here = grid.weights(place)
+        directions = grid.slopes(place) if other is None else (grid.weights(np.nan_to_num(other[part])) - here,)
+        columns, others = group.design(here @ nodes)
+        data = np.where(weight > 0, pixels.flux[np.ix_(cadences[part], group.pixel)] - others, 0.0)
         weighted = np.swapaxes(columns * weight[:, :, None], 1, 2)
         gram = weighted @ columns + ridge
         flux = np.linalg.solve(gram, weighted @ data[:, :, None] + (group.precision * group.mean)[:, None])
         slopes = []
-        for one in grid.slopes(place):
+        for one in directions:
             moving, rest = group.design(one @ nodes)
             slopes.append((moving[:, :, :-1] @ flux[:, :-1])[:, :, 0] + rest)
         slope = np.stack(slopes, axis=-1)

@@ -72,9 +72,9 @@ class StarGroup:
         rest = csr_matrix((self.flux[~own], (np.flatnonzero(~own), self.cell[~own])), shape=(own.size, self.pixel.size))
         return columns, np.asarray(values @ rest)
 
-    def weight(self, pixels: PixelTable, cadences: slice) -> FloatArray:
+    def weight(self, pixels: PixelTable, cadences: IntArray) -> FloatArray:
         """Return the inverse variance of the group's pixels, the errors of the scene included, shape (n, n_cell)."""
-        ivar = pixels.ivar[cadences, self.pixel]
+        ivar = pixels.ivar[np.ix_(cadences, self.pixel)]
         return ivar / (1.0 + ivar * self.error**2)
 
 

@@ -123,7 +123,15 @@ class PrfShift:
         return np.ascontiguousarray(parts / self.mean(pairs.dx, pairs.dy))
 
 
-def build_shift(motion: FloatArray, prf: MovedPrf, pairs: PairTable, *, mean: PrfFunction, scale: float) -> PrfShift:
+def build_shift(
+    motion: FloatArray,
+    prf: MovedPrf,
+    pairs: PairTable,
+    *,
+    mean: PrfFunction,
+    scale: float,
+    smear: FloatArray | None = None,
+) -> PrfShift:
     """Find the fewest parts that hold the PRF at all shifts.
 
     Parameters
@@ -138,6 +146,8 @@ def build_shift(motion: FloatArray, prf: MovedPrf, pairs: PairTable, *, mean: Pr
         The PRF of the mean image at offsets (arcsec), 1 / pixel.
     scale : float
         Pixel, arcsec.
+    smear : ndarray of float64, shape (n_time, 2), optional
+        Which part of each exposure stars spent where they were in the cadence before, and in that after.
 
     Returns
     -------
@@ -152,7 +162,12 @@ def build_shift(motion: FloatArray, prf: MovedPrf, pairs: PairTable, *, mean: Pr
     grid = ShiftGrid.around(motion, scale)
     chosen = np.arange(pairs.n_pair)[:: max(1, pairs.n_pair // _MAX_PAIRS)]
     nodes = prf.at_nodes(grid, pairs.source[chosen], pairs.dx[chosen], pairs.dy[chosen])
-    rotated, triangle = qr(grid.weights(motion), mode="economic")
+    weights = grid.weights(motion)
+    if smear is not None:
+        before, after = weights[np.maximum(np.arange(motion.shape[0]) - 1, 0)], np.roll(weights, -1, axis=0)
+        here = 1.0 - smear.sum(axis=1, keepdims=True)
+        weights = here * weights + smear[:, :1] * before + smear[:, 1:] * after
+    rotated, triangle = qr(weights, mode="economic")
     values, vectors = eigh(triangle @ (nodes @ nodes.T) @ triangle.T)
     keep = values > max(float(values.max(initial=0.0)), 1e-300) * _TOLERANCE**2
     size, vectors = np.sqrt(values[keep])[::-1], vectors[:, keep][:, ::-1]

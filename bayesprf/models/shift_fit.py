@@ -10,7 +10,7 @@ from bayesprf.design.smoothing import smooth_series
 from bayesprf.models.motion import SMOOTH_DAYS, image_motion
 from bayesprf.models.moving_light import MovingLight, find_moving_light
 from bayesprf.models.photometry import build_design, default_prior, fit_flux
-from bayesprf.models.pointing import measure_pointing
+from bayesprf.models.pointing import measure_pointing, measure_smear
 from bayesprf.models.prf_change import build_change
 from bayesprf.models.prf_shift import FieldMotion, MovedPrf, PrfShift, build_shift
 from bayesprf.models.shape import ShapeFit
@@ -72,8 +72,12 @@ def fit_shift(
     sharp = relearn(near)
     offset = np.array(sharp.offset) - shape.offset + sharp.positions.shift - shape.positions.shift
     motion, moved = _point(pixels, shape, MovedPrf(sharp.prf.evaluate, offset, moved.field), options, given=given)
-    motion = np.nan_to_num(motion - np.nanmean(motion[near], axis=0))
-    return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=pixels.instrument.pixel_scale)
+    if options.positions == "poscorr":
+        motion = motion - np.nanmean(motion[near], axis=0)
+    motion = np.nan_to_num(motion)
+    smear = measure_smear(pixels, shape.pairs, moved, shape.values, shape.flux, motion=motion)
+    scale = pixels.instrument.pixel_scale
+    return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=scale, smear=smear)
 
 
 def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[FloatArray, MovingLight | None]:

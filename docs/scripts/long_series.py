@@ -4,8 +4,9 @@
 
 Needs the real files (`BAYESPRF_TEST_DATA` names their directory). Prints, per light curve, the standard deviation of
 flux over its median, and the 6-hour scatter: 1.48 MAD of the means of 12 consecutive cadences after a running median
-over two days is taken off, both in parts per million. The K2 star is an eclipsing binary: its 6-hour scatter is given
-with and without the eclipses. Then transits of 2 % are put into its pixels, and the depth is quoted that is found.
+over two days is taken off (mean over the 12 cadences with which the first dozen can begin), in parts per million. The
+K2 star is an eclipsing binary: its 6-hour scatter is given with and without the eclipses. Then transits of 2 % are put
+into its pixels, and the depth is quoted that is found.
 """
 
 import os
@@ -27,8 +28,10 @@ def scatter(flux):
     """Return total and 6-hour scatter, ppm."""
     flux = flux[np.isfinite(flux)] / np.nanmedian(flux)
     smooth = flux - median_filter(flux, HIGH_PASS, mode="nearest")
-    means = smooth[: smooth.size // SIX_HOURS * SIX_HOURS].reshape(-1, SIX_HOURS).mean(axis=1)
-    return 1e6 * flux.std(), 1e6 * 1.4826 * np.median(np.abs(means - np.median(means)))
+    size = (smooth.size // SIX_HOURS - 1) * SIX_HOURS
+    means = np.array([smooth[k : k + size].reshape(-1, SIX_HOURS).mean(axis=1) for k in range(SIX_HOURS)])
+    spread = np.median(np.abs(means - np.median(means, axis=1, keepdims=True)), axis=1)
+    return 1e6 * flux.std(), 1e6 * 1.4826 * spread.mean()
 
 
 def report(name, flux):

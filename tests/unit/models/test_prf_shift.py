@@ -9,7 +9,7 @@ from bayesprf.errors import InputError
 from bayesprf.instruments import K2
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.models.moving_light import find_moving_light
-from bayesprf.models.pointing import measure_pointing
+from bayesprf.models.pointing import measure_pointing, measure_smear
 from bayesprf.models.prf_shift import FieldMotion, MovedPrf, build_shift
 from bayesprf.models.shift_grid import ShiftGrid
 from bayesprf.models.time_options import PerturbationOptions
@@ -117,6 +117,26 @@ def test_a_cadence_without_data_has_no_pointing():
         replace(pixels, flux=flux), pairs, prf, gaussian(pairs.dx, pairs.dy), np.array([5000.0])
     )
     assert np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist() == [7]
+
+
+def test_an_exposure_may_hold_two_pointings():
+    """A twelfth of one exposure was spent at the place of the cadence before."""
+    motion = np.where(np.arange(60)[:, None] < 30, [[2.0, 0.5]], [[-2.5, -0.5]])
+    motion = motion + 0.02 * np.random.default_rng(8).standard_normal((60, 2))
+    flux = np.full(60, 8000.0)
+    pixels, pairs = observe(motion, flux, np.zeros(60))
+    seen = pixels.flux.copy()
+    both = shifted(motion[29:31], pairs)
+    seen[30] += flux[30] / 12 * (both[0] - both[1])
+    prf = MovedPrf(gaussian, np.zeros((1, 2)), still())
+    values = gaussian(pairs.dx, pairs.dy)
+    smear = measure_smear(replace(pixels, flux=seen), pairs, prf, values, np.array([8000.0]), motion=motion)
+    assert smear[30, 0] == pytest.approx(1 / 12, abs=0.01)
+    others = np.delete(np.arange(60), 30)
+    assert smear[others].max() < 0.005
+    shift = build_shift(motion, prf, pairs, mean=gaussian, scale=SCALE, smear=smear)
+    expected = (1 - smear[30, 0]) * both[1] + smear[30, 0] * both[0]
+    np.testing.assert_allclose(shift.mix[30] @ (shift.factors(pairs) * values), expected, atol=1e-3 * values.max())
 
 
 def test_unknown_light_is_found_and_an_eclipse_left_alone():
