@@ -15,8 +15,9 @@ from bayesprf.scene.pixels import PixelTable
 _FARTHEST_PIX, _LATTICE_PIX = 2.5, 0.5
 # Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the second.
 _N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
-# A jump of the pointing from one cadence to the next, in pixels and in usual steps.
-_JUMP_PIX, _JUMP_STEPS = 0.25, 4.0
+# A jump of the pointing from one cadence to the next, in pixels and in usual steps; a smaller share of an exposure on
+# its other side cannot be told from errors of the PRF.
+_JUMP_PIX, _JUMP_STEPS, _LEAST_SHARE = 0.25, 4.0, 0.03
 # Prior width of how much the motion differs over the field.
 _GAIN_WIDTH = 0.3
 # Cadences times pixels times columns handled at once.
@@ -117,7 +118,7 @@ def measure_smear(
     Returns
     -------
     ndarray of float64, shape (n_time, 2)
-        Shares of the exposure, 0 to a half each; zero where the stars hardly moved.
+        Shares of the exposure, up to a half each; zero where the stars hardly moved, or the share is not evident.
 
     Notes
     -----
@@ -137,7 +138,7 @@ def measure_smear(
                 information += found[0][:, 0, 0]
                 score += found[1][:, 0]
             share = np.divide(score, information, out=np.zeros(now.size), where=information > 0)
-            smear[now, side] = np.clip(share, 0.0, 0.5)
+            smear[now, side] = np.where(share > _LEAST_SHARE, np.minimum(share, 0.5), 0.0)
     return smear
 
 

@@ -1,0 +1,62 @@
+"""A K2 star in the bulge that rolls by more than a pixel within hours, beside its published light curve."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.ndimage import median_filter
+
+from bayesprf import Machine, read_catalog, read_tpfs
+
+pytestmark = pytest.mark.real
+# Eclipses of the star, day.
+PERIOD, EPOCH, HALF_ECLIPSE = 1.611, 2676.4, 0.14
+
+
+def six_hours(flux):
+    """Return 1.48 MAD of means of 12 cadences, a running median over two days taken off, in all 12 ways to cut."""
+    flux = flux / np.median(flux)
+    flux = flux - median_filter(flux, 97, mode="nearest")
+    size = (flux.size // 12 - 1) * 12
+    means = np.array([flux[k : k + size].reshape(-1, 12).mean(axis=1) for k in range(12)])
+    return 1.4826 * np.median(np.abs(means - np.median(means, axis=1, keepdims=True)), axis=1).mean()
+
+
+@pytest.fixture(scope="module")
+def star(real_data):
+    """Return times without eclipses, the published curve and ours without and with the time model."""
+    folder = real_data / "k2-tpf"
+    pixels = read_tpfs(folder / "ktwo221312395-c91_lpd-targ.fits.gz")
+    pixels = replace(pixels, flux=pixels.flux - np.percentile(np.nanmean(pixels.flux, axis=0), 20.0))
+    catalog = pd.read_csv(folder / "ktwo221312395-c91_detections.csv")
+    published = pd.read_csv(folder / "k2sff_ktwo221312395-c91_bestaper.csv").set_index("CADENCENO")
+    published = published.FCOR.reindex(pixels.cadence_number).to_numpy()
+    machine = Machine.from_pixels(pixels, read_catalog(catalog, flux_column="sum3x3"), quiet=True)
+    machine.build_shape_model()
+    machine.build_time_model(positions="centroid")
+    machine.fit_model(fit_va=True)
+    common = np.isfinite(published)
+    phase = np.abs((pixels.time - EPOCH + PERIOD / 2) % PERIOD - PERIOD / 2)
+    return common, common & (phase > HALF_ECLIPSE), (published, machine.ws[:, 0], machine.ws_va[:, 0])
+
+
+def test_six_hour_scatter_beside_the_published_curve(star, record_property):
+    common, quiet, curves = star
+    for name, chosen in (("all", common), ("without eclipses", quiet)):
+        published, plain, ours = (six_hours(one[chosen]) for one in curves)
+        record_property(
+            f"K2: 6-hour scatter, {name}: K2SFF, no time model, time model, ppm",
+            f"{1e6 * published:.0f}, {1e6 * plain:.0f}, {1e6 * ours:.0f}",
+        )
+        assert ours < 0.25 * plain
+    assert six_hours(curves[2][common]) < 1.1 * six_hours(curves[0][common])
+    assert ours < published
+
+
+def test_level_stays_and_eclipses_too(star):
+    common, quiet, (published, plain, ours) = star
+    assert np.median(ours) == pytest.approx(np.median(plain), rel=0.15)
+    depth = [1.0 - np.median(one[common & ~quiet]) / np.median(one[quiet]) for one in (published, ours)]
+    assert depth[1] == pytest.approx(depth[0], rel=0.35)
+    assert depth[1] > 0.02
