@@ -71,6 +71,25 @@ def test_no_stars_are_made_up(seed, record_property):
     assert scores.std() < 1.2
 
 
+@pytest.mark.parametrize("seed", [3, 5])
+def test_few_stars_that_teach_make_no_stars_up(seed, record_property):
+    """The demo's field: 28 stars, few of them alone; a place near each, 0.7 to 2 pixels away."""
+    field = make_case("demo", np.random.default_rng(seed), n_time=150)
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    rng, place, found = np.random.default_rng(100 + seed), np.stack([field.column, field.row], axis=1), []
+    for star in range(28):
+        angle, distance = rng.uniform(0.0, 2.0 * np.pi), rng.uniform(0.7, 2.0)
+        moved = place[star] + distance * np.array([np.cos(angle), np.sin(angle)])
+        ra, dec = (float(one[0]) for one in field.sky.to_sky(moved[:1], moved[1:]))
+        with suppress(InputError):  # the place lies beside the star's own pixels
+            found.append(machine.blend_test(star, (ra, dec)).probability > 0.5)
+    record_property("second stars found where there are none", f"{sum(found)} of {len(found)}")
+    assert len(found) > 20
+    assert sum(found) <= 1
+
+
 def test_a_prf_taken_as_exact_makes_stars_up():
     assert np.mean([one.probability > 0.99 for one in verdicts(0, prf_errors=False)]) > 0.2
 
