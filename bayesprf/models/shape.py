@@ -29,6 +29,8 @@ from bayesprf.scene.pairs import PairTable
 _MIN_POSITION_WIDTH = 1e-3
 # Wings of other stars are taken off with the present slope: a full step would swing about the answer.
 _WING_STEP = 0.5
+# At the edge of the splines a single weight does not set the level, dex.
+_EDGE_LEVEL = 0.1
 # Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/background.md).
 _SKY_SLOPE = 0.15
 # From this round on the fluxes of the round before say which pairs lie above the cut.
@@ -211,7 +213,7 @@ def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -
     wing = usable_pairs(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
     wing &= neighbor_flux(pairs, model) < model
     edge = wing & (pairs.r > WING_SHARE * rmax) & (pairs.r <= rmax)
-    near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter)
+    near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter, level=_EDGE_LEVEL)
     beyond = gather_training(scene, light, wing & (pairs.r > rmax))
     slope, error = fit_tail(profile.prf, beyond, profile.scatter, prior=(near, SLOPE_CHANGE))
     return profile.prf.with_tail(profile.prf.tail_slope + _WING_STEP * (slope - profile.prf.tail_slope)), error

@@ -17,7 +17,7 @@ _RING_WIDTH = 0.1
 
 
 def fit_tail(
-    prf: PrfModel, training: Training, scatter: float, *, prior: tuple[float, float] = STAR_WINGS
+    prf: PrfModel, training: Training, scatter: float, *, prior: tuple[float, float] = STAR_WINGS, level: float = 1e-3
 ) -> tuple[float, float]:
     """Fit the slope of the wing to pixels around or beyond rmax.
 
@@ -31,6 +31,9 @@ def fit_tail(
         Intrinsic scatter, dex.
     prior : tuple of float
         Mean and standard deviation of the slope before these pixels are seen.
+    level : float
+        How far the level at rmax may differ from the splines', dex: not at all beyond rmax, where the wing goes on
+        where the splines end; a level of its own would trade with the slope and not be there when the PRF is used.
 
     Returns
     -------
@@ -39,26 +42,27 @@ def fit_tail(
 
     Notes
     -----
-    Gauss-Newton for the slope of m = f PRF(rmax, phi) (r / rmax)**slope with a Gaussian prior; the wing goes on where
-    the splines end, for a level of its own would trade with the slope and not be there when the PRF is used. What a
-    star lacks is the same in all its pixels: pulls w (y - m) dm/dslope are summed star by star, and the variance of
-    the slope follows from the sums, (sum of squares) / precision**2, where that is more than 1 / precision.
+    Gauss-Newton for level and slope of m = f PRF(rmax, phi) 10**a (r / rmax)**slope with Gaussian priors. What a star
+    lacks is the same in all its pixels: pulls w (y - m) dm/dtheta are summed star by star, and the covariance follows
+    from the sums, N^-1 (sum of their outer products) N^-1, where that is more than N^-1 for the slope.
     """
     r, _ = round_coordinates(training.dx, training.dy, prf.shear)
     stretch = prf.basis.rmax / np.maximum(r, 1e-300)
     edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
     log_r = np.log10(r / prf.basis.rmax)
     ring = np.floor(log_r / _RING_WIDTH).astype(np.int64)
-    prior_ivar = prior[1] ** -2.0
-    slope = prior[0]
+    start, prior_ivar = np.array([0.0, prior[0]]), np.array([level, prior[1]]) ** -2.0
+    state = start
     for _ in range(_N_ITER):
-        model = edge * 10.0 ** (slope * log_r)
+        model = edge * 10.0 ** (state[0] + state[1] * log_r)
         variance = model_variance(training, model, prf.peak, scatter)
         residual = training.y - model
         variance = variance * np.maximum(ring_scale(residual / np.sqrt(variance), ring), 1.0) ** 2
         weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
-        column = LN10 * model * log_r
-        precision = column @ (weight * column) + prior_ivar
-        slope = slope + (column @ (weight * residual) + prior_ivar * (prior[0] - slope)) / precision
-    pulls = np.bincount(training.source, weights=column * weight * residual)
-    return float(slope), float(np.sqrt(max(precision, pulls @ pulls + prior_ivar)) / precision)
+        columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
+        normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
+        state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + prior_ivar * (start - state))
+    pulls = np.stack([np.bincount(training.source, weights=one * weight * residual) for one in columns.T])
+    covariance = np.linalg.inv(normal)
+    by_star = covariance @ (pulls @ pulls.T + np.diag(prior_ivar)) @ covariance
+    return float(state[1]), float(np.sqrt(max(covariance[1, 1], by_star[1, 1])))

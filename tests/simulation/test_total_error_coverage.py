@@ -9,20 +9,19 @@ from bayesprf.field_calibration import check_subsets, score_field
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")]
 
-SEEDS = range(1, 9)
+SEEDS = range(1, 25)
 DRIFT = pytest.mark.parametrize("drifting", [False, True], ids=["static", "drift"])
 # Share of truths wanted in the 68 % and in the 95 % interval.
 WANTED = ((0.60, 0.76), (0.90, 0.98))
-# Stars of a field share errors, so that the coverage over eight fields is uncertain by more than this.
+# Stars of a field share errors, so that the coverage over 24 fields is uncertain by more than this.
 SLACK = 0.01
-# What is held today where the wanted bands are missed (docs/errors.md says why): isolated and faint stars cover too
-# much at 68 %, the closest blends too little at 95 %.
-HELD = {
-    "bright": WANTED,
-    "faint": ((0.60, 0.86), (0.90, 0.98)),
-    "isolated": ((0.60, 0.86), (0.90, 0.98)),
-    "blended": ((0.52, 0.76), (0.80, 0.98)),
-}
+SUBSETS = ("bright", "faint", "isolated", "blended")
+WIDE = pytest.mark.xfail(reason="the 95 % intervals of bright stars without drift cover 99.2 %", strict=True)
+CASES = [
+    pytest.param(drifting, name, marks=WIDE if name == "bright" and not drifting else ())
+    for drifting in (False, True)
+    for name in SUBSETS
+]
 
 
 @cache
@@ -41,10 +40,9 @@ def test_fluxes_are_unbiased(drifting, record_property):
     assert np.abs(each).max() < 0.006
 
 
-@DRIFT
-@pytest.mark.parametrize("name", HELD)
-def test_coverage_is_no_worse_than_reached(drifting, name, record_property):
+@pytest.mark.parametrize(("drifting", "name"), CASES)
+def test_intervals_cover_as_often_as_they_say(drifting, name, record_property):
     one = next(check for check in check_subsets(fields(drifting)) if check.name == name)
     record_property(f"coverage of 68 % and 95 %, {name}", f"{one.coverage[0]:.3f}, {one.coverage[1]:.3f}")
-    for share, (low, high) in zip(one.coverage, HELD[name], strict=True):
+    for share, (low, high) in zip(one.coverage, WANTED, strict=True):
         assert low - SLACK < share < high + SLACK

@@ -244,3 +244,17 @@ def test_tree_holds_both_errors(refined):
     common = tree["photometry/flux_err_common"]
     assert common.dims == ("source",)
     np.testing.assert_allclose(total**2, plain**2 + common**2, rtol=1e-12)
+
+
+def test_widths_that_are_given_are_used(field, refined):
+    """Each takes the place of the learned one, and changes its own part of the errors."""
+    learned = refined.common_errors
+    given = {"position": 0.02, "moments": 0.01, "model": 0.01, "tail": 0.5, "others": 0.7}
+    parts = {"position": "position", "moments": "moments", "model": "model", "tail": "wing", "others": "others"}
+    try:
+        for name, width in given.items():
+            changed = refined.fit_common_errors(**{name: width})
+            np.testing.assert_array_equal(getattr(changed.widths, name), width)
+            assert np.median(changed.parts[parts[name]]) > 1.2 * np.median(learned.parts[parts[name]])
+    finally:
+        refined.fit_common_errors()
