@@ -53,9 +53,9 @@ class MachineHypotheses(MachineErrors):
         prior_odds : float
             Prior probability of two stars over that of one.
         prf_errors : bool
-            Let the PRF err at all cadences alike: by the posterior of its shape and, as `fit_common_errors` says, by
-            positions, second moments and the relative model error of all catalogue stars. Without, the PRF is taken
-            as known exactly, and any misfit of it will be called a star.
+            Let the model of all catalogue stars err at all cadences alike, by everything that `fit_common_errors`
+            carries: the posterior of the PRF's shape, the slopes of wings, positions, second moments and the relative
+            model error. Without, the PRF is taken as known exactly, and any misfit of it will be called a star.
         cadences : sequence of int or mask, optional
             Cadences to use; all by default.
 

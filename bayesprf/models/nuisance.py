@@ -122,23 +122,53 @@ def fit_common_errors(
     K = Lambda^-1 X' C^-1, so that var F += T Cov(theta) T' with T = -K dX/dtheta F (design, section 1).
     Lambda^-1 is taken on the pairs of sources that share a pixel.
     """
-    light = np.nan_to_num(flux)[pairs.source] * values
     gain = _gain(pairs, values, ivar, prior)
     if shape.background is not None:
         gain = marginal_gain(gain, pairs.to_sparse(values).T.tocsr(), shape.background.columns, ivar)
-    to_pixel = csr_matrix(
-        (np.ones(pairs.n_pair), (pairs.pixel, np.arange(pairs.n_pair))), shape=(pairs.n_pixel, pairs.n_pair)
-    )
-    factors = {
-        "shape": _shape_factor(shape, pairs, light, gain @ to_pixel),
-        "wing": csr_matrix(np.nan_to_num(flux)[:, None] * _wing_response(shape) * widths.tail),
-        "others": csr_matrix(widths.others * (gain @ wing_light(shape, np.nan_to_num(flux)))),
-        **_star_factors(shape, pairs, np.nan_to_num(flux), gain, widths),
-        "model": _model_factor(shape, pairs, light, np.nan_to_num(flux), gain, widths.model),
-    }
+    flux = np.nan_to_num(flux)
+    wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
+    factors = {"wing": wing, **carry(shape, pairs, values, -gain, flux=flux, widths=widths)}
     parts = {name: np.sqrt(np.asarray(one.multiply(one).sum(axis=1)).ravel()) for name, one in factors.items()}
     std = np.sqrt(np.sum([part**2 for part in parts.values()], axis=0))
     return CommonErrors(std, parts, factors, widths)
+
+
+def carry(
+    shape: ShapeFit, pairs: PairTable, values: FloatArray, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
+) -> dict[str, csr_matrix]:
+    """Carry the errors of the model of the pixels through a linear map of the pixels.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and its posterior.
+    pairs : PairTable
+        Pairs, all those of each source that is among them.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel.
+    gain : csr_matrix of float64, shape (n_out, n_pixel)
+        The map.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes, electron / s.
+    widths : NuisanceWidths
+        Prior widths of the nuisances.
+
+    Returns
+    -------
+    dict of str to csr_matrix
+        By cause, `gain` times the change of the model by one standard deviation of each nuisance, (n_out, n_nuisance):
+        shape, others, position, moments, model. The slope of the wing changes all fluxes alike, and is left out.
+    """
+    light = flux[pairs.source] * values
+    to_pixel = csr_matrix(
+        (np.ones(pairs.n_pair), (pairs.pixel, np.arange(pairs.n_pair))), shape=(pairs.n_pixel, pairs.n_pair)
+    )
+    return {
+        "shape": _shape_factor(shape, pairs, light, gain @ to_pixel),
+        "others": csr_matrix(widths.others * (gain @ wing_light(shape, flux))),
+        **_star_factors(shape, pairs, flux, gain, widths),
+        "model": _model_factor(shape, pairs, light, flux, gain, widths.model),
+    }
 
 
 def _gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
@@ -164,7 +194,7 @@ def _shape_factor(shape: ShapeFit, pairs: PairTable, light: FloatArray, gain: cs
     columns = shape.prf.basis.matrix(*round_coordinates(pairs.dx, pairs.dy, shape.prf.shear))
     moved = np.asarray((gain @ (diags(light) @ columns)).todense())
     level = np.asarray(gain @ light).ravel()
-    response = -LN10 * (moved - np.outer(level, shape.prf.area_gradient()))
+    response = LN10 * (moved - np.outer(level, shape.prf.area_gradient()))
     scale, axes = np.linalg.eigh(shape.weights_cov)
     return csr_matrix(response @ (axes * np.sqrt(np.maximum(scale, 0.0))))
 
@@ -254,7 +284,7 @@ def _star_factors(
             )
             for name in names
         ]
-        return -gain @ hstack(columns, format="csr")
+        return gain @ hstack(columns, format="csr")
 
     places = diags(np.tile(widths.position, 2)) if widths.places is None else widths.places
     return {
