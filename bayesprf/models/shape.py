@@ -19,7 +19,7 @@ from bayesprf.models.positions import PositionFit, fit_positions
 from bayesprf.models.prf import PrfModel
 from bayesprf.models.profile import Profile, Training, fit_profile
 from bayesprf.models.star_moments import measure_stars
-from bayesprf.models.tail import SLOPE_CHANGE, WING_SHARE, fit_tail
+from bayesprf.models.tail import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_tail
 from bayesprf.models.teaching import first_training, rough_scale, teaching_pairs, usable_pairs
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.masks import neighbor_flux
@@ -29,8 +29,10 @@ from bayesprf.scene.pairs import PairTable
 _MIN_POSITION_WIDTH = 1e-3
 # Wings of other stars are taken off with the present slope: a full step would swing about the answer.
 _WING_STEP = 0.5
-# At the edge of the splines a single weight does not set the level, dex.
-_EDGE_LEVEL = 0.1
+# At the edge of the splines a single weight does not set the level, dex. Where the level found there strays by more
+# than the second number the splines are not settled, as in dense fields, and the wing beyond is freed by a share of
+# the excess: held, wing and splines would swing about each other from round to round.
+_EDGE_LEVEL, _EDGE_SETTLED, _EDGE_SHARE = 0.1, 0.05, 0.2
 # Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/background.md).
 _SKY_SLOPE = 0.15
 # From this round on the fluxes of the round before say which pairs lie above the cut.
@@ -213,7 +215,13 @@ def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -
     wing = usable_pairs(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
     wing &= neighbor_flux(pairs, model) < model
     edge = wing & (pairs.r > WING_SHARE * rmax) & (pairs.r <= rmax)
-    near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter, level=_EDGE_LEVEL)
+    level, near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter, level=_EDGE_LEVEL)
     beyond = gather_training(scene, light, wing & (pairs.r > rmax))
-    slope, error = fit_tail(profile.prf, beyond, profile.scatter, prior=(near, SLOPE_CHANGE))
+    _, slope, error = fit_tail(
+        profile.prf,
+        beyond,
+        profile.scatter,
+        prior=(near, SLOPE_CHANGE),
+        level=HELD_LEVEL + _EDGE_SHARE * max(abs(level) - _EDGE_SETTLED, 0.0),
+    )
     return profile.prf.with_tail(profile.prf.tail_slope + _WING_STEP * (slope - profile.prf.tail_slope)), error

@@ -7,6 +7,10 @@ from bayesprf.models.profile import LN10, Training, model_variance, ring_scale
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 STAR_WINGS = (-3.5, 0.5)
+# No wing is steeper or flatter: before the PRF is known the pixels may ask for anything.
+_SLOPE_RANGE = (-5.0, -2.0)
+# The wing goes on where the splines end, dex.
+HELD_LEVEL = 1e-3
 # How much the slope may change between the outermost splines and the wing beyond them.
 SLOPE_CHANGE = 0.3
 # The edge of the splines, from this share of rmax on.
@@ -17,8 +21,13 @@ _RING_WIDTH = 0.1
 
 
 def fit_tail(
-    prf: PrfModel, training: Training, scatter: float, *, prior: tuple[float, float] = STAR_WINGS, level: float = 1e-3
-) -> tuple[float, float]:
+    prf: PrfModel,
+    training: Training,
+    scatter: float,
+    *,
+    prior: tuple[float, float] = STAR_WINGS,
+    level: float = HELD_LEVEL,
+) -> tuple[float, float, float]:
     """Fit the slope of the wing to pixels around or beyond rmax.
 
     Parameters
@@ -32,11 +41,13 @@ def fit_tail(
     prior : tuple of float
         Mean and standard deviation of the slope before these pixels are seen.
     level : float
-        How far the level at rmax may differ from the splines', dex: not at all beyond rmax, where the wing goes on
-        where the splines end; a level of its own would trade with the slope and not be there when the PRF is used.
+        How far the level at rmax may differ from the splines', dex: by default not at all, as a level of
+        its own would trade with the slope and not be there when the PRF is used.
 
     Returns
     -------
+    level : float
+        How far the level at rmax differs from the splines', dex.
     slope, std : float
         Slope in log-log and its posterior standard deviation.
 
@@ -62,7 +73,8 @@ def fit_tail(
         columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
         normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
         state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + prior_ivar * (start - state))
+        state[1] = np.clip(state[1], *_SLOPE_RANGE)
     pulls = np.stack([np.bincount(training.source, weights=one * weight * residual) for one in columns.T])
     covariance = np.linalg.inv(normal)
     by_star = covariance @ (pulls @ pulls.T + np.diag(prior_ivar)) @ covariance
-    return float(state[1]), float(np.sqrt(max(covariance[1, 1], by_star[1, 1])))
+    return float(state[0]), float(state[1]), float(np.sqrt(max(covariance[1, 1], by_star[1, 1])))

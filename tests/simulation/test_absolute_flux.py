@@ -102,3 +102,17 @@ def test_offset_leaves_the_fluxes_alone(record_property):
     change = change[isolated(fit(0)[0])]
     record_property("flux with an offset of 0.1 pixel / without, median", f"{np.median(change):.4f}")
     assert np.median(change) == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("case", ["crowded", "ffi"])
+def test_dense_fields_are_unbiased(case, record_property):
+    """Where few stars stand alone, the wing and the outermost splines must not swing about each other."""
+    field = make_case(case, np.random.default_rng(1))
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    ratio = machine.ws.mean(axis=0) / field.mean_flux
+    bright = field.mean_flux > np.percentile(field.mean_flux, 80)
+    medians = np.nanmedian(ratio), np.nanmedian(ratio[bright])
+    record_property(f"fitted over true, {case}: all, bright", f"{medians[0]:.4f}, {medians[1]:.4f}")
+    assert np.abs(np.array(medians) - 1.0).max() < 0.01

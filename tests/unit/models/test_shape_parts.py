@@ -146,14 +146,14 @@ def test_slope_of_the_wing_is_found(slope):
     training = replace(training, flux=training.flux * 1e3, y=training.y * 1e3)
     far = np.hypot(training.dx, training.dy) > 16.0
     chosen = Training(*(getattr(training, name)[far] for name in ("source", "dx", "dy", "y", "var", "flux")))
-    found, error = fit_tail(prf.with_tail(-3.5), chosen, 1e-3)
+    _, found, error = fit_tail(prf.with_tail(-3.5), chosen, 1e-3)
     assert found == pytest.approx(slope, abs=0.05)
     assert 0 < error < 0.05
 
 
 def test_wing_without_pixels_is_the_prior():
     nothing = Training(np.zeros(0, np.int64), *(np.zeros(0) for _ in range(5)))
-    found, error = fit_tail(truth(), nothing, 1e-3, prior=(-3.1, 0.4))
+    _, found, error = fit_tail(truth(), nothing, 1e-3, prior=(-3.1, 0.4))
     assert (found, error) == pytest.approx((-3.1, 0.4))
 
 
