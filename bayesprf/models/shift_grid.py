@@ -71,8 +71,12 @@ class ShiftGrid:
     def slopes(self, motion: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return the derivatives of the weights towards east and north, shape (n, n_node) each, 1 / arcsec."""
         values, derivatives = self._sides(motion, 0), self._sides(motion, 1)
-        first = (derivatives[0][:, :, None] * values[1][:, None, :]).reshape(motion.shape[0], self.size[0] * self.size[1])
-        second = (values[0][:, :, None] * derivatives[1][:, None, :]).reshape(motion.shape[0], self.size[0] * self.size[1])
+        first = (derivatives[0][:, :, None] * values[1][:, None, :]).reshape(
+            motion.shape[0], self.size[0] * self.size[1]
+        )
+        second = (values[0][:, :, None] * derivatives[1][:, None, :]).reshape(
+            motion.shape[0], self.size[0] * self.size[1]
+        )
         steps = np.linalg.inv(self.axes)
         return first * steps[0, 0] + second * steps[1, 0], first * steps[0, 1] + second * steps[1, 1]
 
