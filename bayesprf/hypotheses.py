@@ -1,5 +1,6 @@
 """The part of a Machine that weighs hypotheses: one star or two, and which star it is that dims."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from bayesprf.models.events import (
 )
 from bayesprf.models.group import SourceGroup, component_labels, extract_pixels
 from bayesprf.models.model_errors import model_errors
+from bayesprf.models.positions import place_width
 from bayesprf.models.second_star import BlendTest, second_star
 from bayesprf.scene.pairs import offsets
 from bayesprf.total_errors import MachineErrors, mean_over_time
@@ -75,6 +77,9 @@ class MachineHypotheses(MachineErrors):
         Without the star: every catalogue star has a free flux at every cadence, under the prior of `fit_model`. With
         it: the same, plus PRF x g with one g > 0 for all cadences. The evidence of both is exact
         (`bayesprf.models.second_star`). The further star has the mean PRF at all cadences.
+
+        Positions that `refine_scene` fitted to these very pixels, with one star in mind, err here as far as stars lie
+        from the catalogue, not by their posterior: it may have moved a star towards its companion.
         """
         check_positive(prior_odds, "prior_odds")
         index = int(self._source_indices(source)[0])
@@ -268,4 +273,8 @@ class MachineHypotheses(MachineErrors):
     def _prf_errors(self, group: SourceGroup) -> FloatArray:
         """Return the common errors of the model in the pixels of a group, (n_pixel, n_error), electron / s."""
         flux = self._latest_flux.posterior.mean[:, : self.nsources].mean(axis=0)
-        return model_errors(self._shape, group.pixel, flux, self.common_errors.widths)
+        widths = self.common_errors.widths
+        if widths.places is not None:
+            before = np.full(self.nsources, place_width(self.positions.shift))
+            widths = replace(widths, position=before, places=None)
+        return model_errors(self._shape, group.pixel, flux, widths)

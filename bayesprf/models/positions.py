@@ -100,6 +100,22 @@ def fit_positions(
     return PositionFit(shift + step, std, float(np.max(counted, initial=0.0)))
 
 
+def place_width(shift: FloatArray) -> float:
+    """Return how far stars lie from their catalogue positions, per axis.
+
+    Parameters
+    ----------
+    shift : ndarray of float64, shape (n_source, 2)
+        Fitted shifts, arcsec.
+
+    Returns
+    -------
+    float
+        Standard deviation, arcsec.
+    """
+    return max(float(np.std(shift)), _MIN_WIDTH)
+
+
 def fit_place_errors(
     pairs: PairTable,
     values: FloatArray,
@@ -139,7 +155,7 @@ def fit_place_errors(
     """
     from bayesprf.linalg.blocks import pair_covariance
 
-    width = max(float(np.std(shift)), _MIN_WIDTH)
+    width = place_width(shift)
     posterior = _solve_places(pairs, values, *profile, flux=flux, image=image, shift=shift, width=width)
     i, j, shared = pair_covariance(posterior)
     n, std = pairs.n_source, posterior.std[0, pairs.n_source :]
