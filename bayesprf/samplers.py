@@ -59,7 +59,7 @@ class MachineSampling(MachineInference):
             `Hyperparameters`: a number, "learn" or a Hyperprior), `width_group` (for all sources of the machine, a
             number of its group each), `priors`, and, but for "collapsed", `form`, `likelihood` (see `build_linear`).
             For "joint": `likelihood`,
-            `position`, `normalisation`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
+            `position`, `tail`, `others`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
             PRF at a star's centre beside noise, dex: a number, "learn" or a Hyperprior; by default that of the shape
             fit, as in the closed form. For "shape": `width`.
 
@@ -173,7 +173,7 @@ class MachineSampling(MachineInference):
         from bayesprf.sampling.joint import Misfit, build_joint
         from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
 
-        names = ("position", "normalisation", "shape_scale")
+        names = ("position", "tail", "others", "shape_scale")
         own = {name: settings.pop(name) for name in names if name in settings}
         scatter = settings.pop("scatter", self._shape.intrinsic_scatter)
         _check_settings(settings, ("likelihood",), (*names, "scatter"))

@@ -63,7 +63,8 @@ def build_joint(
     Returns
     -------
     pymc.Model
-        Variables `psf_w` (basis), `offset` (source, axis) if positions are free, `flux` (time, source), `y`.
+        Variables `psf_w` (basis), `tail_slope`, `offset` (source, axis) if positions are free, `wing` (source) if each
+        star's wing has a slope of its own, beside the common one, `flux` (time, source), `y`.
 
     Raises
     ------
@@ -72,38 +73,32 @@ def build_joint(
 
     Notes
     -----
-    y = known + sum f 10**(A psf_w + ...) of `JointScene`, psf_w ~ its posterior from the shape fit. The log of the
-    PRF's area is N(0, normalisation): a constant added to psf_w and divided out of the fluxes would change nothing
-    else. The sampler moves in xi, parameters = mode + L^-T xi; the mode only sets coordinates, so its bias does not
-    matter.
+    y = known + sum f 10**(A psf_w + ...) / area of `JointScene`, psf_w and the slope of the wing ~ their posterior
+    from the shape fit. The sampler moves in xi, parameters = mode + L^-T xi; the mode only sets coordinates, so its
+    bias does not matter.
     """
     check_choice(likelihood, ("normal", "student-t"), "likelihood")
     problem = scene.group.problem
     laplace = start or scene.approximate(choose_solver(problem).solve(problem).mean)
-    n_basis, n_offset, n_source = scene.n_basis, scene.n_offset, scene.group.source.size
+    n_shape, n_source, first = scene.n_shape, scene.group.source.size, scene.columns.shape[1]
     with pm.Model(coords=_coords(scene, data)) as model:
         x = whitened(laplace)
-        weights = pm.Deterministic("psf_w", x[:n_basis], dims="basis")
+        pm.Deterministic("psf_w", x[: n_shape - 1], dims="basis")
+        pm.Deterministic("tail_slope", x[n_shape - 1])
+        shape = x[:n_shape]
         prior = scene.prior()
-        pm.Potential("shape_prior", _quadratic(weights - scene.weights, np.linalg.inv(scene.weights_cov), "shape"))
-        log_area = pt.log((scene.area_weight * _power(_times(scene.area_columns, weights))).sum())
-        pm.Potential(
-            "normalisation", -0.5 * ((log_area - scene.log_area(scene.weights)[0]) / scene.priors.normalisation) ** 2
-        )
-        log_prf = _times(scene.columns, weights) + scene.fixed
-        if n_offset:
-            offset = pm.Deterministic(
-                "offset", x[n_basis : n_basis + n_offset].reshape((-1, 2)), dims=("source", "axis")
-            )
-            log_prf = log_prf + (scene.slope * offset[scene.source]).sum(axis=1)
-        rest = np.arange(n_basis, prior.mean.size)
-        away = (x[n_basis:] - prior.mean[rest]) ** 2 * prior.precision[rest, rest]
+        pm.Potential("shape_prior", _quadratic(shape - scene.weights, np.linalg.inv(scene.weights_cov), "shape"))
+        area = (scene.area_weight * _power(_times(scene.area_columns, shape))).sum()
+        _name_own(scene, x[n_shape:first])
+        log_prf = _times(scene.columns, x[:first]) + scene.fixed
+        rest = np.arange(n_shape, prior.mean.size)
+        away = (x[n_shape:] - prior.mean[rest]) ** 2 * prior.precision[rest, rest]
         pm.Potential("flux_prior", -0.5 * away.sum())
-        flux = x[n_basis + n_offset :].reshape((-1, n_source))
+        flux = x[first:].reshape((-1, n_source))
         pm.Deterministic(
             "flux", flux if data.has_time else flux[0], dims=("time", "source") if data.has_time else "source"
         )
-        light = flux[:, scene.source] * _power(log_prf) * scene.factor
+        light = flux[:, scene.source] * _power(log_prf) / area * scene.factor
         predicted = ps.structured_dot(scene.gather, light.T).T + problem.known
         extra: dict[str, Any] = {}
         if misfit is not None:
@@ -114,12 +109,19 @@ def build_joint(
 
 def _coords(scene: JointScene, data: GroupData) -> dict[str, Any]:
     coords: dict[str, Any] = {"source": [str(one) for one in data.source], "pixel": data.pixel}
-    coords |= {"basis": np.arange(scene.n_basis), "axis": ["east", "north"]}
+    coords |= {"basis": np.arange(scene.n_shape - 1), "axis": ["east", "north"]}
     if data.has_time:
         coords["time"] = data.time
     if not data.used.all():
         coords["observation"] = np.arange(int(data.used.sum()))
     return coords
+
+
+def _name_own(scene: JointScene, own: Any) -> None:
+    if scene.n_offset:
+        pm.Deterministic("offset", own[: scene.n_offset].reshape((-1, 2)), dims=("source", "axis"))
+    if scene.own_sigma.size > scene.n_offset:
+        pm.Deterministic("wing", own[scene.n_offset :], dims="source")
 
 
 def whitened(laplace: Laplace) -> Any:

@@ -1,12 +1,14 @@
-"""The non-linear model of a group of sources: fluxes times 10**(A psf_w), moved by small offsets."""
+"""The non-linear model of a group of sources: fluxes times a PRF of area one, moved by small offsets."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import block_diag
 from scipy.sparse import csc_matrix, csr_matrix, hstack, vstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.models.group import SourceGroup
+from bayesprf.models.nuisance import fit_wing_error
 from bayesprf.models.prf import PrfModel, round_coordinates
 from bayesprf.models.shape import ShapeFit
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
@@ -27,14 +29,18 @@ class JointPriors:
     ----------
     position : float, optional
         Standard deviation of each source's offset per axis, arcsec; None leaves the positions fixed.
-    normalisation : float
-        Relative standard deviation with which the PRF's area is one.
+    tail : float, optional
+        Standard deviation of the slope of the PRF's wing beyond rmax; by default that of its fit.
+    others : float, optional
+        Standard deviation of a star's own slope of the wing towards the pixels of the group; by default what differs
+        from one direction to the other (`fit_wing_error`).
     shape_scale : float
-        Factor on the standard deviations of `psf_w`, whose prior is its posterior from the shape fit.
+        Factor on the standard deviations of `psf_w` and the slope, whose prior is their posterior from the shape fit.
     """
 
     position: float | None = None
-    normalisation: float = 0.01
+    tail: float | None = None
+    others: float | None = None
     shape_scale: float = 1.0
 
 
@@ -48,24 +54,24 @@ class JointScene:
         Sources, pixels, data and flux prior; the values of its design are replaced by the non-linear PRF.
     source, pixel : ndarray of int64, shape (n_pair,)
         Source and pixel of each pair, as places in the group.
-    columns : csr_matrix of float64, shape (n_pair, n_basis)
-        A.
+    columns : csr_matrix of float64, shape (n_pair, n_shape + n_own)
+        B: columns of the basis; log10(r / rmax) beyond rmax for the slope of the wing; and what each source has of its
+        own: change of log10 PRF per arcsec that it moves east and north, and log10(r / rmax) once more.
     fixed : ndarray of float64, shape (n_pair,)
-        Part of log10 PRF that `psf_w` does not change: the wing beyond rmax.
-    slope : ndarray of float64, shape (n_pair, 2)
-        Change of log10 PRF per arcsec that the source moves east and north.
+        Part of log10 PRF that no parameter changes.
     factor : ndarray of float64, shape (n_time or 1, n_pair)
         PRF of each cadence over the mean PRF.
-    weights, weights_cov : ndarray of float64, shape (n_basis,) and (n_basis, n_basis)
-        Prior of `psf_w`, dex.
-    area_columns, area_weight : csr_matrix (n_node, n_basis) and ndarray (n_node,)
-        Quadrature of the PRF's area: sum of weight 10**(columns psf_w).
+    weights, weights_cov : ndarray of float64, shape (n_shape,) and (n_shape, n_shape)
+        Prior of the shape v: `psf_w`, dex, and last the slope of the wing.
+    area_columns, area_weight : csr_matrix (n_node, n_shape) and ndarray (n_node,)
+        Quadrature of the area before it is divided out: sum of weight 10**(columns v).
     priors : JointPriors
-        Further priors.
+        Further priors, none of them left open but the position's.
 
     Notes
     -----
-    y[t, p] = known[p] + sum_s f[t, s] 10**(A psf_w + fixed + slope . offset_s)[p, s] factor[t].
+    y[t, p] = known[p] + sum_s f[t, s] 10**(B (v, own) + fixed)[p, s] factor[t] / area(v), where area(v) is one at the
+    prior's mean: what the wing gains beyond the pixels, all fluxes lose alike.
     """
 
     group: SourceGroup
@@ -73,7 +79,6 @@ class JointScene:
     pixel: IntArray
     columns: csr_matrix
     fixed: FloatArray
-    slope: FloatArray
     factor: FloatArray
     weights: FloatArray
     weights_cov: FloatArray
@@ -88,22 +93,30 @@ class JointScene:
         pixel = np.repeat(np.arange(group.pixel.size), np.diff(design.indptr))
         source = design.indices
         dx, dy = _offsets(shape, group, source, pixel)
-        columns = prf.basis.matrix(*round_coordinates(dx, dy, prf.shear))
+        r, phi = round_coordinates(dx, dy, prf.shear)
+        wing = np.log10(np.maximum(r / prf.basis.rmax, 1.0))
+        common = hstack([prf.basis.matrix(r, phi), wing[:, None]]).tocsr()
+        weights = np.append(prf.weights, prf.tail_slope)
+        tail = shape.tail_err if priors.tail is None else priors.tail
+        others = fit_wing_error(shape) if priors.others is None else priors.others
+        covariance = priors.shape_scale**2 * _proper(block_diag(shape.weights_cov, tail**2))
         mean_prf = prf.evaluate(dx, dy)
         values = design.parts if design.mix is None else design.mix @ design.parts
         area_columns, area_weight = _area_quadrature(prf)
-        scale = _STEP * np.sqrt(prf.pixel_area)
-        ahead = [prf.evaluate(dx - scale * (k == 0), dy - scale * (k == 1)) for k in (0, 1)]
-        behind = [prf.evaluate(dx + scale * (k == 0), dy + scale * (k == 1)) for k in (0, 1)]
-        slope = np.stack([np.log10(a / b) / (2.0 * scale) for a, b in zip(ahead, behind, strict=True)], axis=1)
+        own = []
+        if priors.position is not None:
+            own.append(_by_source(_slopes(prf, dx, dy), source, group.source.size))
+        if others > 0:
+            own.append(_by_source(wing[:, None], source, group.source.size))
         return cls(
-            group, source, pixel, columns, np.log10(mean_prf) - columns @ prf.weights, slope, values / mean_prf,
-            prf.weights, priors.shape_scale**2 * _proper(shape.weights_cov), area_columns, area_weight, priors,
+            group, source, pixel, hstack([common, *own]).tocsr(), np.log10(mean_prf) - common @ weights,
+            values / mean_prf, weights, covariance, area_columns, area_weight,
+            replace(priors, tail=tail, others=others),
         )  # fmt: skip
 
     @property
-    def n_basis(self) -> int:
-        """Number of shape weights."""
+    def n_shape(self) -> int:
+        """Number of shape parameters: the weights and the slope of the wing."""
         return self.weights.size
 
     @property
@@ -112,64 +125,62 @@ class JointScene:
         return 0 if self.priors.position is None else 2 * self.group.source.size
 
     @property
+    def own_sigma(self) -> FloatArray:
+        """Prior standard deviations of what each source has of its own: offsets (source, axis), slopes of wings."""
+        offset, slope = self.priors.position, self.priors.others or 0.0
+        n_slope = self.group.source.size if slope > 0 else 0
+        return np.concatenate([np.full(self.n_offset, offset or 0.0), np.full(n_slope, slope)])
+
+    @property
     def gather(self) -> csc_matrix:
         """Sum over the pairs of each pixel, shape (n_pixel, n_pair)."""
         n_pair = self.pixel.size
         return csc_matrix((np.ones(n_pair), (self.pixel, np.arange(n_pair))), shape=(self.group.pixel.size, n_pair))
 
     def split(self, x: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Split parameters into shape weights, offsets (n_source, 2) and fluxes (n_time, n_source)."""
-        nb, no, n_source = self.n_basis, self.n_offset, self.group.source.size
-        offset = x[nb : nb + no].reshape(-1, 2) if no else np.zeros((n_source, 2))
-        return x[:nb], offset, x[nb + no :].reshape(-1, n_source)
+        """Split parameters into shape, what each source has of its own, and fluxes (n_time, n_source)."""
+        first = self.columns.shape[1]
+        return x[: self.n_shape], x[self.n_shape : first], x[first:].reshape(-1, self.group.source.size)
 
     def prior(self) -> GaussianTerm:
         """Return the Gaussian prior of all parameters."""
         flux = self.group.problem.prior
         n_time = self.group.problem.n_batch
-        nb, no = self.n_basis, self.n_offset
-        n = nb + no + n_time * flux.mean.size
-        mean = np.concatenate([self.weights, np.zeros(no), np.tile(flux.mean, n_time)])
+        nb, own = self.n_shape, self.own_sigma
+        n = nb + own.size + n_time * flux.mean.size
+        mean = np.concatenate([self.weights, np.zeros(own.size), np.tile(flux.mean, n_time)])
         precision = np.zeros((n, n))
         precision[:nb, :nb] = np.linalg.inv(self.weights_cov)
-        gradient = self.log_area(self.weights)[1]
-        precision[:nb, :nb] += np.outer(gradient, gradient) / self.priors.normalisation**2
         rest = np.arange(nb, n)
-        offsets = np.full(no, (self.priors.position or 1.0) ** -2.0)
-        precision[rest, rest] = np.concatenate([offsets, np.tile(flux.precision, n_time)])
+        precision[rest, rest] = np.concatenate([own**-2.0, np.tile(flux.precision, n_time)])
         return GaussianTerm(mean, precision)
 
     def log_area(self, weights: FloatArray) -> tuple[float, FloatArray]:
-        """Return the log of the PRF's area and its gradient."""
+        """Return the log of the area that is divided out, 0 at the prior's mean, and its gradient."""
         terms = self.area_weight * 10.0 ** (self.area_columns @ weights)
         return float(np.log(terms.sum())), LN10 * (self.area_columns.T @ terms) / terms.sum()
 
     def predict(self, x: FloatArray) -> tuple[FloatArray, csr_matrix]:
         """Return the pixels, flattened (n_time * n_pixel,), and their derivatives with all parameters."""
-        weights, offset, flux = self.split(x)
-        log_prf = self.columns @ weights + self.fixed + np.einsum("ij,ij->i", self.slope, offset[self.source])
-        prf = 10.0**log_prf
+        weights, own, flux = self.split(x)
+        log_prf = self.columns @ np.concatenate([weights, own]) + self.fixed
+        log_area, area_gradient = self.log_area(weights)
+        prf = 10.0**log_prf * np.exp(-log_area)
         gather, n_pair, n_source = self.gather, self.pixel.size, flux.shape[1]
         pick = csr_matrix((np.ones(n_pair), (np.arange(n_pair), self.source)), shape=(n_pair, n_source))
-        moves = [self._move_columns()] if self.n_offset else []
-        inner = hstack([self.columns, *moves]).tocsr()
+        shrink = csr_matrix(np.append(area_gradient, np.zeros(own.size)))
         rows, n_time = [], flux.shape[0]
         for time in range(n_time):
             one = prf * self.factor[min(time, self.factor.shape[0] - 1)]
             light = flux[time, self.source] * one
-            common = gather @ inner.multiply((LN10 * light)[:, None])
-            own = gather @ pick.multiply(one[:, None])
-            before = csr_matrix((own.shape[0], time * n_source))
-            after = csr_matrix((own.shape[0], (n_time - time - 1) * n_source))
-            rows.append((gather @ light + self.group.problem.known, hstack([common, before, own, after])))
+            common = (
+                gather @ self.columns.multiply((LN10 * light)[:, None]) - csr_matrix((gather @ light)[:, None]) @ shrink
+            )
+            of_flux = gather @ pick.multiply(one[:, None])
+            before = csr_matrix((of_flux.shape[0], time * n_source))
+            after = csr_matrix((of_flux.shape[0], (n_time - time - 1) * n_source))
+            rows.append((gather @ light + self.group.problem.known, hstack([common, before, of_flux, after])))
         return np.concatenate([one for one, _ in rows]), vstack([one for _, one in rows]).tocsr()
-
-    def _move_columns(self) -> csr_matrix:
-        """Return the derivative of log10 PRF of each pair with the offsets, shape (n_pair, 2 n_source)."""
-        n_pair = self.pixel.size
-        row = np.repeat(np.arange(n_pair), 2)
-        column = (2 * self.source[:, None] + np.arange(2)).ravel()
-        return csr_matrix((self.slope.ravel(), (row, column)), shape=(n_pair, self.n_offset))
 
     def approximate(self, flux: FloatArray) -> Laplace:
         """Return the Laplace approximation.
@@ -182,10 +193,10 @@ class JointScene:
         Returns
         -------
         Laplace
-            Parameters in the order shape weights, offsets, fluxes.
+            Parameters in the order of `split`.
         """
         problem = self.group.problem
-        start = np.concatenate([self.weights, np.zeros(self.n_offset), flux.ravel()])
+        start = np.concatenate([self.weights, np.zeros(self.own_sigma.size), flux.ravel()])
         return find_mode(self.predict, problem.data.ravel(), problem.ivar.ravel(), self.prior(), start)
 
 
@@ -236,6 +247,21 @@ def misfit_template(group: SourceGroup, shape: ShapeFit) -> FloatArray:
     return np.sqrt(group.design.matrix() @ (flux**2 * shape.prf.peak))
 
 
+def _slopes(prf: PrfModel, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Return the change of log10 PRF per arcsec that the star moves east and north, shape (n_pair, 2)."""
+    scale = _STEP * np.sqrt(prf.pixel_area)
+    ahead = [prf.evaluate(dx - scale * (k == 0), dy - scale * (k == 1)) for k in (0, 1)]
+    behind = [prf.evaluate(dx + scale * (k == 0), dy + scale * (k == 1)) for k in (0, 1)]
+    return np.stack([np.log10(a / b) / (2.0 * scale) for a, b in zip(ahead, behind, strict=True)], axis=1)
+
+
+def _by_source(values: FloatArray, source: IntArray, n_source: int) -> csr_matrix:
+    """Give each source columns of its own: from (n_pair, k) to (n_pair, k n_source), source by source."""
+    n_pair, k = values.shape
+    column = (k * source[:, None] + np.arange(k)).ravel()
+    return csr_matrix((values.ravel(), (np.repeat(np.arange(n_pair), k), column)), shape=(n_pair, k * n_source))
+
+
 def _proper(covariance: FloatArray) -> FloatArray:
     """Return a covariance with an inverse."""
     values, vectors = np.linalg.eigh(covariance)
@@ -251,14 +277,22 @@ def _offsets(shape: ShapeFit, group: SourceGroup, source: IntArray, pixel: IntAr
 
 
 def _area_quadrature(prf: PrfModel) -> tuple[csr_matrix, FloatArray]:
-    """Return columns and weights with which the area is sum of weight 10**(columns psf_w)."""
+    """Return columns and weights with which the area is sum of weight 10**(columns v), one at the fit.
+
+    The wing is the integral of exp((2 + slope) u) over u = ln(r / rmax) from 0 to infinity (Gauss-Laguerre).
+    """
     nodes, node_weights = np.polynomial.legendre.leggauss(_N_NODE)
     bounds = np.unique(prf.basis.knots)
     half = 0.5 * np.diff(bounds)
     radius = (0.5 * (bounds[1:] + bounds[:-1])[:, None] + half[:, None] * nodes).ravel()
     ring = (half[:, None] * node_weights).ravel() * radius
-    radius = np.append(radius, prf.basis.rmax)
-    ring = np.append(ring, prf.basis.rmax**2 / (-prf.tail_slope - 2.0))
+    depth, depth_weights = np.polynomial.laguerre.laggauss(_N_NODE)
+    u = depth / (-prf.tail_slope - 2.0)
+    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.tail_slope * u) / (-prf.tail_slope - 2.0)
+    wing = np.append(np.zeros(radius.size), np.log10(np.e) * u)
+    radius, ring = np.append(radius, np.full(u.size, prf.basis.rmax)), np.append(ring, outer)
     phi = np.linspace(0.0, 2.0 * np.pi, _N_ANGLE, endpoint=False)
-    columns = prf.basis.matrix(np.repeat(radius, _N_ANGLE), np.tile(phi, radius.size))
-    return columns, 2.0 * np.pi / prf.pixel_area / _N_ANGLE * np.repeat(ring, _N_ANGLE)
+    splines = prf.basis.matrix(np.repeat(radius, _N_ANGLE), np.tile(phi, radius.size))
+    columns = hstack([splines, np.repeat(wing, _N_ANGLE)[:, None]]).tocsr()
+    weight = np.repeat(ring, _N_ANGLE)
+    return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.tail_slope)))
