@@ -33,6 +33,7 @@ ROWS = (
     ("fit_va", "fit_va", "fit_model(fit_va=True), own designs"),
     ("apertures_fixed", "apertures_fixed", "compute_aperture_photometry(50)"),
     ("apertures", "apertures", "compute_aperture_photometry"),
+    ("metrics", "metrics", "get_psf_metrics(0)"),
 )
 STAGES = ("kernel", "machine", "shape", "fit")
 _THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"

@@ -115,7 +115,7 @@ def run_machine(scene, stages, figures):
         "fit_va": lambda: machine.fit_model(fit_va=True),
         "apertures_fixed": lambda: machine.compute_aperture_photometry(aperture_size=50),
         "apertures": lambda: machine.compute_aperture_photometry(),
-        "metrics": lambda: machine.get_psf_metrics(),
+        "metrics": lambda: machine.get_psf_metrics(npoints_per_pixel=0),
         "tree": lambda: machine.to_datatree(),
     }
     for stage, step in steps.items():
