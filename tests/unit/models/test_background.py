@@ -273,11 +273,18 @@ def test_sky_left_in_all_pixels_biases_no_flux(medium, sky_machine):
     assert bright_bias(run(medium, SKY, None), medium) < -0.05
 
 
+def with_plane(field):
+    """Sky that rises from -90 to -10 electron / s along the columns."""
+    return SKY + 80.0 * (field.pixels.column - field.pixels.column.mean()) / np.ptp(field.pixels.column)
+
+
 def test_a_plane_of_sky_over_the_image_biases_no_flux(medium):
-    place = (medium.pixels.column - medium.pixels.column.mean()) / np.ptp(medium.pixels.column)
-    sky = SKY + 80.0 * place
-    assert abs(bright_bias(run(medium, sky, Background("image", 1)), medium)) < 0.003
-    assert abs(bright_bias(run(medium, sky, None), medium)) > 0.05
+    """The mean over three fields: the scale of each wanders by 0.2 % with or without sky (docs/background.md)."""
+    fields = [medium, *(make_case("medium", np.random.default_rng(seed), n_time=50) for seed in (2, 3))]
+    bias = [bright_bias(run(one, with_plane(one), Background("image", 1)), one) for one in fields]
+    assert abs(np.mean(bias)) < 0.003
+    assert np.abs(bias).max() < 0.006
+    assert abs(bright_bias(run(medium, with_plane(medium), None), medium)) > 0.05
 
 
 def test_a_level_per_cutout_is_found(medium):
