@@ -16,6 +16,7 @@ from bayesprf.errors import DataWarning, InputError
 from bayesprf.models.image import Image, reduce_image
 from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
 from bayesprf.models.photometry import build_design, default_prior, fit_flux
+from bayesprf.models.pointing_bins import bin_by_pointing
 from bayesprf.models.roll import add_roll_gain
 from bayesprf.models.shape import ShapeFit
 from bayesprf.models.shift_fit import fit_shift, settle_light
@@ -308,6 +309,7 @@ class MachineChanges(MachineReports):
         Returns
         -------
         matplotlib.figure.Figure
+            Bins of time; of the pointing where the time model shifts the PRF.
 
         Raises
         ------
@@ -317,6 +319,11 @@ class MachineChanges(MachineReports):
         from bayesprf.plots.perturbation import plot_time_model
 
         fit = self._time
+        if fit.shift is not None:
+            bins = bin_by_pointing(self._pixels_without_sky(), self._shape, fit)
+            return plot_time_model(
+                bins.dx, bins.dy, bins.place, data=bins.data, model=bins.model, used=bins.used, along="pointing"
+            )
         training = fit.training
         return plot_time_model(
             training.dx,

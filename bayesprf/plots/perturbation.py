@@ -7,17 +7,27 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesprf.arrays import FloatArray
-from bayesprf.checks import as_float, check_shape
+from bayesprf.checks import as_float, check_choice, check_shape
 from bayesprf.plots.canvas import add_colorbar, new_figure, time_label
 
 # Share of the values that the colours span, so that one outlier does not take them all.
 _SPAN = 98.0
+# How a bin is named in a title.
+_PLACES = {"time": "day {:.2f}", "pointing": "{:+.2f} pix"}
 # A residual is drawn in colours at least this wide.
 _LEAST_SPAN = 1e-6
 
 
 def plot_time_model(
-    dx: Any, dy: Any, time: Any, *, data: Any, model: Any, used: Any = None, time_zero_jd: float = 0.0
+    dx: Any,
+    dy: Any,
+    time: Any,
+    *,
+    data: Any,
+    model: Any,
+    used: Any = None,
+    time_zero_jd: float = 0.0,
+    along: str = "time",
 ) -> Figure:
     """Draw what the time model learned from.
 
@@ -26,13 +36,15 @@ def plot_time_model(
     dx, dy : array-like, shape (n_train,)
         Offset of each training pixel from its star towards east and north, arcsec.
     time : array-like, shape (n_bin,)
-        Mean time of each bin, day.
+        Mean time of each bin, day, or its mean pointing, pixel.
     data, model : array-like, shape (n_bin, n_train)
         Pixels relative to their mean and to their star's brightness, and the fitted factor.
     used : array-like of bool, shape (n_bin, n_train), optional
         Pixel-bins that were fitted; others are left white.
     time_zero_jd : float
         Julian date of time 0, day, for the label.
+    along : {"time", "pointing"}
+        What the bins go along.
 
     Returns
     -------
@@ -44,7 +56,10 @@ def plot_time_model(
     ------
     ShapeError
         If the arrays disagree in shape.
+    InputError
+        If `along` is unknown.
     """
+    check_choice(along, tuple(_PLACES), "along")
     dx, dy, time = (as_float(one, name, ndim=1) for one, name in ((dx, "dx"), (dy, "dy"), (time, "time")))
     data, model = as_float(data, "data", ndim=2), as_float(model, "model", ndim=2)
     for one, name in ((data, "data"), (model, "model")):
@@ -59,7 +74,8 @@ def plot_time_model(
         for row, number in ((0, 0), (1, -1)):
             _draw_sky(axes[row, column], dx, dy, one[number], bound)
         _draw_series(axes[2, column], time, one, bound)
-    _label(axes, time, time_label(time_zero_jd))
+    places = [_PLACES[along].format(one) for one in (time[0], time[-1])]
+    _label(axes, places, time_label(time_zero_jd) if along == "time" else "pointing along the motion (pixel)")
     return figure
 
 
@@ -137,12 +153,12 @@ def _draw_series(ax: Axes, time: FloatArray, values: FloatArray, bound: float) -
     return ax.pcolormesh(edges, np.arange(values.shape[1] + 1), values.T, **_style(bound))
 
 
-def _label(axes: Any, time: FloatArray, time_name: str) -> None:
+def _label(axes: Any, places: list[str], name: str) -> None:
     titles = ("data", "model", "data / model")
     for column, title in enumerate(titles):
-        axes[0, column].set_title(f"{title}, day {time[0]:.2f}")
-        axes[1, column].set_title(f"{title}, day {time[-1]:.2f}")
-        axes[2, column].set(title=f"{title}, all bins", xlabel=time_name)
+        axes[0, column].set_title(f"{title}, {places[0]}")
+        axes[1, column].set_title(f"{title}, {places[1]}")
+        axes[2, column].set(title=f"{title}, all bins", xlabel=name)
         for row in (0, 1):
             axes[row, column].set_xlabel("east offset (arcsec)")
             axes[row, column].sharex(axes[0, 0])

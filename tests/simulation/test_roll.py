@@ -1,14 +1,16 @@
 """K2's roll with known truth: sawtooth motion of up to a pixel within six hours."""
 
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bayesprf import Machine
-from bayesprf.errors import DataWarning
+from bayesprf.errors import DataWarning, InputError
 from bayesprf.instruments import K2
 from bayesprf.models.field_settings import Transit
+from bayesprf.models.pointing_bins import bin_by_pointing
 from bayesprf.models.simulate import make_field
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
@@ -117,6 +119,28 @@ def test_unknown_stars_move_along():
     found, bright = scatter(field, fit(field, sources).ws_va, known)
     assert np.median(found) < 3.0
     assert np.median(found[bright]) < 6.0
+
+
+def test_pixels_follow_the_model_along_the_roll(bulge):
+    """What `plot_time_model` draws where the PRF is shifted: pixels change by tens of per cent, the rest is small."""
+    _, machine = bulge
+    bins = bin_by_pointing(machine.pixels, machine._shape, machine._time)
+    assert bins.data.shape == bins.model.shape == (24, bins.dx.size)
+    assert np.ptp(bins.place) > 0.6
+    assert np.all(np.diff(bins.place) > 0)
+    change = np.where(bins.used, bins.data - 1.0, 0.0)
+    left = np.where(bins.used, bins.data - bins.model, 0.0)
+    assert change.std() > 0.1
+    assert left.std() < 0.1 * change.std()
+    figure = machine.plot_time_model()
+    assert figure.axes[6].get_xlabel() == "pointing along the motion (pixel)"
+    assert figure.axes[0].get_title().startswith("data, -0.")
+
+
+def test_pointing_bins_need_a_shift(bulge):
+    _, machine = bulge
+    with pytest.raises(InputError, match=r"fit: expected a time model with a shift of the PRF, got one without"):
+        bin_by_pointing(machine.pixels, machine._shape, replace(machine._time, shift=None))
 
 
 def test_small_motion_stays_with_time_columns(bulge):
