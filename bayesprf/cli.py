@@ -136,7 +136,9 @@ def sample(
     tree_file: Annotated[Path, typer.Argument(metavar="OUT.nc", help="Results of `bayesprf fit`.")],
     source: Annotated[list[str], typer.Option(help="Name of a source; may be repeated.")],
     output: Annotated[Path | None, typer.Option(help="File for the draws; OUT-posterior.nc by default.")] = None,
-    kind: Annotated[str, typer.Option(help="linear, robust, joint or collapsed.")] = "joint",
+    kind: Annotated[
+        str | None, typer.Option(help="linear, robust, joint or collapsed; joint by default, collapsed to --learn.")
+    ] = None,
     cadence: Annotated[int | None, typer.Option(help="One cadence; all by default, the mean image for joint.")] = None,
     files: Annotated[
         list[Path] | None, typer.Option(help="Where the pixel files are; beside OUT.nc by default.")
@@ -151,6 +153,7 @@ def sample(
     from bayesprf.rebuild import format_draws, sample_saved
 
     target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
+    kind = kind or ("collapsed" if learn else "joint")
     settings = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
     settings |= dict.fromkeys(learn or (), "learn")
     tree = sample_saved(tree_file, source, output=target, directories=tuple(files or ()), **settings)

@@ -154,6 +154,15 @@ def test_command_samples_saved_results(saved):
     assert "width" in tree["posterior"].data_vars
 
 
+def test_learning_takes_the_model_that_can(saved, tmp_path):
+    name = str(load_tree(saved / "out.nc")["photometry"]["source"].to_numpy()[0])
+    output = tmp_path / "draws.nc"
+    arguments = ["sample", str(saved / "out.nc"), "--source", name, "--output", str(output)]
+    done = CliRunner().invoke(app, [*arguments, "--cadence", "0", "--seed", "3", "--learn", "width"])
+    assert done.exit_code == 0, done.output
+    assert "width" in load_tree(output)["posterior"].data_vars
+
+
 def test_rebuilding_checks_the_files(saved, tmp_path):
     tree = load_tree(saved / "out.nc")
     with pytest.raises(FileError, match="expected the file the results were made from below one of"):
