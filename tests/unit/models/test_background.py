@@ -278,6 +278,11 @@ def with_plane(field):
     return SKY + 80.0 * (field.pixels.column - field.pixels.column.mean()) / np.ptp(field.pixels.column)
 
 
+@pytest.mark.xfail(reason="bright stars of this field come out 0.34 % off; see the page on the background", strict=True)
+def test_a_plane_of_sky_biases_no_flux_of_one_field(medium):
+    assert abs(bright_bias(run(medium, with_plane(medium), Background("image", 1)), medium)) < 0.003
+
+
 def test_a_plane_of_sky_over_the_image_biases_no_flux(medium):
     """The mean over three fields: the scale of each wanders by 0.2 % with or without sky (docs/background.md)."""
     fields = [medium, *(make_case("medium", np.random.default_rng(seed), n_time=50) for seed in (2, 3))]
