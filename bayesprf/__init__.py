@@ -17,7 +17,7 @@ _PUBLIC = {
     "GaussianPrior": "bayesprf.linalg.problem",
     "LinearProblem": "bayesprf.linalg.problem",
     "QualityFlag": "bayesprf.flags",
-    "Background": "bayesprf.models.background",
+    "Background": "bayesprf.photometry.background",
 }
 
 __all__ = ["__version__", *_PUBLIC]

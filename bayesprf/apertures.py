@@ -8,14 +8,14 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError, StageError
-from bayesprf.models.aperture import (
+from bayesprf.photometry.apertures import (
     ApertureSet,
     build_apertures,
     find_pixels_with_data,
     optimal_percentile,
     sum_in_apertures,
 )
-from bayesprf.models.metrics import perturbation_metrics, psf_fraction
+from bayesprf.photometry.metrics import perturbation_metrics, psf_fraction
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pairs import PairTable
 from bayesprf.views import MachineViews

@@ -13,18 +13,18 @@ from bayesprf.checks import check_choice
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError
-from bayesprf.models.image import Image, reduce_image
-from bayesprf.models.perturbation import PerturbationFit, fit_perturbation
-from bayesprf.models.photometry import build_design, default_prior, fit_flux
-from bayesprf.models.pointing_bins import bin_by_pointing
-from bayesprf.models.roll import add_roll_gain
-from bayesprf.models.shape import ShapeFit
-from bayesprf.models.shift_fit import fit_shift, settle_light
-from bayesprf.models.time_options import PerturbationOptions
 from bayesprf.perturbation import PerturbationMatrix3D
+from bayesprf.photometry.fluxes import build_design, default_prior, fit_flux
+from bayesprf.prf.fit import ShapeFit
 from bayesprf.reports import MachineReports
+from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.settings import PerturbationOptions
+from bayesprf.timemodel.diagnostics import bin_by_pointing
+from bayesprf.timemodel.fit import PerturbationFit, fit_perturbation
+from bayesprf.timemodel.roll import add_roll_gain
+from bayesprf.timemodel.shift_fit import fit_shift, settle_light
 
 _TIME_CORRECTORS = ("polynomial", "poscorr")
 # A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.

@@ -71,7 +71,7 @@ def fit(
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
-    from bayesprf.models.background import Background
+    from bayesprf.photometry.background import Background
 
     job = FitJob(
         files=tuple(files),
@@ -99,7 +99,7 @@ def demo(
     import numpy as np
 
     from bayesprf.io.simulated import write_field
-    from bayesprf.models.simulate import make_case
+    from bayesprf.simulation.fields import make_case
 
     _make_directory(directory)
     files, catalog = write_field(directory, make_case("demo", np.random.default_rng(seed)))
@@ -183,15 +183,15 @@ def calibrate(
     """Check on simulations that intervals cover the truth, and that probabilities come true."""
     import numpy as np
 
-    from bayesprf.calibration import calibrate as run_suite
-    from bayesprf.calibration_tables import format_report
+    from bayesprf.validation.suite import calibrate as run_suite
+    from bayesprf.validation.tables import format_report
 
     counts = {"n_trial": trials, "n_realisation": 2 * trials, "n_verdict": verdicts, "n_sampler": samplers}
     report = run_suite(np.random.default_rng(seed), **counts)
     text = format_report(report)
     typer.echo(text)
     if output is not None:
-        from bayesprf.plots.calibration import draw_calibration
+        from bayesprf.validation.plots import draw_calibration
 
         written = save_figures(draw_calibration(report), output / "_static" / "calibration")
         page = output / "calibration.md"

@@ -7,9 +7,9 @@ import numpy as np
 from bayesprf.apertures import MachineApertures
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.models.compare import ModelScore, data_digest, score_model
-from bayesprf.models.group import SourceGroup, extract_group
+from bayesprf.photometry.groups import SourceGroup, extract_group
 
 # Largest number of sources whose full covariance is built, 200 MB.
 _MAX_DENSE = 5000

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesprf.machine import Machine
-    from bayesprf.models.background import Background
+    from bayesprf.photometry.background import Background
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,18 +13,18 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.models.background import Background, build_background, first_guess
-from bayesprf.models.flux_widths import FluxWidths
-from bayesprf.models.image import Image
-from bayesprf.models.light import Scene
-from bayesprf.models.options import MaskOptions, ShapeOptions
-from bayesprf.models.photometry import build_design, fit_flux, flag_sources
-from bayesprf.models.shape import ShapeFit, fit_shape
+from bayesprf.photometry.background import Background, build_background, first_guess
+from bayesprf.photometry.fluxes import build_design, fit_flux, flag_sources
+from bayesprf.prf.fit import ShapeFit, fit_shape
+from bayesprf.prf.image_fluxes import Scene
 from bayesprf.samplers import MachineSampling
+from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+from bayesprf.settings import MaskOptions, ShapeOptions
 from bayesprf.stages import Setting, Stages
+from bayesprf.uncertainty.hyperparameters import FluxWidths
 
 # Positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01

@@ -24,7 +24,7 @@ from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.models.motion import check_vectors, common_components
+from bayesprf.timemodel.columns import check_vectors, common_components
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.hypotheses import MachineHypotheses
-from bayesprf.models.blends import measure_blends
-from bayesprf.models.image import Image, reduce_image
-from bayesprf.models.perturbation import PerturbationFit
-from bayesprf.models.photometry import FluxFit
-from bayesprf.models.shape import ShapeFit
+from bayesprf.machine_hypotheses import MachineHypotheses
+from bayesprf.photometry.fluxes import FluxFit
+from bayesprf.photometry.overlaps import measure_blends
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.masks import neighbor_flux
 from bayesprf.stages import Setting
+from bayesprf.timemodel.fit import PerturbationFit
 
 
 class MachineReports(MachineHypotheses):

@@ -14,7 +14,7 @@ from bayesprf.errors import InputError
 from bayesprf.inference import MachineInference
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.models.group import SourceGroup
+from bayesprf.photometry.groups import SourceGroup
 
 KINDS = ("linear", "collapsed", "robust", "joint", "shape")
 HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")

@@ -6,12 +6,12 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
-from bayesprf.models.nuisance import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
-from bayesprf.models.positions import PositionFit, fit_place_errors
-from bayesprf.models.profile import Training
-from bayesprf.models.shape import ShapeFit
-from bayesprf.models.star_moments import StarMoments, measure_stars
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.positions import PositionFit, fit_place_errors
+from bayesprf.prf.splines import Training
+from bayesprf.prf.star_residuals import StarMoments, measure_stars
 from bayesprf.scene.masks import neighbor_flux
+from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
 from bayesprf.widths import MachineWidths
 
 

@@ -4,9 +4,9 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.models.photometry import FluxFit
-from bayesprf.models.robust_flux import DownWeighted
-from bayesprf.models.shape import ShapeFit
+from bayesprf.photometry.fluxes import FluxFit
+from bayesprf.photometry.robust import DownWeighted
+from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pairs import ARCSEC_PER_DEG, PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable

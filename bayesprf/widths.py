@@ -10,12 +10,12 @@ from bayesprf.errors import InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.inference import MachineInference
 from bayesprf.linalg.problem import GaussianPrior
-from bayesprf.models.flux_widths import LEARN, FluxWidths, WidthChoice, learn_flux_widths
-from bayesprf.models.image import reduce_image
-from bayesprf.models.photometry import make_prior
-from bayesprf.models.width_groups import make_groups
-from bayesprf.models.width_problems import WidthData
+from bayesprf.photometry.fluxes import make_prior
+from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.uncertainty.hyper_groups import make_groups
+from bayesprf.uncertainty.hyper_problems import WidthData
+from bayesprf.uncertainty.hyperparameters import LEARN, FluxWidths, WidthChoice, learn_flux_widths
 
 
 class MachineWidths(MachineInference):

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 import bayesprf as bp
-from bayesprf.models.simulate import make_case
 from bayesprf.plots.canvas import new_figure, time_label
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.plots.scene import plot_scene
+from bayesprf.simulation.fields import make_case
 
 # A bright star, a star with a transiting planet, and an eclipsing binary that lies outside its neighbour's cutout.
 SOURCES = (11, 0, 13)

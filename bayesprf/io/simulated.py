@@ -7,7 +7,7 @@ import pandas as pd
 
 from bayesprf.io.files import atomic_path
 from bayesprf.io.tpf_writer import write_tpf
-from bayesprf.models.simulate import SimulatedField
+from bayesprf.simulation.fields import SimulatedField
 
 
 def write_field(directory: str | Path, field: SimulatedField) -> tuple[list[Path], Path]:

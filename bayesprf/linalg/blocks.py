@@ -9,10 +9,12 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
-from bayesprf.linalg import compiled, compiled_factors, compiled_leverage
-from bayesprf.linalg.compiled_work import Prior, Rows, Values
+from bayesprf.linalg.compiled import factors as kernels
+from bayesprf.linalg.compiled import leverage
+from bayesprf.linalg.compiled import solve as lanewise
+from bayesprf.linalg.compiled.lanes import LANES
+from bayesprf.linalg.compiled.work import Prior, Rows, Values
 from bayesprf.linalg.density import check_observations
-from bayesprf.linalg.lanes import LANES
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.singular import singular_error
 from bayesprf.linalg.stack import DesignStack
@@ -117,15 +119,15 @@ class BlockFactors:
         known = np.ascontiguousarray(problem.known)
         return cls(plan, _values(plan, design), prior, data, ivar, known, n_threads or os.cpu_count() or 1)
 
-    def solve(self) -> compiled.Answer:
+    def solve(self) -> lanewise.Answer:
         """Return mean, standard deviation and log density of every row."""
         shape = (self.data.shape[0], self.plan.order.size)
-        answer = compiled.Answer(np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1))
+        answer = lanewise.Answer(np.empty(shape), np.empty(shape), np.empty(shape[0]), np.full(2, -1), np.zeros(1))
         model = self._model(np.arange(shape[0]))
 
-        def work(lo: int, hi: int) -> compiled.Answer:
+        def work(lo: int, hi: int) -> lanewise.Answer:
             part = answer._replace(failure=np.full(2, -1), bad=np.zeros(1))
-            compiled.solve_rows(self.plan, model, part, (lo, hi))
+            lanewise.solve_rows(self.plan, model, part, (lo, hi))
             return part
 
         parts = _in_threads(work, shape[0], self.n_threads)
@@ -138,7 +140,7 @@ class BlockFactors:
         group_of = _owner(self.plan.group_coeff, places)
         answer = np.zeros((batches.size, places.size, places.size))
         selected = (np.unique(group_of), places, group_of)
-        compiled_factors.write_covariance(self.plan, self._model(batches), selected, answer)
+        kernels.write_covariance(self.plan, self._model(batches), selected, answer)
         return 0.5 * (answer + answer.transpose(0, 2, 1))
 
     def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
@@ -154,7 +156,7 @@ class BlockFactors:
         for start in range(0, batches.size, step):
             chunk = batches[start : start + step]
             noise = rng.standard_normal((n_draw, chunk.size, int(sizes.sum())))
-            compiled_factors.colour_noise(self.plan, self._model(chunk), selected, noise)
+            kernels.colour_noise(self.plan, self._model(chunk), selected, noise)
             answer[:, start : start + step] = noise[:, :, columns]
         return answer
 
@@ -164,7 +166,7 @@ class BlockFactors:
         model = self._model(batches)
 
         def work(lo: int, hi: int) -> None:
-            compiled_leverage.write_variance(self.plan, model, answer, (lo, hi))
+            leverage.write_variance(self.plan, model, answer, (lo, hi))
 
         _in_threads(work, batches.size, self.n_threads)
         return answer
@@ -178,7 +180,7 @@ class BlockFactors:
         row = first + plan.l_row[plan.l_ptr[column] + plan.g_row]
         ends = np.sort(np.stack([plan.order[column[below]], plan.order[row[below]]]), axis=0)
         values = np.empty((batches.size, ends.shape[1]))
-        compiled_factors.write_pairs(plan, self._model(batches), values)
+        kernels.write_pairs(plan, self._model(batches), values)
         order = np.lexsort((ends[1], ends[0]))
         return ends[0, order], ends[1, order], values[:, order]
 

@@ -37,7 +37,7 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     if not isinstance(design, DesignStack):
         raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
     check_shape(mean, (problem.n_batch, design.n_coeff), "mean", "n_batch, n_coeff")
-    from bayesprf.linalg.compiled_residuals import sum_residuals
+    from bayesprf.linalg.compiled.residuals import sum_residuals
 
     mix = np.empty((0, 1)) if design.mix is None else design.mix
     chi2 = np.zeros(mean.shape)

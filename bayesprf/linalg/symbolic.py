@@ -10,7 +10,7 @@ from scipy.sparse import csc_matrix, diags_array
 from scipy.sparse.linalg import splu
 
 from bayesprf.arrays import Int32Array, IntArray
-from bayesprf.linalg import compiled_symbolic as compiled
+from bayesprf.linalg.compiled import symbolic as compiled
 from bayesprf.linalg.stack import DesignStack
 
 GROUP_OBS = 1024

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
-from bayesprf.models.aperture import ApertureSet
+from bayesprf.photometry.apertures import ApertureSet
 from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, stretch
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable

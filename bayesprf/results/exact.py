@@ -11,9 +11,9 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.loo import leave_one_out
 from bayesprf.linalg.problem import GaussianPosterior
 from bayesprf.linalg.solver import choose_solver
-from bayesprf.models.exact import draw_fluxes, log_likelihood, predict_draws, prior_log_density
-from bayesprf.models.group import SourceGroup
+from bayesprf.photometry.groups import SourceGroup
 from bayesprf.results.posterior import GroupData, posterior_tree
+from bayesprf.uncertainty.draws import draw_fluxes, log_likelihood, predict_draws, prior_log_density
 
 N_CHAIN = 4
 """Independent draws come as four chains, so that diagnostics of chains have something to compare."""

@@ -7,13 +7,13 @@ import numpy as np
 
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
-from bayesprf.models.blends import BlendTable
-from bayesprf.models.flux_widths import FluxWidths
-from bayesprf.models.perturbation import PerturbationFit
-from bayesprf.models.photometry import FluxFit
-from bayesprf.models.shape import ShapeFit
+from bayesprf.photometry.fluxes import FluxFit
+from bayesprf.photometry.overlaps import BlendTable
+from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+from bayesprf.timemodel.fit import PerturbationFit
+from bayesprf.uncertainty.hyperparameters import FluxWidths
 
 
 def photometry_group(fit: FluxFit) -> dict[str, Any]:

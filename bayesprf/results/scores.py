@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.errors import InputError
-from bayesprf.models.compare import Comparison, ModelScore, compare_scores
+from bayesprf.hypotheses.scores import Comparison, ModelScore, compare_scores
 
 
 def compare(models: Mapping[str, Any]) -> Comparison:

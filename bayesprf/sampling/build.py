@@ -40,7 +40,7 @@ def build_linear(
     Parameters
     ----------
     problem : LinearProblem
-        Design, data, errors and prior of the group, as `bayesprf.models.group.extract_group` cuts them out.
+        Design, data, errors and prior of the group, as `bayesprf.photometry.groups.extract_group` cuts them out.
     data : GroupData
         Names of its axes.
     hyper : Hyperparameters, optional

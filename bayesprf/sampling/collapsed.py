@@ -8,8 +8,8 @@ from scipy.special import logsumexp
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
+from bayesprf.sampling.grid import Marginal
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.marginal import Marginal
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 # Cells of width and of noise; the grid ends where the density has fallen by exp(-_DROP).

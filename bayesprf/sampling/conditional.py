@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.blocks import BlockFactors
-from bayesprf.linalg.compiled_work import Prior
+from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.sampling.hyper import Hyperparameters, proper_design
 

@@ -7,11 +7,11 @@ from scipy.linalg import block_diag
 from scipy.sparse import csc_matrix, csr_matrix, hstack, vstack
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.models.group import SourceGroup
-from bayesprf.models.nuisance import fit_wing_error
-from bayesprf.models.prf import PrfModel, round_coordinates
-from bayesprf.models.shape import ShapeFit
+from bayesprf.photometry.groups import SourceGroup
+from bayesprf.prf.fit import ShapeFit
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
+from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.uncertainty.systematics import fit_wing_error
 
 LN10 = float(np.log(10.0))
 # Step of the numerical derivative of log10 PRF with position, in pixels.

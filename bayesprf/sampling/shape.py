@@ -10,16 +10,16 @@ import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from bayesprf.arrays import FloatArray
-from bayesprf.models.image import Image
-from bayesprf.models.options import ShapeOptions
-from bayesprf.models.prf import round_coordinates
-from bayesprf.models.profile import ShapePrior, Training, model_variance
-from bayesprf.models.shape import ShapeFit
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.splines import ShapePrior, Training, model_variance
 from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.joint import whitened
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.sampling.scene import LN10
+from bayesprf.scene.image import Image
 from bayesprf.scene.masks import neighbor_flux
+from bayesprf.scene.prf import round_coordinates
+from bayesprf.settings import ShapeOptions
 
 # Pixels farther from the fit than this are left out, as the fit leaves out its outliers.
 _CLIP_SIGMA = 5.0

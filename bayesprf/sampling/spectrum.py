@@ -8,7 +8,7 @@ from scipy.sparse import block_diag, csc_matrix, csr_matrix
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.models.group import component_labels
+from bayesprf.photometry.groups import component_labels
 from bayesprf.sampling.hyper import proper_design
 
 # Directions that the data constrain less than this share of the best one of their component are left to the prior.

@@ -7,7 +7,7 @@ import sys
 import warnings
 
 from bayesprf.errors import ConvergenceWarning
-from bayesprf.field_calibration import check_subsets, format_checks, score_field
+from bayesprf.validation.absolute_flux import check_subsets, format_checks, score_field
 
 
 def main(n_seed: int = 24, first: int = 1) -> None:

@@ -9,8 +9,8 @@ import warnings
 import numpy as np
 
 from bayesprf.errors import ConvergenceWarning
-from bayesprf.models.simulate import redraw_noise
-from bayesprf.transit_calibration import DepthScores, format_depths, make_blends, score_depths
+from bayesprf.simulation.fields import redraw_noise
+from bayesprf.validation.transit_depth import DepthScores, format_depths, make_blends, score_depths
 
 
 def gather(found: list[dict[str, DepthScores]]) -> dict[str, DepthScores]:

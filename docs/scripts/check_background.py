@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from bayesprf import Background, Machine
-from bayesprf.models.simulate import SimulatedField, make_case
+from bayesprf.simulation.fields import SimulatedField, make_case
 
 Sky = Callable[[SimulatedField], Any]
 

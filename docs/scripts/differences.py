@@ -7,10 +7,10 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from bayesprf import Machine
-from bayesprf.models.aperture import build_apertures, optimal_percentile
-from bayesprf.models.metrics import psf_fraction
-from bayesprf.models.simulate import SimulatedField, make_field
+from bayesprf.photometry.apertures import build_apertures, optimal_percentile
+from bayesprf.photometry.metrics import psf_fraction
 from bayesprf.scene.axes import pixel_axes
+from bayesprf.simulation.fields import SimulatedField, make_field
 
 
 def shaped(field: SimulatedField, **options: object) -> Machine:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.models.simulate import make_field
+from bayesprf.simulation.fields import make_field
 
 ROOT = Path(__file__).parents[2]
 NAMES = json.loads((ROOT / "tests" / "reference" / "documented_names.json").read_text())

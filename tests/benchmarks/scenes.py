@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bayesprf.models.simulate import make_case
+from bayesprf.simulation.fields import make_case
 
 SEED = 20240607
 # Motion of the images that the time model has something to do with, pixel.

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from bayesprf.instruments import KEPLER
 from bayesprf.machine import Machine
-from bayesprf.models.simulate import make_field
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+from bayesprf.simulation.fields import make_field
 
 FEW = settings(max_examples=5, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
 LINEAR = replace(KEPLER, saturation=1e300)

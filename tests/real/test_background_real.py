@@ -8,7 +8,7 @@ from scipy.ndimage import maximum_filter, uniform_filter
 import bayesprf as bp
 from bayesprf.io.catalog import read_catalog
 from bayesprf.io.tpf import read_tpfs
-from bayesprf.models.image import reduce_image
+from bayesprf.scene.image import reduce_image
 
 pytestmark = pytest.mark.real
 

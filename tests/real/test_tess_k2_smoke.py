@@ -11,7 +11,7 @@ from bayesprf.errors import DataWarning, InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.io.catalog import read_catalog
 from bayesprf.io.tpf import read_tpfs
-from bayesprf.models.image import reduce_image
+from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 
 pytestmark = pytest.mark.real

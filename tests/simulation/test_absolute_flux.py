@@ -7,9 +7,9 @@ import pytest
 from scipy.spatial import cKDTree
 
 import bayesprf as bp
-from bayesprf.models.prf_truth import asymmetric_prf
-from bayesprf.models.simulate import make_case
 from bayesprf.scene.axes import pixel_axes
+from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.true_prf import asymmetric_prf
 
 SEEDS = range(5)
 SCALES = (0.5, 1.0, 1.5)

@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bayesprf.calibration import COVERAGE, RATIOS, SEPARATIONS, calibrate, check_samplers
+from bayesprf.validation.suite import COVERAGE, RATIOS, SEPARATIONS, calibrate, check_samplers
 
 pytestmark = pytest.mark.slow
 

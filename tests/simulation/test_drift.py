@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from bayesprf import Machine
-from bayesprf.models.field_settings import Transit
-from bayesprf.models.simulate import make_case
 from bayesprf.scene.pairs import build_pairs
+from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.settings import Transit
 
 TRANSITS = tuple(Transit(source=i, depth=0.01, period=3.3, epoch=121.5, duration=0.5) for i in range(0, 100, 2))
 

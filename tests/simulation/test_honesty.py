@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bayesprf as bp
-from bayesprf.models.simulate import make_case
+from bayesprf.simulation.fields import make_case
 
 
 @cache

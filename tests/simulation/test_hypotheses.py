@@ -9,8 +9,8 @@ from scipy.spatial import cKDTree
 
 import bayesprf as bp
 from bayesprf.errors import InputError
-from bayesprf.models.field_settings import Transit
-from bayesprf.models.simulate import make_case
+from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.settings import Transit
 
 N_EVENT = 8
 

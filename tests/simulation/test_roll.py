@@ -9,11 +9,11 @@ import pytest
 from bayesprf import Machine
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.instruments import K2
-from bayesprf.models.field_settings import Transit
-from bayesprf.models.pointing_bins import bin_by_pointing
-from bayesprf.models.simulate import make_field
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
+from bayesprf.simulation.fields import make_field
+from bayesprf.simulation.settings import Transit
+from bayesprf.timemodel.diagnostics import bin_by_pointing
 
 TRANSIT = Transit(source=0, depth=0.015, period=2.3, epoch=121.1, duration=0.25)
 

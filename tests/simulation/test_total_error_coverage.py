@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 import pytest
 
-from bayesprf.field_calibration import check_subsets, score_field
+from bayesprf.validation.absolute_flux import check_subsets, score_field
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")]
 

@@ -9,11 +9,11 @@ import pytest
 
 from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.machine import Machine
-from bayesprf.models.aperture import build_apertures, optimal_percentile, sum_in_apertures
-from bayesprf.models.simulate import make_field
+from bayesprf.photometry.apertures import build_apertures, optimal_percentile, sum_in_apertures
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+from bayesprf.simulation.fields import make_field
 
 N_SOURCE, OUTSIDE = 13, 12  # the last star lies off the data
 HOLED, DEAD_RANK = 3, 7  # cadence in which a pixel is NaN; which of a star's pixels, by brightness, always is

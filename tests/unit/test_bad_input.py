@@ -10,9 +10,9 @@ from bayesprf.errors import InputError, NotPositiveDefiniteError, ShapeError, St
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import KEPLER, Instrument
 from bayesprf.machine import Machine
-from bayesprf.models.simulate import make_field
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+from bayesprf.simulation.fields import make_field
 
 # Kepler's numbers without a saturation level: for tests that are not about saturation.
 LINEAR = replace(KEPLER, name="linear", saturation=1e300)

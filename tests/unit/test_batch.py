@@ -14,8 +14,8 @@ from bayesprf.batch import BatchOptions, Field, FieldReport, fit_batch, fit_fiel
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.save import load_attributes, load_tree
 from bayesprf.io.tpf_writer import write_tpf
-from bayesprf.models.simulate import make_field
-from bayesprf.results.compare import differences
+from bayesprf.results.diff import differences
+from bayesprf.simulation.fields import make_field
 
 
 def write_field(directory, seed, n_stamp=4):

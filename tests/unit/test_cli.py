@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from bayesprf.cli import _HEADER, format_summary, main
+from bayesprf.hypotheses.scores import ComparedModel
 from bayesprf.io.save import load_tree
-from bayesprf.models.background import Background
-from bayesprf.models.compare import ComparedModel
+from bayesprf.photometry.background import Background
 from bayesprf.rebuild import rebuild_machine
-from bayesprf.results.compare import differences
+from bayesprf.results.diff import differences
 from bayesprf.results.scores import compare
 
 

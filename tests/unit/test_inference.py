@@ -15,8 +15,8 @@ from bayesprf.errors import InputError, StageError
 from bayesprf.inference import as_template
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.models.field_settings import CASES
-from bayesprf.models.simulate import make_case
+from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.settings import CASES
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ from scipy.sparse import issparse
 from bayesprf.errors import StageError
 from bayesprf.instruments import KEPLER, TESS, Instrument
 from bayesprf.machine import Machine
-from bayesprf.models.prf import round_coordinates
-from bayesprf.models.simulate import make_field
+from bayesprf.scene.prf import round_coordinates
+from bayesprf.simulation.fields import make_field
 
 LINEAR = Instrument("linear", 3.98, saturation=1e300, zero_flux_mag=12.0, zero_flux=1.74e5)
 

@@ -10,8 +10,8 @@ from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.robust import ClipWeights, StudentWeights
-from bayesprf.models.robust_flux import PixelWeights, fit_robustly
-from bayesprf.models.simulate import make_field
+from bayesprf.photometry.robust import PixelWeights, fit_robustly
+from bayesprf.simulation.fields import make_field
 
 HIT = 17
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from bayesprf import Machine
 from bayesprf.errors import InputError
 from bayesprf.instruments import K2
-from bayesprf.models.simulate import make_field
+from bayesprf.simulation.fields import make_field
 
 N_TIME = 120
 GAP_AT = 70

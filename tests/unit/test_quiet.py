@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.models.simulate import make_field
+from bayesprf.simulation.fields import make_field
 
 
 @pytest.mark.parametrize(("quiet", "shown"), [(False, True), (True, False)])

@@ -12,8 +12,8 @@ import bayesprf as bp
 from bayesprf.cli import app
 from bayesprf.errors import ConvergenceWarning, FileError, InputError, ShapeError, StageError
 from bayesprf.io.save import load_tree
-from bayesprf.models.simulate import make_field
 from bayesprf.rebuild import rebuild_machine
+from bayesprf.simulation.fields import make_field
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.models.background import Background
-from bayesprf.models.simulate import make_field
+from bayesprf.photometry.background import Background
+from bayesprf.simulation.fields import make_field
 
 SKY = -50.0
 

@@ -11,9 +11,9 @@ from bayesprf.cli import app, format_summary
 from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.io.simulated import write_field
-from bayesprf.models.simulate import make_case
 from bayesprf.rebuild import rebuild_machine
 from bayesprf.results.gather import widths_from_group
+from bayesprf.simulation.fields import make_case
 
 TOO_SMALL = 1.4
 

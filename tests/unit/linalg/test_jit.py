@@ -1,7 +1,7 @@
 import numpy as np
 
-from bayesprf.linalg import jit
-from bayesprf.linalg.compiled import solve_rows
+from bayesprf.linalg.compiled import jit
+from bayesprf.linalg.compiled.solve import solve_rows
 
 
 def test_compiled_code_is_kept_under_a_digest_of_all_sources():

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from bayesprf.linalg.jit import kernel
-from bayesprf.linalg.lanes import (
+from bayesprf.linalg.compiled.jit import kernel
+from bayesprf.linalg.compiled.lanes import (
     LANES,
     all_above,
     copy_tile,

@@ -10,7 +10,6 @@ import pytest
 from matplotlib.colors import AsinhNorm
 
 from bayesprf.errors import ShapeError
-from bayesprf.models.simulate import make_case
 from bayesprf.plots.canvas import asinh_ticks, new_figure, stretch, time_label
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.plots.report import choose_curves, draw_report
@@ -18,6 +17,7 @@ from bayesprf.plots.scene import plot_scene, source_places
 from bayesprf.plots.shape import plot_shape
 from bayesprf.results.summary import SourceSummary
 from bayesprf.results.tree import build_tree
+from bayesprf.simulation.fields import make_case
 
 pytestmark = pytest.mark.plots
 

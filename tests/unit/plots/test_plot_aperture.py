@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesprf.errors import InputError, ShapeError
-from bayesprf.models.aperture import build_apertures
+from bayesprf.photometry.apertures import build_apertures
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable

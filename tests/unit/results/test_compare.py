@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bayesprf.results.compare import Difference, differences
+from bayesprf.results.diff import Difference, differences
 from bayesprf.results.tree import build_tree
 
 FLUX = np.array([[1.0, 2.0], [np.nan, 4.0], [0.0, 6.0]])

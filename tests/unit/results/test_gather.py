@@ -7,9 +7,9 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.polar import PolarBasis
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.machine import Machine
-from bayesprf.models.prf import PrfModel
-from bayesprf.models.prf_change import PrfChange
-from bayesprf.models.simulate import make_case
+from bayesprf.scene.prf import PrfModel
+from bayesprf.simulation.fields import make_case
+from bayesprf.timemodel.gain import PrfChange
 
 
 @pytest.fixture(scope="module")

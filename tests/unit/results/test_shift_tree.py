@@ -4,7 +4,7 @@ import numpy as np
 
 from bayesprf import Machine
 from bayesprf.instruments import K2
-from bayesprf.models.simulate import make_field
+from bayesprf.simulation.fields import make_field
 
 
 def sawtooth(time):

@@ -13,8 +13,8 @@ from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.sampling.collapsed import integrate_grid
+from bayesprf.sampling.grid import Marginal
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.marginal import Marginal
 from bayesprf.sampling.spectrum import Decomposer
 
 WIDTH, JITTER = Hyperprior("half-normal", 0.5), Hyperprior("half-normal", 5.0)

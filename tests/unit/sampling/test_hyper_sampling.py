@@ -14,10 +14,10 @@ from bayesprf.sampling.build import build_linear
 from bayesprf.sampling.collapsed import integrate_grid
 from bayesprf.sampling.conditional import Conditional, HyperValues
 from bayesprf.sampling.exact import grid_tree
+from bayesprf.sampling.grid import Marginal
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
 from bayesprf.sampling.hyper_model import build_collapsed, find_start
 from bayesprf.sampling.hyper_sampling import draw_coefficients, sample_collapsed
-from bayesprf.sampling.marginal import Marginal
 from bayesprf.sampling.run import SamplerOptions, sample_posterior
 from bayesprf.sampling.spectrum import Decomposer
 

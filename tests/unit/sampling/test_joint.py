@@ -8,13 +8,13 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesprf as bp
 from bayesprf.errors import InputError, NotPositiveDefiniteError
-from bayesprf.models.group import component_labels
-from bayesprf.models.simulate import make_field
+from bayesprf.photometry.groups import component_labels
 from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.joint import Misfit, build_joint
 from bayesprf.sampling.laplace import GaussianTerm, find_mode
 from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
 from bayesprf.sampling.shape import ShapeScene, build_shape, taught_pixels
+from bayesprf.simulation.fields import make_field
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+"""Which model is right: scores, second stars, hosts and depths of events."""

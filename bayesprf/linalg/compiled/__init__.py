@@ -1,0 +1,1 @@
+"""Compiled kernels; nothing outside `linalg` imports them."""

@@ -1,0 +1,41 @@
+"""How the compiled modules are compiled: cached on disk, without the GIL, only multiply-add contracted."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from numba import njit
+
+OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+"""Contraction alone keeps the order of every sum, so the same call gives the same bits."""
+
+
+def _digest() -> str:
+    """Return a digest of all sources that compiled code is made from."""
+    here = Path(__file__).parent
+    sources = [*sorted(here.glob("*.py")), here.parent / "singular.py"]
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:16]
+
+
+SOURCES = _digest()
+
+
+def kernel[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function on its first call; the compiled code is kept beside the module or in numba's cache.
+
+    Numba looks for changes only in the file of the function itself, yet its code contains that of every function it
+    calls: the version under which the code is kept therefore names all sources.
+    """
+    return _cached(njit(**OPTIONS)(function))
+
+
+def inlined[F: Callable[..., Any]](function: F) -> F:
+    """Compile a function into every kernel that calls it: a call would move a hundred pointers."""
+    return _cached(njit(**OPTIONS, forceinline=True)(function))
+
+
+def _cached(compiled: Any) -> Any:
+    file = compiled._cache._cache_file
+    file._version = f"{file._version}-{SOURCES}"
+    return compiled

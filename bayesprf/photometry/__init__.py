@@ -1,0 +1,1 @@
+"""Fluxes of all sources at all cadences, and what is measured beside them."""

@@ -1,0 +1,391 @@
+"""Fluxes of all sources at all cadences: y[t] ~ N(M[t]' F[t], C[t]), solved in closed form."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import as_float, check_shape
+from bayesprf.errors import InputError, NotPositiveDefiniteError
+from bayesprf.flags import QualityFlag
+from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.solver import Solver, choose_solver
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.photometry.background import BackgroundColumns
+from bayesprf.photometry.robust import DownWeighted, fit_robustly
+from bayesprf.scene.image import Image
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
+
+# The default prior is this many times wider than the expected flux: it decides nothing but hopeless blends.
+PRIOR_WIDTH = 10.0
+# Below this share of the prior's standard deviation the data have spoken.
+_DEGENERATE_SHARE = 0.5
+_LOW_PSF_FRACTION = 0.5
+_NEGATIVE_SIGMA = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FluxFit:
+    """Flux of every source at every cadence, with the cadence-to-cadence error.
+
+    Parameters
+    ----------
+    flux, flux_err : ndarray of float64, shape (n_time, n_source)
+        Posterior mean and standard deviation, electron / s; NaN where a source has no data.
+    flags : ndarray of int64, shape (n_time, n_source)
+        Bits of `QualityFlag`.
+    problem : LinearProblem
+        What was solved.
+    posterior : GaussianPosterior
+        Its answer, with covariances and draws.
+    down_weighted : DownWeighted, optional
+        What a robust fit held down; None for a plain fit.
+    background : BackgroundColumns, optional
+        Surfaces fitted along: their coefficients follow those of the sources in `problem` and `posterior`.
+    moving_light : ndarray of float64, shape (n_time, n_pixel), optional
+        Light taken off the data of `problem`, electron / s; `model` holds it.
+    """
+
+    flux: FloatArray
+    flux_err: FloatArray
+    flags: IntArray
+    problem: LinearProblem
+    posterior: GaussianPosterior
+    down_weighted: DownWeighted | None = None
+    background: BackgroundColumns | None = None
+    moving_light: FloatArray | None = None
+
+    @property
+    def n_source(self) -> int:
+        """Number of sources."""
+        return int(self.flux.shape[1])
+
+    @property
+    def prior(self) -> GaussianPrior:
+        """Prior of the fluxes."""
+        prior = self.problem.prior
+        return GaussianPrior(prior.mean[: self.n_source], prior.precision[: self.n_source])
+
+    @property
+    def source_design(self) -> csr_matrix:
+        """PRF of each source in each pixel at the first cadence, shape (n_pixel, n_source), 1 / pixel."""
+        return self.problem.design.matrix()[:, : self.n_source]  # type: ignore[attr-defined]
+
+    @property
+    def background_w(self) -> FloatArray:
+        """Coefficients of the background, shape (n_time, n_column), electron / s."""
+        return self.posterior.mean[:, self.n_source :]
+
+    @property
+    def background_w_err(self) -> FloatArray:
+        """Standard deviation of `background_w`, shape (n_time, n_column), electron / s."""
+        return self.posterior.std[:, self.n_source :]
+
+    def without_background(self) -> LinearProblem:
+        """Return the problem of the fluxes alone, the background taken off the data as the fit found it."""
+        if self.background is None:
+            return self.problem
+        sky = (self.background.matrix @ self.background_w.T).T
+        design = self.background.remove(self.problem.design)  # type: ignore[arg-type]
+        return LinearProblem(design, self.problem.data - sky, self.problem.ivar, self.prior, self.problem.known)
+
+    @property
+    def log_evidence(self) -> FloatArray:
+        """Log evidence of each cadence, shape (n_time,)."""
+        return self.posterior.log_evidence
+
+    def model(self) -> FloatArray:
+        """Return the model image at every cadence, shape (n_time, n_pixel), electron / s."""
+        model = self.problem.predict(self.posterior.mean)
+        return model if self.moving_light is None else model + self.moving_light
+
+
+def build_design(pairs: PairTable, parts: FloatArray, mix: FloatArray | None = None) -> DesignStack:
+    """Arrange PRF values of pairs as the design of the flux problem.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pairs that matter.
+    parts : ndarray of float64, shape (n_part, n_pair)
+        PRF of each pair, 1 / pixel; several parts when it changes in time.
+    mix : ndarray of float64, shape (n_time, n_part), optional
+        Weight of each part at each cadence.
+
+    Returns
+    -------
+    DesignStack
+        n_obs pixels, n_coeff sources.
+    """
+    order = pairs.to_sparse(np.arange(pairs.n_pair)).tocsc()
+    return DesignStack(
+        indptr=order.indptr.astype(np.int64),
+        indices=order.indices.astype(np.int64),
+        parts=np.ascontiguousarray(parts[:, order.data]),
+        n_coeff=pairs.n_source,
+        mix=mix,
+    )
+
+
+def default_prior(expected: FloatArray, noise: float) -> GaussianPrior:
+    """Return the default flux prior N(f, (10 f)**2).
+
+    Parameters
+    ----------
+    expected : ndarray of float64, shape (n_source,)
+        Expected flux f, electron / s; where it is not a positive number the prior is centred on zero
+        and as wide as that of the brightest source.
+    noise : float
+        Error of a pixel, electron / s: no prior is narrower than ten times this.
+
+    Returns
+    -------
+    GaussianPrior
+    """
+    known = np.isfinite(expected) & (np.nan_to_num(expected) > 0)
+    mean = np.where(known, expected, 0.0)
+    brightest = max(float(mean.max(initial=0.0)), noise)
+    sigma = PRIOR_WIDTH * np.where(known, np.maximum(mean, noise), brightest)
+    return GaussianPrior.from_sigma(mean, sigma)
+
+
+def make_prior(
+    expected: FloatArray, noise: float, *, prior_mu: FloatArray | None, prior_sigma: FloatArray | None
+) -> GaussianPrior:
+    """Return the prior from what the user gave, and the default for the rest.
+
+    Parameters
+    ----------
+    expected : ndarray of float64, shape (n_source,)
+        Expected flux, electron / s.
+    noise : float
+        Error of a pixel, electron / s.
+    prior_mu, prior_sigma : array-like or float, optional
+        Mean and standard deviation per source, electron / s; a width of infinity is a flat prior.
+
+    Returns
+    -------
+    GaussianPrior
+
+    Raises
+    ------
+    InputError
+        If a mean is not finite or a width not above zero.
+    ShapeError
+        If there is not one entry per source.
+    """
+    default = default_prior(expected, noise)
+    n_source = expected.size
+    mean = default.mean if prior_mu is None else _per_source(prior_mu, n_source, "prior_mu")
+    sigma = default.precision**-0.5 if prior_sigma is None else _per_source(prior_sigma, n_source, "prior_sigma")
+    if not np.all(np.isfinite(mean)):
+        first = int(np.argmin(np.isfinite(mean)))
+        raise InputError(f"prior_mu: expected finite fluxes, got {mean[first]} for source {first}")
+    if not np.all(sigma > 0):
+        first = int(np.argmin(sigma > 0))
+        raise InputError(f"prior_sigma: expected widths above 0 electron / s, got {sigma[first]} for source {first}")
+    return GaussianPrior.from_sigma(mean, sigma)
+
+
+def _per_source(value: FloatArray, n_source: int, name: str) -> FloatArray:
+    array = as_float(value, name)
+    array = np.full(n_source, float(array)) if array.ndim == 0 else array
+    check_shape(array, (n_source,), name, "n_source")
+    return array
+
+
+def fit_flux(
+    pixels: PixelTable,
+    design: DesignStack,
+    prior: GaussianPrior,
+    *,
+    source_flags: IntArray,
+    known: FloatArray | None = None,
+    solver: Solver | None = None,
+    robust: bool = False,
+    names: tuple[str, ...] = (),
+    background: BackgroundColumns | None = None,
+    moving_light: FloatArray | None = None,
+) -> FluxFit:
+    """Fit one flux per source and cadence.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        `flux` and `ivar`: float64, shape (n_time, n_pixel).
+    design : DesignStack
+        PRF of each source in each pixel, shape (n_pixel, n_source), 1 / pixel.
+    prior : GaussianPrior
+        One entry per source, electron / s.
+    source_flags : ndarray of int, shape (n_source,)
+        Bits of `QualityFlag` that hold for all cadences; sources with NO_PIXELS get NaN.
+    known : ndarray of float64, shape (n_pixel,), optional
+        Light of each pixel that is not to be fitted, electron / s.
+    solver : Solver, optional
+        Chosen from the problem when omitted.
+    robust : bool
+        Hold outliers down: see `fit_robustly`.
+    names : tuple of str
+        Source names for messages.
+    background : BackgroundColumns, optional
+        Surfaces to fit along at every cadence.
+    moving_light : ndarray of float64, shape (n_time, n_pixel), optional
+        Further light that is not to be fitted, electron / s.
+
+    Returns
+    -------
+    FluxFit
+
+    Raises
+    ------
+    NotPositiveDefiniteError
+        If a source is held by neither data nor prior.
+
+    Notes
+    -----
+    Solves (X' C^-1 X + P) w = X' C^-1 y + P m per cadence (Luger, Foreman-Mackey & Hogg 2017).
+    """
+    problem = _flux_problem(pixels, design, prior, known, background)
+    if moving_light is not None:
+        problem = replace(problem, data=problem.data - moving_light)
+    solver, down = solver or choose_solver(problem), None
+    try:
+        if robust:
+            fit = fit_robustly(problem, solver)
+            problem, posterior = fit.problem, fit.posterior
+            down = DownWeighted(fit.batch, fit.observation, fit.weight)
+        else:
+            posterior = solver.solve(problem)
+    except NotPositiveDefiniteError as error:
+        name = names[error.coefficient] if 0 <= error.coefficient < len(names) else str(error.coefficient)
+        raise NotPositiveDefiniteError(
+            f"prior_sigma: source {name} at cadence {error.batch} is held by neither data nor prior;"
+            " give it a finite prior_sigma or remove it from the catalogue",
+            coefficient=error.coefficient,
+            batch=error.batch,
+        ) from error
+    n_source = design.n_coeff
+    flux, flux_err = posterior.mean[:, :n_source], posterior.std[:, :n_source]
+    flags = _cadence_flags(pixels, design, flux, flux_err, source_flags)
+    no_data = (flags & (QualityFlag.NO_PIXELS | QualityFlag.NO_DATA)) != 0
+    if no_data.any():
+        flux, flux_err = np.where(no_data, np.nan, flux), np.where(no_data, np.nan, flux_err)
+    flags[flag_degenerate(flux_err, prior)] |= int(QualityFlag.DEGENERATE_BLEND)
+    if down is not None:
+        flags[down.touches(design, pixels.n_time)] |= int(QualityFlag.DOWN_WEIGHTED)
+    return FluxFit(flux, flux_err, flags, problem, posterior, down, background, moving_light)
+
+
+def _flux_problem(
+    pixels: PixelTable,
+    design: DesignStack,
+    prior: GaussianPrior,
+    known: FloatArray | None,
+    background: BackgroundColumns | None,
+) -> LinearProblem:
+    if background is not None:
+        design, prior = background.extend(design), background.extend_prior(prior)
+    return LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
+
+
+def flag_sources(
+    pairs: PairTable, values: FloatArray, *, saturated: BoolArray, known: BoolArray, core: float
+) -> IntArray:
+    """Return the quality bits that a source has at all cadences.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pairs that matter, saturated pixels included.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel.
+    saturated : ndarray of bool, shape (n_pixel,)
+        Saturated pixels.
+    known : ndarray of bool, shape (n_source,)
+        Whether the catalogue flux is usable.
+    core : float
+        A saturated pixel nearer than this makes its source saturated, arcsec.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_source,)
+    """
+    bad = saturated[pairs.pixel]
+    good = np.bincount(pairs.source[~bad], minlength=pairs.n_source)
+    caught = np.bincount(pairs.source, weights=np.where(bad, 0.0, values), minlength=pairs.n_source)
+    own = np.bincount(pairs.source[bad & (pairs.r < core)], minlength=pairs.n_source) > 0
+    touched = np.bincount(pairs.source[bad], minlength=pairs.n_source) > 0
+    flags = np.zeros(pairs.n_source, np.int64)
+    for bit, where in (
+        (QualityFlag.NO_PIXELS, good == 0),
+        (QualityFlag.LOW_PSF_FRACTION, caught < _LOW_PSF_FRACTION),
+        (QualityFlag.SATURATED, own),
+        (QualityFlag.SATURATED_NEIGHBOR, touched & ~own),
+        (QualityFlag.NO_CATALOG_FLUX, ~known),
+    ):
+        flags[where] |= int(bit)
+    return flags
+
+
+def _cadence_flags(
+    pixels: PixelTable, design: DesignStack, flux: FloatArray, flux_err: FloatArray, source_flags: IntArray
+) -> IntArray:
+    flags = np.repeat(source_flags[None], pixels.n_time, axis=0)
+    flags[flux < -_NEGATIVE_SIGMA * flux_err] |= int(QualityFlag.NEGATIVE_FLUX)
+    gappy = np.flatnonzero(pixels.gaps > 0)
+    member = design.matrix()[gappy].astype(bool)
+    touched = np.unique(member.indices)
+    if touched.size:
+        covers = design.matrix().astype(bool).tocsc()[:, touched].astype(np.float64)
+        usable = (covers.T @ (pixels.ivar > 0).T.astype(np.float64)).T
+        total = np.asarray(covers.sum(axis=0)).ravel()
+        flags[:, touched] |= np.where(usable < total, int(QualityFlag.PIXELS_DROPPED), 0)
+        flags[:, touched] |= np.where(usable == 0, int(QualityFlag.NO_DATA), 0)
+    return flags
+
+
+def flag_degenerate(flux_err: FloatArray, prior: GaussianPrior) -> BoolArray:
+    """Find the fluxes that the prior, not the data, decides.
+
+    Parameters
+    ----------
+    flux_err : ndarray of float64, shape (n_time, n_source)
+        Posterior standard deviations, electron / s.
+    prior : GaussianPrior
+        Prior of the fluxes.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_time, n_source)
+        Where the posterior is more than half as wide as the prior; never for a flux that is NaN.
+    """
+    with np.errstate(invalid="ignore"):
+        return flux_err**2 * prior.precision > _DEGENERATE_SHARE**2
+
+
+def fit_image_flux(pairs: PairTable, values: FloatArray, image: Image, *, expected: FloatArray) -> FloatArray:
+    """Return the flux of every source in one image.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pairs that matter.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel; 0 leaves a pair out.
+    image : Image
+        The image.
+    expected : ndarray of float64, shape (n_source,)
+        Expected flux, electron / s; NaN means unknown.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+        electron / s; NaN for sources without pixels.
+    """
+    prior = default_prior(expected, image.cadence_error)
+    problem = LinearProblem(build_design(pairs, values[None]), image.flux[None], image.ivar[None], prior)
+    flux = choose_solver(problem).solve(problem).mean[0]
+    seen = np.bincount(pairs.source[(image.ivar[pairs.pixel] > 0) & (values > 0)], minlength=pairs.n_source) > 0
+    return np.where(seen, flux, np.nan)

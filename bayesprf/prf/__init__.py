@@ -1,0 +1,1 @@
+"""The PRF: training pixels, splines, wing, astrometry, and the fit that joins them."""

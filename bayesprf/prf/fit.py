@@ -1,0 +1,227 @@
+"""The mean PRF shape, learned from the pixels that one star lights (Hedges et al. 2021, section 2.2)."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.polar import PolarBasis
+from bayesprf.photometry.background import ImageBackground
+from bayesprf.prf.background import fit_background
+from bayesprf.prf.extent import fit_extent
+from bayesprf.prf.geometry import centroid_offset, fit_geometry
+from bayesprf.prf.image_fluxes import Light, Scene, find_light, gather_training, solve_again
+from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.positions import PositionFit, fit_positions
+from bayesprf.prf.splines import Profile, Training, fit_profile
+from bayesprf.prf.star_residuals import measure_stars
+from bayesprf.prf.training import first_training, rough_scale, teaching_pairs, usable_pairs
+from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_tail
+from bayesprf.scene.axes import pixel_area, pixel_axes
+from bayesprf.scene.image import Image
+from bayesprf.scene.masks import neighbor_flux
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf import PrfModel
+from bayesprf.settings import MaskOptions, ShapeOptions
+
+# Positions are never held tighter than this, arcsec.
+_MIN_POSITION_WIDTH = 1e-3
+# Wings of other stars are taken off with the present slope: a full step would swing about the answer.
+_WING_STEP = 0.5
+# At the edge of the splines a single weight does not set the level, dex. Where the level found there strays by more
+# than the second number the splines are not settled, as in dense fields, and the wing beyond is freed by a share of
+# the excess: held, wing and splines would swing about each other from round to round.
+_EDGE_LEVEL, _EDGE_SETTLED, _EDGE_SHARE = 0.1, 0.05, 0.2
+# Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/background.md).
+_SKY_SLOPE = 0.15
+# From this round on the fluxes of the round before say which pairs lie above the cut.
+_N_NEW_LIGHT = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShapeFit:
+    """The PRF, what it was learned from, and where each source matters.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The PRF; its area is one pixel.
+    weights_cov : ndarray of float64, shape (n_basis, n_basis)
+        Posterior covariance of `psf_w`, dex**2.
+    tail_err : float
+        Posterior standard deviation of the wing's slope.
+    offset : tuple of float
+        How far the stars lie from their catalogue positions, east and north, arcsec.
+    positions : PositionFit
+        How far each star lies from its catalogue position after the common offset; zero unless refined.
+    scale : float
+        electron / s per unit of catalogue flux.
+    flux : ndarray of float64, shape (n_source,)
+        Flux of each source in the image, electron / s; NaN without pixels.
+    intrinsic_scatter : float
+        Relative scatter of pixels about the PRF beyond their errors, dex.
+    pairs : PairTable
+        Pairs in which a source gives more than `flux_cut_off`, at corrected positions.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of each of these pairs, 1 / pixel.
+    training : ndarray of bool, shape (n_pair,)
+        The pairs that taught the PRF.
+    far_light : ndarray of float64, shape (n_pixel,)
+        Light in each pixel of pairs below the cut and of distant stars, electron / s: known, not fitted.
+    reach : ndarray of float64, shape (n_source,)
+        Reach of each source as its flux alone foretold it, arcsec.
+    n_clipped : int
+        Training pixels left out as outliers.
+    image : Image
+        The image that was fitted, its background taken off.
+    background : ImageBackground, optional
+        That background, if one was asked for.
+    """
+
+    prf: PrfModel
+    weights_cov: FloatArray
+    tail_err: float
+    offset: tuple[float, float]
+    positions: PositionFit
+    scale: float
+    flux: FloatArray
+    intrinsic_scatter: float
+    pairs: PairTable
+    values: FloatArray
+    training: BoolArray
+    far_light: FloatArray
+    reach: FloatArray
+    n_clipped: int
+    image: Image
+    background: ImageBackground | None = None
+
+
+def fit_shape(
+    scene: Scene,
+    basis: PolarBasis,
+    *,
+    mask_options: MaskOptions,
+    options: ShapeOptions,
+    progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+) -> ShapeFit:
+    """Learn the PRF from one image.
+
+    Parameters
+    ----------
+    scene : Scene
+        Image, pairs and catalogue.
+    basis : PolarBasis
+        Columns of log10 PRF.
+    mask_options : MaskOptions
+        Which stars and pixels may teach.
+    options : ShapeOptions
+        Settings of the fit.
+    progress : callable
+        Wraps the rounds, to show how far they are.
+
+    Returns
+    -------
+    ShapeFit
+
+    Raises
+    ------
+    InputError
+        If no pixel is fit to teach the PRF.
+
+    Notes
+    -----
+    Rounds of: choose the pixels that one star lights, fit the shape, normalise it, measure the common
+    offset, solve all fluxes of the image. Nothing of the catalogue's flux scale survives the
+    normalisation.
+    """
+    prf = PrfModel(basis, np.zeros(basis.n_basis), pixel_area(scene.pixels))
+    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=prf.pixel_area**0.5, options=mask_options)
+    training = first_training(scene, basis, reach, mask_options)
+    scale = rough_scale(training)
+    lattice = Lattice.around(pixel_axes(scene.pixels), basis.rmax)
+    movable = float(mask_options.correct_centroid_offset)
+    offset = movable * centroid_offset(training.scaled(scale))
+    training = training.scaled(scale).shifted(-offset)
+    places, before, cut = PositionFit.at_catalog(scene.sources.n_source), None, options.flux_cut_off
+    for count in progress(range(options.n_round)):
+        profile = fit_profile(training, prf, lattice, options=options, fresh=count == 0)
+        scale *= profile.area
+        scene, light = _look(scene, profile, offset + places.shift, scale=scale, cut=cut, before=before)
+        if options.refine and count > 0:
+            places = _refine(scene, light, profile, training, places)
+            light = find_light(scene, profile, offset + places.shift, scale=scale, cut=cut, before=light)
+        before, scale = light if count >= _N_NEW_LIGHT else None, _catalog_scale(scene, light)
+        prf, wing_err = _fit_wing(scene, light, profile, mask_options)
+        teach = teaching_pairs(scene, light, basis, mask=mask_options, options=options)
+        training = gather_training(scene, light, teach)
+        if count < options.n_round - 1:
+            east, north, *bend = fit_geometry(profile, training, lattice, smoothness=options.smoothness)
+            prf, step = prf.sheared(*bend), movable * np.array([east, north])
+            offset, training = offset + step, training.shifted(-step)
+    return ShapeFit(
+        prf=profile.prf,
+        weights_cov=profile.weights_cov,
+        tail_err=wing_err if scene.background is None else float(np.hypot(wing_err, _SKY_SLOPE)),
+        offset=(float(offset[0]), float(offset[1])),
+        positions=places,
+        scale=scale,
+        flux=light.flux,
+        intrinsic_scatter=profile.scatter,
+        pairs=light.pairs.select(light.above),
+        values=light.values[light.above],
+        training=teach[light.above],
+        far_light=light.far,
+        reach=reach,
+        n_clipped=int(np.count_nonzero(~profile.keep)),
+        image=scene.image,
+        background=scene.background,
+    )
+
+
+def _look(
+    scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None
+) -> tuple[Scene, Light]:
+    """Find the light of all stars, and take the background, if there is one, off anew."""
+    light = find_light(scene, profile, shift, scale=scale, cut=cut, before=before)
+    if scene.background is None:
+        return scene, light
+    scene = scene.without(fit_background(scene, light, profile, scene.background))
+    return scene, solve_again(scene, light)
+
+
+def _refine(scene: Scene, light: Light, profile: Profile, training: Training, places: PositionFit) -> PositionFit:
+    """Step all positions; their prior width is what the lone stars teach."""
+    stars = measure_stars(profile.prf, training, profile.scatter)
+    whole = replace(stars, value=stars.value + np.pad(places.shift[stars.source], ((0, 0), (0, 3))))
+    width = max(whole.width("east", "north"), _MIN_POSITION_WIDTH)
+    image = replace(scene.image, flux=scene.image.flux - light.far)
+    visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.values, 0.0)
+    return fit_positions(light.pairs, visible, profile, flux=light.flux, image=image, shift=places.shift, width=width)
+
+
+def _catalog_scale(scene: Scene, light: Light) -> float:
+    """Return the median of fitted over catalogue flux, weighted towards the stars that shine."""
+    good = scene.known & np.isfinite(light.flux) & (np.nan_to_num(light.flux) > 0)
+    ratio = light.flux[good] / scene.flux[good]
+    order = np.argsort(ratio)
+    weight = np.cumsum(np.sqrt(light.flux[good][order]))
+    return float(ratio[order][np.searchsorted(weight, 0.5 * weight[-1])]) if ratio.size else 1.0
+
+
+def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:
+    """Fit the wing's slope where a star gives at least half of the light: at the edge of the splines, then beyond."""
+    pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
+    wing = usable_pairs(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
+    wing &= neighbor_flux(pairs, model) < model
+    edge = wing & (pairs.r > WING_SHARE * rmax) & (pairs.r <= rmax)
+    level, near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter, level=_EDGE_LEVEL)
+    beyond = gather_training(scene, light, wing & (pairs.r > rmax))
+    _, slope, error = fit_tail(
+        profile.prf,
+        beyond,
+        profile.scatter,
+        prior=(near, SLOPE_CHANGE),
+        level=HELD_LEVEL + _EDGE_SHARE * max(abs(level) - _EDGE_SETTLED, 0.0),
+    )
+    return profile.prf.with_tail(profile.prf.tail_slope + _WING_STEP * (slope - profile.prf.tail_slope)), error

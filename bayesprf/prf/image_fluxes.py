@@ -1,0 +1,200 @@
+"""What a shape fit looks at, and what each star gives to each pixel as the fit goes on."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.photometry.background import ImageBackground
+from bayesprf.photometry.distant import distant_light
+from bayesprf.photometry.fluxes import fit_image_flux
+from bayesprf.prf.splines import Profile, Training
+from bayesprf.scene.image import Image
+from bayesprf.scene.masks import neighbor_flux
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
+
+# Pairs below the flux cut still count as known light down to this share of it.
+_FAR_SHARE = 0.1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scene:
+    """What the shape fit looks at: one image of the pixels, the stars and their pairs.
+
+    Parameters
+    ----------
+    pixels, sources : PixelTable, SourceTable
+        Pixels and catalogue.
+    pairs : PairTable
+        Near pairs at catalogue positions.
+    limit : float
+        Distance within which pairs were made, arcsec.
+    image : Image
+        The image, its background taken off.
+    background : ImageBackground, optional
+        That background, as known so far; None where there is none to be fitted.
+    """
+
+    pixels: PixelTable
+    sources: SourceTable
+    pairs: PairTable
+    limit: float
+    image: Image
+    background: ImageBackground | None = None
+
+    @property
+    def flux(self) -> FloatArray:
+        """Catalogue fluxes on any common scale, shape (n_source,); NaN, zero or negative means unknown."""
+        return self.sources.flux
+
+    @property
+    def known(self) -> BoolArray:
+        """Whether the catalogue flux is usable, shape (n_source,)."""
+        return self.sources.has_flux
+
+    @property
+    def saturated(self) -> BoolArray:
+        """Pixels that do not respond linearly, shape (n_pixel,)."""
+        return self.pixels.saturated
+
+    def without(self, found: ImageBackground) -> "Scene":
+        """Return the scene with another background taken off its image."""
+        more = found.light if self.background is None else found.light - self.background.light
+        left = self.image.flux - np.where(self.image.ivar > 0, more, 0.0)
+        return replace(self, image=replace(self.image, flux=left), background=found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Light:
+    """What each star gives to each pixel, as of one round.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pairs in which a star can matter, at present positions.
+    values : ndarray of float64, shape (n_pair,)
+        PRF, 1 / pixel.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes in the image, electron / s; NaN without pixels.
+    above : ndarray of bool, shape (n_pair,)
+        Pairs above the flux cut: these are fitted, the others known.
+    distant : ndarray of float64, shape (n_pixel,)
+        Light of stars beyond the pairing distance, electron / s.
+    """
+
+    pairs: PairTable
+    values: FloatArray
+    flux: FloatArray
+    above: BoolArray
+    distant: FloatArray
+
+    @property
+    def model(self) -> FloatArray:
+        """Light of each pair, shape (n_pair,), electron / s."""
+        return np.nan_to_num(self.flux)[self.pairs.source] * self.values
+
+    @property
+    def far(self) -> FloatArray:
+        """Light that is known, not fitted: of pairs below the cut and of distant stars, shape (n_pixel,)."""
+        below = np.where(self.above, 0.0, self.model)
+        return self.distant + np.bincount(self.pairs.pixel, weights=below, minlength=self.pairs.n_pixel)
+
+
+def find_light(
+    scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None = None
+) -> Light:
+    """Evaluate the PRF where a star can matter, and solve the fluxes of the image above the cut.
+
+    Parameters
+    ----------
+    scene : Scene
+        Image, pairs and catalogue.
+    profile : Profile
+        The PRF of this round.
+    shift : ndarray of float64, shape (n_source, 2)
+        How far each star lies from its catalogue position, east and north, arcsec.
+    scale : float
+        electron / s per unit of catalogue flux.
+    cut : float
+        Flux in a pixel below which a star is not fitted, electron / s.
+    before : Light, optional
+        The light of a round whose PRF was nearly the same: its fluxes say which pairs lie above the cut.
+
+    Returns
+    -------
+    Light
+    """
+    expected = np.where(scene.known, scene.flux, np.nan) * scale
+    ceiling = np.where(scene.known, expected, np.nanmedian(expected))
+    near = scene.pairs.moved(shift)
+    near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
+    values = profile.prf.evaluate(near.dx, near.dy)
+
+    far = _FAR_SHARE * cut
+    distant = distant_light(scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=far)
+
+    def split(flux: FloatArray) -> Light:
+        reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
+        return Light(near, values, flux, reaches[near.source] * values > cut, distant)
+
+    if before is not None:
+        return split(_image_flux(scene, split(before.flux), expected))
+    light = split(np.nan_to_num(expected))
+    for _ in range(2):
+        light = split(_image_flux(scene, light, expected))
+    return light
+
+
+def solve_again(scene: Scene, light: Light) -> Light:
+    """Solve the fluxes of an image from which another background was taken off.
+
+    Parameters
+    ----------
+    scene : Scene
+        The image.
+    light : Light
+        Light before; the same pairs stay above the cut.
+
+    Returns
+    -------
+    Light
+    """
+    return replace(light, flux=_image_flux(scene, light, light.flux))
+
+
+def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
+    """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
+    image = replace(scene.image, flux=scene.image.flux - light.far)
+    visible = light.above & ~scene.saturated[light.pairs.pixel]
+    return fit_image_flux(light.pairs.select(visible), light.values[visible], image, expected=expected)
+
+
+def gather_training(scene: Scene, light: Light, teach: BoolArray) -> Training:
+    """Collect the training pixels, with the light of all other stars taken off.
+
+    Parameters
+    ----------
+    scene : Scene
+        Image and pairs.
+    light : Light
+        What each star gives.
+    teach : ndarray of bool, shape (n_pair,)
+        Pairs of `light` that teach.
+
+    Returns
+    -------
+    Training
+    """
+    pairs = light.pairs
+    pixel = pairs.pixel[teach]
+    others = neighbor_flux(pairs, light.model)[teach]
+    return Training(
+        source=pairs.source[teach],
+        dx=pairs.dx[teach],
+        dy=pairs.dy[teach],
+        y=scene.image.flux[pixel] - others - light.distant[pixel],
+        var=1.0 / scene.image.ivar[pixel],
+        flux=light.flux[pairs.source[teach]],
+    )

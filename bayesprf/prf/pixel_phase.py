@@ -1,0 +1,109 @@
+"""The sum rule of a PRF: a star's light adds up to the same total wherever the star sits in its pixel."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.scene.prf import PrfModel, round_coordinates
+
+_LN10 = float(np.log(10.0))
+# Places of the star in its pixel, per axis.
+_N_PHASE = 4
+# Standard deviation of the sum over pixels about its mean. Pixels alone cannot tell a PRF that breaks the rule from
+# fluxes that follow the stars' places in their pixels: the rule has to hold as well as fluxes are to be right.
+_SIGMA = 2e-4
+# Splines that miss single pixels by some part miss the sum by this share of it.
+_SHARE_OF_SCATTER = 0.03
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lattice:
+    """Pixels around a star at several places in its pixel.
+
+    Parameters
+    ----------
+    dx, dy : ndarray of float64, shape (n_phase, n_pixel)
+        Offset of the pixels from the star towards east and north, arcsec.
+    share : ndarray of float64, shape (n_phase, n_pixel)
+        With what share a pixel counts, (1 - (r / radius)**4)**2. Were the pixels cut off sharply, light would come
+        and go at the rim as the star moves.
+    """
+
+    dx: FloatArray
+    dy: FloatArray
+    share: FloatArray
+
+    @classmethod
+    def around(cls, axes: FloatArray, radius: float) -> "Lattice":
+        """Return all pixels within a radius of any of the places.
+
+        Parameters
+        ----------
+        axes : ndarray of float64, shape (2, 2)
+            Sky step of one column and one row, arcsec, from `bayesprf.scene.axes.pixel_axes`.
+        radius : float
+            arcsec.
+        """
+        reach = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes))))) + 1
+        column, row = (grid.ravel() for grid in np.meshgrid(*2 * [np.arange(-reach, reach + 1.0)]))
+        near = np.hypot(*(axes @ np.stack([column, row]))) < radius + np.hypot(*axes.T).max()
+        phase = (np.arange(_N_PHASE) + 0.5) / _N_PHASE - 0.5
+        shift = np.stack([grid.ravel() for grid in np.meshgrid(phase, phase)])
+        place = np.stack([column[near], row[near]])[:, None, :] - shift[:, :, None]
+        dx, dy = np.einsum("ij,jkl->ikl", axes, place)
+        inside = np.minimum(np.hypot(dx, dy) / radius, 1.0)
+        return cls(dx, dy, (1.0 - inside**4) ** 2)
+
+    @property
+    def n_phase(self) -> int:
+        """Number of places."""
+        return int(self.dx.shape[0])
+
+    def equations(self, prf: PrfModel) -> tuple[FloatArray, FloatArray]:
+        """Linearise the rule about a PRF.
+
+        Parameters
+        ----------
+        prf : PrfModel
+            The PRF; it need not be normalised.
+
+        Returns
+        -------
+        rows : ndarray of float64, shape (n_phase, n_basis)
+            Derivatives of the sum at each place, relative to their mean over the places.
+        data : ndarray of float64, shape (n_phase,)
+            What `rows @ weights` should be, with the precision `ivar(scatter)`.
+
+        Notes
+        -----
+        With m = share PRF(p - x) the sums S(x) = sum_p m obey S(x) = mean S, because a pixel is a box, boxes tile
+        the plane, and the share changes slowly; d S / d w = ln10 sum_p m A. Without the rule the PRF can follow
+        the period of the pixels, and fluxes fitted with it follow the places of the stars within them.
+        """
+        columns, values = prf.basis.entries(*round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear))
+        light = self.share.ravel() * prf.evaluate(self.dx.ravel(), self.dy.ravel())
+        total = light.reshape(self.n_phase, -1).sum(axis=1)
+        mean = float(total.mean())
+        flat = np.repeat(np.arange(self.n_phase), self.dx.shape[1])[:, None] * prf.basis.n_basis + columns
+        rows = np.bincount(
+            flat.ravel(), weights=(values * (_LN10 * light / mean)[:, None]).ravel(),
+            minlength=self.n_phase * prf.basis.n_basis,
+        ).reshape(self.n_phase, -1)  # fmt: skip
+        rows = rows - rows.mean(axis=0)
+        return rows, rows @ prf.weights - (total / mean - 1.0)
+
+    def ivar(self, scatter: float) -> FloatArray:
+        """Return the inverse variance of the data.
+
+        Parameters
+        ----------
+        scatter : float
+            Intrinsic scatter of pixels about the PRF, dex: what splines cannot follow in the pixels they cannot
+            follow in the sums.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_phase,)
+        """
+        return np.full(self.n_phase, 1.0 / (_SIGMA**2 + (_SHARE_OF_SCATTER * _LN10 * scatter) ** 2))

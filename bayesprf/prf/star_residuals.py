@@ -1,0 +1,161 @@
+"""How far single stars stray from the common PRF: in place, size and shape, star by star."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.optimize import brentq
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.prf.splines import Training, model_variance
+from bayesprf.scene.prf import PrfModel
+
+# Steps of the numerical derivatives: arcsec for the place, a ratio for the size, shear for the rest.
+STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch": 0.005, "skew": 0.005}
+_MIN_PIXELS = 9
+_MIN_STARS = 5
+_OUTLIER = 5.0
+_MAX_CONDITION = 1e6
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StarMoments:
+    """Measured deviations of single stars from the common PRF.
+
+    Parameters
+    ----------
+    source : ndarray of int64, shape (n_star,)
+        The stars that could be measured.
+    value, std : ndarray of float64, shape (n_star, 5)
+        Deviation and its standard deviation, in the order of `STEPS`: arcsec, arcsec, ratio, shear, shear.
+    excess : ndarray of float64, shape (6,)
+        By what factor the pixels scatter more than was taken, where the flux, then each deviation is measured; `std`
+        counts it.
+    """
+
+    source: IntArray
+    value: FloatArray
+    std: FloatArray
+    excess: FloatArray
+
+    def width(self, *names: str) -> float:
+        """Return the standard deviation of the true deviations, learned from all stars.
+
+        Parameters
+        ----------
+        *names : str
+            Which deviations share the width.
+
+        Returns
+        -------
+        float
+            The maximum of prod N(value; 0, width**2 + std**2) over the width, outliers left out; 0 where
+            the deviations are no larger than their errors, or there are too few stars.
+        """
+        index = [list(STEPS).index(name) for name in names]
+        value, variance = self.value[:, index].ravel(), self.std[:, index].ravel() ** 2
+        spread = 1.4826 * float(np.median(np.abs(value))) if value.size else 0.0
+        keep = np.abs(value) < _OUTLIER * np.sqrt(spread**2 + variance)
+        value, variance = value[keep], variance[keep]
+        if value.size < _MIN_STARS or spread == 0.0:
+            return 0.0
+
+        def slope(width: float) -> float:
+            total = width**2 + variance
+            return float(np.sum((value**2 - total) / total**2))
+
+        if slope(0.0) <= 0:
+            return 0.0
+        return float(brentq(slope, 0.0, 10.0 * float(np.max(np.abs(value)))))
+
+
+def prf_gradients(
+    prf: PrfModel, dx: FloatArray, dy: FloatArray, *, names: Iterable[str] = tuple(STEPS)
+) -> dict[str, FloatArray]:
+    """Return the derivatives of the PRF with respect to a star's place, size and shear.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The PRF.
+    dx, dy : ndarray of float64, shape (n,)
+        Offset of the pixel from the star towards east and north, arcsec.
+    names : iterable of str
+        Which of `STEPS`.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (n,)
+        Per name, 1 / pixel per unit, by central differences; the total light stays the same.
+    """
+
+    def moved(name: str, step: float) -> FloatArray:
+        if name == "east":
+            return prf.evaluate(dx - step, dy)
+        if name == "north":
+            return prf.evaluate(dx, dy - step)
+        if name == "size":
+            return prf.evaluate(dx / (1.0 + step), dy / (1.0 + step)) / (1.0 + step) ** 2
+        e1, e2 = prf.shear
+        shear = (e1 + step, e2) if name == "stretch" else (e1, e2 + step)
+        return replace(prf, shear=shear).evaluate(dx, dy)
+
+    return {name: (moved(name, STEPS[name]) - moved(name, -STEPS[name])) / (2.0 * STEPS[name]) for name in names}
+
+
+def measure_stars(prf: PrfModel, training: Training, scatter: float) -> StarMoments:
+    """Measure the deviations of every star that has enough training pixels.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The common PRF.
+    training : Training
+        Pixels of lone stars.
+    scatter : float
+        Intrinsic scatter, dex.
+
+    Returns
+    -------
+    StarMoments
+
+    Notes
+    -----
+    Weighted least squares per star of y - m on its own flux and the five gradients of its model, x = K (y - m). The
+    errors of the pixels count as far as what is left over bears them out: the variance of column c over all stars is
+    multiplied by sum K_cp**2 left_p**2 / sum K_cp**2 var_p (1 - leverage_p), the sums over their pixels (White 1980).
+    """
+    model = training.flux * prf.evaluate(training.dx, training.dy)
+    gradients = prf_gradients(prf, training.dx, training.dy)
+    columns = np.stack([model, *(training.flux * one for one in gradients.values())], axis=1)
+    residual, variance = training.y - model, model_variance(training, model, prf.peak, scatter)
+    order = np.argsort(training.source, kind="stable")
+    order = order[residual[order] ** 2 < _OUTLIER**2 * variance[order]]
+    found = []
+    for rows in np.split(order, np.flatnonzero(np.diff(training.source[order])) + 1):
+        fit = _fit_star(columns[rows], residual[rows], variance[rows])
+        if fit is not None:
+            found.append((training.source[rows[0]], *fit))
+    if not found:
+        nothing = np.zeros((0, len(STEPS)))
+        return StarMoments(np.zeros(0, np.int64), nothing, nothing, np.ones(len(STEPS) + 1))
+    source, value, variances, seen, taken = (np.array(one) for one in zip(*found, strict=True))
+    weight = 1.0 / variances
+    excess = np.sqrt((seen * weight).sum(axis=0) / (taken * weight).sum(axis=0))
+    return StarMoments(source, value[:, 1:], np.sqrt(variances[:, 1:]) * excess[1:], excess)
+
+
+def _fit_star(columns: FloatArray, residual: FloatArray, variance: FloatArray) -> tuple[FloatArray, ...] | None:
+    """Return values, variances, and the variances by what is left over and by what was taken; None if ill-posed."""
+    if residual.size < _MIN_PIXELS:
+        return None
+    scale = np.sqrt(np.sum(columns**2 / variance[:, None], axis=0))
+    scaled = columns / scale
+    gram = (scaled / variance[:, None]).T @ scaled
+    if np.linalg.cond(gram) > _MAX_CONDITION:
+        return None
+    gain = np.linalg.solve(gram, (scaled / variance[:, None]).T) / scale[:, None]
+    value = gain @ residual
+    leverage = np.einsum("pc,cp->p", columns, gain)
+    seen = gain**2 @ (residual - columns @ value) ** 2
+    return value, gain**2 @ variance, seen, gain**2 @ (variance * (1.0 - leverage))

@@ -1,0 +1,80 @@
+"""The slope of the PRF's wing beyond the outermost knot."""
+
+import numpy as np
+
+from bayesprf.prf.splines import LN10, Training, model_variance, ring_scale
+from bayesprf.scene.prf import PrfModel, round_coordinates
+
+# The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
+STAR_WINGS = (-3.5, 0.5)
+# No wing is steeper or flatter: before the PRF is known the pixels may ask for anything.
+_SLOPE_RANGE = (-5.0, -2.0)
+# The wing goes on where the splines end, dex.
+HELD_LEVEL = 1e-3
+# How much the slope may change between the outermost splines and the wing beyond them.
+SLOPE_CHANGE = 0.3
+# The edge of the splines, from this share of rmax on.
+WING_SHARE = 0.75
+_N_ITER, _OUTLIER = 6, 3.0
+# Rings in which pixels scatter alike, dex of radius.
+_RING_WIDTH = 0.1
+
+
+def fit_tail(
+    prf: PrfModel,
+    training: Training,
+    scatter: float,
+    *,
+    prior: tuple[float, float] = STAR_WINGS,
+    level: float = HELD_LEVEL,
+) -> tuple[float, float, float]:
+    """Fit the slope of the wing to pixels around or beyond rmax.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The PRF; its splines give the wing's level and its dependence on the angle.
+    training : Training
+        Pixels of the wing, the light of other stars taken off.
+    scatter : float
+        Intrinsic scatter, dex.
+    prior : tuple of float
+        Mean and standard deviation of the slope before these pixels are seen.
+    level : float
+        How far the level at rmax may differ from the splines', dex: by default not at all, as a level of
+        its own would trade with the slope and not be there when the PRF is used.
+
+    Returns
+    -------
+    level : float
+        How far the level at rmax differs from the splines', dex.
+    slope, std : float
+        Slope in log-log and its posterior standard deviation.
+
+    Notes
+    -----
+    Gauss-Newton for level and slope of m = f PRF(rmax, phi) 10**a (r / rmax)**slope with Gaussian priors. What a star
+    lacks is the same in all its pixels: pulls w (y - m) dm/dtheta are summed star by star, and the covariance follows
+    from the sums, N^-1 (sum of their outer products) N^-1, where that is more than N^-1 for the slope.
+    """
+    r, _ = round_coordinates(training.dx, training.dy, prf.shear)
+    stretch = prf.basis.rmax / np.maximum(r, 1e-300)
+    edge = training.flux * prf.evaluate(training.dx * stretch, training.dy * stretch)
+    log_r = np.log10(r / prf.basis.rmax)
+    ring = np.floor(log_r / _RING_WIDTH).astype(np.int64)
+    start, prior_ivar = np.array([0.0, prior[0]]), np.array([level, prior[1]]) ** -2.0
+    state = start
+    for _ in range(_N_ITER):
+        model = edge * 10.0 ** (state[0] + state[1] * log_r)
+        variance = model_variance(training, model, prf.peak, scatter)
+        residual = training.y - model
+        variance = variance * np.maximum(ring_scale(residual / np.sqrt(variance), ring), 1.0) ** 2
+        weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
+        columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
+        normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
+        state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + prior_ivar * (start - state))
+        state[1] = np.clip(state[1], *_SLOPE_RANGE)
+    pulls = np.stack([np.bincount(training.source, weights=one * weight * residual) for one in columns.T])
+    covariance = np.linalg.inv(normal)
+    by_star = covariance @ (pulls @ pulls.T + np.diag(prior_ivar)) @ covariance
+    return float(state[0]), float(state[1]), float(np.sqrt(max(covariance[1, 1], by_star[1, 1])))

@@ -1,0 +1,1 @@
+"""How the PRF changes with time: gain, shift, pointing."""

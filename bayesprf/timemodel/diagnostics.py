@@ -1,0 +1,90 @@
+"""What a shift of the PRF explains: pixels of bright stars, measured and modelled, in bins of the pointing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.binning import bin_mean
+from bayesprf.errors import InputError
+from bayesprf.photometry.fluxes import build_design
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.timemodel.fit import PerturbationFit
+
+_N_BIN = 24
+# Pixels with less than this share of the brightest pixel's mean light are not shown: their ratio to it is noise.
+_LEAST_SHARE = 0.05
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PointingBins:
+    """Pixels against the pointing.
+
+    Parameters
+    ----------
+    dx, dy : ndarray of float64, shape (n_train,)
+        Offset of each pixel from its star towards east and north, arcsec.
+    place : ndarray of float64, shape (n_bin,)
+        Mean pointing of each bin along the line of the largest motion, pixel.
+    data, model : ndarray of float64, shape (n_bin, n_train)
+        Light over the mean of the measured light.
+    used : ndarray of bool, shape (n_bin, n_train)
+        Where there are data, in pixels with at least a twentieth of the brightest one's light.
+    """
+
+    dx: FloatArray
+    dy: FloatArray
+    place: FloatArray
+    data: FloatArray
+    model: FloatArray
+    used: BoolArray
+
+
+def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: PerturbationFit) -> PointingBins:
+    """Average the training pixels of a time model over cadences of like pointing.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data without sky.
+    shape : ShapeFit
+        The PRF, the mean fluxes and where each source matters.
+    fit : PerturbationFit
+        Time model with a shift.
+
+    Returns
+    -------
+    PointingBins
+        Bins hold equally many cadences, in the order of the pointing. The model is that of constant stars.
+
+    Raises
+    ------
+    InputError
+        If the time model has no shift.
+    """
+    if fit.shift is None:
+        raise InputError("fit: expected a time model with a shift of the PRF, got one without")
+    motion = fit.shift.motion - fit.shift.motion.mean(axis=0)
+    axis = np.linalg.eigh(motion.T @ motion)[1][:, 1]
+    along = motion @ axis / pixels.instrument.pixel_scale
+    operator = _equal_bins(along, (pixels.ivar > 0).any(axis=1))
+    chosen, pixel = fit.training, fit.training.pixel
+    design = build_design(shape.pairs, shape.values * fit.stack_parts(shape.pairs), operator @ fit.mix)
+    known = shape.far_light if fit.light is None else shape.far_light + operator @ fit.light.image()
+    flux = np.tile(np.nan_to_num(shape.flux), (operator.shape[0], 1))
+    model = (design.predict(flux) + known)[:, pixel]
+    data = bin_mean(operator, np.where(pixels.ivar[:, pixel] > 0, pixels.flux[:, pixel], np.nan))
+    mean = np.nanmean(data, axis=0)
+    used = np.isfinite(data) & (mean > _LEAST_SHARE * np.nanmax(mean))
+    return PointingBins(chosen.dx, chosen.dy, operator @ along, data / mean, model / mean, used)
+
+
+def _equal_bins(along: FloatArray, seen: BoolArray) -> csr_matrix:
+    """Return the operator that averages cadences in the order of a number, shape (n_bin, n_time)."""
+    order = np.flatnonzero(seen)[np.argsort(along[seen], kind="stable")]
+    parts = [one for one in np.array_split(order, _N_BIN) if one.size]
+    row = np.repeat(np.arange(len(parts)), [one.size for one in parts])
+    share = np.concatenate([np.full(one.size, 1.0 / one.size) for one in parts])
+    return csr_matrix((share, (row, order)), shape=(len(parts), along.size))

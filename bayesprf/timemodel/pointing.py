@@ -1,0 +1,219 @@
+"""Pointing at every cadence from bright stars: shifts of any size, with all their fluxes and a sky free."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.timemodel.pointing_groups import StarGroup, make_groups
+from bayesprf.timemodel.shift import FieldMotion, MovedPrf
+from bayesprf.timemodel.shift_grid import ShiftGrid
+
+# The first guess is the best of a lattice of shifts out to so many pixels at these steps.
+_FARTHEST_PIX, _LATTICE_PIX = 2.5, 0.5
+# Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the second.
+_N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
+# A jump of the pointing from one cadence to the next, in pixels and in usual steps; a smaller share of an exposure on
+# its other side cannot be told from errors of the PRF.
+_JUMP_PIX, _JUMP_STEPS, _LEAST_SHARE = 0.25, 4.0, 0.03
+# Prior width of how much the motion differs over the field.
+_GAIN_WIDTH = 0.3
+# Cadences times pixels times columns handled at once.
+_CHUNK_ELEMENTS = 1 << 20
+
+
+def measure_pointing(
+    pixels: PixelTable, pairs: PairTable, prf: MovedPrf, values: FloatArray, flux: FloatArray
+) -> tuple[FloatArray, FieldMotion]:
+    """Measure how far the field has moved at every cadence.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    pairs : PairTable
+        Pairs in which the sources matter.
+    prf : MovedPrf
+        The PRF at the reference pointing; `field` says how motion may differ over the field.
+    values : ndarray of float64, shape (n_pair,)
+        Mean PRF of the pairs, 1 / pixel.
+    flux : ndarray of float64, shape (n_source,)
+        Mean fluxes, electron / s; NaN counts as dark.
+
+    Returns
+    -------
+    motion : ndarray of float64, shape (n_time, 2)
+        From the reference, towards east and north, arcsec; NaN without data.
+    field : FieldMotion
+        How far each source moves when the middle of the field does.
+
+    Notes
+    -----
+    Minimises sum (y - sum_s F_s PRF_s(motion) - sky)**2 / variance at every cadence: the best of a lattice of shifts,
+    then Gauss-Newton steps. The fluxes of each group of overlapping stars and its sky are marginalised, and bright
+    pixels weigh no more than the PRF is good for.
+    """
+    scale = pixels.instrument.pixel_scale
+    groups = make_groups(pixels, pairs, values, flux)
+    motion = _search(pixels, groups, prf, scale)
+    for count in range(_N_STEP):
+        grid = ShiftGrid.around(motion[np.isfinite(motion).all(axis=1)], scale)
+        normal = [_normal(pixels, group, prf, grid, motion=motion) for group in groups]
+        step = _solve(*(np.sum(one, axis=0) for one in zip(*normal, strict=True)))
+        if count >= _FIELD_FROM and prf.field.powers:
+            prf = replace(prf, field=_fit_field(prf.field, groups, motion, normal))
+        length = np.hypot(*step.T)[:, None]
+        step = step * np.minimum(1.0, _LONGEST_PIX * scale / np.maximum(length, 1e-300))
+        motion = np.clip(motion + step, -_FARTHEST_PIX * scale, _FARTHEST_PIX * scale)
+        if count > _FIELD_FROM and np.nanmax(length) < _SETTLED_PIX * scale:
+            break
+    return motion, prf.field
+
+
+def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: float) -> FloatArray:
+    """Return the best shift of a lattice for every cadence, shape (n_time, 2); NaN without data."""
+    steps = scale * np.arange(-_FARTHEST_PIX, _FARTHEST_PIX + 0.5 * _LATTICE_PIX, _LATTICE_PIX)
+    lattice = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    misfit = np.zeros((pixels.n_time, lattice.shape[0]))
+    seen = np.zeros(pixels.n_time, bool)
+    for group in groups:
+        known = pixels.ivar[:, group.pixel] > 0
+        data = np.where(known, pixels.flux[:, group.pixel], 0.0)
+        data = np.where(known, data, data.sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+        root = np.sqrt(group.weight(pixels, np.arange(pixels.n_time)).mean(axis=0))
+        seen |= known.any(axis=1)
+        pairs, own = group.pairs, np.sqrt(group.precision)
+        for number, shift in enumerate(lattice):
+            moved = prf.offset[pairs.source] + prf.field.matrices[pairs.source] @ shift
+            values = prf.evaluate(pairs.dx - moved[:, 0], pairs.dy - moved[:, 1])
+            columns, others = group.design(values[None])
+            left = np.linalg.qr(np.vstack([columns[0] * root[:, None], np.diag(own)]))[0]
+            right = np.hstack([(data - others) * root, np.tile(group.mean * own, (pixels.n_time, 1))])
+            misfit[:, number] += np.sum(right**2, axis=1) - np.sum((right @ left) ** 2, axis=1)
+    return np.where(seen[:, None], lattice[np.argmin(misfit, axis=1)], np.nan)
+
+
+def measure_smear(
+    pixels: PixelTable, pairs: PairTable, prf: MovedPrf, values: FloatArray, flux: FloatArray, *, motion: FloatArray
+) -> FloatArray:
+    """Measure which part of an exposure stars spent where they were in the cadence before, and in that after.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    pairs : PairTable
+        Pairs in which the sources matter.
+    prf : MovedPrf
+        The PRF at the reference pointing.
+    values : ndarray of float64, shape (n_pair,)
+        Mean PRF of the pairs, 1 / pixel.
+    flux : ndarray of float64, shape (n_source,)
+        Mean fluxes, electron / s; NaN counts as dark.
+    motion : ndarray of float64, shape (n_time, 2)
+        The motion, arcsec.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time, 2)
+        Shares of the exposure, up to a half each; zero where the stars hardly moved, or the share is not evident.
+
+    Notes
+    -----
+    When the thrusters fire within an exposure, its light is that of two pointings.
+    """
+    scale = pixels.instrument.pixel_scale
+    grid = ShiftGrid.around(motion, scale)
+    smear = np.zeros((pixels.n_time, 2))
+    step = np.hypot(*np.diff(motion, axis=0).T)
+    jumps = np.flatnonzero(step > max(_JUMP_PIX * scale, _JUMP_STEPS * float(np.median(step))))
+    if jumps.size:
+        groups = make_groups(pixels, pairs, values, flux)
+        for side, (now, other) in enumerate(((jumps + 1, jumps), (jumps, jumps + 1))):
+            information, score = (np.zeros(now.size) for _ in range(2))
+            for group in groups:
+                found = _normal(pixels, group, prf, grid, motion=motion[now], cadences=now, other=motion[other])
+                information += found[0][:, 0, 0]
+                score += found[1][:, 0]
+            share = np.divide(score, information, out=np.zeros(now.size), where=information > 0)
+            smear[now, side] = np.where(share > _LEAST_SHARE, np.minimum(share, 0.5), 0.0)
+    return smear
+
+
+def _normal(
+    pixels: PixelTable,
+    group: StarGroup,
+    prf: MovedPrf,
+    grid: ShiftGrid,
+    *,
+    motion: FloatArray,
+    cadences: IntArray | None = None,
+    other: FloatArray | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """Return information (n, k, k) and score (n, k) of a group, with fluxes and sky marginalised.
+
+    Of the motion, k = 2, or of the share of the exposure spent at another place, k = 1.
+    """
+    cadences = np.arange(pixels.n_time) if cadences is None else cadences
+    nodes = prf.at_nodes(grid, group.pairs.source, group.pairs.dx, group.pairs.dy)
+    size = 2 if other is None else 1
+    information, score = np.zeros((cadences.size, size, size)), np.zeros((cadences.size, size))
+    step = max(1, _CHUNK_ELEMENTS // (group.pixel.size * (group.source.size + 1)))
+    ridge = np.diag(group.precision + 1e-12 * group.precision.max())
+    for start in range(0, cadences.size, step):
+        part = slice(start, start + step)
+        place = np.nan_to_num(motion[part])
+        weight = group.weight(pixels, cadences[part])
+        here = grid.weights(place)
+        directions = grid.slopes(place) if other is None else (grid.weights(np.nan_to_num(other[part])) - here,)
+        columns, others = group.design(here @ nodes)
+        data = np.where(weight > 0, pixels.flux[np.ix_(cadences[part], group.pixel)] - others, 0.0)
+        weighted = np.swapaxes(columns * weight[:, :, None], 1, 2)
+        gram = weighted @ columns + ridge
+        flux = np.linalg.solve(gram, weighted @ data[:, :, None] + (group.precision * group.mean)[:, None])
+        slopes = []
+        for one in directions:
+            moving, rest = group.design(one @ nodes)
+            slopes.append((moving[:, :, :-1] @ flux[:, :-1])[:, :, 0] + rest)
+        slope = np.stack(slopes, axis=-1)
+        free = slope - columns @ np.linalg.solve(gram, weighted @ slope)
+        residual = data - (columns @ flux)[:, :, 0]
+        information[part] = np.swapaxes(free * weight[:, :, None], 1, 2) @ slope
+        score[part] = np.einsum("tpk,tp->tk", slope, weight * residual)
+    return information, score
+
+
+def _solve(information: FloatArray, score: FloatArray) -> FloatArray:
+    """Return information^-1 score, shape (n_time, 2); NaN where there is none."""
+    a, b, c = information[:, 0, 0], information[:, 0, 1], information[:, 1, 1]
+    determinant = a * c - b * b
+    good = determinant > 1e-9 * a * c
+    with np.errstate(divide="ignore", invalid="ignore"):
+        both = np.stack([c * score[:, 0] - b * score[:, 1], a * score[:, 1] - b * score[:, 0]], axis=1)
+        return np.where(good[:, None], both / determinant[:, None], np.nan)
+
+
+def _fit_field(
+    field: FieldMotion, groups: list[StarGroup], motion: FloatArray, normal: list[tuple[FloatArray, FloatArray]]
+) -> FieldMotion:
+    """Return the field's motion after one step of its coefficients, with the motion of all cadences marginalised."""
+    place, n_power = np.nan_to_num(motion), len(field.powers)
+    terms = np.stack([field.terms[group.source].mean(axis=0) for group in groups])
+    inverse = [np.linalg.inv(field.matrices[group.source].mean(axis=0)) for group in groups]
+    information = np.stack([m.T @ h @ m for m, (h, _) in zip(inverse, normal, strict=True)])
+    score = np.stack([b @ m for m, (_, b) in zip(inverse, normal, strict=True)])
+    total = information.sum(axis=0)
+    seen = np.linalg.det(total) > 0
+    total = np.where(seen[:, None, None], total, np.eye(2))
+    shared = np.einsum("gl,gtij->tlij", terms, information)
+    common = np.linalg.solve(total, score.sum(axis=0)[:, :, None])[:, :, 0]
+    own = np.einsum("gl,gm,gtij->tlimj", terms, terms, information)
+    known = np.einsum("tlij,tjmk->tlimk", shared, np.linalg.solve(total[:, None], shared).transpose(0, 2, 1, 3))
+    gram = np.einsum("tlimk,ta,tb->liamkb", own - known, place, place).reshape(4 * n_power, -1)
+    left = np.einsum("gl,gti->tli", terms, score) - np.einsum("tlij,tj->tli", shared, common)
+    right = np.einsum("tli,ta->lia", left, place).ravel()
+    prior = np.eye(4 * n_power) / _GAIN_WIDTH**2
+    step = np.linalg.solve(gram + prior, right - prior @ field.gain.ravel())
+    return replace(field, gain=field.gain + step.reshape(field.gain.shape))

@@ -1,0 +1,284 @@
+"""Rounds of levels, fit, noise and clipping that turn binned pixels into the coefficients of the time model."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.linalg.centred import CentredDesign, GroupMeans
+from bayesprf.linalg.dense import DenseSolver
+from bayesprf.linalg.kronecker import KroneckerDesign
+from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.settings import PerturbationOptions
+from bayesprf.timemodel.training import TrainingPixels
+
+# Median of |x| / sigma for a normal x.
+_NORMAL_MEDIAN = 0.6744897501960817
+# Numbers looked at to learn the scatter, the share of the most precise of them that speaks, and halvings.
+_N_SCATTER_SAMPLES, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40
+# A pixel strays for itself if its excess variance is so many times the error of that variance; the precision of a
+# prior that holds a coefficient at zero.
+_EVIDENT, _NARROW = 3.0, 1e30
+# Sweeps between the pixels' means and the stars' brightness.
+_N_LEVEL_SWEEP = 2
+# Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
+_LEAST_FACTOR = 0.05
+# Smallest prior width, of a relative change.
+_LEAST_WIDTH = 1e-6
+# The rounds end, after this many at the earliest, when clipping changes less than this share of the pixel-bins.
+_N_ROUND_MIN, _SETTLED_SHARE = 3, 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounds:
+    """State after a round.
+
+    Parameters
+    ----------
+    weights, weights_err : ndarray of float64, shape (n_vector, n_column)
+        Coefficients and their posterior standard deviation.
+    prior_sigma : ndarray of float64, shape (n_vector, n_column)
+        Prior standard deviation of the coefficients in the next round.
+    pixel_weights : ndarray of float64, shape (n_vector, n_train)
+        What each pixel does beyond the common change.
+    template : ndarray of float64, shape (n_train,)
+        Mean light of each pixel, electron / s.
+    amplitude : ndarray of float64, shape (n_bin, n_group)
+        Brightness of each star in each bin, mean one.
+    ratio, change : ndarray of float64, shape (n_bin, n_train)
+        Light over template and amplitude, and the fitted change.
+    used : ndarray of bool, shape (n_bin, n_train)
+        What was fitted.
+    scatter : float
+        Relative scatter beyond the errors.
+    """
+
+    weights: FloatArray
+    weights_err: FloatArray
+    prior_sigma: FloatArray
+    pixel_weights: FloatArray
+    template: FloatArray
+    amplitude: FloatArray
+    ratio: FloatArray
+    change: FloatArray
+    used: BoolArray
+    scatter: float
+
+
+def fit_rounds(
+    training: TrainingPixels,
+    time_columns: FloatArray,
+    columns: csr_matrix,
+    plane: FloatArray,
+    options: PerturbationOptions,
+) -> Rounds:
+    """Fit the coefficients c_km of y = a_s(t) m_p (1 + sum_km c_km v_k(t) (g_m - mean_m)).
+
+    Parameters
+    ----------
+    training : TrainingPixels
+        Binned pixels.
+    time_columns : ndarray of float64, shape (n_bin, n_vector)
+        Binned v_k, without the constant.
+    columns : csr_matrix of float64, shape (n_train, n_column)
+        g_m.
+    plane : ndarray of float64, shape (n_train, n_column)
+        mean_m of the pixel's source.
+    options : PerturbationOptions
+        Settings.
+
+    Returns
+    -------
+    Rounds
+        The last.
+    """
+    state = _start(training, time_columns.shape[1], columns.shape[1], options.prior_sigma)
+    if training.n_train == 0 or time_columns.shape[1] == 0:
+        return state
+    common = _Common(time_columns, columns, plane, options)
+    for number in range(options.n_round):
+        state = _find_levels(training, state)
+        before = state.used
+        state = _solve(training, common, state, first=number == 0)
+        if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
+            break
+    return state
+
+
+def _start(training: TrainingPixels, n_vector: int, n_column: int, prior_sigma: float) -> Rounds:
+    n_bin, n_train = training.flux.shape
+    used = training.ivar > 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        template = (training.count @ np.where(used, training.flux, 0.0)) / (training.count @ used)
+    used = used & (template > 0)
+    zeros = np.zeros((n_vector, n_column))
+    n_group = int(training.group.max(initial=-1)) + 1
+    safe = np.where(template > 0, template, 1.0)
+    ratio = np.where(used, training.flux / safe, 1.0)
+    return Rounds(
+        weights=zeros,
+        weights_err=zeros,
+        prior_sigma=np.full((n_vector, n_column), prior_sigma),
+        pixel_weights=np.zeros((n_vector, n_train)),
+        template=safe,
+        amplitude=np.ones((n_bin, n_group)),
+        ratio=ratio,
+        change=np.zeros((n_bin, n_train)),
+        used=used,
+        scatter=0.0,
+    )
+
+
+def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
+    """Return the state with the pixels' means and the stars' brightness found again under the present change."""
+    amplitude, template, factor = state.amplitude, state.template, np.maximum(1.0 + state.change, _LEAST_FACTOR)
+    count = training.count[:, None] * state.used
+    for _ in range(_N_LEVEL_SWEEP):
+        shape = amplitude[:, training.group] * factor
+        seen = np.sum(count * shape**2, axis=0)
+        template = np.where(seen > 0, np.sum(count * training.flux * shape, axis=0) / np.where(seen > 0, seen, 1), 1.0)
+        ivar = _relative_ivar(training, template * factor, state)
+        amplitude = GroupMeans(training.group, ivar).mean(training.flux / (template * factor), empty=1.0)
+        amplitude = np.maximum(amplitude, _LEAST_FACTOR)
+        amplitude = amplitude / ((training.count @ amplitude) / training.count.sum())
+    known = (training.ivar > 0) & (template > 0)
+    ratio = np.where(known, training.flux / np.where(known, template * amplitude[:, training.group], 1.0), 1.0)
+    return replace(state, template=template, amplitude=amplitude, ratio=ratio)
+
+
+def _relative_ivar(training: TrainingPixels, level: FloatArray, state: Rounds) -> FloatArray:
+    """Return the inverse variance of light / level, scatter included; 0 where not used."""
+    known = state.used & (training.ivar > 0)
+    noise = 1.0 / np.where(known, training.ivar * level**2, 1.0)
+    return np.where(known, 1.0 / (noise + state.scatter**2), 0.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Common:
+    """What all stars share: time columns (n_bin, n_vector), position columns and their means (n_train, n_column)."""
+
+    time: FloatArray
+    space: csr_matrix
+    plane: FloatArray
+    options: PerturbationOptions
+
+    def fit(self, data: FloatArray, ivar: FloatArray, training: TrainingPixels, sigma: FloatArray) -> GaussianPosterior:
+        """Return the posterior of the coefficients from the pixels inside, with a free amplitude per star and bin."""
+        inside = training.inside
+        design = KroneckerDesign(self.time, self.space[inside])
+        prior = GaussianPrior.from_sigma(np.zeros(design.n_coeff), sigma.ravel())
+        weight = np.ascontiguousarray(ivar[:, inside])
+        centred = CentredDesign(design, GroupMeans(training.group[inside], weight))
+        return DenseSolver().solve(LinearProblem(centred, data[:, inside].reshape(1, -1), weight.reshape(1, -1), prior))
+
+    def change(self, weights: FloatArray) -> FloatArray:
+        """Return the change of all pixels, shape (n_bin, n_train)."""
+        return np.asarray(self.time @ (weights @ self.space.T - weights @ self.plane.T))
+
+
+def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: bool) -> Rounds:
+    """Return the state after one fit, with its scatter and clipping; the first round clips gross outliers alone."""
+    level = state.template * state.amplitude[:, training.group]
+    ivar = _relative_ivar(training, level, state)
+    noise = 1.0 / np.where(training.ivar > 0, training.ivar * level**2, np.inf)
+    data = state.ratio - 1.0
+    posterior = common.fit(data - common.time @ state.pixel_weights, ivar, training, state.prior_sigma)
+    weights, error = (one[0].reshape(state.weights.shape) for one in (posterior.mean, posterior.std))
+    groups = GroupMeans(training.group, ivar * training.inside)
+    change, pixel_weights = common.change(weights), state.pixel_weights
+    residual = groups.centre(data - change)
+    if common.options.fix_pixels and not first:
+        pixel_weights = _fit_pixels(common.time, residual, ivar, _pixel_widths(residual, noise, ivar > 0))
+        change = change + common.time @ pixel_weights
+        residual = groups.centre(data - change)
+    scatter = _learn_scatter(residual[ivar > 0], noise[ivar > 0])
+    limit = common.options.clip_sigma * np.sqrt(noise + scatter**2)
+    if first:
+        limit = np.maximum(limit, common.options.clip_sigma / _NORMAL_MEDIAN * np.median(np.abs(residual), axis=0))
+    residual = _centre_robustly(residual, limit, training)
+    return replace(
+        state,
+        weights=weights,
+        weights_err=error,
+        prior_sigma=_learn_widths(weights, error, common.options.basis.n_column),
+        pixel_weights=pixel_weights,
+        change=change,
+        scatter=scatter,
+        used=(training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit),
+    )
+
+
+def _learn_widths(weights: FloatArray, error: FloatArray, n_shared: int) -> FloatArray:
+    """Return the prior width of each time column's coefficients, splines and motion apart, (n_vector, n_column).
+
+    One step of expectation-maximisation of the evidence: the mean square of the coefficients under their posterior.
+    """
+    square = weights**2 + error**2
+    widths = np.empty_like(square)
+    for part in (slice(0, n_shared), slice(n_shared, None)):
+        if square[:, part].size:
+            widths[:, part] = np.sqrt(square[:, part].mean(axis=1, keepdims=True))
+    return np.maximum(widths, _LEAST_WIDTH)
+
+
+def _centre_robustly(residual: FloatArray, limit: FloatArray, training: TrainingPixels) -> FloatArray:
+    """Return residuals less the weighted median of their star, then of their pixel, where something exceeds its limit.
+
+    One bad value moves the mean of its star in that bin and of its pixel in all bins, and would have good ones clipped.
+    """
+    stray = (np.abs(residual) > limit) & (training.ivar > 0)
+    centred = residual.copy()
+    for star in np.unique(training.group[stray.any(axis=0)]):
+        members = np.flatnonzero(training.group == star)
+        bins = np.flatnonzero(stray[:, members].any(axis=1))
+        cell = np.ix_(bins, members)
+        weight = np.where(training.ivar[cell] > 0, 1.0 / limit[cell], 0.0) * training.inside[members]
+        centred[cell] -= _weighted_median(residual[cell], weight)[:, None]
+    strays = stray.any(axis=0)
+    weight = np.where(training.ivar[:, strays] > 0, 1.0 / limit[:, strays], 0.0)
+    centred[:, strays] -= _weighted_median(centred[:, strays].T, weight.T)
+    return centred
+
+
+def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return the value at which half of the weight is reached, row by row."""
+    order = np.argsort(values, axis=1)
+    total = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1)
+    middle = np.argmax(total >= 0.5 * total[:, -1:], axis=1)
+    return np.take_along_axis(values, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
+
+
+def _fit_pixels(vectors: FloatArray, residual: FloatArray, ivar: FloatArray, width: FloatArray) -> FloatArray:
+    """Return what each pixel does beyond the common change, shape (n_vector, n_train), by ridge regression."""
+    n_vector = vectors.shape[1]
+    products = (vectors[:, :, None] * vectors[:, None, :]).reshape(vectors.shape[0], -1)
+    precision = np.where(width > 0, 1.0 / np.where(width > 0, width, 1.0) ** 2, _NARROW)
+    gram = (ivar.T @ products).reshape(-1, n_vector, n_vector) + precision[:, None, None] * np.eye(n_vector)
+    return np.linalg.solve(gram, ((ivar * residual).T @ vectors)[:, :, None])[:, :, 0].T
+
+
+def _pixel_widths(residual: FloatArray, noise: FloatArray, used: BoolArray) -> FloatArray:
+    """Return how far each pixel strays beyond its noise, shape (n_train,): at least what the precise ones do."""
+    count = np.maximum(used.sum(axis=0), 1)
+    level = np.where(used, noise, 0.0).sum(axis=0) / count
+    excess = np.where(used, residual**2 - noise, 0.0).sum(axis=0) / count
+    evident = excess > _EVIDENT * level * np.sqrt(2.0 / count)
+    common = _learn_scatter(residual[used], noise[used])
+    return np.sqrt(np.maximum(np.where(evident, excess, 0.0), common**2))
+
+
+def _learn_scatter(residual: FloatArray, noise: FloatArray) -> float:
+    """Return the s for which the median of |residual| / sqrt(noise + s^2) of the most precise pixels is normal."""
+    if residual.size == 0:
+        return 0.0
+    step = max(1, residual.size // _N_SCATTER_SAMPLES)
+    residual, noise = np.abs(residual[::step]), noise[::step]
+    precise = noise <= np.quantile(noise, _PRECISE_SHARE)
+    residual, noise = residual[precise], noise[precise]
+    low, high = 0.0, float(residual.max()) / _NORMAL_MEDIAN
+    for _ in range(_N_HALVING):
+        middle = 0.5 * (low + high)
+        too_small = np.median(residual / np.sqrt(noise + middle**2)) > _NORMAL_MEDIAN
+        low, high = (middle, high) if too_small else (low, middle)
+    return low

@@ -1,0 +1,175 @@
+"""Motion as what it is: the PRF at time t is the PRF at a shifted place, as a few parts and a mix per cadence."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import eigh, qr
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.scene.pairs import PairTable
+from bayesprf.timemodel.gain import PrfFunction
+from bayesprf.timemodel.shift_grid import ShiftGrid
+
+# Directions of the PRF's change that carry less than this share of the light's root mean square are left out.
+_TOLERANCE = 1e-4
+# Pairs from which the parts are found, and pairs whose nodes are evaluated at once.
+_MAX_PAIRS, _CHUNK = 20_000, 1 << 12
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FieldMotion:
+    """How far each source moves when the middle of the field does.
+
+    Parameters
+    ----------
+    place : ndarray of float64, shape (n_source, 2)
+        Place of each source, scaled to -1 ... 1 over the field.
+    powers : tuple of (int, int)
+        Powers of the two coordinates of the place.
+    gain : ndarray of float64, shape (n_power, 2, 2)
+        What each power adds to the unit matrix: motion of a source = (1 + sum_l place^l gain_l) motion.
+    """
+
+    place: FloatArray
+    powers: tuple[tuple[int, int], ...]
+    gain: FloatArray
+
+    @property
+    def terms(self) -> FloatArray:
+        """Powers of the places, shape (n_source, n_power)."""
+        columns = [np.prod(self.place ** np.array(power), axis=1) for power in self.powers]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.place.shape[0], 0))
+
+    @property
+    def matrices(self) -> FloatArray:
+        """Motion of each source per motion of the middle, shape (n_source, 2, 2)."""
+        return np.eye(2) + np.tensordot(self.terms, self.gain, axes=1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MovedPrf:
+    """The PRF as a function of source, offset and shift.
+
+    Parameters
+    ----------
+    evaluate : callable
+        PRF at offsets (arcsec) at the reference pointing, 1 / pixel.
+    offset : ndarray of float64, shape (n_source, 2)
+        Where each source lies at that pointing beyond the place that its pairs hold, arcsec.
+    field : FieldMotion
+        How the motion differs over the field.
+    """
+
+    evaluate: PrfFunction
+    offset: FloatArray
+    field: FieldMotion
+
+    def at_nodes(self, grid: ShiftGrid, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the PRF of pairs at every node of a grid, shape (n_node, n_pair), 1 / pixel."""
+        shift = np.einsum("sij,nj->sni", self.field.matrices, grid.nodes) + self.offset[:, None]
+        values = np.empty((grid.nodes.shape[0], source.size))
+        for start in range(0, source.size, _CHUNK):
+            part = slice(start, start + _CHUNK)
+            moved = shift[source[part]]
+            east, north = dx[part, None] - moved[:, :, 0], dy[part, None] - moved[:, :, 1]
+            values[:, part] = self.evaluate(east.ravel(), north.ravel()).reshape(east.shape).T
+        return values
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PrfShift:
+    """The shifted PRF of all cadences.
+
+    Parameters
+    ----------
+    motion : ndarray of float64, shape (n_time, 2)
+        Motion of the middle of the field from the reference, east and north, arcsec.
+    prf : MovedPrf
+        The PRF.
+    grid : ShiftGrid
+        Shifts at which it is evaluated.
+    combine : ndarray of float64, shape (n_part, n_node)
+        The parts are these sums of the PRF at the nodes.
+    mix : ndarray of float64, shape (n_time, n_part)
+        Weight of each part at each cadence.
+    size : ndarray of float64, shape (n_part,)
+        Root of the summed square of the light of each part, largest first.
+    mean : callable
+        The PRF of the mean image, of which `factors` are multiples.
+    """
+
+    motion: FloatArray
+    prf: MovedPrf
+    grid: ShiftGrid
+    combine: FloatArray
+    mix: FloatArray
+    size: FloatArray
+    mean: PrfFunction
+
+    def factors(self, pairs: PairTable) -> FloatArray:
+        """Return the parts of the shifted PRF in units of the mean PRF.
+
+        Parameters
+        ----------
+        pairs : PairTable
+            Any pairs of the same sources.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_part, n_pair)
+            The PRF at cadence t is ``mix[t] @ factors`` times the mean PRF.
+        """
+        parts = self.combine @ self.prf.at_nodes(self.grid, pairs.source, pairs.dx, pairs.dy)
+        return np.ascontiguousarray(parts / self.mean(pairs.dx, pairs.dy))
+
+
+def build_shift(
+    motion: FloatArray,
+    prf: MovedPrf,
+    pairs: PairTable,
+    *,
+    mean: PrfFunction,
+    scale: float,
+    smear: FloatArray | None = None,
+) -> PrfShift:
+    """Find the fewest parts that hold the PRF at all shifts.
+
+    Parameters
+    ----------
+    motion : ndarray of float64, shape (n_time, 2)
+        Motion of the middle of the field from the reference, arcsec.
+    prf : MovedPrf
+        The PRF.
+    pairs : PairTable
+        Pairs that matter.
+    mean : callable
+        The PRF of the mean image at offsets (arcsec), 1 / pixel.
+    scale : float
+        Pixel, arcsec.
+    smear : ndarray of float64, shape (n_time, 2), optional
+        Which part of each exposure stars spent where they were in the cadence before, and in that after.
+
+    Returns
+    -------
+    PrfShift
+
+    Notes
+    -----
+    With W the weights of the nodes at all cadences and N the PRF at the nodes, the singular vectors of W N with the
+    largest values are, for so many parts, the parts with the least squared error: W = Q R, R N = U S V', parts V' and
+    mix Q U S.
+    """
+    grid = ShiftGrid.around(motion, scale)
+    chosen = np.arange(pairs.n_pair)[:: max(1, pairs.n_pair // _MAX_PAIRS)]
+    nodes = prf.at_nodes(grid, pairs.source[chosen], pairs.dx[chosen], pairs.dy[chosen])
+    weights = grid.weights(motion)
+    if smear is not None:
+        before, after = weights[np.maximum(np.arange(motion.shape[0]) - 1, 0)], np.roll(weights, -1, axis=0)
+        here = 1.0 - smear.sum(axis=1, keepdims=True)
+        weights = here * weights + smear[:, :1] * before + smear[:, 1:] * after
+    rotated, triangle = qr(weights, mode="economic")
+    values, vectors = eigh(triangle @ (nodes @ nodes.T) @ triangle.T)
+    keep = values > max(float(values.max(initial=0.0)), 1e-300) * _TOLERANCE**2
+    size, vectors = np.sqrt(values[keep])[::-1], vectors[:, keep][:, ::-1]
+    combine = (vectors / size).T @ triangle
+    return PrfShift(motion, prf, grid, combine, np.ascontiguousarray((rotated @ vectors) * size), size, mean)

@@ -1,0 +1,144 @@
+"""Decides whether motion is modelled as a shift of the PRF, and learns that shift."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.smoothing import smooth_series
+from bayesprf.photometry.fluxes import build_design, default_prior, fit_flux
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.settings import PerturbationOptions
+from bayesprf.timemodel.columns import SMOOTH_DAYS, image_motion
+from bayesprf.timemodel.gain import build_change
+from bayesprf.timemodel.pointing import measure_pointing, measure_smear
+from bayesprf.timemodel.shift import FieldMotion, MovedPrf, PrfShift, build_shift
+from bayesprf.timemodel.training import choose_training
+from bayesprf.timemodel.uncatalogued import MovingLight, find_moving_light
+
+# Cadences within this distance of the middle pointing, pixel, or this share of all if those are more, teach the PRF.
+_NEAR_PIX, _NEAR_SHARE = 0.1, 0.1
+# Parts of the shift that carry more than this share of the light can be told in faint unknown light.
+_LIGHT_SHARE = 0.03
+# Rounds of fluxes and unknown light.
+_N_ROUND = 2
+
+Relearn = Callable[[BoolArray], ShapeFit]
+
+
+def fit_shift(
+    pixels: PixelTable, shape: ShapeFit, *, options: PerturbationOptions, relearn: Relearn
+) -> PrfShift | None:
+    """Learn the motion as a shift of the PRF, if it is large.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    shape : ShapeFit
+        PRF of the mean image, smeared by the motion.
+    options : PerturbationOptions
+        `positions`, `shift_limit` and `field_order`.
+    relearn : callable
+        Fits the shape again, to the mean over some cadences.
+
+    Returns
+    -------
+    PrfShift or None
+        None where no positions are asked for, or the motion stays within `shift_limit` pixels.
+
+    Notes
+    -----
+    The PRF is learned anew from the cadences near the middle pointing; measured positions are then measured anew too.
+    """
+    if options.positions is None:
+        return None
+    light = np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values
+    chosen = choose_training(pixels, shape.pairs, light, options=options)
+    change = build_change(pixels, shape.pairs, shape.values, basis=options.basis, field_order=options.field_order)
+    if chosen.size == 0 or pixels.n_time < 2:
+        return None
+    given = image_motion(options.positions, pixels, shape.pairs, chosen, change)
+    if _extent(given) <= options.shift_limit:
+        return None
+    powers = tuple(change.powers)
+    field = FieldMotion(change.place, powers, np.zeros((len(powers), 2, 2)))
+    moved = MovedPrf(shape.prf.evaluate, np.zeros_like(change.place), field)
+    motion, moved = _point(pixels, shape, moved, options, given=given)
+    near = _near(motion, pixels.instrument.pixel_scale)
+    sharp = relearn(near)
+    offset = np.array(sharp.offset) - shape.offset + sharp.positions.shift - shape.positions.shift
+    motion, moved = _point(pixels, shape, MovedPrf(sharp.prf.evaluate, offset, moved.field), options, given=given)
+    if options.positions == "poscorr":
+        motion = motion - np.nanmean(motion[near], axis=0)
+    motion = np.nan_to_num(motion)
+    smear = measure_smear(pixels, shape.pairs, moved, shape.values, shape.flux, motion=motion)
+    scale = pixels.instrument.pixel_scale
+    return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=scale, smear=smear)
+
+
+def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[FloatArray, MovingLight | None]:
+    """Fit the fluxes with the shifted PRF, and where the spacecraft rolls, the light of unknown stars.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data.
+    shape : ShapeFit
+        PRF of the mean image, pairs and known light.
+    shift : PrfShift
+        The shifted PRF.
+
+    Returns
+    -------
+    steady : ndarray of float64, shape (n_time, n_pixel)
+        The data as they would be without motion: unknown light and what motion did to the sources taken off.
+    light : MovingLight or None
+        The light of unknown stars.
+    """
+    pairs, hours = shape.pairs, pixels.instrument.roll_hours
+    design = build_design(pairs, shift.factors(pairs) * shape.values, shift.mix)
+    prior = default_prior(shape.flux, shape.image.cadence_error)
+    flags = np.zeros(pairs.n_source, np.int64)
+    sky = None if shape.background is None else shape.background.columns
+
+    def fit(data: PixelTable) -> FloatArray:
+        return fit_flux(data, design, prior, source_flags=flags, known=shape.far_light, background=sky).flux
+
+    flux, light, data = fit(pixels), None, pixels
+    if hours > 0:
+        mix = shift.mix[:, shift.size > _LIGHT_SHARE * shift.size[0]]
+        for _ in range(_N_ROUND):
+            light = find_moving_light(pixels, design, flux, known=shape.far_light, mix=mix, roll_hours=hours)
+            data = replace(pixels, flux=pixels.flux - light.image())
+            flux = fit(data)
+    flux = np.nan_to_num(flux)
+    still = build_design(pairs, shape.values[None])
+    return data.flux - design.predict(flux) + still.predict(flux), light
+
+
+def _extent(motion: FloatArray) -> float:
+    """Return the range of a motion, 1st to 99th percentile along the side where it is larger, pixel."""
+    low, high = np.nanpercentile(motion, [1.0, 99.0], axis=0)
+    return float(np.max(high - low))
+
+
+def _point(
+    pixels: PixelTable, shape: ShapeFit, moved: MovedPrf, options: PerturbationOptions, *, given: FloatArray
+) -> tuple[FloatArray, MovedPrf]:
+    """Return the motion, arcsec, and the PRF with how it differs over the field: given (pixel), or measured."""
+    if options.positions == "poscorr":
+        return (given - np.nanmean(given, axis=0)) @ pixel_axes(pixels).T, moved
+    motion, field = measure_pointing(pixels, shape.pairs, moved, shape.values, shape.flux)
+    if pixels.instrument.roll_hours <= 0:
+        motion = smooth_series(pixels.time, motion, SMOOTH_DAYS)
+    return motion, replace(moved, field=field)
+
+
+def _near(motion: FloatArray, scale: float) -> BoolArray:
+    """Return the cadences near the middle pointing, shape (n_time,)."""
+    distance = np.hypot(*(motion - np.nanmedian(motion, axis=0)).T)
+    return np.asarray(distance <= max(_NEAR_PIX * scale, float(np.nanquantile(distance, _NEAR_SHARE))))

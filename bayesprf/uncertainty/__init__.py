@@ -1,0 +1,1 @@
+"""What the fluxes may err by: systematic errors, hyperparameters, exact draws."""

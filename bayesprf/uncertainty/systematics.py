@@ -1,0 +1,311 @@
+"""Errors common to all cadences: PRF shape, its wing, positions, second moments, the relative model error."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.sparse import csr_matrix, diags, hstack
+
+from bayesprf.arrays import FloatArray
+from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solver import choose_solver
+from bayesprf.photometry.background import marginal_gain
+from bayesprf.photometry.fluxes import build_design
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.splines import LN10
+from bayesprf.prf.star_residuals import prf_gradients
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf import round_coordinates
+
+_SLOPE_STEP = 1e-2
+# The slope of a wing is told by pixels whose light it changes by at least this much per unit.
+_MIN_WING_PIXELS, _MIN_TILT = 20, 0.5
+# By how much the slope differs from one direction to the other where no pixel tells.
+_WING_SPREAD = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class NuisanceWidths:
+    """Prior standard deviations of what the plain fit takes as known.
+
+    Parameters
+    ----------
+    position : ndarray of float64, shape (n_source,)
+        Error of each star's position per axis, arcsec.
+    moments : float
+        Deviation of a star's size (ratio) and shear from the common PRF.
+    model : float
+        Relative error of the model in a pixel at the centre, dex; it grows outwards as one over the
+        square root of the light.
+    tail : float
+        Error of the slope of the wing beyond rmax.
+    others : float
+        Error of the slope of other stars' wings, beyond rmax, in the direction of a star.
+    places : csr_matrix of float64, shape (2 n_source, n_error), optional
+        Errors of all positions together, east first, then north, whose outer product is their covariance, arcsec**2;
+        by default each position errs on its own, by `position`.
+    """
+
+    position: FloatArray
+    moments: float
+    model: float
+    tail: float
+    others: float
+    places: csr_matrix | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CommonErrors:
+    """The part of every flux's error that all cadences share.
+
+    Parameters
+    ----------
+    std : ndarray of float64, shape (n_source,)
+        Standard deviation, electron / s.
+    parts : mapping of str to ndarray of float64, shape (n_source,)
+        Standard deviation by cause: shape, wing, others, position, moments, model.
+    factors : mapping of str to csr_matrix
+        Response of the fluxes, (n_source, n_nuisance), in standard deviations of each nuisance; their
+        outer products add up to the covariance.
+    widths : NuisanceWidths
+        What was assumed or learned.
+    """
+
+    std: FloatArray
+    parts: Mapping[str, FloatArray]
+    factors: Mapping[str, csr_matrix]
+    widths: NuisanceWidths
+
+    def covariance(self, sources: FloatArray) -> FloatArray:
+        """Return the covariance of some sources' common errors, shape (n, n), (electron / s)**2."""
+        rows = [factor[np.asarray(sources)] for factor in self.factors.values()]
+        return np.asarray(sum((row @ row.T).toarray() for row in rows))
+
+
+def fit_common_errors(
+    shape: ShapeFit,
+    pairs: PairTable,
+    values: FloatArray,
+    *,
+    flux: FloatArray,
+    ivar: FloatArray,
+    prior: GaussianPrior,
+    widths: NuisanceWidths,
+) -> CommonErrors:
+    """Carry the errors of PRF and positions into the fluxes.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and its posterior.
+    pairs : PairTable
+        Pairs of the flux fit.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel.
+    flux : ndarray of float64, shape (n_source,)
+        Mean fluxes, electron / s.
+    ivar : ndarray of float64, shape (n_pixel,)
+        Inverse variances of a typical cadence.
+    prior : GaussianPrior
+        Prior of the flux fit.
+    widths : NuisanceWidths
+        Prior widths of the nuisances.
+
+    Returns
+    -------
+    CommonErrors
+
+    Notes
+    -----
+    The flux is F = Lambda^-1 (X' C^-1 y + P m). When the true design is X + dX, it errs by -K dX F with
+    K = Lambda^-1 X' C^-1, so that var F += T Cov(theta) T' with T = -K dX/dtheta F (design, section 1).
+    Lambda^-1 is taken on the pairs of sources that share a pixel.
+    """
+    gain = _gain(pairs, values, ivar, prior)
+    if shape.background is not None:
+        gain = marginal_gain(gain, pairs.to_sparse(values).T.tocsr(), shape.background.columns, ivar)
+    flux = np.nan_to_num(flux)
+    wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
+    factors = {"wing": wing, **carry(shape, pairs, values, -gain, flux=flux, widths=widths)}
+    parts = {name: np.sqrt(np.asarray(one.multiply(one).sum(axis=1)).ravel()) for name, one in factors.items()}
+    std = np.sqrt(np.sum([part**2 for part in parts.values()], axis=0))
+    return CommonErrors(std, parts, factors, widths)
+
+
+def carry(
+    shape: ShapeFit, pairs: PairTable, values: FloatArray, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
+) -> dict[str, csr_matrix]:
+    """Carry the errors of the model of the pixels through a linear map of the pixels.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and its posterior.
+    pairs : PairTable
+        Pairs, all those of each source that is among them.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel.
+    gain : csr_matrix of float64, shape (n_out, n_pixel)
+        The map.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes, electron / s.
+    widths : NuisanceWidths
+        Prior widths of the nuisances.
+
+    Returns
+    -------
+    dict of str to csr_matrix
+        By cause, `gain` times the change of the model by one standard deviation of each nuisance, (n_out, n_nuisance):
+        shape, others, position, moments, model. The slope of the wing changes all fluxes alike, and is left out.
+    """
+    light = flux[pairs.source] * values
+    to_pixel = csr_matrix(
+        (np.ones(pairs.n_pair), (pairs.pixel, np.arange(pairs.n_pair))), shape=(pairs.n_pixel, pairs.n_pair)
+    )
+    return {
+        "shape": _shape_factor(shape, pairs, light, gain @ to_pixel),
+        "others": csr_matrix(widths.others * (gain @ wing_light(shape, flux))),
+        **_star_factors(shape, pairs, flux, gain, widths),
+        "model": _model_factor(shape, pairs, light, flux, gain, widths.model),
+    }
+
+
+def _gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
+    """Return K = Lambda^-1 X' C^-1, sparse (n_source, n_pixel)."""
+    from bayesprf.linalg.blocks import pair_covariance
+
+    problem = LinearProblem(build_design(pairs, values[None]), np.zeros((1, ivar.size)), ivar[None], prior)
+    posterior = choose_solver(problem).solve(problem)
+    i, j, shared = pair_covariance(posterior)
+    own = np.arange(pairs.n_source)
+    covariance = csr_matrix(
+        (
+            np.concatenate([shared[0], shared[0], posterior.std[0] ** 2]),
+            (np.concatenate([i, j, own]), np.concatenate([j, i, own])),
+        ),
+        shape=(pairs.n_source, pairs.n_source),
+    )
+    return csr_matrix(covariance @ pairs.to_sparse(values) @ diags(ivar))
+
+
+def _shape_factor(shape: ShapeFit, pairs: PairTable, light: FloatArray, gain: csr_matrix) -> csr_matrix:
+    """Respond to the weights of log10 PRF, whose area stays one."""
+    columns = shape.prf.basis.matrix(*round_coordinates(pairs.dx, pairs.dy, shape.prf.shear))
+    moved = np.asarray((gain @ (diags(light) @ columns)).todense())
+    level = np.asarray(gain @ light).ravel()
+    response = LN10 * (moved - np.outer(level, shape.prf.area_gradient()))
+    scale, axes = np.linalg.eigh(shape.weights_cov)
+    return csr_matrix(response @ (axes * np.sqrt(np.maximum(scale, 0.0))))
+
+
+def _wing_response(shape: ShapeFit) -> float:
+    """Return the relative change of all fluxes per unit of the wing's slope: d ln area / d slope."""
+    slope = shape.prf.tail_slope
+    ahead, behind = (np.log(shape.prf.with_tail(slope + step).area()) for step in (_SLOPE_STEP, -_SLOPE_STEP))
+    return float((ahead - behind) / (2.0 * _SLOPE_STEP))
+
+
+def wing_light(shape: ShapeFit, flux: FloatArray) -> csr_matrix:
+    """Return how the light of wings in each pixel changes with the slope of each wing.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and where each source matters.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes, electron / s.
+
+    Returns
+    -------
+    csr_matrix of float64, shape (n_pixel, n_source + 1)
+        Light of each star beyond rmax times ln(r / rmax), and of all faint and distant ones together, electron / s.
+
+    Notes
+    -----
+    A wing is lopsided, and more so the farther out: towards each neighbour it has a slope of its own. Distant light
+    comes from beyond the farthest pair, R: in a uniform field ln(r / R) is 1 / (-slope - 2) on average.
+    """
+    pairs, rmax = shape.pairs, shape.prf.basis.rmax
+    beyond = pairs.r > rmax
+    light = flux[pairs.source[beyond]] * shape.values[beyond] * np.log(pairs.r[beyond] / rmax)
+    each = csr_matrix((light, (pairs.pixel[beyond], pairs.source[beyond])), (pairs.n_pixel, pairs.n_source))
+    farthest = max(float(pairs.r.max(initial=0.0)) / rmax, 1.0)
+    distant = shape.far_light * (np.log(farthest) + 1.0 / (-shape.prf.tail_slope - 2.0))
+    return hstack([each, csr_matrix(distant[:, None])], format="csr")
+
+
+def fit_wing_error(shape: ShapeFit) -> float:
+    """Learn how the slope of wings differs by direction, from the pixels in which wings are most of the light.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and the image it was learned from.
+
+    Returns
+    -------
+    float
+        The error e of the slope with which (data - model)**2 is on average its variance, sigma**2 + e**2 times the sum
+        of squares of `wing_light`, over pixels far enough out for the slope to matter; 0 where noise explains the
+        residuals, 0.2 where too few pixels tell.
+    """
+    pairs, image, flux = shape.pairs, shape.image, np.nan_to_num(shape.flux)
+    light = flux[pairs.source] * shape.values
+    wing = np.where(pairs.r > shape.prf.basis.rmax, light, 0.0)
+    wing_sum, all_light = (
+        shape.far_light + np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in (wing, light)
+    )
+    tilt = wing_light(shape, flux)
+    tilted = np.asarray(tilt.multiply(tilt).sum(axis=1)).ravel()
+    chosen = (image.ivar > 0) & (wing_sum > 0.5 * all_light) & (tilted > (_MIN_TILT * wing_sum) ** 2)
+    if np.count_nonzero(chosen) < _MIN_WING_PIXELS:
+        return _WING_SPREAD
+    squared, variance, tilted = (image.flux - all_light)[chosen] ** 2, 1.0 / image.ivar[chosen], tilted[chosen]
+
+    def excess(error: float) -> float:
+        return float(np.mean(squared / (variance + error**2 * tilted))) - 1.0
+
+    if excess(0.0) <= 0.0:
+        return 0.0
+    return 1.0 if excess(1.0) > 0.0 else float(brentq(excess, 0.0, 1.0))
+
+
+def _star_factors(
+    shape: ShapeFit, pairs: PairTable, flux: FloatArray, gain: csr_matrix, widths: NuisanceWidths
+) -> dict[str, csr_matrix]:
+    """Respond to each star's own place, and to its own size and shear."""
+    gradients = prf_gradients(shape.prf, pairs.dx, pairs.dy)
+
+    def respond(names: tuple[str, ...]) -> csr_matrix:
+        columns = [
+            csr_matrix(
+                (flux[pairs.source] * gradients[name], (pairs.pixel, pairs.source)), (pairs.n_pixel, pairs.n_source)
+            )
+            for name in names
+        ]
+        return gain @ hstack(columns, format="csr")
+
+    places = diags(np.tile(widths.position, 2)) if widths.places is None else widths.places
+    return {
+        "position": csr_matrix(respond(("east", "north")) @ places),
+        "moments": csr_matrix(widths.moments * respond(("size", "stretch", "skew"))),
+    }
+
+
+def _model_factor(
+    shape: ShapeFit, pairs: PairTable, light: FloatArray, flux: FloatArray, gain: csr_matrix, scatter: float
+) -> csr_matrix:
+    """Respond to relative errors of the model (`profile.model_variance`), independent but for their sum over each star.
+
+    Light that the PRF puts into a wrong pixel is missing from another: with a the errors of a star's pixels, those
+    whose sum is zero have the covariance diag(a**2) (I - 1 1' diag(a**2) / sum a**2).
+    """
+    error = LN10 * scatter * np.sqrt(np.abs(light * flux[pairs.source]) * shape.prf.peak)
+    norm = np.sqrt(np.bincount(pairs.source, weights=error**2, minlength=pairs.n_source))
+    unit = np.divide(error, norm[pairs.source], out=np.zeros_like(error), where=norm[pairs.source] > 0)
+    pair = np.arange(pairs.n_pair)
+    errors = csr_matrix((error, (pairs.pixel, pair)), (pairs.n_pixel, pairs.n_pair))
+    sums = csr_matrix((unit, (pair, pairs.source)), (pairs.n_pair, pairs.n_source))
+    response = gain @ errors
+    return csr_matrix(response - (response @ sums) @ sums.T)

@@ -1,0 +1,1 @@
+"""Do the quoted errors cover? Trials, tables and plots."""

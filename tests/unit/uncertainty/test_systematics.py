@@ -1,0 +1,260 @@
+"""Errors common to all cadences: responses against finite differences, widths against the truth."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf.errors import ConvergenceWarning, StageError
+from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.problem import LinearProblem
+from bayesprf.machine import Machine
+from bayesprf.photometry.fluxes import build_design
+from bayesprf.prf.star_residuals import STEPS, StarMoments, prf_gradients
+from bayesprf.simulation.fields import make_case, make_field
+from bayesprf.uncertainty.systematics import NuisanceWidths, fit_common_errors, fit_wing_error, wing_light
+
+POSITION_ERROR = 0.08  # arcsec
+
+
+@pytest.fixture(scope="module")
+def field():
+    return make_field(
+        rng=np.random.default_rng(3),
+        n_source=70,
+        n_time=20,
+        mag_range=(12.0, 16.5),
+        position_scatter=POSITION_ERROR,
+        catalog_scale=1.3,
+    )
+
+
+@pytest.fixture(scope="module")
+def plain(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    return machine
+
+
+@pytest.fixture(scope="module")
+def refined(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.refine_scene()
+    machine.fit_model()
+    return machine
+
+
+def mean_flux_of(machine, values):
+    """Fluxes of the mean image under other PRF values, at the errors of a typical cadence."""
+    shape = machine._shape
+    image = machine.pixels.flux.mean(axis=0)[None]
+    ivar = machine.pixels.ivar.mean(axis=0)[None]
+    problem = LinearProblem(
+        build_design(shape.pairs, values[None]), image, ivar, machine._flux.problem.prior, shape.far_light
+    )
+    return BlockSolver(1).solve(problem).mean[0]
+
+
+def response(machine, change, step):
+    """How the fluxes answer to a change of the PRF values, per unit of the step."""
+    values = machine._shape.values
+    ahead, behind = mean_flux_of(machine, values + change), mean_flux_of(machine, values - change)
+    return (ahead - behind) / (2.0 * step)
+
+
+def errors_with(machine, **widths):
+    zero = {"position": np.zeros(machine.nsources), "moments": 0.0, "model": 0.0, "tail": 0.0, "others": 0.0}
+    shape = machine._shape
+    return fit_common_errors(
+        shape,
+        shape.pairs,
+        shape.values,
+        flux=machine.ws.mean(axis=0),
+        ivar=machine.pixels.ivar.mean(axis=0),
+        prior=machine._flux.problem.prior,
+        widths=NuisanceWidths(**{**zero, **widths}),
+    )
+
+
+def test_position_response_equals_the_refit_of_a_moved_star(plain):
+    shape, star = plain._shape, int(np.argmax(plain._shape.flux))
+    step = 0.01
+    gradient = prf_gradients(shape.prf, shape.pairs.dx, shape.pairs.dy, names=("east",))["east"]
+    change = np.where(shape.pairs.source == star, gradient, 0.0) * step
+    refit = response(plain, change, step)
+    factor = errors_with(plain, position=np.where(np.arange(plain.nsources) == star, 1.0, 0.0)).factors["position"]
+    carried = factor[:, star].toarray().ravel()
+    np.testing.assert_allclose(carried, refit, rtol=0.05, atol=2e-3 * np.abs(refit).max())
+
+
+def test_shape_response_equals_the_refit_under_other_weights(plain):
+    shape, factor = plain._shape, errors_with(plain).factors["shape"].toarray()
+    scale, axes = np.linalg.eigh(shape.weights_cov)
+    direction = axes[:, -1] * np.sqrt(scale[-1])
+    step = 1e-2
+
+    def values(sign):
+        prf = replace(shape.prf, weights=shape.prf.weights + sign * step * direction).normalized()
+        return prf.evaluate(shape.pairs.dx, shape.pairs.dy)
+
+    refit = (mean_flux_of(plain, values(1.0)) - mean_flux_of(plain, values(-1.0))) / (2.0 * step)
+    seen = np.isfinite(shape.flux)
+    np.testing.assert_allclose(
+        np.abs(factor[seen, -1]), np.abs(refit[seen]), rtol=0.05, atol=3e-3 * np.abs(refit[seen]).max()
+    )
+
+
+def test_wing_changes_all_fluxes_by_one_factor(plain):
+    flux = plain.ws.mean(axis=0)
+    ratio = errors_with(plain, tail=1.0).parts["wing"] / np.abs(flux)
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
+    shape = plain._shape
+    areas = [shape.prf.with_tail(shape.prf.tail_slope + step).area() for step in (0.05, -0.05)]
+    assert ratio[0] == pytest.approx(abs(np.log(areas[0] / areas[1])) / 0.1, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [("position", "position"), ("moments", "moments"), ("model", "model"), ("others", "others")],
+)
+def test_each_width_scales_its_own_part_alone(plain, name, part):
+    width = np.full(plain.nsources, 0.01) if name == "position" else 0.01
+    once, twice = errors_with(plain, **{name: width}), errors_with(plain, **{name: 2 * width})
+    np.testing.assert_allclose(twice.parts[part], 2 * once.parts[part], rtol=1e-12)
+    others = set(once.parts) - {part}
+    assert all(np.array_equal(once.parts[other], twice.parts[other]) for other in others)
+
+
+def test_error_of_wing_light_is_the_one_put_in():
+    field = make_case("medium", np.random.default_rng(2), n_time=10, mag_range=(11.0, 18.0))
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    shape = machine._shape
+    flux = np.nan_to_num(shape.flux)
+    wing = np.sqrt(np.asarray(wing_light(shape, flux).power(2).sum(axis=1)).ravel())
+    light = np.bincount(shape.pairs.pixel, flux[shape.pairs.source] * shape.values, minlength=wing.size)
+    rng = np.random.default_rng(0)
+    noise = rng.standard_normal(wing.size) / np.sqrt(shape.image.ivar)
+    image = replace(shape.image, flux=shape.far_light + light + noise)
+    assert fit_wing_error(replace(shape, image=image)) < 0.02
+    wrong = replace(image, flux=image.flux + 0.2 * wing * rng.standard_normal(wing.size))
+    assert fit_wing_error(replace(shape, image=wrong)) == pytest.approx(0.2, rel=0.2)
+
+
+def test_places_of_a_blend_err_together(refined):
+    """Each as much as the refinement says, and along the line that joins two close stars not one by one."""
+    shape = refined._shape
+    places = refined.common_errors.widths.places.toarray()
+    covariance = places @ places.T
+    n = refined.nsources
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)).reshape(2, n).T, shape.positions.std, rtol=0.3, atol=1e-4)
+    east = refined.sources.ra_deg * np.cos(np.radians(refined.sources.dec_deg)) * 3600.0
+    place = np.stack([east, refined.sources.dec_deg * 3600.0], axis=1)
+    distance = np.linalg.norm(place[:, None] - place, axis=2)
+    distance[np.diag_indices(n)] = np.inf
+    i, j = np.unravel_index(np.argmin(distance), distance.shape)
+    along = (place[j] - place[i]) / distance[i, j]
+    errors = np.stack([along @ places[[k, k + n]] for k in (i, j)])
+    correlation = errors[0] @ errors[1] / np.sqrt((errors[0] @ errors[0]) * (errors[1] @ errors[1]))
+    assert distance[i, j] < 6.0
+    assert abs(correlation) > 0.2
+
+
+def test_errors_of_the_model_do_not_change_the_light_of_a_star_that_is_summed(plain):
+    """Where every pixel counts alike, light in a wrong pixel is counted all the same."""
+    errors = errors_with(plain, model=0.01)
+    free = 0.01 * np.log(10.0) * np.sqrt(plain._shape.prf.peak)
+    bright = np.argsort(np.nan_to_num(plain._shape.flux))[-9:]
+    assert np.median(errors.parts["model"][bright] / plain.ws.mean(axis=0)[bright]) < 0.6 * free
+
+
+def test_covariance_is_the_sum_of_its_parts(plain):
+    errors = plain.common_errors
+    sources = np.arange(10)
+    covariance = errors.covariance(sources)
+    np.testing.assert_allclose(np.sqrt(np.diag(covariance)), errors.std[sources], rtol=1e-10)
+    assert np.linalg.eigvalsh(covariance).min() > -1e-8 * covariance.max()
+
+
+def test_position_width_is_learned_from_lone_stars(plain):
+    learned = plain._star_moments().width("east", "north")
+    assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
+
+
+def test_width_is_zero_where_deviations_are_noise():
+    rng = np.random.default_rng(0)
+    std = np.full((300, len(STEPS)), 0.1)
+    noise = StarMoments(np.arange(300), std * rng.standard_normal(std.shape), std, np.ones(len(STEPS) + 1))
+    assert noise.width("size", "stretch", "skew") < 0.04
+    wide = replace(noise, value=noise.value + 0.5 * rng.standard_normal(std.shape))
+    assert wide.width("size", "stretch", "skew") == pytest.approx(0.5, rel=0.1)
+    assert replace(noise, value=noise.value[:0], std=std[:0]).width("size") == 0.0
+
+
+def test_refinement_finds_the_stars_and_sharpens_the_fluxes(field, plain, refined):
+    off = np.stack([field.sources.ra_deg, field.sources.dec_deg], axis=1)
+    assert np.all(np.isfinite(off))
+    seen = np.isfinite(refined._shape.flux) & (refined._shape.values.size > 0)
+    found = refined.positions.shift[seen]
+    assert found.std() == pytest.approx(POSITION_ERROR, rel=0.35)
+    assert refined._shape.intrinsic_scatter < 0.8 * plain._shape.intrinsic_scatter
+    lone = refined._shape.training
+    stars = np.unique(refined._shape.pairs.source[lone])
+    truth = field.mean_flux[stars]
+    # The common scale of all fluxes is set by the wing, not by the places of the stars: look at the rest.
+    ratios = [machine.ws.mean(axis=0)[stars] / truth for machine in (plain, refined)]
+    spread = [np.median(np.abs(one - np.median(one))) for one in ratios]
+    assert spread[1] < 1.1 * spread[0]
+
+
+def test_total_errors_cover_the_truth(field, refined):
+    caught = np.asarray(field.true_design().sum(axis=0)).ravel()
+    good = (caught > 0.5) & ((refined.flags[0] & ~2) == 0)
+    offset = (refined.ws.mean(axis=0) - field.mean_flux)[good]
+    error = np.hypot(refined.common_errors.std, refined.werrs.mean(axis=0) / np.sqrt(refined.nt))[good]
+    assert np.mean(np.abs(offset) < 2 * error) > 0.8
+    assert np.median(error / field.mean_flux[good]) < 0.02
+    assert np.all(refined.werrs_total >= refined.werrs)
+
+
+def test_refinement_repeats_to_the_bit(field, refined):
+    again = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    again.refine_scene()
+    assert np.array_equal(again.positions.shift, refined.positions.shift)
+    assert np.array_equal(again.psf_w, refined.psf_w)
+
+
+def test_too_few_rounds_are_reported(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    with pytest.warns(ConvergenceWarning, match="raise n_round"):
+        machine.refine_scene(n_round=2)
+
+
+def test_errors_need_fluxes(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    with pytest.raises(StageError, match="fit_model"):
+        machine.fit_common_errors()
+
+
+def test_tree_holds_both_errors(refined):
+    tree = refined.to_datatree()
+    total, plain = tree["photometry/flux_err_total"], tree["photometry/flux_err"]
+    common = tree["photometry/flux_err_common"]
+    assert common.dims == ("source",)
+    np.testing.assert_allclose(total**2, plain**2 + common**2, rtol=1e-12)
+
+
+def test_widths_that_are_given_are_used(field, refined):
+    """Each takes the place of the learned one, and changes its own part of the errors."""
+    learned = refined.common_errors
+    given = {"position": 0.02, "moments": 0.01, "model": 0.01, "tail": 0.5, "others": 0.7}
+    parts = {"position": "position", "moments": "moments", "model": "model", "tail": "wing", "others": "others"}
+    try:
+        for name, width in given.items():
+            changed = refined.fit_common_errors(**{name: width})
+            np.testing.assert_array_equal(getattr(changed.widths, name), width)
+            assert np.median(changed.parts[parts[name]]) > 1.2 * np.median(learned.parts[parts[name]])
+    finally:
+        refined.fit_common_errors()
