@@ -80,7 +80,8 @@ def _fit_profile(
     for _ in range(_N_CLIP):
         solution = np.linalg.lstsq(matrix[keep], y[keep], rcond=None)[0]
         residual = y - matrix @ solution
-        keep = np.abs(residual) <= 3.0 * residual[keep].std()
+        # The rms, not the scatter about the mean: exact data leave a common rounding offset, far above their scatter.
+        keep = np.abs(residual) <= 3.0 * np.sqrt(np.mean(residual[keep] ** 2))
         if keep.sum() < _MIN_PAIRS:
             return None
     return solution
