@@ -8,15 +8,19 @@ from pathlib import Path
 
 import pytest
 
+import bayesprf
+
 PACKAGE = Path(__file__).parents[2] / "bayesprf"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 MAX_FUNCTION_LINES = 50
-MAX_FILE_LINES = 400
+MAX_FILE_CODE_LINES = 400
 MAX_PUBLIC_METHODS = 10
 # Classes whose names and methods are documented elsewhere and kept.
 LARGE_CLASSES = ("Machine", "PerturbationMatrix", "PerturbationMatrix3D")
 _NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+
+PUBLIC_MODULES = sorted({module.removeprefix("bayesprf.") for module in bayesprf._PUBLIC.values()})
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -44,6 +48,12 @@ def function_length(node: Function, lines: set[int]) -> int:
     return len((lines & set(range(node.lineno, node.end_lineno + 1))) - docstring_lines(node))
 
 
+def all_docstring_lines(tree: ast.Module) -> set[int]:
+    owners = [node for node in ast.walk(tree) if isinstance(node, Function | ast.ClassDef | ast.Module)]
+    texts = [node.body[0] for node in owners if node.body and ast.get_docstring(node) is not None]
+    return {line for text in texts for line in range(text.lineno, text.end_lineno + 1)}
+
+
 def functions_in(tree: ast.AST) -> list[Function]:
     return [node for node in ast.walk(tree) if isinstance(node, Function)]
 
@@ -52,8 +62,8 @@ def functions_in(tree: ast.AST) -> list[Function]:
 def test_sizes(path):
     source = path.read_text()
     tree = ast.parse(source)
-    assert len(source.splitlines()) <= MAX_FILE_LINES
-    lines = code_lines(source)
+    lines = code_lines(source) - all_docstring_lines(tree)
+    assert len(lines) <= MAX_FILE_CODE_LINES
     long = {node.name: function_length(node, lines) for node in functions_in(tree)}
     assert {name: n for name, n in long.items() if n > MAX_FUNCTION_LINES} == {}
     for node in ast.walk(tree):
@@ -119,8 +129,8 @@ def test_everything_public_has_a_docstring(path):
     assert [node.name for node in public_nodes(tree) if ast.get_docstring(node) is None] == []
 
 
-# The command line has help texts, __init__ only module hooks, and kernels have callers that are documented.
-DOCUMENTED = [path for path in MODULES if path.name not in ("cli.py", "__init__.py") and path.parent.name != "compiled"]
+# Modules whose functions users call: the names of the top level come from them.
+DOCUMENTED = [PACKAGE / (one.replace(".", "/") + ".py") for one in PUBLIC_MODULES]
 
 
 def documented_arguments(text: str) -> set[str]:
