@@ -45,9 +45,8 @@ class House:
         """Return the figures that the architecture is judged by."""
         sizes = {path: len(lines) for path, lines in self.lines.items()}
         total = sum(sizes.values())
-        folders = Counter(
-            path.parent.relative_to(self.package).as_posix() for path in self.sources if self._counts(path)
-        )
+        counted = [path for path in self.sources if path.name != "__init__.py"]
+        folders = Counter(path.parent.relative_to(self.package).as_posix() for path in counted)
         packages: Counter[str] = Counter()
         for path, size in sizes.items():
             parts = path.relative_to(self.package).parts
