@@ -11,9 +11,9 @@ from bayesprf.design.splines import open_knots, open_splines
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.second_star import amplitude_log_bayes
 from bayesprf.linalg.blas import one_blas_thread
+from bayesprf.stats import mad_sigma
 
 _DEGREE = 3
-_SIGMA_PER_MAD = 1.4826
 # Coefficients of all baselines of a group, at most: 300 MB.
 _MAX_COEFFICIENTS = 6000
 
@@ -128,7 +128,7 @@ def _extra_scatter(flux: FloatArray, error: FloatArray) -> FloatArray:
     if flux.shape[0] < 5:
         return np.zeros(flux.shape[1])
     bend = flux[1:-1] - 0.5 * (flux[:-2] + flux[2:])
-    seen = _SIGMA_PER_MAD * np.median(np.abs(bend - np.median(bend, axis=0)), axis=0)
+    seen = mad_sigma(bend - np.median(bend, axis=0), axis=0)
     return np.sqrt(np.maximum(seen**2 / 1.5 - np.median(error, axis=0) ** 2, 0.0))
 
 

@@ -11,11 +11,10 @@ from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.robust import RobustFit, RobustSolver, StudentWeights, Weighting
 from bayesprf.linalg.solver import Solver
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.stats import NORMAL_MEDIAN
 
 # Fewer cadences do not tell what is usual for a pixel.
 _MIN_CADENCES = 5
-# Median of |z| of a standard normal number.
-_MEDIAN_ABS = 0.6744897501960817
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -130,7 +129,7 @@ def _usual_residual(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArra
     residual = np.where(ivar > 0, problem.data[:, seen] - problem.predict(mean)[:, seen], np.nan)
     usual, scatter = np.zeros(problem.design.n_obs), np.ones(problem.design.n_obs)
     usual[seen] = np.nanmedian(residual, axis=0)
-    spread = np.nanmedian(np.abs(residual - usual[seen]) * np.sqrt(ivar), axis=0) / _MEDIAN_ABS
+    spread = np.nanmedian(np.abs(residual - usual[seen]) * np.sqrt(ivar), axis=0) / NORMAL_MEDIAN
     scatter[seen] = np.maximum(spread, 1.0)
     return usual, scatter
 

@@ -6,12 +6,13 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.settings import MaskOptions
+from bayesprf.stats import fit_clipped
 
 # Defaults of the reach, in pixels, where the options leave it open.
 _UPPER_RADIUS_PIX = 7.0
 _LOWER_RADIUS_PIX = 1.13
 _LOWER_FLUX_ERRORS = 10.0
-_N_CLIP = 3
+_CLIP_SIGMA, _N_CLIP = 3.0, 3
 _MIN_PAIRS = 12
 
 
@@ -75,13 +76,10 @@ def _fit_profile(
     if y.size < _MIN_PAIRS:
         return None
     matrix = np.stack([np.ones_like(r), r, f, r * f], axis=1)
-    keep = np.ones(y.size, bool)
-    solution = np.zeros(4)
-    for _ in range(_N_CLIP):
-        solution = np.linalg.lstsq(matrix[keep], y[keep], rcond=None)[0]
-        residual = y - matrix @ solution
-        # The rms, not the scatter about the mean: exact data leave a common rounding offset, far above their scatter.
-        keep = np.abs(residual) <= 3.0 * np.sqrt(np.mean(residual[keep] ** 2))
-        if keep.sum() < _MIN_PAIRS:
-            return None
-    return solution
+    solution, keep = fit_clipped(matrix, y, _rms, limit=_CLIP_SIGMA, n_pass=_N_CLIP, least=_MIN_PAIRS)
+    return None if np.count_nonzero(keep) < _MIN_PAIRS else solution
+
+
+def _rms(residual: FloatArray, keep: BoolArray) -> float:
+    """Return the rms; not the scatter about the mean: exact data leave a common rounding offset, far above that."""
+    return float(np.sqrt(np.mean(residual[keep] ** 2)))

@@ -24,6 +24,7 @@ from bayesprf.scene.masks import neighbor_flux
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import PrfModel
 from bayesprf.settings import MaskOptions, ShapeOptions
+from bayesprf.stats import weighted_median
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
@@ -204,9 +205,7 @@ def _catalog_scale(scene: Scene, light: Light) -> float:
     """Return the median of fitted over catalogue flux, weighted towards the stars that shine."""
     good = scene.known & np.isfinite(light.flux) & (np.nan_to_num(light.flux) > 0)
     ratio = light.flux[good] / scene.flux[good]
-    order = np.argsort(ratio)
-    weight = np.cumsum(np.sqrt(light.flux[good][order]))
-    return float(ratio[order][np.searchsorted(weight, 0.5 * weight[-1])]) if ratio.size else 1.0
+    return float(weighted_median(ratio, np.sqrt(light.flux[good]))) if ratio.size else 1.0
 
 
 def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:

@@ -12,6 +12,7 @@ from bayesprf.linalg.stack import DesignStack
 from bayesprf.prf.pixel_phase import Lattice
 from bayesprf.prf.splines import LN10, Profile, ShapePrior, Training, model_variance
 from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.stats import inliers
 
 _STEP, _SHEAR_STEP = 0.05, 0.005  # arcsec and 1, of the numerical gradients
 _MIN_SNR = 20.0
@@ -76,7 +77,7 @@ def fit_geometry(profile: Profile, training: Training, lattice: Lattice, *, smoo
     prf = profile.prf
     model = training.flux * prf.evaluate(training.dx, training.dy)
     variance = model_variance(training, model, prf.peak, profile.scatter)
-    usable = (training.y - model) ** 2 < _OUTLIER**2 * variance
+    usable = inliers(training.y - model, variance, _OUTLIER)
     shape = diags(LN10 * model) @ prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
     geometry = csr_matrix(np.stack(_gradients(prf, training), axis=1) * training.flux[:, None])
     roughness, expected = prf.basis.roughness(), ShapePrior.around_nominal(prf.basis, prf.pixel_area, smoothness)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.sparse import csr_matrix, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
@@ -15,6 +14,7 @@ from bayesprf.prf.pixel_phase import Lattice
 from bayesprf.prf.weights import WeightsFit, solve_weights
 from bayesprf.scene.prf import PrfModel, round_coordinates
 from bayesprf.settings import ShapeOptions
+from bayesprf.stats import falling_root, mad_sigma
 
 LN10 = float(np.log(10.0))
 # Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
@@ -278,7 +278,7 @@ def ring_scale(residual: FloatArray, ring: IntArray) -> FloatArray:
         here = ring == one
         below = residual[here & (residual < 0)]
         counted = below if below.size > _MIN_BELOW * np.count_nonzero(here) else residual[here]
-        scale[here] = max(_MIN_RING_SCALE, 1.4826 * float(np.median(np.abs(counted))))
+        scale[here] = max(_MIN_RING_SCALE, float(mad_sigma(counted)))
     return scale
 
 
@@ -319,12 +319,8 @@ def _fit_scatter(training: Training, model: FloatArray, peak: float, keep: BoolA
         variance = model_variance(training, model, peak, 10.0**log_scatter)[bright]
         return float(np.mean(squared / variance)) - 1.0
 
-    low, high = np.log10(_SCATTER_BOUNDS)
-    if excess(low) <= 0:
-        return _SCATTER_BOUNDS[0]
-    if excess(high) >= 0:
-        return _SCATTER_BOUNDS[1]
-    return float(10.0 ** brentq(excess, low, high, xtol=1e-4))
+    low, high = (float(np.log10(bound)) for bound in _SCATTER_BOUNDS)
+    return float(10.0 ** falling_root(excess, low, high, xtol=1e-4))
 
 
 def bin_training(training: Training, prf: PrfModel) -> Training:

@@ -4,11 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.prf.splines import Training, model_variance
 from bayesprf.scene.prf import PrfModel
+from bayesprf.stats import inliers, likely_width, mad_sigma
 
 # Steps of the numerical derivatives: arcsec for the place, a ratio for the size, shear for the rest.
 STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch": 0.005, "skew": 0.005}
@@ -54,19 +54,10 @@ class StarMoments:
         """
         index = [list(STEPS).index(name) for name in names]
         value, variance = self.value[:, index].ravel(), self.std[:, index].ravel() ** 2
-        spread = 1.4826 * float(np.median(np.abs(value))) if value.size else 0.0
-        keep = np.abs(value) < _OUTLIER * np.sqrt(spread**2 + variance)
+        spread = float(mad_sigma(value)) if value.size else 0.0
+        keep = inliers(value, spread**2 + variance, _OUTLIER)
         value, variance = value[keep], variance[keep]
-        if value.size < _MIN_STARS or spread == 0.0:
-            return 0.0
-
-        def slope(width: float) -> float:
-            total = width**2 + variance
-            return float(np.sum((value**2 - total) / total**2))
-
-        if slope(0.0) <= 0:
-            return 0.0
-        return float(brentq(slope, 0.0, 10.0 * float(np.max(np.abs(value)))))
+        return 0.0 if value.size < _MIN_STARS or spread == 0.0 else likely_width(value, variance)
 
 
 def prf_gradients(
@@ -130,7 +121,7 @@ def measure_stars(prf: PrfModel, training: Training, scatter: float) -> StarMome
     columns = np.stack([model, *(training.flux * one for one in gradients.values())], axis=1)
     residual, variance = training.y - model, model_variance(training, model, prf.peak, scatter)
     order = np.argsort(training.source, kind="stable")
-    order = order[residual[order] ** 2 < _OUTLIER**2 * variance[order]]
+    order = order[inliers(residual, variance, _OUTLIER)[order]]
     found = []
     for rows in np.split(order, np.flatnonzero(np.diff(training.source[order])) + 1):
         fit = _fit_star(columns[rows], residual[rows], variance[rows])

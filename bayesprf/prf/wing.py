@@ -4,6 +4,7 @@ import numpy as np
 
 from bayesprf.prf.splines import LN10, Training, model_variance, ring_scale
 from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.stats import inliers
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 STAR_WINGS = (-3.5, 0.5)
@@ -69,7 +70,7 @@ def fit_tail(
         variance = model_variance(training, model, prf.peak, scatter)
         residual = training.y - model
         variance = variance * np.maximum(ring_scale(residual / np.sqrt(variance), ring), 1.0) ** 2
-        weight = np.where(residual**2 < _OUTLIER**2 * variance, 1.0 / variance, 0.0)
+        weight = np.where(inliers(residual, variance, _OUTLIER), 1.0 / variance, 0.0)
         columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)
         normal = columns.T @ (weight[:, None] * columns) + np.diag(prior_ivar)
         state = state + np.linalg.solve(normal, columns.T @ (weight * residual) + prior_ivar * (start - state))

@@ -8,9 +8,7 @@ import xarray as xr
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
 from bayesprf.flags import QualityFlag
-
-# Standard deviation over the median absolute deviation of a Gaussian.
-_SIGMA_PER_MAD = 1.4826
+from bayesprf.stats import SIGMA_PER_MAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ def point_scatter(flux: FloatArray) -> FloatArray:
     if flux.shape[0] < 3:
         return np.full(flux.shape[1], np.nan)
     steps = np.diff(flux, axis=0)
-    return _SIGMA_PER_MAD / np.sqrt(2.0) * _median(np.abs(steps - _median(steps)))
+    return SIGMA_PER_MAD / np.sqrt(2.0) * _median(np.abs(steps - _median(steps)))
 
 
 def _median(values: FloatArray) -> FloatArray:

@@ -9,13 +9,12 @@ from scipy.sparse.csgraph import connected_components
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.stats import mad_sigma
 
 # The brightest stars tell the pointing, from pixels this near, of which each must have so many.
 _MAX_STARS, _CORE_PIX, _LEAST_PIXELS = 30, 3.0, 4
 # Relative error that the PRF is taken to have, and prior width of a flux relative to its mean.
 _PRF_ERROR, _FLUX_WIDTH = 0.03, 1.0
-# Standard deviation of a normal variable in units of its median absolute deviation.
-_NORMAL_MAD = 1.4826
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +131,7 @@ def make_groups(pixels: PixelTable, pairs: PairTable, values: FloatArray, flux: 
 def _scene_error(mean: FloatArray, light: FloatArray) -> FloatArray:
     """Return the error of a scene: a share of its light, and how far the mean image strays from it, electron / s."""
     stray = mean - light
-    return np.hypot(_PRF_ERROR * light, _NORMAL_MAD * np.median(np.abs(stray - np.median(stray))))
+    return np.hypot(_PRF_ERROR * light, mad_sigma(stray - np.median(stray)))
 
 
 def _bright_stars(pairs: PairTable, core: BoolArray, saturated: BoolArray, flux: FloatArray) -> BoolArray:

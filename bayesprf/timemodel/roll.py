@@ -6,6 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.smoothing import smooth_series
+from bayesprf.stats import fit_clipped, mad_sigma
 from bayesprf.timemodel.columns import POSITIONS
 from bayesprf.timemodel.fit import PerturbationFit
 
@@ -58,9 +59,8 @@ def add_roll_gain(fit: PerturbationFit, time: FloatArray, flux: FloatArray, roll
 
 def _regress(columns: FloatArray, values: FloatArray, known: BoolArray) -> FloatArray:
     """Return least-squares coefficients, with strays clipped."""
-    keep = known
-    for _ in range(_N_PASS):
-        found: FloatArray = np.linalg.lstsq(columns[keep], values[keep], rcond=None)[0]
-        stray = np.where(known, np.abs(values - columns @ found), np.inf)
-        keep = stray <= _CLIP_SIGMA * 1.4826 * np.median(stray[known])
-    return found
+
+    def spread(residual: FloatArray, _: BoolArray) -> float:
+        return float(mad_sigma(residual[known]))
+
+    return fit_clipped(columns, values, spread, limit=_CLIP_SIGMA, n_pass=_N_PASS, known=known)[0]

@@ -11,12 +11,9 @@ from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.settings import PerturbationOptions
+from bayesprf.stats import NORMAL_MEDIAN, median_scatter, weighted_median
 from bayesprf.timemodel.training import TrainingPixels
 
-# Median of |x| / sigma for a normal x.
-_NORMAL_MEDIAN = 0.6744897501960817
-# Numbers looked at to learn the scatter, the share of the most precise of them that speaks, and halvings.
-_N_SCATTER_SAMPLES, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40
 # A pixel strays for itself if its excess variance is so many times the error of that variance; the precision of a
 # prior that holds a coefficient at zero.
 _EVIDENT, _NARROW = 3.0, 1e30
@@ -192,10 +189,10 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
         pixel_weights = _fit_pixels(common.time, residual, ivar, _pixel_widths(residual, noise, ivar > 0))
         change = change + common.time @ pixel_weights
         residual = groups.centre(data - change)
-    scatter = _learn_scatter(residual[ivar > 0], noise[ivar > 0])
+    scatter = median_scatter(residual[ivar > 0], noise[ivar > 0])
     limit = common.options.clip_sigma * np.sqrt(noise + scatter**2)
     if first:
-        limit = np.maximum(limit, common.options.clip_sigma / _NORMAL_MEDIAN * np.median(np.abs(residual), axis=0))
+        limit = np.maximum(limit, common.options.clip_sigma / NORMAL_MEDIAN * np.median(np.abs(residual), axis=0))
     residual = _centre_robustly(residual, limit, training)
     return replace(
         state,
@@ -234,19 +231,11 @@ def _centre_robustly(residual: FloatArray, limit: FloatArray, training: Training
         bins = np.flatnonzero(stray[:, members].any(axis=1))
         cell = np.ix_(bins, members)
         weight = np.where(training.ivar[cell] > 0, 1.0 / limit[cell], 0.0) * training.inside[members]
-        centred[cell] -= _weighted_median(residual[cell], weight)[:, None]
+        centred[cell] -= weighted_median(residual[cell], weight)[:, None]
     strays = stray.any(axis=0)
     weight = np.where(training.ivar[:, strays] > 0, 1.0 / limit[:, strays], 0.0)
-    centred[:, strays] -= _weighted_median(centred[:, strays].T, weight.T)
+    centred[:, strays] -= weighted_median(centred[:, strays].T, weight.T)
     return centred
-
-
-def _weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:
-    """Return the value at which half of the weight is reached, row by row."""
-    order = np.argsort(values, axis=1)
-    total = np.cumsum(np.take_along_axis(weight, order, axis=1), axis=1)
-    middle = np.argmax(total >= 0.5 * total[:, -1:], axis=1)
-    return np.take_along_axis(values, np.take_along_axis(order, middle[:, None], axis=1), axis=1)[:, 0]
 
 
 def _fit_pixels(vectors: FloatArray, residual: FloatArray, ivar: FloatArray, width: FloatArray) -> FloatArray:
@@ -264,21 +253,5 @@ def _pixel_widths(residual: FloatArray, noise: FloatArray, used: BoolArray) -> F
     level = np.where(used, noise, 0.0).sum(axis=0) / count
     excess = np.where(used, residual**2 - noise, 0.0).sum(axis=0) / count
     evident = excess > _EVIDENT * level * np.sqrt(2.0 / count)
-    common = _learn_scatter(residual[used], noise[used])
+    common = median_scatter(residual[used], noise[used])
     return np.sqrt(np.maximum(np.where(evident, excess, 0.0), common**2))
-
-
-def _learn_scatter(residual: FloatArray, noise: FloatArray) -> float:
-    """Return the s for which the median of |residual| / sqrt(noise + s^2) of the most precise pixels is normal."""
-    if residual.size == 0:
-        return 0.0
-    step = max(1, residual.size // _N_SCATTER_SAMPLES)
-    residual, noise = np.abs(residual[::step]), noise[::step]
-    precise = noise <= np.quantile(noise, _PRECISE_SHARE)
-    residual, noise = residual[precise], noise[precise]
-    low, high = 0.0, float(residual.max()) / _NORMAL_MEDIAN
-    for _ in range(_N_HALVING):
-        middle = 0.5 * (low + high)
-        too_small = np.median(residual / np.sqrt(noise + middle**2)) > _NORMAL_MEDIAN
-        low, high = (middle, high) if too_small else (low, middle)
-    return low

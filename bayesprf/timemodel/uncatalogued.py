@@ -8,13 +8,13 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.stats import mad_sigma
 
 # Knot distance, in roll periods, of the spline that takes slow change off.
 _KNOTS_PER_ROLL = 4.0
 # Cauchy weights of strays, in standard deviations (95 % efficient for normal errors); passes, which also learn the
 # prior width of a series' coefficients; least ridge relative to the largest product of columns.
 _CAUCHY, _N_PASS, _RIDGE = 2.385, 10, 1e-10
-_NORMAL_MAD = 1.4826
 # Pixels handled at once.
 _CHUNK = 512
 
@@ -115,4 +115,4 @@ def _spread(values: FloatArray, known: BoolArray) -> FloatArray:
     """Return the robust standard deviation of every series about zero."""
     size = np.where(known, np.abs(values), np.nan)
     size[:, ~known.any(axis=0)] = 0.0
-    return np.maximum(_NORMAL_MAD * np.nanmedian(size, axis=0), 1e-300)
+    return np.maximum(mad_sigma(size, axis=0), 1e-300)

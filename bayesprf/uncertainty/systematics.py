@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.sparse import csr_matrix, diags, hstack
 
 from bayesprf.arrays import FloatArray
@@ -17,6 +16,7 @@ from bayesprf.prf.splines import LN10
 from bayesprf.prf.star_residuals import prf_gradients
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import round_coordinates
+from bayesprf.stats import excess_scatter
 
 _SLOPE_STEP = 1e-2
 # The slope of a wing is told by pixels whose light it changes by at least this much per unit.
@@ -261,14 +261,7 @@ def fit_wing_error(shape: ShapeFit) -> float:
     chosen = (image.ivar > 0) & (wing_sum > 0.5 * all_light) & (tilted > (_MIN_TILT * wing_sum) ** 2)
     if np.count_nonzero(chosen) < _MIN_WING_PIXELS:
         return _WING_SPREAD
-    squared, variance, tilted = (image.flux - all_light)[chosen] ** 2, 1.0 / image.ivar[chosen], tilted[chosen]
-
-    def excess(error: float) -> float:
-        return float(np.mean(squared / (variance + error**2 * tilted))) - 1.0
-
-    if excess(0.0) <= 0.0:
-        return 0.0
-    return 1.0 if excess(1.0) > 0.0 else float(brentq(excess, 0.0, 1.0))
+    return excess_scatter((image.flux - all_light)[chosen] ** 2, 1.0 / image.ivar[chosen], tilted[chosen])
 
 
 def _star_factors(

@@ -10,6 +10,7 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
 from bayesprf.simulation.fields import SimulatedField, make_case
+from bayesprf.stats import mad_sigma
 
 LEVELS = (0.68, 0.95)
 """Central intervals whose coverage is counted."""
@@ -164,7 +165,7 @@ def check_subsets(fields: Iterable[FieldScores]) -> tuple[SubsetCheck, ...]:
         error = np.concatenate([one.error[one.subsets[name]] for one in fields])
         total = np.concatenate([one.total[one.subsets[name]] for one in fields])
         bias = float(np.median(error))
-        scatter = 1.4826 * float(np.median(np.abs(error - bias)))
+        scatter = float(mad_sigma(error - bias))
         inside = tuple(float(np.mean(np.abs(error) < width * total)) for width in _HALF_WIDTHS)
         checks.append(SubsetCheck(name, error.size, bias, scatter, float(np.median(total)), inside))
     return tuple(checks)

@@ -11,6 +11,7 @@ from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_di
 from bayesprf.machine import Machine
 from bayesprf.simulation.fields import SimulatedField, make_field
 from bayesprf.simulation.settings import FieldSettings, Transit
+from bayesprf.stats import mad_sigma
 from bayesprf.validation.absolute_flux import LEVELS, drift
 
 DEPTH = 0.01
@@ -159,7 +160,7 @@ def format_depths(scores: Sequence[tuple[str, dict[str, DepthScores]]]) -> str:
             if not total.error.size:
                 continue
             bias = float(np.median(total.error))
-            scatter = 1.4826 * float(np.median(np.abs(total.error - bias)))
+            scatter = float(mad_sigma(total.error - bias))
             sizes = (bias, scatter, float(np.median(noise.claimed)), float(np.median(total.claimed)))
             shares = (*total.coverage, noise.coverage[0], oracle.coverage[0])
             cells = [f"{100 * one:.2f} %" for one in sizes] + [f"{100 * one:.1f} %" for one in shares]

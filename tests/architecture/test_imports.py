@@ -15,7 +15,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # From low to high; names on one line are siblings. The first line may import among itself.
 RANKS = (
-    ("errors", "flags", "checks", "arrays", "instruments"),
+    ("errors", "flags", "checks", "arrays", "stats", "instruments"),
     ("linalg",),
     ("design",),
     ("scene",),
