@@ -157,8 +157,8 @@ class MachineSampling(MachineInference):
     def _flux_model(self, kind: str, asked: _Asked, settings: dict[str, Any]) -> Any:
         if kind == "joint":
             return self._joint_model(asked, settings)
-        from bayesprf.sampling.build import build_linear
-        from bayesprf.sampling.hyper_model import build_collapsed
+        from bayesprf.sampling.collapsed import build_collapsed
+        from bayesprf.sampling.linear import build_linear
 
         hyper = _take_hyper(asked, settings)
         if kind == "collapsed":
@@ -257,8 +257,8 @@ def _take_hyper(asked: _Asked, settings: dict[str, Any]) -> Any:
 
 def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int], rng: np.random.Generator) -> Any:
     """Integrate the hyperparameters on a grid and draw; None where a grid cannot."""
-    from bayesprf.sampling.collapsed import beyond_grid, integrate_grid
-    from bayesprf.sampling.exact import grid_tree
+    from bayesprf.sampling.draws import grid_tree
+    from bayesprf.sampling.grid import beyond_grid, integrate_grid
 
     rest = dict(settings)
     hyper = _take_hyper(asked, rest).resolve(asked.group.problem)
@@ -270,7 +270,7 @@ def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int]
 
 def _sample_hyper(asked: _Asked, settings: dict[str, Any], options: Any) -> Any:
     """Sample the hyperparameters alone, then draw the fluxes."""
-    from bayesprf.sampling.hyper_sampling import sample_collapsed
+    from bayesprf.sampling.collapsed import sample_collapsed
 
     rest = dict(settings)
     hyper = _take_hyper(asked, rest)

@@ -1,285 +1,356 @@
-"""Hyperparameters by quadrature: coefficients integrated out, two numbers on a grid, then exact draws. No sampler."""
+"""All coefficients integrated out by the package's solver: NUTS on the hyperparameters, then exact draws."""
 
-from dataclasses import dataclass
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
+import pymc as pm
+import pytensor.tensor as pt
+import xarray as xr
+from pymc.blocking import DictToArrayBijection, RaveledVars
+from pytensor.graph.basic import Apply
+from pytensor.graph.op import Op
+from scipy.optimize import minimize
 
-from bayesprf.arrays import FloatArray
-from bayesprf.errors import UnsupportedError
-from bayesprf.linalg.problem import LinearProblem
-from bayesprf.sampling.grid import Marginal
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.spectrum import Decomposer, Spectrum
-
-# Cells of width and of noise; the grid ends where the density has fallen by exp(-_DROP).
-_N_WIDTH, _N_NOISE, _DROP = 200, 40, 14.0
-_N_COARSE, _MAX_ROUND, _FILLED = 8, 40, 0.25
-_WIDE = 1e4
-# The axes start at 0 to this share of their length.
-_FLOOR = 1e-9
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class HyperGrid:
-    """Posterior of the hyperparameters on a grid of cells, with what is needed to draw the coefficients.
-
-    Parameters
-    ----------
-    width, noise : ndarray of float64, shape (n_width,) and (n_noise,)
-        Middles of the cells; one entry for a fixed number. `noise` is the jitter or the noise scale.
-    cell : tuple of float
-        Sides of a cell, 0 for a fixed number.
-    log_density : ndarray of float64, shape (n_width, n_noise)
-        Log of the joint density of data and hyperparameters, zero point integrated out.
-    log_evidence : float
-        log p(y), all hyperparameters integrated out.
-    hyper : Hyperparameters
-        Resolved priors.
-    noise_name : {"jitter", "noise_scale"}
-        What `noise` is.
-    decomposer : Decomposer
-        The problem.
-    """
-
-    width: FloatArray
-    noise: FloatArray
-    cell: tuple[float, float]
-    log_density: FloatArray
-    log_evidence: float
-    hyper: Hyperparameters
-    noise_name: str
-    decomposer: Decomposer
-
-    def probability(self) -> FloatArray:
-        """Return the posterior probability of every cell, shape (n_width, n_noise).
-
-        Returns
-        -------
-        ndarray of float64
-        """
-        return np.exp(self.log_density - logsumexp(self.log_density))
-
-    def draw(self, n_draw: int, rng: np.random.Generator) -> "HyperDraws":
-        """Draw hyperparameters, then coefficients given each, all independent.
-
-        Parameters
-        ----------
-        n_draw : int
-            How many.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        HyperDraws
-        """
-        chosen = rng.choice(self.log_density.size, n_draw, p=self.probability().ravel())
-        i, j = np.unravel_index(chosen, self.log_density.shape)
-        within = rng.uniform(-0.5, 0.5, (2, n_draw))
-        width = self.width[i] + self.cell[0] * within[0]
-        noise = self.noise[j] + self.cell[1] * within[1]
-        shape = (n_draw, *self.decomposer.problem.data.shape[:1], self.decomposer.design.n_coeff)
-        flux, zero_point = np.empty(shape), np.empty(n_draw)
-        jitters = self.noise if self.noise_name == "jitter" else np.full(self.noise.size, self.hyper.jitter)
-        for level in np.unique(jitters[np.unique(j)]):
-            mine = np.flatnonzero(jitters[j] == level)
-            scale = np.full(mine.size, self.hyper.noise_scale) if self.noise_name == "jitter" else noise[mine]
-            spectrum = self.decomposer.at(float(level))
-            zero_point[mine] = _draw_zero_point(spectrum, self.hyper, width[mine], scale, rng=rng)
-            flux[mine] = _draw_coefficients(spectrum, width[mine], scale, zero_point[mine], rng=rng)
-        return HyperDraws(width, noise, zero_point, flux)
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.errors import InputError
+from bayesprf.linalg.blocks import BlockFactors
+from bayesprf.linalg.compiled.work import Prior
+from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.results.posterior import GroupData
+from bayesprf.sampling.draws import draw_groups, label_draws
+from bayesprf.sampling.hyper import HYPER_NAMES, Hyperparameters, HyperVariables, Priors, proper_design
+from bayesprf.sampling.run import OBJECT_MODE, SamplerOptions, check_convergence, sample_model, sampler_statistics
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HyperDraws:
-    """Independent posterior draws.
+@dataclass(frozen=True, slots=True)
+class HyperValues:
+    """Values of all hyperparameters.
 
     Parameters
     ----------
-    width, noise, zero_point : ndarray of float64, shape (n_draw,)
-        Hyperparameters; constant where fixed.
-    flux : ndarray of float64, shape (n_draw, n_batch, n_coeff)
-        Coefficients.
+    width : ndarray of float64, shape (n_width,)
+        Factor on the prior widths of each group of coefficients.
+    zero_point, noise_scale, jitter : float
+        As in `Hyperparameters`.
     """
 
     width: FloatArray
-    noise: FloatArray
-    zero_point: FloatArray
-    flux: FloatArray
+    zero_point: float
+    noise_scale: float
+    jitter: float
+
+    @classmethod
+    def split(cls, values: FloatArray) -> "HyperValues":
+        """Read them from one vector, the widths first, then in the order above."""
+        return cls(values[:-3], float(values[-3]), float(values[-2]), float(values[-1]))
 
 
-def integrate_grid(
-    problem: LinearProblem,
-    hyper: Hyperparameters,
-    *,
-    n_width: int = _N_WIDTH,
-    n_noise: int = _N_NOISE,
-) -> HyperGrid:
-    """Integrate over one or two hyperparameters by the midpoint rule, coefficients integrated out exactly.
+@dataclass(frozen=True, slots=True, eq=False)
+class Conditional:
+    """A linear problem as a function of its hyperparameters; the pattern of the matrices is analysed once.
 
     Parameters
     ----------
     problem : LinearProblem
         With a DesignStack and a proper prior.
     hyper : Hyperparameters
-        What is free: the width, and either the jitter or the noise scale; and the zero point if its prior is normal,
-        which needs no grid.
-    n_width, n_noise : int
-        Cells along each axis.
-
-    Returns
-    -------
-    HyperGrid
-
-    Raises
-    ------
-    UnsupportedError
-        If both jitter and noise scale are free, there are several widths, or the zero point has a prior that is not
-        normal.
-
-    Notes
-    -----
-    The axes start at 0 and are linear: a half-normal prior is finite at 0, and a logarithmic grid would cut that tail.
-    Each grid reaches from the mode to where the density has fallen by exp(-14).
+        Resolved.
+    group : ndarray of int64, shape (n_coeff,)
+        Group of each coefficient, each with a width.
+    variance : ndarray of float64, shape (n_batch, n_obs)
+        Variances of the data, infinite where there are none.
+    factors : BlockFactors
+        The problem as the solver wants it.
     """
-    hyper = hyper.resolve(problem)
-    beyond = beyond_grid(hyper)
-    if beyond:
-        raise UnsupportedError(f"{beyond}; use sample_collapsed")
-    noise_name = "jitter" if "jitter" in hyper.free else "noise_scale"
-    decomposer = Decomposer(problem)
-    density = _Density(decomposer, hyper, noise_name)
-    boxes = density.box()
-    width, noise = _middles(boxes[0], n_width), _middles(boxes[1], n_noise)
-    cell = (_side(boxes[0], n_width), _side(boxes[1], n_noise))
-    log_density = density(width, noise)
-    area = sum(np.log(side) for side in cell if side > 0)
-    return HyperGrid(
-        width, noise, cell, log_density, float(logsumexp(log_density) + area), hyper, noise_name, decomposer
-    )
+
+    problem: LinearProblem
+    hyper: Hyperparameters
+    group: IntArray
+    variance: FloatArray
+    factors: BlockFactors
+
+    @classmethod
+    def of(cls, problem: LinearProblem, hyper: Hyperparameters) -> "Conditional":
+        """Prepare a problem with resolved hyperparameters."""
+        design = proper_design(problem)
+        used = problem.ivar > 0
+        variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), np.inf)
+        group = hyper.groups(design.n_coeff)
+        return cls(problem, hyper, group, variance, BlockFactors.prepare(problem, n_threads=1))
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether all batch rows have the same posterior covariance."""
+        static = getattr(self.problem.design, "is_static", False)
+        return bool(static and np.all(self.variance == self.variance[:1]))
+
+    def at(self, values: HyperValues) -> LinearProblem:
+        """Return the problem at some hyperparameters.
+
+        Parameters
+        ----------
+        values : HyperValues
+            Theirs.
+
+        Returns
+        -------
+        LinearProblem
+        """
+        ivar = 1.0 / (values.noise_scale**2 * (self.variance + values.jitter**2))
+        prior = self.problem.prior
+        precision = prior.precision / values.width[self.group] ** 2
+        return replace(self.problem, ivar=ivar, prior=GaussianPrior(values.zero_point * prior.mean, precision))
+
+    def draw(self, values: HyperValues, rng: np.random.Generator) -> FloatArray:
+        """Draw the coefficients given the hyperparameters.
+
+        Parameters
+        ----------
+        values : HyperValues
+            Given.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_batch, n_coeff)
+        """
+        return self.solve(self.at(values)).draws(1, rng)[0]
+
+    def solve(self, problem: LinearProblem) -> GaussianPosterior:
+        """Return the posterior of the coefficients of a problem made by `at`.
+
+        Parameters
+        ----------
+        problem : LinearProblem
+            Data and pattern of `self.problem`.
+
+        Returns
+        -------
+        GaussianPosterior
+        """
+        order, prior = self.factors.plan.order, problem.prior
+        factors = replace(self.factors, ivar=problem.ivar, prior=Prior(prior.mean[order], prior.precision[order]))
+        answer = factors.solve()
+        log_prior = 0.5 * float(np.sum(np.log(prior.precision)))
+        return GaussianPosterior(answer.mean, answer.std, answer.log_density + log_prior, factors)
+
+    def density(self, values: HyperValues) -> tuple[float, FloatArray]:
+        """Return log p(y | hyperparameters) and its gradient.
+
+        Parameters
+        ----------
+        values : HyperValues
+            Where.
+
+        Returns
+        -------
+        value : float
+        gradient : ndarray of float64, shape (n_width + 3,)
+
+        Notes
+        -----
+        Fisher's identity: the gradient is the posterior mean of that of log p(y, w | hyperparameters). With variances
+        V = k**2 (C + j**2), and <.> the posterior mean, d/d log v = sum [<(w - z m)**2> / (v s)**2 - 1] over the
+        coefficients of a group, d/d log V = 1/2 sum [<(y - X w)**2> / V - 1] per observation.
+        """
+        problem = self.at(values)
+        posterior, prior = self.solve(problem), problem.prior
+        away = posterior.mean - prior.mean
+        excess = np.sum(prior.precision * (away**2 + posterior.std**2) - 1.0, axis=0)
+        width = np.bincount(self.group, weights=excess, minlength=values.width.size) / values.width
+        zero_point = float(np.sum(away @ (prior.precision * self.problem.prior.mean)))
+        noise = self._noise_gradient(problem, posterior, values)
+        return float(posterior.log_evidence.sum()), np.concatenate([width, [zero_point], noise])
+
+    def _noise_gradient(self, problem: LinearProblem, posterior: GaussianPosterior, values: HyperValues) -> FloatArray:
+        """Return the derivatives with noise scale and jitter."""
+        used = problem.ivar > 0
+        residual = np.where(used, problem.data, 0.0) - problem.predict(posterior.mean)
+        variance = posterior.prediction_variance(batches=[0] if self.is_shared else None)
+        excess = np.where(used, problem.ivar * (residual**2 + variance) - 1.0, 0.0)
+        in_jitter = values.noise_scale**2 * values.jitter * float(np.sum(problem.ivar * excess))
+        return np.array([float(excess.sum()) / values.noise_scale, in_jitter])
 
 
-def beyond_grid(hyper: Hyperparameters) -> str:
-    """Say why a grid cannot integrate some hyperparameters.
+class LogEvidence(Op):
+    """log p(y | hyperparameters) and its gradient, from the vector of all hyperparameters (`HyperValues.split`)."""
+
+    def __init__(self, conditional: Conditional) -> None:
+        self.conditional = conditional
+
+    def make_node(self, values: Any) -> Apply:
+        """Return the node of the graph: a vector in; a number and a vector out."""
+        return Apply(self, [pt.as_tensor_variable(values)], [pt.dscalar(), pt.dvector()])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        """Compute both."""
+        del node
+        value, gradient = self.conditional.density(HyperValues.split(inputs[0]))
+        output_storage[0][0], output_storage[1][0] = np.asarray(value), gradient
+
+    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+        """Return the gradient of what depends on the number."""
+        del inputs
+        return [cotangents[0] * outputs[1]]
+
+
+def build_collapsed(
+    problem: LinearProblem,
+    hyper: Hyperparameters,
+    *,
+    priors: Priors | None = None,
+) -> pm.Model:
+    """Build the model of the hyperparameters, the coefficients integrated out exactly.
 
     Parameters
     ----------
+    problem : LinearProblem
+        With a DesignStack and a proper prior.
     hyper : Hyperparameters
-        Resolved.
+        What is free.
+    priors : mapping of str to callable, optional
+        As for `build_linear`.
 
     Returns
     -------
-    str
-        Empty if it can.
+    pymc.Model
+        The free hyperparameters, by name; `width` has the axis width_group if there are groups. The potential
+        `evidence` is log p(y | hyperparameters).
+
+    Raises
+    ------
+    InputError
+        If nothing is free, the prior is flat, or a hyperparameter out of range.
+
+    Notes
+    -----
+    Two to six numbers, whatever the number of coefficients; each evaluation is one solution of the linear problem, with
+    the gradient of `Conditional.density`. Given draws, `Conditional.draw` gives the coefficients.
     """
-    free = hyper.free
-    if "jitter" in free and "noise_scale" in free:
-        return "jitter, noise_scale: expected at most one of them to be free on the grid, got both"
-    if "zero_point" in free and free["zero_point"].family != "normal":
-        return "zero_point: expected a normal prior, which needs no grid"
-    if hyper.has_groups:
-        return "width_group: expected one width on the grid, got several"
-    return ""
+    resolved = hyper.resolve(problem)
+    if not resolved.free and not priors:
+        raise InputError("hyper: expected a free hyperparameter, got only numbers; give one as 'learn' or a Hyperprior")
+    conditional = Conditional.of(problem, resolved)
+    n_width = int(conditional.group.max()) + 1
+    coords = {"width_group": np.arange(n_width)} if resolved.has_groups else {}
+    with pm.Model(coords=coords) as model:
+        free = HyperVariables.add(problem, resolved, priors)
+        others = [pt.as_tensor_variable(one) for one in (free.zero_point, free.noise_scale, free.jitter)]
+        values = pt.concatenate([pt.zeros(n_width) + free.width, pt.stack(others)])
+        pm.Potential("evidence", LogEvidence(conditional)(values)[0])
+    return model
 
 
-class _Density:
-    """Joint log density of data and hyperparameters at nodes; decompositions are kept by jitter."""
+def find_start(model: pm.Model) -> dict[str, Any]:
+    """Find where the density of a collapsed model, in the coordinates of the sampler, is largest.
 
-    def __init__(self, decomposer: Decomposer, hyper: Hyperparameters, noise_name: str) -> None:
-        self.decomposer, self.hyper, self.noise_name = decomposer, hyper, noise_name
-        self._kept: dict[float, Marginal] = {}
+    Parameters
+    ----------
+    model : pymc.Model
+        Of `build_collapsed`: a density of few numbers.
 
-    def __call__(self, width: FloatArray, noise: FloatArray) -> FloatArray:
-        """Return log p(y, width, noise), shape (n_width, n_noise)."""
-        answer = np.empty((width.size, noise.size))
-        for column, value in enumerate(noise):
-            jitter = float(value) if self.noise_name == "jitter" else float(self.hyper.jitter)
-            scale = float(self.hyper.noise_scale) if self.noise_name == "jitter" else float(value)
-            nodes = np.full(width.size, scale)
-            answer[:, column] = self.marginal(jitter).log_likelihood(width, nodes, self.hyper.zero_point)
-        for axis, values, prior in (
-            (0, width, self.hyper.width),
-            (1, noise, getattr(self.hyper, self.noise_name)),
-        ):
-            if isinstance(prior, Hyperprior):
-                answer += np.expand_dims(prior.log_density(values), 1 - axis)
-        return answer
-
-    def marginal(self, jitter: float) -> Marginal:
-        """Return the marginal likelihood at one jitter."""
-        if jitter not in self._kept:
-            self._kept[jitter] = Marginal.of(self.decomposer.at(jitter))
-        return self._kept[jitter]
-
-    def box(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Find the box outside which the density is negligible, by looking closer and closer."""
-        nodes = [self._first_nodes("width"), self._first_nodes(self.noise_name)]
-        for _ in range(_MAX_ROUND):
-            log = self(*nodes)
-            done = True
-            for axis in (0, 1):
-                if nodes[axis].size > 1:
-                    low, high, share = _support(nodes[axis], log.max(axis=1 - axis))
-                    done = done and share >= _FILLED
-                    nodes[axis] = np.linspace(low, high, _N_COARSE)
-            if done:
-                break
-        return (nodes[0][0], nodes[0][-1]), (nodes[1][0], nodes[1][-1])
-
-    def _first_nodes(self, name: str) -> FloatArray:
-        prior = getattr(self.hyper, name)
-        if not isinstance(prior, Hyperprior):
-            return np.array([float(prior)])
-        scale = prior.center or prior.scale
-        return np.concatenate([[scale / _WIDE**2], np.geomspace(scale / _WIDE, scale * _WIDE, 2 * _N_COARSE)])
+    Returns
+    -------
+    dict of str to ndarray
+        Values of the sampler's coordinates by name, for `pymc.sample(initvals=...)`: a sampler that starts at width 1
+        where data want a thousandth spends its tuning on the way.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", OBJECT_MODE, UserWarning)
+        function = model.logp_dlogp_function(ravel_inputs=True)
+    function.set_extra_values({})
+    point = model.initial_point()
+    start = DictToArrayBijection.map({one.name: point[one.name] for one in model.continuous_value_vars})
+    found = minimize(lambda x: tuple(-one for one in function(x)), start.data, jac=True, method="L-BFGS-B")
+    return dict(DictToArrayBijection.rmap(RaveledVars(found.x, start.point_map_info)))
 
 
-def _support(nodes: FloatArray, profile: FloatArray) -> tuple[float, float, float]:
-    """Return a range that holds all nodes near the maximum, and their share; 0 if the range had to grow."""
-    near = np.flatnonzero(profile > profile.max() - _DROP)
-    span = float(nodes[-1] - nodes[0])
-    share = near.size / nodes.size
-    low, high = float(nodes[max(near[0] - 1, 0)]), float(nodes[min(near[-1] + 1, nodes.size - 1)])
-    if near[0] == 0:
-        share = share if low < _FLOOR * span else 0.0
-        low = max(low - span, 0.0)
-    if near[-1] == nodes.size - 1:
-        share, high = 0.0, high + span
-    return max(low, _FLOOR * high), high, share
+def sample_collapsed(
+    problem: LinearProblem,
+    hyper: Hyperparameters,
+    data: GroupData,
+    members: IntArray,
+    options: SamplerOptions | None = None,
+    *,
+    priors: Priors | None = None,
+) -> xr.DataTree:
+    """Sample the hyperparameters with NUTS, then draw the coefficients from their exact conditional.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        With a DesignStack and a proper prior.
+    hyper : Hyperparameters
+        What is free; any number of them.
+    data : GroupData
+        Names of the axes of the answer.
+    members : ndarray of int64
+        Sources of the problem whose fluxes the answer shows.
+    options : SamplerOptions, optional
+        How to sample.
+    priors : mapping of str to callable, optional
+        As for `build_linear`.
+
+    Returns
+    -------
+    xarray.DataTree
+        The layout of `bayesprf.results.posterior`. The attribute `convergence` speaks of the hyperparameters; given
+        these, the fluxes are independent.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the draws cannot be trusted.
+    """
+    options = options or SamplerOptions()
+    resolved = hyper.resolve(problem)
+    start = time.perf_counter()
+    model = build_collapsed(problem, resolved, priors=priors)
+    raw = sample_model(model, options, find_start(model))
+    sentence = check_convergence(raw).sentence
+    shape = (raw["posterior"].sizes["chain"], raw["posterior"].sizes["draw"])
+    drawn = {str(name): one.to_numpy() for name, one in raw["posterior"].data_vars.items()}
+    drawn = {name: drawn[name].reshape(-1, *drawn[name].shape[2:]) for name in HYPER_NAMES if name in drawn}
+    rng = np.random.default_rng(options.random_seed)
+    flux = draw_coefficients(Conditional.of(problem, resolved), drawn, rng)
+    seconds = time.perf_counter() - start
+    groups = draw_groups(problem, resolved, {"flux": flux, **drawn}, shape, rng=rng)
+    groups["sample_stats"] = sampler_statistics(raw)
+    marks = {
+        "inference_library": options.chosen_sampler, "sampler": "NUTS, coefficients integrated out",
+        "sampling_time": seconds, "tuning_steps": options.tune, "kind": "collapsed", "convergence": sentence,
+    }  # fmt: skip
+    return label_draws(groups, data, members, attrs=marks)
 
 
-def _middles(box: tuple[float, float], n_cell: int) -> FloatArray:
-    if box[0] == box[1]:
-        return np.array([box[0]])
-    return box[0] + _side(box, n_cell) * (np.arange(n_cell) + 0.5)
-
-
-def _side(box: tuple[float, float], n_cell: int) -> float:
-    return (box[1] - box[0]) / n_cell
-
-
-def _draw_zero_point(
-    spectrum: Spectrum, hyper: Hyperparameters, width: FloatArray, scale: FloatArray, *, rng: np.random.Generator
+def draw_coefficients(
+    conditional: Conditional, draws: Mapping[str, FloatArray], rng: np.random.Generator
 ) -> FloatArray:
-    if not isinstance(hyper.zero_point, Hyperprior):
-        return np.full(width.size, float(hyper.zero_point))
-    mean, std = Marginal.of(spectrum).zero_point_posterior(width, scale, hyper.zero_point)
-    return mean + std * rng.standard_normal(width.size)
+    """Draw the coefficients given each draw of the hyperparameters.
 
+    Parameters
+    ----------
+    conditional : Conditional
+        The problem, with the numbers of all that is fixed.
+    draws : mapping of str to ndarray of float64
+        Draws of what is not fixed, shape (n_draw,), or (n_draw, n_width) for several widths.
+    rng : numpy.random.Generator
+        Source of randomness.
 
-def _draw_coefficients(
-    spectrum: Spectrum, width: FloatArray, scale: FloatArray, zero_point: FloatArray, *, rng: np.random.Generator
-) -> FloatArray:
-    """Draw w = m + s U u, where u is independent normal with precision lam / k**2 + 1 / width**2."""
-    ratio = ((width / scale) ** 2)[:, None, None]
-    inverse = 1.0 / (1.0 + ratio * spectrum.eigenvalues)
-    start = (zero_point - 1.0)[:, None, None] * spectrum.offset
-    u = rng.standard_normal((width.size, *spectrum.peak.shape))
-    u *= width[:, None, None] * np.sqrt(inverse)
-    u += start + (1.0 - inverse) * (spectrum.peak - start)
-    prior = spectrum.problem.prior
-    flux = spectrum.rotate(u)
-    flux *= prior.precision**-0.5
-    flux += prior.mean
-    return flux
+    Returns
+    -------
+    ndarray of float64, shape (n_draw, n_batch, n_coeff)
+    """
+    n_draw = len(next(iter(draws.values())))
+    n_width = int(conditional.group.max()) + 1
+    columns = []
+    for name in HYPER_NAMES:
+        given = draws[name] if name in draws else np.full(n_draw, getattr(conditional.hyper, name))
+        column = np.asarray(given, np.float64).reshape(n_draw, -1)
+        columns.append(np.broadcast_to(column, (n_draw, n_width)) if name == "width" else column)
+    return np.stack([conditional.draw(HyperValues.split(one), rng) for one in np.hstack(columns)])

@@ -13,10 +13,9 @@ from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.build import add_observed
-from bayesprf.sampling.hyper import Hyperprior
-from bayesprf.sampling.hyper_variables import add_hyperprior
+from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import Laplace
+from bayesprf.sampling.linear import add_observed
 from bayesprf.sampling.scene import LN10, JointScene
 
 

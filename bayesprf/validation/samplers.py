@@ -13,9 +13,9 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import MissingDependencyError
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.build import build_linear, fiducial_jitter
-from bayesprf.sampling.collapsed import integrate_grid
+from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.linear import build_linear, fiducial_jitter
 from bayesprf.sampling.spectrum import Decomposer
 
 N_RANKED = 99

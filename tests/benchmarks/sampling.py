@@ -21,9 +21,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit" / "sampling"))
 
 from sampling_scenes import group_data, make_problem
 
-from bayesprf.sampling.build import add_observed, build_linear, predict
-from bayesprf.sampling.collapsed import integrate_grid
+from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.linear import add_observed, build_linear, predict
 
 WIDTH, JITTER = Hyperprior("half-normal", 0.5), Hyperprior("half-normal", 5.0)
 SCENES = {

@@ -9,10 +9,10 @@ from sampling_scenes import group_data, make_problem
 from scipy.stats import norm
 
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.sampling.build import build_linear
-from bayesprf.sampling.collapsed import integrate_grid
-from bayesprf.sampling.exact import grid_tree
+from bayesprf.sampling.draws import grid_tree
+from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.linear import build_linear
 from bayesprf.sampling.run import SamplerOptions, sample_model
 
 SIZES = [(5, 1), (50, 1), (300, 1), (5, 100), (50, 100), (300, 100)]

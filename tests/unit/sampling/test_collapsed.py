@@ -1,180 +1,209 @@
-"""The grid against brute force: dense covariance matrices, trapezoids in two dimensions, and simulations."""
+"""NUTS on the hyperparameters alone: density and gradient, exact fluxes, and agreement with grid and full model."""
 
-from dataclasses import replace
+import warnings
 
+import arviz as az
 import numpy as np
+import pymc as pm
 import pytest
-from sampling_scenes import make_problem
-from scipy.integrate import simpson
-from scipy.special import logsumexp
-from scipy.stats import kstest
+from sampling_scenes import group_data, make_problem
 
-from bayesprf.errors import InputError, UnsupportedError
-from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.sampling.collapsed import integrate_grid
-from bayesprf.sampling.grid import Marginal
+from bayesprf.errors import ConvergenceWarning, InputError, UnsupportedError
+from bayesprf.linalg.solver import choose_solver
+from bayesprf.sampling.collapsed import (
+    Conditional,
+    HyperValues,
+    build_collapsed,
+    draw_coefficients,
+    find_start,
+    sample_collapsed,
+)
+from bayesprf.sampling.draws import grid_tree
+from bayesprf.sampling.grid import Marginal, integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.linear import build_linear
+from bayesprf.sampling.run import SamplerOptions, sample_posterior
 from bayesprf.sampling.spectrum import Decomposer
 
 WIDTH, JITTER = Hyperprior("half-normal", 0.5), Hyperprior("half-normal", 5.0)
-KAPPA = Hyperprior("log-normal", 0.5, 1.0)
-CASES = {"plain": {}, "cadences": {"n_time": 4}, "moving": {"n_time": 4, "moving": True, "ragged": True}}
-
-
-def dense_log_likelihood(problem, width, noise_scale, jitter, zero_point):
-    """log N(y; z X m + known, k^2 C + j^2 + w^2 X S^2 X'), row by row, with the covariance written out."""
-    total = 0.0
-    for row in range(problem.n_batch):
-        used = problem.ivar[row] > 0
-        matrix = problem.design.matrix(row)[used].toarray()
-        prior = problem.prior
-        noise = noise_scale**2 * (1.0 / problem.ivar[row, used] + jitter**2)
-        cov = np.diag(noise) + width**2 * (matrix / prior.precision) @ matrix.T
-        mean = zero_point * matrix @ prior.mean + problem.known[used]
-        lower = np.linalg.cholesky(cov)
-        white = np.linalg.solve(lower, problem.data[row, used] - mean)
-        total -= 0.5 * (white @ white + used.sum() * np.log(2.0 * np.pi)) + np.log(np.diag(lower)).sum()
-    return total
+ALL = Hyperparameters(width=WIDTH, jitter=JITTER, zero_point="learn", noise_scale="learn")
+CASES = {"plain": {}, "cadences": {"n_time": 3}, "moving": {"n_time": 3, "moving": True, "ragged": True}}
+POINT = np.array([0.2, 0.9, 1.2, 1.5])
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize(
-    ("width", "scale", "jitter", "zero"), [(1.0, 1.0, 0.0, 1.0), (0.03, 1.3, 0.0, 0.9), (0.2, 0.8, 3.0, 1.1)]
-)
-def test_marginal_likelihood_equals_the_dense_gaussian(case, width, scale, jitter, zero):
-    problem = make_problem(4, **CASES[case])
-    marginal = Marginal.of(Decomposer(problem).at(jitter))
-    ours = marginal.log_likelihood(np.array([width]), np.array([scale]), zero)[0]
-    assert ours == pytest.approx(dense_log_likelihood(problem, width, scale, jitter, zero), rel=1e-10)
+def test_density_is_the_marginal_likelihood(case):
+    problem = make_problem(5, **CASES[case])
+    ours = Conditional.of(problem, ALL.resolve(problem)).density(HyperValues.split(POINT))[0]
+    marginal = Marginal.of(Decomposer(problem).at(1.5))
+    assert ours == pytest.approx(marginal.log_likelihood(np.array([0.2]), np.array([1.2]), 0.9)[0], rel=1e-10)
 
 
-def test_marginal_likelihood_equals_the_evidence_of_the_solver():
-    problem = make_problem(50, 3, ragged=True)
-    ours = Marginal.of(Decomposer(problem).at()).log_likelihood(np.ones(1), np.ones(1))[0]
-    assert ours == pytest.approx(BlockSolver().solve(problem).log_evidence.sum(), rel=1e-11)
+@pytest.mark.parametrize("case", CASES)
+def test_gradient_agrees_with_differences(case):
+    problem = make_problem(5, **CASES[case])
+    hyper = Hyperparameters(width="learn", jitter="learn", width_group=np.array([0, 1, 0, 1, 1]))
+    conditional = Conditional.of(problem, hyper.resolve(problem))
+    point = np.append(0.3, POINT)
+    gradient = conditional.density(HyperValues.split(point))[1]
+    ahead, behind = (
+        [conditional.density(HyperValues.split(point + step * unit))[0] for unit in np.eye(5)] for step in (1e-5, -1e-5)
+    )
+    np.testing.assert_allclose(gradient, (np.array(ahead) - behind) / 2e-5, rtol=1e-6)
 
 
-def test_zero_point_is_integrated_exactly():
+def test_model_has_density_and_gradient_of_the_hyperparameters():
     problem = make_problem(4, 2)
-    prior = Hyperprior("normal", 0.3, 1.1)
-    marginal = Marginal.of(Decomposer(problem).at(1.0))
-    zero = np.linspace(0.3, 1.7, 4001)
-    one = np.ones(1)
-    log = np.array([marginal.log_likelihood(0.2 * one, one, z)[0] for z in zero]) + prior.log_density(zero)
-    brute = np.log(simpson(np.exp(log - log.max()), x=zero)) + log.max()
-    assert marginal.log_likelihood(0.2 * one, one, prior)[0] == pytest.approx(brute, abs=1e-6)
-    mean, std = marginal.zero_point_posterior(0.2 * one, one, prior)
-    weight = np.exp(log - logsumexp(log))
-    assert mean[0] == pytest.approx(weight @ zero, abs=1e-6)
-    assert std[0] == pytest.approx(np.sqrt(weight @ (zero - mean[0]) ** 2), rel=1e-5)
+    model = build_collapsed(problem, Hyperparameters(width=WIDTH, zero_point="learn", jitter=1.5))
+    assert {one.name for one in model.free_RVs} == {"width", "zero_point"}
+    function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+    function.set_extra_values({})
+    value, gradient = function(np.array([np.log(0.2), 0.9]))
+    marginal = Marginal.of(Decomposer(problem).at(1.5))
+    expected = marginal.log_likelihood(np.array([0.2]), np.ones(1), 0.9)[0] + np.log(0.2)
+    expected += float(WIDTH.log_density(np.array(0.2)) + Hyperprior("normal", 0.5, 1.0).log_density(np.array(0.9)))
+    assert value == pytest.approx(expected, rel=1e-10)
+    steps = 1e-5 * np.eye(2)
+    ahead, behind = ([function(np.array([np.log(0.2), 0.9]) + sign * one)[0] for one in steps] for sign in (1, -1))
+    np.testing.assert_allclose(gradient, (np.array(ahead) - behind) / 2e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("noise", ["jitter", "noise_scale"])
-def test_grid_agrees_with_brute_force(noise):
-    problem = make_problem(2, 2, ragged=True)
-    prior = JITTER if noise == "jitter" else KAPPA
-    grid = integrate_grid(problem, Hyperparameters(width=WIDTH, **{noise: prior}))
-    widths, noises = np.geomspace(1e-3, 3.0, 61), np.linspace(*((1e-3, 6.0) if noise == "jitter" else (0.8, 2.0)), 61)
-    args = [(w, 1.0, n, 1.0) if noise == "jitter" else (w, n, 0.0, 1.0) for w in widths for n in noises]
-    log = np.reshape([dense_log_likelihood(problem, *one) for one in args], (61, 61))
-    log += WIDTH.log_density(widths)[:, None] + prior.log_density(noises)
-    inner = simpson(np.exp(log - log.max()), x=noises, axis=1)
-    total = simpson(inner, x=widths)
-    assert grid.log_evidence == pytest.approx(np.log(total) + log.max(), abs=5e-3)
-    mean = simpson(inner * widths, x=widths) / total
-    assert grid.probability().sum(axis=1) @ grid.width == pytest.approx(mean, rel=5e-3)
+@pytest.mark.parametrize("build", [build_collapsed, lambda *args: build_linear(args[0], group_data(args[0]), args[1])])
+def test_noise_scale_and_jitter_keep_their_priors_in_the_coordinates_of_the_total_noise(build):
+    """Moving log_noise at fixed jitter changes the density as moving the noise scale does, with the Jacobian."""
+    problem = make_problem(3)
+    hyper = Hyperparameters(jitter=JITTER, noise_scale=Hyperprior("log-normal", 0.3, 1.1))
+    model = build(problem, hyper)
+    assert {"noise_scale", "jitter", "log_noise"} <= set(model.named_vars)
+    prior_only = model.compile_fn(
+        model["noise_scale_prior"] + pm.logp(model["jitter"], model["jitter"]),
+        inputs=[model["log_noise"], model["jitter"]], mode="FAST_COMPILE", point_fn=False,
+    )  # fmt: skip
+    error = np.median(problem.ivar**-0.5)
+    log_noise, jitter = 0.2, 2.0
+    scale = np.exp(log_noise) / np.hypot(1.0, jitter / error)
+    expected = hyper.noise_scale.log_density(np.array(scale)) + np.log(scale) + JITTER.log_density(np.array(jitter))
+    assert prior_only(log_noise, jitter) == pytest.approx(float(expected), abs=1e-7)
 
 
-def test_draws_have_the_moments_of_the_closed_form_when_all_is_fixed():
-    problem = make_problem(5, 3, ragged=True)
-    draws = integrate_grid(problem, Hyperparameters()).draw(4000, np.random.default_rng(1))
-    exact = BlockSolver().solve(problem)
-    error = (draws.flux.mean(axis=0) - exact.mean) / exact.std * np.sqrt(4000)
-    assert np.abs(error).max() < 4.0
-    np.testing.assert_allclose(draws.flux.std(axis=0), exact.std, rtol=0.05)
-    cov = np.cov(draws.flux[:, 1].T)
-    scale = np.outer(exact.std[1], exact.std[1])
-    np.testing.assert_allclose(cov / scale, exact.covariance(1) / scale, atol=0.07)
+def test_fluxes_given_hyperparameters_are_those_of_the_solver():
+    problem = make_problem(4, 2, ragged=True)
+    hyper = Hyperparameters(width="learn", zero_point=1.1, jitter=2.0).resolve(problem)
+    conditional = Conditional.of(problem, hyper)
+    draws = draw_coefficients(conditional, {"width": np.full(4000, 0.3)}, np.random.default_rng(0))
+    exact = choose_solver(problem).solve(conditional.at(HyperValues(np.array([0.3]), 1.1, 1.0, 2.0)))
+    z = (draws.mean(axis=0) - exact.mean) / exact.std * np.sqrt(4000)
+    assert np.abs(z).max() < 4.0
+    np.testing.assert_allclose(draws.std(axis=0), exact.std, rtol=0.05)
 
 
-def test_same_seed_same_bits():
-    problem = make_problem(5)
-    hyper = Hyperparameters(width="learn", jitter="learn", zero_point="learn")
-    first, second = (integrate_grid(problem, hyper).draw(50, np.random.default_rng(3)) for _ in range(2))
-    np.testing.assert_array_equal(first.flux, second.flux)
-    np.testing.assert_array_equal(first.zero_point, second.zero_point)
+def sample(problem, hyper, seed, **options):
+    settings = SamplerOptions(**{"draws": 1000, "tune": 500, "chains": 2, "cores": 1, "random_seed": seed, **options})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        data = group_data(problem, with_time=problem.n_batch > 1)
+        return sample_collapsed(problem, hyper, data, np.arange(problem.design.n_coeff), settings)
 
 
-def simulate_ranks(n_simulation, seed, n_draw=99):
-    """Draw hyperparameters and fluxes from the prior, data from the model, and rank the truth among the draws."""
-    rng = np.random.default_rng(seed)
-    base = make_problem(6, 1, seed=2)
-    sigma = 0.5 * base.prior.mean
-    prior = GaussianPrior.from_sigma(base.prior.mean, sigma)
-    hyper = Hyperparameters(width=Hyperprior("half-normal", 0.5), jitter=Hyperprior("half-normal", 5.0))
-    ranks = np.empty((n_simulation, 3))
-    for count in range(n_simulation):
-        width, jitter = hyper.width.draw(1, rng)[0], hyper.jitter.draw(1, rng)[0]
-        flux = prior.mean + width * sigma * rng.standard_normal((1, 6))
-        noise = np.sqrt(1.0 / base.ivar + jitter**2) * rng.standard_normal(base.data.shape)
-        problem = LinearProblem(base.design, base.design.predict(flux) + noise, base.ivar, prior)
-        draws = integrate_grid(problem, hyper, n_width=80, n_noise=24).draw(n_draw, rng)
-        below = [draws.width < width, draws.noise < jitter, draws.flux[:, 0, 0] < flux[0, 0]]
-        ranks[count] = [(one.sum() + rng.uniform()) / (n_draw + 1) for one in below]
-    return ranks
+def assert_agree(ours, reference, names):
+    """Means agree within 4 Monte Carlo standard errors."""
+    for name in names:
+        one, other = ours[f"posterior/{name}"], reference[f"posterior/{name}"]
+        error = np.hypot(az.mcse(one), az.mcse(other))
+        z = (one.mean(("chain", "draw")) - other.mean(("chain", "draw"))) / error
+        assert float(np.abs(z).max()) < 4.0, name
 
 
 @pytest.fixture(scope="module")
-def ranks():
-    """Ranks of width, jitter and one flux in a hundred simulations."""
-    return simulate_ranks(100, 20)
+def problem():
+    return make_problem(5)
 
 
-def test_ranks_are_uniform(ranks):
-    assert min(kstest(column, "uniform").pvalue for column in ranks.T) > 0.01 / 3
+@pytest.fixture(scope="module")
+def sampled(problem):
+    return sample(problem, Hyperparameters(width=WIDTH, jitter=JITTER), 3, sampler="pymc")
 
 
-def test_the_rank_test_sees_a_wrong_width(ranks):
-    assert kstest(ranks[:, 0] ** 2, "uniform").pvalue < 1e-3
+@pytest.fixture(scope="module")
+def gridded(problem):
+    grid = integrate_grid(problem, Hyperparameters(width=WIDTH, jitter=JITTER))
+    return grid_tree(grid, group_data(problem, with_time=False), np.arange(5), (4, 1000), rng=np.random.default_rng(0))
+
+
+def test_agrees_with_the_grid_in_two_hyperparameters(sampled, gridded):
+    assert_agree(sampled, gridded, ("width", "jitter", "flux"))
+
+
+def test_has_the_layout_of_the_grid(sampled, gridded):
+    assert set(sampled.children) - {"sample_stats"} == set(gridded.children)
+    for group in gridded.children:
+        ours, exact = sampled[group].to_dataset(), gridded[group].to_dataset()
+        assert {name: one.dims for name, one in ours.items()} == {name: one.dims for name, one in exact.items()}
+    assert sampled.attrs["sampler"] == "NUTS, coefficients integrated out"
+    assert "divergences" in sampled.attrs["convergence"]
+
+
+def test_the_start_is_the_most_probable_point_of_the_samplers_coordinates(problem):
+    model = build_collapsed(problem, Hyperparameters(width=WIDTH, jitter=JITTER, zero_point="learn"))
+    start = find_start(model)
+    assert set(start) == {"width_log__", "jitter_log__", "zero_point"}
+    function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+    function.set_extra_values({})
+    gradient = function(np.concatenate([np.ravel(start[one.name]) for one in model.continuous_value_vars]))[1]
+    assert np.abs(gradient).max() < 0.05
+
+
+def test_several_widths():
+    """Stars of two groups with true widths 0.05 and 0.5: each learns its own."""
+    problem = make_problem(30, 4, tau=0.0, seed=3)
+    group = np.arange(30) % 2
+    truth = np.array([0.05, 0.5])
+    rng = np.random.default_rng(1)
+    mu = problem.prior.mean
+    flux = mu * (1.0 + truth[group] * rng.standard_normal((4, 30)))
+    at_mean = problem.predict(np.tile(mu, (4, 1)))
+    moved = type(problem)(
+        problem.design, problem.data - at_mean + problem.predict(flux), problem.ivar, problem.prior, problem.known
+    )
+    hyper = Hyperparameters(width=WIDTH, width_group=group)
+    tree = sample(moved, hyper, 5, draws=400, tune=300, sampler="pymc")
+    width = tree["posterior/width"]
+    assert width.dims == ("chain", "draw", "width_group")
+    z = (width.mean(("chain", "draw")) - truth) / width.std(("chain", "draw"))
+    assert float(np.abs(z).max()) < 3.0
+    assert tree["prior/width"].shape == width.shape
+    assert tree["log_prior/flux"].shape == tree["posterior/flux"].shape
+
+
+def test_centered_model_takes_several_widths():
+    problem = make_problem(4)
+    hyper = Hyperparameters(width=WIDTH, width_group=np.array([0, 0, 1, 1]))
+    model = build_linear(problem, group_data(problem), hyper, form="centered")
+    assert model.named_vars_to_dims["width"] == ("width_group",)
+    with pytest.raises(UnsupportedError, match="width_group: expected form='centered'"):
+        build_linear(problem, group_data(problem), hyper)
+
+
+def test_refusals():
+    problem = make_problem(3)
+    with pytest.raises(InputError, match="hyper: expected a free hyperparameter, got only numbers"):
+        build_collapsed(problem, Hyperparameters())
+    with pytest.raises(InputError, match=r"width_group: expected groups 0, 1, 2, \.\.\. without gaps"):
+        build_collapsed(problem, Hyperparameters(width="learn", width_group=np.array([0, 2, 2])))
+    with pytest.raises(UnsupportedError, match="width_group: expected one width on the grid, got several"):
+        integrate_grid(problem, Hyperparameters(width="learn", width_group=np.array([0, 1, 1])))
 
 
 @pytest.mark.slow
-def test_ranks_are_uniform_in_3000_simulations():
-    many = simulate_ranks(3000, 22)
-    assert min(kstest(column, "uniform").pvalue for column in many.T) > 0.01 / 3
-
-
-def test_refuses_what_a_grid_cannot_do():
-    problem = make_problem(3)
-    with pytest.raises(UnsupportedError, match="at most one of them to be free"):
-        integrate_grid(problem, Hyperparameters(jitter="learn", noise_scale="learn"))
-    with pytest.raises(UnsupportedError, match="zero_point: expected a normal prior"):
-        integrate_grid(problem, Hyperparameters(zero_point=KAPPA))
-    flat = replace(problem, prior=GaussianPrior(problem.prior.mean, np.zeros(3)))
-    with pytest.raises(InputError, match="expected finite widths, got a flat prior for coefficient 0"):
-        integrate_grid(flat, Hyperparameters())
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"width": 0.0}, "width: expected a finite number above 0, got 0"),
-        ({"jitter": -1.0}, "jitter: expected a finite number of 0 or more"),
-        ({"width": "free"}, "width: expected a number, 'learn' or a Hyperprior"),
-        ({"width": Hyperprior("normal", 1.0)}, "width: expected a prior of a positive number"),
-    ],
-)
-def test_hyperparameters_are_checked(changes, message):
-    with pytest.raises(InputError, match=message):
-        Hyperparameters(**changes).resolve(make_problem(3))
-
-
-@pytest.mark.parametrize("prior", [WIDTH, KAPPA, Hyperprior("normal", 0.5, 1.0)], ids=lambda one: one.family)
-def test_hyperpriors_are_normalised_and_drawn_from(prior):
-    x = np.linspace(-8.0, 12.0, 200_001)
-    density = np.exp(prior.log_density(x))
-    assert simpson(density, x=x) == pytest.approx(1.0, abs=1e-4)
-    cdf = np.cumsum(density) * (x[1] - x[0])
-    draws = prior.draw(2000, np.random.default_rng(0))
-    assert kstest(np.interp(draws, x, cdf), "uniform").pvalue > 1e-3
+@pytest.mark.parametrize("free", ["three", "four"])
+def test_agrees_with_the_full_model_in_more_hyperparameters(free):
+    problem = make_problem(20, 2, seed=4)
+    hyper = ALL if free == "four" else Hyperparameters(width=WIDTH, jitter=JITTER, noise_scale="learn")
+    options = SamplerOptions(draws=4000, tune=1000, chains=4, cores=2, random_seed=1, target_accept=0.95)
+    ours = sample(problem, hyper, 2, draws=4000, tune=1000, chains=4, cores=2, target_accept=0.95)
+    data = group_data(problem)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        full = sample_posterior(build_linear(problem, data, hyper), data, options)
+    assert float(az.ess(full["posterior/jitter"])) > 1000
+    assert_agree(ours, full, (*hyper.resolve(problem).free, "flux"))

@@ -7,7 +7,7 @@ import pytest
 from sampling_scenes import make_problem
 from scipy.stats import binom, kstest
 
-from bayesprf.sampling.collapsed import integrate_grid
+from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
 
 N_SIMULATION = 200

@@ -9,7 +9,7 @@ from sampling_scenes import group_data, make_problem
 
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.sampling.build import build_linear
+from bayesprf.sampling.linear import build_linear
 from bayesprf.sampling.run import SamplerOptions, sample_model
 
 

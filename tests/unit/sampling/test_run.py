@@ -11,12 +11,11 @@ from sampling_scenes import group_data, make_problem
 
 from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.io.save import load_tree, save_tree
-from bayesprf.sampling.build import build_linear
-from bayesprf.sampling.collapsed import integrate_grid
-from bayesprf.sampling.convergence import check_convergence
-from bayesprf.sampling.exact import grid_tree
+from bayesprf.sampling.draws import grid_tree
+from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.run import SamplerOptions, sample_model, sample_posterior
+from bayesprf.sampling.linear import build_linear
+from bayesprf.sampling.run import SamplerOptions, check_convergence, sample_model, sample_posterior
 
 HYPER = Hyperparameters(width=Hyperprior("half-normal", 0.5), jitter=Hyperprior("half-normal", 5.0))
 SHORT = SamplerOptions(draws=600, tune=300, chains=2, cores=1, sampler="pymc", random_seed=11)

@@ -15,8 +15,7 @@ from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.hyper_variables import HyperVariables, Priors
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, HyperVariables, Priors
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 FORMS = ("adaptive", "centered", "whitened")

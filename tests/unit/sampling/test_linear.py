@@ -8,9 +8,9 @@ from scipy.stats import multivariate_normal, norm, t
 
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.sampling.build import build_linear
 from bayesprf.sampling.grid import Marginal
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.linear import build_linear
 from bayesprf.sampling.spectrum import Decomposer
 
 SCENES = {
