@@ -78,24 +78,6 @@ def build_binning(n_time: int, resolution: int, *, breaks: IntArray, method: str
     return csr_matrix((np.repeat(1.0 / counts, counts), np.arange(n_time), np.append(starts, n_time)))
 
 
-def bin_starts(operator: csr_matrix) -> IntArray:
-    """Return where the bins of an operator begin.
-
-    Parameters
-    ----------
-    operator : csr_matrix of float64, shape (n_bin, n_time)
-        Binning as a matrix.
-
-    Returns
-    -------
-    ndarray of int64, shape (n_bin + 1,)
-        First cadence of each bin and, at the end, one past the last of the series.
-    """
-    first = operator.indices[operator.indptr[:-1]]
-    last = operator.indices[-1] + 1
-    return np.append(first, last).astype(np.int64)
-
-
 def bin_mean(operator: csr_matrix, values: FloatArray) -> FloatArray:
     """Return the mean of the finite values of each bin, NaN where there is none.
 

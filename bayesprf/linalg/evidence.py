@@ -1,6 +1,5 @@
 """Learned widths: prior widths and zero point, noise inflation and model error that maximise the evidence."""
 
-import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +7,7 @@ from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
-from bayesprf.errors import ConvergenceWarning, InputError
+from bayesprf.errors import InputError
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import Solver, choose_solver
@@ -172,7 +171,7 @@ class LearnedWidths:
     problem: LinearProblem
 
 
-def learn_widths(
+def find_widths(
     problem: LinearProblem, model: WidthModel, *, solver: Solver | None = None, max_iter: int = 100
 ) -> LearnedWidths:
     """Maximise the evidence over prior widths, noise inflations and the zero point of the prior.
@@ -191,6 +190,7 @@ def learn_widths(
     Returns
     -------
     LearnedWidths
+        `converged` is False if no maximum was reached, as when the data want a width of zero.
 
     Raises
     ------
@@ -199,49 +199,9 @@ def learn_widths(
     InputError
         If a prior is flat: its evidence does not exist.
 
-    Warns
-    -----
-    ConvergenceWarning
-        If no maximum was reached, as when the data want a width of zero.
-
     Notes
     -----
     Maximum marginal likelihood of type II (MacKay 1992): L-BFGS on `evidence_gradient`, ended by Newton steps.
-    """
-    learned = find_widths(problem, model, solver=solver, max_iter=max_iter)
-    if not learned.converged:
-        warnings.warn(
-            f"learn_widths: no maximum of the evidence found ({learned.message}); the data may want a width of zero",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
-    return learned
-
-
-def find_widths(
-    problem: LinearProblem, model: WidthModel, *, solver: Solver | None = None, max_iter: int = 100
-) -> LearnedWidths:
-    """Do what `learn_widths` does without its warning: look at `converged`.
-
-    Parameters
-    ----------
-    problem : LinearProblem
-        With a proper prior.
-    model : WidthModel
-        What is learned.
-    solver : Solver, optional
-        Chosen from the problem when omitted.
-    max_iter : int
-        Most iterations of the search.
-
-    Returns
-    -------
-    LearnedWidths
-
-    Raises
-    ------
-    ShapeError, InputError
-        As `learn_widths`.
     """
     _check(problem, model)
     used_solver = solver or choose_solver(problem)

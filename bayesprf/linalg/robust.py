@@ -45,26 +45,6 @@ class StudentWeights:
         return (self.nu + 1.0) / (self.nu + squares)
 
 
-@dataclass(frozen=True, slots=True)
-class ClipWeights:
-    """Weight 1 up to `threshold` standard deviations and 0 beyond; data without outliers keep every bit.
-
-    Parameters
-    ----------
-    threshold : float
-        In standard deviations; 5 clips one Gaussian number in two million.
-    """
-
-    threshold: float = 5.0
-
-    def __post_init__(self) -> None:
-        check_positive(self.threshold, "threshold")
-
-    def weights(self, squares: FloatArray) -> FloatArray:
-        """Return 1.0 or 0.0."""
-        return (squares <= self.threshold**2).astype(np.float64)
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class RobustFit:
     """An answer with outliers held down, and which they are.
@@ -101,7 +81,7 @@ class RobustSolver:
     Parameters
     ----------
     weighting : Weighting
-        StudentWeights or ClipWeights.
+        How much weight an observation keeps.
     inner : Solver, optional
         Solves the weighted problems; chosen from the problem when omitted.
     max_iter : int

@@ -91,10 +91,6 @@ class PairTable:
         matrix.has_sorted_indices = True
         return matrix
 
-    def count_per_pixel(self) -> IntArray:
-        """Return how many sources pair with each pixel, shape (n_pixel,)."""
-        return np.bincount(self.pixel, minlength=self.n_pixel)
-
     def count_per_source(self) -> IntArray:
         """Return how many pixels pair with each source, shape (n_source,)."""
         return np.bincount(self.source, minlength=self.n_source)
