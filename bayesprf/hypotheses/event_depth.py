@@ -78,6 +78,14 @@ class EventDepth:
         low, high = self.interval(float(ndtr(1.0) - ndtr(-1.0)))
         return 0.5 * (high - low)
 
+    def __str__(self) -> str:
+        """Give the depth with its central 68 % interval, and what it is the ratio of."""
+        low, high = self.interval(0.68)
+        return (
+            f"{self.source}: depth {self.depth:.4g}, 68 % interval {low:.4g} to {high:.4g}"
+            f" (dip {self.dip:.4g} +- {self.dip_err:.2g} of flux {self.flux:.5g} +- {self.flux_err:.2g} electron / s)"
+        )
+
     def interval(self, level: float = 0.68) -> tuple[float, float]:
         """Return the central interval of the depth.
 

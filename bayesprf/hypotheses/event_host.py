@@ -16,6 +16,8 @@ from bayesprf.stats import mad_sigma
 _DEGREE = 3
 # Coefficients of all baselines of a group, at most: 300 MB.
 _MAX_COEFFICIENTS = 6000
+# Candidates that the text of an answer names.
+_N_NAMED = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -81,6 +83,18 @@ class EventHost:
     def best(self) -> str:
         """Name of the most probable source."""
         return self.source[int(np.argmax(self.probability))]
+
+    def __str__(self) -> str:
+        """Name the most probable sources, with what each would have to lose."""
+        order = np.argsort(-self.probability)[:_N_NAMED]
+        lines = [f"most probable host: {self.best} ({self.probability.max():.3g})"]
+        lines += [
+            f"  {self.source[i]}: probability {self.probability[i]:.3g}, ln Bayes factor {self.log_bayes_factor[i]:+.1f},"
+            f" depth {self.depth[i]:.3g}"
+            for i in order
+        ]
+        rest = len(self.source) - order.size
+        return "\n".join(lines + ([f"  and {rest} less probable"] if rest else []))
 
 
 def flux_series(

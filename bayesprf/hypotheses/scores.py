@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 
 import numpy as np
 
@@ -97,6 +98,16 @@ class Comparison:
         lines = ["  ".join(c.rjust(w) if i else c.ljust(w) for i, (c, w) in enumerate(zip(r, width, strict=True)))
                  for r in rows]  # fmt: skip
         return "\n".join([*lines, *self.notes])
+
+    def _repr_html_(self) -> str:
+        """Return the table for a notebook."""
+        cells = [
+            "".join(f"<td>{escape(_written(one, getattr(m, one)))}</td>" for one in _COLUMNS[1:]) for m in self.models
+        ]
+        rows = [f"<tr><th>{escape(m.name)}</th>{row}</tr>" for m, row in zip(self.models, cells, strict=True)]
+        head = "".join(f"<th>{escape(one)}</th>" for one in _COLUMNS)
+        notes = "".join(f"<p>{escape(note)}</p>" for note in self.notes)
+        return f"<table><tr>{head}</tr>{''.join(rows)}</table>{notes}"
 
 
 def _written(column: str, value: float) -> str:

@@ -43,6 +43,14 @@ class BlendTest:
     n_pixel: int
     n_time: int
 
+    def __str__(self) -> str:
+        """Say which way the test went, how clearly, and how bright the second star would be."""
+        verdict = "two stars" if self.log_bayes_factor > 0 else "one star"
+        return (
+            f"{verdict}: ln Bayes factor {self.log_bayes_factor:+.1f} for a second star {self.separation:.2f} arcsec away,"
+            f" probability {self.probability:.3g}; its flux {self.flux:.4g} +- {self.flux_err:.2g} electron / s"
+        )
+
 
 def second_star(
     problem: LinearProblem, column: FloatArray, *, errors: FloatArray, prior_sigma: float

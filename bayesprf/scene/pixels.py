@@ -126,6 +126,16 @@ class PixelTable:
                 f" ({int((counts > 1).sum())} pixels in all); keep one copy of each, or their errors count twice"
             )
 
+    def __repr__(self) -> str:
+        """Give size, span and place instead of the arrays."""
+        dropped = int(self.gaps.sum())
+        return (
+            f"<PixelTable: {self.instrument.name}, {self.n_time} cadences x {self.n_pixel} pixels"
+            f" in {np.unique(self.stamp).size} stamps, day {self.time.min():.3f} to {self.time.max():.3f},"
+            f" centre RA {np.median(self.ra_deg):.4f} Dec {np.median(self.dec_deg):+.4f} deg,"
+            f" {dropped} values without data, {int(self.saturated.sum())} saturated pixels>"
+        )
+
     @property
     def n_time(self) -> int:
         """Number of cadences."""

@@ -66,6 +66,13 @@ class SourceTable:
         put(self, "mag", as_float(mag, "mag", ndim=1))
         check_shape(self.mag, (n_source,), "mag", "n_source")
 
+    def __repr__(self) -> str:
+        """Give number, brightness and first names instead of the arrays."""
+        known = self.flux[self.has_flux]
+        flux = f"catalogue flux {known.min():.4g} to {known.max():.4g}" if known.size else "no catalogue flux"
+        first = ", ".join(self.source_id[:3]) + (", ..." if self.n_source > 3 else "")
+        return f"<SourceTable: {self.n_source} sources ({first}), {flux}, {self.n_source - known.size} without flux>"
+
     @property
     def n_source(self) -> int:
         """Number of sources."""

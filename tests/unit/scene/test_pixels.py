@@ -142,3 +142,11 @@ def test_bad_catalogue_is_refused(change, error, message):
     good = {"source_id": ["a", "b"], "ra_deg": [1.0, 2.0], "dec_deg": [0.0, 0.0], "flux": [1.0, 2.0]}
     with pytest.raises(error, match=message):
         SourceTable(**(good | change))
+
+
+def test_the_text_of_a_table_fits_a_screen():
+    pixels = PixelTable(**fields())
+    assert f"{pixels.n_time} cadences x {pixels.n_pixel} pixels" in repr(pixels)
+    sources = SourceTable(tuple("abcde"), np.zeros(5), np.zeros(5), np.array([1.0, 2.0, 3.0, np.nan, 9.0]))
+    assert repr(sources) == "<SourceTable: 5 sources (a, b, c, ...), catalogue flux 1 to 9, 1 without flux>"
+    assert len(repr(pixels)) < 300
