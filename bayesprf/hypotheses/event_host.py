@@ -89,8 +89,8 @@ class EventHost:
         order = np.argsort(-self.probability)[:_N_NAMED]
         lines = [f"most probable host: {self.best} ({self.probability.max():.3g})"]
         lines += [
-            f"  {self.source[i]}: probability {self.probability[i]:.3g}, ln Bayes factor {self.log_bayes_factor[i]:+.1f},"
-            f" depth {self.depth[i]:.3g}"
+            f"  {self.source[i]}: probability {self.probability[i]:.3g},"
+            f" ln Bayes factor {self.log_bayes_factor[i]:+.1f}, depth {self.depth[i]:.3g}"
             for i in order
         ]
         rest = len(self.source) - order.size
