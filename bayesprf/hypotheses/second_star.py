@@ -47,8 +47,8 @@ class BlendTest:
         """Say which way the test went, how clearly, and how bright the second star would be."""
         verdict = "two stars" if self.log_bayes_factor > 0 else "one star"
         return (
-            f"{verdict}: ln Bayes factor {self.log_bayes_factor:+.1f} for a second star {self.separation:.2f} arcsec away,"
-            f" probability {self.probability:.3g}; its flux {self.flux:.4g} +- {self.flux_err:.2g} electron / s"
+            f"{verdict}: ln Bayes factor {self.log_bayes_factor:+.1f} for a second star {self.separation:.2f} arcsec"
+            f" away, probability {self.probability:.3g}; its flux {self.flux:.4g} +- {self.flux_err:.2g} electron / s"
         )
 
 
