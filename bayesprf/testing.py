@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
+from bayesprf.linalg.kalman import FixedColumns
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.state_space import ProcessKernel
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,6 +66,99 @@ def dense_twin(problem: LinearProblem) -> GaussianPosterior:
     mean, covariance, log_evidence = (np.array([row[k] for row in rows]) for k in range(3))
     std = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     return GaussianPosterior(mean, std, log_evidence, DenseCovariance(problem, covariance))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DenseProcesses:
+    """Posterior of processes from full matrices over all rows.
+
+    Parameters
+    ----------
+    mean : ndarray of float64, shape (n_batch, n_coeff)
+        Posterior mean of the coefficients.
+    covariance : ndarray of float64, shape (n_batch, n_coeff, n_batch, n_coeff)
+        Posterior covariance of all of them.
+    log_evidence, log_loo : ndarray of float64, shape (n_batch,)
+        log p(y_t | rows before) and log p(y_t | all other rows).
+    """
+
+    mean: FloatArray
+    covariance: FloatArray
+    log_evidence: FloatArray
+    log_loo: FloatArray
+
+
+def autocovariance(kernel: ProcessKernel, lag: FloatArray) -> FloatArray:
+    """Return the autocovariance of a kernel in closed form, white variation aside.
+
+    Parameters
+    ----------
+    kernel : ProcessKernel
+        The kernel.
+    lag : ndarray of float64
+        Distance in time, 0 or more, day.
+
+    Returns
+    -------
+    ndarray of float64, shape of `lag`
+        (electron / s)**2.
+    """
+    name, u = kernel.family, lag / kernel.scale
+    if name == "constant":
+        return 0.0 * lag
+    if name == "matern12":
+        shape = np.exp(-u)
+    elif name == "matern32":
+        shape = (1.0 + np.sqrt(3.0) * u) * np.exp(-np.sqrt(3.0) * u)
+    elif name == "matern52":
+        shape = (1.0 + np.sqrt(5.0) * u + 5.0 * u**2 / 3.0) * np.exp(-np.sqrt(5.0) * u)
+    else:
+        h = 0.5 / kernel.quality
+        f, a = np.sqrt(1.0 - h**2), 2.0 * np.pi * u
+        shape = np.exp(-h * a) * (np.cos(f * a) + h / f * np.sin(f * a))
+    return np.asarray(kernel.sigma**2 * shape)
+
+
+def dense_processes(
+    problem: LinearProblem, kernels: tuple[ProcessKernel, ...], time: FloatArray, columns: FixedColumns
+) -> DenseProcesses:
+    """Solve processes in the space of all data of all rows: the twin of `solve_processes`.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Data and design; its prior is not used.
+    kernels, time, columns
+        As for `solve_processes`.
+
+    Returns
+    -------
+    DenseProcesses
+    """
+    n_time, n_coeff = problem.n_batch, problem.design.n_coeff
+    used, row = (problem.ivar > 0).ravel(), np.repeat(np.arange(n_time), problem.design.n_obs)
+    pixels = np.zeros((n_time, problem.design.n_obs, n_time, n_coeff))
+    prior = np.zeros((n_time, n_coeff, n_time, n_coeff))
+    for t in range(n_time):
+        pixels[t, :, t] = _matrix(problem, t)
+    for k, kernel in enumerate(kernels):
+        prior[:, k, :, k] = autocovariance(kernel, np.abs(time[:, None] - time)) + kernel.white**2 * np.eye(n_time)
+    fixed = columns.values.reshape(n_time * n_coeff, -1)
+    matrix = pixels.reshape(used.size, -1)[used]
+    signal = prior.reshape(2 * [n_time * n_coeff]) + fixed @ np.linalg.solve(columns.precision, fixed.T)
+    total = matrix @ signal @ matrix.T + np.diag(1.0 / problem.ivar.ravel()[used])
+    residual = (problem.data - problem.known).ravel()[used] - matrix @ (fixed @ columns.mean)
+    gain = np.linalg.solve(total, matrix @ signal).T
+    mean, covariance = fixed @ columns.mean + gain @ residual, signal - gain @ matrix @ signal
+
+    def log_density(chosen: NDArray[np.bool_]) -> float:
+        part, some = total[np.ix_(chosen, chosen)], residual[chosen]
+        return float(-0.5 * (some @ np.linalg.solve(part, some) + np.linalg.slogdet(2.0 * np.pi * part)[1]))
+
+    before = np.array([log_density(row[used] < t) for t in range(n_time + 1)])
+    without = np.array([log_density(row[used] != t) for t in range(n_time)])
+    shape = (n_time, n_coeff)
+    return DenseProcesses(mean.reshape(shape), covariance.reshape(shape * 2), np.diff(before), before[-1] - without)
 
 
 def make_problem(
