@@ -17,7 +17,7 @@ from bayesprf.photometry.apertures import (
 )
 from bayesprf.photometry.metrics import perturbation_metrics, psf_fraction
 from bayesprf.scene.axes import pixel_axes
-from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.views import MachineViews
 
 
@@ -141,7 +141,8 @@ class MachineApertures(MachineViews):
         fraction = psf_fraction(shape.prf.evaluate, near, axes, npoints_per_pixel=npoints_per_pixel)
         change = None
         if time is not None:
-            change = perturbation_metrics(shape.pairs, shape.values, time.stack_parts(shape.pairs), time.mix)
+            changing = shape.matrix.changing(time.stack_parts(shape.pairs), time.mix)
+            change = perturbation_metrics(shape.matrix, changing)
         self._stages.keep("metrics", PsfMetrics(fraction, change))
 
     def plot_aperture(self, source: int) -> Any:
@@ -215,11 +216,11 @@ class MachineApertures(MachineViews):
         """Standard deviation over time of the perturbed PRF's sum, shape (n_source,)."""
         return self._change_metrics[1]
 
-    def _aperture_inputs(self) -> tuple[PairTable, FloatArray, FloatArray]:
-        """Return pairs, PRF (0 in pixels that never have data) and fluxes, from which apertures are chosen."""
+    def _aperture_inputs(self) -> tuple[PrfMatrix, FloatArray]:
+        """Return the PRF (0 in pixels that never have data) and fluxes, from which apertures are chosen."""
         shape = self._shape
         lit = find_pixels_with_data(self.pixels.ivar)[shape.pairs.pixel]
-        return shape.pairs, np.where(lit, shape.values, 0.0), shape.flux
+        return PrfMatrix.constant(shape.pairs, np.where(lit, shape.values, 0.0)), shape.flux
 
     def _aperture_results(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what there is for the photometry and catalog groups of the results, by their names there."""

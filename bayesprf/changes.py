@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_choice
@@ -14,7 +13,7 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.perturbation import PerturbationMatrix3D
-from bayesprf.photometry.fluxes import build_design, default_prior, fit_flux
+from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.reports import MachineReports
 from bayesprf.scene.image import Image, reduce_image
@@ -187,13 +186,13 @@ class MachineChanges(MachineReports):
 
     def _warn_if_wild(self, fit: PerturbationFit) -> None:
         """Warn if the light that a star puts on its pixels changes more than any motion could make it."""
-        pairs, values = self._shape.pairs, self._shape.values
-        share = np.bincount(pairs.source, values, minlength=self.nsources)
+        prf = self._shape.matrix
+        share = prf.caught()[0]
         whole = share > _WELL_COVERED
         if fit.n_part == 1 or fit.shift is not None or not whole.any():
             return
-        parts = [np.bincount(pairs.source, values * part, minlength=self.nsources) for part in fit.stack_parts(pairs)]
-        change = fit.mix @ (np.array(parts)[:, whole] / share[whole])
+        parts = prf.changing(fit.stack_parts(prf.pairs), fit.mix).caught()
+        change = fit.mix @ (parts[:, whole] / share[whole])
         low, high = float(change.min()), float(change.max())
         if low < 1.0 / _WILD or high > _WILD:
             warnings.warn(
@@ -223,8 +222,7 @@ class MachineChanges(MachineReports):
         shape = self._shape
         return fit_perturbation(
             pixels,
-            shape.pairs,
-            shape.values,
+            shape.matrix,
             shape.flux,
             options=options,
             evaluate=shape.prf.evaluate,
@@ -236,7 +234,7 @@ class MachineChanges(MachineReports):
         shape, roll_hours = self._shape, pixels.instrument.roll_hours
         if roll_hours <= 0 or options.positions is None or fit.n_part == 1:
             return fit
-        design = build_design(shape.pairs, shape.values * fit.stack_parts(shape.pairs), fit.mix)
+        design = shape.matrix.changing(fit.stack_parts(shape.pairs), fit.mix).design()
         flux = fit_flux(
             pixels,
             design,
@@ -290,18 +288,9 @@ class MachineChanges(MachineReports):
         chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
         if not np.issubdtype(chosen.dtype, np.integer) or np.any((chosen < -self.nt) | (chosen >= self.nt)):
             raise InputError(f"time_index: expected whole numbers from 0 to {self.nt - 1}, got {time_index!r}")
-        fit, pairs = self._time, self._shape.pairs
-        parts = fit.stack_parts(pairs)
-
-        def at(time: int) -> csr_matrix:
-            return pairs.to_sparse(self._shape.values * (fit.mix[time] @ parts))
-
-        return at(int(chosen)) if chosen.ndim == 0 else [at(int(one)) for one in chosen]
-
-    def _perturbed_parts(self, mask: Any) -> tuple[FloatArray, FloatArray]:
-        """Return parts (n_part, n_pair) and mix (n_time, n_part) of the PRF of some pairs of the shape."""
-        pairs = self._shape.pairs.select(mask)
-        return self._shape.values[mask] * self._time.stack_parts(pairs), self._time.mix
+        prf = self._shape.matrix
+        changing = prf.changing(self._time.stack_parts(prf.pairs), self._time.mix)
+        return changing.at(int(chosen)) if chosen.ndim == 0 else [changing.at(int(one)) for one in chosen]
 
     def plot_time_model(self) -> Any:
         """Draw pixels in the first and the last bin, data, model and their ratio.

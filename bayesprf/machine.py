@@ -14,7 +14,7 @@ from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.photometry.background import Background, build_background, first_guess
-from bayesprf.photometry.fluxes import build_design, fit_flux, flag_sources
+from bayesprf.photometry.fluxes import fit_flux, flag_sources
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.samplers import MachineSampling
@@ -350,19 +350,17 @@ class Machine(MachineChanges, MachineSampling):
             If a flat prior leaves a source without any constraint.
         """
         shape = self._shape
-        usable = ~self.pixels.saturated[shape.pairs.pixel]
-        pairs, values = shape.pairs.select(usable), shape.values[usable]
+        prf = shape.matrix.without(self.pixels.saturated)
         data, prior = self._prepare_fit(prior_mu, prior_sigma, widths)
         flags = flag_sources(
-            shape.pairs,
-            shape.values,
+            shape.matrix,
             saturated=self.pixels.saturated,
             known=self.sources.has_flux,
             core=float(np.sqrt(shape.prf.pixel_area)),
         )
-        designs = {"flux": build_design(pairs, values[None])}
+        designs = {"flux": prf.design()}
         if fit_va:
-            designs["flux_va"] = build_design(pairs, *self._perturbed_parts(usable))
+            designs["flux_va"] = prf.changing(self._time.stack_parts(prf.pairs), self._time.mix).design()
         for stage, design in designs.items():
             light = self._time.light if stage == "flux_va" else None
             fit = fit_flux(

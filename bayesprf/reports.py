@@ -11,7 +11,6 @@ from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import measure_blends
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.image import Image, reduce_image
-from bayesprf.scene.masks import neighbor_flux
 from bayesprf.stages import Setting
 from bayesprf.timemodel.fit import PerturbationFit
 
@@ -125,7 +124,7 @@ class MachineReports(MachineHypotheses):
         shape = self._shape
         taught = shape.pairs.select(shape.training)
         image = self._image(frame_index)
-        others = neighbor_flux(shape.pairs, np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values)
+        others = shape.matrix.neighbor_light(shape.flux)
         known = shape.far_light if shape.background is None else shape.far_light + shape.background.light
         own = image.flux[taught.pixel] - others[shape.training] - known[taught.pixel]
         with np.errstate(invalid="ignore", divide="ignore"):

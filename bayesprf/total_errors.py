@@ -10,7 +10,6 @@ from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.positions import PositionFit, fit_place_errors
 from bayesprf.prf.splines import Training
 from bayesprf.prf.star_residuals import StarMoments, measure_stars
-from bayesprf.scene.masks import neighbor_flux
 from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
 from bayesprf.widths import MachineWidths
 
@@ -108,10 +107,8 @@ class MachineErrors(MachineWidths):
     def _place_errors(self) -> csr_matrix:
         """Return how the refined positions may err together."""
         shape = self._shape
-        usable = ~self.pixels.saturated[shape.pairs.pixel]
         return fit_place_errors(
-            shape.pairs.select(usable),
-            shape.values[usable],
+            shape.matrix.without(self.pixels.saturated),
             (shape.prf, shape.intrinsic_scatter),
             flux=np.nan_to_num(shape.flux),
             image=shape.image,
@@ -120,14 +117,13 @@ class MachineErrors(MachineWidths):
 
     def _star_moments(self) -> StarMoments:
         shape: ShapeFit = self._shape
-        light = np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values
         chosen, pixel = shape.training, shape.pairs.pixel[shape.training]
         source = shape.pairs.source[chosen]
         training = Training(
             source=source,
             dx=shape.pairs.dx[chosen],
             dy=shape.pairs.dy[chosen],
-            y=shape.image.flux[pixel] - neighbor_flux(shape.pairs, light)[chosen] - shape.far_light[pixel],
+            y=shape.image.flux[pixel] - shape.matrix.neighbor_light(shape.flux)[chosen] - shape.far_light[pixel],
             var=1.0 / shape.image.ivar[pixel],
             flux=shape.flux[source],
         )

@@ -10,6 +10,7 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,15 +49,13 @@ class ApertureSet:
         return _count(self.pairs, self.mask)
 
 
-def build_apertures(pairs: PairTable, prf: FloatArray, flux: FloatArray, percentile: Any) -> ApertureSet:
+def build_apertures(prf: PrfMatrix, flux: FloatArray, percentile: Any) -> ApertureSet:
     """Cut every source's PRF at a percentile of its values and say what the apertures catch.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pixels each source reaches.
-    prf : ndarray of float64, shape (n_pair,)
-        PRF of the source in the pixel, 1 / pixel; normalised to one over the plane.
+    prf : PrfMatrix
+        PRF of each source in the pixels it reaches, 1 / pixel; normalised to one over the plane.
     flux : ndarray of float64, shape (n_source,)
         Flux of each source, on any common linear scale.
     percentile : float or array-like of float, shape (n_source,)
@@ -73,21 +72,19 @@ def build_apertures(pairs: PairTable, prf: FloatArray, flux: FloatArray, percent
     ShapeError
         If an array does not have one entry per pair or source.
     """
-    mask = aperture_at_percentile(pairs, prf, percentile)
-    completeness, crowding = aperture_metrics(pairs, prf, flux, mask)
-    level = np.where(_count(pairs, mask) > 0, as_float(percentile, "percentile"), np.nan)
-    return ApertureSet(pairs, mask, level, completeness, crowding)
+    mask = aperture_at_percentile(prf, percentile)
+    completeness, crowding = aperture_metrics(prf, flux, mask)
+    level = np.where(_count(prf.pairs, mask) > 0, as_float(percentile, "percentile"), np.nan)
+    return ApertureSet(prf.pairs, mask, level, completeness, crowding)
 
 
-def aperture_at_percentile(pairs: PairTable, prf: FloatArray, percentile: Any) -> BoolArray:
+def aperture_at_percentile(prf: PrfMatrix, percentile: Any) -> BoolArray:
     """Return the isophote of each source: its pixels at or above a percentile of its PRF values.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pixels each source reaches.
-    prf : ndarray of float64, shape (n_pair,)
-        PRF of the source in the pixel, 1 / pixel. Pairs whose PRF is not above 0 belong to no isophote
+    prf : PrfMatrix
+        PRF of each source in the pixels it reaches, 1 / pixel. Pairs whose PRF is not above 0 belong to no isophote
         and do not count towards the percentile.
     percentile : float or array-like of float, shape (n_source,)
         Between 0 (all pixels) and 100 (the brightest); linear between neighbouring values, as `numpy.percentile`.
@@ -104,31 +101,26 @@ def aperture_at_percentile(pairs: PairTable, prf: FloatArray, percentile: Any) -
     ShapeError
         If an array does not have one entry per pair or source.
     """
-    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
-    ranked = _Ranked.by_prf(pairs, prf)
-    level = _as_percentile(percentile, pairs.n_source, ranked.source_of)
+    ranked = _Ranked.by_prf(prf)
+    level = _as_percentile(percentile, prf.pairs.n_source, ranked.source_of)
     last = ranked.count - 1
     place = last * (level / 100.0)
     lower = np.minimum(place.astype(np.int64), last)
     upper = np.minimum(lower + 1, last)
-    values, end = prf[ranked.order], ranked.start + last
+    values, end = prf.values[ranked.order], ranked.start + last
     cut = _interpolate(values[end - lower], values[end - upper], place - lower)
-    mask = np.zeros(pairs.n_pair, bool)
+    mask = np.zeros(prf.pairs.n_pair, bool)
     mask[ranked.order] = values >= np.repeat(cut, ranked.count)
     return mask
 
 
-def aperture_metrics(
-    pairs: PairTable, prf: FloatArray, flux: FloatArray, mask: BoolArray
-) -> tuple[FloatArray, FloatArray]:
+def aperture_metrics(prf: PrfMatrix, flux: FloatArray, mask: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Return completeness (FLFRCSAP) and crowding (CROWDSAP) of every aperture.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pixels each source reaches.
-    prf : ndarray of float64, shape (n_pair,)
-        PRF of the source in the pixel, 1 / pixel; normalised to one over the plane.
+    prf : PrfMatrix
+        PRF of each source in the pixels it reaches, 1 / pixel; normalised to one over the plane.
     flux : ndarray of float64, shape (n_source,)
         Flux of each source, on any common linear scale; a negative or missing one lights no pixel.
     mask : ndarray of bool, shape (n_pair,)
@@ -151,11 +143,12 @@ def aperture_metrics(
     As the PRF is normalised over the plane, completeness is the fraction of all of the source's light, light that
     misses the data included, as the missions define FLFRCSAP (Kinemuchi et al. 2012, PASP 124, 963).
     """
+    pairs = prf.pairs
     check_shape(mask, (pairs.n_pair,), "mask", "n_pair")
-    own, total = _own_and_total(pairs, prf, flux)
+    own, total = _own_and_total(prf, flux)
     n_source, source = pairs.n_source, pairs.source[mask]
     empty = np.bincount(source, minlength=n_source) == 0
-    completeness = np.bincount(source, prf[mask], minlength=n_source)
+    completeness = np.bincount(source, prf.values[mask], minlength=n_source)
     with np.errstate(divide="ignore", invalid="ignore"):
         crowding = np.bincount(source, own[mask], minlength=n_source) / np.bincount(
             source, total[mask], minlength=n_source
@@ -164,8 +157,7 @@ def aperture_metrics(
 
 
 def optimal_percentile(
-    pairs: PairTable,
-    prf: FloatArray,
+    prf: PrfMatrix,
     flux: FloatArray,
     target_complete: float | None = 0.9,
     target_crowd: float | None = 0.9,
@@ -174,10 +166,8 @@ def optimal_percentile(
 
     Parameters
     ----------
-    pairs : PairTable
-        Pixels each source reaches.
-    prf : ndarray of float64, shape (n_pair,)
-        PRF of the source in the pixel, 1 / pixel; normalised to one over the plane.
+    prf : PrfMatrix
+        PRF of each source in the pixels it reaches, 1 / pixel; normalised to one over the plane.
     flux : ndarray of float64, shape (n_source,)
         Flux of each source, on any common linear scale.
     target_complete, target_crowd : float or None, optional
@@ -204,19 +194,18 @@ def optimal_percentile(
     completeness the largest is taken, as it holds most light. A source of unknown flux is judged by its
     completeness alone and, if that is switched off, gets its smallest isophote.
     """
-    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
     targets = (_as_target(target_complete, "target_complete"), _as_target(target_crowd, "target_crowd"))
     if targets == (None, None):
         raise InputError(
             "target_complete, target_crowd: expected at least one target, got both switched off;"
             " give one, or choose the aperture by a percentile"
         )
-    ranked = _Ranked.by_prf(pairs, prf)
-    shortfall = _shortfall(pairs, prf, flux, ranked, targets)
+    ranked = _Ranked.by_prf(prf)
+    shortfall = _shortfall(prf, flux, ranked, targets)
     rank = np.arange(ranked.order.size) - np.repeat(ranked.start, ranked.count)
     best = _first_minimum(shortfall, rank if targets[0] is not None else -rank, ranked)
     left_out = ranked.count - 1 - (best - ranked.start)
-    percentile = np.full(pairs.n_source, np.nan)
+    percentile = np.full(prf.pairs.n_source, np.nan)
     percentile[ranked.source_of] = np.where(
         left_out > 0, 100.0 * (left_out - 0.5) / np.maximum(ranked.count - 1, 1), 0.0
     )
@@ -294,28 +283,25 @@ class _Ranked:
     count: IntArray
 
     @classmethod
-    def by_prf(cls, pairs: PairTable, prf: FloatArray) -> "_Ranked":
+    def by_prf(cls, prf: PrfMatrix) -> "_Ranked":
         """Rank the pairs; pixels of equal PRF keep the order of their index."""
-        used = np.flatnonzero(prf > 0)
-        order = used[np.lexsort((-prf[used], pairs.source[used]))]
-        count = _count(pairs, prf > 0)
+        used = np.flatnonzero(prf.values > 0)
+        order = used[np.lexsort((-prf.values[used], prf.pairs.source[used]))]
+        count = _count(prf.pairs, prf.values > 0)
         source_of = np.flatnonzero(count)
         return cls(order, source_of, np.cumsum(count)[source_of] - count[source_of], count[source_of])
 
 
 def _shortfall(
-    pairs: PairTable,
-    prf: FloatArray,
-    flux: FloatArray,
-    ranked: _Ranked,
-    targets: tuple[float | None, float | None],
+    prf: PrfMatrix, flux: FloatArray, ranked: _Ranked, targets: tuple[float | None, float | None]
 ) -> FloatArray:
     """Return by how much each isophote misses the targets, shape of `ranked.order`; inf where it splits equal pixels.
 
     Running sums are taken source by source, so that no other source changes their last digits.
     """
-    own, total = _own_and_total(pairs, prf, flux)
-    sums = np.stack([prf, own, total])[:, ranked.order]
+    own, total = _own_and_total(prf, flux)
+    values, source = prf.values[ranked.order], prf.pairs.source[ranked.order]
+    sums = np.stack([values, own[ranked.order], total[ranked.order]])
     for start, stop in zip(ranked.start.tolist(), (ranked.start + ranked.count).tolist(), strict=True):
         np.cumsum(sums[:, start:stop], axis=1, out=sums[:, start:stop])
     shortfall = np.zeros(ranked.order.size)
@@ -324,9 +310,8 @@ def _shortfall(
     if targets[1] is not None:
         with np.errstate(divide="ignore", invalid="ignore"):
             crowding = sums[1] / sums[2]
-        crowding[~np.isfinite(flux)[pairs.source[ranked.order]]] = targets[1]
+        crowding[~np.isfinite(flux)[source]] = targets[1]
         shortfall += np.maximum(0.0, targets[1] - np.nan_to_num(crowding))
-    values, source = prf[ranked.order], pairs.source[ranked.order]
     shortfall[:-1][(values[1:] == values[:-1]) & (source[1:] == source[:-1])] = np.inf
     return shortfall
 
@@ -340,13 +325,11 @@ def _first_minimum(cost: FloatArray, tie_break: IntArray, ranked: _Ranked) -> In
     return np.flatnonzero(least & (rank == np.repeat(np.minimum.reduceat(rank, ranked.start), ranked.count)))
 
 
-def _own_and_total(pairs: PairTable, prf: FloatArray, flux: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _own_and_total(prf: PrfMatrix, flux: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return, for each pair, the light of the source in the pixel and of all sources in it."""
-    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
-    check_shape(flux, (pairs.n_source,), "flux", "n_source")
-    light = np.where(np.isfinite(flux) & (np.nan_to_num(flux) > 0), flux, 0.0)
-    own = prf * light[pairs.source]
-    return own, np.asarray(np.bincount(pairs.pixel, own, minlength=pairs.n_pixel), np.float64)[pairs.pixel]
+    check_shape(flux, (prf.pairs.n_source,), "flux", "n_source")
+    bright = np.where(np.isfinite(flux) & (np.nan_to_num(flux) > 0), flux, 0.0)
+    return prf.light(bright), prf.image(bright)[prf.pairs.pixel]
 
 
 def _count(pairs: PairTable, mask: BoolArray) -> IntArray:

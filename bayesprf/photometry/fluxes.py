@@ -15,8 +15,8 @@ from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.photometry.robust import DownWeighted, fit_robustly
 from bayesprf.scene.image import Image
-from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 # The default prior is this many times wider than the expected flux: it decides nothing but hopeless blends.
 PRIOR_WIDTH = 10.0
@@ -100,33 +100,6 @@ class FluxFit:
         """Return the model image at every cadence, shape (n_time, n_pixel), electron / s."""
         model = self.problem.predict(self.posterior.mean)
         return model if self.moving_light is None else model + self.moving_light
-
-
-def build_design(pairs: PairTable, parts: FloatArray, mix: FloatArray | None = None) -> DesignStack:
-    """Arrange PRF values of pairs as the design of the flux problem.
-
-    Parameters
-    ----------
-    pairs : PairTable
-        Pairs that matter.
-    parts : ndarray of float64, shape (n_part, n_pair)
-        PRF of each pair, 1 / pixel; several parts when it changes in time.
-    mix : ndarray of float64, shape (n_time, n_part), optional
-        Weight of each part at each cadence.
-
-    Returns
-    -------
-    DesignStack
-        n_obs pixels, n_coeff sources.
-    """
-    order = pairs.to_sparse(np.arange(pairs.n_pair)).tocsc()
-    return DesignStack(
-        indptr=order.indptr.astype(np.int64),
-        indices=order.indices.astype(np.int64),
-        parts=np.ascontiguousarray(parts[:, order.data]),
-        n_coeff=pairs.n_source,
-        mix=mix,
-    )
 
 
 def default_prior(expected: FloatArray, noise: float) -> GaussianPrior:
@@ -216,7 +189,7 @@ def fit_flux(
     pixels : PixelTable
         `flux` and `ivar`: float64, shape (n_time, n_pixel).
     design : DesignStack
-        PRF of each source in each pixel, shape (n_pixel, n_source), 1 / pixel.
+        PRF of each source in each pixel, shape (n_pixel, n_source), 1 / pixel: that of a `PrfMatrix`.
     prior : GaussianPrior
         One entry per source, electron / s.
     source_flags : ndarray of int, shape (n_source,)
@@ -290,17 +263,13 @@ def _flux_problem(
     return LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
 
 
-def flag_sources(
-    pairs: PairTable, values: FloatArray, *, saturated: BoolArray, known: BoolArray, core: float
-) -> IntArray:
+def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, known: BoolArray, core: float) -> IntArray:
     """Return the quality bits that a source has at all cadences.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pairs that matter, saturated pixels included.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel.
+    prf : PrfMatrix
+        Mean PRF of the pairs that matter, saturated pixels included.
     saturated : ndarray of bool, shape (n_pixel,)
         Saturated pixels.
     known : ndarray of bool, shape (n_source,)
@@ -312,15 +281,14 @@ def flag_sources(
     -------
     ndarray of int64, shape (n_source,)
     """
+    pairs, usable = prf.pairs, prf.without(saturated)
     bad = saturated[pairs.pixel]
-    good = np.bincount(pairs.source[~bad], minlength=pairs.n_source)
-    caught = np.bincount(pairs.source, weights=np.where(bad, 0.0, values), minlength=pairs.n_source)
     own = np.bincount(pairs.source[bad & (pairs.r < core)], minlength=pairs.n_source) > 0
     touched = np.bincount(pairs.source[bad], minlength=pairs.n_source) > 0
     flags = np.zeros(pairs.n_source, np.int64)
     for bit, where in (
-        (QualityFlag.NO_PIXELS, good == 0),
-        (QualityFlag.LOW_PSF_FRACTION, caught < _LOW_PSF_FRACTION),
+        (QualityFlag.NO_PIXELS, usable.pairs.count_per_source() == 0),
+        (QualityFlag.LOW_PSF_FRACTION, usable.caught()[0] < _LOW_PSF_FRACTION),
         (QualityFlag.SATURATED, own),
         (QualityFlag.SATURATED_NEIGHBOR, touched & ~own),
         (QualityFlag.NO_CATALOG_FLUX, ~known),
@@ -365,15 +333,13 @@ def flag_degenerate(flux_err: FloatArray, prior: GaussianPrior) -> BoolArray:
         return flux_err**2 * prior.precision > _DEGENERATE_SHARE**2
 
 
-def fit_image_flux(pairs: PairTable, values: FloatArray, image: Image, *, expected: FloatArray) -> FloatArray:
+def fit_image_flux(prf: PrfMatrix, image: Image, *, expected: FloatArray) -> FloatArray:
     """Return the flux of every source in one image.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pairs that matter.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel; 0 leaves a pair out.
+    prf : PrfMatrix
+        PRF of the pairs that matter; 0 leaves a pair out.
     image : Image
         The image.
     expected : ndarray of float64, shape (n_source,)
@@ -385,7 +351,7 @@ def fit_image_flux(pairs: PairTable, values: FloatArray, image: Image, *, expect
         electron / s; NaN for sources without pixels.
     """
     prior = default_prior(expected, image.cadence_error)
-    problem = LinearProblem(build_design(pairs, values[None]), image.flux[None], image.ivar[None], prior)
+    problem = LinearProblem(prf.design(), image.flux[None], image.ivar[None], prior)
     flux = choose_solver(problem).solve(problem).mean[0]
-    seen = np.bincount(pairs.source[(image.ivar[pairs.pixel] > 0) & (values > 0)], minlength=pairs.n_source) > 0
+    seen = prf.pairs.select((image.ivar[prf.pairs.pixel] > 0) & (prf.values > 0)).count_per_source() > 0
     return np.where(seen, flux, np.nan)

@@ -11,6 +11,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -93,21 +94,15 @@ def _averaged_prf(evaluate: PrfFunction, axes: FloatArray, count: int) -> RectBi
     return RectBivariateSpline(inner, inner, table)
 
 
-def perturbation_metrics(
-    pairs: PairTable, prf: FloatArray, factors: FloatArray, mix: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+def perturbation_metrics(mean: PrfMatrix, changing: PrfMatrix) -> tuple[FloatArray, FloatArray]:
     """Return how the time model changes the light each source's PRF holds.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pixels each source reaches.
-    prf : ndarray of float64, shape (n_pair,)
-        Mean PRF, 1 / pixel.
-    factors : ndarray of float64, shape (n_part, n_pair)
-        Parts of the perturbation.
-    mix : ndarray of float64, shape (n_time, n_part)
-        Weight of each part at each cadence; the PRF at cadence t is ``prf * (mix[t] @ factors)``.
+    mean : PrfMatrix
+        Mean PRF of each source in the pixels it reaches.
+    changing : PrfMatrix
+        The PRF with the time model, on the same pairs.
 
     Returns
     -------
@@ -117,22 +112,11 @@ def perturbation_metrics(
     std : ndarray of float64, shape (n_source,)
         Standard deviation over time of the perturbed PRF's sum; NaN for sources without pixels. Large values mean
         that the time model puts variability into, or takes it out of, the light curve.
-
-    Raises
-    ------
-    ShapeError
-        If an array does not have the shape said above.
     """
-    n_part = factors.shape[0]
-    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
-    check_shape(factors, (n_part, pairs.n_pair), "factors", "n_part, n_pair")
-    check_shape(mix, (mix.shape[0], n_part), "mix", "n_time, n_part")
-    mean = np.bincount(pairs.source, prf, minlength=pairs.n_source)
-    parts = np.stack([np.bincount(pairs.source, prf * part, minlength=pairs.n_source) for part in factors])
-    perturbed = mix @ parts
-    empty = pairs.count_per_source() == 0
+    perturbed = changing.mix @ changing.caught() if changing.mix is not None else changing.caught()
+    empty = mean.pairs.count_per_source() == 0
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio = perturbed.mean(axis=0) / mean
+        ratio = perturbed.mean(axis=0) / mean.caught()[0]
     return np.where(empty, np.nan, ratio), np.where(empty, np.nan, perturbed.std(axis=0))
 
 

@@ -47,8 +47,7 @@ def fit_background(scene: Scene, light: Light, profile: Profile, found: ImageBac
     """
     columns, prf = found.columns, profile.prf
     raw = scene.image.flux + np.where(scene.image.ivar > 0, found.light, 0.0) - light.far
-    visible = light.above & ~scene.saturated[light.pairs.pixel]
-    stars = light.pairs.select(visible).to_sparse(light.values[visible]).T.tocsr()
+    stars = light.fitted(scene.saturated).at(0).T.tocsr()
     weights = _weights(scene, light, profile)
     rows = _few(np.flatnonzero(weights > 0))
     design, n_row = _design(columns.matrix[rows], columns.power, stars[rows], _corrections(light, prf)[rows])
@@ -107,7 +106,7 @@ def _corrections(light: Light, prf: PrfModel) -> FloatArray:
 def _weights(scene: Scene, light: Light, profile: Profile) -> FloatArray:
     """Return the inverse variances of the pixels about a model that is not perfect; 0 for those that cannot tell."""
     flux = np.nan_to_num(light.flux)[light.pairs.source]
-    misfit = (LN10 * profile.scatter) ** 2 * profile.prf.peak * flux**2 * light.values
+    misfit = (LN10 * profile.scatter) ** 2 * profile.prf.peak * flux**2 * light.prf.values
     used = (scene.image.ivar > 0) & ~scene.saturated
     variance = np.bincount(light.pairs.pixel, weights=misfit, minlength=used.size)
     return np.where(used, 1.0 / (1.0 / np.where(used, scene.image.ivar, 1.0) + variance), 0.0)

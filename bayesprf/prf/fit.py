@@ -20,9 +20,9 @@ from bayesprf.prf.training import first_training, rough_scale, teaching_pairs, u
 from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_tail
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image
-from bayesprf.scene.masks import neighbor_flux
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import PrfModel
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
 from bayesprf.stats import weighted_median
 
@@ -62,10 +62,8 @@ class ShapeFit:
         Flux of each source in the image, electron / s; NaN without pixels.
     intrinsic_scatter : float
         Relative scatter of pixels about the PRF beyond their errors, dex.
-    pairs : PairTable
-        Pairs in which a source gives more than `flux_cut_off`, at corrected positions.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of each of these pairs, 1 / pixel.
+    matrix : PrfMatrix
+        PRF of the pairs in which a source gives more than `flux_cut_off`, at corrected positions.
     training : ndarray of bool, shape (n_pair,)
         The pairs that taught the PRF.
     far_light : ndarray of float64, shape (n_pixel,)
@@ -88,14 +86,23 @@ class ShapeFit:
     scale: float
     flux: FloatArray
     intrinsic_scatter: float
-    pairs: PairTable
-    values: FloatArray
+    matrix: PrfMatrix
     training: BoolArray
     far_light: FloatArray
     reach: FloatArray
     n_clipped: int
     image: Image
     background: ImageBackground | None = None
+
+    @property
+    def pairs(self) -> PairTable:
+        """Pairs of `matrix`."""
+        return self.matrix.pairs
+
+    @property
+    def values(self) -> FloatArray:
+        """PRF of each pair of `matrix`, shape (n_pair,), 1 / pixel."""
+        return self.matrix.values
 
 
 def fit_shape(
@@ -169,8 +176,7 @@ def fit_shape(
         scale=scale,
         flux=light.flux,
         intrinsic_scatter=profile.scatter,
-        pairs=light.pairs.select(light.above),
-        values=light.values[light.above],
+        matrix=light.prf.select(light.above),
         training=teach[light.above],
         far_light=light.far,
         reach=reach,
@@ -197,8 +203,9 @@ def _refine(scene: Scene, light: Light, profile: Profile, training: Training, pl
     whole = replace(stars, value=stars.value + np.pad(places.shift[stars.source], ((0, 0), (0, 3))))
     width = max(whole.width("east", "north"), _MIN_POSITION_WIDTH)
     image = replace(scene.image, flux=scene.image.flux - light.far)
-    visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.values, 0.0)
-    return fit_positions(light.pairs, visible, profile, flux=light.flux, image=image, shift=places.shift, width=width)
+    visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.prf.values, 0.0)
+    matrix = PrfMatrix.constant(light.pairs, visible)
+    return fit_positions(matrix, profile, flux=light.flux, image=image, shift=places.shift, width=width)
 
 
 def _catalog_scale(scene: Scene, light: Light) -> float:
@@ -212,7 +219,7 @@ def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -
     """Fit the wing's slope where a star gives at least half of the light: at the edge of the splines, then beyond."""
     pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
     wing = usable_pairs(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
-    wing &= neighbor_flux(pairs, model) < model
+    wing &= light.prf.neighbor_light(light.flux) < model
     edge = wing & (pairs.r > WING_SHARE * rmax) & (pairs.r <= rmax)
     level, near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter, level=_EDGE_LEVEL)
     beyond = gather_training(scene, light, wing & (pairs.r > rmax))

@@ -10,9 +10,9 @@ from bayesprf.photometry.distant import distant_light
 from bayesprf.photometry.fluxes import fit_image_flux
 from bayesprf.prf.splines import Profile, Training
 from bayesprf.scene.image import Image
-from bayesprf.scene.masks import neighbor_flux
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 
 # Pairs below the flux cut still count as known light down to this share of it.
@@ -72,10 +72,8 @@ class Light:
 
     Parameters
     ----------
-    pairs : PairTable
-        Pairs in which a star can matter, at present positions.
-    values : ndarray of float64, shape (n_pair,)
-        PRF, 1 / pixel.
+    prf : PrfMatrix
+        PRF of the pairs in which a star can matter, at present positions.
     flux : ndarray of float64, shape (n_source,)
         Fluxes in the image, electron / s; NaN without pixels.
     above : ndarray of bool, shape (n_pair,)
@@ -84,16 +82,24 @@ class Light:
         Light of stars beyond the pairing distance, electron / s.
     """
 
-    pairs: PairTable
-    values: FloatArray
+    prf: PrfMatrix
     flux: FloatArray
     above: BoolArray
     distant: FloatArray
 
     @property
+    def pairs(self) -> PairTable:
+        """Pairs of the PRF."""
+        return self.prf.pairs
+
+    @property
     def model(self) -> FloatArray:
         """Light of each pair, shape (n_pair,), electron / s."""
-        return np.nan_to_num(self.flux)[self.pairs.source] * self.values
+        return self.prf.light(self.flux)
+
+    def fitted(self, saturated: BoolArray) -> PrfMatrix:
+        """Return the PRF of the pairs above the cut in pixels that respond linearly."""
+        return self.prf.select(self.above & ~saturated[self.pairs.pixel])
 
     @property
     def far(self) -> FloatArray:
@@ -130,14 +136,13 @@ def find_light(
     ceiling = np.where(scene.known, expected, np.nanmedian(expected))
     near = scene.pairs.moved(shift)
     near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
-    values = profile.prf.evaluate(near.dx, near.dy)
-
+    prf = PrfMatrix.constant(near, profile.prf.evaluate(near.dx, near.dy))
     far = _FAR_SHARE * cut
     distant = distant_light(scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=far)
 
     def split(flux: FloatArray) -> Light:
         reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        return Light(near, values, flux, reaches[near.source] * values > cut, distant)
+        return Light(prf, flux, prf.light(reaches) > cut, distant)
 
     if before is not None:
         return split(_image_flux(scene, split(before.flux), expected))
@@ -167,8 +172,7 @@ def solve_again(scene: Scene, light: Light) -> Light:
 def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
     """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
     image = replace(scene.image, flux=scene.image.flux - light.far)
-    visible = light.above & ~scene.saturated[light.pairs.pixel]
-    return fit_image_flux(light.pairs.select(visible), light.values[visible], image, expected=expected)
+    return fit_image_flux(light.fitted(scene.saturated), image, expected=expected)
 
 
 def gather_training(scene: Scene, light: Light, teach: BoolArray) -> Training:
@@ -189,7 +193,7 @@ def gather_training(scene: Scene, light: Light, teach: BoolArray) -> Training:
     """
     pairs = light.pairs
     pixel = pairs.pixel[teach]
-    others = neighbor_flux(pairs, light.model)[teach]
+    others = light.prf.neighbor_light(light.flux)[teach]
     return Training(
         source=pairs.source[teach],
         dx=pairs.dx[teach],

@@ -10,12 +10,12 @@ from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.photometry.fluxes import build_design
 from bayesprf.prf.splines import LN10, Profile
 from bayesprf.prf.star_residuals import prf_gradients
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import PrfModel
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 # No star moves farther than this in one step, arcsec, in units of the pixel side.
 _MAX_STEP_PIX = 0.25
@@ -52,23 +52,14 @@ class PositionFit:
 
 
 def fit_positions(
-    pairs: PairTable,
-    values: FloatArray,
-    profile: Profile,
-    *,
-    flux: FloatArray,
-    image: Image,
-    shift: FloatArray,
-    width: float,
+    matrix: PrfMatrix, profile: Profile, *, flux: FloatArray, image: Image, shift: FloatArray, width: float
 ) -> PositionFit:
     """Take one Gauss-Newton step of all positions, with the fluxes of all stars free.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pairs at the present positions.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel; 0 leaves a pair out.
+    matrix : PrfMatrix
+        PRF of the pairs at the present positions; 0 leaves a pair out.
     profile : Profile
         The PRF and its intrinsic scatter.
     flux : ndarray of float64, shape (n_source,)
@@ -90,9 +81,9 @@ def fit_positions(
     prior on the fluxes; all overlapping stars are solved together.
     """
     posterior = _solve_places(
-        pairs, values, profile.prf, profile.scatter, flux=np.nan_to_num(flux), image=image, shift=shift, width=width
+        matrix, profile.prf, profile.scatter, flux=np.nan_to_num(flux), image=image, shift=shift, width=width
     )
-    n = pairs.n_source
+    n = matrix.pairs.n_source
     step, std = posterior.mean[0, n:].reshape(2, n).T, posterior.std[0, n:].reshape(2, n).T
     limit = _MAX_STEP_PIX * np.sqrt(profile.prf.pixel_area)
     step = _DAMPING * np.clip(step, -limit, limit)
@@ -117,22 +108,14 @@ def place_width(shift: FloatArray) -> float:
 
 
 def fit_place_errors(
-    pairs: PairTable,
-    values: FloatArray,
-    profile: tuple[PrfModel, float],
-    *,
-    flux: FloatArray,
-    image: Image,
-    shift: FloatArray,
+    matrix: PrfMatrix, profile: tuple[PrfModel, float], *, flux: FloatArray, image: Image, shift: FloatArray
 ) -> csr_matrix:
     """Return how the fitted places of all stars may err, those of blends together.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pairs at the fitted positions.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel.
+    matrix : PrfMatrix
+        PRF of the pairs at the fitted positions.
     profile : tuple of PrfModel and float
         The PRF and its intrinsic scatter, dex.
     flux : ndarray of float64, shape (n_source,)
@@ -156,9 +139,10 @@ def fit_place_errors(
     from bayesprf.linalg.blocks import pair_covariance
 
     width = place_width(shift)
-    posterior = _solve_places(pairs, values, *profile, flux=flux, image=image, shift=shift, width=width)
+    posterior = _solve_places(matrix, *profile, flux=flux, image=image, shift=shift, width=width)
     i, j, shared = pair_covariance(posterior)
-    n, std = pairs.n_source, posterior.std[0, pairs.n_source :]
+    n = matrix.pairs.n_source
+    std = posterior.std[0, n:]
     both = (i >= n) & (j >= n)
     i, j, shared = i[both] - n, j[both] - n, shared[0, both]
     size = 2 * n
@@ -179,8 +163,7 @@ def fit_place_errors(
 
 
 def _solve_places(
-    pairs: PairTable,
-    values: FloatArray,
+    matrix: PrfMatrix,
     prf: PrfModel,
     scatter: float,
     *,
@@ -190,13 +173,13 @@ def _solve_places(
     width: float,
 ) -> GaussianPosterior:
     """Return the posterior of changes of all fluxes, then of all places east, then north."""
-    light = flux[pairs.source] * values
+    pairs, values, light = matrix.pairs, matrix.values, matrix.light(flux)
     gradients = prf_gradients(prf, pairs.dx, pairs.dy, names=("east", "north"))
     slopes = [np.where(values > 0, flux[pairs.source] * gradients[name], 0.0) for name in ("east", "north")]
     per_pixel = (LN10 * scatter) ** 2 * prf.peak * np.abs(light * flux[pairs.source])
     extra = np.bincount(pairs.pixel, weights=per_pixel, minlength=pairs.n_pixel)
     ivar = np.where(image.ivar > 0, 1.0 / (1.0 / np.where(image.ivar > 0, image.ivar, 1.0) + extra), 0.0)
-    residual = image.flux - np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    residual = image.flux - matrix.image(flux)
     n = pairs.n_source
     wide = np.maximum(_FLUX_WIDTH * np.abs(flux), _FLUX_WIDTH * image.cadence_error)
     prior = GaussianPrior.from_sigma(
@@ -216,4 +199,4 @@ def _three_columns(pairs: PairTable, parts: list[FloatArray]) -> DesignStack:
         n_source=len(parts) * pairs.n_source,
         n_pixel=pairs.n_pixel,
     )
-    return build_design(wide, np.concatenate(parts)[None])
+    return PrfMatrix.constant(wide, np.concatenate(parts)).design()

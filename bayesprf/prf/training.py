@@ -11,6 +11,7 @@ from bayesprf.prf.splines import Training, nominal_prf
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
 from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
 
 # With fewer lone pixels than this many per weight, pixels that one star dominates teach too.
@@ -50,7 +51,7 @@ def first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: 
     lone = member & alone
     if np.count_nonzero(lone) >= _MIN_LONE * basis.n_basis:
         nothing = np.zeros(scene.pairs.n_pair)
-        light = Light(scene.pairs, nothing, scene.flux, nothing > 0, np.zeros(scene.pairs.n_pixel))
+        light = Light(PrfMatrix.constant(scene.pairs, nothing), scene.flux, nothing > 0, np.zeros(scene.pairs.n_pixel))
         return gather_training(scene, light, lone)
     return _training_in_a_crowd(scene, basis, options)
 
@@ -58,11 +59,11 @@ def first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: 
 def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> Training:
     """Choose the pixels that one star dominates, as far as the nominal PRF can tell, the others' light taken off."""
     nominal = nominal_prf(basis, pixel_area(scene.pixels))
-    values = nominal.evaluate(scene.pairs.dx, scene.pairs.dy)
+    prf = PrfMatrix.constant(scene.pairs, nominal.evaluate(scene.pairs.dx, scene.pairs.dy))
     expected = np.where(scene.known, scene.flux, np.nan)
-    visible = np.where(scene.saturated[scene.pairs.pixel], 0.0, values)
-    flux = fit_image_flux(scene.pairs, visible, scene.image, expected=expected * _image_scale(scene, expected))
-    light = Light(scene.pairs, values, flux, values > 0, np.zeros(scene.pairs.n_pixel))
+    visible = PrfMatrix.constant(scene.pairs, np.where(scene.saturated[scene.pairs.pixel], 0.0, prf.values))
+    flux = fit_image_flux(visible, scene.image, expected=expected * _image_scale(scene, expected))
+    light = Light(prf, flux, prf.values > 0, np.zeros(scene.pairs.n_pixel))
     share = neighbor_flux(scene.pairs, np.maximum(light.model, 0.0))
     lone = usable_pairs(scene, scene.pairs, basis.rmax, options) & (share < _CROWD_SHARE * light.model)
     if not np.any(lone):

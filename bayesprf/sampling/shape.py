@@ -17,7 +17,6 @@ from bayesprf.sampling.joint import whitened
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.sampling.scene import LN10
 from bayesprf.scene.image import Image
-from bayesprf.scene.masks import neighbor_flux
 from bayesprf.scene.prf import round_coordinates
 from bayesprf.settings import ShapeOptions
 
@@ -91,8 +90,7 @@ def taught_pixels(shape: ShapeFit, image: Image) -> Training:
     Training
     """
     pairs = shape.pairs.select(shape.training)
-    light = np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values
-    others = neighbor_flux(shape.pairs, light)[shape.training] + shape.far_light[pairs.pixel]
+    others = shape.matrix.neighbor_light(shape.flux)[shape.training] + shape.far_light[pairs.pixel]
     variance = 1.0 / image.ivar[pairs.pixel]
     y = image.flux[pairs.pixel] - others
     return Training(pairs.source, pairs.dx, pairs.dy, y, variance, shape.flux[pairs.source])

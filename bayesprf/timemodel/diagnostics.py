@@ -8,7 +8,6 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.binning import bin_mean
 from bayesprf.errors import InputError
-from bayesprf.photometry.fluxes import build_design
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.timemodel.fit import PerturbationFit
@@ -71,10 +70,10 @@ def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: PerturbationFit) -
     along = motion @ axis / pixels.instrument.pixel_scale
     operator = _equal_bins(along, (pixels.ivar > 0).any(axis=1))
     chosen, pixel = fit.training, fit.training.pixel
-    design = build_design(shape.pairs, shape.values * fit.stack_parts(shape.pairs), operator @ fit.mix)
+    prf = shape.matrix.changing(fit.stack_parts(shape.pairs), operator @ fit.mix)
     known = shape.far_light if fit.light is None else shape.far_light + operator @ fit.light.image()
-    flux = np.tile(np.nan_to_num(shape.flux), (operator.shape[0], 1))
-    model = (design.predict(flux) + known)[:, pixel]
+    flux = np.tile(shape.flux, (operator.shape[0], 1))
+    model = (prf.image(flux) + known)[:, pixel]
     data = bin_mean(operator, np.where(pixels.ivar[:, pixel] > 0, pixels.flux[:, pixel], np.nan))
     mean = np.nanmean(data, axis=0)
     used = np.isfinite(data) & (mean > _LEAST_SHARE * np.nanmax(mean))

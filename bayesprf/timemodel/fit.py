@@ -14,6 +14,7 @@ from bayesprf.design.trends import Trends, build_trends, find_breaks
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import check_vectors, pca_vectors, position_vectors
 from bayesprf.timemodel.gain import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
@@ -123,8 +124,7 @@ class PerturbationFit:
 
 def fit_perturbation(
     pixels: PixelTable,
-    pairs: PairTable,
-    prf: FloatArray,
+    prf: PrfMatrix,
     flux: FloatArray,
     *,
     options: PerturbationOptions,
@@ -137,10 +137,8 @@ def fit_perturbation(
     ----------
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    prf : ndarray of float64, shape (n_pair,)
-        Mean PRF, 1 / pixel.
+    prf : PrfMatrix
+        Mean PRF of the pairs in which the sources matter.
     flux : ndarray of float64, shape (n_source,)
         Mean flux of the sources, electron / s; NaN counts as dark.
     options : PerturbationOptions
@@ -158,7 +156,7 @@ def fit_perturbation(
     Raises
     ------
     ShapeError
-        If `prf`, `flux` or `other_vectors` has the wrong shape.
+        If `flux` or `other_vectors` has the wrong shape.
     InputError
         If the times do not increase, or position vectors are asked for that the pixels do not have.
 
@@ -174,22 +172,22 @@ def fit_perturbation(
     stays out of the PRF. Pixel-bins that stray are clipped, and the scatter that the model leaves beyond the errors
     is added to them (Hedges et al. 2021, section 2.3, without these two).
     """
-    check_shape(prf, (pairs.n_pair,), "prf", "n_pair")
+    pairs = prf.pairs
     check_shape(flux, (pairs.n_source,), "flux", "n_source")
     _check_time(pixels.time)
-    light = np.nan_to_num(flux)[pairs.source] * prf
+    light = prf.light(flux)
     chosen = choose_training(pixels, pairs, light, options=options)
-    change = build_change(pixels, pairs, prf, basis=options.basis, field_order=options.field_order)
+    change = build_change(pixels, prf, basis=options.basis, field_order=options.field_order)
     trends = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
     operator = _time_bins(pixels.time, trends.columns, chosen.size, options)
     training = bin_training(pixels, pairs, chosen, operator, radius=options.basis.radius)
     plane = build_plane(change, pixels, pairs, evaluate=evaluate)
-    columns, offsets = _pixel_columns(plane, plane.mean(prf), pairs, light, training.pixel)
+    columns, offsets = _pixel_columns(plane, plane.mean(prf.values), pairs, light, training.pixel)
     rounds = fit_rounds(training, bin_mean(operator, trends.columns[:, 1:]), columns, offsets, options)
     factor, pixel_weights = np.ones(pixels.n_pixel), np.zeros((len(trends.names) - 1, pixels.n_pixel))
     factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
     pixel_weights[:, training.pixel] = rounds.pixel_weights
-    measured = prf * factor[pairs.pixel]
+    measured = prf.values * factor[pairs.pixel]
     source_weights = -(rounds.weights @ plane.mean(measured).T)
     source_weights -= plane.mean_of_pairs(measured, pixel_weights[:, pairs.pixel])
     return PerturbationFit(

@@ -12,6 +12,7 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 
@@ -89,19 +90,15 @@ class PrfChange:
         return self.basis.radius / np.maximum(distance, self.basis.radius)
 
 
-def build_change(
-    pixels: PixelTable, pairs: PairTable, prf: FloatArray, *, basis: CartesianBasis, field_order: int
-) -> PrfChange:
+def build_change(pixels: PixelTable, prf: PrfMatrix, *, basis: CartesianBasis, field_order: int) -> PrfChange:
     """Prepare the columns from the mean PRF of the pairs.
 
     Parameters
     ----------
     pixels : PixelTable
         Detector positions.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    prf : ndarray of float64, shape (n_pair,)
-        Mean PRF, 1 / pixel.
+    prf : PrfMatrix
+        Mean PRF of the pairs in which the sources matter.
     basis : CartesianBasis
         Functions of the offset.
     field_order : int
@@ -111,15 +108,16 @@ def build_change(
     -------
     PrfChange
     """
-    inside = (prf > 0) & (np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= basis.radius)
+    pairs, values = prf.pairs, prf.values
+    inside = (values > 0) & (np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= basis.radius)
     columns = basis.columns(pairs.dx[inside], pairs.dy[inside])
     side = eye_array(basis.n_side)
     bend = np.diff(np.eye(basis.n_side), 2, axis=0)
     penalty = kron(side, csr_matrix(bend.T @ bend)) + kron(csr_matrix(bend.T @ bend), side)
     gram = (columns.T @ columns + _BEND_WEIGHT * penalty).toarray()
     gram[np.diag_indices_from(gram)] += 1e-9 * max(1.0, float(np.trace(gram)))
-    log_prf = cho_solve(cho_factor(gram), columns.T @ np.log(prf[inside]))
-    return PrfChange(basis, log_prf, _places(pixels, pairs, prf), field_order, pixels.instrument.pixel_scale)
+    log_prf = cho_solve(cho_factor(gram), columns.T @ np.log(values[inside]))
+    return PrfChange(basis, log_prf, _places(pixels, prf), field_order, pixels.instrument.pixel_scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -230,12 +228,12 @@ def _unseen_plane(pixels: PixelTable, pairs: PairTable, radius: float) -> tuple[
     return np.repeat(source, (~seen).sum(axis=1)), dx[~seen], dy[~seen]
 
 
-def _places(pixels: PixelTable, pairs: PairTable, prf: FloatArray) -> FloatArray:
+def _places(pixels: PixelTable, prf: PrfMatrix) -> FloatArray:
     """Return the light-weighted column and row of each source's pixels, scaled to -1 ... 1; 0 without pixels."""
-    weight = np.bincount(pairs.source, prf, minlength=pairs.n_source)
+    pairs, weight = prf.pairs, prf.caught()[0]
     detector = np.stack([pixels.column, pixels.row], axis=1)
     middle = 0.5 * (detector.min(axis=0) + detector.max(axis=0))
     half = np.maximum(0.5 * np.ptp(detector, axis=0), _LEAST_HALF_FIELD)
-    scaled = (detector[pairs.pixel] - middle) / half * prf[:, None]
+    scaled = (detector[pairs.pixel] - middle) / half * prf.values[:, None]
     summed = np.stack([np.bincount(pairs.source, one, minlength=pairs.n_source) for one in scaled.T], axis=1)
     return summed / np.where(weight > 0, weight, 1.0)[:, None]

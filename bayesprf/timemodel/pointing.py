@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.timemodel.pointing_groups import StarGroup, make_groups
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf
 from bayesprf.timemodel.shift_grid import ShiftGrid
@@ -25,7 +25,7 @@ _CHUNK_ELEMENTS = 1 << 20
 
 
 def measure_pointing(
-    pixels: PixelTable, pairs: PairTable, prf: MovedPrf, values: FloatArray, flux: FloatArray
+    pixels: PixelTable, prf: MovedPrf, matrix: PrfMatrix, flux: FloatArray
 ) -> tuple[FloatArray, FieldMotion]:
     """Measure how far the field has moved at every cadence.
 
@@ -33,12 +33,10 @@ def measure_pointing(
     ----------
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
-    pairs : PairTable
-        Pairs in which the sources matter.
     prf : MovedPrf
         The PRF at the reference pointing; `field` says how motion may differ over the field.
-    values : ndarray of float64, shape (n_pair,)
-        Mean PRF of the pairs, 1 / pixel.
+    matrix : PrfMatrix
+        Mean PRF of the pairs in which the sources matter.
     flux : ndarray of float64, shape (n_source,)
         Mean fluxes, electron / s; NaN counts as dark.
 
@@ -56,7 +54,7 @@ def measure_pointing(
     pixels weigh no more than the PRF is good for.
     """
     scale = pixels.instrument.pixel_scale
-    groups = make_groups(pixels, pairs, values, flux)
+    groups = make_groups(pixels, matrix, flux)
     motion = _search(pixels, groups, prf, scale)
     for count in range(_N_STEP):
         grid = ShiftGrid.around(motion[np.isfinite(motion).all(axis=1)], scale)
@@ -96,7 +94,7 @@ def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: f
 
 
 def measure_smear(
-    pixels: PixelTable, pairs: PairTable, prf: MovedPrf, values: FloatArray, flux: FloatArray, *, motion: FloatArray
+    pixels: PixelTable, prf: MovedPrf, matrix: PrfMatrix, flux: FloatArray, *, motion: FloatArray
 ) -> FloatArray:
     """Measure which part of an exposure stars spent where they were in the cadence before, and in that after.
 
@@ -104,12 +102,10 @@ def measure_smear(
     ----------
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
-    pairs : PairTable
-        Pairs in which the sources matter.
     prf : MovedPrf
         The PRF at the reference pointing.
-    values : ndarray of float64, shape (n_pair,)
-        Mean PRF of the pairs, 1 / pixel.
+    matrix : PrfMatrix
+        Mean PRF of the pairs in which the sources matter.
     flux : ndarray of float64, shape (n_source,)
         Mean fluxes, electron / s; NaN counts as dark.
     motion : ndarray of float64, shape (n_time, 2)
@@ -130,7 +126,7 @@ def measure_smear(
     step = np.hypot(*np.diff(motion, axis=0).T)
     jumps = np.flatnonzero(step > max(_JUMP_PIX * scale, _JUMP_STEPS * float(np.median(step))))
     if jumps.size:
-        groups = make_groups(pixels, pairs, values, flux)
+        groups = make_groups(pixels, matrix, flux)
         for side, (now, other) in enumerate(((jumps + 1, jumps), (jumps, jumps + 1))):
             information, score = (np.zeros(now.size) for _ in range(2))
             for group in groups:

@@ -9,6 +9,7 @@ from scipy.sparse.csgraph import connected_components
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import mad_sigma
 
 # The brightest stars tell the pointing, from pixels this near, of which each must have so many.
@@ -77,17 +78,15 @@ class StarGroup:
         return ivar / (1.0 + ivar * self.error**2)
 
 
-def make_groups(pixels: PixelTable, pairs: PairTable, values: FloatArray, flux: FloatArray) -> list[StarGroup]:
+def make_groups(pixels: PixelTable, prf: PrfMatrix, flux: FloatArray) -> list[StarGroup]:
     """Choose bright stars and sort them into groups that share pixels.
 
     Parameters
     ----------
     pixels : PixelTable
         Data.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    values : ndarray of float64, shape (n_pair,)
-        Mean PRF of the pairs, 1 / pixel.
+    prf : PrfMatrix
+        Mean PRF of the pairs in which the sources matter.
     flux : ndarray of float64, shape (n_source,)
         Mean fluxes, electron / s; NaN counts as dark.
 
@@ -95,14 +94,14 @@ def make_groups(pixels: PixelTable, pairs: PairTable, values: FloatArray, flux: 
     -------
     list of StarGroup
     """
-    flux = np.nan_to_num(flux)
+    pairs, flux = prf.pairs, np.nan_to_num(flux)
     usable = (pixels.gaps < pixels.n_time) & ~pixels.saturated
     near = pairs.r < _CORE_PIX * pixels.instrument.pixel_scale
     stars = _bright_stars(pairs, near & usable[pairs.pixel], pixels.saturated, flux)
     core = near & usable[pairs.pixel] & stars[pairs.source]
     shared = csr_matrix((np.ones(core.sum()), (pairs.source[core], pairs.pixel[core])), (flux.size, pixels.n_pixel))
     label = connected_components(shared @ shared.T, directed=False)[1]
-    light = np.bincount(pairs.pixel, np.maximum(flux, 0.0)[pairs.source] * values, minlength=pixels.n_pixel)
+    light = prf.image(np.maximum(flux, 0.0))
     mean = np.where(pixels.ivar > 0, pixels.flux, 0.0).sum(axis=0) / np.maximum(pixels.n_time - pixels.gaps, 1)
     groups = []
     for number in np.unique(label[stars]):

@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.smoothing import smooth_series
-from bayesprf.photometry.fluxes import build_design, default_prior, fit_flux
+from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
@@ -56,9 +56,8 @@ def fit_shift(
     """
     if options.positions is None:
         return None
-    light = np.nan_to_num(shape.flux)[shape.pairs.source] * shape.values
-    chosen = choose_training(pixels, shape.pairs, light, options=options)
-    change = build_change(pixels, shape.pairs, shape.values, basis=options.basis, field_order=options.field_order)
+    chosen = choose_training(pixels, shape.pairs, shape.matrix.light(shape.flux), options=options)
+    change = build_change(pixels, shape.matrix, basis=options.basis, field_order=options.field_order)
     if chosen.size == 0 or pixels.n_time < 2:
         return None
     given = image_motion(options.positions, pixels, shape.pairs, chosen, change)
@@ -75,7 +74,7 @@ def fit_shift(
     if options.positions == "poscorr":
         motion = motion - np.nanmean(motion[near], axis=0)
     motion = np.nan_to_num(motion)
-    smear = measure_smear(pixels, shape.pairs, moved, shape.values, shape.flux, motion=motion)
+    smear = measure_smear(pixels, moved, shape.matrix, shape.flux, motion=motion)
     scale = pixels.instrument.pixel_scale
     return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=scale, smear=smear)
 
@@ -100,7 +99,7 @@ def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[
         The light of unknown stars.
     """
     pairs, hours = shape.pairs, pixels.instrument.roll_hours
-    design = build_design(pairs, shift.factors(pairs) * shape.values, shift.mix)
+    design = shape.matrix.changing(shift.factors(pairs), shift.mix).design()
     prior = default_prior(shape.flux, shape.image.cadence_error)
     flags = np.zeros(pairs.n_source, np.int64)
     sky = None if shape.background is None else shape.background.columns
@@ -116,8 +115,7 @@ def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[
             data = replace(pixels, flux=pixels.flux - light.image())
             flux = fit(data)
     flux = np.nan_to_num(flux)
-    still = build_design(pairs, shape.values[None])
-    return data.flux - design.predict(flux) + still.predict(flux), light
+    return data.flux - design.predict(flux) + shape.matrix.image(flux), light
 
 
 def _extent(motion: FloatArray) -> float:
@@ -132,7 +130,7 @@ def _point(
     """Return the motion, arcsec, and the PRF with how it differs over the field: given (pixel), or measured."""
     if options.positions == "poscorr":
         return (given - np.nanmean(given, axis=0)) @ pixel_axes(pixels).T, moved
-    motion, field = measure_pointing(pixels, shape.pairs, moved, shape.values, shape.flux)
+    motion, field = measure_pointing(pixels, moved, shape.matrix, shape.flux)
     if pixels.instrument.roll_hours <= 0:
         motion = smooth_series(pixels.time, motion, SMOOTH_DAYS)
     return motion, replace(moved, field=field)

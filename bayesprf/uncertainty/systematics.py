@@ -10,12 +10,12 @@ from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
-from bayesprf.photometry.fluxes import build_design
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.splines import LN10
 from bayesprf.prf.star_residuals import prf_gradients
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import round_coordinates
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import excess_scatter
 
 _SLOPE_STEP = 1e-2
@@ -175,7 +175,7 @@ def _gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: Gaussia
     """Return K = Lambda^-1 X' C^-1, sparse (n_source, n_pixel)."""
     from bayesprf.linalg.blocks import pair_covariance
 
-    problem = LinearProblem(build_design(pairs, values[None]), np.zeros((1, ivar.size)), ivar[None], prior)
+    problem = LinearProblem(PrfMatrix.constant(pairs, values).design(), np.zeros((1, ivar.size)), ivar[None], prior)
     posterior = choose_solver(problem).solve(problem)
     i, j, shared = pair_covariance(posterior)
     own = np.arange(pairs.n_source)

@@ -12,11 +12,14 @@ from bayesprf.machine import Machine
 from bayesprf.photometry.apertures import build_apertures, optimal_percentile, sum_in_apertures
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_field
 
 N_SOURCE, OUTSIDE = 13, 12  # the last star lies off the data
 HOLED, DEAD_RANK = 3, 7  # cadence in which a pixel is NaN; which of a star's pixels, by brightness, always is
+
+constant = PrfMatrix.constant
 
 
 def with_far_star(sources):
@@ -275,7 +278,7 @@ def test_memory_grows_with_pairs_not_with_sources_times_pixels():
     prf, flux = np.exp(-pairs.r) / 6.0, rng.uniform(10, 1e4, n_source)
     data = np.ones((2, side * side))
     tracemalloc.start()
-    chosen = build_apertures(pairs, prf, flux, optimal_percentile(pairs, prf, flux))
+    chosen = build_apertures(constant(pairs, prf), flux, optimal_percentile(constant(pairs, prf), flux))
     sum_in_apertures(data, data, pairs, chosen.mask)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()

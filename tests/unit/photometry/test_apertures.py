@@ -14,9 +14,12 @@ from bayesprf.photometry.apertures import (
     sum_in_apertures,
 )
 from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 SIDE = 20
 SIGMA = 1.0
+
+constant = PrfMatrix.constant
 
 
 def make_pairs(columns, rows, *, reach=6.0, side=SIDE):
@@ -59,7 +62,7 @@ def metrics_by_hand(pairs, prf, flux, source, mask):
 @pytest.mark.parametrize("percentile", [0, 13.7, 50, np.int64(50), np.float32(75), 99.5, 100])
 def test_isophote_equals_numpy_percentile_source_by_source(percentile):
     pairs, prf, _ = random_scene(1)
-    mask = aperture_at_percentile(pairs, prf, percentile)
+    mask = aperture_at_percentile(constant(pairs, prf), percentile)
     for source in range(pairs.n_source):
         own = pairs.source == source
         if own.any():
@@ -70,36 +73,40 @@ def test_isophote_equals_numpy_percentile_source_by_source(percentile):
 def test_each_source_may_have_its_own_percentile():
     pairs, prf, _ = random_scene(2)
     levels = np.linspace(0, 100, pairs.n_source)
-    mask = aperture_at_percentile(pairs, prf, levels.tolist())
+    mask = aperture_at_percentile(constant(pairs, prf), levels.tolist())
     for source in range(pairs.n_source):
         own = pairs.source == source
-        np.testing.assert_array_equal(mask[own], aperture_at_percentile(pairs, prf, levels[source])[own])
+        np.testing.assert_array_equal(mask[own], aperture_at_percentile(constant(pairs, prf), levels[source])[own])
 
 
 def test_pairs_without_light_belong_to_no_isophote():
     pairs, prf = make_pairs([10.0], [10.0])
     cut = np.where(pairs.r < 2.5, prf, 0.0)
-    np.testing.assert_array_equal(aperture_at_percentile(pairs, cut, 0), cut > 0)
+    np.testing.assert_array_equal(aperture_at_percentile(constant(pairs, cut), 0), cut > 0)
 
 
 def test_completeness_is_the_fraction_of_all_light_not_of_the_light_on_the_data():
     pairs, prf = make_pairs([10.0, -0.5], [10.0, 10.0])
-    completeness, _ = aperture_metrics(pairs, prf, np.ones(2), prf > 0)
+    completeness, _ = aperture_metrics(constant(pairs, prf), np.ones(2), prf > 0)
     assert completeness[0] == pytest.approx(1.0, abs=1e-5)
     assert completeness[1] == pytest.approx(0.5, abs=2e-3)  # half of it misses the image
 
 
 def test_crowding_of_an_aperture_of_one_pixel_is_the_ratio_of_fluxes_there():
     pairs, prf = make_pairs([10.0, 12.0], [10.0, 10.0])
-    _, crowding = aperture_metrics(pairs, prf, np.array([100.0, 300.0]), aperture_at_percentile(pairs, prf, 100))
+    _, crowding = aperture_metrics(
+        constant(pairs, prf), np.array([100.0, 300.0]), aperture_at_percentile(constant(pairs, prf), 100)
+    )
     neighbour = np.exp(-0.5 * 2.0**2)
     np.testing.assert_allclose(crowding, [1 / (1 + 3 * neighbour), 1 / (1 + neighbour / 3)], rtol=1e-12)
 
 
 def test_a_bright_neighbour_crowds_more_than_a_faint_one():
     pairs, prf = make_pairs([10.0, 12.0], [10.0, 10.0])
-    mask = aperture_at_percentile(pairs, prf, 60)
-    crowding = [aperture_metrics(pairs, prf, np.array([100.0, other]), mask)[1][0] for other in (1.0, 100.0, 1e4)]
+    mask = aperture_at_percentile(constant(pairs, prf), 60)
+    crowding = [
+        aperture_metrics(constant(pairs, prf), np.array([100.0, other]), mask)[1][0] for other in (1.0, 100.0, 1e4)
+    ]
     assert crowding[0] > 0.99
     assert crowding[0] > crowding[1] > crowding[2]
     assert crowding[2] < 0.15
@@ -107,31 +114,31 @@ def test_a_bright_neighbour_crowds_more_than_a_faint_one():
 
 def test_metrics_equal_loops_over_a_dense_scene():
     pairs, prf, flux = random_scene(3)
-    mask = aperture_at_percentile(pairs, prf, 70)
-    completeness, crowding = aperture_metrics(pairs, prf, flux, mask)
+    mask = aperture_at_percentile(constant(pairs, prf), 70)
+    completeness, crowding = aperture_metrics(constant(pairs, prf), flux, mask)
     for source in np.unique(pairs.source):
         expected = metrics_by_hand(pairs, prf, flux, source, mask)
         np.testing.assert_allclose([completeness[source], crowding[source]], expected, rtol=1e-12)
-    np.testing.assert_allclose(aperture_metrics(pairs, prf, 7.5 * flux, mask)[1], crowding, rtol=1e-12)
+    np.testing.assert_allclose(aperture_metrics(constant(pairs, prf), 7.5 * flux, mask)[1], crowding, rtol=1e-12)
 
 
 def test_sources_without_pixels_or_flux_are_nan_not_a_number_that_looks_right():
     pairs, prf, flux = random_scene(4)
     flux[5], flux[6] = np.nan, -10.0
-    percentile = optimal_percentile(pairs, prf, flux)
-    apertures = build_apertures(pairs, prf, flux, percentile)
+    percentile = optimal_percentile(constant(pairs, prf), flux)
+    apertures = build_apertures(constant(pairs, prf), flux, percentile)
     sums, errors = sum_in_apertures(np.ones((2, pairs.n_pixel)), np.ones((2, pairs.n_pixel)), pairs, apertures.mask)
     for values in (percentile, apertures.percentile, apertures.completeness, apertures.crowding, sums[0], errors[0]):
         assert np.isnan(values[3])
     assert np.isnan(apertures.crowding[5])
     assert apertures.crowding[6] == 0.0
     assert np.isfinite(np.delete(sums, 3, axis=1)).all()
-    assert np.isnan(build_apertures(pairs, prf, flux, 50).percentile[3])
+    assert np.isnan(build_apertures(constant(pairs, prf), flux, 50).percentile[3])
 
 
 def test_matrix_holds_exactly_the_pixels_of_the_mask():
     pairs, prf, flux = random_scene(5)
-    apertures = build_apertures(pairs, prf, flux, 80)
+    apertures = build_apertures(constant(pairs, prf), flux, 80)
     matrix = apertures.matrix
     assert matrix.shape == (pairs.n_source, pairs.n_pixel)
     assert matrix.dtype == bool
@@ -144,8 +151,8 @@ def test_matrix_holds_exactly_the_pixels_of_the_mask():
 @pytest.mark.parametrize("seed", range(5))
 def test_optimum_is_the_least_shortfall_of_all_isophotes(seed, targets):
     pairs, prf, flux = random_scene(seed)
-    percentile = optimal_percentile(pairs, prf, flux, *targets)
-    mask = aperture_at_percentile(pairs, prf, percentile)
+    percentile = optimal_percentile(constant(pairs, prf), flux, *targets)
+    mask = aperture_at_percentile(constant(pairs, prf), percentile)
     on = np.array([value is not None and value >= 0 for value in targets])
     wanted = np.array([value or 0.0 for value in targets])
     for source in np.unique(pairs.source):
@@ -163,7 +170,9 @@ def test_each_target_matters():
 
     def metrics(**targets):
         return aperture_metrics(
-            pairs, prf, flux, aperture_at_percentile(pairs, prf, optimal_percentile(pairs, prf, flux, **targets))
+            constant(pairs, prf),
+            flux,
+            aperture_at_percentile(constant(pairs, prf), optimal_percentile(constant(pairs, prf), flux, **targets)),
         )
 
     low, high = metrics(target_complete=0.3, target_crowd=None), metrics(target_complete=0.99, target_crowd=None)
@@ -178,7 +187,7 @@ def test_each_target_matters():
 
 def test_equal_pixels_go_together():
     pairs, prf = make_pairs([9.5], [9.5])  # on a corner: pixels of equal PRF come in fours
-    mask = aperture_at_percentile(pairs, prf, optimal_percentile(pairs, prf, np.ones(1), 0.2, None))
+    mask = aperture_at_percentile(constant(pairs, prf), optimal_percentile(constant(pairs, prf), np.ones(1), 0.2, None))
     assert mask.sum() == 4
 
 
@@ -191,19 +200,19 @@ def test_order_of_sources_and_scale_of_flux_do_not_matter(seed, scale):
     order = rng.permutation(8)
     pairs, prf = make_pairs(columns, rows)
     permuted, permuted_prf = make_pairs(columns[order], rows[order])
-    first = optimal_percentile(pairs, prf, flux)
-    np.testing.assert_array_equal(optimal_percentile(permuted, permuted_prf, flux[order]), first[order])
-    np.testing.assert_array_equal(optimal_percentile(pairs, prf, scale * flux), first)
+    first = optimal_percentile(constant(pairs, prf), flux)
+    np.testing.assert_array_equal(optimal_percentile(constant(permuted, permuted_prf), flux[order]), first[order])
+    np.testing.assert_array_equal(optimal_percentile(constant(pairs, prf), scale * flux), first)
 
 
 def test_single_pixel_and_no_pixel_at_all():
     pairs = PairTable(np.array([1]), np.array([0]), np.zeros(1), np.zeros(1), 3, 2)
-    percentile = optimal_percentile(pairs, np.array([0.4]), np.ones(3))
+    percentile = optimal_percentile(constant(pairs, np.array([0.4])), np.ones(3))
     np.testing.assert_array_equal(percentile, [np.nan, 0.0, np.nan])
-    np.testing.assert_array_equal(aperture_at_percentile(pairs, np.array([0.4]), percentile), [True])
+    np.testing.assert_array_equal(aperture_at_percentile(constant(pairs, np.array([0.4])), percentile), [True])
     none = pairs.select(np.zeros(1, bool))
-    assert np.isnan(optimal_percentile(none, np.zeros(0), np.ones(3))).all()
-    assert build_apertures(none, np.zeros(0), np.ones(3), 50).mask.size == 0
+    assert np.isnan(optimal_percentile(constant(none, np.zeros(0)), np.ones(3))).all()
+    assert build_apertures(constant(none, np.zeros(0)), np.ones(3), 50).mask.size == 0
     sums, _ = sum_in_apertures(np.ones((2, 2)), np.ones((2, 2)), none, np.zeros(0, bool))
     assert np.isnan(sums).all()
 
@@ -212,7 +221,7 @@ def test_sums_equal_loops_and_a_pixel_without_data_marks_its_cadence():
     pairs, prf, flux = random_scene(6)
     rng = np.random.default_rng(0)
     data, error = rng.normal(50, 5, (7, pairs.n_pixel)), rng.uniform(1, 3, (7, pairs.n_pixel))
-    mask = build_apertures(pairs, prf, flux, 75).mask
+    mask = build_apertures(constant(pairs, prf), flux, 75).mask
     ivar = error**-2
     bad = pairs.pixel[mask][0]
     data[2, bad], ivar[2, bad] = np.nan, 0.0
@@ -230,7 +239,7 @@ def test_sums_equal_loops_and_a_pixel_without_data_marks_its_cadence():
 
 def test_sums_do_not_depend_on_how_many_cadences_come_at_once():
     pairs, prf, flux = random_scene(7)
-    mask = build_apertures(pairs, prf, flux, 75).mask
+    mask = build_apertures(constant(pairs, prf), flux, 75).mask
     data = np.random.default_rng(1).normal(50, 5, (4000, pairs.n_pixel))
     whole = sum_in_apertures(data, np.ones_like(data), pairs, mask)[0]
     np.testing.assert_array_equal(
@@ -241,7 +250,7 @@ def test_sums_do_not_depend_on_how_many_cadences_come_at_once():
 def test_sum_over_an_aperture_is_completeness_times_flux_over_crowding():
     pairs, prf, flux = random_scene(8)
     scene = pairs.to_sparse(prf).T @ flux
-    apertures = build_apertures(pairs, prf, flux, optimal_percentile(pairs, prf, flux))
+    apertures = build_apertures(constant(pairs, prf), flux, optimal_percentile(constant(pairs, prf), flux))
     sums, _ = sum_in_apertures(scene[None], np.ones((1, pairs.n_pixel)), pairs, apertures.mask)
     seen = np.isfinite(sums[0])
     expected = flux * apertures.completeness / apertures.crowding
@@ -252,24 +261,24 @@ def test_sum_over_an_aperture_is_completeness_times_flux_over_crowding():
 def test_percentile_out_of_range_is_refused(percentile):
     pairs, prf, _ = random_scene(1)
     with pytest.raises(InputError, match=r"percentile: expected numbers from 0 to 100, got .* for source 0"):
-        aperture_at_percentile(pairs, prf, percentile)
+        aperture_at_percentile(constant(pairs, prf), percentile)
 
 
 def test_bad_arguments_are_named():
     pairs, prf, flux = random_scene(1)
     with pytest.raises(ShapeError, match=r"percentile: expected one number or one per source \(12\), got shape \(2,\)"):
-        aperture_at_percentile(pairs, prf, [50, 60])
+        aperture_at_percentile(constant(pairs, prf), [50, 60])
     with pytest.raises(InputError, match=r"percentile: expected an array of real numbers, got str"):
-        aperture_at_percentile(pairs, prf, "large")
+        aperture_at_percentile(constant(pairs, prf), "large")
     with pytest.raises(InputError, match=r"target_complete: expected a fraction up to 1, .* got 90"):
-        optimal_percentile(pairs, prf, flux, 90)
+        optimal_percentile(constant(pairs, prf), flux, 90)
     with pytest.raises(InputError, match=r"target_crowd: expected a fraction up to 1, .* got nan"):
-        optimal_percentile(pairs, prf, flux, target_crowd=np.nan)
+        optimal_percentile(constant(pairs, prf), flux, target_crowd=np.nan)
     with pytest.raises(InputError, match=r"expected at least one target, got both switched off"):
-        optimal_percentile(pairs, prf, flux, None, -1)
+        optimal_percentile(constant(pairs, prf), flux, None, -1)
     with pytest.raises(ShapeError, match=r"prf: expected shape"):
-        optimal_percentile(pairs, prf[1:], flux)
+        optimal_percentile(constant(pairs, prf[1:]), flux)
     with pytest.raises(ShapeError, match=r"flux: expected shape \(12,\)"):
-        aperture_metrics(pairs, prf, flux[1:], prf > 0)
+        aperture_metrics(constant(pairs, prf), flux[1:], prf > 0)
     with pytest.raises(ShapeError, match=r"flux: expected shape \(1, 400\)"):
         sum_in_apertures(np.ones((1, 3)), np.ones((1, 3)), pairs, prf > 0)

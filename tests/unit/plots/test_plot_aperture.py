@@ -7,6 +7,7 @@ from bayesprf.errors import InputError, ShapeError
 from bayesprf.photometry.apertures import build_apertures
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 
 pytestmark = pytest.mark.plots
@@ -19,7 +20,7 @@ def scene():
     pixels = PixelTable(np.arange(3.0), np.ones((3, 100)), np.ones((3, 100)), 10 + column * 4 / 3600, dec, column, row)
     sources = SourceTable(["a", "b"], [10 + 4 * 4 / 3600, 11.0], [20 + 5 * 4 / 3600, 21.0], [100.0, 100.0])
     pairs = build_pairs(pixels, sources, 9.0)
-    return pixels, build_apertures(pairs, np.exp(-pairs.r), sources.flux, 60)
+    return pixels, build_apertures(PrfMatrix.constant(pairs, np.exp(-pairs.r)), sources.flux, 60)
 
 
 def test_outline_encloses_the_pixels_of_the_aperture(scene):

@@ -12,6 +12,7 @@ from bayesprf.instruments import KEPLER
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import Transit
@@ -44,6 +45,7 @@ class Scene:
         prf = np.asarray(mean[pairs.pixel, pairs.source]).ravel()
         keep = prf * field.mean_flux[pairs.source] > 0.5
         self.pairs, self.prf = pairs.select(keep), prf[keep]
+        self.matrix = PrfMatrix.constant(self.pairs, self.prf)
         inverse = np.linalg.inv(pixel_axes(pixels))
         centre = np.zeros(2) if pixels.pos_corr is None else pixels.pos_corr.mean(axis=0)
 
@@ -56,7 +58,7 @@ class Scene:
     def fit(self, options=OPTIONS, pixels=None, **others):
         pixels = pixels or self.field.pixels
         return fit_perturbation(
-            pixels, self.pairs, self.prf, self.field.mean_flux, options=options, evaluate=self.evaluate, **others
+            pixels, self.matrix, self.field.mean_flux, options=options, evaluate=self.evaluate, **others
         )
 
     def true_factor(self, time):
@@ -117,9 +119,8 @@ def test_sum_of_the_prf_is_the_same_at_all_times(scene, fit):
     error = np.abs(total[[0, 40, 80, 119]] - true) / total.mean(axis=0)
     assert np.median(error) < 1e-3
     assert error.max() < 4e-3
-    without = fit_perturbation(
-        scene.field.pixels, scene.pairs, scene.prf, scene.field.mean_flux, options=OPTIONS
-    ).stack_parts(scene.pairs)
+    without = fit_perturbation(scene.field.pixels, scene.matrix, scene.field.mean_flux, options=OPTIONS)
+    without = without.stack_parts(scene.pairs)
     own = scene.prf * (fit.mix @ without)
     sums = np.stack([np.bincount(scene.pairs.source, one, minlength=30) for one in own])
     np.testing.assert_allclose(sums, sums.mean(axis=0)[None] * np.ones((120, 1)), rtol=1e-12)
@@ -202,7 +203,7 @@ def test_unit_of_flux_does_not_matter(scene, fit, scale):
     pixels = scene.field.pixels
     scaled = fit_perturbation(
         changed(pixels, flux=scale * pixels.flux, flux_err=scale * pixels.flux_err, saturated=pixels.saturated),
-        scene.pairs, scene.prf, scale * scene.field.mean_flux, options=OPTIONS, evaluate=scene.evaluate,
+        scene.matrix, scale * scene.field.mean_flux, options=OPTIONS, evaluate=scene.evaluate,
     )  # fmt: skip
     np.testing.assert_allclose(scaled.stack_parts(scene.pairs), fit.stack_parts(scene.pairs), atol=1e-6)
 
@@ -308,8 +309,8 @@ def test_bad_arguments_are_refused(scene):
         scene.fit(other_vectors=np.ones((2, 7)))
     with pytest.raises(InputError, match='expected pixels with pos_corr for "poscorr"'):
         scene.fit(replace(OPTIONS, positions="poscorr"), pixels=changed(pixels, pos_corr=None, instrument=KEPLER))
-    with pytest.raises(ShapeError, match="prf: expected shape"):
-        fit_perturbation(pixels, scene.pairs, scene.prf[1:], scene.field.mean_flux, options=OPTIONS)
+    with pytest.raises(ShapeError, match="flux: expected shape"):
+        fit_perturbation(pixels, scene.matrix, scene.field.mean_flux[1:], options=OPTIONS)
     for name, value in (("field_order", -1), ("n_round", 0), ("resolution", 0), ("pca_ncomponents", -1)):
         with pytest.raises(InputError, match=f"{name}.*expected"):
             replace(OPTIONS, **{name: value})

@@ -10,6 +10,7 @@ from bayesprf.instruments import K2
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.pointing import measure_pointing, measure_smear
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, build_shift
@@ -98,12 +99,16 @@ def observe(motion, flux, sky):
     return pixels, pairs
 
 
+def mean_of(pairs):
+    return PrfMatrix.constant(pairs, gaussian(pairs.dx, pairs.dy))
+
+
 def test_pointing_is_measured_beside_flux_and_sky():
     motion = path(120)
     rng = np.random.default_rng(6)
     pixels, pairs = observe(motion, rng.uniform(4000.0, 6000.0, 120), rng.uniform(0.0, 100.0, 120))
     prf = MovedPrf(gaussian, np.zeros((1, 2)), still())
-    found, _ = measure_pointing(pixels, pairs, prf, gaussian(pairs.dx, pairs.dy), np.array([5000.0]))
+    found, _ = measure_pointing(pixels, prf, mean_of(pairs), np.array([5000.0]))
     assert np.abs(found - motion).max() < 0.01 * SCALE
 
 
@@ -113,9 +118,7 @@ def test_a_cadence_without_data_has_no_pointing():
     flux = pixels.flux.copy()
     flux[7] = np.nan
     prf = MovedPrf(gaussian, np.zeros((1, 2)), still())
-    found, _ = measure_pointing(
-        replace(pixels, flux=flux), pairs, prf, gaussian(pairs.dx, pairs.dy), np.array([5000.0])
-    )
+    found, _ = measure_pointing(replace(pixels, flux=flux), prf, mean_of(pairs), np.array([5000.0]))
     assert np.flatnonzero(~np.isfinite(found).all(axis=1)).tolist() == [7]
 
 
@@ -130,7 +133,7 @@ def test_an_exposure_may_hold_two_pointings():
     seen[30] += flux[30] / 12 * (both[0] - both[1])
     prf = MovedPrf(gaussian, np.zeros((1, 2)), still())
     values = gaussian(pairs.dx, pairs.dy)
-    smear = measure_smear(replace(pixels, flux=seen), pairs, prf, values, np.array([8000.0]), motion=motion)
+    smear = measure_smear(replace(pixels, flux=seen), prf, mean_of(pairs), np.array([8000.0]), motion=motion)
     assert smear[30, 0] == pytest.approx(1 / 12, abs=0.01)
     others = np.delete(np.arange(60), 30)
     assert smear[others].max() < 0.005

@@ -8,7 +8,6 @@ import pytest
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.machine import Machine
-from bayesprf.photometry.fluxes import build_design
 from bayesprf.simulation.fields import make_field
 from bayesprf.uncertainty.model_errors import model_errors
 from bayesprf.uncertainty.systematics import NuisanceWidths, fit_common_errors
@@ -55,7 +54,7 @@ def test_the_errors_of_the_fluxes_are_those_of_the_pixels(machine, cause):
     carried = fit_common_errors(shape, shape.pairs, shape.values, flux=flux, ivar=ivar, prior=own, widths=widths)
     errors = model_errors(shape, np.arange(shape.pairs.n_pixel), flux, widths)
     problem = LinearProblem(
-        build_design(shape.pairs, shape.values[None]),
+        shape.matrix.design(),
         np.ascontiguousarray(errors.T),
         np.broadcast_to(ivar, errors.T.shape).copy(),
         GaussianPrior(np.zeros(machine.nsources), own.precision),

@@ -9,8 +9,8 @@ from bayesprf.errors import ConvergenceWarning, StageError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.machine import Machine
-from bayesprf.photometry.fluxes import build_design
 from bayesprf.prf.star_residuals import STEPS, StarMoments, prf_gradients
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.simulation.fields import make_case, make_field
 from bayesprf.uncertainty.systematics import NuisanceWidths, fit_common_errors, fit_wing_error, wing_light
 
@@ -51,7 +51,7 @@ def mean_flux_of(machine, values):
     image = machine.pixels.flux.mean(axis=0)[None]
     ivar = machine.pixels.ivar.mean(axis=0)[None]
     problem = LinearProblem(
-        build_design(shape.pairs, values[None]), image, ivar, machine._flux.problem.prior, shape.far_light
+        PrfMatrix.constant(shape.pairs, values).design(), image, ivar, machine._flux.problem.prior, shape.far_light
     )
     return BlockSolver(1).solve(problem).mean[0]
 
