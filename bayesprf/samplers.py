@@ -259,9 +259,10 @@ def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int]
     """Integrate the hyperparameters on a grid and draw; None where a grid cannot."""
     from bayesprf.sampling.draws import grid_tree
     from bayesprf.sampling.grid import beyond_grid, integrate_grid
+    from bayesprf.sampling.hyper import resolve
 
     rest = dict(settings)
-    hyper = _take_hyper(asked, rest).resolve(asked.group.problem)
+    hyper = resolve(_take_hyper(asked, rest), asked.group.problem)
     _check_settings(rest, ("priors",), HYPER)
     if rest.get("priors") or beyond_grid(hyper):
         return None

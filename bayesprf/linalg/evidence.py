@@ -1,15 +1,17 @@
-"""Learned widths: prior widths and zero point, noise inflation and model error that maximise the evidence."""
+"""The evidence as a function of hyperparameters: its gradient, and where it is largest."""
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
 
-from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
 from bayesprf.linalg.blas import one_blas_thread
-from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters, gather
+from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solver import Solver, choose_solver
 
 LOG_BOUND = float(np.log(1e6))
@@ -24,128 +26,90 @@ CONVERGED = 1e-8
 NEWTON_STEPS = 5
 """Steps that finish what the quasi-Newton search began; each costs two gradients per parameter."""
 
+# Hyperparameters that may be learned here, in the order of the covariance: logarithms first, then the zero point.
+_LOGARITHMS = ("width", "noise_scale", "model_error")
+_SEARCHED = (*_LOGARITHMS, "zero_point")
 
-@dataclass(frozen=True, slots=True, eq=False)
-class WidthModel:
-    """Which widths are learned; what is not named stays as it is.
+Solve = Callable[[LinearProblem], GaussianPosterior]
+
+
+def evidence_gradient(
+    problem: LinearProblem,
+    hyper: Hyperparameters,
+    names: Collection[str] = HYPER_NAMES,
+    *,
+    solve: Solve | None = None,
+) -> tuple[float, dict[str, FloatArray]]:
+    """Return the log evidence, summed over batch rows, and its derivatives with some hyperparameters.
 
     Parameters
     ----------
-    prior_group : ndarray of int64, shape (n_coeff,), optional
-        Group of each coefficient, 0, 1, 2, ...; the prior widths of a group share one factor. -1 keeps its width.
-    noise_group : ndarray of int64, shape (n_obs,), optional
-        Group of each observation; the errors of a group share one factor. -1 keeps its error.
-    zero_point : bool
-        Whether all prior means share a factor to be learned.
-    model_variance : ndarray of float64, shape (n_obs,), optional
-        Variance that each observation has beyond its error, which no noise inflation touches; none by default.
-    model_scale : bool
-        Whether the square root of `model_variance` has a factor to be learned.
+    problem : LinearProblem
+        As given, before scaling.
+    hyper : Hyperparameters
+        Numbers.
+    names : collection of str
+        Which derivatives; all by default.
+    solve : callable, optional
+        Solves the scaled problem; by default the solver that suits it.
 
-    Raises
-    ------
-    InputError
-        If nothing is to be learned, or the groups are not numbered from 0 without gaps.
+    Returns
+    -------
+    value : float
+    gradient : dict of str to ndarray of float64
+        By name, one number per group for width and noise scale, else one.
+
+    Notes
+    -----
+    Fisher's identity: the gradient is the posterior mean of that of log p(y, w | hyperparameters). With the variance V
+    of a datum and <.> the posterior mean, d/d log v = sum [<(w - z m)^2> / (v s)^2 - 1] over the coefficients of a
+    group, d/dz = sum (<w> - z m) m / (v s)^2, and d/d log V = 1/2 sum [<(y - X w)^2> / V - 1] per datum.
     """
+    scaled = hyper.apply(problem)
+    posterior = (solve or choose_solver(scaled).solve)(scaled)
+    prior, away = scaled.prior, posterior.mean - scaled.prior.mean
+    found: dict[str, FloatArray] = {}
+    if "width" in names:
+        excess = np.sum(prior.precision * (away**2 + posterior.std**2) - 1.0, axis=0)
+        found["width"] = gather(excess, hyper.width_group) / hyper.width
+    if "zero_point" in names:
+        found["zero_point"] = np.array([np.sum(away @ (prior.precision * problem.prior.mean))])
+    if {"noise_scale", "jitter", "model_error"} & set(names):
+        found |= _noise_gradient(problem, scaled, posterior, hyper)
+    return float(posterior.log_evidence.sum()), {name: found[name] for name in names}
 
-    prior_group: IntArray | None = None
-    noise_group: IntArray | None = None
-    zero_point: bool = False
-    model_variance: FloatArray | None = None
-    model_scale: bool = False
 
-    def __post_init__(self) -> None:
-        if self.model_scale and self.model_variance is None:
-            raise InputError("model_variance: expected a variance per observation to scale, got None")
-        for name in ("prior_group", "noise_group"):
-            group = getattr(self, name)
-            if group is not None and not np.array_equal(np.unique(group[group >= 0]), np.arange(_count(group))):
-                raise InputError(
-                    f"{name}: expected groups 0, 1, 2, ... without gaps (-1: fixed), got {np.unique(group)}"
-                )
-        if not self.names:
-            raise InputError("WidthModel: expected something to learn, got no group and zero_point False")
-
-    @property
-    def n_prior(self) -> int:
-        """Number of prior widths."""
-        return _count(self.prior_group)
-
-    @property
-    def n_noise(self) -> int:
-        """Number of noise inflations."""
-        return _count(self.noise_group)
-
-    @property
-    def n_log(self) -> int:
-        """Number of logarithms, which come before the zero point."""
-        return self.n_prior + self.n_noise + self.model_scale
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Name of each parameter, in the order of `LearnedWidths.covariance`."""
-        widths = [f"log_prior_scale[{k}]" for k in range(self.n_prior)]
-        noise = [f"log_noise_scale[{k}]" for k in range(self.n_noise)]
-        model = ["log_model_scale"] if self.model_scale else []
-        return (*widths, *noise, *model, *(["zero_point"] if self.zero_point else []))
-
-    @property
-    def start(self) -> FloatArray:
-        """Parameters that change nothing."""
-        return np.array([0.0] * self.n_log + [1.0] * self.zero_point)
-
-    def extra(self, parameters: FloatArray) -> FloatArray | float:
-        """Return the variance beyond the errors, shape (n_obs,), or 0 without any."""
-        if self.model_variance is None:
-            return 0.0
-        scale = np.exp(2.0 * parameters[self.n_log - 1]) if self.model_scale else 1.0
-        return np.asarray(scale * self.model_variance)
-
-    def apply(self, problem: LinearProblem, parameters: FloatArray) -> LinearProblem:
-        """Return the problem with scaled prior widths, prior means and errors: var = k^2 sigma^2 + model variance.
-
-        Parameters
-        ----------
-        problem : LinearProblem
-            As given.
-        parameters : ndarray of float64, shape (n_parameter,)
-            In the order of `names`.
-
-        Returns
-        -------
-        LinearProblem
-        """
-        precision, mean, ivar = problem.prior.precision, problem.prior.mean, problem.ivar
-        if self.prior_group is not None:
-            precision = precision * _spread(np.exp(-2.0 * parameters[: self.n_prior]), self.prior_group)
-        if self.noise_group is not None:
-            log_scale = parameters[self.n_prior : self.n_prior + self.n_noise]
-            ivar = ivar * _spread(np.exp(-2.0 * log_scale), self.noise_group)
-        if self.model_variance is not None:
-            ivar = ivar / (1.0 + ivar * self.extra(parameters))
-        if self.zero_point:
-            mean = mean * parameters[-1]
-        return replace(problem, ivar=ivar, prior=GaussianPrior(mean, precision))
+def _noise_gradient(
+    problem: LinearProblem, scaled: LinearProblem, posterior: GaussianPosterior, hyper: Hyperparameters
+) -> dict[str, FloatArray]:
+    """Return the derivatives with what makes the variance of a datum: each has its share of the datum's excess."""
+    used = scaled.ivar > 0
+    residual = np.where(used, scaled.data, 0.0) - scaled.predict(posterior.mean)
+    shared = getattr(scaled.design, "is_static", False) and bool(np.all(scaled.ivar == scaled.ivar[:1]))
+    variance = posterior.prediction_variance(batches=[0] if shared else None)
+    excess = np.where(used, scaled.ivar * (residual**2 + variance) - 1.0, 0.0)
+    beyond = excess * scaled.ivar * (0.0 if hyper.model_variance is None else hyper.model_variance)
+    own = excess - hyper.model_error**2 * beyond
+    share = problem.ivar / (1.0 + hyper.jitter**2 * problem.ivar)
+    return {
+        "noise_scale": gather(own.sum(axis=0), hyper.noise_group) / hyper.noise_scale,
+        "jitter": np.array([hyper.jitter * np.sum(own * share)]),
+        "model_error": np.array([hyper.model_error * beyond.sum()]),
+    }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LearnedWidths:
-    """Widths at the maximum of the evidence, and how well it determines them.
+class EvidenceMaximum:
+    """Hyperparameters at the maximum of the evidence, and how well it determines them.
 
     Parameters
     ----------
-    prior_scale : ndarray of float64, shape (n_prior_group,)
-        Factors of the prior widths.
-    noise_scale : ndarray of float64, shape (n_noise_group,)
-        Factors of the errors.
-    zero_point : float
-        Factor of the prior means; 1 if fixed.
-    model_scale : float
-        Factor of the model's error; 1 if fixed.
-    covariance : ndarray of float64, shape (n_parameter, n_parameter)
-        Inverse of the Hessian of -log evidence (Laplace), in the parameters `names`; NaN without a maximum.
+    hyper : Hyperparameters
+        Numbers: learned and fixed ones.
     names : tuple of str
-        Parameters: logarithms of the factors, and the zero point.
+        What was learned, number by number: "log width[0]", ..., "zero point".
+    covariance : ndarray of float64, shape (n_number, n_number)
+        Inverse of the Hessian of -log evidence (Laplace) in `names`; NaN without a maximum.
     log_evidence : float
         Sum over batch rows, at the maximum.
     converged : bool
@@ -155,15 +119,12 @@ class LearnedWidths:
     message : str
         Last word of the search.
     problem : LinearProblem
-        With the learned widths.
+        With the learned prior and errors.
     """
 
-    prior_scale: FloatArray
-    noise_scale: FloatArray
-    zero_point: float
-    model_scale: float
-    covariance: FloatArray
+    hyper: Hyperparameters
     names: tuple[str, ...]
+    covariance: FloatArray
     log_evidence: float
     converged: bool
     n_iter: int
@@ -171,17 +132,17 @@ class LearnedWidths:
     problem: LinearProblem
 
 
-def find_widths(
-    problem: LinearProblem, model: WidthModel, *, solver: Solver | None = None, max_iter: int = 100
-) -> LearnedWidths:
-    """Maximise the evidence over prior widths, noise inflations and the zero point of the prior.
+def maximise_evidence(
+    problem: LinearProblem, hyper: Hyperparameters, *, solver: Solver | None = None, max_iter: int = 100
+) -> EvidenceMaximum:
+    """Maximise the evidence over the hyperparameters that are "learn".
 
     Parameters
     ----------
     problem : LinearProblem
-        With a proper prior; a few hundred batch rows determine the widths as well as thousands.
-    model : WidthModel
-        What is learned.
+        With a proper prior; a few hundred batch rows determine the hyperparameters as well as thousands.
+    hyper : Hyperparameters
+        What is learned, all but the jitter; factors start at 1.
     solver : Solver, optional
         Chosen from the problem when omitted; its answers must have factors.
     max_iter : int
@@ -189,161 +150,121 @@ def find_widths(
 
     Returns
     -------
-    LearnedWidths
-        `converged` is False if no maximum was reached, as when the data want a width of zero.
+    EvidenceMaximum
+        Look at `converged`: there is no maximum where the data want a width of zero.
 
     Raises
     ------
     ShapeError
         If a group does not have one entry per coefficient or observation.
     InputError
-        If a prior is flat: its evidence does not exist.
+        If nothing is to be learned, or a prior is flat: its evidence does not exist.
 
     Notes
     -----
     Maximum marginal likelihood of type II (MacKay 1992): L-BFGS on `evidence_gradient`, ended by Newton steps.
     """
-    _check(problem, model)
+    hyper.check(problem)
     used_solver = solver or choose_solver(problem)
+    space = _SearchSpace(problem, hyper, used_solver.solve)
     with one_blas_thread():
-        start, n_iter, message = _search(problem, model, used_solver, max_iter)
-        parameters, covariance, converged = _finish(problem, model, start, used_solver)
-    learned = model.apply(problem, parameters)
-    scales = np.exp(parameters[: model.n_log])
-    return LearnedWidths(
-        prior_scale=scales[: model.n_prior],
-        noise_scale=scales[model.n_prior : model.n_prior + model.n_noise],
-        zero_point=float(parameters[-1]) if model.zero_point else 1.0,
-        model_scale=float(scales[-1]) if model.model_scale else 1.0,
-        covariance=covariance,
-        names=model.names,
-        log_evidence=float(used_solver.solve(learned).log_evidence.sum()),
-        converged=converged,
-        n_iter=n_iter,
-        message=message,
-        problem=learned,
-    )
+        start, n_iter, message = _search(space, max_iter)
+        at, covariance, converged = _finish(space, start)
+    found = space.unpack(at)
+    learned = found.apply(problem)
+    log_evidence = float(used_solver.solve(learned).log_evidence.sum())
+    return EvidenceMaximum(found, space.names, covariance, log_evidence, converged, n_iter, message, learned)
 
 
-def evidence_gradient(
-    problem: LinearProblem, model: WidthModel, parameters: FloatArray, *, solver: Solver | None = None
-) -> tuple[float, FloatArray]:
-    """Return the log evidence, summed over batch rows, and its gradient.
+@dataclass(frozen=True, slots=True, eq=False)
+class _SearchSpace:
+    """The free hyperparameters as one vector: logarithms of factors, and the zero point."""
 
-    Parameters
-    ----------
-    problem : LinearProblem
-        As given, before scaling.
-    model : WidthModel
-        What the parameters mean.
-    parameters : ndarray of float64, shape (n_parameter,)
-        In the order of `model.names`.
-    solver : Solver, optional
-        Chosen from the problem when omitted.
+    problem: LinearProblem
+    hyper: Hyperparameters
+    solve: Solve
 
-    Returns
-    -------
-    value : float
-    gradient : ndarray of float64, shape (n_parameter,)
+    def __post_init__(self) -> None:
+        if not self.free:
+            raise InputError("hyper: expected something to learn, got only numbers; give one as 'learn'")
+        if "jitter" in self.hyper.free:
+            raise InputError("jitter: expected a number, got 'learn'; learn the noise scale, or sample")
 
-    Notes
-    -----
-    The posterior mean w maximises the exponent, so only what depends on the parameters directly counts:
-    d/d log s_j = P_j ((w - m)_j^2 + Var w_j) - 1 for a prior width, d/d log k_i = ivar_i (r_i^2 + Var x_i' w) - 1 for
-    an error, and sum_j P_j (w - m)_j m0_j for a zero point that scales m0. Where an observation's variance is
-    k^2 sigma^2 + e^2 v, the second term counts with the share that each part has in it.
-    """
-    scaled = model.apply(problem, parameters)
-    posterior = (solver or choose_solver(scaled)).solve(scaled)
-    prior = scaled.prior
-    offset = posterior.mean - prior.mean
-    gradient = []
-    if model.prior_group is not None:
-        per_coeff = np.sum(prior.precision * (offset**2 + posterior.std**2) - 1.0, axis=0)
-        gradient.append(_gather(per_coeff, model.prior_group))
-    if model.noise_group is not None or model.model_scale:
-        used = scaled.ivar > 0
-        residual = np.where(used, scaled.data, 0.0) - np.where(used, scaled.predict(posterior.mean), 0.0)
-        excess = scaled.ivar * (residual**2 + posterior.prediction_variance()) - used
-        beyond = excess * (scaled.ivar * model.extra(parameters))
-        if model.noise_group is not None:
-            gradient.append(_gather(np.sum(excess - beyond, axis=0), model.noise_group))
-        if model.model_scale:
-            gradient.append(np.array([beyond.sum()]))
-    if model.zero_point:
-        gradient.append(np.array([np.sum(offset @ (prior.precision * problem.prior.mean))]))
-    return float(posterior.log_evidence.sum()), np.concatenate(gradient)
+    @property
+    def free(self) -> list[str]:
+        """Names of what is learned, in the order of the vector."""
+        return [name for name in _SEARCHED if name in self.hyper.free]
 
+    @property
+    def n_log(self) -> int:
+        """Number of logarithms, which come before the zero point."""
+        return sum(self.hyper.size(name) for name in self.free if name in _LOGARITHMS)
 
-def _check(problem: LinearProblem, model: WidthModel) -> None:
-    """Raise unless the groups fit the problem and its evidence exists."""
-    if model.prior_group is not None:
-        check_shape(model.prior_group, (problem.design.n_coeff,), "prior_group", "n_coeff")
-    if model.noise_group is not None:
-        check_shape(model.noise_group, (problem.design.n_obs,), "noise_group", "n_obs")
-    if model.model_variance is not None:
-        check_shape(model.model_variance, (problem.design.n_obs,), "model_variance", "n_obs")
-    if not problem.prior.is_proper:
-        first = int(np.argmin(problem.prior.precision > 0))
-        raise InputError(f"problem: expected a proper prior, got precision 0 at coefficient {first}; give it a width")
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each number."""
+        sizes = {name: self.hyper.size(name) for name in self.free if name in _LOGARITHMS}
+        logs = [f"log {name.replace('_', ' ')}[{k}]" for name, size in sizes.items() for k in range(size)]
+        return (*logs, *(["zero point"] if "zero_point" in self.free else []))
+
+    @property
+    def start(self) -> FloatArray:
+        """The vector that changes nothing."""
+        return np.append(np.zeros(self.n_log), np.ones(len(self.names) - self.n_log))
+
+    def unpack(self, at: FloatArray) -> Hyperparameters:
+        """Return the hyperparameters at a vector."""
+        found: dict[str, Any] = {}
+        for name in self.free:
+            part, at = at[: self.hyper.size(name)], at[self.hyper.size(name) :]
+            part = np.exp(part) if name in _LOGARITHMS else part
+            found[name] = part if name in ("width", "noise_scale") else float(part[0])
+        return replace(self.hyper, **found)
+
+    def gradient(self, at: FloatArray) -> tuple[float, FloatArray]:
+        """Return the log evidence and its gradient at a vector."""
+        hyper = self.unpack(at)
+        value, slopes = evidence_gradient(self.problem, hyper, self.free, solve=self.solve)
+        scale = {name: getattr(hyper, name) for name in _LOGARITHMS}
+        return value, np.concatenate([slopes[name] * scale.get(name, 1.0) for name in self.free])
+
+    def hessian(self, at: FloatArray) -> FloatArray:
+        """Return the Hessian of -log evidence by central differences of the gradient."""
+        rows = []
+        for unit in np.eye(at.size) * HESSIAN_STEP:
+            ahead, behind = self.gradient(at + unit)[1], self.gradient(at - unit)[1]
+            rows.append((behind - ahead) / (2.0 * HESSIAN_STEP))
+        return 0.5 * (np.array(rows) + np.array(rows).T)
 
 
-def _search(problem: LinearProblem, model: WidthModel, solver: Solver, max_iter: int) -> tuple[FloatArray, int, str]:
-    """Climb towards the maximum; return parameters, iterations and the last word of the search."""
-    scale = 1.0 / max(1, int(np.count_nonzero(problem.ivar)))
+def _search(space: _SearchSpace, max_iter: int) -> tuple[FloatArray, int, str]:
+    """Climb towards the maximum; return the vector, iterations and the last word of the search."""
+    scale = 1.0 / max(1, int(np.count_nonzero(space.problem.ivar)))
 
-    def objective(parameters: FloatArray) -> tuple[float, FloatArray]:
-        value, gradient = evidence_gradient(problem, model, parameters, solver=solver)
+    def objective(at: FloatArray) -> tuple[float, FloatArray]:
+        value, gradient = space.gradient(at)
         return -scale * value, -scale * gradient
 
-    bounds = [(-LOG_BOUND, LOG_BOUND)] * model.n_log + [(None, None)] * model.zero_point
+    bounds = [(-LOG_BOUND, LOG_BOUND)] * space.n_log + [(None, None)] * (len(space.names) - space.n_log)
     options = {"maxiter": max_iter, "ftol": 1e-13, "gtol": 1e-9}
-    found = minimize(objective, model.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(objective, space.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(found.x), int(found.nit), str(found.message)
 
 
-def _finish(
-    problem: LinearProblem, model: WidthModel, parameters: FloatArray, solver: Solver
-) -> tuple[FloatArray, FloatArray, bool]:
-    """Take Newton steps to the maximum; return parameters, Laplace covariance and whether it was reached.
+def _finish(space: _SearchSpace, at: FloatArray) -> tuple[FloatArray, FloatArray, bool]:
+    """Take Newton steps to the maximum; return the vector, Laplace covariance and whether it was reached.
 
     A logarithm less certain than the whole range that was searched has no maximum: the evidence only levels off.
     """
     for _ in range(NEWTON_STEPS):
-        gradient = evidence_gradient(problem, model, parameters, solver=solver)[1]
-        hessian = _hessian(problem, model, parameters, solver)
+        gradient, hessian = space.gradient(at)[1], space.hessian(at)
         if np.linalg.eigvalsh(hessian)[0] <= 0:
             break
         covariance = np.linalg.inv(hessian)
         step = covariance @ gradient
-        if np.any(np.diag(covariance)[: model.n_log] > LOG_BOUND**2):
+        if np.any(np.diag(covariance)[: space.n_log] > LOG_BOUND**2):
             break
         if gradient @ step < CONVERGED:
-            return parameters, covariance, True
-        parameters = parameters + step
-    return parameters, np.full(hessian.shape, np.nan), False
-
-
-def _hessian(problem: LinearProblem, model: WidthModel, parameters: FloatArray, solver: Solver) -> FloatArray:
-    """Return the Hessian of -log evidence by central differences of the gradient."""
-    rows = []
-    for unit in np.eye(parameters.size) * HESSIAN_STEP:
-        ahead = evidence_gradient(problem, model, parameters + unit, solver=solver)[1]
-        behind = evidence_gradient(problem, model, parameters - unit, solver=solver)[1]
-        rows.append((behind - ahead) / (2.0 * HESSIAN_STEP))
-    return 0.5 * (np.array(rows) + np.array(rows).T)
-
-
-def _count(group: IntArray | None) -> int:
-    return 0 if group is None else int(group.max(initial=-1)) + 1
-
-
-def _spread(values: FloatArray, group: IntArray) -> FloatArray:
-    """Return the value of each member's group, 1 outside any group."""
-    return np.append(values, 1.0)[group]
-
-
-def _gather(values: FloatArray, group: IntArray) -> FloatArray:
-    """Return the sum over each group's members."""
-    member = group >= 0
-    return np.bincount(group[member], weights=values[member], minlength=_count(group))
+            return at, covariance, True
+        at = at + step
+    return at, np.full(hessian.shape, np.nan), False

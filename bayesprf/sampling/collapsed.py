@@ -19,34 +19,12 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
 from bayesprf.linalg.blocks import BlockFactors
 from bayesprf.linalg.compiled.work import Prior
-from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.evidence import evidence_gradient
+from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.draws import draw_groups, label_draws
-from bayesprf.sampling.hyper import HYPER_NAMES, Hyperparameters, HyperVariables, Priors, proper_design
+from bayesprf.sampling.hyper import SAMPLED, Hyperparameters, Priors, add_hyperparameters, proper_design, resolve
 from bayesprf.sampling.run import OBJECT_MODE, SamplerOptions, check_convergence, sample_model, sampler_statistics
-
-
-@dataclass(frozen=True, slots=True)
-class HyperValues:
-    """Values of all hyperparameters.
-
-    Parameters
-    ----------
-    width : ndarray of float64, shape (n_width,)
-        Factor on the prior widths of each group of coefficients.
-    zero_point, noise_scale, jitter : float
-        As in `Hyperparameters`.
-    """
-
-    width: FloatArray
-    zero_point: float
-    noise_scale: float
-    jitter: float
-
-    @classmethod
-    def split(cls, values: FloatArray) -> "HyperValues":
-        """Read them from one vector, the widths first, then in the order above."""
-        return cls(values[:-3], float(values[-3]), float(values[-2]), float(values[-1]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,126 +37,45 @@ class Conditional:
         With a DesignStack and a proper prior.
     hyper : Hyperparameters
         Resolved.
-    group : ndarray of int64, shape (n_coeff,)
-        Group of each coefficient, each with a width.
-    variance : ndarray of float64, shape (n_batch, n_obs)
-        Variances of the data, infinite where there are none.
     factors : BlockFactors
         The problem as the solver wants it.
     """
 
     problem: LinearProblem
     hyper: Hyperparameters
-    group: IntArray
-    variance: FloatArray
     factors: BlockFactors
 
     @classmethod
     def of(cls, problem: LinearProblem, hyper: Hyperparameters) -> "Conditional":
         """Prepare a problem with resolved hyperparameters."""
-        design = proper_design(problem)
-        used = problem.ivar > 0
-        variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), np.inf)
-        group = hyper.groups(design.n_coeff)
-        return cls(problem, hyper, group, variance, BlockFactors.prepare(problem, n_threads=1))
+        proper_design(problem)
+        return cls(problem, hyper, BlockFactors.prepare(problem, n_threads=1))
 
-    @property
-    def is_shared(self) -> bool:
-        """Whether all batch rows have the same posterior covariance."""
-        static = getattr(self.problem.design, "is_static", False)
-        return bool(static and np.all(self.variance == self.variance[:1]))
-
-    def at(self, values: HyperValues) -> LinearProblem:
-        """Return the problem at some hyperparameters.
-
-        Parameters
-        ----------
-        values : HyperValues
-            Theirs.
-
-        Returns
-        -------
-        LinearProblem
-        """
-        ivar = 1.0 / (values.noise_scale**2 * (self.variance + values.jitter**2))
-        prior = self.problem.prior
-        precision = prior.precision / values.width[self.group] ** 2
-        return replace(self.problem, ivar=ivar, prior=GaussianPrior(values.zero_point * prior.mean, precision))
-
-    def draw(self, values: HyperValues, rng: np.random.Generator) -> FloatArray:
-        """Draw the coefficients given the hyperparameters.
-
-        Parameters
-        ----------
-        values : HyperValues
-            Given.
-        rng : numpy.random.Generator
-            Source of randomness.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_batch, n_coeff)
-        """
-        return self.solve(self.at(values)).draws(1, rng)[0]
+    def at(self, values: FloatArray) -> Hyperparameters:
+        """Return the hyperparameters of a vector: the width of each group, zero point, noise scale and jitter."""
+        zero_point, noise_scale, jitter = (float(one) for one in values[-3:])
+        return replace(self.hyper, width=values[:-3], zero_point=zero_point, noise_scale=noise_scale, jitter=jitter)
 
     def solve(self, problem: LinearProblem) -> GaussianPosterior:
-        """Return the posterior of the coefficients of a problem made by `at`.
-
-        Parameters
-        ----------
-        problem : LinearProblem
-            Data and pattern of `self.problem`.
-
-        Returns
-        -------
-        GaussianPosterior
-        """
+        """Return the posterior of the coefficients of `problem` with other errors and another prior."""
         order, prior = self.factors.plan.order, problem.prior
         factors = replace(self.factors, ivar=problem.ivar, prior=Prior(prior.mean[order], prior.precision[order]))
         answer = factors.solve()
         log_prior = 0.5 * float(np.sum(np.log(prior.precision)))
         return GaussianPosterior(answer.mean, answer.std, answer.log_density + log_prior, factors)
 
-    def density(self, values: HyperValues) -> tuple[float, FloatArray]:
-        """Return log p(y | hyperparameters) and its gradient.
+    def density(self, values: FloatArray) -> tuple[float, FloatArray]:
+        """Return log p(y | hyperparameters) at a vector of `at`, and its gradient of the same shape."""
+        value, slopes = evidence_gradient(self.problem, self.at(values), SAMPLED, solve=self.solve)
+        return value, np.concatenate(list(slopes.values()))
 
-        Parameters
-        ----------
-        values : HyperValues
-            Where.
-
-        Returns
-        -------
-        value : float
-        gradient : ndarray of float64, shape (n_width + 3,)
-
-        Notes
-        -----
-        Fisher's identity: the gradient is the posterior mean of that of log p(y, w | hyperparameters). With variances
-        V = k**2 (C + j**2), and <.> the posterior mean, d/d log v = sum [<(w - z m)**2> / (v s)**2 - 1] over the
-        coefficients of a group, d/d log V = 1/2 sum [<(y - X w)**2> / V - 1] per observation.
-        """
-        problem = self.at(values)
-        posterior, prior = self.solve(problem), problem.prior
-        away = posterior.mean - prior.mean
-        excess = np.sum(prior.precision * (away**2 + posterior.std**2) - 1.0, axis=0)
-        width = np.bincount(self.group, weights=excess, minlength=values.width.size) / values.width
-        zero_point = float(np.sum(away @ (prior.precision * self.problem.prior.mean)))
-        noise = self._noise_gradient(problem, posterior, values)
-        return float(posterior.log_evidence.sum()), np.concatenate([width, [zero_point], noise])
-
-    def _noise_gradient(self, problem: LinearProblem, posterior: GaussianPosterior, values: HyperValues) -> FloatArray:
-        """Return the derivatives with noise scale and jitter."""
-        used = problem.ivar > 0
-        residual = np.where(used, problem.data, 0.0) - problem.predict(posterior.mean)
-        variance = posterior.prediction_variance(batches=[0] if self.is_shared else None)
-        excess = np.where(used, problem.ivar * (residual**2 + variance) - 1.0, 0.0)
-        in_jitter = values.noise_scale**2 * values.jitter * float(np.sum(problem.ivar * excess))
-        return np.array([float(excess.sum()) / values.noise_scale, in_jitter])
+    def draw(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Draw the coefficients given a vector of `at`, shape (n_batch, n_coeff)."""
+        return self.solve(self.at(values).apply(self.problem)).draws(1, rng)[0]
 
 
 class LogEvidence(Op):
-    """log p(y | hyperparameters) and its gradient, from the vector of all hyperparameters (`HyperValues.split`)."""
+    """log p(y | hyperparameters) and its gradient, from the vector of all hyperparameters (`Conditional.at`)."""
 
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
@@ -190,7 +87,7 @@ class LogEvidence(Op):
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         """Compute both."""
         del node
-        value, gradient = self.conditional.density(HyperValues.split(inputs[0]))
+        value, gradient = self.conditional.density(inputs[0])
         output_storage[0][0], output_storage[1][0] = np.asarray(value), gradient
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
@@ -232,14 +129,14 @@ def build_collapsed(
     Two to six numbers, whatever the number of coefficients; each evaluation is one solution of the linear problem, with
     the gradient of `Conditional.density`. Given draws, `Conditional.draw` gives the coefficients.
     """
-    resolved = hyper.resolve(problem)
+    resolved = resolve(hyper, problem)
     if not resolved.free and not priors:
         raise InputError("hyper: expected a free hyperparameter, got only numbers; give one as 'learn' or a Hyperprior")
     conditional = Conditional.of(problem, resolved)
-    n_width = int(conditional.group.max()) + 1
+    n_width = conditional.hyper.size("width")
     coords = {"width_group": np.arange(n_width)} if resolved.has_groups else {}
     with pm.Model(coords=coords) as model:
-        free = HyperVariables.add(problem, resolved, priors)
+        free = add_hyperparameters(problem, resolved, priors)
         others = [pt.as_tensor_variable(one) for one in (free.zero_point, free.noise_scale, free.jitter)]
         values = pt.concatenate([pt.zeros(n_width) + free.width, pt.stack(others)])
         pm.Potential("evidence", LogEvidence(conditional)(values)[0])
@@ -308,14 +205,14 @@ def sample_collapsed(
         If the draws cannot be trusted.
     """
     options = options or SamplerOptions()
-    resolved = hyper.resolve(problem)
+    resolved = resolve(hyper, problem)
     start = time.perf_counter()
     model = build_collapsed(problem, resolved, priors=priors)
     raw = sample_model(model, options, find_start(model))
     sentence = check_convergence(raw).sentence
     shape = (raw["posterior"].sizes["chain"], raw["posterior"].sizes["draw"])
     drawn = {str(name): one.to_numpy() for name, one in raw["posterior"].data_vars.items()}
-    drawn = {name: drawn[name].reshape(-1, *drawn[name].shape[2:]) for name in HYPER_NAMES if name in drawn}
+    drawn = {name: drawn[name].reshape(-1, *drawn[name].shape[2:]) for name in SAMPLED if name in drawn}
     rng = np.random.default_rng(options.random_seed)
     flux = draw_coefficients(Conditional.of(problem, resolved), drawn, rng)
     seconds = time.perf_counter() - start
@@ -347,10 +244,10 @@ def draw_coefficients(
     ndarray of float64, shape (n_draw, n_batch, n_coeff)
     """
     n_draw = len(next(iter(draws.values())))
-    n_width = int(conditional.group.max()) + 1
+    n_width = conditional.hyper.size("width")
     columns = []
-    for name in HYPER_NAMES:
+    for name in SAMPLED:
         given = draws[name] if name in draws else np.full(n_draw, getattr(conditional.hyper, name))
         column = np.asarray(given, np.float64).reshape(n_draw, -1)
         columns.append(np.broadcast_to(column, (n_draw, n_width)) if name == "width" else column)
-    return np.stack([conditional.draw(HyperValues.split(one), rng) for one in np.hstack(columns)])
+    return np.stack([conditional.draw(one, rng) for one in np.hstack(columns)])

@@ -8,7 +8,7 @@ from scipy.special import logsumexp
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 # Numbers in one temporary array: 16 MB.
@@ -263,7 +263,7 @@ def integrate_grid(
     The axes start at 0 and are linear: a half-normal prior is finite at 0, and a logarithmic grid would cut that tail.
     Each grid reaches from the mode to where the density has fallen by exp(-14).
     """
-    hyper = hyper.resolve(problem)
+    hyper = resolve(hyper, problem)
     beyond = beyond_grid(hyper)
     if beyond:
         raise UnsupportedError(f"{beyond}; use sample_collapsed")

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_choice, check_positive, check_shape
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import check_choice, check_positive
 from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 
 FAMILIES = ("half-normal", "log-normal", "normal")
 
-HYPER_NAMES = ("width", "zero_point", "noise_scale", "jitter")
-
-LEARN = "learn"
+SAMPLED = ("width", "zero_point", "noise_scale", "jitter")
+"""Hyperparameters that a sampler may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,101 +95,41 @@ class Hyperprior:
         return np.abs(white) if self.family == "half-normal" else self.center + white
 
 
-@dataclass(frozen=True, slots=True)
-class Hyperparameters:
-    """What may be learned of the prior and of the noise; everything is fixed by default, as in the closed form.
+def resolve(hyper: Hyperparameters, problem: LinearProblem) -> Hyperparameters:
+    """Return the hyperparameters with every "learn" replaced by its documented prior.
 
     Parameters
     ----------
-    width : float, "learn" or Hyperprior
-        Factor on the prior's standard deviations. "learn" is a half-normal prior of scale 1.
-    zero_point : float, "learn" or Hyperprior
-        Factor on the prior's means. "learn" is normal, 1 +- 0.5.
-    noise_scale : float, "learn" or Hyperprior
-        Factor on all errors. "learn" is log-normal, median 1, 0.5 in the natural logarithm.
-    jitter : float, "learn" or Hyperprior
-        Error added in quadrature to every pixel's, in the unit of the data. "learn" is a half-normal prior as
-        wide as the median error.
-    width_group : ndarray of int64, shape (n_coeff,), optional
-        Number of the group of each coefficient, 0, 1, 2, ...: each group has a width of its own, all with the prior
-        `width`. One group by default.
+    hyper : Hyperparameters
+        Numbers, "learn" or Hyperpriors; each group of coefficients has a width of its own with the prior `width`.
+    problem : LinearProblem
+        Sets the scale of the jitter.
+
+    Returns
+    -------
+    Hyperparameters
+
+    Raises
+    ------
+    InputError
+        If an entry is neither a number in range, nor "learn", nor a Hyperprior.
 
     Notes
     -----
-    w ~ N(zero_point m, (width s)**2) and y ~ N(X w, noise_scale**2 (C + jitter**2)): Luger, Foreman-Mackey & Hogg
-    (2017), with their L and C depending on few numbers.
+    "learn" is half-normal of scale 1 for the width, normal, 1 +- 0.5, for the zero point, log-normal of median 1 and
+    0.5 in the natural logarithm for the noise scale, and half-normal as wide as the median error for the jitter.
     """
-
-    width: Any = 1.0
-    zero_point: Any = 1.0
-    noise_scale: Any = 1.0
-    jitter: Any = 0.0
-    width_group: IntArray | None = None
-
-    def resolve(self, problem: LinearProblem) -> "Hyperparameters":
-        """Return the same with every "learn" replaced by its documented prior.
-
-        Parameters
-        ----------
-        problem : LinearProblem
-            Sets the scale of the jitter.
-
-        Returns
-        -------
-        Hyperparameters
-
-        Raises
-        ------
-        InputError
-            If an entry is neither a number in range, nor "learn", nor a Hyperprior, or the groups are not numbered
-            from 0 without gaps.
-        """
-        groups = self.groups(problem.design.n_coeff)
-        if not np.array_equal(np.unique(groups), np.arange(groups.max(initial=0) + 1)):
-            raise InputError(f"width_group: expected groups 0, 1, 2, ... without gaps, got {np.unique(groups)}")
-        used = problem.ivar > 0
-        error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
-        defaults = {
-            "width": Hyperprior("half-normal", 1.0),
-            "zero_point": Hyperprior("normal", 0.5, 1.0),
-            "noise_scale": Hyperprior("log-normal", 0.5, 1.0),
-            "jitter": Hyperprior("half-normal", error),
-        }
-        found = {name: _resolve(getattr(self, name), name, default) for name, default in defaults.items()}
-        return replace(self, **found)
-
-    @property
-    def free(self) -> dict[str, Hyperprior]:
-        """The hyperparameters that have a prior, by name."""
-        values = {name: getattr(self, name) for name in HYPER_NAMES}
-        return {name: value for name, value in values.items() if isinstance(value, Hyperprior)}
-
-    @property
-    def has_groups(self) -> bool:
-        """Whether there is more than one width."""
-        return self.width_group is not None and bool(np.any(self.width_group != self.width_group[0]))
-
-    def groups(self, n_coeff: int) -> IntArray:
-        """Return the group of each coefficient.
-
-        Parameters
-        ----------
-        n_coeff : int
-            Number of coefficients.
-
-        Returns
-        -------
-        ndarray of int64, shape (n_coeff,)
-
-        Raises
-        ------
-        ShapeError
-            If `width_group` has another shape.
-        """
-        if self.width_group is None:
-            return np.zeros(n_coeff, np.int64)
-        check_shape(self.width_group, (n_coeff,), "width_group", "n_coeff")
-        return np.asarray(self.width_group, np.int64)
+    if np.any(hyper.groups(problem.design.n_coeff) < 0):
+        raise InputError("width_group: expected 0 or more, got -1; give fixed coefficients a group of their own")
+    used = problem.ivar > 0
+    error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
+    defaults = {
+        "width": Hyperprior("half-normal", 1.0),
+        "zero_point": Hyperprior("normal", 0.5, 1.0),
+        "noise_scale": Hyperprior("log-normal", 0.5, 1.0),
+        "jitter": Hyperprior("half-normal", error),
+    }
+    return replace(hyper, **{name: _resolve(getattr(hyper, name), name, one) for name, one in defaults.items()})
 
 
 def _resolve(value: Any, name: str, default: Hyperprior) -> float | Hyperprior:
@@ -239,48 +179,37 @@ def proper_design(problem: LinearProblem) -> DesignStack:
 Priors = Mapping[str, Callable[[str], Any]]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class HyperVariables:
-    """Hyperparameters of the model in context, each a number or a variable.
+def add_hyperparameters(
+    problem: LinearProblem, hyper: Hyperparameters, priors: Priors | None = None
+) -> Hyperparameters:
+    """Add the free hyperparameters to the PyMC model in context.
 
     Parameters
     ----------
-    width, zero_point, noise_scale, jitter : float or TensorVariable
-        See `Hyperparameters`; `width` has the axis width_group where there are several.
+    problem : LinearProblem
+        Gives the typical error.
+    hyper : Hyperparameters
+        Resolved.
+    priors : mapping of str to callable, optional
+        Functions that make a variable of a name, in place of a Hyperprior.
+
+    Returns
+    -------
+    Hyperparameters
+        The same with variables of the model for what is free; `width` has the axis width_group if there are groups.
+
+    Notes
+    -----
+    With errors sigma near e, data hold k**2 (e**2 + j**2) much better than noise scale k and jitter j apart, a
+    curved ridge. Where both are free, the model therefore samples j and log_noise = log k + log(1 + j**2/e**2) / 2,
+    and gives k its prior times the Jacobian k.
     """
-
-    width: Any
-    zero_point: Any
-    noise_scale: Any
-    jitter: Any
-
-    @classmethod
-    def add(cls, problem: LinearProblem, hyper: Hyperparameters, priors: Priors | None = None) -> "HyperVariables":
-        """Add the free hyperparameters to the model in context.
-
-        Parameters
-        ----------
-        problem : LinearProblem
-            Gives the typical error.
-        hyper : Hyperparameters
-            Resolved.
-        priors : mapping of str to callable, optional
-            Functions that make a variable of a name, in place of a Hyperprior.
-
-        Returns
-        -------
-        HyperVariables
-
-        Notes
-        -----
-        With errors sigma near e, data hold k**2 (e**2 + j**2) much better than noise scale k and jitter j apart, a
-        curved ridge. Where both are free, the model therefore samples j and log_noise = log k + log(1 + j**2/e**2) / 2,
-        and gives k its prior times the Jacobian k.
-        """
-        priors = priors or {}
-        apart = not {"noise_scale", "jitter"} <= set(hyper.free) or {"noise_scale", "jitter"} & set(priors)
-        found = {name: _variable(name, hyper, priors) for name in HYPER_NAMES if apart or name != "noise_scale"}
-        return cls(**found) if apart else cls(**found, noise_scale=_noise_scale(problem, hyper, found["jitter"]))
+    priors = priors or {}
+    apart = not {"noise_scale", "jitter"} <= set(hyper.free) or {"noise_scale", "jitter"} & set(priors)
+    found = {name: _variable(name, hyper, priors) for name in SAMPLED if apart or name != "noise_scale"}
+    if not apart:
+        found["noise_scale"] = _noise_scale(problem, hyper, found["jitter"])
+    return replace(hyper, **found)
 
 
 def _variable(name: str, hyper: Hyperparameters, priors: Priors) -> Any:

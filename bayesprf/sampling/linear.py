@@ -15,7 +15,7 @@ from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, HyperVariables, Priors
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, Priors, add_hyperparameters, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 FORMS = ("adaptive", "centered", "whitened")
@@ -78,12 +78,12 @@ def build_linear(
     check_choice(form, FORMS, "form")
     check_choice(likelihood, LIKELIHOODS, "likelihood")
     check_shape(problem.data if data.has_time else problem.data[0], np.shape(data.y), "data", "as problem.data")
-    resolved = (hyper or Hyperparameters()).resolve(problem)
+    resolved = resolve(hyper or Hyperparameters(), problem)
     if resolved.has_groups and form != "centered":
         raise UnsupportedError(f"width_group: expected form='centered' for several widths, got {form!r}")
     parts = _Parts.of(problem, data, resolved)
     with pm.Model(coords=parts.coords) as model:
-        values = HyperVariables.add(problem, resolved, priors)
+        values = add_hyperparameters(problem, resolved, priors)
         weights = (_centered if form == "centered" else _whitened)(parts, values, fixed=form == "whitened")
         if likelihood == "statistics":
             _add_statistics(parts, values, weights)
@@ -162,7 +162,7 @@ class _Parts:
         return flux if self.data.has_time else flux[None, :]
 
 
-def _centered(parts: _Parts, values: HyperVariables, *, fixed: bool) -> Any:
+def _centered(parts: _Parts, values: Hyperparameters, *, fixed: bool) -> Any:
     """Sample the fluxes themselves."""
     del fixed
     width = values.width[parts.group] if np.ndim(values.width) else values.width
@@ -170,7 +170,7 @@ def _centered(parts: _Parts, values: HyperVariables, *, fixed: bool) -> Any:
     return parts.full(pm.Normal("flux", mu=mean, sigma=sigma, dims=parts.flux_dims))
 
 
-def _whitened(parts: _Parts, values: HyperVariables, *, fixed: bool) -> Any:
+def _whitened(parts: _Parts, values: Hyperparameters, *, fixed: bool) -> Any:
     """Sample coordinates in which the posterior is nearly N(0, 1), and make the fluxes from them."""
     spectrum = parts.spectrum
     xi = parts.full(pm.Normal("xi", 0.0, 1.0, dims=parts.flux_dims))
@@ -216,7 +216,7 @@ def predict(design: DesignStack, weights: Any) -> Any:
     return ps.structured_dot(csc_matrix(hstack(parts)), stacked).T
 
 
-def _add_pixels(parts: _Parts, values: HyperVariables, weights: Any, *, robust: bool) -> None:
+def _add_pixels(parts: _Parts, values: Hyperparameters, weights: Any, *, robust: bool) -> None:
     """Add the likelihood of every pixel that exists."""
     problem = parts.problem
     model = parts.labelled(predict(problem.design, weights) + problem.known)
@@ -268,7 +268,7 @@ def add_observed(
         pm.Normal("y", mu=model, sigma=noise, observed=observed, dims=dims)
 
 
-def _add_statistics(parts: _Parts, values: HyperVariables, weights: Any) -> None:
+def _add_statistics(parts: _Parts, values: Hyperparameters, weights: Any) -> None:
     """Add the normal likelihood through chi2(w) = chi2(w0) + (u - u0)' lam (u - u0) in the eigenbasis."""
     if not isinstance(values.jitter, float):
         raise UnsupportedError("likelihood: 'statistics' needs a fixed jitter, got a free one; use 'normal'")

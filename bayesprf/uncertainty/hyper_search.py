@@ -1,14 +1,15 @@
 """The search for the widths of a flux fit: estimates that grow from problem to problem, without outliers."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
-from bayesprf.linalg.evidence import LearnedWidths, WidthModel, find_widths
+from bayesprf.linalg.evidence import EvidenceMaximum, maximise_evidence
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.solver import choose_solver
 
@@ -53,77 +54,28 @@ class Estimates:
         groups = np.ones_like(self.value[name])
         return replace(self, value={**self.value, name: value * groups}, error={**self.error, name: error * groups})
 
-    def times(self, learned: LearnedWidths, model: WidthModel, prior: str, noise: str) -> "Estimates":
+    def times(self, learned: EvidenceMaximum, free: Collection[str], names: Mapping[str, str]) -> "Estimates":
         """Return the estimates with the factors that were learned, and their errors, under these names."""
         value, error, std = dict(self.value), dict(self.error), np.sqrt(np.diag(learned.covariance))
-        factors = {prior: learned.prior_scale, noise: learned.noise_scale}
-        factors |= {"model": np.full(int(model.model_scale), learned.model_scale)}
-        for name, factor in factors.items():
-            if factor.size:
-                value[name] = self.value[name] * factor
-                error[name], std = std[: factor.size] * value[name], std[factor.size :]
-        if model.zero_point:
-            value["zero_point"] = self.value["zero_point"] * learned.zero_point
+        for one, name in names.items():
+            if one in free:
+                value[name] = self.value[name] * np.atleast_1d(getattr(learned.hyper, one))
+                error[name], std = std[: value[name].size] * value[name], std[value[name].size :]
+        if "zero_point" in free:
+            value["zero_point"] = self.value["zero_point"] * learned.hyper.zero_point
             error["zero_point"] = std * self.value["zero_point"]
         converged = self.converged and learned.converged
         return replace(self, value=value, error=error, converged=converged, log_evidence=learned.log_evidence)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Wanted:
-    """What is to be learned from a problem; the first five are the fields of a WidthModel, which wants something.
-
-    Parameters
-    ----------
-    prior_group : ndarray of int64, shape (n_coeff,), optional
-        Groups of prior widths.
-    noise_group : ndarray of int64, shape (n_obs,), optional
-        Groups of noise factors.
-    model_variance : ndarray of float64, shape (n_obs,), optional
-        Variance beyond the errors.
-    model_scale, zero_point : bool
-        Whether its scale, and the zero point, are learned.
-    prior, noise : str
-        Names of the estimates that prior widths and noise factors are for.
-    """
-
-    prior_group: IntArray | None = None
-    noise_group: IntArray | None = None
-    model_variance: FloatArray | None = None
-    model_scale: bool = False
-    zero_point: bool = False
-    prior: str = "prior_width"
-    noise: str = "noise"
-
-    @property
-    def nothing(self) -> bool:
-        """Whether all is fixed."""
-        return self.prior_group is None and self.noise_group is None and not (self.model_scale or self.zero_point)
-
-    @property
-    def model(self) -> WidthModel:
-        """The model of what is learned."""
-        return WidthModel(
-            self.prior_group,
-            self.noise_group,
-            zero_point=self.zero_point,
-            model_variance=self.model_variance,
-            model_scale=self.model_scale,
-        )
-
-    def variants(self) -> Iterator["Wanted"]:
-        """Yield itself, and what to learn where that has no maximum: no factor of the image, no error of the model."""
-        own = replace(self, noise_group=None) if self.noise == "image_scale" else None
-        yield self
-        if own is not None:
-            yield own
-        if self.model_scale:
-            for one in (self, own):
-                if one is not None:
-                    yield replace(one, model_variance=None, model_scale=False)
-
-
-def learn_from(found: Estimates, problem: LinearProblem, wanted: Wanted) -> Estimates:
+def learn_from(
+    found: Estimates,
+    problem: LinearProblem,
+    hyper: Hyperparameters,
+    *,
+    prior: str = "prior_width",
+    noise: str = "noise",
+) -> Estimates:
     """Return the estimates after a problem has been learned from.
 
     Parameters
@@ -132,8 +84,10 @@ def learn_from(found: Estimates, problem: LinearProblem, wanted: Wanted) -> Esti
         What is known before.
     problem : LinearProblem
         With the values of `found`.
-    wanted : Wanted
-        What is learned. A variability, an error of the model, and what the image lacks beyond its noise may be zero.
+    hyper : Hyperparameters
+        What is "learn". A variability, an error of the model, and what the image lacks beyond its noise may be zero.
+    prior, noise : str
+        Names of the estimates that widths and noise scales are for.
 
     Returns
     -------
@@ -144,38 +98,48 @@ def learn_from(found: Estimates, problem: LinearProblem, wanted: Wanted) -> Esti
     ConvergenceWarning
         If the evidence has no maximum.
     """
-    for one in wanted.variants():
-        start = found.put("model", 0.0, np.nan) if wanted.model_scale and not one.model_scale else found
-        if one.nothing:
+    for one in _variants(hyper, noise):
+        start = found.put("model", 0.0, np.nan) if {"model_error"} & set(hyper.free) - set(one.free) else found
+        if not one.free:
             return replace(start, log_evidence=_evidence(problem, one))
-        learned, n_clipped = _find_clipped(problem, one.model)
-        enough = one.noise != "image_scale" or learned.noise_scale.min(initial=1.0) >= 1.0
+        learned, n_clipped = _find_clipped(problem, one)
+        enough = noise != "image_scale" or "noise_scale" not in one.free or learned.hyper.noise_scale.min() >= 1.0
         if learned.converged and enough:
             break
-    if wanted.prior == "variability":
+    names = {"width": prior, "noise_scale": noise, "model_error": "model"}
+    if prior == "variability":
         learned = replace(learned, converged=True)
     if not learned.converged:
+        listed = ", ".join(names.get(name, name) for name in one.free)
         warnings.warn(
-            f"learn_widths: no maximum of the evidence found for {', '.join(one.model.names)} ({learned.message});"
-            " the data may want a width of zero: fix one of them to a number, or make groups larger",
+            f"learn_widths: no maximum of the evidence found for {listed} ({learned.message}); the data may want a"
+            " width of zero: fix one of them to a number, or make groups larger",
             ConvergenceWarning,
             stacklevel=4,
         )
-    done = start.times(learned, one.model, one.prior, one.noise)
+    done = start.times(learned, one.free, names)
     return replace(done, n_clipped=found.n_clipped + n_clipped)
 
 
-def _evidence(problem: LinearProblem, wanted: Wanted) -> float:
-    extra = 0.0 if wanted.model_variance is None else wanted.model_variance
-    solved = replace(problem, ivar=problem.ivar / (1.0 + problem.ivar * extra))
+def _variants(hyper: Hyperparameters, noise: str) -> Iterator[Hyperparameters]:
+    """Yield what to learn, then what where that has no maximum: no factor of the image, no error of the model."""
+    learns_factor = noise == "image_scale" and "noise_scale" in hyper.free
+    candidates = [hyper, replace(hyper, noise_scale=1.0, noise_group=None)] if learns_factor else [hyper]
+    yield from candidates
+    if "model_error" in hyper.free:
+        yield from (replace(one, model_error=1.0, model_variance=None) for one in candidates)
+
+
+def _evidence(problem: LinearProblem, hyper: Hyperparameters) -> float:
+    solved = hyper.apply(problem)
     return float(choose_solver(solved).solve(solved).log_evidence.sum())
 
 
-def _find_clipped(problem: LinearProblem, model: WidthModel) -> tuple[LearnedWidths, int]:
+def _find_clipped(problem: LinearProblem, hyper: Hyperparameters) -> tuple[EvidenceMaximum, int]:
     """Return the widths, learned without outliers, and the number of these."""
     n_used = np.count_nonzero(problem.ivar)
     for _ in range(_CLIP_ROUNDS):
-        learned = find_widths(problem, model)
+        learned = maximise_evidence(problem, hyper)
         known = learned.problem
         residual = np.where(known.ivar > 0, known.data, 0.0) - known.predict(choose_solver(known).solve(known).mean)
         squares = residual**2 * known.ivar

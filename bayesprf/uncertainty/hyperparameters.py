@@ -8,14 +8,14 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
+from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.fluxes import PRIOR_WIDTH
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.uncertainty.hyper_groups import Groups
 from bayesprf.uncertainty.hyper_problems import CadencePairs, WidthData, difference_problem, image_problem, mean_light
-from bayesprf.uncertainty.hyper_search import Estimates, Wanted, learn_from
+from bayesprf.uncertainty.hyper_search import Estimates, learn_from
 
-LEARN = "learn"
 # The search starts here: a catalogue good to a third, a model good and stars constant to a hundredth.
 _START = {"prior_width": 0.3, "zero_point": 1.0, "noise": 1.0, "model": 0.01, "variability": 0.01}
 
@@ -215,15 +215,17 @@ def learn_flux_widths(
     found = _learn_from_differences(data, choice, found, sources=sources, pixels=pixels)
     prior = _teaching_prior(data, sources, found.value["prior_width"], found.value["zero_point"])
     image = image_problem(data, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
-    wanted = Wanted(
-        prior_group=data.with_surface_group(sources.learning) if choice.learns("prior_width") else None,
-        noise_group=_image_noise(data, choice, pixels),
+    groups = _image_noise(data, choice, pixels)
+    wanted = Hyperparameters(
+        width=LEARN if choice.learns("prior_width") else 1.0,
+        width_group=data.with_surface_group(sources.learning) if choice.learns("prior_width") else None,
+        noise_scale=1.0 if groups is None else LEARN,
+        noise_group=groups,
+        model_error=LEARN if choice.learns("model") else 1.0,
         model_variance=(found.value["model"][0] * light) ** 2,
-        model_scale=choice.learns("model"),
-        zero_point=choice.learns("zero_point"),
-        noise="noise" if _noise_from_image(data, choice) else "image_scale",
+        zero_point=LEARN if choice.learns("zero_point") else 1.0,
     )
-    found = learn_from(found, image, wanted)
+    found = learn_from(found, image, wanted, noise="noise" if _noise_from_image(data, choice) else "image_scale")
     return FluxWidths(
         prior_width=found.value["prior_width"],
         prior_width_err=found.error["prior_width"],
@@ -271,13 +273,13 @@ def _learn_from_differences(
         pairs = CadencePairs.neighbors(n_time, choice.n_cadence)
         free = data.prior(PRIOR_WIDTH, 1.0)
         problem = difference_problem(data, pairs, free, np.ones(data.pixels.n_pixel))
-        found = learn_from(found, problem, Wanted(noise_group=pixels.learning))
+        found = learn_from(found, problem, Hyperparameters(noise_scale=LEARN, noise_group=pixels.learning))
     if choice.learns("variability"):
         pairs = CadencePairs.distant(n_time, choice.n_cadence)
         prior = _teaching_prior(data, sources, found.value["variability"], found.value["zero_point"])
         problem = difference_problem(data, pairs, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
-        wanted = Wanted(prior_group=data.with_surface_group(sources.learning), prior="variability")
-        found = learn_from(found, problem, wanted)
+        wanted = Hyperparameters(width=LEARN, width_group=data.with_surface_group(sources.learning))
+        found = learn_from(found, problem, wanted, prior="variability")
     return found
 
 

@@ -8,12 +8,15 @@ from scipy.stats import multivariate_normal
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.dense import DenseSolver
-from bayesprf.linalg.evidence import WidthModel, evidence_gradient, find_widths
+from bayesprf.linalg.evidence import evidence_gradient, maximise_evidence
+from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.testing import make_problem
 
 N_OBS, N_COEFF = 40, 8
-MODEL = WidthModel(np.arange(N_COEFF) // 4, np.arange(N_OBS) % 3 - 1, zero_point=True)
+GROUPS = {"width_group": np.arange(N_COEFF) // 4, "noise_group": np.arange(N_OBS) % 3 - 1}
+MODEL = Hyperparameters(width="learn", noise_scale="learn", zero_point="learn", **GROUPS)
+POINT = {"width": np.array([1.3, 0.8]), "noise_scale": np.array([1.1, 0.7]), "zero_point": 1.3}
 
 
 def scaled_problem(n_batch=30, n_part=1, *, width=3.0, noise=1.5, zero=2.0):
@@ -39,59 +42,69 @@ def data_space_evidence(problem):
     return total
 
 
+def differences(value, hyper, names):
+    """Return central differences of a function of hyperparameters, by name."""
+    found = {}
+    for name in names:
+        at = np.atleast_1d(getattr(hyper, name)).astype(float)
+        units = 1e-5 * np.eye(at.size)
+        moved = [[replace(hyper, **{name: at + sign * one}) for one in units] for sign in (1, -1)]
+        found[name] = [(value(a) - value(b)) / 2e-5 for a, b in zip(*moved, strict=True)]
+    return found
+
+
 @pytest.mark.parametrize("solver", [DenseSolver(), BlockSolver()], ids=["dense", "block"])
 @pytest.mark.parametrize("n_part", [1, 3])
 def test_gradient_equals_differences_of_the_data_space_evidence(solver, n_part):
     problem = scaled_problem(n_batch=4, n_part=n_part)
-    parameters = np.array([0.3, -0.2, 0.1, -0.4, 1.3])
-    value, gradient = evidence_gradient(problem, MODEL, parameters, solver=solver)
-    assert value == pytest.approx(data_space_evidence(MODEL.apply(problem, parameters)), rel=1e-10)
-    step = 1e-5
-    wanted = [
-        (
-            data_space_evidence(MODEL.apply(problem, parameters + unit))
-            - data_space_evidence(MODEL.apply(problem, parameters - unit))
-        )
-        / (2 * step)
-        for unit in step * np.eye(parameters.size)
-    ]
-    np.testing.assert_allclose(gradient, wanted, rtol=1e-6, atol=1e-5)
+    hyper = replace(MODEL, jitter=0.4, **POINT)
+    names = ("width", "zero_point", "noise_scale", "jitter")
+    value, gradient = evidence_gradient(problem, hyper, names, solve=solver.solve)
+    assert value == pytest.approx(data_space_evidence(hyper.apply(problem)), rel=1e-10)
+    wanted = differences(lambda at: data_space_evidence(at.apply(problem)), hyper, names)
+    for name in names:
+        np.testing.assert_allclose(gradient[name], wanted[name], rtol=1e-6, atol=1e-5)
 
 
-@pytest.mark.parametrize("scaled", [True, False])
-def test_gradient_with_a_variance_beyond_the_errors(scaled):
-    """var = k^2 sigma^2 + e^2 v: inflation and model error share each observation's excess."""
+def test_gradient_with_a_variance_beyond_the_errors():
+    """var = k^2 (sigma^2 + j^2) + e^2 v: inflation, jitter and model error share each observation's excess."""
     problem = scaled_problem(n_batch=4)
     problem = replace(problem, ivar=np.where(np.arange(N_OBS) == 7, 0.0, problem.ivar))
     variance = np.random.default_rng(3).uniform(0.1, 9.0, N_OBS)
-    model = replace(MODEL, model_variance=variance, model_scale=scaled)
-    parameters = np.array([0.3, -0.2, 0.1, -0.4, *([0.2] * scaled), 1.3])
-    noise = np.append(np.exp([0.1, -0.4]), 1.0)[MODEL.noise_group]
-    applied = model.apply(problem, parameters)
+    hyper = replace(MODEL, model_variance=variance, model_error=1.2, jitter=0.5, **POINT)
+    noise = np.append(POINT["noise_scale"], 1.0)[MODEL.noise_group]
     with np.errstate(divide="ignore"):
-        total = noise**2 / problem.ivar + (np.exp(0.4) if scaled else 1.0) * variance
-    np.testing.assert_allclose(applied.ivar, 1.0 / total, rtol=1e-13)
-    gradient = evidence_gradient(problem, model, parameters)[1]
+        total = noise**2 * (1.0 / problem.ivar + 0.25) + 1.44 * variance
+    np.testing.assert_allclose(hyper.apply(problem).ivar, 1.0 / total, rtol=1e-13)
+    gradient = evidence_gradient(problem, hyper)[1]
+    wanted = differences(lambda at: evidence_gradient(problem, at)[0], hyper, HYPER_NAMES)
+    for name in HYPER_NAMES:
+        np.testing.assert_allclose(gradient[name], wanted[name], rtol=1e-6, atol=1e-5)
 
-    def value(at):
-        return evidence_gradient(problem, model, at)[0]
 
-    units = 1e-5 * np.eye(parameters.size)
-    differences = [(value(parameters + unit) - value(parameters - unit)) / 2e-5 for unit in units]
-    np.testing.assert_allclose(gradient, differences, rtol=1e-6, atol=1e-5)
-    assert ("log_model_scale" in model.names) == scaled
+def vector(hyper):
+    """Return what was learned as one vector."""
+    return np.concatenate([np.log(hyper.width), np.log(hyper.noise_scale), [hyper.zero_point]])
 
 
 def test_learned_widths_are_the_maximum_of_the_data_space_evidence():
     problem = scaled_problem(n_batch=8)
-    learned = find_widths(problem, MODEL)
+    learned = maximise_evidence(problem, MODEL)
 
-    def objective(parameters):
-        return -data_space_evidence(MODEL.apply(problem, parameters))
+    def objective(at):
+        scales = np.exp(at[:4])
+        hyper = replace(MODEL, width=scales[:2], noise_scale=scales[2:], zero_point=at[4])
+        return -data_space_evidence(hyper.apply(problem))
 
     bounds = [(-2, 2)] * 4 + [(0, 5)]
-    brute = minimize(objective, MODEL.start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-15, "gtol": 1e-4})
-    found = np.concatenate([np.log(learned.prior_scale), np.log(learned.noise_scale), [learned.zero_point]])
+    brute = minimize(
+        objective,
+        np.array([0.0, 0.0, 0.0, 0.0, 1.0]),
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"ftol": 1e-15, "gtol": 1e-4},
+    )
+    found = vector(learned.hyper)
     np.testing.assert_allclose(found, brute.x, atol=1e-4)
     assert learned.log_evidence == pytest.approx(-brute.fun, abs=1e-6)
     units = 1e-3 * np.eye(5)
@@ -104,9 +117,9 @@ def test_learned_widths_are_the_maximum_of_the_data_space_evidence():
 
 
 def test_true_widths_are_recovered_within_their_errors():
-    learned = find_widths(scaled_problem(n_batch=100), MODEL)
+    learned = maximise_evidence(scaled_problem(n_batch=100), MODEL)
     error = np.sqrt(np.diag(learned.covariance))
-    found = np.concatenate([np.log(learned.prior_scale), np.log(learned.noise_scale), [learned.zero_point]])
+    found = vector(learned.hyper)
     truth = np.array([np.log(3.0), np.log(3.0), np.log(1.5), np.log(1.5), 2.0])
     assert np.abs((found - truth) / error).max() < 3.5
     assert error.max() < 0.1
@@ -114,49 +127,52 @@ def test_true_widths_are_recovered_within_their_errors():
 
 def test_learned_problem_carries_the_learned_values_and_leaves_the_rest():
     problem = scaled_problem()
-    learned = find_widths(problem, WidthModel(noise_group=MODEL.noise_group))
+    learned = maximise_evidence(problem, Hyperparameters(noise_scale="learn", noise_group=MODEL.noise_group))
     fixed = MODEL.noise_group < 0
     np.testing.assert_array_equal(learned.problem.ivar[:, fixed], problem.ivar[:, fixed])
     ratio = np.sqrt(problem.ivar / learned.problem.ivar)[:, ~fixed]
-    np.testing.assert_allclose(ratio, np.broadcast_to(learned.noise_scale[MODEL.noise_group[~fixed]], ratio.shape))
+    np.testing.assert_allclose(
+        ratio, np.broadcast_to(learned.hyper.noise_scale[MODEL.noise_group[~fixed]], ratio.shape)
+    )
     np.testing.assert_array_equal(learned.problem.prior.precision, problem.prior.precision)
-    assert (learned.zero_point, learned.prior_scale.size) == (1.0, 0)
-    assert learned.names == ("log_noise_scale[0]", "log_noise_scale[1]")
+    assert (learned.hyper.zero_point, learned.hyper.width) == (1.0, 1.0)
+    assert learned.names == ("log noise scale[0]", "log noise scale[1]")
 
 
-def test_a_width_that_wants_to_be_zero_is_reported():
+def test_a_width_that_wants_to_be_zero_has_no_maximum():
     problem = scaled_problem()
     exact = problem.design.predict(np.tile(problem.prior.mean, (problem.n_batch, 1))) + problem.known
     problem = replace(problem, data=exact)
-    learned = find_widths(problem, WidthModel(prior_group=np.zeros(N_COEFF, np.int64)))
+    learned = maximise_evidence(problem, Hyperparameters(width="learn"))
     assert not learned.converged
     assert np.isnan(learned.covariance).all()
 
 
-def test_learning_nothing_is_refused():
-    with pytest.raises(InputError, match="expected something to learn"):
-        WidthModel(prior_group=np.full(3, -1))
-
-
-def test_groups_with_gaps_are_refused():
-    with pytest.raises(InputError, match=r"prior_group: expected groups 0, 1, 2, .* without gaps"):
-        WidthModel(prior_group=np.array([0, 2]))
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "hyper: expected something to learn, got only numbers"),
+        ({"width": "learn", "width_group": np.full(N_COEFF, -1)}, "hyper: expected something to learn"),
+        ({"jitter": "learn", "width": "learn"}, "jitter: expected a number, got 'learn'"),
+        ({"width": "learn", "width_group": np.array([0, 2])}, r"width_group: expected groups 0, 1, 2, .* without gaps"),
+        ({"model_error": "learn"}, "model_variance: expected a variance per observation to scale, got None"),
+    ],
+)
+def test_what_cannot_be_learned_is_refused(settings, message):
+    with pytest.raises(InputError, match=message):
+        maximise_evidence(scaled_problem(n_batch=1), Hyperparameters(**settings))
 
 
 def test_flat_prior_is_refused():
     problem = scaled_problem(n_batch=1)
     flat = replace(problem, prior=GaussianPrior(np.zeros(N_COEFF), np.zeros(N_COEFF)))
-    with pytest.raises(InputError, match="problem: expected a proper prior, got precision 0 at coefficient 0"):
-        find_widths(flat, MODEL)
-
-
-def test_a_model_scale_needs_a_variance():
-    with pytest.raises(InputError, match="model_variance: expected a variance per observation to scale, got None"):
-        WidthModel(model_scale=True)
+    with pytest.raises(InputError, match="prior: expected finite widths, got a flat prior for coefficient 0"):
+        maximise_evidence(flat, MODEL)
 
 
 def test_groups_of_the_wrong_length_are_refused():
+    problem = scaled_problem(n_batch=1)
     with pytest.raises(ShapeError, match=r"model_variance: expected shape \(40,\)"):
-        find_widths(scaled_problem(n_batch=1), WidthModel(zero_point=True, model_variance=np.ones(3)))
+        maximise_evidence(problem, Hyperparameters(zero_point="learn", model_variance=np.ones(3)))
     with pytest.raises(ShapeError, match=r"noise_group: expected shape \(40,\)"):
-        find_widths(scaled_problem(n_batch=1), WidthModel(noise_group=np.zeros(3, np.int64)))
+        maximise_evidence(problem, Hyperparameters(noise_scale="learn", noise_group=np.zeros(3, np.int64)))

@@ -12,7 +12,6 @@ from bayesprf.errors import ConvergenceWarning, InputError, UnsupportedError
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.sampling.collapsed import (
     Conditional,
-    HyperValues,
     build_collapsed,
     draw_coefficients,
     find_start,
@@ -20,7 +19,7 @@ from bayesprf.sampling.collapsed import (
 )
 from bayesprf.sampling.draws import grid_tree
 from bayesprf.sampling.grid import Marginal, integrate_grid
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
 from bayesprf.sampling.linear import build_linear
 from bayesprf.sampling.run import SamplerOptions, sample_posterior
 from bayesprf.sampling.spectrum import Decomposer
@@ -34,7 +33,7 @@ POINT = np.array([0.2, 0.9, 1.2, 1.5])
 @pytest.mark.parametrize("case", CASES)
 def test_density_is_the_marginal_likelihood(case):
     problem = make_problem(5, **CASES[case])
-    ours = Conditional.of(problem, ALL.resolve(problem)).density(HyperValues.split(POINT))[0]
+    ours = Conditional.of(problem, resolve(ALL, problem)).density(POINT)[0]
     marginal = Marginal.of(Decomposer(problem).at(1.5))
     assert ours == pytest.approx(marginal.log_likelihood(np.array([0.2]), np.array([1.2]), 0.9)[0], rel=1e-10)
 
@@ -43,12 +42,10 @@ def test_density_is_the_marginal_likelihood(case):
 def test_gradient_agrees_with_differences(case):
     problem = make_problem(5, **CASES[case])
     hyper = Hyperparameters(width="learn", jitter="learn", width_group=np.array([0, 1, 0, 1, 1]))
-    conditional = Conditional.of(problem, hyper.resolve(problem))
+    conditional = Conditional.of(problem, resolve(hyper, problem))
     point = np.append(0.3, POINT)
-    gradient = conditional.density(HyperValues.split(point))[1]
-    ahead, behind = (
-        [conditional.density(HyperValues.split(point + step * unit))[0] for unit in np.eye(5)] for step in (1e-5, -1e-5)
-    )
+    gradient = conditional.density(point)[1]
+    ahead, behind = ([conditional.density(point + step * unit)[0] for unit in np.eye(5)] for step in (1e-5, -1e-5))
     np.testing.assert_allclose(gradient, (np.array(ahead) - behind) / 2e-5, rtol=1e-6)
 
 
@@ -88,10 +85,10 @@ def test_noise_scale_and_jitter_keep_their_priors_in_the_coordinates_of_the_tota
 
 def test_fluxes_given_hyperparameters_are_those_of_the_solver():
     problem = make_problem(4, 2, ragged=True)
-    hyper = Hyperparameters(width="learn", zero_point=1.1, jitter=2.0).resolve(problem)
+    hyper = resolve(Hyperparameters(width="learn", zero_point=1.1, jitter=2.0), problem)
     conditional = Conditional.of(problem, hyper)
     draws = draw_coefficients(conditional, {"width": np.full(4000, 0.3)}, np.random.default_rng(0))
-    exact = choose_solver(problem).solve(conditional.at(HyperValues(np.array([0.3]), 1.1, 1.0, 2.0)))
+    exact = choose_solver(problem).solve(conditional.at(np.array([0.3, 1.1, 1.0, 2.0])).apply(problem))
     z = (draws.mean(axis=0) - exact.mean) / exact.std * np.sqrt(4000)
     assert np.abs(z).max() < 4.0
     np.testing.assert_allclose(draws.std(axis=0), exact.std, rtol=0.05)
@@ -206,4 +203,4 @@ def test_agrees_with_the_full_model_in_more_hyperparameters(free):
         warnings.simplefilter("ignore", ConvergenceWarning)
         full = sample_posterior(build_linear(problem, data, hyper), data, options)
     assert float(az.ess(full["posterior/jitter"])) > 1000
-    assert_agree(ours, full, (*hyper.resolve(problem).free, "flux"))
+    assert_agree(ours, full, (*resolve(hyper, problem).free, "flux"))

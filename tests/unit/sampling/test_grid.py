@@ -13,7 +13,7 @@ from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.sampling.grid import Marginal, integrate_grid
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
 from bayesprf.sampling.spectrum import Decomposer
 
 WIDTH, JITTER = Hyperprior("half-normal", 0.5), Hyperprior("half-normal", 5.0)
@@ -166,7 +166,7 @@ def test_refuses_what_a_grid_cannot_do():
 )
 def test_hyperparameters_are_checked(changes, message):
     with pytest.raises(InputError, match=message):
-        Hyperparameters(**changes).resolve(make_problem(3))
+        resolve(Hyperparameters(**changes), make_problem(3))
 
 
 @pytest.mark.parametrize("prior", [WIDTH, KAPPA, Hyperprior("normal", 0.5, 1.0)], ids=lambda one: one.family)

@@ -9,7 +9,7 @@ from scipy.stats import multivariate_normal, norm, t
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.sampling.grid import Marginal
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
 from bayesprf.sampling.linear import build_linear
 from bayesprf.sampling.spectrum import Decomposer
 
@@ -64,7 +64,7 @@ def test_density_with_free_hyperparameters(scene):
     hyper = Hyperparameters(width="learn", zero_point="learn", noise_scale="learn", jitter=1.5)
     model = build_linear(problem, data, hyper)
     point = {"width": 0.2, "zero_point": 0.9, "noise_scale": 1.3}
-    priors = hyper.resolve(problem).free
+    priors = resolve(hyper, problem).free
     marginal = Marginal.of(Decomposer(problem).at(1.5))
     expected = marginal.log_likelihood(np.array([0.2]), np.array([1.3]), 0.9)[0]
     expected += sum(float(priors[name].log_density(np.array(value))) for name, value in point.items())

@@ -269,7 +269,7 @@ def test_groups_of_sources_have_their_own_widths():
 def test_a_catalogue_without_error_is_reported():
     data, _ = make_data(np.random.default_rng(10), n_source=10, width=0.0, model=0.0, n_time=2)
     data = replace(data, image=replace(data.image, flux=data.design.matrix() @ (1.5 * data.expected)))
-    with pytest.warns(ConvergenceWarning, match=r"no maximum of the evidence found for log_prior_scale\[0\].*fix one"):
+    with pytest.warns(ConvergenceWarning, match=r"no maximum of the evidence found for prior_width.*fix one"):
         found = learn(data, noise=1.0, zero_point=1.5, model=0.0)
     assert not found.converged
     assert np.isnan(found.prior_width_err).all()
