@@ -1,5 +1,7 @@
 """Which pixels teach the PRF: those that one known star lights, as far as can be told at each stage."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
@@ -57,7 +59,10 @@ def first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: 
 
 
 def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> Training:
-    """Choose the pixels that one star dominates, as far as the nominal PRF can tell, the others' light taken off."""
+    """Choose the pixels that one star dominates, as far as the nominal PRF can tell, the others' light taken off.
+
+    The nominal PRF tells whose light a pixel holds; the fluxes are the catalogue's, in its unit.
+    """
     nominal = nominal_prf(basis, pixel_area(scene.pixels))
     prf = PrfMatrix.constant(scene.pairs, nominal.evaluate(scene.pairs.dx, scene.pairs.dy))
     expected = np.where(scene.known, scene.flux, np.nan)
@@ -68,7 +73,8 @@ def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) 
     lone = usable_pairs(scene, scene.pairs, basis.rmax, options) & (share < _CROWD_SHARE * light.model)
     if not np.any(lone):
         raise InputError(_why_no_training(scene, basis, options))
-    return gather_training(scene, light, lone)
+    found = gather_training(scene, light, lone)
+    return replace(found, flux=scene.flux[found.source])
 
 
 def _image_scale(scene: Scene, expected: FloatArray) -> float:
