@@ -17,7 +17,7 @@ _PUBLIC = {
     "GaussianPrior": "bayesprf.linalg.problem",
     "LinearProblem": "bayesprf.linalg.problem",
     "QualityFlag": "bayesprf.flags",
-    "Background": "bayesprf.photometry.background",
+    "Background": "bayesprf.settings",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -1,9 +1,38 @@
-"""Names of the array types used in annotations."""
+"""Names of the array types used in annotations, and the comparison of records that hold arrays."""
+
+from dataclasses import fields, is_dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Int32Array = NDArray[np.int32]
+
+
+def same_content(one: Any, other: Any) -> bool:
+    """Return whether two values hold the same numbers, NaN equal to NaN, however deep in records, lists or mappings."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ndarray):
+        return one.shape == other.shape and one.dtype == other.dtype and _same_numbers(one, other)
+    if issparse(one):
+        return one.shape == other.shape and _same_numbers(one.toarray(), other.toarray())
+    if is_dataclass(one):
+        return all(same_content(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same_content(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same_content, one, other))
+    if type(one).__eq__ is object.__eq__:
+        return same_content(one.__getstate__(), other.__getstate__())
+    return bool(one == other) or bool(one != one and other != other)
+
+
+def _same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")

@@ -71,7 +71,7 @@ def fit(
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
-    from bayesprf.photometry.background import Background
+    from bayesprf.settings import Background
 
     job = FitJob(
         files=tuple(files),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bayesprf.machine import Machine
-    from bayesprf.photometry.background import Background
+    from bayesprf.settings import Background
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,36 +1,50 @@
-"""Machine: the documented names of PSFMachine over the stages of the package."""
+"""Machine: the documented names of PSFMachine over one Fit."""
 
-import warnings
-from dataclasses import replace
+import sys
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from bayesprf.changes import MachineChanges
-from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import ConvergenceWarning, InputError
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.attributes import Result, Setting
+from bayesprf.design.trends import TrendOptions
+from bayesprf.fit import Fit
+from bayesprf.hypotheses.event_depth import EventDepth
+from bayesprf.hypotheses.event_host import EventHost
+from bayesprf.hypotheses.questions import DEPTH_SIGMA, find_host, measure_depth, score_fit, weigh_second_star
+from bayesprf.hypotheses.scores import ModelScore
+from bayesprf.hypotheses.second_star import BlendTest
 from bayesprf.instruments import GENERIC, Instrument
-from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.photometry.background import Background, build_background, first_guess
-from bayesprf.photometry.fluxes import fit_flux, flag_sources
-from bayesprf.prf.fit import ShapeFit, fit_shape
-from bayesprf.prf.image_fluxes import Scene
-from bayesprf.samplers import MachineSampling
-from bayesprf.scene.image import Image
-from bayesprf.scene.pairs import build_pairs
+from bayesprf.linalg.hyperparameters import LEARN
+from bayesprf.perturbation import FittedPerturbation
+from bayesprf.photometry.robust import DownWeighted
+from bayesprf.photometry.stage import choose_apertures, choose_percentile, fit_fluxes, measure_prf, sum_apertures
+from bayesprf.prf.stage import fit_prf, warn_if_moving
+from bayesprf.scene.pairs import ARCSEC_PER_DEG
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.settings import MaskOptions, ShapeOptions
-from bayesprf.stages import Setting, Stages
-from bayesprf.uncertainty.hyperparameters import FluxWidths
+from bayesprf.settings import Background, FluxRecipe, MaskOptions, PrfRecipe, Settings, TimeRecipe
+from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
+from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice
+from bayesprf.uncertainty.questions import flux_covariance
+from bayesprf.uncertainty.stage import (
+    check_widths,
+    fit_systematics,
+    learn_hyperparameters,
+    total_errors,
+    with_systematics,
+)
+from bayesprf.uncertainty.systematics import CommonErrors
 
-# Positions have settled when no star moves farther than this in a round, pixel.
-_CONVERGED_PIX = 0.01
+if TYPE_CHECKING:
+    import xarray as xr
+    from matplotlib.figure import Figure
 
 
-class Machine(MachineChanges, MachineSampling):
+class Machine:
     """Fast PRF photometry of all sources in a stack of images, with a posterior.
 
     Parameters
@@ -82,20 +96,213 @@ class Machine(MachineChanges, MachineSampling):
     `build_shape_model`, `build_time_model`, `fit_model`; each can be repeated, and gives the same bits.
     """
 
-    limit_radius = Setting("shape")
-    time_mask = Setting("shape")
-    n_r_knots = Setting("shape")
-    n_phi_knots = Setting("shape")
-    rmin = Setting("shape")
-    rmax = Setting("shape")
-    cut_r = Setting("shape")
-    contaminant_mag_limit = Setting("shape")
-    time_nknots = Setting("time")
-    time_resolution = Setting("time")
-    time_radius = Setting("time")
-    cartesian_knot_spacing = Setting("time")
-    time_corrector = Setting("time")
-    background = Setting("shape", Background.parse)
+    fit: Fit
+    quiet: bool
+
+    # Settings
+
+    limit_radius = Setting[float]("Pixels farther from a star than this are no training pixels of the PRF, arcsec.")
+    time_mask = Setting[BoolArray | None]("Cadences that enter the mean image the PRF is fitted to, shape (n_time,).")
+    n_r_knots = Setting[int]("Radial knots of the PRF.")
+    n_phi_knots = Setting[int]("Azimuthal knots of the PRF.")
+    time_nknots = Setting[int]("Knots of the time model on each axis of position.")
+    time_resolution = Setting[int]("Largest number of cadences per bin of the time model.")
+    time_radius = Setting[float]("Half side of the square that the time model's knots cover, arcsec.")
+    rmin = Setting[float]("Innermost radial knot of the PRF, arcsec.")
+    rmax = Setting[float]("Outermost radial knot of the PRF, arcsec.")
+    cut_r = Setting[float]("Radius inside which the PRF depends on the radius only, arcsec.")
+    sparse_dist_lim = Setting[float]("Pixels within this distance of a source are paired with it, arcsec.")
+    sources_flux_column = Setting[str | None]("Column of the catalogue that gave the expected fluxes.")
+    contaminant_mag_limit = Setting[float | None]("Fainter sources do not count as contaminants, magnitude.")
+    cartesian_knot_spacing = Setting[str]('Spacing of the time model\'s knots in position, "sqrt" or "linear".')
+    time_corrector = Setting[str]('Motion the time model follows by default, "polynomial" (none) or "poscorr".')
+    background = Setting[Background | None]("Residual background that is fitted along, if any.")
+
+    # Data
+
+    pixels = Result("data", lambda fit: fit.pixels, "The stack of pixels, as a PixelTable.")
+    sources = Result("data", lambda fit: fit.sources, "The catalogue, as a SourceTable.")
+    nsources = Result("data", lambda fit: fit.sources.n_source, "Number of sources.")
+    nt = Result("data", lambda fit: fit.pixels.n_time, "Number of cadences.")
+    npixels = Result("data", lambda fit: fit.pixels.n_pixel, "Number of pixels.")
+    time = Result("data", lambda fit: fit.pixels.time, "Times, shape (n_time,), day.")
+    flux = Result("data", lambda fit: fit.pixels.flux, "Pixel fluxes, shape (n_time, n_pixel), electron / s.")
+    flux_err = Result("data", lambda fit: fit.pixels.flux_err, "Pixel errors, shape (n_time, n_pixel), electron / s.")
+    ra = Result("data", lambda fit: fit.pixels.ra_deg, "Right ascension of each pixel, shape (n_pixel,), degree.")
+    dec = Result("data", lambda fit: fit.pixels.dec_deg, "Declination of each pixel, shape (n_pixel,), degree.")
+    column = Result("data", lambda fit: fit.pixels.column, "Detector column of each pixel, shape (n_pixel,).")
+    row = Result("data", lambda fit: fit.pixels.row, "Detector row of each pixel, shape (n_pixel,).")
+    source_flux_estimates = Result(
+        "data",
+        lambda fit: fit.sources.flux,
+        "First estimate of each source's flux, shape (n_source,): the catalogue's, never overwritten.",
+    )
+
+    # Geometry
+
+    dra = Result(
+        "data",
+        lambda fit: fit.pairs.to_sparse(fit.shifted_pairs.dx / ARCSEC_PER_DEG),
+        "Offset of pixels from sources towards east (true angle), sparse (n_source, n_pixel), degree.",
+    )
+    ddec = Result(
+        "data",
+        lambda fit: fit.pairs.to_sparse(fit.shifted_pairs.dy / ARCSEC_PER_DEG),
+        "Offset of pixels from sources towards north, sparse (n_source, n_pixel), degree.",
+    )
+    r = Result(
+        "data",
+        lambda fit: fit.pairs.to_sparse(fit.shifted_pairs.r),
+        "Distance of pixels from sources, sparse (n_source, n_pixel), arcsec.",
+    )
+    phi = Result(
+        "data",
+        lambda fit: fit.pairs.to_sparse(fit.shifted_pairs.phi),
+        "Angle of pixels around sources, sparse (n_source, n_pixel), radian.",
+    )
+
+    # PRF
+
+    source_mask = Result(
+        "prf",
+        lambda prf: prf.pairs.to_sparse(np.ones(prf.pairs.n_pair, bool)),
+        "Pixels in which a source is modelled, sparse bool (n_source, n_pixel).",
+    )
+    uncontaminated_source_mask = Result(
+        "prf",
+        lambda prf: prf.training_pairs.to_sparse(np.ones(prf.training_pairs.n_pair, bool)),
+        "Training pixels of each source, sparse bool (n_source, n_pixel).",
+    )
+    mean_model = Result(
+        "prf",
+        lambda prf: prf.pairs.to_sparse(prf.values),
+        "PRF value of each source in each pixel, sparse (n_source, n_pixel), 1 / pixel.",
+    )
+    radius = Result(
+        "prf", lambda prf: prf.reach, "Radius of each source as its flux alone predicts it, shape (n_source,), arcsec."
+    )
+    psf_w = Result("prf", lambda prf: prf.prf.weights, "Weights of log10 PRF, shape (n_basis,), dex.")
+    psf_w_err = Result(
+        "prf",
+        lambda prf: np.sqrt(np.diag(prf.weights_cov)),
+        "Standard deviation of `psf_w`, shape (n_basis,), dex.",
+    )
+    centroid_offset = Result(
+        "prf",
+        lambda prf: prf.offset,
+        "How far the stars lie from their catalogue positions, east and north, arcsec.",
+    )
+    positions = Result(
+        "prf",
+        lambda prf: prf.positions,
+        "How far each star lies from its catalogue position after the common offset, as `refine_scene` found.",
+    )
+
+    # Time model
+
+    P = Result(
+        "data",
+        lambda fit: FittedPerturbation(fit.pixels.time, fit.need("prf").pairs, fit.need("time_model")),
+        "The time model as a `PerturbationMatrix3D` over the pairs of `mean_model`.",
+    )
+
+    # Fluxes
+
+    ws = Result("flux", lambda flux: flux.flux, "Flux of each source, shape (n_time, n_source), electron / s.")
+    werrs = Result(
+        "flux",
+        lambda flux: flux.flux_err,
+        "Cadence-to-cadence standard deviation of `ws`, shape (n_time, n_source), electron / s.",
+    )
+    ws_va = Result(
+        "flux_va", lambda flux: flux.flux, "Flux with the time model, shape (n_time, n_source), electron / s."
+    )
+    werrs_va = Result(
+        "flux_va",
+        lambda flux: flux.flux_err,
+        "Cadence-to-cadence standard deviation of `ws_va`, shape (n_time, n_source), electron / s.",
+    )
+    flags = Result(
+        "latest",
+        lambda flux: flux.flags,
+        "Quality bits of the latest fluxes, see `QualityFlag`, shape (n_time, n_source).",
+    )
+    model_flux = Result(
+        "latest",
+        lambda flux: flux.model(),
+        "Model of every pixel, shape (n_time, n_pixel), electron / s; no fitted light in saturated pixels.",
+    )
+    down_weighted = Result(
+        "latest",
+        lambda flux: flux.down_weighted or DownWeighted.empty(),
+        "Outliers of a robust fit (`cadence`, `pixel`, `weight`); none after a plain one.",
+    )
+    widths = Result(
+        "data",
+        lambda fit: fit.hyperparameters,
+        "Learned widths that the latest fluxes were fitted with; None for the default prior and the given errors.",
+    )
+    background_w = Result(
+        "latest",
+        lambda flux: flux.background_w,
+        "Coefficients of the background (see `Background`), shape (n_time, n_column), electron / s.",
+    )
+    background_w_err = Result(
+        "latest",
+        lambda flux: flux.background_w_err,
+        "Cadence-to-cadence standard deviation of `background_w`, shape (n_time, n_column), electron / s.",
+    )
+    background_flux = Result(
+        "latest",
+        lambda flux: flux.background_flux(),
+        "Background of every pixel, shape (n_time, n_pixel), electron / s; zero if none is fitted.",
+    )
+
+    # Apertures and metrics
+
+    aperture_mask = Result(
+        "apertures", lambda chosen: chosen.matrix, "Pixels of each aperture, sparse bool (n_source, n_pixel)."
+    )
+    FLFRCSAP = Result(
+        "apertures",
+        lambda chosen: chosen.completeness,
+        "Completeness: fraction of each source's light inside its aperture, shape (n_source,).",
+    )
+    CROWDSAP = Result(
+        "apertures",
+        lambda chosen: chosen.crowding,
+        "Crowding: the source's share of the light inside its aperture, shape (n_source,).",
+    )
+    sap_flux = Result(
+        "aperture_photometry",
+        lambda sums: sums.flux,
+        "Sum over each aperture, shape (n_time, n_source), electron / s; NaN where a pixel has no data.",
+    )
+    sap_flux_err = Result(
+        "aperture_photometry",
+        lambda sums: sums.flux_err,
+        "Standard deviation of `sap_flux`, shape (n_time, n_source), electron / s.",
+    )
+    optimal_percentile = Result(
+        "optimal_percentile",
+        lambda percentile: percentile,
+        "Percentile of each source's optimal isophote, shape (n_source,); NaN without pixels.",
+    )
+    source_psf_fraction = Result(
+        "metrics",
+        lambda metrics: metrics.psf_fraction,
+        "Fraction of each source's PRF that falls on the data, shape (n_source,).",
+    )
+    perturbed_ratio_mean = Result(
+        "metrics",
+        lambda metrics: metrics.ratio_mean,
+        "Mean over time of the perturbed PRF's sum over the mean PRF's, shape (n_source,).",
+    )
+    perturbed_std = Result(
+        "metrics",
+        lambda metrics: metrics.ratio_std,
+        "Standard deviation over time of the perturbed PRF's sum, shape (n_source,).",
+    )
 
     def __init__(
         self,
@@ -124,14 +331,15 @@ class Machine(MachineChanges, MachineSampling):
         background: Any = None,
         quiet: bool = False,
     ) -> None:
+        from bayesprf.io.catalog import sources_from_frame
+
+        settings = Settings(
+            limit_radius, time_mask, n_r_knots, n_phi_knots, time_nknots, time_resolution, time_radius, rmin, rmax,
+            cut_r, sparse_dist_lim, sources_flux_column, background=background,
+        )  # fmt: skip
         pixels = PixelTable(time, flux, flux_err, ra, dec, column, row, instrument=instrument)
-        self._start(pixels, _source_table(sources, sources_flux_column), sparse_dist_lim, quiet=quiet)
-        self.sources_flux_column = sources_flux_column
-        self.limit_radius, self.time_mask = limit_radius, time_mask
-        self.n_r_knots, self.n_phi_knots = n_r_knots, n_phi_knots
-        self.time_nknots, self.time_resolution, self.time_radius = time_nknots, time_resolution, time_radius
-        self.rmin, self.rmax, self.cut_r = rmin, rmax, cut_r
-        self.background = background
+        self.fit = Fit.of(pixels, sources_from_frame(sources, sources_flux_column), settings)
+        self.quiet = quiet
 
     @classmethod
     def from_pixels(cls, pixels: PixelTable, sources: SourceTable, **settings: Any) -> "Machine":
@@ -153,51 +361,35 @@ class Machine(MachineChanges, MachineSampling):
         -------
         Machine
         """
+        quiet = settings.pop("quiet", False)
+        given = Settings.for_instrument(pixels.instrument, **settings)
+        return cls.from_fit(Fit.of(pixels, sources, given), quiet=quiet)
+
+    @classmethod
+    def from_fit(cls, fit: Fit, *, quiet: bool = False) -> "Machine":
+        """Put the documented names over a Fit.
+
+        Parameters
+        ----------
+        fit : Fit
+            Data, settings and results so far.
+        quiet : bool
+            Silence progress bars.
+
+        Returns
+        -------
+        Machine
+        """
         machine = cls.__new__(cls)
-        stretch = pixels.instrument.pixel_scale / 3.98
-        stretch = 1.0 if abs(stretch - 1.0) < 0.05 else stretch
-        defaults = {
-            "limit_radius": 24.0 * stretch,
-            "time_mask": None,
-            "n_r_knots": 10,
-            "n_phi_knots": 15,
-            "time_nknots": 10,
-            "time_resolution": 200,
-            "time_radius": 16.0 * stretch,
-            "rmin": 1.0 * stretch,
-            "rmax": 16.0 * stretch,
-            "cut_r": 3.0 * stretch,
-            "background": None,
-        }
-        limit = settings.pop("sparse_dist_lim", 40.0 * stretch)
-        machine._start(pixels, sources, limit, quiet=settings.pop("quiet", False))
-        unknown = sorted(set(settings) - set(defaults))
-        if unknown:
-            known = ", ".join([*defaults, "sparse_dist_lim", "quiet"])
-            raise InputError(f"settings: expected some of {known}, got {', '.join(unknown)}")
-        for name, value in {**defaults, **settings}.items():
-            setattr(machine, name, value)
+        machine.fit, machine.quiet = fit, quiet
         return machine
 
-    def _start(self, pixels: PixelTable, sources: SourceTable, sparse_dist_lim: float, *, quiet: bool) -> None:
-        self._stages = Stages()
-        self.pixels, self.sources, self.quiet = pixels, sources, quiet
-        self.sparse_dist_lim = sparse_dist_lim
-        self.contaminant_mag_limit = None
-        self.cartesian_knot_spacing = "sqrt"
-        self.time_corrector = "polynomial"
-        self.sources_flux_column: str | None = None
+    def _progress(self, rounds: Iterable[int]) -> Iterable[int]:
+        return tqdm(rounds, desc="PRF", unit="round", disable=self.quiet, leave=False)
 
     @property
-    def sparse_dist_lim(self) -> float:
-        """Pixels within this distance of a source are paired with it, arcsec; setting it pairs anew."""
-        return self._sparse_dist_lim
-
-    @sparse_dist_lim.setter
-    def sparse_dist_lim(self, limit: float) -> None:
-        self._near = build_pairs(self.pixels, self.sources, limit)
-        self._sparse_dist_lim = float(limit)
-        self._stages.drop("shape")
+    def _say(self) -> Callable[[str], None] | None:
+        return None if self.quiet else partial(tqdm.write, file=sys.stderr)
 
     # Stages
 
@@ -208,7 +400,7 @@ class Machine(MachineChanges, MachineSampling):
         frame_index: Any = "mean",
         bin_data: bool = False,  # noqa: FBT001, FBT002
         **kwargs: Any,
-    ) -> Any:
+    ) -> "Figure | None":
         """Learn the PRF and where each source matters.
 
         Parameters
@@ -236,8 +428,12 @@ class Machine(MachineChanges, MachineSampling):
         InputError
             If an option is unknown or out of range, or no pixel is fit to teach the PRF.
         """
-        self._shape_recipe = self._shape_options(flux_cut_off, bin_data, kwargs)
-        self._stages.keep("shape", self._learn_shape(self._image(frame_index)))
+        settings = self.fit.settings
+        mask = MaskOptions(limit_radius=settings.limit_radius, contaminant_mag_limit=settings.contaminant_mag_limit)
+        recipe = PrfRecipe(mask, frame_index=frame_index)
+        recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
+        found = fit_prf(self.fit, recipe, progress=self._progress)
+        self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
     def refine_scene(self, *, n_round: int = 10, **kwargs: Any) -> None:
@@ -262,53 +458,86 @@ class Machine(MachineChanges, MachineSampling):
         result of `build_shape_model`; `positions` and `common_errors` hold what is left of the uncertainty.
         """
         self.build_shape_model(n_round=n_round, refine=True, **kwargs)
-        moved, side = self.positions.moved, float(np.sqrt(self._shape.prf.pixel_area))
-        if moved > _CONVERGED_PIX * side:
-            warnings.warn(
-                f"refine_scene: a star still moved by {moved:.3f} arcsec in the last of {n_round} rounds,"
-                " expected less than a hundredth of a pixel; raise n_round",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
+        warn_if_moving(self.fit.need("prf"), n_round)
 
-    def _shape_options(
+    def build_time_model(
         self,
-        flux_cut_off: float,
-        bin_data: Any,
-        kwargs: dict[str, Any],
-    ) -> tuple[MaskOptions, ShapeOptions]:
-        mask = MaskOptions(limit_radius=self.limit_radius, contaminant_mag_limit=self.contaminant_mag_limit)
-        shape = ShapeOptions(flux_cut_off=flux_cut_off, bin_data=bin_data)
-        for name, value in kwargs.items():
-            if hasattr(mask, name):
-                mask = replace(mask, **{name: value})
-            elif hasattr(shape, name):
-                shape = replace(shape, **{name: value})
-            else:
-                known = [*MaskOptions.__dataclass_fields__, *ShapeOptions.__dataclass_fields__]
-                raise InputError(f"kwargs: expected some of {', '.join(known)}, got {name!r}")
-        return mask, shape
+        plot: bool = False,  # noqa: FBT001, FBT002  (documented signature)
+        bin_method: str = "bin",
+        poly_order: int = 3,
+        segments: bool = False,  # noqa: FBT001, FBT002
+        focus: bool = False,  # noqa: FBT001, FBT002
+        focus_exptime: float = 50,
+        pca_ncomponents: int = 0,
+        pca_smooth_time_scale: float = 0,
+        positions: Any = False,  # noqa: FBT002
+        other_vectors: Any = None,
+        **kwargs: Any,
+    ) -> "Figure | None":
+        """Learn how the PRF changes in time, by velocity aberration, focus or pointing.
 
-    def _learn_shape(self, image: Image) -> ShapeFit:
-        """Fit the PRF to an image, with the options that `build_shape_model` was called with last."""
-        mask_options, options = self._shape_recipe
-        return fit_shape(
-            self._scene(image),
-            self._basis(),
-            mask_options=mask_options,
-            options=options,
-            progress=partial(tqdm, desc="PRF", unit="round", disable=self.quiet, leave=False),
-        )
+        Parameters
+        ----------
+        plot : bool
+            Return a diagnostic figure.
+        bin_method : {"bin", "downsample"}
+            Mean of the cadences of a bin, or one cadence of it.
+        poly_order : int
+            Highest power of time.
+        segments : bool
+            Give every stretch between gaps of more than five median steps its own time columns.
+        focus : bool
+            Add a decay from the start of every segment.
+        focus_exptime : float
+            Time after which that decay has fallen to 1/e, day.
+        pca_ncomponents : int
+            Add so many principal components of the pixels' time series.
+        pca_smooth_time_scale : float
+            Knot distance of the spline that smooths these series, day; 0 for none.
+        positions : False, "poscorr" or "centroid"
+            Follow the image motion, the mission's own or measured from the pixels: as time columns where it is small,
+            as a shift of the PRF where its range exceeds `shift_limit` pixels (an option, 0.3 by default). Beside a
+            shift, `shift_order` (0 by default) stands in for `poly_order`: the pointing holds slow drift too.
+        other_vectors : array-like, shape (n_vector, n_time), optional
+            Further time columns, such as cotrending basis vectors.
+        **kwargs
+            Other options of `PerturbationOptions`, for example `field_order`, `min_snr`, `clip_sigma`.
 
-    def _basis(self) -> PolarBasis:
-        return PolarBasis(self.rmin, self.rmax, self.cut_r, self.n_r_knots, self.n_phi_knots)
+        Returns
+        -------
+        matplotlib.figure.Figure or None
+            The figure if `plot`.
 
-    def _scene(self, image: Image) -> Scene:
-        scene = Scene(self.pixels, self.sources, self._near, self.sparse_dist_lim, image)
-        if self.background is None:
-            return scene
-        columns = build_background(self.pixels, image, self.background)
-        return scene.without(first_guess(columns, image))
+        Raises
+        ------
+        StageError
+            Before `build_shape_model`.
+        InputError
+            If an option is unknown or out of range, the times do not increase, or position vectors are missing.
+
+        Warns
+        -----
+        DataWarning
+            If no pixel is fit to learn from; the PRF is then left constant. If the fitted change is larger than
+            motion can explain.
+
+        Notes
+        -----
+        The attributes `time_nknots`, `time_radius` and `cartesian_knot_spacing` set the position columns;
+        `time_corrector`, "polynomial" or "poscorr", says which motion counts where `positions` is not given;
+        `time_resolution` is the largest number of cadences per bin: short series get finer bins. Where the spacecraft
+        rolls (K2) and `positions` are given, what the brightness of a star shares with the roll counts as change of
+        the PRF; with a shift it counts, pixel by pixel, as light of unknown stars that moves along, and is taken off
+        the data.
+        """
+        trends = TrendOptions(int(poly_order), bool(segments), bool(focus), float(focus_exptime))
+        documented = {"bin_method": bin_method, "pca_ncomponents": int(pca_ncomponents)}
+        documented["pca_smooth_time_scale"] = float(pca_smooth_time_scale)
+        options = time_options(self.fit.settings, trends, positions=positions, further=kwargs, **documented)
+        recipe = TimeRecipe(options, other_vectors)
+        found = fit_time_model(self.fit, recipe, progress=self._progress)
+        self.fit = self.fit.with_stage("time_model", found, time_recipe=recipe)
+        return self.plot_time_model() if plot else None
 
     def fit_model(
         self,
@@ -349,38 +578,693 @@ class Machine(MachineChanges, MachineSampling):
         NotPositiveDefiniteError
             If a flat prior leaves a source without any constraint.
         """
-        shape = self._shape
-        prf = shape.matrix.without(self.pixels.saturated)
-        data, prior = self._prepare_fit(prior_mu, prior_sigma, widths)
-        flags = flag_sources(
-            shape.matrix,
-            saturated=self.pixels.saturated,
-            known=self.sources.has_flux,
-            core=float(np.sqrt(shape.prf.pixel_area)),
-        )
-        designs = {"flux": prf.design()}
-        if fit_va:
-            designs["flux_va"] = prf.changing(self._time.stack_parts(prf.pairs), self._time.mix).design()
-        for stage, design in designs.items():
-            light = self._time.light if stage == "flux_va" else None
-            fit = fit_flux(
-                data,
-                design,
-                prior,
-                source_flags=flags,
-                known=shape.far_light,
-                solver=BlockSolver(n_threads),
-                robust=robust,
-                names=self._coefficient_names,
-                background=None if shape.background is None else shape.background.columns,
-                moving_light=None if light is None else light.image(),
-            )
-            self._stages.keep(stage, fit)
+        recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust)
+        check_widths(widths, recipe, self.nsources)
+        flux, flux_va = fit_fluxes(self.fit, recipe, widths=widths, n_threads=n_threads)
+        self.fit = self.fit.with_stage("flux", flux, flux_recipe=recipe)
+        if flux_va is not None:
+            self.fit = self.fit.with_stage("flux_va", flux_va)
         if widths is not None:
-            self._stages.keep("widths", widths)
+            self.fit = self.fit.with_stage("hyperparameters", widths)
 
+    def learn_widths(
+        self,
+        *,
+        prior_width: Any = LEARN,
+        zero_point: Any = LEARN,
+        variability: Any = LEARN,
+        noise: Any = LEARN,
+        model: Any = LEARN,
+        expected: Any = None,
+        prior_groups: Any = None,
+        noise_groups: Any = None,
+        n_cadence: int = 200,
+        model_in_fit: bool = False,
+    ) -> FluxWidths:
+        """Learn how far the catalogue, the pixel errors and the model can be trusted; `fit_model` takes the answer.
 
-def _source_table(sources: Any, flux_column: str) -> SourceTable:
-    from bayesprf.io.catalog import sources_from_frame
+        Parameters
+        ----------
+        prior_width : "learn" or float
+            How far the mean flux of a star may be from what the catalogue foretells: standard deviation over the
+            expected flux, or the number to fix it to.
+        zero_point : "learn" or float
+            Mean of the flux prior over the expected flux.
+        variability : "learn" or float
+            How much a star's flux changes in time: standard deviation over the expected flux; 0 for none. The prior
+            at each cadence is as wide as both together.
+        noise : "learn" or float
+            Factor of the pixel errors.
+        model : "learn" or float
+            Relative error of the model in a pixel, the same at all cadences; 0 for none.
+        expected : array-like, shape (n_source,), optional
+            Expected fluxes, electron / s; the catalogue's times the scale that `build_shape_model` found by default.
+            Where one is not a positive number, the source keeps the default prior.
+        prior_groups : "flux" or array-like of labels, shape (n_source,), optional
+            Sources of a group share a prior width: "flux" cuts them into up to four bins of expected flux, with at
+            least 20 sources each. One group by default.
+        noise_groups : "flux", "stamp" or array-like of labels, shape (n_pixel,), optional
+            Pixels of a group share a factor: "flux" cuts them into up to four bins of their mean flux, "stamp" takes
+            each cutout alone. One group by default.
+        n_cadence : int
+            Most cadences that noise and variability are learned from, spread over the series.
+        model_in_fit : bool
+            Add the model's error to the pixel errors of the fits that use the widths, as if it were new at every
+            cadence. `flux_err` then holds it and is no longer the error from cadence to cadence; the error common to
+            all cadences no longer counts it. For a single image, or to weigh models by their evidence.
 
-    return sources_from_frame(sources, flux_column)
+        Returns
+        -------
+        FluxWidths
+            For `fit_model(widths=...)`.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`, whose design this takes.
+        InputError
+            If an argument is out of range, or no source has both an expected flux and data.
+        ShapeError
+            If there is not one expected flux or label for each.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the evidence has no maximum.
+
+        Notes
+        -----
+        Neither errors nor prior of the latest fit matter, only its design (with the time model or without), so the
+        answer does not change when it has been used. Saturated stars do not teach the prior, and pixels farther off
+        than five standard deviations are left out (`n_clipped`). The widths of positions, second moments and wings
+        are learned by `fit_common_errors`.
+        """
+        choice = WidthChoice(prior_width, zero_point, variability, noise, model, n_cadence)
+        return learn_hyperparameters(
+            self.fit,
+            choice,
+            expected=expected,
+            prior_groups=prior_groups,
+            noise_groups=noise_groups,
+            model_in_fit=model_in_fit,
+        )
+
+    # Systematic errors
+
+    def fit_common_errors(
+        self,
+        *,
+        position: Any = None,
+        moments: float | None = None,
+        model: float | None = None,
+        tail: float | None = None,
+        others: float | None = None,
+    ) -> CommonErrors:
+        """Carry the errors of PRF, wing, positions and second moments into the fluxes.
+
+        Parameters
+        ----------
+        position : float or array-like of shape (n_source,), optional
+            Standard deviation of a star's position per axis, arcsec; learned from the lone stars, or what
+            `refine_scene` left of it, by default.
+        moments : float, optional
+            Standard deviation of a star's size (ratio) and shear; learned from the lone stars by default.
+        model : float, optional
+            Relative error of the model at the centre of the PRF, dex; learned from the residuals by default, and 0 if
+            the fit has it among the errors of its pixels (`learn_widths(model_in_fit=True)`).
+        tail : float, optional
+            Standard deviation of the wing's slope; by default that of its fit, which counts star by star.
+        others : float, optional
+            Error of the slope of other stars' wings towards a star; learned from the pixels they dominate by default.
+
+        Returns
+        -------
+        CommonErrors
+
+        Raises
+        ------
+        StageError
+            If no fluxes have been fitted.
+        """
+        errors = fit_systematics(self.fit, position=position, moments=moments, model=model, tail=tail, others=others)
+        self.fit = self.fit.with_stage("systematics", errors)
+        return errors
+
+    @property
+    def common_errors(self) -> CommonErrors:
+        """Errors common to all cadences, with learned widths unless `fit_common_errors` was given some."""
+        self.fit = with_systematics(self.fit)
+        return self.fit.need("systematics")
+
+    @property
+    def werrs_total(self) -> FloatArray:
+        """Total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
+        self.fit = with_systematics(self.fit)
+        return total_errors(self.fit)
+
+    # Questions to the posterior
+
+    def covariance(self, sources: Any = None, cadence: int = 0) -> FloatArray:
+        """Return the posterior covariance of fluxes at one cadence.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Index or name of each source, in the order of the answer; all by default.
+        cadence : int
+            Index of the cadence.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_chosen, n_chosen)
+            (electron / s)**2; zero between sources that do not overlap, directly or through others.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source or the cadence does not exist, or more than 5000 sources are asked for.
+        """
+        return flux_covariance(self.fit, sources, cadence)
+
+    def posterior(
+        self,
+        sources: Any = None,
+        cadences: Any = None,
+        draws: int = 1000,
+        random_seed: Any = None,
+        *,
+        max_pointwise: int = 4_000_000,
+    ) -> "xr.DataTree":
+        """Draw fluxes from their exact joint posterior, as an ArviZ DataTree.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Index or name of each source; all by default.
+        cadences : int, sequence of int or mask, optional
+            Cadences; all by default. A single number leaves the axis of time away.
+        draws : int
+            Number of independent draws in all, a multiple of 4: they come as four chains.
+        random_seed : int, sequence of int or numpy.random.Generator, optional
+            The same seed gives the same draws.
+        max_pointwise : int
+            `log_likelihood`, `posterior_predictive`, `prior` and `log_prior` are left out if draws x cadences x
+            pixels exceeds this (4 million numbers are 32 MB); exact leave-one-out densities if cadences x pixels does.
+
+        Returns
+        -------
+        xarray.DataTree
+            The layout of `bayesprf.results.posterior`, the same as that of a sampler. Sources that overlap with those
+            asked for are marginalised in the fluxes; the pixels and their likelihood are those of the whole group,
+            whose further members the attribute `overlapping_sources` names. Where pixels drop out of some cadences,
+            `y` has one axis of observations. ArviZ's plot_ppc_pit and plot_ppc_interval take a single cadence.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source or cadence does not exist, no pixel belongs to the sources, or `draws` is no multiple of 4.
+        """
+        from bayesprf.results.exact import DrawOptions, draw_posterior
+
+        options = DrawOptions(int(draws), int(max_pointwise))
+        return draw_posterior(self.fit, sources, cadences, options, np.random.default_rng(random_seed))
+
+    def loo(self) -> ModelScore:
+        """Score the fluxes' model by its evidence and by exact leave-one-pixel-out densities.
+
+        Returns
+        -------
+        ModelScore
+            Kept until the fluxes are fitted anew; `bayesprf.compare` puts several side by side, and `to_datatree`
+            writes it into the tree.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        UnsupportedError
+            After a robust fit, whose weights were chosen by looking at the data.
+        """
+        if self.fit.score is None:
+            self.fit = self.fit.with_stage("score", score_fit(self.fit))
+        return self.fit.need("score")
+
+    def pymc_model(self, kind: str = "linear", *, sources: Any = None, cadences: Any = None, **settings: Any) -> Any:
+        """Build a PyMC model, to read, change or sample by hand.
+
+        Parameters
+        ----------
+        kind : {"linear", "collapsed", "robust", "joint", "shape"}
+            "linear": fluxes, as in the closed form. "collapsed": the hyperparameters alone, the fluxes integrated out.
+            "robust": the same under a Student-t likelihood, which bears cosmic
+            rays. "joint": fluxes, PRF shape and, if asked, positions together. "shape": the PRF shape alone.
+        sources : int, str or sequence of them, optional
+            Sources of interest, all by default; widened to all that overlap with them, directly or through others.
+        cadences : int, sequence of int or mask, optional
+            Cadences; the mean image by default for "joint", else all. A single number leaves the
+            axis of time away.
+        **settings
+            For "linear", "collapsed" and "robust": `width`, `zero_point`, `noise_scale`, `jitter` (see
+            `Hyperparameters`: a number, "learn" or a Hyperprior), `width_group` (for all sources of the machine, a
+            number of its group each), `priors`, and, but for "collapsed", `form`, `likelihood` (see `build_linear`).
+            For "joint": `likelihood`,
+            `position`, `tail`, `others`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
+            PRF at a star's centre beside noise, dex: a number, "learn" or a Hyperprior; by default that of the shape
+            fit, as in the closed form. For "shape": `width`.
+
+        Returns
+        -------
+        pymc.Model
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a kind, source, cadence or setting is unknown.
+        """
+        from bayesprf.sampling.questions import build_model
+
+        return build_model(self.fit, kind, sources, cadences, settings, say=self._say)
+
+    def sample(
+        self,
+        sources: Any = None,
+        cadences: Any = None,
+        *,
+        kind: str = "linear",
+        draws: int = 1000,
+        tune: int = 1000,
+        chains: int = 4,
+        cores: int | None = None,
+        random_seed: int | None = None,
+        sampler: str | None = None,
+        target_accept: float = 0.8,
+        **settings: Any,
+    ) -> "xr.DataTree":
+        """Sample a model and check the draws; the answer has the layout of `posterior`.
+
+        Parameters
+        ----------
+        sources, cadences
+            As for `pymc_model`.
+        kind : {"linear", "collapsed", "robust", "joint", "shape"}
+            As for `pymc_model`; "collapsed" integrates one or two hyperparameters and a zero point on a grid, without
+            any sampler: the draws are exact and independent, and the evidence is a by-product. With more of them, or
+            with `priors`, NUTS samples these alone, and the fluxes follow exactly.
+        draws, tune, chains : int
+            Draws kept and tuning steps per chain, and chains.
+        cores : int, optional
+            Chains run at the same time.
+        random_seed : int, optional
+            The same seed gives the same draws.
+        sampler : {"nutpie", "pymc"}, optional
+            nutpie where it is installed, else PyMC's NUTS.
+        target_accept : float
+            Acceptance rate that sets the step size.
+        **settings
+            As for `pymc_model`.
+
+        Returns
+        -------
+        xarray.DataTree
+            The layout of `bayesprf.results.posterior`. Its attribute `convergence` says in words whether the draws can
+            be trusted, `overlapping_sources` which sources were sampled along.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a kind, source, cadence or setting is unknown.
+
+        Warns
+        -----
+        ConvergenceWarning
+            If the draws cannot be trusted.
+        """
+        from bayesprf.sampling.questions import sample_fit
+
+        return sample_fit(
+            self.fit, kind, sources, cadences, settings, say=self._say, quiet=self.quiet, draws=draws, tune=tune,
+            chains=chains, cores=cores, random_seed=random_seed, sampler=sampler, target_accept=target_accept,
+        )  # fmt: skip
+
+    # Hypotheses
+
+    def blend_test(
+        self,
+        source: Any,
+        position: tuple[float, float],
+        *,
+        prior_sigma: float | None = None,
+        prior_odds: float = 1.0,
+        prf_errors: bool = True,
+        cadences: Any = None,
+    ) -> BlendTest:
+        """Weigh the hypothesis that a further star of constant flux stands at a place near a source.
+
+        Parameters
+        ----------
+        source : int or str
+            Index or name of the source; its pixels are looked at, with all sources that light them.
+        position : tuple of float
+            Right ascension and declination of the further star, degree.
+        prior_sigma : float, optional
+            Scale of the half-normal prior of its flux, electron / s; the flux of the source by default.
+        prior_odds : float
+            Prior probability of two stars over that of one.
+        prf_errors : bool
+            Let the model of all catalogue stars err at all cadences alike, by everything that `fit_common_errors`
+            carries: the posterior of the PRF's shape, the slopes of wings, positions, second moments and the relative
+            model error. Without, the PRF is taken as known exactly, and any misfit of it will be called a star.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default.
+
+        Returns
+        -------
+        BlendTest
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the source does not exist, the place lies outside its pixels, or a prior is not positive.
+
+        Notes
+        -----
+        Without the star: every catalogue star has a free flux at every cadence, under the prior of `fit_model`. With
+        it: the same, plus PRF x g with one g > 0 for all cadences. The evidence of both is exact
+        (`bayesprf.hypotheses.second_star`). The further star has the mean PRF at all cadences.
+
+        Positions that `refine_scene` fitted to these very pixels, with one star in mind, err here as far as stars lie
+        from the catalogue, not by their posterior: it may have moved a star towards its companion.
+        """
+        return weigh_second_star(
+            self._weighed() if prf_errors else self.fit, source, position, prior_sigma=prior_sigma,
+            prior_odds=prior_odds, prf_errors=prf_errors, cadences=cadences,
+        )  # fmt: skip
+
+    def which_source(
+        self,
+        event: Any,
+        sources: Any = None,
+        *,
+        depth_sigma: float = DEPTH_SIGMA,
+        baseline: float | None = None,
+        cadences: Any = None,
+    ) -> EventHost:
+        """Weigh which source an event, such as an eclipse, belongs to.
+
+        Parameters
+        ----------
+        event : array-like of bool or float, shape (n_time,)
+            Mask of the cadences in the event, or its shape from 0 (outside) to 1 (full depth).
+        sources : int, str or sequence of them, optional
+            Candidates; sources that share a pixel with them are candidates too. All sources by default.
+        depth_sigma : float
+            Scale of the prior of the depth, a Gaussian around zero cut to 0 ... 1: a star cannot lose more light than
+            it has.
+        baseline : float, optional
+            Distance of the knots of each star's own slow changes, day; six times the event's length, and half a day
+            or more, by default.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default. Leave out those of other events, which the baselines cannot follow.
+
+        Returns
+        -------
+        EventHost
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the event has the wrong shape, a source does not exist, or too many sources overlap.
+
+        Notes
+        -----
+        One hypothesis per candidate: its flux is its baseline minus flux x depth x template, all other stars keep
+        their baselines. Baselines are splines, white scatter beyond the errors is learned per star outside the event,
+        and all of this is integrated out exactly (`bayesprf.hypotheses.event_host`), with the full covariance of the
+        fluxes at every cadence, so that light shared by a blend is weighed as what it is.
+        """
+        return find_host(self._weighed(), event, sources, depth_sigma=depth_sigma, baseline=baseline, cadences=cadences)
+
+    def event_depth(
+        self, source: Any, event: Any, *, baseline: float | None = None, cadences: Any = None
+    ) -> EventDepth:
+        """Measure which share of its light a source loses in an event, such as a transit.
+
+        Parameters
+        ----------
+        source : int or str
+            Index or name of the source.
+        event : array-like of bool or float, shape (n_time,)
+            Mask of the cadences in the event, or its shape from 0 (outside) to 1 (full depth).
+        baseline : float, optional
+            Distance of the knots of the star's own slow changes, day, infinite for a constant; six times the event's
+            length, and half a day or more, by default.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default. Leave out those of other events, which the baseline cannot follow.
+
+        Returns
+        -------
+        EventDepth
+            Depth, its standard deviation and its intervals.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the event has the wrong shape or no data, or the source does not exist or has no pixel.
+
+        Notes
+        -----
+        Dip and baseline are linear in the light curve, whose errors have the fluxes of all neighbours marginalised.
+        The flux of a blended star may be wrong at all cadences alike, by light of its neighbours that an error of the
+        PRF, of its wing or of the positions gives to it; this error, of `fit_common_errors`, is carried into the
+        depth, whose posterior is that of a ratio (`bayesprf.hypotheses.event_depth`).
+        """
+        return measure_depth(self._weighed(), source, event, baseline=baseline, cadences=cadences)
+
+    def _weighed(self) -> Fit:
+        """Return the fit with its systematic errors, and keep them."""
+        self.fit = with_systematics(self.fit)
+        return self.fit
+
+    # Apertures and metrics
+
+    def create_aperture_mask(self, percentile: Any = 50) -> None:
+        """Choose the aperture of every source as an isophote of its PRF.
+
+        Sets `aperture_mask`, `FLFRCSAP` and `CROWDSAP`, and drops sums over earlier apertures.
+
+        Parameters
+        ----------
+        percentile : float or array-like of float, shape (n_source,)
+            Percentile of the source's PRF values above which pixels belong to its aperture: 0 takes all of its
+            pixels, 100 the brightest one. One number for all sources, or one each.
+
+        Raises
+        ------
+        StageError
+            Before `build_shape_model`.
+        InputError
+            If a percentile lies outside 0 to 100.
+        ShapeError
+            If there is neither one percentile nor one per source.
+        """
+        self.fit = self.fit.with_stage("apertures", choose_apertures(self.fit, percentile))
+
+    def compute_aperture_photometry(
+        self,
+        aperture_size: Any = "optimal",
+        target_complete: float | None = 0.9,
+        target_crowd: float | None = 0.9,
+    ) -> None:
+        """Sum the pixels in an aperture around every source at every cadence.
+
+        Sets `sap_flux`, `sap_flux_err`, `aperture_mask`, `FLFRCSAP`, `CROWDSAP` and, for optimal apertures,
+        `optimal_percentile`.
+
+        Parameters
+        ----------
+        aperture_size : "optimal", float or array-like of float, shape (n_source,)
+            "optimal" takes the isophote of least total shortfall below the targets, and the smallest of those
+            that meet them; otherwise a percentile, as for `create_aperture_mask`.
+        target_complete : float, optional
+            Wanted completeness (FLFRCSAP) of optimal apertures; None or a negative number switches it off.
+        target_crowd : float, optional
+            Wanted crowding (CROWDSAP) of optimal apertures; None or a negative number switches it off.
+
+        Raises
+        ------
+        StageError
+            Before `build_shape_model`.
+        InputError
+            If a percentile lies outside 0 to 100, a target is above 1, or both are switched off.
+        ShapeError
+            If there is neither one percentile nor one per source.
+        """
+        percentile, optimal = choose_percentile(self.fit, aperture_size, target_complete, target_crowd)
+        self.create_aperture_mask(percentile)
+        self.fit = self.fit.with_stage("aperture_photometry", sum_apertures(self.fit))
+        if optimal:
+            self.fit = self.fit.with_stage("optimal_percentile", self.fit.need("apertures").percentile)
+
+    def get_psf_metrics(self, npoints_per_pixel: int = 10) -> None:
+        """Measure how much of each source's PRF is on the data, and how far the time model moves it.
+
+        Sets `source_psf_fraction` and, after `build_time_model`, `perturbed_ratio_mean` and `perturbed_std`.
+
+        Parameters
+        ----------
+        npoints_per_pixel : int
+            Points along each side of a pixel at which the PRF is evaluated; 0 takes the pixel centres alone.
+
+        Raises
+        ------
+        StageError
+            Before `build_shape_model`.
+        InputError
+            If `npoints_per_pixel` is not a whole number from 0 up.
+        """
+        self.fit = self.fit.with_stage("metrics", measure_prf(self.fit, npoints_per_pixel))
+
+    def perturbed_model(self, time_index: Any) -> Any:
+        """Return the PRF of every source in every pixel at given cadences.
+
+        Parameters
+        ----------
+        time_index : int or array-like of int
+            Cadence, or several.
+
+        Returns
+        -------
+        csr_matrix of float64, shape (n_source, n_pixel), or list of them
+            1 / pixel; one matrix for one cadence, a list for several.
+
+        Raises
+        ------
+        StageError
+            Before `build_time_model`.
+        InputError
+            If a cadence does not exist.
+        """
+        return perturbed_prf(self.fit, time_index)
+
+    # Results and pictures; xarray and matplotlib are loaded when first needed
+
+    def to_datatree(self) -> "xr.DataTree":
+        """Return all results so far as one labelled tree.
+
+        Returns
+        -------
+        xarray.DataTree
+            Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/background``, ``/widths``,
+            ``/shape``, ``/time_model``, as far as their stages have run.
+
+        Raises
+        ------
+        StageError
+            If no PRF has been fitted.
+        """
+        from bayesprf.results.fit_tree import fit_tree
+
+        return fit_tree(self._weighed() if self.fit.has_flux else self.fit)
+
+    def plot_shape_model(
+        self,
+        frame_index: Any = "mean",
+        bin_data: bool = False,  # noqa: FBT001, FBT002  (documented signature)
+    ) -> "Figure":
+        """Draw data, model and residual of the PRF, in sky and polar coordinates.
+
+        Parameters
+        ----------
+        frame_index : "mean" or int
+            Image whose pixels are drawn.
+        bin_data : bool
+            Draw medians in cells instead of single pixels.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.fits import draw_prf
+
+        return draw_prf(self.fit, frame_index, bin_data=bin_data)
+
+    def plot_time_model(self) -> "Figure":
+        """Draw pixels in the first and the last bin, data, model and their ratio.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Bins of time; of the pointing where the time model shifts the PRF.
+
+        Raises
+        ------
+        StageError
+            Before `build_time_model`.
+        """
+        from bayesprf.plots.fits import draw_time_model
+
+        return draw_time_model(self.fit)
+
+    def plot_scene(self) -> "Figure":
+        """Draw the mean image with the sources on it.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.fits import draw_scene
+
+        return draw_scene(self.fit)
+
+    def plot_lightcurves(self, sources: Any = None) -> "Figure":
+        """Draw light curves with errors.
+
+        Parameters
+        ----------
+        sources : sequence of int, optional
+            Which sources; the first twelve by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.fits import draw_lightcurves
+
+        return draw_lightcurves(self.fit, sources)
+
+    def plot_aperture(self, source: int) -> "Figure":
+        """Draw the pixels around a source with its aperture outlined.
+
+        Parameters
+        ----------
+        source : int
+            Index of the source.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        StageError
+            Before `create_aperture_mask` or `compute_aperture_photometry`.
+        InputError
+            If there is no such source, or it has no pixels.
+        """
+        from bayesprf.plots.fits import draw_aperture
+
+        return draw_aperture(self.fit, source)

@@ -24,7 +24,9 @@ from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.scene.pairs import PairTable
 from bayesprf.timemodel.columns import check_vectors, common_components
+from bayesprf.timemodel.fit import PerturbationFit
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -392,3 +394,57 @@ class PerturbationMatrix3D(PerturbationMatrix):
         from bayesprf.plots.perturbation import plot_factor
 
         return plot_factor(self.dx, self.dy, self.model(time_index)[0], title=f"Perturbation, cadence {time_index}")
+
+
+class FittedPerturbation(PerturbationMatrix3D):
+    """The time model of a `Machine`, with the attributes of a `PerturbationMatrix3D`.
+
+    Parameters
+    ----------
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+    pairs : PairTable
+        Pairs of the mean model: `dx` and `dy` are theirs.
+    fit : PerturbationFit
+        The time model.
+
+    Notes
+    -----
+    `vectors`, `cartesian_matrix` and `weights` are those of the fit, the constant in time among them. `model` also
+    holds the shift of the PRF where there is one, takes off the part that would change the sum of the PRF and applies
+    the pixels' own mean, as the fluxes do; after a `fit` of one's own it is the plain product.
+    """
+
+    def __init__(self, time: FloatArray, pairs: PairTable, fit: PerturbationFit) -> None:
+        basis = self._basis = fit.change.basis
+        super().__init__(
+            time,
+            pairs.dx,
+            pairs.dy,
+            nknots=basis.n_knots,
+            radius=basis.radius,
+            degree=basis.degree,
+            knot_spacing_type=basis.spacing,
+        )
+        self._operator, self.vectors = fit.bins, fit.vectors
+        self.resolution = int(np.diff(fit.bins.indptr).max())
+        self.cartesian_matrix = fit.change.columns(pairs.source, pairs.dx, pairs.dy)
+        self._set_prior(np.arange(self.vectors.shape[1]) == 0)
+        constant = np.arange(self.cartesian_matrix.shape[1]) < basis.n_column
+        self.weights = np.concatenate([constant.astype(np.float64), fit.weights.ravel()])
+        self._factors: FloatArray | None = fit.stack_parts(pairs)
+        self._mix = fit.mix
+
+    def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
+        """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
+        if self._factors is not None:
+            self._factors, self.cartesian_matrix = None, self._basis.columns(self.dx, self.dy)
+            self._set_prior(np.arange(self.nvec) == 0)
+        return super().fit(flux, flux_err, pixel_mask)
+
+    def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
+        """Return the factor on the mean PRF, shape (n, n_pair): see `PerturbationMatrix3D.model`."""
+        if self._factors is None:
+            return super().model(time_indices)
+        chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
+        return np.asarray(self._mix[chosen] @ self._factors)

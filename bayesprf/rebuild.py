@@ -151,7 +151,7 @@ def _compare(tree: Any, machine: Machine) -> None:
     if "photometry" not in tree.children or "flux" not in tree["photometry"]:
         return
     then, error = (tree[f"photometry/{name}"].to_numpy() for name in ("flux", "flux_err"))
-    now = machine._latest_flux.flux
+    now = machine.fit.latest_flux.flux
     away = float(np.nanmax(np.abs(now - then) / error, initial=0.0)) if then.shape == now.shape else np.inf
     if not away < _SAME:
         raise InputError(

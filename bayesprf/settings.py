@@ -1,12 +1,22 @@
 """The options of the fits, each with its default."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
+from bayesprf.arrays import BoolArray, same_content
 from bayesprf.checks import check_choice, check_positive
 from bayesprf.design.binning import BIN_METHODS
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import InputError
+from bayesprf.instruments import Instrument
+
+BACKGROUND_SCOPES = ("stamp", "image")
+MAX_BACKGROUND_ORDER = 2
+# Documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take them.
+_DOCUMENTED_SCALE, _SAME_SCALE = 3.98, 0.05
+# Settings that the time model reads first; the others shape the PRF, but for the name of a column.
+_TIME_SETTINGS = ("time_nknots", "time_resolution", "time_radius", "cartesian_knot_spacing", "time_corrector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,3 +185,224 @@ class PerturbationOptions:
                 "resolution, n_bin_per_vector, n_round, field_order: expected at least 1, 1, 1 and 0, got"
                 f" {self.resolution}, {self.n_bin_per_vector}, {self.n_round} and {self.field_order}"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What sky is left in the pixels, and how wide its prior is.
+
+    Parameters
+    ----------
+    scope : {"stamp", "image"}
+        One surface per cutout, or one for all pixels.
+    order : int
+        Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid.
+    sigma : float, optional
+        Prior standard deviation of every coefficient around zero, electron / s per pixel. By default ten times the
+        level that a fifth of the pixels of the mean image stay below, or ten times the error of a pixel in one
+        cadence, whichever is larger.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+    """
+
+    scope: str = "stamp"
+    order: int = 0
+    sigma: float | None = None
+
+    def __post_init__(self) -> None:
+        check_choice(self.scope, BACKGROUND_SCOPES, "background")
+        if isinstance(self.order, bool) or self.order not in range(MAX_BACKGROUND_ORDER + 1):
+            raise InputError(f"order: expected 0, 1 or {MAX_BACKGROUND_ORDER}, got {self.order!r}")
+        if self.sigma is not None:
+            check_positive(self.sigma, "sigma")
+
+    @classmethod
+    def parse(cls, value: Any) -> "Background | None":
+        """Return what a user's setting means: None, the name of a scope, a mapping of the fields, or a Background.
+
+        Parameters
+        ----------
+        value : None, str, mapping or Background
+            The setting.
+
+        Returns
+        -------
+        Background or None
+
+        Raises
+        ------
+        InputError
+            If it is anything else.
+        """
+        if value is None or isinstance(value, cls):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, dict) and set(value) <= set(cls.__slots__):
+            return cls(**value)
+        raise InputError(f"background: expected None, 'stamp', 'image' or a Background, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """Every setting of a Machine, listed once, with its documented default.
+
+    Parameters
+    ----------
+    limit_radius : float
+        Pixels farther from a star than this are no training pixels of the PRF, arcsec.
+    time_mask : array-like of bool, shape (n_time,), optional
+        Cadences that enter the mean image the PRF is fitted to; all by default.
+    n_r_knots, n_phi_knots : int
+        Radial and azimuthal knots of the PRF.
+    time_nknots, time_resolution, time_radius
+        Knots in position, cadences per bin (at most) and radius (arcsec) of the time model.
+    rmin, rmax : float
+        Range of the PRF's radial knots, arcsec.
+    cut_r : float
+        Radius inside which the PRF depends on the radius only, arcsec.
+    sparse_dist_lim : float
+        Pixels within this distance of a source are paired with it, arcsec.
+    sources_flux_column : str, optional
+        Column of the catalogue that gave the expected fluxes, where it was a table.
+    contaminant_mag_limit : float, optional
+        Sources fainter than this magnitude do not count as contaminants; all count by default.
+    cartesian_knot_spacing : {"sqrt", "linear"}
+        Spacing of the time model's knots in position.
+    time_corrector : {"polynomial", "poscorr"}
+        Motion that the time model follows where `positions` is not given.
+    background : Background, optional
+        Residual background in the pixels, fitted along; also the name of a scope, or a mapping of its fields.
+
+    Raises
+    ------
+    InputError
+        If the background is none.
+    """
+
+    limit_radius: float = 24.0
+    time_mask: BoolArray | None = None
+    n_r_knots: int = 10
+    n_phi_knots: int = 15
+    time_nknots: int = 10
+    time_resolution: int = 200
+    time_radius: float = 8.0
+    rmin: float = 1.0
+    rmax: float = 16.0
+    cut_r: float = 6.0
+    sparse_dist_lim: float = 40.0
+    sources_flux_column: str | None = None
+    contaminant_mag_limit: float | None = None
+    cartesian_knot_spacing: str = "sqrt"
+    time_corrector: str = "polynomial"
+    background: Background | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "background", Background.parse(self.background))
+        object.__setattr__(self, "sparse_dist_lim", float(self.sparse_dist_lim))
+
+    def __eq__(self, other: object) -> bool:
+        return same_content(self, other)
+
+    @classmethod
+    def for_instrument(cls, instrument: Instrument, **given: Any) -> "Settings":
+        """Return the settings for a pixel scale: radii that are not given are the documented ones in its pixels.
+
+        Two differ: `cut_r` is three quarters of a pixel, as real PRFs are lopsided closer in than the documented 1.5
+        pixels, and `time_radius` is `rmax`, as the wings move too.
+        """
+        stretch = instrument.pixel_scale / _DOCUMENTED_SCALE
+        stretch = 1.0 if abs(stretch - 1.0) < _SAME_SCALE else stretch
+        radii = {
+            "limit_radius": 24.0,
+            "time_radius": 16.0,
+            "rmin": 1.0,
+            "rmax": 16.0,
+            "cut_r": 3.0,
+            "sparse_dist_lim": 40.0,
+        }
+        return cls().updated(**{name: value * stretch for name, value in radii.items()}).updated(**given)
+
+    def updated(self, **changes: Any) -> "Settings":
+        """Return the settings with some changed."""
+        known = [one.name for one in fields(self)]
+        unknown = sorted(set(changes) - set(known))
+        if unknown:
+            raise InputError(f"settings: expected some of {', '.join(known)}, quiet, got {', '.join(unknown)}")
+        return replace(self, **changes)
+
+    @staticmethod
+    def first_reader(name: str) -> str | None:
+        """Return the first stage that reads a setting."""
+        if name == "sources_flux_column":
+            return None
+        return "time_model" if name in _TIME_SETTINGS else "prf"
+
+
+@dataclass(frozen=True, slots=True)
+class PrfRecipe:
+    """How the PRF is fitted: what `build_shape_model` was given.
+
+    Parameters
+    ----------
+    mask : MaskOptions
+        Which stars and pixels are trained on.
+    shape : ShapeOptions
+        Settings of the fit.
+    frame_index : "mean" or int
+        Image that is fitted.
+    """
+
+    mask: MaskOptions = field(default_factory=MaskOptions)
+    shape: ShapeOptions = field(default_factory=ShapeOptions)
+    frame_index: Any = "mean"
+
+    def updated(self, **changes: Any) -> "PrfRecipe":
+        """Return the recipe with some options of mask or shape changed."""
+        recipe = self
+        for name, value in changes.items():
+            part = next((one for one in ("mask", "shape") if hasattr(getattr(self, one), name)), None)
+            if part is None:
+                known = [*MaskOptions.__dataclass_fields__, *ShapeOptions.__dataclass_fields__]
+                raise InputError(f"kwargs: expected some of {', '.join(known)}, got {name!r}")
+            recipe = replace(recipe, **{part: replace(getattr(recipe, part), **{name: value})})
+        return recipe
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TimeRecipe:
+    """How the time model is fitted: what `build_time_model` was given.
+
+    Parameters
+    ----------
+    options : PerturbationOptions
+        Settings of the fit.
+    other_vectors : array-like, shape (n_vector, n_time), optional
+        Further time columns.
+    """
+
+    options: PerturbationOptions
+    other_vectors: Any = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FluxRecipe:
+    """How the fluxes are fitted: what `fit_model` was given.
+
+    Parameters
+    ----------
+    fit_va : bool
+        With the time model too.
+    prior_mu, prior_sigma : array-like, shape (n_source,), or float, optional
+        Mean and standard deviation of the prior of each flux, electron / s.
+    robust : bool
+        Outliers are down-weighted.
+    """
+
+    fit_va: bool = False
+    prior_mu: Any = None
+    prior_sigma: Any = None
+    robust: bool = False

@@ -49,6 +49,20 @@ class ApertureSet:
         return _count(self.pairs, self.mask)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class ApertureSums:
+    """Sums of the pixels in the apertures.
+
+    Parameters
+    ----------
+    flux, flux_err : ndarray of float64, shape (n_time, n_source)
+        Electron / s.
+    """
+
+    flux: FloatArray
+    flux_err: FloatArray
+
+
 def build_apertures(prf: PrfMatrix, flux: FloatArray, percentile: Any) -> ApertureSet:
     """Cut every source's PRF at a percentile of its values and say what the apertures catch.
 

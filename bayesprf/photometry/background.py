@@ -1,7 +1,6 @@
 """Smooth sky under the stars: constants or low-order surfaces per cutout or over the image, fitted with the fluxes."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.polynomial.legendre import legval
@@ -10,15 +9,12 @@ from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_choice, check_positive
-from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.settings import Background
 
-SCOPES = ("stamp", "image")
-MAX_ORDER = 2
 # The default prior is this many times wider than the level of the darkest pixels, or their noise.
 _PRIOR_WIDTH = 10.0
 # Shares of the pixels, the darkest: their upper ends set the prior's scale, and the first guess.
@@ -27,65 +23,6 @@ _DARK_SHARE, _GUESS_SHARE = 0.2, 0.05
 _MAX_STEP = 3.0
 # Entries of sources times pixels that are linked by their sky, at most: 240 MB.
 _MAX_SHARED = 20_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class Background:
-    """What sky is left in the pixels, and how wide its prior is.
-
-    Parameters
-    ----------
-    scope : {"stamp", "image"}
-        One surface per cutout, or one for all pixels.
-    order : int
-        Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid.
-    sigma : float, optional
-        Prior standard deviation of every coefficient around zero, electron / s per pixel. By default ten times the
-        level that a fifth of the pixels of the mean image stay below, or ten times the error of a pixel in one
-        cadence, whichever is larger.
-
-    Raises
-    ------
-    InputError
-        If a value is out of range.
-    """
-
-    scope: str = "stamp"
-    order: int = 0
-    sigma: float | None = None
-
-    def __post_init__(self) -> None:
-        check_choice(self.scope, SCOPES, "background")
-        if isinstance(self.order, bool) or self.order not in range(MAX_ORDER + 1):
-            raise InputError(f"order: expected 0, 1 or {MAX_ORDER}, got {self.order!r}")
-        if self.sigma is not None:
-            check_positive(self.sigma, "sigma")
-
-    @classmethod
-    def parse(cls, value: Any) -> "Background | None":
-        """Return what a user's setting means: None, the name of a scope, a mapping of the fields, or a Background.
-
-        Parameters
-        ----------
-        value : None, str, mapping or Background
-            The setting.
-
-        Returns
-        -------
-        Background or None
-
-        Raises
-        ------
-        InputError
-            If it is anything else.
-        """
-        if value is None or isinstance(value, cls):
-            return value
-        if isinstance(value, str):
-            return cls(value)
-        if isinstance(value, dict) and set(value) <= set(cls.__slots__):
-            return cls(**value)
-        raise InputError(f"background: expected None, 'stamp', 'image' or a Background, got {value!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -83,6 +83,12 @@ class FluxFit:
         """Standard deviation of `background_w`, shape (n_time, n_column), electron / s."""
         return self.posterior.std[:, self.n_source :]
 
+    def background_flux(self) -> FloatArray:
+        """Return the background of every pixel at every cadence, shape (n_time, n_pixel), electron / s."""
+        if self.background is None:
+            return np.zeros(self.problem.data.shape)
+        return np.ascontiguousarray((self.background.matrix @ self.background_w.T).T)
+
     def without_background(self) -> LinearProblem:
         """Return the problem of the fluxes alone, the background taken off the data as the fit found it."""
         if self.background is None:

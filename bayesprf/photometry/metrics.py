@@ -1,6 +1,7 @@
 """How much of the PRF falls on the data, and how far the time model moves it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
@@ -9,7 +10,7 @@ from scipy.interpolate import RectBivariateSpline
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, StageError
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 
@@ -21,6 +22,37 @@ _NODES_PER_PIXEL = 20
 # Farther from the star, in pixels, the PRF is so smooth that its value at the centre is its average: of a wing that
 # falls as r**-3 the two differ by 0.3 %, and less than 1 % of the light is there.
 _TABLE_RADIUS = 12.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PsfMetrics:
+    """What `get_psf_metrics` found.
+
+    Parameters
+    ----------
+    psf_fraction : ndarray of float64, shape (n_source,)
+        Fraction of the PRF on the data.
+    change : tuple of two ndarray of float64, shape (n_source,), optional
+        Mean ratio and standard deviation of the perturbed PRF, if there is a time model.
+    """
+
+    psf_fraction: FloatArray
+    change: tuple[FloatArray, FloatArray] | None
+
+    @property
+    def ratio_mean(self) -> FloatArray:
+        """Mean over time of the perturbed PRF's sum over the mean PRF's, shape (n_source,)."""
+        return self._needed_change()[0]
+
+    @property
+    def ratio_std(self) -> FloatArray:
+        """Standard deviation over time of the perturbed PRF's sum, shape (n_source,)."""
+        return self._needed_change()[1]
+
+    def _needed_change(self) -> tuple[FloatArray, FloatArray]:
+        if self.change is None:
+            raise StageError("no time model to measure: call build_time_model() and then get_psf_metrics() first")
+        return self.change
 
 
 def psf_fraction(

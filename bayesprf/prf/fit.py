@@ -104,6 +104,11 @@ class ShapeFit:
         """PRF of each pair of `matrix`, shape (n_pair,), 1 / pixel."""
         return self.matrix.values
 
+    @property
+    def training_pairs(self) -> PairTable:
+        """The pairs that the PRF was trained on."""
+        return self.pairs.select(self.training)
+
 
 def fit_shape(
     scene: Scene,

@@ -8,12 +8,14 @@ import xarray as xr
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
+from bayesprf.fit import Fit
 from bayesprf.linalg.loo import leave_one_out
 from bayesprf.linalg.problem import GaussianPosterior
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.photometry.groups import SourceGroup
 from bayesprf.results.posterior import GroupData, posterior_tree
 from bayesprf.uncertainty.draws import draw_fluxes, log_likelihood, predict_draws, prior_log_density
+from bayesprf.uncertainty.questions import select_group
 
 N_CHAIN = 4
 """Independent draws come as four chains, so that diagnostics of chains have something to compare."""
@@ -44,6 +46,19 @@ class DrawOptions:
     def __post_init__(self) -> None:
         if self.draws < N_CHAIN or self.draws % N_CHAIN:
             raise InputError(f"draws: expected a multiple of {N_CHAIN}, one share per chain, got {self.draws}")
+
+
+def draw_posterior(
+    fit: Fit, sources: Any, cadences: Any, options: DrawOptions, rng: np.random.Generator
+) -> xr.DataTree:
+    """Draw the fluxes of some sources at some cadences from their exact joint posterior: see `Machine.posterior`."""
+    group, members = select_group(fit, sources, cadences)
+    time: FloatArray | float = fit.pixels.time[group.cadence]
+    if np.ndim(cadences) == 0 and cadences is not None:
+        time = float(fit.pixels.time[group.cadence[0]])
+    places = np.stack([fit.pixels.row[group.pixel], fit.pixels.column[group.pixel]], axis=1)
+    data = group_data(group, members, fit.coefficient_names, time, places=places)
+    return exact_tree(group, data, members, rng, options=options)
 
 
 def group_data(

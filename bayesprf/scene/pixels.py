@@ -146,6 +146,35 @@ class PixelTable:
         """Number of pixels."""
         return int(self.ra_deg.size)
 
+    def cadences(self, cadences: Any = None) -> IntArray:
+        """Return the indices of cadences given by index or mask, one or several; of all for None.
+
+        Parameters
+        ----------
+        cadences : int, sequence of int or mask, optional
+            Which cadences.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_chosen,)
+
+        Raises
+        ------
+        InputError
+            If one does not exist, or none is given.
+        """
+        if cadences is None:
+            return np.arange(self.n_time)
+        given = np.atleast_1d(np.asarray(cadences))
+        if given.dtype == bool and given.shape == (self.n_time,):
+            given = np.flatnonzero(given)
+        whole = np.issubdtype(given.dtype, np.integer) and given.ndim == 1 and given.size > 0
+        if not whole or np.any((given < -self.n_time) | (given >= self.n_time)):
+            raise InputError(
+                f"cadences: expected whole numbers from 0 to {self.n_time - 1} or a mask, got {cadences!r}"
+            )
+        return given.astype(np.int64) % self.n_time
+
 
 # Share of the cadences above the saturation level that makes a pixel saturated: not a lone cosmic ray.
 _SATURATED_SHARE = 0.01

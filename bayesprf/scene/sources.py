@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_finite, check_shape
 from bayesprf.errors import InputError
 
@@ -82,3 +82,34 @@ class SourceTable:
     def has_flux(self) -> BoolArray:
         """Whether the catalogue flux is a positive number, shape (n_source,)."""
         return np.isfinite(self.flux) & (np.nan_to_num(self.flux) > 0)
+
+    def indices(self, sources: Any = None) -> IntArray:
+        """Return the indices of sources given by index or name, one or several; of all for None.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Which sources.
+
+        Returns
+        -------
+        ndarray of int64, shape (n_chosen,)
+
+        Raises
+        ------
+        InputError
+            If one does not exist.
+        """
+        if sources is None:
+            return np.arange(self.n_source)
+        given = [sources] if isinstance(sources, str) or np.ndim(sources) == 0 else list(sources)
+        return np.array([self._index(one) for one in given], np.int64)
+
+    def _index(self, source: Any) -> int:
+        if isinstance(source, str):
+            if source not in self.source_id:
+                raise InputError(f"sources: expected names of the catalogue, got {source!r}")
+            return self.source_id.index(source)
+        if not isinstance(source, int | np.integer) or not -self.n_source <= source < self.n_source:
+            raise InputError(f"sources: expected names, or whole numbers from 0 to {self.n_source - 1}, got {source!r}")
+        return int(source) % self.n_source

@@ -1,10 +1,12 @@
 """Groups of sources or pixels that share a width."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
@@ -76,7 +78,7 @@ class Groups:
         return np.append(values, elsewhere)[self.group]
 
 
-def make_groups(value: Any, n_member: int, name: str, *, known: dict[str, FloatArray]) -> Groups:
+def make_groups(value: Any, n_member: int, name: str, *, known: Mapping[str, NDArray[Any]]) -> Groups:
     """Sort members into groups.
 
     Parameters

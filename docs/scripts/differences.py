@@ -9,6 +9,7 @@ from scipy.optimize import minimize_scalar
 from bayesprf import Machine
 from bayesprf.photometry.apertures import build_apertures, optimal_percentile
 from bayesprf.photometry.metrics import psf_fraction
+from bayesprf.photometry.stage import aperture_inputs
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.simulation.fields import SimulatedField, make_field
 
@@ -23,20 +24,20 @@ def shaped(field: SimulatedField, **options: object) -> Machine:
 def measure_apertures() -> None:
     """Crowding by flux or by count, completeness of all light or of that on the data, exact or scalar optimum."""
     machine = shaped(make_field(rng=np.random.default_rng(1), n_source=60, n_time=10, mag_range=(11.0, 17.0)))
-    pairs, values, flux = machine._aperture_inputs()
-    lit = np.bincount(pairs.source, values, minlength=machine.nsources) > 0.05
-    half = build_apertures(pairs, values, flux, 50)
-    by_count = build_apertures(pairs, values, np.ones_like(flux), 50)
+    prf, flux = aperture_inputs(machine.fit)
+    lit = prf.caught()[0] > 0.05
+    half = build_apertures(prf, flux, 50)
+    by_count = build_apertures(prf, np.ones_like(flux), 50)
     away = np.abs(by_count.crowding - half.crowding)[lit]
     print(f"CROWDSAP, unit fluxes minus weighted by flux: median {np.median(away):.3f}, largest {away.max():.2f}")
-    on_data = np.bincount(pairs.source, values, minlength=machine.nsources)
+    on_data = prf.caught()[0]
     away = (half.completeness / on_data - half.completeness)[lit]
     print(
         f"FLFRCSAP, of the light on the data minus of all light: median {np.median(away):.3f}, largest {away.max():.2f}"
     )
 
     def shortfall(percentile: np.ndarray) -> np.ndarray:
-        found = build_apertures(pairs, values, flux, percentile)
+        found = build_apertures(prf, flux, percentile)
         return np.maximum(0.9 - found.completeness, 0.0) + np.maximum(0.9 - found.crowding, 0.0)
 
     def scalar(source: int) -> float:
@@ -48,15 +49,17 @@ def measure_apertures() -> None:
 
         return float(minimize_scalar(objective, bounds=(0.0, 100.0), method="bounded").x)
 
-    exact = shortfall(optimal_percentile(pairs, values, flux, target_complete=0.9, target_crowd=0.9))
+    exact = shortfall(optimal_percentile(prf, flux, target_complete=0.9, target_crowd=0.9))
     searched = shortfall(np.array([scalar(source) for source in range(machine.nsources)]))
     worse = (searched - exact)[lit]
     share = np.mean(worse > 1e-3)
     print(f"optimal aperture, scalar search minus exact shortfall: worse for {share:.0%}, largest {worse.max():.2f}")
-    fine = psf_fraction(machine._shape.prf.evaluate, machine._pairs, pixel_axes(machine.pixels), npoints_per_pixel=10)
+    fine = psf_fraction(
+        machine.fit.prf.prf.evaluate, machine.fit.shifted_pairs, pixel_axes(machine.pixels), npoints_per_pixel=10
+    )
     axes = pixel_axes(machine.pixels)
-    low = machine._pairs.moved(np.tile(0.05 * np.asarray(axes).sum(axis=1), (machine.nsources, 1)))
-    moved = psf_fraction(machine._shape.prf.evaluate, low, axes, npoints_per_pixel=10)
+    low = machine.fit.shifted_pairs.moved(np.tile(0.05 * np.asarray(axes).sum(axis=1), (machine.nsources, 1)))
+    moved = psf_fraction(machine.fit.prf.prf.evaluate, low, axes, npoints_per_pixel=10)
     print(f"PRF fraction, grid 0.05 pixel low minus symmetric: largest {np.abs(moved - fine).max():.4f}")
 
 

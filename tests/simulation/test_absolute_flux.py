@@ -73,7 +73,7 @@ def test_bright_and_faint_stars_share_one_scale(seed, record_property):
 
 def _offset_in_pixels(machine):
     """Return the fitted offset of the stars along columns and rows, pixel."""
-    return np.linalg.solve(pixel_axes(machine.pixels), np.array(machine._shape.offset))
+    return np.linalg.solve(pixel_axes(machine.pixels), np.array(machine.fit.prf.offset))
 
 
 OFFSETS = pytest.mark.parametrize(("seed", "offset"), [(0, (0.1, 0.0)), (1, (0.0, 0.1)), (2, (-0.1, 0.1))])

@@ -93,12 +93,12 @@ def test_level_and_transits_stay(bulge):
 
 def test_the_motion_is_measured(stamps):
     field, machine = stamps
-    measured = np.linalg.solve(pixel_axes(field.pixels), machine._time.shift.motion.T).T
+    measured = np.linalg.solve(pixel_axes(field.pixels), machine.fit.time_model.shift.motion.T).T
     true = field.pixels.pos_corr - field.pixels.pos_corr.mean(axis=0)
     assert np.all((measured - measured.mean(axis=0) - true).std(axis=0) < 0.01)
     side = np.linalg.svd(true, full_matrices=False)[2][0] @ pixel_axes(field.pixels).T
     side /= np.hypot(*side)
-    assert side @ machine._time.shift.prf.field.gain[0] @ side == pytest.approx(0.15, abs=0.03)
+    assert side @ machine.fit.time_model.shift.prf.field.gain[0] @ side == pytest.approx(0.15, abs=0.03)
 
 
 def test_the_prf_stays_positive_and_whole(stamps):
@@ -124,7 +124,7 @@ def test_unknown_stars_move_along():
 def test_pixels_follow_the_model_along_the_roll(bulge):
     """What `plot_time_model` draws where the PRF is shifted: pixels change by tens of per cent, the rest is small."""
     _, machine = bulge
-    bins = bin_by_pointing(machine.pixels, machine._shape, machine._time)
+    bins = bin_by_pointing(machine.pixels, machine.fit.prf, machine.fit.time_model)
     assert bins.data.shape == bins.model.shape == (24, bins.dx.size)
     assert np.ptp(bins.place) > 0.6
     assert np.all(np.diff(bins.place) > 0)
@@ -140,7 +140,7 @@ def test_pixels_follow_the_model_along_the_roll(bulge):
 def test_pointing_bins_need_a_shift(bulge):
     _, machine = bulge
     with pytest.raises(InputError, match=r"fit: expected a time model with a shift of the PRF, got one without"):
-        bin_by_pointing(machine.pixels, machine._shape, replace(machine._time, shift=None))
+        bin_by_pointing(machine.pixels, machine.fit.prf, replace(machine.fit.time_model, shift=None))
 
 
 def test_small_motion_stays_with_time_columns(bulge):
@@ -148,5 +148,5 @@ def test_small_motion_stays_with_time_columns(bulge):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         machine.build_time_model(positions="centroid", shift_limit=np.inf)
-    assert machine._time.shift is None
-    assert "centroid x" in machine._time.names
+    assert machine.fit.time_model.shift is None
+    assert "centroid x" in machine.fit.time_model.names

@@ -10,6 +10,7 @@ import pytest
 from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.machine import Machine
 from bayesprf.photometry.apertures import build_apertures, optimal_percentile, sum_in_apertures
+from bayesprf.results.fit_tree import aperture_catalog
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -70,8 +71,8 @@ def machine(field, holes):
 @pytest.fixture
 def ready(machine):
     """The Machine with no stage but its shape."""
-    for stage in ("aperture", "metrics", "time"):
-        machine._stages.drop(stage)
+    for stage in ("apertures", "metrics", "time_model"):
+        machine.fit = machine.fit.without(stage)
     return machine
 
 
@@ -171,7 +172,7 @@ def test_perturbation_metrics_follow_the_time_model(ready):
         with pytest.raises(StageError, match=r"no time model to measure: call build_time_model\(\)"):
             getattr(ready, name)
     factor = np.array([0.9, 1.0, 1.1, 1.0, 1.2, 1.1])
-    ready._stages.keep("time", fake_time_model(6, factor))
+    ready.fit = ready.fit.with_stage("time_model", fake_time_model(6, factor))
     with pytest.raises(StageError, match=r"no metrics result yet: call get_psf_metrics\(\) first"):
         ready.perturbed_std  # noqa: B018
     ready.get_psf_metrics()
@@ -185,10 +186,10 @@ def test_perturbation_metrics_follow_the_time_model(ready):
 def test_asking_too_early_says_what_to_call(field):
     fresh = Machine.from_pixels(field.pixels, field.sources)
     for stage in (fresh.create_aperture_mask, fresh.compute_aperture_photometry, fresh.get_psf_metrics):
-        with pytest.raises(StageError, match=r"no shape result yet: call build_shape_model\(\) first"):
+        with pytest.raises(StageError, match=r"no prf result yet: call build_shape_model\(\) first"):
             stage()
     for name in ("aperture_mask", "FLFRCSAP", "CROWDSAP"):
-        with pytest.raises(StageError, match=r"no aperture result yet: call create_aperture_mask\(\) or"):
+        with pytest.raises(StageError, match=r"no apertures result yet: call create_aperture_mask\(\) or"):
             getattr(fresh, name)
     for name in ("sap_flux", "sap_flux_err"):
         with pytest.raises(
@@ -253,9 +254,9 @@ def test_results_go_into_the_tree(ready):
     np.testing.assert_array_equal(catalog["psf_fraction"].values, ready.source_psf_fraction)
     np.testing.assert_array_equal(catalog["n_pixel_aperture"].values, np.diff(ready.aperture_mask.indptr))
     assert "perturbed_std" not in catalog
-    ready._stages.keep("time", fake_time_model(6, np.ones(6)))
+    ready.fit = ready.fit.with_stage("time_model", fake_time_model(6, np.ones(6)))
     ready.get_psf_metrics()
-    np.testing.assert_array_equal(ready._aperture_results()[1]["perturbed_std"], ready.perturbed_std)
+    np.testing.assert_array_equal(aperture_catalog(ready.fit)["perturbed_std"], ready.perturbed_std)
 
 
 @pytest.mark.plots

@@ -1,13 +1,12 @@
-"""Checks, flags and stages: messages that name the argument, one sentence per bit, later stages dropped."""
+"""Checks and flags: messages that name the argument, one sentence per bit."""
 
 import numpy as np
 import pytest
 
 from bayesprf import errors
 from bayesprf.checks import as_float, check_choice, check_finite, check_positive, check_shape
-from bayesprf.errors import InputError, ShapeError, StageError
+from bayesprf.errors import InputError, ShapeError
 from bayesprf.flags import FLAG_SENTENCES, QualityFlag, describe_flags
-from bayesprf.stages import DEPENDS, HOW_TO, Setting, Stages
 
 
 @pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "u1", bool])
@@ -72,45 +71,3 @@ def test_every_bit_has_one_sentence():
 def test_bits_of_a_cadence_are_the_upper_ones():
     cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX, QualityFlag.DOWN_WEIGHTED}
     assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence
-
-
-@pytest.mark.parametrize("stage", DEPENDS)
-def test_new_record_drops_all_that_came_of_the_old_one(stage):
-    stages = Stages()
-    for name in DEPENDS:
-        stages._records[name] = name
-    stages.keep(stage, "new")
-    assert stages.need(stage) == "new"
-    lost, front = set(), {stage}
-    while front:
-        front = {name for name, needed in DEPENDS.items() if front & set(needed)} - lost
-        lost |= front
-    for name in DEPENDS:
-        if name != stage:
-            assert (stages.get(name) is None) == (name in lost)
-
-
-@pytest.mark.parametrize("stage", DEPENDS)
-def test_missing_stage_names_its_method(stage):
-    with pytest.raises(StageError) as caught:
-        Stages().need(stage)
-    assert str(caught.value) == f"no {stage.replace('_', ' ')} result yet: call {HOW_TO[stage]} first"
-
-
-def test_setting_drops_the_stage_that_reads_it():
-    class Owner:
-        radius = Setting("shape")
-        label = Setting()
-
-        def __init__(self):
-            self._stages = Stages()
-
-    owner = Owner()
-    owner.radius = 3.0
-    owner._stages.keep("shape", "record")
-    owner.label = "x"
-    assert owner._stages.need("shape") == "record"
-    owner.radius = 4.0
-    assert owner._stages.get("shape") is None
-    assert (owner.radius, owner.label) == (4.0, "x")
-    assert isinstance(Owner.radius, Setting)

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 import bayesprf as bp
 from bayesprf.cli import app
 from bayesprf.errors import InputError, StageError
-from bayesprf.inference import as_template
+from bayesprf.hypotheses.questions import as_template
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.simulation.fields import make_case
@@ -149,12 +149,14 @@ def test_a_thousand_draws_over_a_quarter_are_quick():
 def test_exact_loo_agrees_with_arviz():
     field = make_case("demo", np.random.default_rng(3), n_time=3)
     machine = fit(field)
-    known = machine._flux
+    known = machine.fit.flux
     rng = np.random.default_rng(1)
     model = known.problem.predict(known.posterior.mean)
     data = model + rng.normal(size=model.shape) * machine.flux_err
     problem = replace(known.problem, data=data)
-    machine._stages.keep("flux", replace(known, problem=problem, posterior=BlockSolver().solve(problem)))
+    machine.fit = machine.fit.with_stage(
+        "flux", replace(known, problem=problem, posterior=BlockSolver().solve(problem))
+    )
     tree = machine.posterior([3], cadences=1, draws=4000, random_seed=4)
     estimate = az.loo(tree)
     exact = float(tree.gaussian.elpd_loo.sum())
@@ -196,7 +198,7 @@ def test_scores_before_loo_are_noted(field):
     table = bp.compare({"before": tree, "after": scored})
     assert table.notes == ("before: no leave-one-out score; call loo() before saving",)
     machine.fit_model(prior_sigma=1.0)
-    assert machine._stages.get("score") is None
+    assert machine.fit.score is None
 
 
 # Hypotheses

@@ -199,7 +199,7 @@ def test_time_mask_chooses_the_cadences_of_the_mean_image(field):
     arguments = arguments_of(field, flux=flux)
     machine = Machine(**arguments, time_mask=mask, instrument=LINEAR)
     machine.build_shape_model(n_round=1)
-    np.testing.assert_allclose(machine._shape.image.flux, flux[:4].mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(machine.fit.prf.image.flux, flux[:4].mean(axis=0), rtol=1e-12)
     few = {name: arguments[name][:4] for name in ("time", "flux", "flux_err")}
     alone = Machine(**(arguments | few), instrument=LINEAR)
     alone.build_shape_model(n_round=1)
@@ -215,14 +215,14 @@ def test_time_mask_holds_for_the_re_estimated_fluxes(field):
     machine.build_shape_model()
     machine.fit_model(n_threads=1)
     bright = field.mean_flux > np.median(field.mean_flux)
-    np.testing.assert_allclose(machine._flux.problem.prior.mean[bright] / field.mean_flux[bright], 1.0, atol=0.05)
+    np.testing.assert_allclose(machine.fit.flux.problem.prior.mean[bright] / field.mean_flux[bright], 1.0, atol=0.05)
 
 
 def test_knots_set_the_columns_of_the_prf(field):
     sizes = {}
     for n_r, n_phi in ((10, 15), (12, 15), (10, 9)):
         machine = shaped(field, {"n_r_knots": n_r, "n_phi_knots": n_phi}, n_round=1)
-        basis = machine._shape.prf.basis
+        basis = machine.fit.prf.prf.basis
         sizes[n_r, n_phi] = basis.n_basis
         assert machine.psf_w.shape == machine.psf_w_err.shape == (basis.n_basis,)
         assert (basis.n_basis - basis.n_core) % n_phi == 0
@@ -231,7 +231,7 @@ def test_knots_set_the_columns_of_the_prf(field):
 
 def test_radial_knots_run_from_rmin_to_rmax(field):
     machine = shaped(field, {"rmin": 2.0, "rmax": 12.0, "cut_r": 0.0}, n_round=1)
-    knots = np.unique(machine._shape.prf.basis.knots)
+    knots = np.unique(machine.fit.prf.prf.basis.knots)
     np.testing.assert_allclose(knots[1:], np.linspace(np.sqrt(2.0), np.sqrt(12.0), 10) ** 2)
     taught = machine.r[machine.uncontaminated_source_mask.nonzero()].max()
     assert taught < 12.0
@@ -240,7 +240,7 @@ def test_radial_knots_run_from_rmin_to_rmax(field):
 @pytest.mark.parametrize("cut_r", [4.0, 6.0, 10.0])
 def test_angle_does_not_count_inside_cut_r(field, cut_r):
     """In the coordinates in which the core is round."""
-    prf = shaped(field, {"cut_r": cut_r}, n_round=2)._shape.prf
+    prf = shaped(field, {"cut_r": cut_r}, n_round=2).fit.prf.prf
     phi = np.linspace(0.0, 2.0 * np.pi, 17)
     for share, counts in ((0.3, False), (0.99, False), (1.25, True)):
         radius = share * cut_r
@@ -268,7 +268,7 @@ def test_sparse_dist_lim_may_be_set_later(field):
     machine = shaped(field, n_round=1)
     machine.sparse_dist_lim = 20
     assert machine.r.data.max() <= 20.0
-    with pytest.raises(StageError, match="no shape result yet"):
+    with pytest.raises(StageError, match="no prf result yet"):
         _ = machine.mean_model
 
 
@@ -304,10 +304,10 @@ def test_flux_cut_off_stops_the_model(field):
     counts, known = [], []
     for cut in (0.1, 1.0, 10.0, 100.0):
         machine = shaped(field, flux_cut_off=cut, n_round=1)
-        light = machine.mean_model.multiply(np.nan_to_num(machine._shape.flux)[:, None]).tocsr()
+        light = machine.mean_model.multiply(np.nan_to_num(machine.fit.prf.flux)[:, None]).tocsr()
         assert light.data.min() > cut
         counts.append(machine.source_mask.nnz)
-        known.append(machine._shape.far_light.sum())
+        known.append(machine.fit.prf.far_light.sum())
     assert counts[0] > counts[1] > counts[2] > counts[3]
     assert known[1] < known[3]
 
@@ -315,22 +315,22 @@ def test_flux_cut_off_stops_the_model(field):
 def test_light_below_the_cut_is_known(field):
     machine = shaped(field, flux_cut_off=100.0)
     machine.fit_model(n_threads=1)
-    assert machine._shape.far_light.max() > 10.0
-    np.testing.assert_array_equal(machine._flux.problem.known, machine._shape.far_light)
-    expected = machine.ws @ machine.mean_model + machine._shape.far_light
+    assert machine.fit.prf.far_light.max() > 10.0
+    np.testing.assert_array_equal(machine.fit.flux.problem.known, machine.fit.prf.far_light)
+    expected = machine.ws @ machine.mean_model + machine.fit.prf.far_light
     np.testing.assert_allclose(machine.model_flux, expected, rtol=1e-10)
 
 
 @pytest.mark.parametrize("index", [3, np.int64(3), np.int32(3), -9])
 def test_frame_index_chooses_one_image(field, index):
     """PSFMachine, defect 24: UnboundLocalError for a numpy integer."""
-    image = shaped(field, frame_index=index, n_round=1)._shape.image
+    image = shaped(field, frame_index=index, n_round=1).fit.prf.image
     np.testing.assert_array_equal(image.flux, field.pixels.flux[3])
     np.testing.assert_allclose(image.ivar, field.pixels.flux_err[3] ** -2.0)
 
 
 def test_frame_index_mean_is_the_mean_over_time(field, machine):
-    np.testing.assert_allclose(machine._shape.image.flux, field.pixels.flux.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(machine.fit.prf.image.flux, field.pixels.flux.mean(axis=0), rtol=1e-12)
 
 
 def test_bin_data_fits_fewer_pixels_to_the_same_shape(field, machine):
@@ -469,7 +469,7 @@ def test_new_setting_drops_the_shape(finished, name, value):
     setattr(finished, name, value)
     assert getattr(finished, name) == value
     for result in ("mean_model", "psf_w", "source_mask"):
-        with pytest.raises(StageError, match=r"^no shape result yet: call build_shape_model\(\) first$"):
+        with pytest.raises(StageError, match=r"^no prf result yet: call build_shape_model\(\) first$"):
             getattr(finished, result)
 
 

@@ -25,7 +25,7 @@ def build(field, **changes):
     """Return a Machine with its shape learned from the clean pixels, and pixels with changes."""
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     machine.build_shape_model(n_round=2)
-    machine.pixels = replace(field.pixels, **changes)
+    machine.fit = replace(machine.fit, pixels=replace(field.pixels, **changes))
     return machine
 
 
@@ -116,14 +116,14 @@ def test_time_model_too(field, clean):
     clean.build_time_model()
     clean.fit_model(fit_va=True, robust=True, n_threads=1)
     assert np.isfinite(clean.ws_va).all()
-    assert clean._flux_va.down_weighted is not None
-    clean._stages.drop("time")
+    assert clean.fit.flux_va.down_weighted is not None
+    clean.fit = clean.fit.without("time_model")
 
 
 def test_plain_fit_holds_nothing_down(clean):
     plain = fluxes(clean)
     assert clean.down_weighted.weight.size == 0
-    assert clean._latest_flux.down_weighted is None
+    assert clean.fit.latest_flux.down_weighted is None
     fluxes(clean, robust=True)
     np.testing.assert_array_equal(fluxes(clean), plain)
 
@@ -134,8 +134,8 @@ def test_same_call_same_bits(clean):
 
 def test_posterior_and_tree_are_those_of_the_weights(clean):
     fluxes(clean, robust=True)
-    problem = clean._flux.problem
-    np.testing.assert_array_equal(BlockSolver(1).solve(problem).mean, clean._flux.posterior.mean)
+    problem = clean.fit.flux.problem
+    np.testing.assert_array_equal(BlockSolver(1).solve(problem).mean, clean.fit.flux.posterior.mean)
     assert np.isnan(clean.to_datatree()["photometry/log_evidence"]).all()
     with pytest.raises(UnsupportedError, match=r"^loo: expected a plain fit, got a robust one"):
         clean.loo()
@@ -145,8 +145,8 @@ def test_few_cadences_are_refused(clean):
     """They do not tell what is usual for a pixel."""
     fluxes(clean)
     with pytest.raises(InputError, match=r"^robust: expected at least 5 cadences, which tell .*, got 4; fit without"):
-        fit_robustly(clean._flux.problem.take(np.arange(4)), BlockSolver(1))
-    five = fit_robustly(clean._flux.problem.take(np.arange(5)), BlockSolver(1))
+        fit_robustly(clean.fit.flux.problem.take(np.arange(4)), BlockSolver(1))
+    five = fit_robustly(clean.fit.flux.problem.take(np.arange(5)), BlockSolver(1))
     assert np.isfinite(five.posterior.mean).all()
 
 

@@ -67,7 +67,7 @@ def gapped():
 def columns(machine, **options):
     """Return the time columns by their names."""
     machine.build_time_model(**options)
-    return dict(zip(machine._time.names, machine.P.vectors.T, strict=True))
+    return dict(zip(machine.fit.time_model.names, machine.P.vectors.T, strict=True))
 
 
 def scatter(machine):
@@ -85,10 +85,10 @@ def test_time_nknots_and_time_radius_set_the_position_columns(drifting, n_knots,
     """Knots from -radius to radius, odd in number so that one lies at the centre; products of splines in x and y."""
     drifting.time_nknots, drifting.time_radius = n_knots, radius
     drifting.build_time_model()
-    basis = drifting._time.change.basis
+    basis = drifting.fit.time_model.change.basis
     assert (basis.breaks[0], basis.breaks[-1]) == (-radius, radius)
     assert n_knots <= basis.breaks.size <= n_knots + 1
-    assert drifting._time.weights.shape[1] >= basis.n_column == basis.n_side**2
+    assert drifting.fit.time_model.weights.shape[1] >= basis.n_column == basis.n_side**2
     drifting.time_nknots, drifting.time_radius = 10, 8.0
 
 
@@ -97,7 +97,7 @@ def test_cartesian_knot_spacing_moves_the_knots_to_the_centre(drifting):
     for spacing in ("linear", "sqrt"):
         drifting.cartesian_knot_spacing = spacing
         drifting.build_time_model()
-        knots[spacing] = drifting._time.change.basis.breaks
+        knots[spacing] = drifting.fit.time_model.change.basis.breaks
     np.testing.assert_allclose(np.diff(knots["linear"], n=2), 0.0, atol=1e-12)
     half = knots["sqrt"][knots["sqrt"] > 0]
     steps = np.diff(half)
@@ -108,7 +108,7 @@ def test_cartesian_knot_spacing_moves_the_knots_to_the_centre(drifting):
 def test_time_resolution_is_the_largest_number_of_cadences_per_bin(drifting, resolution):
     drifting.time_resolution = resolution
     drifting.build_time_model()
-    sizes = np.diff(drifting._time.bins.indptr)
+    sizes = np.diff(drifting.fit.time_model.bins.indptr)
     assert sizes.sum() == N_TIME
     assert sizes.max() <= resolution
     assert sizes.size >= max(N_TIME / resolution, 5 * 3)
@@ -127,7 +127,7 @@ def test_bin_method_takes_the_mean_or_one_cadence(drifting):
     used = {}
     for method in ("bin", "downsample"):
         drifting.build_time_model(bin_method=method)
-        used[method] = np.diff(drifting._time.bins.indptr)
+        used[method] = np.diff(drifting.fit.time_model.bins.indptr)
     assert used["bin"].sum() == N_TIME
     np.testing.assert_array_equal(used["downsample"], 1)
     assert used["bin"].max() > 1

@@ -26,7 +26,7 @@ def test_problem_without_background_has_the_same_best_fluxes(machine):
     """With the sky at its posterior mean, the mean of the fluxes is the same, and their errors are smaller."""
     from bayesprf.linalg.blocks import BlockSolver
 
-    fit = machine._flux
+    fit = machine.fit.flux
     alone = BlockSolver(1).solve(fit.without_background())
     np.testing.assert_allclose(alone.mean, fit.flux, rtol=1e-9)
     assert np.all(alone.std <= fit.flux_err * (1 + 1e-12))

@@ -63,10 +63,10 @@ def test_errors_understated_in_one_channel_are_found(widths):
 
 
 def test_the_next_fit_uses_them(plain, fitted, widths, field):
-    np.testing.assert_array_equal(fitted._latest_flux.prior.mean, widths.prior.mean)
-    np.testing.assert_array_equal(fitted._latest_flux.prior.precision, widths.prior.precision)
+    np.testing.assert_array_equal(fitted.fit.latest_flux.prior.mean, widths.prior.mean)
+    np.testing.assert_array_equal(fitted.fit.latest_flux.prior.precision, widths.prior.precision)
     wanted = field.pixels.ivar / widths.noise_factor**2
-    np.testing.assert_allclose(fitted._latest_flux.problem.ivar, wanted, rtol=1e-12)
+    np.testing.assert_allclose(fitted.fit.latest_flux.problem.ivar, wanted, rtol=1e-12)
     assert fitted.widths is widths
     assert plain.widths is None
     ratio = np.nanmedian(fitted.werrs / plain.werrs, axis=0)
@@ -119,7 +119,7 @@ def test_time_model_and_robust_fit_take_them(field, channel):
     assert np.all(np.abs(widths.noise_scale - [TOO_SMALL, 1.0]) < 4.0 * widths.noise_scale_err)
     machine.fit_model(fit_va=True, widths=widths)
     assert machine.widths is widths
-    assert np.isfinite(machine._latest_flux.log_evidence).all()
+    assert np.isfinite(machine.fit.latest_flux.log_evidence).all()
     machine.fit_model(robust=True, widths=widths)
     assert np.isfinite(machine.ws).any()
 
@@ -131,18 +131,18 @@ def test_a_model_error_in_the_fit_is_not_counted_twice(field, channel, plain):
     assert widths.model_error > 0
     assert machine.common_errors.widths.model == 0.0
     assert plain.common_errors.widths.model > 0.0
-    extra = 1.0 / machine._latest_flux.problem.ivar - widths.noise_factor**2 / field.pixels.ivar
+    extra = 1.0 / machine.fit.latest_flux.problem.ivar - widths.noise_factor**2 / field.pixels.ivar
     np.testing.assert_allclose(extra, np.broadcast_to(widths.model_variance, extra.shape), rtol=1e-6, atol=1e-9)
     bright = np.nanargmax(np.nanmedian(plain.ws, axis=0))
     assert np.median(machine.werrs[:, bright]) > 2.0 * np.median(plain.werrs[:, bright])
 
 
 def test_evidence_prefers_the_learned_widths(plain, fitted):
-    assert fitted._latest_flux.log_evidence.sum() > plain._latest_flux.log_evidence.sum() + 1000.0
+    assert fitted.fit.latest_flux.log_evidence.sum() > plain.fit.latest_flux.log_evidence.sum() + 1000.0
 
 
 def test_expected_fluxes_of_another_scale_move_the_zero_point(plain, widths, channel, field):
-    other = plain.learn_widths(noise_groups=channel, expected=field.sources.flux * plain._shape.scale / 2.0)
+    other = plain.learn_widths(noise_groups=channel, expected=field.sources.flux * plain.fit.prf.scale / 2.0)
     assert other.zero_point == pytest.approx(2.0 * widths.zero_point, rel=1e-6)
     np.testing.assert_allclose(other.prior.mean, widths.prior.mean, rtol=1e-6)
 

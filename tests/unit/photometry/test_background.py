@@ -313,8 +313,8 @@ def test_a_constant_everywhere_changes_nothing(medium):
 def test_the_model_holds_the_sky(medium, sky_machine):
     model, sky = sky_machine.model_flux, sky_machine.background_flux
     assert sky.shape == medium.pixels.flux.shape
-    stars = sky_machine._flux.source_design @ sky_machine.ws.T
-    np.testing.assert_allclose(model, stars.T + sky + sky_machine._shape.far_light, atol=1e-6)
+    stars = sky_machine.fit.flux.source_design @ sky_machine.ws.T
+    np.testing.assert_allclose(model, stars.T + sky + sky_machine.fit.prf.far_light, atol=1e-6)
     assert np.median(sky) == pytest.approx(SKY, abs=2.0)
 
 
@@ -325,7 +325,7 @@ def test_results_carry_the_background(sky_machine):
     assert group["background_w"].attrs["units"] == "electron / s"
     assert all(one.attrs["long_name"] for one in group.data_vars.values())
     np.testing.assert_array_equal(group["background_w"], sky_machine.background_w)
-    columns = sky_machine._shape.background.columns
+    columns = sky_machine.fit.prf.background.columns
     assert isinstance(columns, BackgroundColumns)
     assert group["background_name"].values.tolist() == list(columns.names)
     assert tree["photometry/flux"].shape == sky_machine.ws.shape

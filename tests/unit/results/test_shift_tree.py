@@ -23,7 +23,7 @@ def test_the_shift_is_in_the_tree_and_in_every_picture_of_the_prf(tmp_path):
     machine.build_time_model(positions="centroid")
     machine.fit_model(fit_va=True)
     tree = machine.to_datatree()
-    group, fit = tree["time_model"], machine._time
+    group, fit = tree["time_model"], machine.fit.time_model
     np.testing.assert_array_equal(group["shift"].values, fit.shift.motion)
     parts = group["shift_combine"].values @ fit.shift.prf.at_nodes(
         fit.shift.grid, fit_pairs(machine).source, fit_pairs(machine).dx, fit_pairs(machine).dy
@@ -43,4 +43,4 @@ def test_the_shift_is_in_the_tree_and_in_every_picture_of_the_prf(tmp_path):
 
 
 def fit_pairs(machine):
-    return machine._shape.pairs
+    return machine.fit.prf.pairs

@@ -12,6 +12,7 @@ from bayesprf.photometry.groups import component_labels
 from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.joint import Misfit, build_joint
 from bayesprf.sampling.laplace import GaussianTerm, find_mode
+from bayesprf.sampling.questions import ask_group
 from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
 from bayesprf.sampling.shape import ShapeScene, build_shape, taught_pixels
 from bayesprf.simulation.fields import make_field
@@ -33,12 +34,12 @@ def machine(field):
 @pytest.fixture(scope="module")
 def asked(machine):
     target = int(np.argmax(machine.ws.mean(axis=0)))
-    return machine._ask("joint", [target], [0, 3], {})
+    return ask_group(machine.fit, "joint", [target], [0, 3], {})
 
 
 @pytest.fixture(scope="module", params=[None, 0.02], ids=["fixed positions", "free positions"])
 def scene(machine, asked, request):
-    return JointScene.of(asked.group, machine._shape, JointPriors(position=request.param))
+    return JointScene.of(asked.group, machine.fit.prf, JointPriors(position=request.param))
 
 
 def start_fluxes(scene):
@@ -72,11 +73,11 @@ def test_jacobian_agrees_with_differences(scene):
 
 
 def test_offsets_move_the_prf(machine, asked):
-    scene = JointScene.of(asked.group, machine._shape, JointPriors(position=0.1))
+    scene = JointScene.of(asked.group, machine.fit.prf, JointPriors(position=0.1))
     step = 1e-3
     x = np.concatenate([scene.weights, np.zeros(scene.own_sigma.size), start_fluxes(scene).ravel()])
     x[scene.n_shape] = step
-    pairs, prf = machine._shape.pairs, machine._shape.prf
+    pairs, prf = machine.fit.prf.pairs, machine.fit.prf.prf
     mine = pairs.source == scene.group.source[0]
     moved = prf.evaluate(pairs.dx[mine] - step, pairs.dy[mine])
     flux = start_fluxes(scene)[0]
@@ -84,7 +85,7 @@ def test_offsets_move_the_prf(machine, asked):
     model[pairs.pixel[mine]] = flux[0] * moved
     for source, one in zip(scene.group.source[1:], flux[1:], strict=True):
         other = pairs.source == source
-        model[pairs.pixel[other]] += one * machine._shape.values[other]
+        model[pairs.pixel[other]] += one * machine.fit.prf.values[other]
     expected = model[scene.group.pixel] + scene.group.problem.known
     np.testing.assert_allclose(scene.predict(x)[0][: expected.size], expected, rtol=1e-5)
 
@@ -111,7 +112,7 @@ def test_joint_density_is_the_written_out_one(scene, asked):
 
 def test_area_quadrature_is_the_area(scene, machine):
     """At the fit one; elsewhere as the PRF's own, whose wing has another slope."""
-    prf = machine._shape.prf
+    prf = machine.fit.prf.prf
     away = np.append(0.02 * np.random.default_rng(0).standard_normal(scene.n_shape - 1), 0.2)
     other = replace(prf, weights=prf.weights + away[:-1]).with_tail(prf.tail_slope + away[-1])
     assert scene.log_area(scene.weights)[0] == pytest.approx(0.0, abs=1e-12)
@@ -129,7 +130,7 @@ def test_slope_of_the_wing_takes_light_from_the_core(scene, machine):
     beyond = scene.columns[:, [scene.n_shape - 1]].toarray().ravel() > 0
     inside = np.bincount(scene.pixel, weights=beyond, minlength=before.size) == 0
     assert np.count_nonzero(inside) > 20
-    prf = machine._shape.prf
+    prf = machine.fit.prf.prf
     expected = prf.area() / prf.with_tail(prf.tail_slope + 0.1).area()
     assert expected < 0.999
     np.testing.assert_allclose(after[inside] / before[inside], expected, rtol=1e-5)
@@ -137,7 +138,7 @@ def test_slope_of_the_wing_takes_light_from_the_core(scene, machine):
 
 def test_joint_error_is_what_the_closed_form_predicts(machine, asked):
     """The fixed-shape covariance plus K C_v K', the shape's error carried into the fluxes, bounds the joint one."""
-    scene = JointScene.of(asked.group, machine._shape, JointPriors())
+    scene = JointScene.of(asked.group, machine.fit.prf, JointPriors())
     laplace = scene.approximate(start_fluxes(scene))
     n = scene.columns.shape[1]
     joint = laplace.std[n:]
@@ -152,21 +153,21 @@ def test_joint_error_is_what_the_closed_form_predicts(machine, asked):
 
 
 def test_shape_model_at_width_one_has_its_mode_at_the_fit(machine):
-    scene = ShapeScene.of(machine._shape, machine._shape.image)
+    scene = ShapeScene.of(machine.fit.prf, machine.fit.prf.image)
     laplace = scene.approximate(machine.psf_w)
     model = build_shape(scene, machine.psf_w, width=1.0)
     assert set(model.named_vars_to_dims) >= {"psf_w", "y"}
     gradient = log_density(model, np.zeros(laplace.mode.size))[1]
     np.testing.assert_allclose(gradient, 0.0, atol=0.05)
-    core = machine._shape.prf.basis.centers < 8.0
+    core = machine.fit.prf.prf.basis.centers < 8.0
     away = (laplace.mode - machine.psf_w)[core]
     assert np.abs(away).max() < 0.02
 
 
 def test_taught_pixels_are_those_of_the_fit(machine):
-    training = taught_pixels(machine._shape, machine._shape.image)
-    assert training.y.size == machine._shape.training.sum()
-    model = training.flux * machine._shape.prf.evaluate(training.dx, training.dy)
+    training = taught_pixels(machine.fit.prf, machine.fit.prf.image)
+    assert training.y.size == machine.fit.prf.training.sum()
+    model = training.flux * machine.fit.prf.prf.evaluate(training.dx, training.dy)
     assert np.median(np.abs(training.y - model) / model) < 0.1
 
 
@@ -232,12 +233,12 @@ def test_joint_model_of_ten_sources_converges():
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, n_r_knots=12, n_phi_knots=18)
     machine.build_shape_model()
     machine.fit_model()
-    label = component_labels(machine._flux.problem.design)
+    label = component_labels(machine.fit.flux.problem.design)
     size = np.bincount(label)[label]
     target = int(np.argmin(np.abs(size - 10)))
-    asked = machine._ask("joint", [target], None, {})
-    group = with_misfit(asked.group, machine._shape, machine._shape.intrinsic_scatter)
-    scene = JointScene.of(group, machine._shape, JointPriors())
+    asked = ask_group(machine.fit, "joint", [target], None, {})
+    group = with_misfit(asked.group, machine.fit.prf, machine.fit.prf.intrinsic_scatter)
+    scene = JointScene.of(group, machine.fit.prf, JointPriors())
     laplace = scene.approximate(start_fluxes(scene))
     data = replace(asked.data, y_err=group.problem.ivar[0] ** -0.5)
     model = build_joint(scene, data, start=laplace)
@@ -260,9 +261,9 @@ def test_joint_model_of_ten_sources_converges():
 def test_learned_misfit_is_an_error_of_the_pixels(machine, scene, asked):
     """At the median of its prior a learned misfit is the fixed one that `with_misfit` adds to the errors."""
     laplace = scene.approximate(start_fluxes(scene))
-    misfit = Misfit(Hyperprior("log-normal", 0.5, 0.003), misfit_template(asked.group, machine._shape))
+    misfit = Misfit(Hyperprior("log-normal", 0.5, 0.003), misfit_template(asked.group, machine.fit.prf))
     free = build_joint(scene, asked.data, start=laplace, misfit=misfit)
-    group = with_misfit(asked.group, machine._shape, 0.003)
+    group = with_misfit(asked.group, machine.fit.prf, 0.003)
     assert np.median(group.problem.ivar / asked.group.problem.ivar) < 0.99
     data = replace(asked.data, y_err=group.problem.ivar**-0.5)
     fixed = build_joint(scene, data, start=laplace)
@@ -277,12 +278,12 @@ def test_learned_misfit_is_an_error_of_the_pixels(machine, scene, asked):
 
 def fluxes_over_errors(machine, field, scatter, **priors):
     """Return (mode - truth) / sd of the joint model's fluxes in the mean image, all groups of ten stars or fewer."""
-    label = component_labels(machine._flux.problem.design)
+    label = component_labels(machine.fit.flux.problem.design)
     z = []
     for one in np.flatnonzero(np.bincount(label) <= 10):
-        asked = machine._ask("joint", [int(np.argmax(label == one))], None, {})
-        group = with_misfit(asked.group, machine._shape, scatter)
-        scene = JointScene.of(group, machine._shape, JointPriors(**priors))
+        asked = ask_group(machine.fit, "joint", [int(np.argmax(label == one))], None, {})
+        group = with_misfit(asked.group, machine.fit.prf, scatter)
+        scene = JointScene.of(group, machine.fit.prf, JointPriors(**priors))
         laplace = scene.approximate(start_fluxes(scene))
         first = scene.columns.shape[1]
         z.extend((laplace.mode[first:] - field.flux[:, group.source].mean(axis=0)) / laplace.std[first:])
@@ -305,7 +306,7 @@ def test_errors_hold_outside_the_spline_family():
         machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
         machine.build_shape_model()
         machine.fit_model()
-        scatter = machine._shape.intrinsic_scatter
+        scatter = machine.fit.prf.intrinsic_scatter
         errors.append(fluxes_over_errors(machine, field, scatter))
         no_misfit.append(fluxes_over_errors(machine, field, 0.0))
         known_wings.append(fluxes_over_errors(machine, field, scatter, tail=1e-5, others=0.0))

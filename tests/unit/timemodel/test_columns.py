@@ -89,7 +89,7 @@ def test_roll_gain_takes_what_fluxes_share_with_the_roll_and_leaves_slow_change(
     field = simulate(roll, K2, n_time=400)
     machine = build(field)
     machine.build_time_model(positions="centroid", poly_order=1)
-    fit, time = machine._time, field.pixels.time
+    fit, time = machine.fit.time_model, field.pixels.time
     fit = replace(fit, source_weights=np.zeros_like(fit.source_weights))
     column = fit.names.index("centroid x")
     slow = 1.0 + 0.05 * np.sin(2 * np.pi * time / 6.0)

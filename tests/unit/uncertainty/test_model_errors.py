@@ -39,8 +39,8 @@ def test_the_errors_of_the_fluxes_are_those_of_the_pixels(machine, cause):
 
     What is carried takes the covariance of stars that share no pixel as zero: the two differ by 1 % at most.
     """
-    shape, flux = machine._shape, machine.ws.mean(axis=0)
-    ivar, own = machine.pixels.ivar.mean(axis=0), machine._latest_flux.problem.prior
+    shape, flux = machine.fit.prf, machine.ws.mean(axis=0)
+    ivar, own = machine.pixels.ivar.mean(axis=0), machine.fit.latest_flux.problem.prior
     given = {
         "shape": {},
         "others": {"others": 0.2},
@@ -65,7 +65,7 @@ def test_the_errors_of_the_fluxes_are_those_of_the_pixels(machine, cause):
 
 
 def test_misplaced_light_adds_up_to_nothing(machine):
-    shape, flux = machine._shape, machine.ws.mean(axis=0)
+    shape, flux = machine.fit.prf, machine.ws.mean(axis=0)
     star = int(np.argmax(flux))
     pixel = np.sort(shape.pairs.pixel[shape.pairs.source == star])
     alone = np.where(np.arange(machine.nsources) == star, flux, 0.0)
@@ -75,7 +75,7 @@ def test_misplaced_light_adds_up_to_nothing(machine):
 
 def test_wings_of_neighbors_err_where_they_fall(machine):
     """A pixel far from every star that has one errs by the wing's light there."""
-    shape, flux = machine._shape, machine.ws.mean(axis=0)
+    shape, flux = machine.fit.prf, machine.ws.mean(axis=0)
     beyond = (shape.pairs.r > shape.prf.basis.rmax) & (shape.values * flux[shape.pairs.source] > 0)
     pixel = np.unique(shape.pairs.pixel[beyond])
     errors = model_errors(without_shape_error(shape), pixel, flux, widths_of(machine, others=0.2))

@@ -12,6 +12,7 @@ from bayesprf.machine import Machine
 from bayesprf.prf.star_residuals import STEPS, StarMoments, prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.simulation.fields import make_case, make_field
+from bayesprf.uncertainty.stage import measure_training_stars
 from bayesprf.uncertainty.systematics import NuisanceWidths, fit_common_errors, fit_wing_error, wing_light
 
 POSITION_ERROR = 0.08  # arcsec
@@ -47,38 +48,38 @@ def refined(field):
 
 def mean_flux_of(machine, values):
     """Fluxes of the mean image under other PRF values, at the errors of a typical cadence."""
-    shape = machine._shape
+    shape = machine.fit.prf
     image = machine.pixels.flux.mean(axis=0)[None]
     ivar = machine.pixels.ivar.mean(axis=0)[None]
     problem = LinearProblem(
-        PrfMatrix.constant(shape.pairs, values).design(), image, ivar, machine._flux.problem.prior, shape.far_light
+        PrfMatrix.constant(shape.pairs, values).design(), image, ivar, machine.fit.flux.problem.prior, shape.far_light
     )
     return BlockSolver(1).solve(problem).mean[0]
 
 
 def response(machine, change, step):
     """How the fluxes answer to a change of the PRF values, per unit of the step."""
-    values = machine._shape.values
+    values = machine.fit.prf.values
     ahead, behind = mean_flux_of(machine, values + change), mean_flux_of(machine, values - change)
     return (ahead - behind) / (2.0 * step)
 
 
 def errors_with(machine, **widths):
     zero = {"position": np.zeros(machine.nsources), "moments": 0.0, "model": 0.0, "tail": 0.0, "others": 0.0}
-    shape = machine._shape
+    shape = machine.fit.prf
     return fit_common_errors(
         shape,
         shape.pairs,
         shape.values,
         flux=machine.ws.mean(axis=0),
         ivar=machine.pixels.ivar.mean(axis=0),
-        prior=machine._flux.problem.prior,
+        prior=machine.fit.flux.problem.prior,
         widths=NuisanceWidths(**{**zero, **widths}),
     )
 
 
 def test_position_response_equals_the_refit_of_a_moved_star(plain):
-    shape, star = plain._shape, int(np.argmax(plain._shape.flux))
+    shape, star = plain.fit.prf, int(np.argmax(plain.fit.prf.flux))
     step = 0.01
     gradient = prf_gradients(shape.prf, shape.pairs.dx, shape.pairs.dy, names=("east",))["east"]
     change = np.where(shape.pairs.source == star, gradient, 0.0) * step
@@ -89,7 +90,7 @@ def test_position_response_equals_the_refit_of_a_moved_star(plain):
 
 
 def test_shape_response_equals_the_refit_under_other_weights(plain):
-    shape, factor = plain._shape, errors_with(plain).factors["shape"].toarray()
+    shape, factor = plain.fit.prf, errors_with(plain).factors["shape"].toarray()
     scale, axes = np.linalg.eigh(shape.weights_cov)
     direction = axes[:, -1] * np.sqrt(scale[-1])
     step = 1e-2
@@ -109,7 +110,7 @@ def test_wing_changes_all_fluxes_by_one_factor(plain):
     flux = plain.ws.mean(axis=0)
     ratio = errors_with(plain, tail=1.0).parts["wing"] / np.abs(flux)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
-    shape = plain._shape
+    shape = plain.fit.prf
     areas = [shape.prf.with_tail(shape.prf.tail_slope + step).area() for step in (0.05, -0.05)]
     assert ratio[0] == pytest.approx(abs(np.log(areas[0] / areas[1])) / 0.1, rel=0.02)
 
@@ -130,7 +131,7 @@ def test_error_of_wing_light_is_the_one_put_in():
     field = make_case("medium", np.random.default_rng(2), n_time=10, mag_range=(11.0, 18.0))
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     machine.build_shape_model()
-    shape = machine._shape
+    shape = machine.fit.prf
     flux = np.nan_to_num(shape.flux)
     wing = np.sqrt(np.asarray(wing_light(shape, flux).power(2).sum(axis=1)).ravel())
     light = np.bincount(shape.pairs.pixel, flux[shape.pairs.source] * shape.values, minlength=wing.size)
@@ -144,7 +145,7 @@ def test_error_of_wing_light_is_the_one_put_in():
 
 def test_places_of_a_blend_err_together(refined):
     """Each as much as the refinement says, and along the line that joins two close stars not one by one."""
-    shape = refined._shape
+    shape = refined.fit.prf
     places = refined.common_errors.widths.places.toarray()
     covariance = places @ places.T
     n = refined.nsources
@@ -164,8 +165,8 @@ def test_places_of_a_blend_err_together(refined):
 def test_errors_of_the_model_do_not_change_the_light_of_a_star_that_is_summed(plain):
     """Where every pixel counts alike, light in a wrong pixel is counted all the same."""
     errors = errors_with(plain, model=0.01)
-    free = 0.01 * np.log(10.0) * np.sqrt(plain._shape.prf.peak)
-    bright = np.argsort(np.nan_to_num(plain._shape.flux))[-9:]
+    free = 0.01 * np.log(10.0) * np.sqrt(plain.fit.prf.prf.peak)
+    bright = np.argsort(np.nan_to_num(plain.fit.prf.flux))[-9:]
     assert np.median(errors.parts["model"][bright] / plain.ws.mean(axis=0)[bright]) < 0.6 * free
 
 
@@ -178,7 +179,7 @@ def test_covariance_is_the_sum_of_its_parts(plain):
 
 
 def test_position_width_is_learned_from_lone_stars(plain):
-    learned = plain._star_moments().width("east", "north")
+    learned = measure_training_stars(plain.fit).width("east", "north")
     assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
 
 
@@ -195,12 +196,12 @@ def test_width_is_zero_where_deviations_are_noise():
 def test_refinement_finds_the_stars_and_sharpens_the_fluxes(field, plain, refined):
     off = np.stack([field.sources.ra_deg, field.sources.dec_deg], axis=1)
     assert np.all(np.isfinite(off))
-    seen = np.isfinite(refined._shape.flux) & (refined._shape.values.size > 0)
+    seen = np.isfinite(refined.fit.prf.flux) & (refined.fit.prf.values.size > 0)
     found = refined.positions.shift[seen]
     assert found.std() == pytest.approx(POSITION_ERROR, rel=0.35)
-    assert refined._shape.intrinsic_scatter < 0.8 * plain._shape.intrinsic_scatter
-    lone = refined._shape.training
-    stars = np.unique(refined._shape.pairs.source[lone])
+    assert refined.fit.prf.intrinsic_scatter < 0.8 * plain.fit.prf.intrinsic_scatter
+    lone = refined.fit.prf.training
+    stars = np.unique(refined.fit.prf.pairs.source[lone])
     truth = field.mean_flux[stars]
     # The common scale of all fluxes is set by the wing, not by the places of the stars: look at the rest.
     ratios = [machine.ws.mean(axis=0)[stars] / truth for machine in (plain, refined)]

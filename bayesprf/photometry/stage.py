@@ -1,0 +1,117 @@
+"""The flux and aperture stages of a Fit: what was fitted before in, fluxes, apertures and metrics out."""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.errors import InputError
+from bayesprf.fit import Fit
+from bayesprf.linalg.problem import GaussianPrior
+from bayesprf.photometry.apertures import (
+    ApertureSet,
+    ApertureSums,
+    build_apertures,
+    find_pixels_with_data,
+    optimal_percentile,
+    sum_in_apertures,
+)
+from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
+from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
+from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.settings import FluxRecipe
+
+if TYPE_CHECKING:
+    from bayesprf.uncertainty.hyperparameters import FluxWidths
+
+
+def fit_fluxes(
+    fit: Fit, recipe: FluxRecipe, *, widths: "FluxWidths | None" = None, n_threads: int | None = None
+) -> tuple[FluxFit, FluxFit | None]:
+    """Fit the flux of every source at every cadence with the mean PRF and, if asked, with the time model."""
+    from bayesprf.linalg.blocks import BlockSolver
+
+    prf = fit.need("prf")
+    time = fit.need("time_model") if recipe.fit_va else None
+    data, prior = _data_and_prior(fit, recipe, widths)
+    solve = partial(
+        fit_flux,
+        data,
+        prior=prior,
+        source_flags=_source_flags(fit),
+        known=prf.far_light,
+        solver=BlockSolver(n_threads),
+        robust=recipe.robust,
+        names=fit.coefficient_names,
+        background=None if prf.background is None else prf.background.columns,
+    )
+    matrix = prf.matrix.without(fit.pixels.saturated)
+    flux = solve(matrix.design())
+    if time is None:
+        return flux, None
+    moving = None if time.light is None else time.light.image()
+    design = matrix.changing(time.stack_parts(matrix.pairs), time.mix).design()
+    return flux, solve(design, moving_light=moving)
+
+
+def _source_flags(fit: Fit) -> IntArray:
+    """Return the quality bits that hold at all cadences."""
+    prf = fit.need("prf")
+    return flag_sources(
+        prf.matrix,
+        saturated=fit.pixels.saturated,
+        known=fit.sources.has_flux,
+        core=float(np.sqrt(prf.prf.pixel_area)),
+    )
+
+
+def _data_and_prior(fit: Fit, recipe: FluxRecipe, widths: "FluxWidths | None") -> tuple[PixelTable, GaussianPrior]:
+    """Return the pixels with the errors of a fit, and the prior of its fluxes."""
+    if widths is not None:
+        return widths.rescale(fit.pixels), widths.prior
+    prf = fit.need("prf")
+    expected, noise = fit.sources.flux * prf.scale, prf.image.cadence_error
+    return fit.pixels, make_prior(expected, noise, prior_mu=recipe.prior_mu, prior_sigma=recipe.prior_sigma)
+
+
+def choose_apertures(fit: Fit, percentile: Any) -> ApertureSet:
+    """Return the aperture of every source as an isophote of its PRF."""
+    return build_apertures(*aperture_inputs(fit), percentile)
+
+
+def choose_percentile(
+    fit: Fit, aperture_size: Any, target_complete: float | None, target_crowd: float | None
+) -> tuple[Any, bool]:
+    """Return the percentile of the apertures asked for, and whether it was optimised."""
+    if not isinstance(aperture_size, str):
+        return aperture_size, False
+    if aperture_size != "optimal":
+        raise InputError(f"aperture_size: expected 'optimal' or percentiles from 0 to 100, got {aperture_size!r}")
+    return optimal_percentile(*aperture_inputs(fit), target_complete, target_crowd), True
+
+
+def sum_apertures(fit: Fit) -> ApertureSums:
+    """Return the sums of the pixels in the apertures."""
+    chosen = fit.need("apertures")
+    return ApertureSums(*sum_in_apertures(fit.pixels.flux, fit.pixels.ivar, chosen.pairs, chosen.mask))
+
+
+def measure_prf(fit: Fit, npoints_per_pixel: int) -> PsfMetrics:
+    """Return how much of each source's PRF is on the data, and how far the time model moves it."""
+    prf, time, pairs = fit.need("prf"), fit.time_model, fit.shifted_pairs
+    near = pairs.select(find_pixels_with_data(fit.pixels.ivar)[pairs.pixel])
+    fraction = psf_fraction(prf.prf.evaluate, near, pixel_axes(fit.pixels), npoints_per_pixel=npoints_per_pixel)
+    if time is None:
+        return PsfMetrics(fraction, None)
+    changing = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix)
+    return PsfMetrics(fraction, perturbation_metrics(prf.matrix, changing))
+
+
+def aperture_inputs(fit: Fit) -> tuple[PrfMatrix, FloatArray]:
+    """Return the PRF (0 in pixels that never have data) and fluxes, from which apertures are chosen."""
+    prf = fit.need("prf")
+    lit = find_pixels_with_data(fit.pixels.ivar)[prf.pairs.pixel]
+    return PrfMatrix.constant(prf.pairs, np.where(lit, prf.values, 0.0)), prf.flux

@@ -1,0 +1,107 @@
+"""All results of a Fit as one labelled tree."""
+
+from dataclasses import asdict, fields, is_dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesprf.fit import Fit
+from bayesprf.hypotheses.questions import known_score
+from bayesprf.photometry.overlaps import BlendTable, measure_blends
+from bayesprf.results.gather import (
+    background_group,
+    catalog_group,
+    covariance_group,
+    photometry_group,
+    shape_group,
+    time_model_group,
+    widths_group,
+)
+from bayesprf.results.scores import score_group
+from bayesprf.results.tree import build_tree, root_attributes
+from bayesprf.uncertainty.stage import total_errors, with_systematics
+
+
+def fit_tree(fit: Fit) -> xr.DataTree:
+    """Return the results of all stages that have run: see `Machine.to_datatree`."""
+    fit = with_systematics(fit) if fit.has_flux else fit
+    groups = {
+        **_flux_groups(fit),
+        "shape": shape_group(fit.need("prf")),
+        "time_model": {} if fit.time_model is None else time_model_group(fit.time_model, fit.pixels),
+    }
+    coords = {
+        "time": fit.pixels.time,
+        "cadence_number": fit.pixels.cadence_number,
+        "source": list(fit.sources.source_id),
+    }
+    meta = fit.pixels.meta
+    attrs = root_attributes(
+        instrument=fit.pixels.instrument.name,
+        time_zero_jd=fit.pixels.instrument.time_zero_jd,
+        options=_options(fit),
+        files=dict(zip(meta.get("files", ()), meta.get("sha256", ()), strict=False)),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    return build_tree(groups, coords, attrs)
+
+
+def _flux_groups(fit: Fit) -> dict[str, dict[str, Any]]:
+    """Return the groups that come of the fluxes, as far as there are any, and of the apertures."""
+    sums, catalog = _aperture_results(fit), {"radius": fit.need("prf").reach}
+    if not fit.has_flux:
+        return {"photometry": sums, "catalog": catalog_group(fit.sources, catalog | aperture_catalog(fit))}
+    latest = fit.latest_flux
+    blends = measure_blends(latest.problem, latest.posterior, latest.n_source)
+    catalog |= _flux_catalog(fit, blends) | aperture_catalog(fit)
+    common = {"flux_err_common": fit.need("systematics").std, "flux_err_total": total_errors(fit)}
+    return {
+        "photometry": {**photometry_group(latest), **common, **sums},
+        "catalog": catalog_group(fit.sources, catalog),
+        "covariance": covariance_group(blends, fit.sources.source_id),
+        "comparison": score_group(known_score(fit)),
+        "background": background_group(latest),
+        "widths": {} if fit.hyperparameters is None else widths_group(fit.hyperparameters),
+    }
+
+
+def _flux_catalog(fit: Fit, blends: BlendTable) -> dict[str, Any]:
+    """Return what the latest fluxes say of each source."""
+    latest = fit.latest_flux
+    return {
+        "flux_estimate": latest.prior.mean,
+        "source_flags": np.bitwise_and.reduce(latest.flags, axis=0),
+        "variance_from_neighbors": blends.variance_from_neighbors,
+    }
+
+
+def _aperture_results(fit: Fit) -> dict[str, Any]:
+    sums = fit.aperture_photometry
+    return {} if sums is None else {"sap_flux": sums.flux, "sap_flux_err": sums.flux_err}
+
+
+def aperture_catalog(fit: Fit) -> dict[str, Any]:
+    """Return what apertures and metrics say of each source."""
+    found: dict[str, Any] = {}
+    if fit.apertures is not None:
+        found |= {
+            "completeness": fit.apertures.completeness,
+            "crowding": fit.apertures.crowding,
+            "aperture_percentile": fit.apertures.percentile,
+            "n_pixel_aperture": fit.apertures.n_pixel,
+        }
+    if fit.metrics is not None:
+        found["psf_fraction"] = fit.metrics.psf_fraction
+        found |= dict(zip(("perturbed_ratio_mean", "perturbed_std"), fit.metrics.change or (), strict=False))
+    return found
+
+
+def _options(fit: Fit) -> dict[str, Any]:
+    """Return the settings that can be told apart from data, and whether the fluxes are robust, for the record."""
+    names = [one.name for one in fields(fit.settings) if one.name not in ("time_mask", "sources_flux_column")]
+    values = {name: getattr(fit.settings, name) for name in names}
+    plain = {name: asdict(one) if is_dataclass(one) else one for name, one in values.items()}
+    robust = fit.has_flux and fit.latest_flux.down_weighted is not None
+    return {**plain, "robust": robust}

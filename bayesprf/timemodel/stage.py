@@ -1,0 +1,143 @@
+"""The time-model stage of a Fit: pixels and PRF in, the fitted change of the PRF out."""
+
+import warnings
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import BoolArray
+from bayesprf.checks import check_choice
+from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.design.trends import TrendOptions
+from bayesprf.errors import DataWarning, InputError
+from bayesprf.fit import Fit
+from bayesprf.photometry.fluxes import default_prior, fit_flux
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.stage import Progress, fit_prf
+from bayesprf.scene.image import reduce_image
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
+from bayesprf.timemodel.fit import PerturbationFit, fit_perturbation
+from bayesprf.timemodel.roll import add_roll_gain
+from bayesprf.timemodel.shift_fit import fit_shift, settle_light
+
+_TIME_CORRECTORS = ("polynomial", "poscorr")
+# A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.
+_WELL_COVERED, _WILD = 0.7, 2.0
+# Options of `PerturbationOptions` that the documented arguments and settings set.
+_DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
+
+
+def time_options(
+    settings: Settings, trends: TrendOptions, *, positions: Any, further: dict[str, Any], **documented: Any
+) -> PerturbationOptions:
+    """Return the options of the time model from settings, documented arguments and further keywords."""
+    check_choice(settings.time_corrector, _TIME_CORRECTORS, "time_corrector")
+    options = PerturbationOptions(
+        trends=trends,
+        basis=CartesianBasis(
+            int(settings.time_nknots), float(settings.time_radius), spacing=str(settings.cartesian_knot_spacing)
+        ),
+        resolution=int(settings.time_resolution),
+        positions=positions or (None if settings.time_corrector == "polynomial" else settings.time_corrector),
+        **documented,
+    )
+    known = [name for name in PerturbationOptions.__dataclass_fields__ if name not in _DOCUMENTED]
+    unknown = sorted(set(further) - set(known))
+    if unknown:
+        raise InputError(f"kwargs: expected some of {', '.join(known)}, got {unknown[0]!r}")
+    return replace(options, **further)
+
+
+def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> PerturbationFit:
+    """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
+    pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
+    shift = fit_shift(pixels, prf, options=options, relearn=partial(_prf_near, fit, progress))
+    if shift is None:
+        found = _fit_gain(fit, pixels, _fit_columns(pixels, prf, options, recipe.other_vectors), options)
+    else:
+        steady, light = settle_light(pixels, prf, shift)
+        still = replace(pixels, flux=np.where(pixels.ivar > 0, steady, np.nan))
+        trends = replace(options.trends, poly_order=options.shift_order)
+        fix_pixels = options.fix_pixels and light is None
+        options = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels)
+        found = replace(_fit_columns(still, prf, options, recipe.other_vectors), shift=shift, light=light)
+    _warn_if_wild(prf, found)
+    return found
+
+
+def _fit_columns(
+    pixels: PixelTable, prf: ShapeFit, options: PerturbationOptions, other_vectors: Any
+) -> PerturbationFit:
+    return fit_perturbation(
+        pixels,
+        prf.matrix,
+        prf.flux,
+        options=options,
+        evaluate=prf.prf.evaluate,
+        other_vectors=other_vectors,
+    )
+
+
+def _fit_gain(fit: Fit, pixels: PixelTable, time: PerturbationFit, options: PerturbationOptions) -> PerturbationFit:
+    """Where the spacecraft rolls, let fluxes fitted with the time model tell what they share with the roll."""
+    prf, roll_hours = fit.need("prf"), pixels.instrument.roll_hours
+    if roll_hours <= 0 or options.positions is None or time.n_part == 1:
+        return time
+    design = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix).design()
+    flux = fit_flux(
+        pixels,
+        design,
+        default_prior(prf.flux, prf.image.cadence_error),
+        source_flags=np.zeros(fit.sources.n_source, np.int32),
+        known=prf.far_light,
+    ).flux
+    return add_roll_gain(time, pixels.time, flux, roll_hours)
+
+
+def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> ShapeFit:
+    """Return the PRF of the mean over some cadences, fitted like the present one."""
+    mask = fit.settings.time_mask
+    wanted = cadences if mask is None else cadences & np.asarray(mask)
+    image = reduce_image(fit.pixels, "mean", wanted if wanted.any() else cadences)
+    return fit_prf(fit, fit.prf_recipe or PrfRecipe(), image, progress=progress)
+
+
+def _warn_if_wild(prf: ShapeFit, time: PerturbationFit) -> None:
+    """Warn if the light that a star puts on its pixels changes more than any motion could make it."""
+    share = prf.matrix.caught()[0]
+    whole = share > _WELL_COVERED
+    if time.n_part == 1 or time.shift is not None or not whole.any():
+        return
+    parts = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix).caught()
+    change = time.mix @ (parts[:, whole] / share[whole])
+    low, high = float(change.min()), float(change.max())
+    if low < 1.0 / _WILD or high > _WILD:
+        warnings.warn(
+            f"build_time_model: a star's light on its pixels changes between {low:.2g} and {high:.2g} of its mean,"
+            f" expected between {1 / _WILD:.2g} and {_WILD:g}; light curves fitted with fit_va=True are not to be"
+            " trusted: take off the sky, use fewer terms, or fit without the time model",
+            DataWarning,
+            stacklevel=4,
+        )
+
+
+def pixels_without_sky(fit: Fit) -> PixelTable:
+    """Return the pixels less the background of the mean image, if one was fitted."""
+    background = fit.need("prf").background
+    return fit.pixels if background is None else replace(fit.pixels, flux=fit.pixels.flux - background.light)
+
+
+def perturbed_prf(fit: Fit, time_index: Any) -> csr_matrix | list[csr_matrix]:
+    """Return the PRF of every source in every pixel at a cadence, sparse (n_source, n_pixel); a list for several."""
+    n_time = fit.pixels.n_time
+    chosen = np.asarray(time_index)
+    chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
+    if not np.issubdtype(chosen.dtype, np.integer) or np.any((chosen < -n_time) | (chosen >= n_time)):
+        raise InputError(f"time_index: expected whole numbers from 0 to {n_time - 1}, got {time_index!r}")
+    time, prf = fit.need("time_model"), fit.need("prf")
+    changing = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix)
+    return changing.at(int(chosen)) if chosen.ndim == 0 else [changing.at(int(one)) for one in chosen]

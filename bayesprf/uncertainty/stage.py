@@ -1,0 +1,160 @@
+"""What a Fit says of its errors: hyperparameters learned from the data, and the systematic errors of its fluxes."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import as_float, check_shape
+from bayesprf.errors import InputError
+from bayesprf.fit import Fit
+from bayesprf.flags import QualityFlag
+from bayesprf.linalg.problem import GaussianPrior
+from bayesprf.prf.positions import fit_place_errors
+from bayesprf.prf.splines import Training
+from bayesprf.prf.star_residuals import StarMoments, measure_stars
+from bayesprf.scene.image import reduce_image
+from bayesprf.settings import FluxRecipe
+from bayesprf.uncertainty.hyper_groups import make_groups
+from bayesprf.uncertainty.hyper_problems import WidthData
+from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice, learn_flux_widths
+from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
+
+
+def learn_hyperparameters(
+    fit: Fit, choice: WidthChoice, *, expected: Any, prior_groups: Any, noise_groups: Any, model_in_fit: bool
+) -> FluxWidths:
+    """Return prior, noise and model error that maximise the evidence of the design of the latest fluxes."""
+    latest, prf, n_source = fit.latest_flux, fit.need("prf"), fit.sources.n_source
+    flux = np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale if expected is None else expected
+    flux = as_float(flux, "expected", ndim=1, unit="electron / s")
+    check_shape(flux, (n_source,), "expected", "n_source")
+    image, prior = reduce_image(fit.pixels), latest.problem.prior
+    data = WidthData(
+        pixels=fit.pixels,
+        image=image,
+        design=latest.problem.design,  # type: ignore[arg-type]
+        expected=flux,
+        surface_prior=GaussianPrior(prior.mean[n_source:], prior.precision[n_source:]),
+        known=prf.far_light,
+        trusted=~np.any(latest.flags & QualityFlag.SATURATED, axis=0),
+    )
+    by_pixel: dict[str, NDArray[Any]] = {"flux": image.flux, "stamp": fit.pixels.stamp}
+    return learn_flux_widths(
+        data,
+        choice,
+        sources=make_groups(prior_groups, n_source, "prior_groups", known={"flux": flux}),
+        pixels=make_groups(noise_groups, fit.pixels.n_pixel, "noise_groups", known=by_pixel),
+        model_in_fit=model_in_fit,
+    )
+
+
+def check_widths(widths: Any, recipe: FluxRecipe, n_source: int) -> None:
+    """Raise unless `widths` is what `learn_widths` returns for these sources, without another prior beside it."""
+    if widths is None:
+        return
+    if not isinstance(widths, FluxWidths):
+        raise InputError(f"widths: expected what learn_widths() returns, got {type(widths).__name__}")
+    if recipe.prior_mu is not None or recipe.prior_sigma is not None:
+        raise InputError("prior_mu, prior_sigma: expected neither beside widths, which hold a prior; give one of them")
+    check_shape(widths.prior.mean, (n_source,), "widths", "n_source, as the sources they are used on")
+
+
+def with_systematics(fit: Fit) -> Fit:
+    """Return the Fit with the systematic errors of its latest fluxes, learned unless it has them."""
+    return fit if fit.systematics is not None else fit.with_stage("systematics", fit_systematics(fit))
+
+
+def fit_systematics(
+    fit: Fit,
+    *,
+    position: Any = None,
+    moments: float | None = None,
+    model: float | None = None,
+    tail: float | None = None,
+    others: float | None = None,
+) -> CommonErrors:
+    """Carry the errors of PRF, wing, positions and second moments into the latest fluxes: see `Machine`."""
+    latest, prf = fit.latest_flux, fit.need("prf")
+    stars = measure_training_stars(fit)
+    refined = np.isfinite(prf.positions.moved)
+    places = _place_errors(fit) if position is None and refined else None
+    if position is None:
+        position = prf.positions.std.mean(axis=1) if refined else stars.width("east", "north")
+    widths = NuisanceWidths(
+        position=np.broadcast_to(np.asarray(position, np.float64), (fit.sources.n_source,)),
+        moments=stars.width("size", "stretch", "skew") if moments is None else moments,
+        model=_model_scatter(fit) * stars.excess[0] if model is None else model,
+        tail=prf.tail_err if tail is None else tail,
+        others=fit_wing_error(prf) if others is None else others,
+        places=places,
+    )
+    return carry_errors(fit, mean_over_time(latest.flux), widths)
+
+
+def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonErrors:
+    """Carry nuisances into the fluxes of stars that are as bright as given, electron / s."""
+    prf = fit.need("prf")
+    usable = ~fit.pixels.saturated[prf.pairs.pixel]
+    return fit_common_errors(
+        prf,
+        prf.pairs.select(usable),
+        prf.values[usable],
+        flux=flux,
+        ivar=_mean_ivar(fit),
+        prior=fit.latest_flux.prior,
+        widths=widths,
+    )
+
+
+def total_errors(fit: Fit) -> FloatArray:
+    """Return the total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
+    return np.hypot(fit.latest_flux.flux_err, with_systematics(fit).need("systematics").std)
+
+
+def mean_over_time(flux: FloatArray) -> FloatArray:
+    """Return the mean over time of the finite fluxes (n_time, n_source) of each source, 0 without any."""
+    good = np.isfinite(flux)
+    total = np.where(good, flux, 0.0).sum(axis=0)
+    return np.divide(total, good.sum(axis=0), out=np.zeros_like(total), where=good.any(axis=0))
+
+
+def _model_scatter(fit: Fit) -> float:
+    counted = fit.hyperparameters is not None and fit.hyperparameters.model_in_fit
+    return 0.0 if counted else fit.need("prf").intrinsic_scatter
+
+
+def _mean_ivar(fit: Fit) -> FloatArray:
+    """Return the inverse variance of each pixel in the latest fit, mean over time, shape (n_pixel,)."""
+    used = fit.pixels if fit.hyperparameters is None else fit.hyperparameters.rescale(fit.pixels)
+    return np.asarray(used.ivar.mean(axis=0))
+
+
+def _place_errors(fit: Fit) -> csr_matrix:
+    """Return how the refined positions may err together."""
+    prf = fit.need("prf")
+    return fit_place_errors(
+        prf.matrix.without(fit.pixels.saturated),
+        (prf.prf, prf.intrinsic_scatter),
+        flux=np.nan_to_num(prf.flux),
+        image=prf.image,
+        shift=prf.positions.shift,
+    )
+
+
+def measure_training_stars(fit: Fit) -> StarMoments:
+    """Measure the training stars about the fitted PRF."""
+    prf = fit.need("prf")
+    chosen, pixel = prf.training, prf.pairs.pixel[prf.training]
+    source = prf.pairs.source[chosen]
+    training = Training(
+        source=source,
+        dx=prf.pairs.dx[chosen],
+        dy=prf.pairs.dy[chosen],
+        y=prf.image.flux[pixel] - prf.matrix.neighbor_light(prf.flux)[chosen] - prf.far_light[pixel],
+        var=1.0 / prf.image.ivar[pixel],
+        flux=prf.flux[source],
+    )
+    return measure_stars(prf.prf, training, prf.intrinsic_scatter)
