@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "Machine": "bayesprf.machine",
     "read_tpfs": "bayesprf.io.tpf",
+    "barycentric_shift": "bayesprf.io.barycenter",
     "read_image": "bayesprf.io.ffi",
     "read_catalog": "bayesprf.io.catalog",
     "query_gaia": "bayesprf.io.gaia",

@@ -1,7 +1,8 @@
 """Kepler and K2.
 
 Sources: Kepler Archive Manual KDMC-10008-006, table 2-3 (QUALITY bits), and Kepler Instrument Handbook
-KSCI-19033 (plate scale 3.98 arcsec, full well about 1.1e6 electrons per 6.02 s integration).
+KSCI-19033 (plate scale 3.98 arcsec, full well about 1.1e6 electrons per 6.02 s integration, reads every 6.54 s with
+a noise of about 95 electrons).
 """
 
 from bayesprf.instruments.record import Instrument
@@ -34,6 +35,9 @@ _QUALITY_NAMES = {
 # some K2 files), and 16 and 524288, after which the photometry is usually sound.
 _DEFAULT_BITS = 1 | 2 | 4 | 8 | 32 | 64 | 256 | 4096 | 16384 | 32768 | 65536
 
+_READ_NOISE, _READ_SECONDS = 95.0, 6.0198
+_DUTY = _READ_SECONDS / 6.5388
+
 KEPLER = Instrument(
     name="Kepler",
     pixel_scale=3.98,
@@ -43,6 +47,9 @@ KEPLER = Instrument(
     zero_flux=1.74e5,  # Kp = 12 gives 1.74e5 electron / s: Van Cleve et al. (2016), PASP 128, 075002
     quality_bitmask=_DEFAULT_BITS,
     quality_names=_QUALITY_NAMES,
+    read_noise=_READ_NOISE,
+    read_seconds=_READ_SECONDS,
+    duty=_DUTY,
 )
 
 K2 = Instrument(
@@ -55,4 +62,7 @@ K2 = Instrument(
     quality_bitmask=_DEFAULT_BITS | 1048576,
     roll_hours=6.0,
     quality_names=_QUALITY_NAMES,
+    read_noise=_READ_NOISE,
+    read_seconds=_READ_SECONDS,
+    duty=_DUTY,
 )

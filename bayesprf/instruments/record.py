@@ -32,6 +32,12 @@ class Instrument:
         Time scale on which the pointing moves back and forth, hours; 0 for a stable pointing.
     quality_names : mapping of int to str
         Meaning of each QUALITY bit, by its value.
+    read_noise : float
+        Noise of one read where a header does not tell it, electron; 0 if not known.
+    read_seconds : float
+        Time in which light is collected for one read, s; 0 if not known.
+    duty : float
+        Share of a cadence in which light is collected, where a header does not tell it.
     """
 
     name: str
@@ -44,6 +50,9 @@ class Instrument:
     flux_column: str = "phot_g_mean_flux"
     roll_hours: float = 0.0
     quality_names: Mapping[int, str] = field(default_factory=dict, repr=False, compare=False)
+    read_noise: float = 0.0
+    read_seconds: float = 0.0
+    duty: float = 1.0
 
     def __post_init__(self) -> None:
         check_positive(self.pixel_scale, "pixel_scale")

@@ -1,7 +1,8 @@
 """TESS.
 
 Sources: TESS Instrument Handbook v0.1 (plate scale 21 arcsec, full well about 2e5 electrons per 2 s integration,
-15,000 electron / s at Tmag 10) and TESS Science Data Products Description Document EXP-TESS-ARC-ICD-0014
+15,000 electron / s at Tmag 10, read noise up to 10 electrons, 1.98 s of light in each 2 s, of which cosmic-ray
+mitigation leaves four fifths) and TESS Science Data Products Description Document EXP-TESS-ARC-ICD-0014
 (QUALITY bits; bit 32768 since the data release notes of sector 20).
 """
 
@@ -41,4 +42,7 @@ TESS = Instrument(
     quality_bitmask=_DEFAULT_BITS,
     flux_column="phot_rp_mean_flux",
     quality_names=_QUALITY_NAMES,
+    read_noise=10.0,
+    read_seconds=1.98,
+    duty=0.99 * 0.8,
 )

@@ -1,43 +1,72 @@
 """Target pixel files of Kepler, K2 and TESS -> PixelTable."""
 
-import glob
-import os
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_choice
+from bayesprf.checks import check_choice, check_positive
 from bayesprf.errors import DataWarning, FileError, InputError
-from bayesprf.instruments import Instrument
-from bayesprf.io.stamp import Stamp, read_stamp
+from bayesprf.io.barycenter import barycentric_shift, parse_direction
+from bayesprf.io.listing import list_files
+from bayesprf.io.noise import check_floor
+from bayesprf.io.stack import (
+    check_clocks,
+    check_one_stack,
+    choose_cadences,
+    fill_cadences,
+    match_cadences,
+    number_cadences,
+    parse_bitmask,
+    unit_vector,
+)
+from bayesprf.io.stamp import Stamp, StampOptions, read_stamp
 from bayesprf.scene.pixels import PixelTable
 
-_PATTERNS = ("*.fits", "*.fits.gz")
+list_tpfs = list_files
 
 
 def read_tpfs(
-    files: Any, *, quality_bitmask: str | int = "default", on_error: str = "raise", cadences: str = "common"
+    files: Any,
+    *,
+    quality_bitmask: str | int = "default",
+    on_error: str = "raise",
+    cadences: str = "common",
+    wcs: Any = None,
+    exposure: float | None = None,
+    error_floor: Any = None,
+    time_at: Any = None,
 ) -> PixelTable:
     """Read target pixel files of one detector and one quarter, campaign or sector as one stack.
 
     Parameters
     ----------
-    files : path-like, object with `hdu`, or sequence of them
-        Files, directories (every ``*.fits`` and ``*.fits.gz`` in them), glob patterns, or lightkurve
-        TargetPixelFile objects (all their cadences; their own quality mask is not used).
+    files : path-like, HDUList, object with `hdu`, collection or sequence of them
+        Files, directories (every ``*.fits`` and ``*.fits.gz`` in them), glob patterns, open files, or lightkurve
+        TargetPixelFile objects and collections (all their cadences; their own quality mask is not used).
     quality_bitmask : str or int
-        Cadences with any of these QUALITY bits in any file are left out: "default" is the mission's
-        `Instrument.quality_bitmask`, "none" keeps all.
+        A file's pixels drop out of cadences in which its QUALITY has any of these bits, and cadences that are left to
+        no file are left out: "default" is the mission's `Instrument.quality_bitmask`, "none" keeps all.
     on_error : str
         "raise", or "skip" to leave out files that cannot be read, with a warning that names each.
     cadences : str
         "common" keeps those that are in every file; "union" keeps all, with NaN for the pixels of files that lack one:
         these pixels drop out of that cadence.
+    wcs : astropy.wcs.WCS or sequence of them, optional
+        Sky coordinates of the array's indices, for files without or with wrong ones: one per file, None for those
+        whose headers are right.
+    exposure : float, optional
+        Time in which the light of one cadence was collected, s, where FLUX counts electrons or errors are missing;
+        TIMEDEL times DEADC of the header by default.
+    error_floor : float or "noise", optional
+        Errors below this, electron / s, are raised to it; "noise" is photon and read noise. By default errors stay
+        as they are, with a warning where they are far below that noise.
+    time_at : SkyCoord or pair of float, optional
+        Direction (right ascension and declination, degree) of which the times are barycentric; the mean of the files'
+        directions by default. `bayesprf.io.barycenter.barycentric_shift` gives the differences of all stars.
 
     Returns
     -------
@@ -45,8 +74,10 @@ def read_tpfs(
         `time` in the mission's days since `instrument.time_zero_jd`: the mean over the files, whose
         barycentric corrections differ by the light travel time across the field. `stamp` counts the files.
         `meta` holds `files` (names) and their `sha256`, `mission`, the header's `channel`, `camera`, `ccd`, `quarter`,
-        `campaign`, `sector`, ... where present, `background_subtracted`, `quality_bitmask`, `n_duplicates`,
-        `n_cadences_rejected`, `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `file`, and
+        `campaign`, `sector`, ... where present, `background_removed` (per file; None where it does not tell),
+        `background_subtracted` (False if any file has its sky, None if one does not tell), `quality_bitmask`,
+        `n_duplicates`, `n_cadences_rejected`, `n_cadences_masked` (per file), `notes` (what was made of oddities of the
+        files), `time_direction`, `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `file`, and
         `aperture`, the indices of the pixels in the mission's aperture) and `pipeline_aperture`, int64, shape
         (n_pixel,): the first target whose aperture holds the pixel, or -1.
 
@@ -55,36 +86,77 @@ def read_tpfs(
     FileError
         If a file is missing or cannot be read, or none is found.
     InputError
-        If the files do not belong to one stack, share no cadence, or no cadence is left.
+        If the files do not belong to one stack, share no cadence, disagree in time, or no cadence is left.
 
     Warns
     -----
     DataWarning
         If cadences are not in every file (with "common" they are left out), if a pixel that lies in several files has
-        different values there (the first is used), or if a file is skipped.
+        different values there (the first is used), if a file is skipped, and if something in a file cannot be right:
+        pixels that are not those of its DATASUM, two places on the sky, a column of the wrong width, impossible values
+        or errors.
 
     Notes
     -----
-    Files are matched on CADENCENO. A pixel (column, row) that lies in several files is kept once.
+    Files are matched on CADENCENO, or on TIME where one has none. A pixel (column, row) that lies in several files is
+    kept once. Empty header values, a magnitude of 0 and a POS_CORR that never changes count as missing.
     """
     check_choice(on_error, ("raise", "skip"), "on_error")
     check_choice(cadences, ("common", "union"), "cadences")
-    stamps = _read_stamps(list_tpfs(files), on_error)
-    _check_one_stack(stamps)
-    if cadences == "union":
-        every = np.unique(np.concatenate([stamp.cadence_number for stamp in stamps]))
-        stamps = [_fill_cadences(stamp, every) for stamp in stamps]
-    instrument = stamps[0].instrument
-    bitmask = _parse_bitmask(quality_bitmask, instrument)
-    rows = _match_cadences(stamps)
-    keep = _choose_cadences(stamps, rows, bitmask)
+    check_floor(error_floor)
+    if exposure is not None:
+        check_positive(exposure, "exposure")
+    direction = None if time_at is None else parse_direction(time_at, "time_at")
+    sources = list_files(files)
+    stamps = _read_stamps(sources, _options(sources, wcs, exposure, error_floor), on_error)
+    check_one_stack(stamps)
+    stamps = number_cadences(stamps)
+    stamps = fill_cadences(stamps) if cadences == "union" else stamps
+    pixels = _stack(stamps, parse_bitmask(quality_bitmask, stamps[0].instrument))
+    return pixels if direction is None else _move_clock(pixels, direction)
+
+
+def _options(sources: Sequence[Any], wcs: Any, exposure: float | None, floor: Any) -> list[StampOptions]:
+    """Return what each file is read with."""
+    given = list(wcs) if isinstance(wcs, list | tuple) else [wcs] * (len(sources) if wcs is None else 1)
+    if len(given) != len(sources):
+        raise InputError(
+            f"wcs: expected the sky coordinates of each of {len(sources)} files, got {len(given)}; give a list, with"
+            " None for files whose headers are right"
+        )
+    for one in given:
+        if one is not None and not getattr(one, "has_celestial", False):
+            raise InputError(f"wcs: expected an astropy.wcs.WCS with sky coordinates, got {type(one).__name__}")
+    return [StampOptions(one, exposure, floor) for one in given]
+
+
+def _read_stamps(sources: Sequence[Any], options: Sequence[StampOptions], on_error: str) -> list[Stamp]:
+    stamps = []
+    for source, one in zip(sources, options, strict=True):
+        try:
+            stamps.append(read_stamp(source, one))
+        except FileError as error:
+            if on_error == "raise":
+                raise
+            warnings.warn(f"skipped a file: {error}", DataWarning, stacklevel=3)
+    if not stamps:
+        raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
+    for alarm in (alarm for stamp in stamps for alarm in stamp.alarms):
+        warnings.warn(alarm, DataWarning, stacklevel=3)
+    return stamps
+
+
+def _stack(stamps: Sequence[Stamp], bitmask: int) -> PixelTable:
+    rows = match_cadences(stamps)
+    check_clocks(stamps, rows)
+    keep = choose_cadences(stamps, rows, bitmask)
     rows = [index[keep] for index in rows]
+    masked = [stamp.quality[index] & bitmask > 0 for stamp, index in zip(stamps, rows, strict=True)]
     owners = _first_owners(stamps)
-    flux, flux_err = _gather(stamps, rows, owners)
-    _check_copies(stamps, rows, owners, flux)
+    flux, flux_err = _gather(stamps, rows, masked, owners)
     own = [(stamp, owners.own[i]) for i, stamp in enumerate(stamps)]
     return PixelTable(
-        time=_mean_time(stamps, rows),
+        time=_nan_mean([stamp.time[index] for stamp, index in zip(stamps, rows, strict=True)]),
         flux=flux,
         flux_err=flux_err,
         ra_deg=np.concatenate([stamp.ra_deg[first] for stamp, first in own]),
@@ -92,171 +164,17 @@ def read_tpfs(
         column=np.concatenate([stamp.column[first] for stamp, first in own]),
         row=np.concatenate([stamp.row[first] for stamp, first in own]),
         stamp=np.repeat(np.arange(len(stamps)), [first.sum() for _, first in own]),
-        cadence_number=stamps[0].cadence_number[rows[0]],
+        cadence_number=None if stamps[0].cadence_number is None else stamps[0].cadence_number[rows[0]],
         pos_corr=_mean_motion(stamps, rows),
-        instrument=instrument,
-        meta=_describe(stamps, owners) | {"quality_bitmask": bitmask, "n_cadences_rejected": int((~keep).sum())},
+        instrument=stamps[0].instrument,
+        meta={
+            **_describe(stamps, owners),
+            **_describe_clocks(stamps, rows),
+            "quality_bitmask": bitmask,
+            "n_cadences_rejected": int((~keep).sum()),
+            "n_cadences_masked": [int(one.sum()) for one in masked],
+        },
     )
-
-
-def list_tpfs(files: Any) -> list[Any]:
-    """Return the single files and objects that `files` stands for; patterns and directories in sorted order.
-
-    Parameters
-    ----------
-    files : path-like, object with `hdu`, or sequence of them
-        As for `read_tpfs`.
-
-    Returns
-    -------
-    list
-        Paths and objects.
-
-    Raises
-    ------
-    FileError
-        If a pattern or directory holds no file.
-    InputError
-        If an entry is neither a path nor an object with `hdu`, or the list is empty.
-    """
-    if hasattr(files, "hdu"):
-        return [files]
-    if isinstance(files, str | os.PathLike):
-        return _expand(str(os.fspath(files)))
-    if not isinstance(files, Iterable):
-        raise InputError(
-            "files: expected a path, a pattern, a directory, a lightkurve TargetPixelFile or a list of them,"
-            f" got {type(files).__name__}"
-        )
-    found = [one for entry in files for one in list_tpfs(entry)]
-    if not found:
-        raise InputError("files: expected at least one target pixel file, got an empty list")
-    return found
-
-
-def _expand(text: str) -> list[Any]:
-    if os.path.isdir(text):
-        found = sorted(path for pattern in _PATTERNS for path in Path(text).glob(pattern))
-        if not found:
-            raise FileError(f"files: expected target pixel files ({', '.join(_PATTERNS)}) in {text!r}, found none")
-        return list(found)
-    if not os.path.exists(text) and glob.has_magic(text):
-        matches = sorted(glob.glob(text, recursive=True))
-        if not matches:
-            raise FileError(f"files: expected files that match {text!r}, found none")
-        return [Path(match) for match in matches]
-    return [Path(text)]
-
-
-def _read_stamps(sources: Sequence[Any], on_error: str) -> list[Stamp]:
-    stamps = []
-    for source in sources:
-        try:
-            stamps.append(read_stamp(source))
-        except FileError as error:
-            if on_error == "raise":
-                raise
-            warnings.warn(f"skipped a file: {error}", DataWarning, stacklevel=3)
-    if not stamps:
-        raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
-    return stamps
-
-
-def _check_one_stack(stamps: Sequence[Stamp]) -> None:
-    """Raise InputError unless all files come from one mission, detector, quarter and exposure mode."""
-    first = stamps[0]
-    expected = {"mission": first.instrument.name, **first.identity}
-    for stamp in stamps[1:]:
-        found = {"mission": stamp.instrument.name, **stamp.identity}
-        for key in {**expected, **found}:
-            if expected.get(key) != found.get(key):
-                raise InputError(
-                    f"files: expected one {key} in a stack, got {expected.get(key)} in {first.name} and"
-                    f" {found.get(key)} in {stamp.name}; read them in separate calls"
-                )
-
-
-def _parse_bitmask(quality_bitmask: str | int, instrument: Instrument) -> int:
-    if isinstance(quality_bitmask, str) and quality_bitmask in ("default", "none"):
-        return instrument.quality_bitmask if quality_bitmask == "default" else 0
-    whole = isinstance(quality_bitmask, int | np.integer) and not isinstance(quality_bitmask, bool)
-    if not whole or int(quality_bitmask) < 0:
-        raise InputError(
-            f"quality_bitmask: expected 'default', 'none' or a sum of QUALITY bits, got {quality_bitmask!r}"
-        )
-    return int(quality_bitmask)
-
-
-def _match_cadences(stamps: Sequence[Stamp]) -> list[IntArray]:
-    """Return per file the rows of the cadences that are in every file, in the order of the cadence number."""
-    common = np.unique(stamps[0].cadence_number)
-    for stamp in stamps[1:]:
-        previous, common = common, np.intersect1d(common, stamp.cadence_number)
-        if common.size == 0:
-            raise InputError(
-                f"files: expected files with cadences in common, but {stamp.name} (CADENCENO"
-                f" {stamp.cadence_number.min()} to {stamp.cadence_number.max()}) shares none with"
-                f" {stamps[0].name} and those after it ({previous.min()} to {previous.max()});"
-                " read them in separate calls"
-            )
-    _warn_unmatched(stamps, common)
-    rows = []
-    for stamp in stamps:
-        order = np.argsort(stamp.cadence_number)
-        rows.append(order[np.searchsorted(stamp.cadence_number, common, sorter=order)])
-    return rows
-
-
-def _warn_unmatched(stamps: Sequence[Stamp], common: IntArray) -> None:
-    every = np.unique(np.concatenate([stamp.cadence_number for stamp in stamps]))
-    if every.size == common.size:
-        return
-    lacking = [f"{s.name} lacks {every.size - s.time.size}" for s in stamps if s.time.size < every.size]
-    warnings.warn(
-        f"{every.size - common.size} of {every.size} cadences are not in every file and were left out:"
-        f" {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}",
-        DataWarning,
-        stacklevel=4,
-    )
-
-
-def _fill_cadences(stamp: Stamp, every: IntArray) -> Stamp:
-    """Return the stamp with all these cadences: NaN, and no quality bit, at those that it lacks."""
-    place = np.searchsorted(every, stamp.cadence_number)
-
-    def fill(values: Any, empty: float) -> Any:
-        filled = np.full((every.size, *values.shape[1:]), empty, values.dtype)
-        filled[place] = values
-        return filled
-
-    return replace(
-        stamp,
-        cadence_number=every,
-        quality=fill(stamp.quality, 0),
-        **{name: fill(getattr(stamp, name), np.nan) for name in ("time", "flux", "flux_err", "pos_corr")},
-    )
-
-
-def _choose_cadences(stamps: Sequence[Stamp], rows: Sequence[IntArray], bitmask: int) -> BoolArray:
-    """Return which cadences have a time, no rejected quality bit and a finite pixel; raise if none has."""
-    timed = np.logical_or.reduce([np.isfinite(s.time[index]) for s, index in zip(stamps, rows, strict=True)])
-    quality = np.bitwise_or.reduce([stamp.quality[index] for stamp, index in zip(stamps, rows, strict=True)])
-    finite = np.logical_or.reduce(
-        [np.isfinite(stamp.flux).any(axis=1)[index] for stamp, index in zip(stamps, rows, strict=True)]
-    )
-    good = quality & bitmask == 0
-    keep = timed & good & finite
-    if not keep.any():
-        instrument = stamps[0].instrument
-        counts = {bit: int((quality & bit > 0).sum()) for bit in (1 << i for i in range(32)) if bit & bitmask}
-        said = [f"{count} by bit {instrument.describe_quality(bit)[0]}" for bit, count in counts.items() if count]
-        raise InputError(
-            f"quality_bitmask: expected some cadence to remain, but of {keep.size} in {stamps[0].name}"
-            f"{' and others' if len(stamps) > 1 else ''} {int((~good).sum())} were rejected"
-            f" ({', '.join(said) or 'no quality bit'}), {int((~timed).sum())} have no time and"
-            f" {int((~finite).sum())} no finite pixel; try quality_bitmask='none'"
-        )
-    return keep
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -293,32 +211,45 @@ def _first_owners(stamps: Sequence[Stamp]) -> _Owners:
     return _Owners(own, index)
 
 
-def _gather(stamps: Sequence[Stamp], rows: Sequence[IntArray], owners: _Owners) -> tuple[FloatArray, FloatArray]:
-    """Return flux and error of the kept cadences and pixels as float64, shape (n_time, n_pixel)."""
+def _gather(
+    stamps: Sequence[Stamp], rows: Sequence[IntArray], masked: Sequence[BoolArray], owners: _Owners
+) -> tuple[FloatArray, FloatArray]:
+    """Return flux and error of the kept cadences and pixels as float64, shape (n_time, n_pixel).
+
+    A pixel that the first file has lost in a cadence comes from the next file that holds it.
+    """
     flux = np.empty((rows[0].size, owners.n_pixel))
     flux_err = np.empty_like(flux)
-    for stamp, index, own, place in zip(stamps, rows, owners.own, owners.index, strict=True):
+    for stamp, index, lost, own, place in zip(stamps, rows, masked, owners.own, owners.index, strict=True):
         flux[:, place[own]] = stamp.flux[index][:, own]
         flux_err[:, place[own]] = stamp.flux_err[index][:, own]
+        if lost.any():
+            flux[np.ix_(lost, place[own])] = np.nan
+    for stamp, index, lost, own, place in zip(stamps, rows, masked, owners.own, owners.index, strict=True):
+        if not own.all():
+            copies = stamp.flux[index][:, ~own], stamp.flux_err[index][:, ~own]
+            _use_copies(flux, flux_err, place[~own], (*copies, lost), stamp.name)
     return flux, flux_err
 
 
-def _check_copies(stamps: Sequence[Stamp], rows: Sequence[IntArray], owners: _Owners, flux: FloatArray) -> None:
-    """Warn if a pixel that lies in several files has different fluxes there."""
-    for stamp, index, own, place in zip(stamps, rows, owners.own, owners.index, strict=True):
-        copy, kept = stamp.flux[index][:, ~own], flux[:, place[~own]]
-        differs = np.abs(copy - kept) > 1e-5 * np.abs(kept)  # float32 keeps seven digits
-        if differs.any():
-            warnings.warn(
-                f"{int(differs.any(axis=0).sum())} pixels of {stamp.name} lie in an earlier file too, with other"
-                f" fluxes (by up to {np.nanmax(np.abs(copy - kept)):.3g} electron / s); the earlier file's are used",
-                DataWarning,
-                stacklevel=3,
-            )
-
-
-def _mean_time(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> FloatArray:
-    return _nan_mean([stamp.time[index] for stamp, index in zip(stamps, rows, strict=True)])
+def _use_copies(
+    flux: FloatArray, flux_err: FloatArray, place: IntArray, copies: tuple[Any, Any, BoolArray], name: str
+) -> None:
+    """Fill what is lost from a file's copies of the pixels, and warn where both files have a value and they differ."""
+    copy, copy_err, lost = copies
+    kept, kept_err = flux[:, place], flux_err[:, place]
+    differs = (np.abs(copy - kept) > 1e-5 * np.abs(kept)) & ~lost[:, None]  # float32 keeps seven digits
+    if differs.any():
+        warnings.warn(
+            f"{int(differs.any(axis=0).sum())} pixels of {name} lie in an earlier file too, with other"
+            f" fluxes (by up to {np.abs(copy - kept)[differs].max():.3g} electron / s); the earlier file's are used",
+            DataWarning,
+            stacklevel=5,
+        )
+    usable = np.isfinite(kept) & np.isfinite(kept_err) & (kept_err > 0)
+    fill = ~usable & np.isfinite(copy) & np.isfinite(copy_err) & (copy_err > 0) & ~lost[:, None]
+    flux[:, place] = np.where(fill, copy, kept)
+    flux_err[:, place] = np.where(fill, copy_err, kept_err)
 
 
 def _mean_motion(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> FloatArray | None:
@@ -340,12 +271,15 @@ def _describe(stamps: Sequence[Stamp], owners: _Owners) -> dict[str, Any]:
     pipeline_aperture = np.full(owners.n_pixel, -1, np.int64)
     for number in reversed(range(len(stamps))):
         pipeline_aperture[apertures[number]] = number
+    removed = [stamp.background_removed for stamp in stamps]
     return {
         "files": names,
         "sha256": [stamp.sha256 for stamp in stamps],
         "mission": first.instrument.name,
         **{key.lower(): value for key, value in first.identity.items()},
-        "background_subtracted": all(stamp.background_subtracted for stamp in stamps),
+        "background_removed": removed,
+        "background_subtracted": False if False in removed else None if None in removed else True,
+        "notes": [note for stamp in stamps for note in (*stamp.notes, *stamp.alarms)],
         "targets": [
             {**stamp.target, "file": name, "aperture": aperture}
             for stamp, name, aperture in zip(stamps, names, apertures, strict=True)
@@ -353,6 +287,22 @@ def _describe(stamps: Sequence[Stamp], owners: _Owners) -> dict[str, Any]:
         "pipeline_aperture": pipeline_aperture,
         "n_duplicates": int(sum((~own).sum() for own in owners.own)),
     }
+
+
+def _describe_clocks(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> dict[str, Any]:
+    """Return for which direction the times are, and how those of the files differ from their mean, day."""
+    directions = np.array([unit_vector(*stamp.direction) for stamp in stamps])
+    times = np.stack([stamp.time[index] for stamp, index in zip(stamps, rows, strict=True)])
+    return {
+        "time_direction": directions.mean(axis=0),
+        "file_directions": directions,
+        "file_time_offsets": times - _nan_mean(list(times)),
+    }
+
+
+def _move_clock(pixels: PixelTable, direction: tuple[float, float]) -> PixelTable:
+    shift = barycentric_shift(pixels, *direction)[:, 0]
+    return replace(pixels, time=pixels.time + shift, meta={**pixels.meta, "time_direction": unit_vector(*direction)})
 
 
 def _unique_names(stamps: Sequence[Stamp]) -> list[str]:

@@ -137,6 +137,12 @@ class PixelTable:
         )
 
     @property
+    def background_removed(self) -> bool | None:
+        """Whether the mission took the sky off all pixels; None where the files do not tell, or there are none."""
+        said = self.meta.get("background_subtracted")
+        return None if said is None else bool(said)
+
+    @property
     def n_time(self) -> int:
         """Number of cadences."""
         return int(self.time.size)

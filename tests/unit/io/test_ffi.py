@@ -6,9 +6,10 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 import bayesprf as bp
-from bayesprf.errors import FileError, InputError, ShapeError
+from bayesprf.errors import DataWarning, FileError, InputError, ShapeError
 from bayesprf.instruments import K2, KEPLER, TESS
 from bayesprf.io.ffi import block_sky, image_pixels, read_image
+from bayesprf.io.fits_file import find_units
 
 HEADER = {
     "BUNIT": "electrons/s",
@@ -197,3 +198,152 @@ def test_a_file_cut_short_is_refused(tmp_path):
     file.write_bytes(file.read_bytes()[:9000])
     with pytest.raises(FileError, match="expected a FITS image, but it cannot be read"):
         read_image(file)
+
+
+# Series of images
+
+
+def series(tmp_path, moves=(0.0, 0.25, -0.5)):
+    """Write images whose coordinates move along the columns, later ones first by name."""
+    paths = []
+    for number, move in enumerate(moves):
+        path = tmp_path / f"{'cba'[number]}.fits"
+        write(path, make_image() + number, TSTART=100.0 + number, TSTOP=100.02 + number, CRPIX1=6.0 + move)
+        paths.append(path)
+    return paths
+
+
+def test_images_make_a_series_in_the_order_of_time(tmp_path):
+    paths = series(tmp_path)
+    pixels = read_image(paths)
+    assert (pixels.n_time, pixels.n_pixel) == (3, 96)
+    np.testing.assert_allclose(pixels.time, [100.01, 101.01, 102.01])
+    np.testing.assert_allclose(pixels.flux, make_image().ravel() + np.arange(3.0)[:, None])
+    np.testing.assert_allclose(pixels.pos_corr, [[0, 0], [0.25, 0], [-0.5, 0]], atol=1e-9)
+    np.testing.assert_array_equal(pixels.ra_deg, read_image(paths[0]).ra_deg)
+    assert pixels.meta["files"] == ["c.fits", "b.fits", "a.fits"]
+    assert read_image([paths[0], paths[0]], time=[1.0, 2.0]).pos_corr is None
+    by_folder = read_image(tmp_path)  # a, b, c: the first is the latest
+    np.testing.assert_allclose(by_folder.flux, pixels.flux)
+    np.testing.assert_allclose(by_folder.pos_corr - by_folder.pos_corr[0], pixels.pos_corr, atol=1e-9)
+
+
+def test_open_files_and_coordinates_by_hand(tmp_path):
+    path = write(tmp_path / "ffi.fits", wcs=False)
+    with pytest.raises(FileError, match="found none; give them with wcs="):
+        read_image(path)
+    with fits.open(path) as hdus:
+        pixels = read_image(hdus, wcs=make_wcs())
+    assert pixels.meta["sha256"] != [""]
+    np.testing.assert_array_equal(pixels.ra_deg, read_image(write(path)).ra_deg)
+
+
+def test_images_that_make_no_series(tmp_path):
+    paths = series(tmp_path)
+    other = write(tmp_path / "d.fits", make_image((8, 13)))
+    with pytest.raises(
+        ShapeError, match=r"expected images of one shape, got \(8, 12\) in c.fits and \(8, 13\) in d.fits"
+    ):
+        read_image([paths[0], other])
+    for change in ({"CRVAL1P": 7}, {"TELESCOP": "TESS"}):
+        with pytest.raises(InputError, match=r"expected images of one part of one detector, but d.fits is not"):
+            read_image([paths[0], write(other, **change)])
+    with pytest.raises(InputError, match=r"images of one place on the sky, but d.fits lies 9\d.* pixels from c.fits"):
+        read_image([paths[0], write(other, CRVAL1=290.15)])
+    with pytest.raises(ShapeError, match=r"time: expected one number for each of 2 images, got shape \(3,\)"):
+        read_image(paths[:2], time=[1.0, 2.0, 3.0])
+    with pytest.raises(InputError, match="addresses are not read"):
+        read_image("https://a.b/c.fits")
+
+
+def test_a_cube_is_a_series(tmp_path):
+    cube = np.stack([make_image() + one for one in range(3)])
+    path = write(tmp_path / "cube.fits", cube)
+    with pytest.raises(InputError, match=r"time: expected the times of the 3 images of .*cube.fits, .*; give time="):
+        read_image(path)
+    pixels = read_image(path, time=[3.0, 1.0, 2.0], columns=(2, 12))
+    np.testing.assert_array_equal(pixels.time, [1.0, 2.0, 3.0])
+    np.testing.assert_allclose(pixels.flux, cube[[1, 2, 0], :, 2:].reshape(3, -1))
+    alone = read_image(write(path, cube[:1]))
+    np.testing.assert_array_equal(alone.flux, read_image(write(tmp_path / "flat.fits", cube[0])).flux)
+
+
+# Errors, exposure and units of the header
+
+
+def with_errors(path, shape=(8, 12), name="MOD.OUT 2.1 uncert", **changes):
+    write(path, **changes)
+    with fits.open(path, memmap=False) as hdus:
+        hdus.append(fits.ImageHDU(np.arange(float(np.prod(shape))).reshape(shape).astype(">f4"), name=name))
+        hdus.writeto(path, overwrite=True)
+    return path
+
+
+@pytest.mark.parametrize("name", ["MOD.OUT 2.1 uncert", "UNCERTAINTY", "ERR"])
+def test_the_file_s_own_errors_come_first(tmp_path, name):
+    path = with_errors(tmp_path / "ffi.fits", name=name, drop=("READNOIS", "NUM_FRM", "INT_TIME"))
+    pixels = read_image(path)
+    np.testing.assert_array_equal(pixels.flux_err[0], np.arange(96.0))
+    assert np.flatnonzero(pixels.ivar[0] == 0).tolist() == [0]  # an error of 0
+    np.testing.assert_array_equal(read_image(path, columns=(3, 9)).flux_err[0, :6], np.arange(3.0, 9.0))
+
+
+def test_errors_for_part_of_the_image(tmp_path):
+    path = with_errors(tmp_path / "ffi.fits", shape=(8, 7))
+    made = read_image(write(tmp_path / "plain.fits"))
+    np.testing.assert_array_equal(read_image(path, columns=(0, 7)).flux_err[0], np.arange(56.0))
+    with pytest.warns(DataWarning, match=r"all 96 pixels, but those of the file cover 8 rows and 7 columns"):
+        pixels = read_image(path)
+    beyond = pixels.column >= 7
+    np.testing.assert_array_equal(pixels.flux_err[0][beyond], made.flux_err[0][beyond])
+    np.testing.assert_array_equal(pixels.flux_err[0][~beyond], np.arange(56.0))
+
+
+@pytest.mark.parametrize(
+    ("cards", "seconds"),
+    [
+        ({"EXPOSURE": 0.0165}, 1425.6),
+        ({"EXPOSURE": 1425.6}, 1425.6),
+        ({"EXPOSURE": 65.1}, EXPOSURE),  # days of a whole campaign
+        ({"EXPOSURE": 0.0165, "INT_TIME": None}, 1425.6),
+        ({"EXPOSURE": 300.0, "INT_TIME": None}, 300.0),
+        ({"EXPTIME": 158.4, "INT_TIME": None}, 158.4),
+    ],
+)
+def test_light_is_collected_for_the_exposure(tmp_path, cards, seconds):
+    drop = [key for key, value in cards.items() if value is None]
+    cards = {key: value for key, value in cards.items() if value is not None}
+    pixels = read_image(write(tmp_path / "ffi.fits", drop=drop, **cards))
+    wanted = np.sqrt(make_image() * seconds + 270 * 87.6**2) / seconds
+    np.testing.assert_allclose(pixels.flux_err[0], wanted.ravel(), rtol=1e-6)
+
+
+def test_four_outputs_and_their_reads(tmp_path):
+    noise = dict(zip(("READNOIA", "READNOIB", "READNOIC", "READNOID"), (10.0, 7.0, 7.5, 9.0), strict=True))
+    pixels = read_image(write(tmp_path / "ffi.fits", drop=("READNOIS",), NREADOUT=720, **noise))
+    variance = make_image() * EXPOSURE + 720 * np.mean(np.square(list(noise.values())))
+    np.testing.assert_allclose(pixels.flux_err[0], np.sqrt(variance).ravel() / EXPOSURE, rtol=1e-6)
+
+
+def test_an_image_in_electrons_is_divided(tmp_path):
+    pixels = read_image(write(tmp_path / "ffi.fits", BUNIT="electrons"))
+    np.testing.assert_allclose(pixels.flux[0], make_image().ravel() / EXPOSURE, rtol=1e-7)
+
+
+@pytest.mark.parametrize(("card", "wanted"), [(False, False), (True, True), (None, None)])
+def test_whether_an_image_has_its_sky(tmp_path, card, wanted):
+    path = write(tmp_path / "ffi.fits", **({} if card is None else {"BACKAPP": card}))
+    assert read_image(path).background_removed is wanted
+    assert read_image(path, sky_block=5).background_removed is True
+
+
+def test_a_changed_image_is_said(tmp_path):
+    path = write(tmp_path / "ffi.fits")
+    with fits.open(path, memmap=False) as hdus:
+        hdus.writeto(path, overwrite=True, checksum=True)
+    assert read_image(path).n_time == 1
+    content = bytearray(path.read_bytes())
+    content[find_units(bytes(content))[1].data_start + 6] ^= 1
+    path.write_bytes(content)
+    with pytest.warns(DataWarning, match=r"ffi.fits: expected the image that DATASUM was made from"):
+        read_image(path)
