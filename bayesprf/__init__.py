@@ -6,6 +6,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _PUBLIC = {
+    "fit": "bayesprf.pipeline",
+    "load": "bayesprf.pipeline",
     "Machine": "bayesprf.machine",
     "read_tpfs": "bayesprf.io.tpf",
     "barycentric_shift": "bayesprf.io.barycenter",

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from bayesprf.arrays import FloatArray
-from bayesprf.fit import HOW_TO, Fit
+from bayesprf.fit_record import HOW_TO, Fit
 
 if TYPE_CHECKING:
     from bayesprf.machine import Machine

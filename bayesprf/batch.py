@@ -12,7 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ import bayesprf
 from bayesprf.checks import check_choice
 from bayesprf.errors import BayesprfWarning, FileError, InputError
 from bayesprf.io.files import atomic_path, sha256_of
+from bayesprf.pipeline import FitOptions, fit_files
 
+# The name that options of a batch had before every road shared them.
+BatchOptions = FitOptions
 SUMMARY_NAME = "summary.csv"
 _FINGERPRINT = "batch_fingerprint"
 _ENDING = ".nc"
@@ -62,30 +65,6 @@ class Field:
 
 
 @dataclass(frozen=True, slots=True)
-class BatchOptions:
-    """How every field is fitted.
-
-    Parameters
-    ----------
-    fit_va : bool
-        Build the time model and fit with it.
-    apertures : bool
-        Also sum the optimal apertures and measure the PRF.
-    quality_bitmask : str or int
-        As for `bayesprf.read_tpfs`.
-    machine, shape, time_model : mapping of str to object
-        Keyword arguments of `Machine.from_pixels`, `Machine.build_shape_model` and `Machine.build_time_model`.
-    """
-
-    fit_va: bool = False
-    apertures: bool = True
-    quality_bitmask: str | int = "default"
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    shape: Mapping[str, Any] = field(default_factory=dict)
-    time_model: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class FieldReport:
     """What became of one field.
 
@@ -119,7 +98,7 @@ def fit_batch(
     fields: Iterable[Field],
     output_dir: str | Path,
     *,
-    options: BatchOptions | None = None,
+    options: FitOptions | None = None,
     cores: int = 1,
     client: Any = None,
     resume: bool = True,
@@ -134,7 +113,7 @@ def fit_batch(
         The fields, each name once.
     output_dir : path-like
         Directory for ``<name>.nc`` and ``summary.csv``; made if it does not exist.
-    options : BatchOptions, optional
+    options : FitOptions, optional
         How every field is fitted.
     cores : int
         Number of processes, each with one thread; 1 works in this process.
@@ -163,10 +142,12 @@ def fit_batch(
     fingerprint stored in their file, and no file carries a final name before it is complete.
     """
     check_choice(on_error, ("skip", "raise"), "on_error")
+    if options is not None and not isinstance(options, FitOptions):
+        raise InputError(f"options: expected FitOptions, got {type(options).__name__}")
     todo = _check_fields(fields)
     directory = Path(output_dir)
     directory.mkdir(parents=True, exist_ok=True)
-    settings = {"options": options or BatchOptions(), "resume": resume, "on_error": on_error}
+    settings = {"options": options or FitOptions(), "resume": resume, "on_error": on_error}
     reports: dict[str, FieldReport] = {}
     with _open_executor(cores, client) as executor:
         for report in _run(todo, directory, settings, executor):
@@ -181,7 +162,7 @@ def fit_field(
     one: Field,
     output: str | Path,
     *,
-    options: BatchOptions | None = None,
+    options: FitOptions | None = None,
     resume: bool = True,
     on_error: str = "raise",
 ) -> FieldReport:
@@ -193,7 +174,7 @@ def fit_field(
         The field.
     output : path-like
         File to write.
-    options : BatchOptions, optional
+    options : FitOptions, optional
         How it is fitted.
     resume : bool
         Keep a finished output of the same inputs.
@@ -207,7 +188,7 @@ def fit_field(
     check_choice(on_error, ("skip", "raise"), "on_error")
     began = time.perf_counter()
     try:
-        report = _fit_or_resume(one, Path(output), options or BatchOptions(), resume=resume, on_error=on_error)
+        report = _fit_or_resume(one, Path(output), options or FitOptions(), resume=resume, on_error=on_error)
     except ImportError:  # the installation is at fault, not the field
         raise
     except Exception as error:  # a batch outlives whatever one field holds; the report says what it was
@@ -217,7 +198,7 @@ def fit_field(
     return replace(report, seconds=round(time.perf_counter() - began, 3))
 
 
-def _fit_or_resume(one: Field, output: Path, options: BatchOptions, *, resume: bool, on_error: str) -> FieldReport:
+def _fit_or_resume(one: Field, output: Path, options: FitOptions, *, resume: bool, on_error: str) -> FieldReport:
     from bayesprf.io.save import save_tree
 
     fingerprint = _fingerprint(one, options)
@@ -234,28 +215,15 @@ def _fit_or_resume(one: Field, output: Path, options: BatchOptions, *, resume: b
     return report
 
 
-def _fit(one: Field, options: BatchOptions, on_error: str) -> tuple[Any, tuple[int, int, int]]:
+def _fit(one: Field, options: FitOptions, on_error: str) -> tuple[Any, tuple[int, int, int]]:
     """Return the DataTree of a field and its number of sources, pixels and cadences."""
-    from bayesprf.io.catalog import read_catalog
-    from bayesprf.io.tpf import read_tpfs
-    from bayesprf.machine import Machine
-
-    pixels = read_tpfs(list(one.files), quality_bitmask=options.quality_bitmask, on_error=on_error)
-    machine = Machine.from_pixels(pixels, read_catalog(one.catalog, epoch=pixels), **options.machine)
-    machine.quiet = True
-    machine.build_shape_model(**options.shape)
-    if options.fit_va:
-        machine.build_time_model(**options.time_model)
-    machine.fit_model(fit_va=options.fit_va)
-    if options.apertures:
-        machine.compute_aperture_photometry()
-        machine.get_psf_metrics()
+    machine = fit_files(one.files, one.catalog, options, on_error=on_error)
     return machine.to_datatree(), (machine.nsources, machine.npixels, machine.nt)
 
 
 def _gather_messages(caught: Sequence[warnings.WarningMessage]) -> str:
     """Return what the package warned of, each message once; warnings of others are given again."""
-    ours = {}
+    ours: dict[str, None] = {}
     for warning in caught:
         if issubclass(warning.category, BayesprfWarning):
             ours[str(warning.message)] = None
@@ -264,7 +232,7 @@ def _gather_messages(caught: Sequence[warnings.WarningMessage]) -> str:
     return "; ".join(ours)
 
 
-def _fingerprint(one: Field, options: BatchOptions) -> str:
+def _fingerprint(one: Field, options: FitOptions) -> str:
     """Return a checksum of everything the output depends on: version, options, catalogue and files."""
     from bayesprf.io.tpf import list_tpfs
 

@@ -4,6 +4,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,13 +12,13 @@ import typer
 from tqdm import tqdm
 
 from bayesprf.errors import BayesprfError, BayesprfWarning, FileError
-from bayesprf.jobs import FitJob, fit_files
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
     from bayesprf.machine import Machine
+    from bayesprf.pipeline import FitOptions
 
 # Rows of the summary table on the screen; the tree holds every source.
 _MAX_ROWS = 40
@@ -65,28 +66,29 @@ def fit(
         str | None, typer.Option(help="Sky left in the pixels, to fit along: stamp (one per file) or image.")
     ] = None,
     background_order: Annotated[int, typer.Option(help="0 a constant, 1 a plane, 2 a paraboloid.")] = 0,
-    robust: Annotated[bool, typer.Option("--robust", help="Bear cosmic rays.")] = False,  # noqa: FBT002
+    refine: Annotated[bool, typer.Option("--refine", help="Fit the position of every star too.")] = False,  # noqa: FBT002
+    positions: Annotated[
+        str | None, typer.Option(help="Let the time model follow the pointing: centroid or poscorr.")
+    ] = None,
+    robust: Annotated[bool, typer.Option("--robust", help="Down-weight cosmic rays.")] = False,  # noqa: FBT002
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002
     learn_widths: Annotated[bool, typer.Option("--learn-widths", help="Learn prior and noise, then fit.")] = False,  # noqa: FBT002
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
+    from bayesprf.pipeline import FitOptions
     from bayesprf.settings import Background
 
-    job = FitJob(
-        files=tuple(files),
-        catalog=catalog,
-        output=output,
-        va=va,
-        plots=plots,
-        lightcurves=lightcurves,
-        quiet=quiet,
-        background=None if background is None else Background(background, background_order),
+    options = FitOptions(
+        fit_va=va or positions is not None,
+        machine={"background": None if background is None else Background(background, background_order)},
+        time_model={} if positions is None else {"positions": positions},
+        refine=refine,
         robust=robust,
         loo=loo,
         learn_widths=learn_widths,
     )
-    run_fit(job)
+    run_fit(files, catalog, options, Output(output, plots, lightcurves), quiet=quiet)
 
 
 @app.command()
@@ -99,20 +101,14 @@ def demo(
     import numpy as np
 
     from bayesprf.io.simulated import write_field
+    from bayesprf.pipeline import FitOptions
     from bayesprf.simulation.fields import make_case
 
     _make_directory(directory)
     files, catalog = write_field(directory, make_case("demo", np.random.default_rng(seed)))
     _say(f"wrote {len(files)} target pixel files and {catalog}", quiet=quiet)
-    job = FitJob(
-        files=tuple(str(path) for path in files),
-        catalog=catalog,
-        output=directory / "field.nc",
-        plots=directory / "plots",
-        lightcurves=directory / "lightcurves",
-        quiet=quiet,
-    )
-    run_fit(job)
+    output = Output(directory / "field.nc", directory / "plots", directory / "lightcurves")
+    run_fit([str(path) for path in files], catalog, FitOptions(loo=True), output, quiet=quiet)
 
 
 @app.command()
@@ -150,14 +146,17 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same draws.")] = None,
 ) -> None:
     """Sample the posterior of sources of saved results, with all that overlap with them."""
-    from bayesprf.rebuild import format_draws, sample_saved
+    from bayesprf.io.save import save_tree
+    from bayesprf.pipeline import load
+    from bayesprf.results.summary import describe_draws
 
     target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
     kind = kind or ("collapsed" if learn else "joint")
     settings = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
     settings |= dict.fromkeys(learn or (), "learn")
-    tree = sample_saved(tree_file, source, output=target, directories=tuple(files or ()), **settings)
-    typer.echo(format_draws(tree))
+    tree = load(tree_file, directories=files or (), quiet=True).sample(source, **settings)
+    save_tree(tree, target)
+    typer.echo(describe_draws(tree))
     _announce([target], quiet=False)
 
 
@@ -200,40 +199,39 @@ def calibrate(
         _announce([*written, page], quiet=False)
 
 
-def run_fit(job: FitJob) -> None:
-    """Read, fit, write and say what came of it.
+@dataclass(frozen=True)
+class Output:
+    """What a fit leaves: the file of the tree, and directories for pictures and light curves, if any."""
 
-    Parameters
-    ----------
-    job : FitJob
-        What to do.
+    tree: Path
+    plots: Path | None = None
+    lightcurves: Path | None = None
 
-    Raises
-    ------
-    BayesprfError
-        If a file or an argument is not usable.
-    """
+
+def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Output, *, quiet: bool) -> None:
+    """Read, fit, write and say what came of it."""
     from bayesprf.io.save import save_tree
+    from bayesprf.pipeline import fit_files
 
-    if job.output.is_dir():
-        raise FileError(f"output: expected the name of a file, got the directory {job.output}; add a name")
-    _make_directory(job.output.parent)
-    with _progress(5 + job.va + (job.plots is not None), quiet=job.quiet) as step:
-        machine = fit_files(job, step)
+    if output.tree.is_dir():
+        raise FileError(f"output: expected the name of a file, got the directory {output.tree}; add a name")
+    _make_directory(output.tree.parent)
+    with _progress(5 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
+        machine = fit_files(files, catalog, options, step=step)
         step("writing")
         tree = machine.to_datatree()
-        written = [save_tree(tree, job.output)]
-        if job.lightcurves is not None:
+        written = [save_tree(tree, output.tree)]
+        if output.lightcurves is not None:
             from bayesprf.io.lightcurves import save_lightcurves
 
-            _make_directory(job.lightcurves)
-            save_lightcurves(job.lightcurves, tree)
-            written.append(job.lightcurves)
-        if job.plots is not None:
+            _make_directory(output.lightcurves)
+            save_lightcurves(output.lightcurves, tree)
+            written.append(output.lightcurves)
+        if output.plots is not None:
             step("drawing")
-            written += save_figures(draw_pictures(machine, tree), job.plots)
-    _say(format_summary(tree), quiet=job.quiet)
-    _announce(written, quiet=job.quiet)
+            written += save_figures(draw_pictures(machine, tree), output.plots)
+    _say(format_summary(tree), quiet=quiet)
+    _announce(written, quiet=quiet)
 
 
 def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"]:

@@ -11,7 +11,7 @@ from tqdm import tqdm
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.attributes import Result, Setting
 from bayesprf.design.trends import TrendOptions
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.event_depth import EventDepth
 from bayesprf.hypotheses.event_host import EventHost
 from bayesprf.hypotheses.questions import DEPTH_SIGMA, find_host, measure_depth, score_fit, weigh_second_star
@@ -26,7 +26,7 @@ from bayesprf.prf.stage import fit_prf, warn_if_moving
 from bayesprf.scene.pairs import ARCSEC_PER_DEG
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.settings import Background, FluxRecipe, MaskOptions, PrfRecipe, Settings, TimeRecipe
+from bayesprf.settings import Background, FluxRecipe, PrfRecipe, Settings, TimeRecipe
 from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
 from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice
 from bayesprf.uncertainty.questions import flux_covariance
@@ -428,9 +428,7 @@ class Machine:
         InputError
             If an option is unknown or out of range, or no pixel is fit to teach the PRF.
         """
-        settings = self.fit.settings
-        mask = MaskOptions(limit_radius=settings.limit_radius, contaminant_mag_limit=settings.contaminant_mag_limit)
-        recipe = PrfRecipe(mask, frame_index=frame_index)
+        recipe = PrfRecipe.from_settings(self.fit.settings, frame_index=frame_index)
         recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
         found = fit_prf(self.fit, recipe, progress=self._progress)
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)

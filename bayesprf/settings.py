@@ -360,6 +360,12 @@ class PrfRecipe:
     shape: ShapeOptions = field(default_factory=ShapeOptions)
     frame_index: Any = "mean"
 
+    @classmethod
+    def from_settings(cls, settings: Settings, *, frame_index: Any = "mean") -> "PrfRecipe":
+        """Return the recipe with what the settings say of stars and pixels, and defaults."""
+        mask = MaskOptions(limit_radius=settings.limit_radius, contaminant_mag_limit=settings.contaminant_mag_limit)
+        return cls(mask, frame_index=frame_index)
+
     def updated(self, **changes: Any) -> "PrfRecipe":
         """Return the recipe with some options of mask or shape changed."""
         recipe = self

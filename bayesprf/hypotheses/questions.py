@@ -8,7 +8,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_positive
 from bayesprf.errors import InputError, UnsupportedError
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_dip, without_prior
 from bayesprf.hypotheses.event_host import EventHost, event_evidence, event_length, flux_series, host_probabilities
 from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model

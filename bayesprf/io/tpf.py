@@ -76,10 +76,11 @@ def read_tpfs(
         `meta` holds `files` (names) and their `sha256`, `mission`, the header's `channel`, `camera`, `ccd`, `quarter`,
         `campaign`, `sector`, ... where present, `background_removed` (per file; None where it does not tell),
         `background_subtracted` (False if any file has its sky, None if one does not tell), `quality_bitmask`,
-        `n_duplicates`, `n_cadences_rejected`, `n_cadences_masked` (per file), `notes` (what was made of oddities of the
-        files), `time_direction`, `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `file`, and
-        `aperture`, the indices of the pixels in the mission's aperture) and `pipeline_aperture`, int64, shape
-        (n_pixel,): the first target whose aperture holds the pixel, or -1.
+        `reading` (the other options too, as far as they were given), `n_duplicates`, `n_cadences_rejected`,
+        `n_cadences_masked` (per file), `notes` (what was made of oddities of the files), `time_direction`,
+        `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `file`, and `aperture`, the indices
+        of the pixels in the mission's aperture) and `pipeline_aperture`, int64, shape (n_pixel,): the first
+        target whose aperture holds the pixel, or -1.
 
     Raises
     ------
@@ -112,7 +113,10 @@ def read_tpfs(
     check_one_stack(stamps)
     stamps = number_cadences(stamps)
     stamps = fill_cadences(stamps) if cadences == "union" else stamps
-    pixels = _stack(stamps, parse_bitmask(quality_bitmask, stamps[0].instrument))
+    bitmask = parse_bitmask(quality_bitmask, stamps[0].instrument)
+    given = {"cadences": cadences, "exposure": exposure, "error_floor": error_floor, "time_at": direction}
+    reading = {name: value for name, value in given.items() if value is not None}
+    pixels = _stack(stamps, bitmask, {"quality_bitmask": bitmask, **reading})
     return pixels if direction is None else _move_clock(pixels, direction)
 
 
@@ -146,7 +150,7 @@ def _read_stamps(sources: Sequence[Any], options: Sequence[StampOptions], on_err
     return stamps
 
 
-def _stack(stamps: Sequence[Stamp], bitmask: int) -> PixelTable:
+def _stack(stamps: Sequence[Stamp], bitmask: int, reading: dict[str, Any]) -> PixelTable:
     rows = match_cadences(stamps)
     check_clocks(stamps, rows)
     keep = choose_cadences(stamps, rows, bitmask)
@@ -171,6 +175,7 @@ def _stack(stamps: Sequence[Stamp], bitmask: int) -> PixelTable:
             **_describe(stamps, owners),
             **_describe_clocks(stamps, rows),
             "quality_bitmask": bitmask,
+            "reading": reading,
             "n_cadences_rejected": int((~keep).sum()),
             "n_cadences_masked": [int(one.sum()) for one in masked],
         },

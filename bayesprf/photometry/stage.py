@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.apertures import (
     ApertureSet,

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.plots.aperture import plot_aperture
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.plots.perturbation import plot_time_model

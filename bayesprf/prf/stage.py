@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import ConvergenceWarning
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene

@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.linalg.loo import leave_one_out
 from bayesprf.linalg.problem import GaussianPosterior
 from bayesprf.linalg.solver import choose_solver

@@ -1,13 +1,12 @@
 """All results of a Fit as one labelled tree."""
 
-from dataclasses import asdict, fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.questions import known_score
 from bayesprf.photometry.overlaps import BlendTable, measure_blends
 from bayesprf.results.gather import (
@@ -19,6 +18,7 @@ from bayesprf.results.gather import (
     time_model_group,
     widths_group,
 )
+from bayesprf.results.recipes import plain_recipes, plain_settings, recipe_arrays
 from bayesprf.results.scores import score_group
 from bayesprf.results.tree import build_tree, root_attributes
 from bayesprf.uncertainty.stage import total_errors, with_systematics
@@ -31,6 +31,7 @@ def fit_tree(fit: Fit) -> xr.DataTree:
         **_flux_groups(fit),
         "shape": shape_group(fit.need("prf")),
         "time_model": {} if fit.time_model is None else time_model_group(fit.time_model, fit.pixels),
+        "recipe": recipe_arrays(fit),
     }
     coords = {
         "time": fit.pixels.time,
@@ -41,7 +42,8 @@ def fit_tree(fit: Fit) -> xr.DataTree:
     attrs = root_attributes(
         instrument=fit.pixels.instrument.name,
         time_zero_jd=fit.pixels.instrument.time_zero_jd,
-        options=_options(fit),
+        options=plain_settings(fit),
+        recipes=plain_recipes(fit),
         files=dict(zip(meta.get("files", ()), meta.get("sha256", ()), strict=False)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
@@ -96,12 +98,3 @@ def aperture_catalog(fit: Fit) -> dict[str, Any]:
         found["psf_fraction"] = fit.metrics.psf_fraction
         found |= dict(zip(("perturbed_ratio_mean", "perturbed_std"), fit.metrics.change or (), strict=False))
     return found
-
-
-def _options(fit: Fit) -> dict[str, Any]:
-    """Return the settings that can be told apart from data, and whether the fluxes are robust, for the record."""
-    names = [one.name for one in fields(fit.settings) if one.name not in ("time_mask", "sources_flux_column")]
-    values = {name: getattr(fit.settings, name) for name in names}
-    plain = {name: asdict(one) if is_dataclass(one) else one for name, one in values.items()}
-    robust = fit.has_flux and fit.latest_flux.down_weighted is not None
-    return {**plain, "robust": robust}

@@ -167,6 +167,13 @@ _WIDTHS = (
     Variable("model_variance", ("pixel",), "electron2 / s2", "what the fit added to the variance of each pixel"),
 )
 
+_RECIPE = (
+    Variable("time_mask", ("time",), "1", "whether the cadence entered the mean image", "bool"),
+    Variable("other_vectors", ("other_vector", "time"), "1", "further time columns, as given"),
+    Variable("prior_mu", ("source",), FLUX_UNIT, "mean of the flux prior, as given"),
+    Variable("prior_sigma", ("source",), FLUX_UNIT, "standard deviation of the flux prior, as given"),
+)
+
 SCHEMA: dict[str, tuple[Variable, ...]] = {
     "photometry": _PHOTOMETRY,
     "catalog": _CATALOG,
@@ -176,6 +183,7 @@ SCHEMA: dict[str, tuple[Variable, ...]] = {
     "widths": _WIDTHS,
     "shape": _SHAPE,
     "time_model": _TIME_MODEL,
+    "recipe": _RECIPE,
 }
 
 GROUP_SENTENCES: dict[str, str] = {
@@ -187,6 +195,7 @@ GROUP_SENTENCES: dict[str, str] = {
     "widths": "Learned widths of the flux fit: enough to fit with them again.",
     "shape": "The PRF shape: enough to evaluate it again.",
     "time_model": "The change of the PRF with time: enough to evaluate it again.",
+    "recipe": "Arrays among the options that the stages were given, to run them again.",
 }
 
 OPEN_GROUPS: tuple[str, ...] = ("catalog",)

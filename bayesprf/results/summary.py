@@ -10,6 +10,9 @@ from bayesprf.errors import InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.stats import SIGMA_PER_MAD
 
+# Variables of draws with more values than this are not listed.
+_MAX_DRAWN = 20
+
 
 @dataclass(frozen=True, slots=True)
 class SourceSummary:
@@ -139,3 +142,29 @@ def _median(values: FloatArray) -> FloatArray:
     """Return the median over time, NaN where there is no value."""
     masked = np.ma.masked_invalid(values)
     return np.ma.filled(np.ma.median(masked, axis=0).astype(np.float64), np.nan)
+
+
+def describe_draws(tree: xr.DataTree) -> str:
+    """Return what matters of draws as text: convergence, sources sampled along, means and standard deviations.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Draws of `Machine.sample`.
+
+    Returns
+    -------
+    str
+    """
+    posterior = tree["posterior"].to_dataset()
+    lines = [str(tree.attrs["convergence"])]
+    along = tree.attrs.get("overlapping_sources", "")
+    along = along if isinstance(along, str) else ", ".join(along)
+    lines += [f"sampled along, because their light overlaps: {along}"] if along else []
+    for name, draws in posterior.data_vars.items():
+        mean, std = (one.to_numpy() for one in (draws.mean(("chain", "draw")), draws.std(("chain", "draw"))))
+        labels = [""] if mean.ndim == 0 else [f"[{one}]" for one in draws[draws.dims[-1]].to_numpy()]
+        if mean.ndim <= 1 and mean.size <= _MAX_DRAWN:
+            values = zip(labels, np.atleast_1d(mean), np.atleast_1d(std), strict=True)
+            lines += [f"{name}{label}: {one:.6g} +- {error:.3g}" for label, one, error in values]
+    return "\n".join(lines)

@@ -53,7 +53,13 @@ def build_tree(
 
 
 def root_attributes(
-    *, instrument: str, time_zero_jd: float, options: Mapping[str, Any], files: Mapping[str, str], created: str
+    *,
+    instrument: str,
+    time_zero_jd: float,
+    options: Mapping[str, Any],
+    recipes: Mapping[str, Any],
+    files: Mapping[str, str],
+    created: str,
 ) -> dict[str, str | float]:
     """Return the attributes of the root: what made this tree, from what, when.
 
@@ -64,7 +70,9 @@ def root_attributes(
     time_zero_jd : float
         Julian date of time 0, day.
     options : mapping of str to object
-        Every option that the fit used.
+        Every setting of the fit.
+    recipes : mapping of str to mapping
+        Options of every stage that has run, and of the reader.
     files : mapping of str to str
         Checksum of every input file, by its name.
     created : str
@@ -83,6 +91,7 @@ def root_attributes(
         "created": created,
         "versions": _as_json(versions),
         "options": _as_json(dict(options)),
+        "recipes": _as_json(dict(recipes)),
         "input_files": _as_json(dict(files)),
     }
 

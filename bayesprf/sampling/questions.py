@@ -9,7 +9,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import InputError
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.groups import SourceGroup

@@ -13,7 +13,7 @@ from bayesprf.checks import check_choice
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.stage import Progress, fit_prf

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError
-from bayesprf.fit import Fit
+from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.prf.positions import fit_place_errors

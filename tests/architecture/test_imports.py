@@ -20,7 +20,7 @@ RANKS = (
     ("design",),
     ("scene",),
     ("settings",),
-    ("fit",),
+    ("fit_record",),
     ("simulation",),
     ("photometry",),
     ("prf",),
@@ -31,8 +31,8 @@ RANKS = (
     ("io", "plots", "sampling"),
     ("perturbation", "attributes"),
     ("machine",),
-    ("batch", "testing", "rebuild", "jobs"),
-    ("validation",),
+    ("pipeline",),
+    ("batch", "testing", "validation"),
     ("cli",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -12,7 +12,7 @@ import bayesprf as bp
 from bayesprf.cli import app
 from bayesprf.errors import ConvergenceWarning, FileError, InputError, ShapeError, StageError
 from bayesprf.io.save import load_tree
-from bayesprf.rebuild import rebuild_machine
+from bayesprf.pipeline import restore
 from bayesprf.simulation.fields import make_field
 
 
@@ -166,14 +166,14 @@ def test_learning_takes_the_model_that_can(saved, tmp_path):
 def test_rebuilding_checks_the_files(saved, tmp_path):
     tree = load_tree(saved / "out.nc")
     with pytest.raises(FileError, match="expected the file the results were made from below one of"):
-        rebuild_machine(tree, (tmp_path,))
+        restore(tree, (tmp_path,))
     first = next(iter(sorted(saved.rglob("*.fits"))))
     (tmp_path / first.name).write_bytes(b"other")
     with pytest.raises(FileError, match=r"got another content|got none"):
-        rebuild_machine(tree, (tmp_path,))
+        restore(tree, (tmp_path,))
     tree.attrs["input_files"] = "{}"
     with pytest.raises(InputError, match="expected results that name their input files"):
-        rebuild_machine(tree)
+        restore(tree)
 
 
 def test_misfit_of_the_joint_model_may_be_learned(machine):

@@ -11,7 +11,7 @@ from bayesprf.cli import app, format_summary
 from bayesprf.errors import InputError, ShapeError, StageError
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.io.simulated import write_field
-from bayesprf.rebuild import rebuild_machine
+from bayesprf.pipeline import restore
 from bayesprf.results.gather import widths_from_group
 from bayesprf.simulation.fields import make_case
 
@@ -184,7 +184,7 @@ def test_command_line_learns_them(tmp_path):
     assert float(tree["widths/noise_scale"][0]) == pytest.approx(1.0, abs=0.05)
     report = CliRunner().invoke(app, ["report", str(out)])
     assert "noise x " in report.output
-    machine = rebuild_machine(tree, (tmp_path,))
+    machine = restore(tree, (tmp_path,))
     np.testing.assert_allclose(machine.werrs, tree["photometry/flux_err"].to_numpy(), rtol=1e-9)
 
 

@@ -27,7 +27,7 @@ def full_groups():
             if variable.dtype == "str":
                 values = np.full(shape, "name")
             elif variable.dtype != "float64":
-                values = rng.integers(0, 9, size=shape)
+                values = rng.integers(0, 2 if variable.dtype == "bool" else 9, size=shape)
             groups[group][variable.name] = values
     return groups
 
@@ -36,7 +36,12 @@ def full_attributes():
     options = {"rmax": np.float64(16), "knots": np.arange(2), "time_mask": None}
     files = {"one.fits": "sha256:12"}
     return root_attributes(
-        instrument="Kepler", time_zero_jd=2454833.0, options=options, files=files, created="2020-01-01T00:00:00Z"
+        instrument="Kepler",
+        time_zero_jd=2454833.0,
+        options=options,
+        recipes={"reading": {"cadences": "common"}},
+        files=files,
+        created="2020-01-01T00:00:00Z",
     )
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import bayesprf as bp
 from bayesprf.errors import InputError, StageError
-from bayesprf.fit import HOW_TO, STANDS_ON, Fit
+from bayesprf.fit_record import HOW_TO, STANDS_ON, Fit
 from bayesprf.settings import PrfRecipe, Settings
 from bayesprf.simulation.fields import make_field
 

@@ -56,6 +56,9 @@ HOW_TO: dict[str, str] = {
     "metrics": "get_psf_metrics()",
 }
 
+# Where the options of a stage are kept.
+_RECIPES = {"prf": "prf_recipe", "time_model": "time_recipe", "flux": "flux_recipe"}
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
@@ -152,8 +155,9 @@ class Fit:
         return replace(self.without(stage), **changes)
 
     def without(self, stage: str) -> Self:
-        """Return the Fit without a stage and all that stand on it."""
-        nothing: dict[str, Any] = dict.fromkeys((stage, *_standing_on(stage)))
+        """Return the Fit without a stage and all that stand on it, and without their options."""
+        dropped = {stage, *_standing_on(stage)}
+        nothing: dict[str, Any] = dict.fromkeys(dropped | {_RECIPES[one] for one in dropped & _RECIPES.keys()})
         return replace(self, **nothing)
 
     def with_settings(self, **changes: Any) -> Self:

@@ -1,0 +1,362 @@
+"""The one way from files and a catalogue to results, and back from saved results to a Machine."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from bayesprf.errors import FileError, InputError
+from bayesprf.fit_record import Fit
+from bayesprf.io.catalog import read_catalog
+from bayesprf.io.files import sha256_of
+from bayesprf.io.save import load_tree
+from bayesprf.io.tpf import read_tpfs
+from bayesprf.machine import Machine
+from bayesprf.photometry.stage import choose_apertures, fit_fluxes, sum_apertures
+from bayesprf.prf.stage import fit_prf
+from bayesprf.results.gather import widths_from_group
+from bayesprf.results.recipes import Recipes, read_recipes
+from bayesprf.results.scores import read_score
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
+from bayesprf.settings import PrfRecipe, Settings
+from bayesprf.timemodel.stage import fit_time_model
+
+# Fluxes that differ by more than this, in units of their errors, come from other options.
+_SAME = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """How a field is fitted.
+
+    Parameters
+    ----------
+    fit_va : bool
+        Build the time model and fit with it.
+    apertures : bool
+        Also sum the optimal apertures and measure the PRF.
+    quality_bitmask : str or int
+        As for `bayesprf.read_tpfs`.
+    machine, shape, time_model : mapping of str to object
+        Keyword arguments of `Machine.from_pixels`, `Machine.build_shape_model` and `Machine.build_time_model`.
+    refine : bool
+        Fit every star's own position with the PRF: `Machine.refine_scene`, with `shape` as its arguments.
+    robust : bool
+        Down-weight cosmic rays; there are no leave-one-out scores then.
+    learn_widths : bool
+        Learn prior width, noise and model error, and fit with them.
+    loo : bool
+        Compute exact leave-one-out scores, for `bayesprf.compare`.
+    catalog : mapping of str to object
+        Keyword arguments of `bayesprf.read_catalog`. By default fluxes come from the column nearest to the
+        instrument's band, and positions are moved to the epoch of the data.
+
+    Raises
+    ------
+    InputError
+        If a keyword of `machine` or `shape` is unknown.
+    """
+
+    fit_va: bool = False
+    apertures: bool = True
+    quality_bitmask: str | int = "default"
+    machine: Mapping[str, Any] = field(default_factory=dict)
+    shape: Mapping[str, Any] = field(default_factory=dict)
+    time_model: Mapping[str, Any] = field(default_factory=dict)
+    refine: bool = False
+    robust: bool = False
+    learn_widths: bool = False
+    loo: bool = False
+    catalog: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        Settings().updated(**{name: value for name, value in self.machine.items() if name != "quiet"})
+        apart = ("plot", "frame_index")
+        PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})
+
+
+def fit(
+    files: Any,
+    catalog: Any,
+    *,
+    fit_va: bool = False,
+    refine: bool = False,
+    robust: bool = False,
+    learn_widths: bool = False,
+    background: Any = None,
+    shape: Mapping[str, Any] | None = None,
+    time_model: Mapping[str, Any] | None = None,
+    quiet: bool = False,
+    **settings: Any,
+) -> Machine:
+    """Fit the fluxes of all stars of a catalogue in target pixel files.
+
+    Parameters
+    ----------
+    files : path-like, sequence of them, or PixelTable
+        Target pixel files, patterns or directories, as for `bayesprf.read_tpfs`; or pixels that were read before.
+    catalog : path-like, table or SourceTable
+        As for `bayesprf.read_catalog`. Fluxes come from the column nearest to the instrument's band (Gaia RP for
+        TESS, G otherwise), and positions are moved to the epoch of the data; a SourceTable is taken as it is.
+    fit_va : bool
+        Build the time model and fit with it: drift, focus, or pointing (``time_model={"positions": "centroid"}``).
+    refine : bool
+        Fit every star's own position together with the PRF.
+    robust : bool
+        Down-weight cosmic rays.
+    learn_widths : bool
+        Learn prior width, noise and model error from the data, and fit with them.
+    background : {"stamp", "image"} or Background, optional
+        Residual background, fitted along.
+    shape, time_model : mapping of str to object, optional
+        Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`.
+    quiet : bool
+        Silence progress bars.
+    **settings
+        Settings of `Machine.from_pixels`, such as `rmax` or `cut_r`.
+
+    Returns
+    -------
+    Machine
+        With PRF, fluxes, apertures and metrics. ``machine.to_datatree()`` holds all results.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read.
+    InputError
+        If an argument is out of range, or no pixel can train the PRF.
+
+    See Also
+    --------
+    load : Take a saved fit up again.
+    bayesprf.batch.fit_batch : Many fields.
+    """
+    options = FitOptions(
+        fit_va=fit_va,
+        machine={**settings, "background": background},
+        shape=shape or {},
+        time_model=time_model or {},
+        refine=refine,
+        robust=robust,
+        learn_widths=learn_widths,
+    )
+    return fit_files(files, catalog, options, quiet=quiet)
+
+
+def fit_files(
+    files: Any,
+    catalog: Any,
+    options: FitOptions | None = None,
+    *,
+    step: Callable[[str], Any] = lambda name: None,
+    on_error: str = "raise",
+    quiet: bool = True,
+) -> Machine:
+    """Read files and catalogue, and run every stage.
+
+    Parameters
+    ----------
+    files : path-like, sequence of them, or PixelTable
+        Target pixel files, or pixels.
+    catalog : path-like, table or SourceTable
+        The stars.
+    options : FitOptions, optional
+        How.
+    step : callable
+        Called with the name of each step as it begins.
+    on_error : {"raise", "skip"}
+        What a file that cannot be read does.
+    quiet : bool
+        Silence progress bars.
+
+    Returns
+    -------
+    Machine
+    """
+    options = options or FitOptions()
+    step("reading files")
+    pixels, sources = read_field(files, catalog, options, on_error=on_error)
+    machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **options.machine})
+    step("learning the PRF")
+    build = machine.refine_scene if options.refine else machine.build_shape_model
+    build(**options.shape)
+    if options.fit_va:
+        step("learning its change with time")
+        machine.build_time_model(**options.time_model)
+    step("solving fluxes")
+    machine.fit_model(fit_va=options.fit_va, robust=options.robust)
+    if options.learn_widths:
+        machine.fit_model(fit_va=options.fit_va, robust=options.robust, widths=machine.learn_widths())
+    if options.loo and not options.robust:
+        machine.loo()
+    if options.apertures:
+        step("summing apertures")
+        machine.compute_aperture_photometry()
+        machine.get_psf_metrics()
+    return machine
+
+
+def read_field(
+    files: Any, catalog: Any, options: FitOptions, *, on_error: str = "raise"
+) -> tuple[PixelTable, SourceTable]:
+    """Read pixels and catalogue: fluxes in the band nearest to the instrument's, positions at the epoch of the data.
+
+    Parameters
+    ----------
+    files : path-like, sequence of them, or PixelTable
+        Target pixel files, or pixels that were read before.
+    catalog : path-like, table or SourceTable
+        The stars; a SourceTable is taken as it is.
+    options : FitOptions
+        `quality_bitmask` and `catalog` matter here.
+    on_error : {"raise", "skip"}
+        What a file that cannot be read does.
+
+    Returns
+    -------
+    tuple of PixelTable and SourceTable
+    """
+    pixels = files
+    if not isinstance(files, PixelTable):
+        paths = [files] if isinstance(files, str | Path) else list(files)
+        pixels = read_tpfs(paths, quality_bitmask=options.quality_bitmask, on_error=on_error)
+    if isinstance(catalog, SourceTable):
+        return pixels, catalog
+    timed = pixels.instrument.time_zero_jd != 0.0
+    given = {"epoch": pixels if timed else None, "flux_column": pixels.instrument.flux_column, **options.catalog}
+    return pixels, read_catalog(catalog, **given)
+
+
+def load(path: str | Path, *, directories: Sequence[str | Path] = (), quiet: bool = False) -> Machine:
+    """Take a saved fit up again: read its files once more, and run its stages with the options they had.
+
+    Parameters
+    ----------
+    path : path-like
+        Results of `bayesprf fit`, `fit_batch`, or of `Machine.to_datatree` saved with `save_tree`.
+    directories : sequence of path-like
+        Where the pixel files are, or below; where they were and beside `path` by default.
+    quiet : bool
+        Silence progress bars.
+
+    Returns
+    -------
+    Machine
+        With all stages of the saved fit, ready to go on.
+
+    Raises
+    ------
+    FileError
+        If a file is not found, or is not the one that the results were made from.
+    InputError
+        If the results name no files, as those of arrays, or the fluxes come out differently.
+    """
+    path = Path(path)
+    return restore(load_tree(path), tuple(Path(one) for one in directories) or (path.resolve().parent,), quiet=quiet)
+
+
+def restore(tree: xr.DataTree, directories: tuple[Path, ...] = (), *, quiet: bool = True) -> Machine:
+    """Return the Machine whose results a tree holds: see `load`.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        The results.
+    directories : tuple of Path
+        Where to look for the files, and below.
+    quiet : bool
+        Silence progress bars.
+
+    Returns
+    -------
+    Machine
+    """
+    recipes = read_recipes(tree)
+    pixels = read_tpfs(_find_files(tree, directories), **recipes.reading)
+    found = _run_stages(tree, Fit.of(pixels, _sources(tree), recipes.settings), recipes)
+    _compare(tree, found)
+    return Machine.from_fit(found, quiet=quiet)
+
+
+def _sources(tree: xr.DataTree) -> SourceTable:
+    """Return the catalogue that a tree holds, at the epoch of the data."""
+    catalog = tree["catalog"].to_dataset()
+    names = tuple(str(one) for one in catalog["source"].to_numpy())
+    ra_deg, dec_deg, flux, mag = (catalog[name].to_numpy() for name in ("ra_deg", "dec_deg", "catalog_flux", "mag"))
+    return SourceTable(names, ra_deg, dec_deg, flux, mag)
+
+
+def _run_stages(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:
+    """Run the stages that a tree holds."""
+    if recipes.prf is not None:
+        found = found.with_stage("prf", fit_prf(found, recipes.prf), prf_recipe=recipes.prf)
+    if recipes.time_model is not None:
+        record = fit_time_model(found, recipes.time_model)
+        found = found.with_stage("time_model", record, time_recipe=recipes.time_model)
+    if recipes.flux is not None:
+        widths = widths_from_group(tree["widths"]) if "widths" in tree.children else None  # type: ignore[arg-type]
+        flux, flux_va = fit_fluxes(found, recipes.flux, widths=widths)
+        found = found.with_stage("flux", flux, flux_recipe=recipes.flux)
+        found = found if flux_va is None else found.with_stage("flux_va", flux_va)
+        found = found if widths is None else found.with_stage("hyperparameters", widths)
+        score = read_score("tree", tree)
+        found = found.with_stage("score", score) if np.isfinite(score.elpd_time).any() else found
+    return _choose_apertures(tree, found, recipes)
+
+
+def _choose_apertures(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:
+    """Choose the apertures of a tree, and sum them if it has sums."""
+    if "aperture_percentile" not in tree["catalog"]:
+        return found
+    percentile = tree["catalog/aperture_percentile"].to_numpy()
+    found = found.with_stage("apertures", choose_apertures(found, percentile))
+    if "photometry" not in tree.children or "sap_flux" not in tree["photometry"]:
+        return found
+    found = found.with_stage("aperture_photometry", sum_apertures(found))
+    return found.with_stage("optimal_percentile", percentile) if recipes.optimal else found
+
+
+def _find_files(tree: xr.DataTree, directories: tuple[Path, ...]) -> list[Path]:
+    """Return the files that a tree was made from, wherever they are now."""
+    recorded = json.loads(tree.attrs.get("input_files", "{}"))
+    if not recorded:
+        raise InputError(
+            "tree: expected results that name their input files, got none; results of arrays cannot be made again,"
+            " so sample from the Machine itself"
+        )
+    return [_find(name, checksum, directories) for name, checksum in recorded.items()]
+
+
+def _find(name: str, checksum: str, directories: tuple[Path, ...]) -> Path:
+    """Return the file of that name and content."""
+    below = [place for directory in directories for place in sorted(directory.rglob(Path(name).name))]
+    found = [place for place in (Path(name), *below) if place.is_file()]
+    if not found:
+        looked = ", ".join(str(directory) for directory in (Path.cwd(), *directories))
+        raise FileError(
+            f"{Path(name).name}: expected the file the results were made from below one of {looked}, got none"
+        )
+    for place in found:
+        if sha256_of(place) == checksum:
+            return place
+    raise FileError(f"{found[0]}: expected the file the results were made from, got another content; find the original")
+
+
+def _compare(tree: xr.DataTree, found: Fit) -> None:
+    """Raise if the fluxes are not those of the tree."""
+    if not found.has_flux:
+        return
+    then, error = (tree[f"photometry/{name}"].to_numpy() for name in ("flux", "flux_err"))
+    now = found.latest_flux.flux
+    away = float(np.nanmax(np.abs(now - then) / error, initial=0.0)) if then.shape == now.shape else np.inf
+    if not away < _SAME:
+        raise InputError(
+            f"tree: expected fluxes that these files and options give again, got some that differ by {away:.3g}"
+            " errors; it was made by another version, so fit the files anew"
+        )

@@ -1,0 +1,125 @@
+"""One way from files to results: every road gives the same fit, and a saved one can be taken up again."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+import bayesprf as bp
+from bayesprf.batch import Field, fit_batch
+from bayesprf.cli import app
+from bayesprf.errors import InputError
+from bayesprf.instruments import TESS
+from bayesprf.io.save import load_tree, save_tree
+from bayesprf.io.tpf_writer import write_tpf
+from bayesprf.pipeline import FitOptions, read_field, restore
+from bayesprf.simulation.fields import make_field
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory):
+    """A field of TESS as files, and a catalogue with two flux columns and moving stars."""
+    where = tmp_path_factory.mktemp("field")
+    made = make_field(
+        rng=np.random.default_rng(5),
+        n_source=8,
+        n_time=24,
+        n_stamp=3,
+        mag_range=(10.0, 12.0),
+        stamp_fill=0.02,
+        instrument=TESS,
+    )
+    for stamp in range(3):
+        write_tpf(where / f"tpf-{stamp}.fits", made.pixels, stamp=stamp, target=stamp + 1)
+    sources = made.sources
+    table = {
+        "source_id": sources.source_id,
+        "ra": sources.ra_deg,
+        "dec": sources.dec_deg,
+        "phot_g_mean_flux": sources.flux,
+        "phot_rp_mean_flux": 0.8 * sources.flux,
+        "pmra": np.full(8, 20.0),
+        "pmdec": np.zeros(8),
+        "ref_epoch": np.full(8, 2016.0),
+    }
+    pd.DataFrame(table).to_csv(where / "catalog.csv", index=False)
+    return where
+
+
+@pytest.fixture(scope="module")
+def fitted(directory):
+    return bp.fit(directory / "*.fits", directory / "catalog.csv", quiet=True)
+
+
+def test_all_roads_give_the_same_bits(directory, fitted, tmp_path):
+    out = tmp_path / "out.nc"
+    arguments = ["fit", str(directory), "--catalog", str(directory / "catalog.csv"), "--output", str(out), "-q"]
+    assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+    fit_batch([Field("one", (str(directory),), str(directory / "catalog.csv"))], tmp_path)
+    by_hand = bp.Machine.from_pixels(fitted.pixels, fitted.sources, quiet=True)
+    by_hand.build_shape_model()
+    by_hand.fit_model()
+    for flux in (load_tree(out)["photometry/flux"], load_tree(tmp_path / "one.nc")["photometry/flux"], by_hand.ws):
+        np.testing.assert_array_equal(flux, fitted.ws)
+
+
+def test_fluxes_of_the_band_and_positions_of_the_epoch(directory, fitted):
+    frame = pd.read_csv(directory / "catalog.csv")
+    np.testing.assert_array_equal(fitted.sources.flux, frame["phot_rp_mean_flux"])
+    years = 2000.0 + (TESS.time_zero_jd + np.median(fitted.time) - 2451545.0) / 365.25 - 2016.0
+    moved = 3600.0 * (fitted.sources.ra_deg - frame["ra"]) * np.cos(np.radians(frame["dec"]))
+    np.testing.assert_allclose(moved, 0.02 * years, rtol=1e-4)
+    pixels, sources = read_field(fitted.pixels, frame, FitOptions(catalog={"flux_column": "phot_g_mean_flux"}))
+    assert pixels is fitted.pixels
+    np.testing.assert_array_equal(sources.flux, frame["phot_g_mean_flux"])
+    assert read_field(fitted.pixels, sources, FitOptions())[1] is sources
+
+
+def test_a_saved_fit_is_taken_up_with_all_its_options(directory, tmp_path):
+    mask = np.arange(24) < 20
+    machine = bp.fit(
+        directory,
+        directory / "catalog.csv",
+        refine=True,
+        fit_va=True,
+        background="stamp",
+        shape={"n_round": 2, "min_snr": 15.0},
+        time_model={"poly_order": 1, "other_vectors": np.sin(np.arange(24.0))[None]},
+        quiet=True,
+        time_mask=mask,
+        rmax=50.0,
+    )
+    machine.fit_model(fit_va=True, prior_sigma=np.full(8, 1e5), prior_mu=0.0)
+    machine.loo()
+    path = save_tree(machine.to_datatree(), directory / "saved.nc")
+    back = bp.load(path, quiet=True)
+    assert back.fit.settings == machine.fit.settings.updated(sources_flux_column=None)
+    assert back.fit.prf_recipe == machine.fit.prf_recipe
+    assert back.fit.time_recipe.options == machine.fit.time_recipe.options
+    for name in ("ws", "ws_va", "werrs_total", "sap_flux", "FLFRCSAP"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(machine, name))
+    np.testing.assert_array_equal(back.fit.score.elpd_time, machine.fit.score.elpd_time)
+    back.fit_model(robust=True)
+    again = bp.load(save_tree(back.to_datatree(), directory / "again.nc"), quiet=True)
+    np.testing.assert_array_equal(again.ws, back.ws)
+    assert again.fit.flux_va is None
+
+
+def test_trees_without_recipes_still_load(directory, fitted):
+    tree = fitted.to_datatree()
+    del tree.attrs["recipes"]
+    np.testing.assert_array_equal(restore(tree, (directory,)).ws, fitted.ws)
+    tree.attrs["options"] = json.dumps(json.loads(tree.attrs["options"]) | {"rmax": 60.0})
+    with pytest.raises(InputError, match=r"^tree: expected fluxes that these files and options give again, got some"):
+        restore(tree, (directory,))
+
+
+def test_options_are_checked_before_anything_is_read():
+    with pytest.raises(InputError, match=r"^settings: expected some of .*, got n_knots$"):
+        bp.fit("nowhere", "none.csv", n_knots=3)
+    with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got 'n_rounds'$"):
+        FitOptions(shape={"n_rounds": 3})
+    with pytest.raises(InputError, match=r"^options: expected FitOptions, got dict$"):
+        fit_batch([Field("a", "b", "c")], "nowhere", options={"fit_va": True})
