@@ -14,7 +14,7 @@ from bayesprf.hypotheses.event_host import EventHost, event_evidence, event_leng
 from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model
 from bayesprf.hypotheses.second_star import BlendTest, second_star
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
-from bayesprf.prf.positions import place_width
+from bayesprf.prf.astrometry import place_width
 from bayesprf.scene.pairs import offsets
 from bayesprf.uncertainty.model_errors import model_errors
 from bayesprf.uncertainty.stage import carry_errors, mean_over_time, with_systematics

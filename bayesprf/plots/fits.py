@@ -12,6 +12,7 @@ from bayesprf.plots.perturbation import plot_time_model
 from bayesprf.plots.scene import plot_scene
 from bayesprf.plots.shape import plot_shape
 from bayesprf.prf.stage import select_image
+from bayesprf.prf.star_pixels import gather_star_pixels
 from bayesprf.timemodel.diagnostics import bin_by_pointing
 from bayesprf.timemodel.stage import pixels_without_sky
 
@@ -22,14 +23,12 @@ _N_CURVE = 12
 def draw_prf(fit: Fit, frame_index: Any = "mean", *, bin_data: bool = False) -> Figure:
     """Draw data, model and residual of the PRF, in sky and polar coordinates."""
     prf = fit.need("prf")
-    trained = prf.pairs.select(prf.training)
     image = select_image(fit, frame_index)
-    others = prf.matrix.neighbor_light(prf.flux)
-    known = prf.far_light if prf.background is None else prf.far_light + prf.background.light
-    own = image.flux[trained.pixel] - others[prf.training] - known[trained.pixel]
+    fixed = prf.far_light if prf.background is None else prf.far_light + prf.background.light
+    pixels = gather_star_pixels(prf.matrix, prf.flux, image, fixed=fixed, chosen=prf.training)
     with np.errstate(invalid="ignore", divide="ignore"):
-        data = np.log10(own / prf.flux[trained.source])
-    return plot_shape(trained.dx, trained.dy, data, np.log10(prf.values[prf.training]), bin_data=bin_data)
+        data = np.log10(pixels.light / pixels.flux)
+    return plot_shape(pixels.dx, pixels.dy, data, np.log10(prf.values[prf.training]), bin_data=bin_data)
 
 
 def draw_scene(fit: Fit) -> Figure:

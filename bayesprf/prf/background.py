@@ -1,4 +1,4 @@
-"""The background of the image that teaches the PRF, with the PRF itself left free: wings and sky look alike."""
+"""The background of the image that the PRF is fitted to, with the PRF itself left free: wings and sky look alike."""
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack, identity, vstack
@@ -10,8 +10,8 @@ from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.photometry.fluxes import default_prior
 from bayesprf.prf.image_fluxes import Light, Scene
-from bayesprf.prf.splines import LN10, Profile
-from bayesprf.scene.prf import PrfModel
+from bayesprf.prf.splines import Profile
+from bayesprf.scene.prf import LN10, PrfModel
 
 # Knots in radius between which the correction of the PRF is linear.
 _N_KNOT = 8
@@ -43,7 +43,7 @@ def fit_background(scene: Scene, light: Light, profile: Profile, found: ImageBac
     h_k in radius (the last one falls on as the wing does), and f the fluxes of this round. In a cutout that one star
     fills, a pedestal under the PRF is the same as sky, in proportion to the star's flux. What tells them apart is that
     sky does not know the flux: w ~ N(b, sigma**2) in all cutouts with one free b per surface. Pixels count with the
-    variance of `profile.model_variance`.
+    variance of `StarPixels.model_variance`.
     """
     columns, prf = found.columns, profile.prf
     raw = scene.image.flux + np.where(scene.image.ivar > 0, found.light, 0.0) - light.far

@@ -8,16 +8,15 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import ImageBackground
+from bayesprf.prf.astrometry import PositionFit, centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.background import fit_background
-from bayesprf.prf.extent import fit_extent
-from bayesprf.prf.geometry import centroid_offset, fit_geometry
-from bayesprf.prf.image_fluxes import Light, Scene, find_light, gather_training, solve_again
+from bayesprf.prf.image_fluxes import Light, Scene, find_light, solve_again
 from bayesprf.prf.pixel_phase import Lattice
-from bayesprf.prf.positions import PositionFit, fit_positions
-from bayesprf.prf.splines import Profile, Training, fit_profile
+from bayesprf.prf.splines import Profile, fit_profile
+from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.prf.star_residuals import measure_stars
-from bayesprf.prf.training import first_training, rough_scale, teaching_pairs, usable_pairs
-from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_tail
+from bayesprf.prf.training import first_training, fit_radius, rough_scale, training_pairs, usable_pairs
+from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
@@ -109,6 +108,11 @@ class ShapeFit:
         """The pairs that the PRF was trained on."""
         return self.pairs.select(self.training)
 
+    @property
+    def star_pixels(self) -> StarPixels:
+        """The training pixels, with the light of all other stars taken off."""
+        return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.far_light, chosen=self.training)
+
 
 def fit_shape(
     scene: Scene,
@@ -149,7 +153,7 @@ def fit_shape(
     normalisation.
     """
     prf = PrfModel(basis, np.zeros(basis.n_basis), pixel_area(scene.pixels))
-    reach = fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=prf.pixel_area**0.5, options=mask_options)
+    reach = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=prf.pixel_area**0.5, options=mask_options)
     training = first_training(scene, basis, reach, mask_options)
     scale = rough_scale(training)
     lattice = Lattice.around(pixel_axes(scene.pixels), basis.rmax)
@@ -163,11 +167,11 @@ def fit_shape(
         scene, light = _look(scene, profile, offset + places.shift, scale=scale, cut=cut, before=before)
         if options.refine and count > 0:
             places = _refine(scene, light, profile, training, places)
-            light = find_light(scene, profile, offset + places.shift, scale=scale, cut=cut, before=light)
+            light = find_light(scene, profile.prf, offset + places.shift, scale=scale, cut=cut, before=light)
         before, scale = light if count >= _N_NEW_LIGHT else None, _catalog_scale(scene, light)
-        prf, wing_err = _fit_wing(scene, light, profile, mask_options)
-        teach = teaching_pairs(scene, light, basis, mask=mask_options, options=options)
-        training = gather_training(scene, light, teach)
+        prf, wing_err = _step_wing(scene, light, profile, mask_options)
+        chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
+        training = light.star_pixels(scene.image, chosen)
         if count < options.n_round - 1:
             east, north, *bend = fit_geometry(profile, training, lattice, smoothness=options.smoothness)
             prf, step = prf.sheared(*bend), movable * np.array([east, north])
@@ -182,7 +186,7 @@ def fit_shape(
         flux=light.flux,
         intrinsic_scatter=profile.scatter,
         matrix=light.prf.select(light.above),
-        training=teach[light.above],
+        training=chosen[light.above],
         far_light=light.far,
         reach=reach,
         n_clipped=int(np.count_nonzero(~profile.keep)),
@@ -195,15 +199,15 @@ def _look(
     scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None
 ) -> tuple[Scene, Light]:
     """Find the light of all stars, and take the background, if there is one, off anew."""
-    light = find_light(scene, profile, shift, scale=scale, cut=cut, before=before)
+    light = find_light(scene, profile.prf, shift, scale=scale, cut=cut, before=before)
     if scene.background is None:
         return scene, light
     scene = scene.without(fit_background(scene, light, profile, scene.background))
     return scene, solve_again(scene, light)
 
 
-def _refine(scene: Scene, light: Light, profile: Profile, training: Training, places: PositionFit) -> PositionFit:
-    """Step all positions; their prior width is what the lone stars teach."""
+def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, places: PositionFit) -> PositionFit:
+    """Step all positions; their prior width is learned from the isolated stars."""
     stars = measure_stars(profile.prf, training, profile.scatter)
     whole = replace(stars, value=stars.value + np.pad(places.shift[stars.source], ((0, 0), (0, 3))))
     width = max(whole.width("east", "north"), _MIN_POSITION_WIDTH)
@@ -220,17 +224,16 @@ def _catalog_scale(scene: Scene, light: Light) -> float:
     return float(weighted_median(ratio, np.sqrt(light.flux[good]))) if ratio.size else 1.0
 
 
-def _fit_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:
+def _step_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:
     """Fit the wing's slope where a star gives at least half of the light: at the edge of the splines, then beyond."""
     pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
     wing = usable_pairs(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
     wing &= light.prf.neighbor_light(light.flux) < model
     edge = wing & (pairs.r > WING_SHARE * rmax) & (pairs.r <= rmax)
-    level, near, _ = fit_tail(profile.prf, gather_training(scene, light, edge), profile.scatter, level=_EDGE_LEVEL)
-    beyond = gather_training(scene, light, wing & (pairs.r > rmax))
-    _, slope, error = fit_tail(
+    level, near, _ = fit_wing(profile.prf, light.star_pixels(scene.image, edge), profile.scatter, level=_EDGE_LEVEL)
+    _, slope, error = fit_wing(
         profile.prf,
-        beyond,
+        light.star_pixels(scene.image, wing & (pairs.r > rmax)),
         profile.scatter,
         prior=(near, SLOPE_CHANGE),
         level=HELD_LEVEL + _EDGE_SHARE * max(abs(level) - _EDGE_SETTLED, 0.0),

@@ -8,10 +8,11 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.photometry.distant import distant_light
 from bayesprf.photometry.fluxes import fit_image_flux
-from bayesprf.prf.splines import Profile, Training
+from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf import PrfModel
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 
@@ -97,6 +98,10 @@ class Light:
         """Light of each pair, shape (n_pair,), electron / s."""
         return self.prf.light(self.flux)
 
+    def star_pixels(self, image: Image, chosen: BoolArray) -> StarPixels:
+        """Return the pixels of some pairs, shape (n_pair,), with the light of all other stars taken off an image."""
+        return gather_star_pixels(self.prf, self.flux, image, fixed=self.distant, chosen=chosen)
+
     def fitted(self, saturated: BoolArray) -> PrfMatrix:
         """Return the PRF of the pairs above the cut in pixels that respond linearly."""
         return self.prf.select(self.above & ~saturated[self.pairs.pixel])
@@ -109,7 +114,7 @@ class Light:
 
 
 def find_light(
-    scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None = None
+    scene: Scene, prf: PrfModel, shift: FloatArray, *, scale: float, cut: float, before: Light | None = None
 ) -> Light:
     """Evaluate the PRF where a star can matter, and solve the fluxes of the image above the cut.
 
@@ -117,7 +122,7 @@ def find_light(
     ----------
     scene : Scene
         Image, pairs and catalogue.
-    profile : Profile
+    prf : PrfModel
         The PRF of this round.
     shift : ndarray of float64, shape (n_source, 2)
         How far each star lies from its catalogue position, east and north, arcsec.
@@ -135,14 +140,14 @@ def find_light(
     expected = np.where(scene.known, scene.flux, np.nan) * scale
     ceiling = np.where(scene.known, expected, np.nanmedian(expected))
     near = scene.pairs.moved(shift)
-    near = near.select(ceiling[near.source] * profile.prf.envelope(near.r) > _FAR_SHARE * cut)
-    prf = PrfMatrix.constant(near, profile.prf.evaluate(near.dx, near.dy))
+    near = near.select(ceiling[near.source] * prf.envelope(near.r) > _FAR_SHARE * cut)
+    matrix = PrfMatrix.constant(near, prf.evaluate(near.dx, near.dy))
     far = _FAR_SHARE * cut
-    distant = distant_light(scene.pixels, scene.sources, profile.prf, flux=expected, limit=scene.limit, cut=far)
+    distant = distant_light(scene.pixels, scene.sources, prf, flux=expected, limit=scene.limit, cut=far)
 
     def split(flux: FloatArray) -> Light:
         reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        return Light(prf, flux, prf.light(reaches) > cut, distant)
+        return Light(matrix, flux, matrix.light(reaches) > cut, distant)
 
     if before is not None:
         return split(_image_flux(scene, split(before.flux), expected))
@@ -173,32 +178,3 @@ def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
     """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
     image = replace(scene.image, flux=scene.image.flux - light.far)
     return fit_image_flux(light.fitted(scene.saturated), image, expected=expected)
-
-
-def gather_training(scene: Scene, light: Light, teach: BoolArray) -> Training:
-    """Collect the training pixels, with the light of all other stars taken off.
-
-    Parameters
-    ----------
-    scene : Scene
-        Image and pairs.
-    light : Light
-        What each star gives.
-    teach : ndarray of bool, shape (n_pair,)
-        Pairs of `light` that teach.
-
-    Returns
-    -------
-    Training
-    """
-    pairs = light.pairs
-    pixel = pairs.pixel[teach]
-    others = light.prf.neighbor_light(light.flux)[teach]
-    return Training(
-        source=pairs.source[teach],
-        dx=pairs.dx[teach],
-        dy=pairs.dy[teach],
-        y=scene.image.flux[pixel] - others - light.distant[pixel],
-        var=1.0 / scene.image.ivar[pixel],
-        flux=light.flux[pairs.source[teach]],
-    )

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 
-_LN10 = float(np.log(10.0))
 # Places of the star in its pixel, per axis.
 _N_PHASE = 4
 # Standard deviation of the sum over pixels about its mean. Pixels alone cannot tell a PRF that breaks the rule from
@@ -87,7 +86,7 @@ class Lattice:
         mean = float(total.mean())
         flat = np.repeat(np.arange(self.n_phase), self.dx.shape[1])[:, None] * prf.basis.n_basis + columns
         rows = np.bincount(
-            flat.ravel(), weights=(values * (_LN10 * light / mean)[:, None]).ravel(),
+            flat.ravel(), weights=(values * (LN10 * light / mean)[:, None]).ravel(),
             minlength=self.n_phase * prf.basis.n_basis,
         ).reshape(self.n_phase, -1)  # fmt: skip
         rows = rows - rows.mean(axis=0)
@@ -106,4 +105,4 @@ class Lattice:
         -------
         ndarray of float64, shape (n_phase,)
         """
-        return np.full(self.n_phase, 1.0 / (_SIGMA**2 + (_SHARE_OF_SCATTER * _LN10 * scatter) ** 2))
+        return np.full(self.n_phase, 1.0 / (_SIGMA**2 + (_SHARE_OF_SCATTER * LN10 * scatter) ** 2))

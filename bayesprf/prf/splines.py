@@ -1,65 +1,34 @@
-"""One fit of log10 PRF to a list of pixels, each lit by one star of known flux."""
+"""One fit of log10 PRF to a list of pixels, each lit by one star of nearly known flux."""
 
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
+from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.prf.pixel_phase import Lattice
-from bayesprf.prf.weights import WeightsFit, solve_weights
-from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.prf.star_pixels import StarPixels, bin_star_pixels, ring_scale
+from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.settings import ShapeOptions
-from bayesprf.stats import falling_root, mad_sigma
+from bayesprf.stats import falling_root
 
-LN10 = float(np.log(10.0))
 # Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
 _PRIOR_SIGMA = 1.0
+# How far a star's flux may be from what it is taken for, dex: what the catalogue leaves open.
+_FLUX_SIGMA = 0.05
 # Steps after which no pixel changes sides any more between kept and clipped.
 _N_CLIP = 4
 _MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 5e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
-_MIN_RING_SCALE = 0.1
-_MIN_BELOW = 0.2
 # The nominal profile is a round Moffat of this width (pixel) and slope.
 _NOMINAL_FWHM, _NOMINAL_BETA = 1.5, 2.5
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Training:
-    """Pixels that teach the PRF, as aligned arrays of shape (n,).
-
-    Parameters
-    ----------
-    source : ndarray of int64
-        Star of each pixel.
-    dx, dy : ndarray of float64
-        Offset from the star, arcsec.
-    y, var : ndarray of float64
-        Flux with the neighbours taken off, electron / s, and its variance.
-    flux : ndarray of float64
-        Flux of the star, electron / s (or the catalogue's unit, in the first round).
-    """
-
-    source: IntArray
-    dx: FloatArray
-    dy: FloatArray
-    y: FloatArray
-    var: FloatArray
-    flux: FloatArray
-
-    def shifted(self, step: FloatArray) -> "Training":
-        """Return the same pixels with every offset moved by `step`, arcsec."""
-        return replace(self, dx=self.dx + step[0], dy=self.dy + step[1])
-
-    def scaled(self, factor: float) -> "Training":
-        """Return the same pixels with every star's flux times a factor."""
-        return replace(self, flux=self.flux * factor)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,6 +54,27 @@ class Profile:
     scatter: float
     area: float
     keep: BoolArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class WeightsFit:
+    """Weights and what their covariance follows from.
+
+    Parameters
+    ----------
+    mean : ndarray of float64, shape (n_basis,)
+        dex.
+    lower : ndarray of float64, shape (n_basis, n_basis)
+        Cholesky factor of the precision, in its lower triangle.
+    """
+
+    mean: FloatArray
+    lower: FloatArray
+
+    def covariance(self) -> FloatArray:
+        """Return the posterior covariance of the weights, shape (n_basis, n_basis), dex**2."""
+        with one_blas_thread():
+            return np.asarray(cho_solve((self.lower, True), np.eye(self.mean.size)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,13 +123,13 @@ def nominal_prf(basis: PolarBasis, pixel_area: float) -> PrfModel:
 
 
 def fit_profile(
-    training: Training, start: PrfModel, lattice: Lattice, *, options: ShapeOptions, fresh: bool = False
+    training: StarPixels, start: PrfModel, lattice: Lattice, *, options: ShapeOptions, fresh: bool = False
 ) -> Profile:
     """Fit the weights of log10 PRF, an intrinsic scatter, and clip outliers.
 
     Parameters
     ----------
-    training : Training
+    training : StarPixels
         The pixels.
     start : PrfModel
         Basis, shear and pixel area to use, and the weights to start from.
@@ -161,20 +151,20 @@ def fit_profile(
 
     Notes
     -----
-    The model is y = f 10**(A w) with the variance of `model_variance`. Each step
+    The model is y = f 10**(A w) with the variance of `StarPixels.model_variance`. Each step
     linearises it, z = A w + (y - m) / (ln10 m), and solves for the weights with the errors of z
     carried into log space and each star's flux free (`solve_weights`), together with the smoothness and
     the sum rule of `Lattice`. Unlike a fit to
     log10 y, pixels scattered below zero take part, so faint wings are not biased upwards. Where the pixels
     of a ring scatter more than their errors say, these are stretched until they agree.
     """
-    if training.y.size == 0:
+    if training.light.size == 0:
         raise InputError(
             "training: expected pixels that one star lights, got none; no star is bright enough and alone:"
             " relax min_snr, max_neighbor_share or contaminant_mag_limit, or check the catalogue"
         )
     if options.bin_data:
-        training = bin_training(training, start)
+        training = bin_star_pixels(training, start)
     basis = start.basis
     r, phi = round_coordinates(training.dx, training.dy, start.shear)
     sums = csr_matrix(np.ones((lattice.n_phase, basis.n_basis)))
@@ -199,7 +189,7 @@ class _Iteration:
 
 def _iterate(
     matrix: DesignStack,
-    training: Training,
+    training: StarPixels,
     start: PrfModel,
     prior: ShapePrior,
     lattice: Lattice,
@@ -208,19 +198,19 @@ def _iterate(
     clip_sigma: float,
 ) -> _Iteration:
     """Repeat the linearised fit until no training pixel's log10 PRF moves any more."""
-    n, weights = training.y.size, start.weights
+    n, weights = training.light.size, start.weights
     columns, keep, spread = matrix.matrix()[:n], np.ones(n, bool), np.ones(n)
     for count in range(_MAX_ITER):
         log_model = columns @ weights
         model = training.flux * 10.0**log_model
         scatter = _fit_scatter(training, model, 10.0 ** weights[0], keep)
-        variance = model_variance(training, model, 10.0 ** weights[0], scatter)
-        residual = (training.y - model) / np.sqrt(variance)
+        variance = training.model_variance(model, 10.0 ** weights[0], scatter)
+        residual = (training.light - model) / np.sqrt(variance)
         if count < _N_CLIP:
             spread = ring_scale(residual, ring)
             keep = np.abs(residual) < clip_sigma * spread
         slope = LN10 * model
-        z = log_model + (training.y - model) / slope
+        z = log_model + (training.light - model) / slope
         ivar = np.where(keep, slope**2 / (variance * np.maximum(spread, 1.0) ** 2), 0.0)
         rows, sums = lattice.equations(replace(start, weights=weights))
         values = np.concatenate([matrix.parts[0, : -rows.size], rows.ravel()])
@@ -234,61 +224,13 @@ def _iterate(
     return _Iteration(weights, found, scatter, keep)
 
 
-def model_variance(training: Training, model: FloatArray, peak: float, scatter: float) -> FloatArray:
-    """Return the variance of the training pixels about a model that is not perfect.
-
-    Parameters
-    ----------
-    training : Training
-        The pixels.
-    model : ndarray of float64, shape (n,)
-        Their model, electron / s.
-    peak : float
-        PRF at the centre, 1 / pixel.
-    scatter : float
-        Relative scatter at the centre, dex.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        sigma**2 + (ln10 scatter)**2 model (f peak), (electron / s)**2: the relative error grows outwards as
-        one over the square root of the light, which weighs bright pixels as the fluxes do.
-    """
-    return training.var + (LN10 * scatter) ** 2 * model * (training.flux * peak)
-
-
-def ring_scale(residual: FloatArray, ring: IntArray) -> FloatArray:
-    """Return how far the pixels of a ring scatter, in units of their errors.
-
-    Parameters
-    ----------
-    residual : ndarray of float64, shape (n,)
-        (data - model) / error.
-    ring : ndarray of int64, shape (n,)
-        Ring of each pixel.
-
-    Returns
-    -------
-    ndarray of float64, shape (n,)
-        1.48 times the median of the residuals below zero: stars that no catalogue names only add light. Where
-        fewer than one in five lie below, the model is too low as a whole, and all residuals count.
-    """
-    scale = np.full(residual.size, _MIN_RING_SCALE)
-    for one in np.unique(ring):
-        here = ring == one
-        below = residual[here & (residual < 0)]
-        counted = below if below.size > _MIN_BELOW * np.count_nonzero(here) else residual[here]
-        scale[here] = max(_MIN_RING_SCALE, float(mad_sigma(counted)))
-    return scale
-
-
-def _start_weights(matrix: DesignStack, training: Training, prior: ShapePrior) -> FloatArray:
+def _start_weights(matrix: DesignStack, training: StarPixels, prior: ShapePrior) -> FloatArray:
     """Fit the logarithm of the clearly lit pixels."""
-    lit = training.y > 5.0 * np.sqrt(training.var)
+    lit = training.light > 5.0 * np.sqrt(training.variance)
     if not lit.any():
-        lit = training.y > 0
-    z = np.log10(np.where(lit, training.y, 1.0) / training.flux)
-    ivar = np.where(lit, 1.0 / (0.1**2 + training.var / (LN10 * np.where(lit, training.y, 1.0)) ** 2), 0.0)
+        lit = training.light > 0
+    z = np.log10(np.where(lit, training.light, 1.0) / training.flux)
+    ivar = np.where(lit, 1.0 / (0.1**2 + training.variance / (LN10 * np.where(lit, training.light, 1.0)) ** 2), 0.0)
     nothing = np.zeros(matrix.n_obs - z.size - prior.bends.size)
     return _solve(matrix, training.source, z, ivar, prior, sums=nothing, sums_ivar=nothing).mean
 
@@ -308,55 +250,57 @@ def _solve(
     return solve_weights(matrix, data, precision, prior.weights, source=source)
 
 
-def _fit_scatter(training: Training, model: FloatArray, peak: float, keep: BoolArray) -> float:
+def _fit_scatter(training: StarPixels, model: FloatArray, peak: float, keep: BoolArray) -> float:
     """Return the scatter (dex) with which the clearly lit pixels have a reduced chi-square of one."""
-    bright = keep & (model > _BRIGHT_SNR * np.sqrt(training.var))
+    bright = keep & (model > _BRIGHT_SNR * np.sqrt(training.variance))
     if np.count_nonzero(bright) < _MIN_BRIGHT:
         return _SCATTER_BOUNDS[0]
-    squared = (training.y - model)[bright] ** 2
+    squared = (training.light - model)[bright] ** 2
 
     def excess(log_scatter: float) -> float:
-        variance = model_variance(training, model, peak, 10.0**log_scatter)[bright]
+        variance = training.model_variance(model, peak, 10.0**log_scatter)[bright]
         return float(np.mean(squared / variance)) - 1.0
 
     low, high = (float(np.log10(bound)) for bound in _SCATTER_BOUNDS)
     return float(10.0 ** falling_root(excess, low, high, xtol=1e-4))
 
 
-def bin_training(training: Training, prf: PrfModel) -> Training:
-    """Average the pixels in cells of radius and angle, half a knot spacing wide.
+def solve_weights(
+    design: DesignStack, data: FloatArray, ivar: FloatArray, prior: GaussianPrior, *, source: IntArray
+) -> WeightsFit:
+    """Solve for the weights, each star's flux free.
 
     Parameters
     ----------
-    training : Training
-        The pixels.
-    prf : PrfModel
-        Gives the knots, and the coordinates in which the core is round.
+    design : DesignStack
+        Rows of the training pixels, then of anything else that is known of the weights.
+    data, ivar : ndarray of float64, shape (n_row,)
+        log10 of the training pixels over the flux of their star, then the rest, dex, and inverse variances.
+    prior : GaussianPrior
+        Prior of the weights.
+    source : ndarray of int64, shape (n_pixel,)
+        Star of each training pixel.
 
     Returns
     -------
-    Training
-        One entry per cell that holds a pixel, of a star of unit flux: the inverse-variance mean of
-        the share of its star's light that each pixel holds, at the mean offset.
+    WeightsFit
+
+    Notes
+    -----
+    z = A w + c_s + noise in the pixels of star s, with c_s ~ N(0, 0.05**2) dex integrated out: with the sums over a
+    star's pixels a_s = sum ivar A, z_s = sum ivar z and d_s = sum ivar, the normal equations lose
+    a_s a_s' / (d_s + 0.05**-2) on the left and a_s z_s / (d_s + 0.05**-2) on the right. Were the fluxes held, fluxes
+    and PRF, fitted in turns, would hold each other where only both together can move.
     """
-    basis, bounds = prf.basis, np.unique(prf.basis.knots)
-    r, phi = round_coordinates(training.dx, training.dy, prf.shear)
-    edges = np.sort(np.concatenate([bounds, 0.5 * (bounds[1:] + bounds[:-1])]))
-    ring = np.digitize(r, edges)
-    sector = np.floor((phi / (2 * np.pi)) % 1.0 * 2 * basis.n_phi_knots)
-    _, cell = np.unique(ring * 2 * basis.n_phi_knots + sector, return_inverse=True)
-    weight = training.flux**2 / training.var
-    total = np.bincount(cell, weights=weight)
-
-    def mean(values: FloatArray) -> FloatArray:
-        return np.bincount(cell, weights=weight * values) / total
-
-    n_cell = total.size
-    return Training(
-        source=np.zeros(n_cell, np.int64),
-        dx=mean(training.dx),
-        dy=mean(training.dy),
-        y=mean(training.y / training.flux),
-        var=1.0 / total,
-        flux=np.ones(n_cell),
-    )
+    gram, rhs = design.normal_equations(data, ivar, 0)
+    star, row = np.unique(source, return_inverse=True)
+    per_star = csr_matrix((ivar[: row.size], (row, np.arange(row.size))), shape=(star.size, design.n_obs))
+    sums = (per_star @ design.matrix()).toarray()
+    share = 1.0 / (np.asarray(per_star.sum(axis=1)).ravel() + _FLUX_SIGMA**-2.0)
+    with one_blas_thread():
+        gram -= sums.T @ (share[:, None] * sums)
+        gram[np.diag_indices_from(gram)] += prior.precision
+        rhs -= sums.T @ (share * (per_star @ np.where(ivar > 0, data, 0.0)))
+        lower, _ = cho_factor(gram, lower=True)
+        mean = cho_solve((lower, True), rhs + prior.precision * prior.mean)
+    return WeightsFit(np.asarray(mean), lower)

@@ -1,17 +1,14 @@
-"""How far single stars stray from the common PRF: in place, size and shape, star by star."""
+"""How far single stars deviate from the common PRF: in position, size and shape, star by star."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.prf.splines import Training, model_variance
-from bayesprf.scene.prf import PrfModel
+from bayesprf.prf.star_pixels import StarPixels
+from bayesprf.scene.prf import STEPS, PrfModel, prf_gradients
 from bayesprf.stats import inliers, likely_width, mad_sigma
 
-# Steps of the numerical derivatives: arcsec for the place, a ratio for the size, shear for the rest.
-STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch": 0.005, "skew": 0.005}
 _MIN_PIXELS = 9
 _MIN_STARS = 5
 _OUTLIER = 5.0
@@ -60,49 +57,15 @@ class StarMoments:
         return 0.0 if value.size < _MIN_STARS or spread == 0.0 else likely_width(value, variance)
 
 
-def prf_gradients(
-    prf: PrfModel, dx: FloatArray, dy: FloatArray, *, names: Iterable[str] = tuple(STEPS)
-) -> dict[str, FloatArray]:
-    """Return the derivatives of the PRF with respect to a star's place, size and shear.
-
-    Parameters
-    ----------
-    prf : PrfModel
-        The PRF.
-    dx, dy : ndarray of float64, shape (n,)
-        Offset of the pixel from the star towards east and north, arcsec.
-    names : iterable of str
-        Which of `STEPS`.
-
-    Returns
-    -------
-    dict of str to ndarray of float64, shape (n,)
-        Per name, 1 / pixel per unit, by central differences; the total light stays the same.
-    """
-
-    def moved(name: str, step: float) -> FloatArray:
-        if name == "east":
-            return prf.evaluate(dx - step, dy)
-        if name == "north":
-            return prf.evaluate(dx, dy - step)
-        if name == "size":
-            return prf.evaluate(dx / (1.0 + step), dy / (1.0 + step)) / (1.0 + step) ** 2
-        e1, e2 = prf.shear
-        shear = (e1 + step, e2) if name == "stretch" else (e1, e2 + step)
-        return replace(prf, shear=shear).evaluate(dx, dy)
-
-    return {name: (moved(name, STEPS[name]) - moved(name, -STEPS[name])) / (2.0 * STEPS[name]) for name in names}
-
-
-def measure_stars(prf: PrfModel, training: Training, scatter: float) -> StarMoments:
+def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarMoments:
     """Measure the deviations of every star that has enough training pixels.
 
     Parameters
     ----------
     prf : PrfModel
         The common PRF.
-    training : Training
-        Pixels of lone stars.
+    training : StarPixels
+        Pixels of isolated stars.
     scatter : float
         Intrinsic scatter, dex.
 
@@ -119,7 +82,7 @@ def measure_stars(prf: PrfModel, training: Training, scatter: float) -> StarMome
     model = training.flux * prf.evaluate(training.dx, training.dy)
     gradients = prf_gradients(prf, training.dx, training.dy)
     columns = np.stack([model, *(training.flux * one for one in gradients.values())], axis=1)
-    residual, variance = training.y - model, model_variance(training, model, prf.peak, scatter)
+    residual, variance = training.light - model, training.model_variance(model, prf.peak, scatter)
     order = np.argsort(training.source, kind="stable")
     order = order[inliers(residual, variance, _OUTLIER)[order]]
     found = []

@@ -1,4 +1,4 @@
-"""Which pixels teach the PRF: those that one known star lights, as far as can be told at each stage."""
+"""Which pixels the PRF is trained on: those that one known star lights, as far as can be told at each stage."""
 
 from dataclasses import replace
 
@@ -8,21 +8,30 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.photometry.fluxes import fit_image_flux
-from bayesprf.prf.image_fluxes import Light, Scene, gather_training
-from bayesprf.prf.splines import Training, nominal_prf
+from bayesprf.prf.image_fluxes import Light, Scene
+from bayesprf.prf.splines import nominal_prf
+from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.scene.axes import pixel_area
-from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
+from bayesprf.scene.image import Image
+from bayesprf.scene.masks import alone_mask, radius_mask
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
+from bayesprf.stats import fit_clipped
 
-# With fewer lone pixels than this many per weight, pixels that one star dominates teach too.
-_MIN_LONE = 2
+# With fewer uncontaminated pixels than this many per weight, the PRF is trained on pixels that one star dominates.
+_MIN_ISOLATED = 2
 _CROWD_SHARE = 0.5
+# Defaults of the radius, in pixels, where the options leave it open.
+_UPPER_RADIUS_PIX = 7.0
+_LOWER_RADIUS_PIX = 1.13
+_LOWER_FLUX_ERRORS = 10.0
+_CLIP_SIGMA, _N_CLIP = 3.0, 3
+_MIN_PAIRS = 12
 
 
-def first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: MaskOptions) -> Training:
-    """Choose pixels by the stars' reach, from catalogue flux alone; fluxes in the catalogue's unit.
+def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options: MaskOptions) -> StarPixels:
+    """Choose pixels by the stars' radii, from catalogue flux alone; fluxes in the catalogue's unit.
 
     Parameters
     ----------
@@ -30,50 +39,46 @@ def first_training(scene: Scene, basis: PolarBasis, reach: FloatArray, options: 
         Image, pairs and catalogue.
     basis : PolarBasis
         Gives rmax, and how many pixels are enough.
-    reach : ndarray of float64, shape (n_source,)
-        Reach of each star, arcsec.
+    radius : ndarray of float64, shape (n_source,)
+        Radius within which each star matters, arcsec.
     options : MaskOptions
-        Which stars and pixels may teach.
+        Which stars and pixels the PRF may be trained on.
 
     Returns
     -------
-    Training
+    StarPixels
 
     Raises
     ------
     InputError
-        If no pixel is fit to teach the PRF.
+        If there is no pixel to train on.
     """
-    contaminant = _contaminants(scene, options)
     usable = usable_pairs(scene, scene.pairs, basis.rmax, options)
     if not usable.any():
         raise InputError(_why_no_training(scene, basis, options))
-    member = reach_mask(scene.pairs, reach) & usable
-    alone = alone_mask(scene.pairs, reach_mask(scene.pairs, reach), contaminant)
-    lone = member & alone
-    if np.count_nonzero(lone) >= _MIN_LONE * basis.n_basis:
-        nothing = np.zeros(scene.pairs.n_pair)
-        light = Light(PrfMatrix.constant(scene.pairs, nothing), scene.flux, nothing > 0, np.zeros(scene.pairs.n_pixel))
-        return gather_training(scene, light, lone)
-    return _training_in_a_crowd(scene, basis, options)
+    near = radius_mask(scene.pairs, radius)
+    isolated = usable & alone_mask(scene.pairs, near, _contaminants(scene, options))
+    if np.count_nonzero(isolated) < _MIN_ISOLATED * basis.n_basis:
+        return _training_in_a_crowd(scene, basis, options)
+    unknown = PrfMatrix.constant(scene.pairs, np.zeros(scene.pairs.n_pair))
+    return gather_star_pixels(unknown, scene.flux, scene.image, fixed=np.zeros(scene.pairs.n_pixel), chosen=isolated)
 
 
-def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> Training:
+def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> StarPixels:
     """Choose the pixels that one star dominates, as far as the nominal PRF can tell, the others' light taken off.
 
     The nominal PRF tells whose light a pixel holds; the fluxes are the catalogue's, in its unit.
     """
-    nominal = nominal_prf(basis, pixel_area(scene.pixels))
-    prf = PrfMatrix.constant(scene.pairs, nominal.evaluate(scene.pairs.dx, scene.pairs.dy))
+    nominal, pairs = nominal_prf(basis, pixel_area(scene.pixels)), scene.pairs
+    prf = PrfMatrix.constant(pairs, nominal.evaluate(pairs.dx, pairs.dy))
     expected = np.where(scene.known, scene.flux, np.nan)
-    visible = PrfMatrix.constant(scene.pairs, np.where(scene.saturated[scene.pairs.pixel], 0.0, prf.values))
+    visible = PrfMatrix.constant(pairs, np.where(scene.saturated[pairs.pixel], 0.0, prf.values))
     flux = fit_image_flux(visible, scene.image, expected=expected * _image_scale(scene, expected))
-    light = Light(prf, flux, prf.values > 0, np.zeros(scene.pairs.n_pixel))
-    share = neighbor_flux(scene.pairs, np.maximum(light.model, 0.0))
-    lone = usable_pairs(scene, scene.pairs, basis.rmax, options) & (share < _CROWD_SHARE * light.model)
-    if not np.any(lone):
+    neighbors = prf.neighbor_light(np.maximum(flux, 0.0))
+    dominated = usable_pairs(scene, pairs, basis.rmax, options) & (neighbors < _CROWD_SHARE * prf.light(flux))
+    if not np.any(dominated):
         raise InputError(_why_no_training(scene, basis, options))
-    found = gather_training(scene, light, lone)
+    found = gather_star_pixels(prf, flux, scene.image, fixed=np.zeros(pairs.n_pixel), chosen=dominated)
     return replace(found, flux=scene.flux[found.source])
 
 
@@ -84,7 +89,7 @@ def _image_scale(scene: Scene, expected: FloatArray) -> float:
 
 
 def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
-    """Return the message that says where the pixels that could teach were lost."""
+    """Return the message that says where the pixels were lost that the PRF could be trained on."""
     pairs, image = scene.pairs, scene.image
     known = scene.known[pairs.source]
     data = known & (image.ivar[pairs.pixel] > 0)
@@ -98,19 +103,19 @@ def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> s
     )
 
 
-def rough_scale(training: Training) -> float:
+def rough_scale(training: StarPixels) -> float:
     """Return the median over stars of light in the pixels over catalogue flux, so that no scale is preferred.
 
     Parameters
     ----------
-    training : Training
+    training : StarPixels
         Pixels with catalogue fluxes.
 
     Returns
     -------
     float
     """
-    light, number = np.bincount(training.source, weights=training.y), np.bincount(training.source)
+    light, number = np.bincount(training.source, weights=training.light), np.bincount(training.source)
     flux = np.bincount(training.source, weights=training.flux)
     good = light > 0
     return float(np.median(light[good] * number[good] / flux[good])) if good.any() else 1.0
@@ -146,7 +151,7 @@ def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
     return ~(scene.sources.mag > options.contaminant_mag_limit)
 
 
-def teaching_pairs(
+def training_pairs(
     scene: Scene, light: Light, basis: PolarBasis, *, mask: MaskOptions, options: ShapeOptions
 ) -> BoolArray:
     """Choose pixels in which the other stars give little of the light, of stars bright enough.
@@ -160,7 +165,7 @@ def teaching_pairs(
     basis : PolarBasis
         Gives rmax.
     mask : MaskOptions
-        Which stars and pixels may teach.
+        Which stars and pixels the PRF may be trained on.
     options : ShapeOptions
         Share of neighbours, signal-to-noise ratio and number of pairs.
 
@@ -172,19 +177,87 @@ def teaching_pairs(
     pairs, model = light.pairs, light.model
     counted = np.where(_contaminants(scene, mask)[pairs.source], model, 0.0)
     share = np.bincount(pairs.pixel, weights=counted, minlength=pairs.n_pixel)[pairs.pixel] - counted
-    teach = light.above & usable_pairs(scene, pairs, basis.rmax, mask) & (share < options.max_neighbor_share * model)
+    chosen = light.above & usable_pairs(scene, pairs, basis.rmax, mask) & (share < options.max_neighbor_share * model)
     signal = np.bincount(
-        pairs.source, weights=np.where(teach, model**2 * scene.image.ivar[pairs.pixel], 0.0), minlength=pairs.n_source
+        pairs.source, weights=np.where(chosen, model**2 * scene.image.ivar[pairs.pixel], 0.0), minlength=pairs.n_source
     )
     snr = np.sqrt(signal)
-    teach &= snr[pairs.source] > options.min_snr
-    return teach & _within_budget(pairs, teach, snr, options.max_pairs)
+    chosen &= snr[pairs.source] > options.min_snr
+    return chosen & _within_budget(pairs, chosen, snr, options.max_pairs)
 
 
-def _within_budget(pairs: PairTable, teach: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:
+def _within_budget(pairs: PairTable, chosen: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:
     """Return the pairs of the stars with the highest signal-to-noise ratio, up to the budget."""
-    count = np.bincount(pairs.source[teach], minlength=pairs.n_source)
+    count = np.bincount(pairs.source[chosen], minlength=pairs.n_source)
     order = np.argsort(-snr, kind="stable")
-    chosen = np.zeros(pairs.n_source, bool)
-    chosen[order[np.cumsum(count[order]) <= max_pairs]] = True
-    return chosen[pairs.source]
+    bright = np.zeros(pairs.n_source, bool)
+    bright[order[np.cumsum(count[order]) <= max_pairs]] = True
+    return bright[pairs.source]
+
+
+def fit_radius(
+    pairs: PairTable, image: Image, flux: FloatArray, *, pixel_scale: float, options: MaskOptions
+) -> FloatArray:
+    """Fit how the light of a star falls with radius, and return the radius where it drops to a limit.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Near pairs.
+    image : Image
+        The image to look at.
+    flux : ndarray of float64, shape (n_source,)
+        Catalogue fluxes on any common scale; not positive or NaN means unknown.
+    pixel_scale : float
+        arcsec per pixel.
+    options : MaskOptions
+        Limits.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_source,)
+        Radius of each source, arcsec.
+
+    Notes
+    -----
+    log10 y = a0 + a1 r + a2 log10 f + a3 r log10 f over the pixels nearest to one star that clearly
+    see it (Hedges et al. 2021, section 2.1), with 3 sigma clipping, solved for r at the limit.
+    """
+    limit = options.lower_flux_limit or _LOWER_FLUX_ERRORS * image.cadence_error
+    lower = options.lower_radius_limit or _LOWER_RADIUS_PIX * pixel_scale
+    upper = options.upper_radius_limit or _UPPER_RADIUS_PIX * pixel_scale
+    known = np.isfinite(flux) & (np.nan_to_num(flux) > 0)
+    log_flux = np.log10(np.where(known, flux, np.median(flux[known]) if known.any() else 1.0))
+    coefficients = _fit_falling_light(pairs, image, log_flux, limit)
+    if coefficients is None:
+        return np.full(pairs.n_source, lower)
+    a0, a1, a2, a3 = coefficients
+    slope = a1 + a3 * log_flux
+    with np.errstate(divide="ignore", invalid="ignore"):
+        radius = (np.log10(limit) - a0 - a2 * log_flux) / slope
+    # A fit that does not fall with radius says nothing: such stars get the widest radius.
+    return np.clip(np.where(slope < 0, radius, upper), lower, upper)
+
+
+def _nearest(pairs: PairTable) -> BoolArray:
+    """Return the pairs in which no other source is nearer to the pixel."""
+    best = np.full(pairs.n_pixel, np.inf)
+    np.minimum.at(best, pairs.pixel, pairs.r)
+    return pairs.r == best[pairs.pixel]
+
+
+def _fit_falling_light(pairs: PairTable, image: Image, log_flux: FloatArray, limit: float) -> FloatArray | None:
+    """Return the four coefficients of log10 y, or None if too few pixels see a star."""
+    y = image.flux[pairs.pixel]
+    use = _nearest(pairs) & (image.ivar[pairs.pixel] > 0) & (y > limit / 3.0)
+    r, f, y = pairs.r[use], log_flux[pairs.source[use]], np.log10(y[use])
+    if y.size < _MIN_PAIRS:
+        return None
+    matrix = np.stack([np.ones_like(r), r, f, r * f], axis=1)
+    solution, keep = fit_clipped(matrix, y, _rms, limit=_CLIP_SIGMA, n_pass=_N_CLIP, least=_MIN_PAIRS)
+    return None if np.count_nonzero(keep) < _MIN_PAIRS else solution
+
+
+def _rms(residual: FloatArray, keep: BoolArray) -> float:
+    """Return the rms; not the scatter about the mean: exact data leave a common rounding offset, far above that."""
+    return float(np.sqrt(np.mean(residual[keep] ** 2)))

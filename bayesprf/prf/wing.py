@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from bayesprf.prf.splines import LN10, Training, model_variance, ring_scale
-from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.prf.star_pixels import StarPixels, ring_scale
+from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.stats import inliers
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
@@ -21,9 +21,9 @@ _N_ITER, _OUTLIER = 6, 3.0
 _RING_WIDTH = 0.1
 
 
-def fit_tail(
+def fit_wing(
     prf: PrfModel,
-    training: Training,
+    training: StarPixels,
     scatter: float,
     *,
     prior: tuple[float, float] = STAR_WINGS,
@@ -35,7 +35,7 @@ def fit_tail(
     ----------
     prf : PrfModel
         The PRF; its splines give the wing's level and its dependence on the angle.
-    training : Training
+    training : StarPixels
         Pixels of the wing, the light of other stars taken off.
     scatter : float
         Intrinsic scatter, dex.
@@ -67,8 +67,8 @@ def fit_tail(
     state = start
     for _ in range(_N_ITER):
         model = edge * 10.0 ** (state[0] + state[1] * log_r)
-        variance = model_variance(training, model, prf.peak, scatter)
-        residual = training.y - model
+        variance = training.model_variance(model, prf.peak, scatter)
+        residual = training.light - model
         variance = variance * np.maximum(ring_scale(residual / np.sqrt(variance), ring), 1.0) ** 2
         weight = np.where(inliers(residual, variance, _OUTLIER), 1.0 / variance, 0.0)
         columns = LN10 * model[:, None] * np.stack([np.ones(r.size), log_r], axis=1)

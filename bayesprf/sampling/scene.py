@@ -10,13 +10,9 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.photometry.groups import SourceGroup
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
-from bayesprf.scene.prf import PrfModel, round_coordinates
+from bayesprf.scene.prf import LN10, area_columns, log_motion_gradients, round_coordinates
 from bayesprf.uncertainty.systematics import fit_wing_error
 
-LN10 = float(np.log(10.0))
-# Step of the numerical derivative of log10 PRF with position, in pixels.
-_STEP = 1e-3
-_N_NODE, _N_ANGLE = 4, 30
 # Least variance of a combination of shape weights, dex**2: the shape fit may hold some, as the PRF's area, exactly.
 _LEAST_VARIANCE = 1e-10
 
@@ -102,15 +98,15 @@ class JointScene:
         covariance = priors.shape_scale**2 * _proper(block_diag(shape.weights_cov, tail**2))
         mean_prf = prf.evaluate(dx, dy)
         values = design.parts if design.mix is None else design.mix @ design.parts
-        area_columns, area_weight = _area_quadrature(prf)
+        columns_of_area, area_weight = area_columns(prf)
         own = []
         if priors.position is not None:
-            own.append(_by_source(_slopes(prf, dx, dy), source, group.source.size))
+            own.append(_by_source(log_motion_gradients(prf, dx, dy), source, group.source.size))
         if others > 0:
             own.append(_by_source(wing[:, None], source, group.source.size))
         return cls(
             group, source, pixel, hstack([common, *own]).tocsr(), np.log10(mean_prf) - common @ weights,
-            values / mean_prf, weights, covariance, area_columns, area_weight,
+            values / mean_prf, weights, covariance, columns_of_area, area_weight,
             replace(priors, tail=tail, others=others),
         )  # fmt: skip
 
@@ -247,14 +243,6 @@ def misfit_template(group: SourceGroup, shape: ShapeFit) -> FloatArray:
     return np.sqrt(group.design.matrix() @ (flux**2 * shape.prf.peak))
 
 
-def _slopes(prf: PrfModel, dx: FloatArray, dy: FloatArray) -> FloatArray:
-    """Return the change of log10 PRF per arcsec that the star moves east and north, shape (n_pair, 2)."""
-    scale = _STEP * np.sqrt(prf.pixel_area)
-    ahead = [prf.evaluate(dx - scale * (k == 0), dy - scale * (k == 1)) for k in (0, 1)]
-    behind = [prf.evaluate(dx + scale * (k == 0), dy + scale * (k == 1)) for k in (0, 1)]
-    return np.stack([np.log10(a / b) / (2.0 * scale) for a, b in zip(ahead, behind, strict=True)], axis=1)
-
-
 def _by_source(values: FloatArray, source: IntArray, n_source: int) -> csr_matrix:
     """Give each source columns of its own: from (n_pair, k) to (n_pair, k n_source), source by source."""
     n_pair, k = values.shape
@@ -274,25 +262,3 @@ def _offsets(shape: ShapeFit, group: SourceGroup, source: IntArray, pixel: IntAr
     key = pairs.source * pairs.n_pixel + pairs.pixel
     place = np.searchsorted(key, group.source[source] * pairs.n_pixel + group.pixel[pixel])
     return pairs.dx[place], pairs.dy[place]
-
-
-def _area_quadrature(prf: PrfModel) -> tuple[csr_matrix, FloatArray]:
-    """Return columns and weights with which the area is sum of weight 10**(columns v), one at the fit.
-
-    The wing is the integral of exp((2 + slope) u) over u = ln(r / rmax) from 0 to infinity (Gauss-Laguerre).
-    """
-    nodes, node_weights = np.polynomial.legendre.leggauss(_N_NODE)
-    bounds = np.unique(prf.basis.knots)
-    half = 0.5 * np.diff(bounds)
-    radius = (0.5 * (bounds[1:] + bounds[:-1])[:, None] + half[:, None] * nodes).ravel()
-    ring = (half[:, None] * node_weights).ravel() * radius
-    depth, depth_weights = np.polynomial.laguerre.laggauss(_N_NODE)
-    u = depth / (-prf.tail_slope - 2.0)
-    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.tail_slope * u) / (-prf.tail_slope - 2.0)
-    wing = np.append(np.zeros(radius.size), np.log10(np.e) * u)
-    radius, ring = np.append(radius, np.full(u.size, prf.basis.rmax)), np.append(ring, outer)
-    phi = np.linspace(0.0, 2.0 * np.pi, _N_ANGLE, endpoint=False)
-    splines = prf.basis.matrix(np.repeat(radius, _N_ANGLE), np.tile(phi, radius.size))
-    columns = hstack([splines, np.repeat(wing, _N_ANGLE)[:, None]]).tocsr()
-    weight = np.repeat(ring, _N_ANGLE)
-    return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.tail_slope)))

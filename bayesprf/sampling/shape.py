@@ -11,13 +11,13 @@ from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from bayesprf.arrays import FloatArray
 from bayesprf.prf.fit import ShapeFit
-from bayesprf.prf.splines import ShapePrior, Training, model_variance
+from bayesprf.prf.splines import ShapePrior
+from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.joint import whitened
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
-from bayesprf.sampling.scene import LN10
 from bayesprf.scene.image import Image
-from bayesprf.scene.prf import round_coordinates
+from bayesprf.scene.prf import LN10, round_coordinates
 from bayesprf.settings import ShapeOptions
 
 # Pixels farther from the fit than this are left out, as the fit leaves out its outliers.
@@ -32,7 +32,7 @@ class ShapeScene:
 
     Parameters
     ----------
-    training : Training
+    training : StarPixels
         Pixels lit by one star.
     std : ndarray of float64, shape (n,)
         Their standard deviation about the model, electron / s.
@@ -42,7 +42,7 @@ class ShapeScene:
         Prior of the closed form.
     """
 
-    training: Training
+    training: StarPixels
     std: FloatArray
     columns: csr_matrix
     rough: csr_matrix
@@ -50,16 +50,15 @@ class ShapeScene:
 
     @classmethod
     def of(cls, shape: ShapeFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
-        """Gather the pixels that taught a PRF."""
-        training = taught_pixels(shape, image)
+        """Gather the pixels that a PRF was trained on."""
+        training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.far_light, chosen=shape.training)
         prf = shape.prf
         columns = prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
         model = training.flux * 10.0 ** (columns @ prf.weights)
-        std = np.sqrt(model_variance(training, model, prf.peak, shape.intrinsic_scatter))
-        good = np.flatnonzero(np.abs(training.y - model) < _CLIP_SIGMA * std)
-        kept = Training(*(getattr(training, name)[good] for name in ("source", "dx", "dy", "y", "var", "flux")))
+        std = np.sqrt(training.model_variance(model, prf.peak, shape.intrinsic_scatter))
+        good = np.flatnonzero(np.abs(training.light - model) < _CLIP_SIGMA * std)
         prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, (options or ShapeOptions()).smoothness)
-        return cls(kept, std[good], columns[good], prf.basis.roughness(), prior)
+        return cls(training.select(good), std[good], columns[good], prf.basis.roughness(), prior)
 
     def approximate(self, start: FloatArray) -> Laplace:
         """Return the Laplace approximation at the closed form's prior width, begun at some weights."""
@@ -72,28 +71,7 @@ class ShapeScene:
             model = self.training.flux * 10.0 ** (self.columns @ weights)
             return model, (diags_array(LN10 * model) @ self.columns).tocsr()
 
-        return find_mode(predict, self.training.y, self.std**-2.0, prior, start)
-
-
-def taught_pixels(shape: ShapeFit, image: Image) -> Training:
-    """Return the pixels that taught a PRF, with the light of all other stars taken off.
-
-    Parameters
-    ----------
-    shape : ShapeFit
-        The fit.
-    image : Image
-        The image it was fitted to.
-
-    Returns
-    -------
-    Training
-    """
-    pairs = shape.pairs.select(shape.training)
-    others = shape.matrix.neighbor_light(shape.flux)[shape.training] + shape.far_light[pairs.pixel]
-    variance = 1.0 / image.ivar[pairs.pixel]
-    y = image.flux[pairs.pixel] - others
-    return Training(pairs.source, pairs.dx, pairs.dy, y, variance, shape.flux[pairs.source])
+        return find_mode(predict, self.training.light, self.std**-2.0, prior, start)
 
 
 def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperprior = DEFAULT_WIDTH) -> pm.Model:
@@ -117,7 +95,7 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
     -----
     y = f 10**(A psf_w), fluxes fixed; rough psf_w ~ N(bends, (width smoothness)**2), psf_w ~ N(nominal, 1 dex).
     """
-    names = {"basis": np.arange(start.size), "pixel": np.arange(scene.training.y.size)}
+    names = {"basis": np.arange(start.size), "pixel": np.arange(scene.training.light.size)}
     with pm.Model(coords=names) as model:
         factor: Any = width
         if isinstance(width, Hyperprior):
@@ -135,5 +113,5 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
         pm.Potential("weak_prior", -0.5 * (single.precision * (weights - single.mean) ** 2).sum())
         log_prf = ps.structured_dot(csc_matrix(scene.columns), weights[:, None])[:, 0]
         predicted = scene.training.flux * pt.exp(LN10 * log_prf)
-        pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=scene.training.y, dims="pixel")
+        pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=scene.training.light, dims="pixel")
     return model

@@ -6,21 +6,9 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.scene.pairs import PairTable
 
 
-def reach_mask(pairs: PairTable, reach: FloatArray) -> BoolArray:
-    """Return the pairs closer than the reach of their source.
-
-    Parameters
-    ----------
-    pairs : PairTable
-        Near pairs.
-    reach : ndarray of float64, shape (n_source,)
-        arcsec.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_pair,)
-    """
-    return pairs.r < reach[pairs.source]
+def radius_mask(pairs: PairTable, radius: FloatArray) -> BoolArray:
+    """Return the pairs closer than the radius of their source, shape (n_source,), arcsec."""
+    return pairs.r < radius[pairs.source]
 
 
 def alone_mask(pairs: PairTable, member: BoolArray, contaminant: BoolArray) -> BoolArray:
@@ -42,22 +30,3 @@ def alone_mask(pairs: PairTable, member: BoolArray, contaminant: BoolArray) -> B
     claims = member & contaminant[pairs.source]
     count = np.bincount(pairs.pixel[claims], minlength=pairs.n_pixel)
     return member & (count[pairs.pixel] - claims == 0)
-
-
-def neighbor_flux(pairs: PairTable, model: FloatArray) -> FloatArray:
-    """Return, for each pair, the light that all other sources put into its pixel.
-
-    Parameters
-    ----------
-    pairs : PairTable
-        Near pairs.
-    model : ndarray of float64, shape (n_pair,)
-        Light of the pair's source in its pixel, electron / s.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_pair,)
-        electron / s.
-    """
-    total = np.bincount(pairs.pixel, weights=model, minlength=pairs.n_pixel)
-    return total[pairs.pixel] - model

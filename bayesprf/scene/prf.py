@@ -1,8 +1,10 @@
 """The PRF as a function on the sky: splines inside rmax, a power law outside, area one."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
@@ -11,8 +13,18 @@ from bayesprf.design.splines import local_periodic_splines
 # The slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
 # scattered light no slower than r**-2.5.
 _TAIL_BOUNDS = (-8.0, -2.5)
-_N_ANGLE = 96
+_N_NODE, _N_ANGLE = 8, 96
 _CHUNK = 1 << 18
+# Nodes per ring and angle of the area as a function of weights and slope: it only corrects what moves from the fit.
+_N_FREE_NODE, _N_FREE_ANGLE = 4, 30
+# Step of the numerical derivative of log10 PRF with position, in pixels.
+_LOG_STEP = 1e-3
+
+LN10 = float(np.log(10.0))
+
+STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch": 0.005, "skew": 0.005}
+"""What a star's PRF may differ by from the common one, and the steps of the numerical derivatives: arcsec for the
+position, a ratio for the size, shear for the rest."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,14 +126,10 @@ class PrfModel:
 
     def _quadrature(self) -> tuple[IntArray, FloatArray, FloatArray]:
         """Return basis entries and weights (pixel) of nodes inside rmax, and of the edge for the wing beyond it."""
-        nodes, node_weights = np.polynomial.legendre.leggauss(8)
-        bounds = np.unique(self.basis.knots)
-        half = 0.5 * np.diff(bounds)
-        radius = (0.5 * (bounds[1:] + bounds[:-1])[:, None] + half[:, None] * nodes).ravel()
-        inside = radius * (half[:, None] * node_weights).ravel()
+        radius, inside = _ring_nodes(self.basis, _N_NODE)
         wing = self.basis.rmax**2 / (-self.tail_slope - 2.0)
         columns, values = self.basis.entries(
-            np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(), radius.size + 1)
+            np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size + 1)
         )
         weight = np.repeat(np.append(inside, wing), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE / self.pixel_area)
         return columns, values, weight
@@ -164,5 +172,72 @@ def round_coordinates(dx: FloatArray, dy: FloatArray, shear: tuple[float, float]
     return np.hypot(u, v), np.arctan2(v, u)
 
 
-def _angles() -> FloatArray:
-    return np.linspace(0.0, 2.0 * np.pi, _N_ANGLE, endpoint=False, dtype=np.float64)
+def prf_gradients(
+    prf: PrfModel, dx: FloatArray, dy: FloatArray, *, names: Iterable[str] = tuple(STEPS)
+) -> dict[str, FloatArray]:
+    """Return the derivatives of the PRF with respect to a star's position, size and shear.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The PRF.
+    dx, dy : ndarray of float64, shape (n,)
+        Offset of the pixel from the star towards east and north, arcsec.
+    names : iterable of str
+        Which of `STEPS`.
+
+    Returns
+    -------
+    dict of str to ndarray of float64, shape (n,)
+        Per name, 1 / pixel per unit, by central differences; the total light stays the same.
+    """
+
+    def moved(name: str, step: float) -> FloatArray:
+        if name == "east":
+            return prf.evaluate(dx - step, dy)
+        if name == "north":
+            return prf.evaluate(dx, dy - step)
+        if name == "size":
+            return prf.evaluate(dx / (1.0 + step), dy / (1.0 + step)) / (1.0 + step) ** 2
+        return prf.sheared(*((step, 0.0) if name == "stretch" else (0.0, step))).evaluate(dx, dy)
+
+    return {name: (moved(name, STEPS[name]) - moved(name, -STEPS[name])) / (2.0 * STEPS[name]) for name in names}
+
+
+def log_motion_gradients(prf: PrfModel, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Return the change of log10 PRF per arcsec that the star moves east and north, shape (n, 2), dex / arcsec."""
+    step = _LOG_STEP * np.sqrt(prf.pixel_area)
+    ahead = [prf.evaluate(dx - step * (k == 0), dy - step * (k == 1)) for k in (0, 1)]
+    behind = [prf.evaluate(dx + step * (k == 0), dy + step * (k == 1)) for k in (0, 1)]
+    return np.stack([np.log10(a / b) / (2.0 * step) for a, b in zip(ahead, behind, strict=True)], axis=1)
+
+
+def area_columns(prf: PrfModel) -> tuple[csr_matrix, FloatArray]:
+    """Return columns and weights with which the area is sum of weight 10**(columns v), one at the PRF itself.
+
+    v holds the weights of log10 PRF and the slope of the wing, whose area is the integral of exp((2 + slope) u) over
+    u = ln(r / rmax) from 0 to infinity (Gauss-Laguerre).
+    """
+    radius, ring = _ring_nodes(prf.basis, _N_FREE_NODE)
+    depth, depth_weights = np.polynomial.laguerre.laggauss(_N_FREE_NODE)
+    u = depth / (-prf.tail_slope - 2.0)
+    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.tail_slope * u) / (-prf.tail_slope - 2.0)
+    wing = np.append(np.zeros(radius.size), np.log10(np.e) * u)
+    radius, ring = np.append(radius, np.full(u.size, prf.basis.rmax)), np.append(ring, outer)
+    splines = prf.basis.matrix(np.repeat(radius, _N_FREE_ANGLE), np.tile(_angles(_N_FREE_ANGLE), radius.size))
+    columns = hstack([splines, np.repeat(wing, _N_FREE_ANGLE)[:, None]]).tocsr()
+    weight = np.repeat(ring, _N_FREE_ANGLE)
+    return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.tail_slope)))
+
+
+def _ring_nodes(basis: PolarBasis, n_node: int) -> tuple[FloatArray, FloatArray]:
+    """Return Gauss-Legendre nodes between the radial knots, arcsec, and weights of the integral r dr, arcsec**2."""
+    nodes, node_weights = np.polynomial.legendre.leggauss(n_node)
+    bounds = np.unique(basis.knots)
+    half = 0.5 * np.diff(bounds)
+    radius = (0.5 * (bounds[1:] + bounds[:-1])[:, None] + half[:, None] * nodes).ravel()
+    return radius, radius * (half[:, None] * node_weights).ravel()
+
+
+def _angles(n_angle: int) -> FloatArray:
+    return np.linspace(0.0, 2.0 * np.pi, n_angle, endpoint=False, dtype=np.float64)

@@ -8,7 +8,6 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.scene.masks import neighbor_flux
 from bayesprf.scene.pairs import PairTable
 
 
@@ -73,7 +72,7 @@ class PrfMatrix:
 
     def neighbor_light(self, flux: FloatArray) -> FloatArray:
         """Return, for each pair, the light of all other sources in its pixel, shape (n_pair,), electron / s."""
-        return neighbor_flux(self.pairs, self.light(flux))
+        return self.image(flux)[self.pairs.pixel] - self.light(flux)
 
     def caught(self) -> FloatArray:
         """Return the sum of each part over the pixels of each source, shape (n_part, n_source)."""

@@ -12,8 +12,7 @@ from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPrior
-from bayesprf.prf.positions import fit_place_errors
-from bayesprf.prf.splines import Training
+from bayesprf.prf.astrometry import fit_place_errors
 from bayesprf.prf.star_residuals import StarMoments, measure_stars
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import FluxRecipe
@@ -147,14 +146,4 @@ def _place_errors(fit: Fit) -> csr_matrix:
 def measure_training_stars(fit: Fit) -> StarMoments:
     """Measure the training stars about the fitted PRF."""
     prf = fit.need("prf")
-    chosen, pixel = prf.training, prf.pairs.pixel[prf.training]
-    source = prf.pairs.source[chosen]
-    training = Training(
-        source=source,
-        dx=prf.pairs.dx[chosen],
-        dy=prf.pairs.dy[chosen],
-        y=prf.image.flux[pixel] - prf.matrix.neighbor_light(prf.flux)[chosen] - prf.far_light[pixel],
-        var=1.0 / prf.image.ivar[pixel],
-        flux=prf.flux[source],
-    )
-    return measure_stars(prf.prf, training, prf.intrinsic_scatter)
+    return measure_stars(prf.prf, prf.star_pixels, prf.intrinsic_scatter)

@@ -11,10 +11,8 @@ from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
 from bayesprf.prf.fit import ShapeFit
-from bayesprf.prf.splines import LN10
-from bayesprf.prf.star_residuals import prf_gradients
 from bayesprf.scene.pairs import PairTable
-from bayesprf.scene.prf import round_coordinates
+from bayesprf.scene.prf import LN10, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import excess_scatter
 

@@ -7,7 +7,8 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.pixel_phase import Lattice
-from bayesprf.prf.splines import Training, fit_profile, nominal_prf, ring_scale
+from bayesprf.prf.splines import fit_profile, nominal_prf
+from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.settings import ShapeOptions
 from bayesprf.simulation.true_prf import asymmetric_prf
 
@@ -99,26 +100,12 @@ def test_wrong_fluxes_that_follow_the_pixels_do_not_bend_the_prf():
     place = (grid - phase).reshape(2, -1)
     light = asymmetric_prf().evaluate(*place)
     assumed = np.repeat(1e4 * (1.0 + 0.05 * np.cos(2.0 * np.pi * phase[0, :, 0])), 81)
-    training = Training(np.repeat(np.arange(30), 81), *(SIDE * place), 1e4 * light, np.ones(light.size), assumed)
+    training = StarPixels(np.repeat(np.arange(30), 81), *(SIDE * place), 1e4 * light, np.ones(light.size), assumed)
     start = nominal_prf(PolarBasis(cut_r=2.0), SIDE**2)
     lattice = Lattice.around(SIDE * np.eye(2), 16.0)
     found = fit_profile(training, start, lattice, options=ShapeOptions(), fresh=True)
     total = sums(lattice, found.prf)
     assert np.ptp(total) / total.mean() < 0.01
-
-
-def test_scale_of_a_ring_is_that_of_its_lower_half():
-    rng = np.random.default_rng(2)
-    residual, ring = rng.standard_normal(4000), np.repeat([0, 1], 2000)
-    residual[:2000] *= 3.0
-    np.testing.assert_allclose(ring_scale(residual, ring)[[0, -1]], [3.0, 1.0], rtol=0.08)
-    lit = residual.copy()
-    lit[:600] = np.abs(lit[:600]) + 50.0
-    np.testing.assert_allclose(ring_scale(lit, ring)[[0, -1]], [3.0, 1.0], rtol=0.08)
-
-
-def test_scale_of_nothing_is_nothing():
-    assert ring_scale(np.zeros(0), np.zeros(0, np.int64)).size == 0
 
 
 def test_the_rule_gives_way_where_splines_cannot_follow_the_pixels(lattice):

@@ -1,12 +1,10 @@
-"""Pairs, pixel axes and masks, beside brute force over all sources and pixels."""
+"""Pairs of source and pixel, beside brute force over all of them."""
 
 import numpy as np
 import pytest
 
 from bayesprf.errors import InputError
 from bayesprf.instruments import Instrument
-from bayesprf.scene.axes import pixel_area, pixel_axes
-from bayesprf.scene.masks import alone_mask, neighbor_flux, reach_mask
 from bayesprf.scene.pairs import build_pairs, offsets
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -99,41 +97,3 @@ def test_no_pair_is_no_error(pixels):
     empty = build_pairs(pixels, far, 12.0)
     assert empty.n_pair == 0
     assert empty.to_sparse(empty.r).shape == (1, 169)
-
-
-# Axes
-
-
-def test_axes_are_the_steps_of_column_and_row(pixels):
-    turn = [[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]]
-    np.testing.assert_allclose(pixel_axes(pixels), SCALE * np.array(turn), atol=2e-3)
-    assert pixel_area(pixels) == pytest.approx(SCALE**2, rel=1e-3)
-
-
-@pytest.mark.parametrize(("column", "row"), [(np.arange(5), np.zeros(5)), (np.zeros(5), np.arange(5))])
-def test_one_line_of_pixels_gives_square_pixels(column, row):
-    turn = [[np.cos(TURN), -np.sin(TURN)], [np.sin(TURN), np.cos(TURN)]]
-    np.testing.assert_allclose(pixel_axes(table(column, row)), SCALE * np.array(turn), atol=2e-3)
-
-
-def test_scattered_pixels_get_the_instrument_s_scale():
-    np.testing.assert_allclose(pixel_axes(table([0, 5, 9], [0, 3, 9])), 3.9 * np.eye(2))
-
-
-# Masks
-
-
-def test_reach(pairs):
-    reach = np.linspace(2.0, 11.0, 7)
-    np.testing.assert_array_equal(reach_mask(pairs, reach), pairs.r < reach[pairs.source])
-
-
-def test_alone_and_neighbors(pairs):
-    member = pairs.r < 9.0
-    contaminant = np.arange(7) != 4
-    claims = pairs.to_sparse((member & contaminant[pairs.source]).astype(float)).toarray()
-    others = claims.sum(axis=0)[pairs.pixel] - claims[pairs.source, pairs.pixel]
-    np.testing.assert_array_equal(alone_mask(pairs, member, contaminant), member & (others == 0))
-    light = np.random.default_rng(0).uniform(0, 1, pairs.n_pair)
-    dense = pairs.to_sparse(light).toarray()
-    np.testing.assert_allclose(neighbor_flux(pairs, light), (dense.sum(axis=0) - dense)[pairs.source, pairs.pixel])

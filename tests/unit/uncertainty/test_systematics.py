@@ -9,7 +9,7 @@ from bayesprf.errors import ConvergenceWarning, StageError
 from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.machine import Machine
-from bayesprf.prf.star_residuals import STEPS, StarMoments, prf_gradients
+from bayesprf.scene.prf import prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.simulation.fields import make_case, make_field
 from bayesprf.uncertainty.stage import measure_training_stars
@@ -181,16 +181,6 @@ def test_covariance_is_the_sum_of_its_parts(plain):
 def test_position_width_is_learned_from_lone_stars(plain):
     learned = measure_training_stars(plain.fit).width("east", "north")
     assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
-
-
-def test_width_is_zero_where_deviations_are_noise():
-    rng = np.random.default_rng(0)
-    std = np.full((300, len(STEPS)), 0.1)
-    noise = StarMoments(np.arange(300), std * rng.standard_normal(std.shape), std, np.ones(len(STEPS) + 1))
-    assert noise.width("size", "stretch", "skew") < 0.04
-    wide = replace(noise, value=noise.value + 0.5 * rng.standard_normal(std.shape))
-    assert wide.width("size", "stretch", "skew") == pytest.approx(0.5, rel=0.1)
-    assert replace(noise, value=noise.value[:0], std=std[:0]).width("size") == 0.0
 
 
 def test_refinement_finds_the_stars_and_sharpens_the_fluxes(field, plain, refined):

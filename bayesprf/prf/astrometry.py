@@ -1,30 +1,110 @@
-"""Each star's own place, solved together with the fluxes of all stars, blended ones too."""
+"""Where the stars are: the offset and shear that all share, and each star's own position, blended stars too."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import block_diag, csr_matrix
+from scipy.sparse import block_diag, bmat, csr_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
 from bayesprf.arrays import FloatArray
+from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.prf.splines import LN10, Profile
-from bayesprf.prf.star_residuals import prf_gradients
+from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.splines import Profile, ShapePrior
+from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
-from bayesprf.scene.prf import PrfModel
+from bayesprf.scene.prf import LN10, PrfModel, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.stats import inliers
 
+# The common geometry: stars that are looked at, outliers in standard deviations.
+_MIN_SNR = 20.0
+_OUTLIER = 10.0
+_WEIGHT_SIGMA = 1.0  # dex, of a change of the weights
+_GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear
+# A star's centroid is trusted when its pixels lie on both sides of it: at least this many of them.
+_MIN_PIXELS = 4
 # No star moves farther than this in one step, arcsec, in units of the pixel side.
 _MAX_STEP_PIX = 0.25
 _FLUX_WIDTH = 10.0
 # Steps are cut short: PRF and positions of close blends, found in turns, else swing about the answer.
 _DAMPING = 0.7
-# Places less correlated than this count as independent.
+# Positions less correlated than this count as independent.
 _MIN_CORRELATION = 0.2
 _MIN_WIDTH = 1e-3
+
+
+def centroid_offset(training: StarPixels) -> FloatArray:
+    """Return the median over stars of their flux-weighted centroid: a first guess.
+
+    Parameters
+    ----------
+    training : StarPixels
+        Pixels of isolated stars at catalogue positions.
+
+    Returns
+    -------
+    ndarray of float64, shape (2,)
+        How far the stars lie from their catalogue positions, east and north, arcsec; zero when no
+        star is bright enough.
+    """
+    n_source = int(training.source.max()) + 1 if training.source.size else 0
+    light = np.maximum(training.light, 0.0)
+
+    def total(values: FloatArray) -> FloatArray:
+        return np.bincount(training.source, weights=values, minlength=n_source)
+
+    flux, variance = total(light), total(training.variance)
+    trusted = (flux > _MIN_SNR * np.sqrt(variance)) & (np.bincount(training.source, minlength=n_source) >= _MIN_PIXELS)
+    if not trusted.any():
+        return np.zeros(2)
+    return np.array([np.median(total(light * d)[trusted] / flux[trusted]) for d in (training.dx, training.dy)])
+
+
+def fit_geometry(profile: Profile, training: StarPixels, lattice: Lattice, *, smoothness: float) -> FloatArray:
+    """Return the common shift and stretch of all stars that fit the pixels best, to first order.
+
+    Parameters
+    ----------
+    profile : Profile
+        The PRF, normalised, and its intrinsic scatter.
+    training : StarPixels
+        Pixels of isolated stars, fluxes in electron / s.
+    lattice : Lattice
+        Pixels over which the PRF has the same sum wherever a star lies in its pixel.
+    smoothness : float
+        Prior standard deviation of a bend of the weights, dex.
+
+    Returns
+    -------
+    ndarray of float64, shape (4,)
+        Shift east and north, arcsec; change of the two components of the shear.
+
+    Notes
+    -----
+    One Gauss-Newton step of weights and geometry together, y - m = m ln10 A dw + f dPRF/dg dg: the
+    splines of the outer PRF could otherwise hide what the core alone can tell.
+    """
+    prf = profile.prf
+    model = training.flux * prf.evaluate(training.dx, training.dy)
+    variance = training.model_variance(model, prf.peak, profile.scatter)
+    usable = inliers(training.light - model, variance, _OUTLIER)
+    shape = diags(LN10 * model) @ prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
+    gradients = prf_gradients(prf, training.dx, training.dy, names=("east", "north", "stretch", "skew"))
+    geometry = csr_matrix(np.stack(list(gradients.values()), axis=1) * training.flux[:, None])
+    roughness, expected = prf.basis.roughness(), ShapePrior.around_nominal(prf.basis, prf.pixel_area, smoothness)
+    rows, sums = lattice.equations(prf)
+    blocks = [[shape, geometry], [roughness, None], [csr_matrix(rows), None]]
+    design = DesignStack.from_sparse(bmat(blocks, format="csr"))
+    data = np.concatenate([training.light - model, expected.bends - roughness @ prf.weights, sums - rows @ prf.weights])
+    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar, lattice.ivar(profile.scatter)])
+    sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
+    prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
+    solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))
+    return solution.mean[0, prf.basis.n_basis :]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
