@@ -19,6 +19,7 @@ _PUBLIC = {
     "SourceTable": "bayesprf.scene.sources",
     "GaussianPrior": "bayesprf.linalg.problem",
     "LinearProblem": "bayesprf.linalg.problem",
+    "ProcessKernel": "bayesprf.linalg.state_space",
     "QualityFlag": "bayesprf.flags",
     "Background": "bayesprf.settings",
 }

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bayesprf.photometry.apertures import ApertureSet, ApertureSums
     from bayesprf.photometry.fluxes import FluxFit
     from bayesprf.photometry.metrics import PsfMetrics
+    from bayesprf.photometry.processes import LightCurves
     from bayesprf.prf.fit import ShapeFit
     from bayesprf.timemodel.fit import PerturbationFit
     from bayesprf.uncertainty.hyperparameters import FluxWidths
@@ -35,6 +36,7 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "score": ("flux", "flux_va"),
     "hyperparameters": ("flux", "flux_va"),
     "systematics": ("prf", "flux", "flux_va"),
+    "process": ("flux", "flux_va"),
     "apertures": ("prf",),
     "aperture_photometry": ("apertures",),
     "optimal_percentile": ("apertures",),
@@ -50,6 +52,7 @@ HOW_TO: dict[str, str] = {
     "score": "loo()",
     "hyperparameters": "fit_model(widths=learn_widths())",
     "systematics": "fit_common_errors()",
+    "process": "fit_light_curves()",
     "apertures": "create_aperture_mask() or compute_aperture_photometry()",
     "aperture_photometry": "compute_aperture_photometry()",
     "optimal_percentile": "compute_aperture_photometry('optimal')",
@@ -86,6 +89,8 @@ class Fit:
         Learned prior and noise that the latest fluxes were fitted with.
     systematics : CommonErrors, optional
         Errors of the latest fluxes that all cadences share.
+    process : LightCurves, optional
+        Light curves as processes in time.
     apertures : ApertureSet, optional
         Aperture of every source.
     aperture_photometry : ApertureSums, optional
@@ -116,6 +121,7 @@ class Fit:
     score: "ModelScore | None" = None
     hyperparameters: "FluxWidths | None" = None
     systematics: "CommonErrors | None" = None
+    process: "LightCurves | None" = None
     apertures: "ApertureSet | None" = None
     aperture_photometry: "ApertureSums | None" = None
     optimal_percentile: FloatArray | None = None
@@ -182,6 +188,8 @@ class Fit:
     def need(self, stage: Literal["hyperparameters"]) -> "FluxWidths": ...
     @overload
     def need(self, stage: Literal["systematics"]) -> "CommonErrors": ...
+    @overload
+    def need(self, stage: Literal["process"]) -> "LightCurves": ...
     @overload
     def need(self, stage: Literal["apertures"]) -> "ApertureSet": ...
     @overload

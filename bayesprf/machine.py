@@ -20,8 +20,16 @@ from bayesprf.hypotheses.second_star import BlendTest
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.hyperparameters import LEARN
 from bayesprf.perturbation import FittedPerturbation
+from bayesprf.photometry.processes import MAX_GROUP, LightCurves
 from bayesprf.photometry.robust import DownWeighted
-from bayesprf.photometry.stage import choose_apertures, choose_percentile, fit_fluxes, measure_prf, sum_apertures
+from bayesprf.photometry.stage import (
+    choose_apertures,
+    choose_percentile,
+    fit_fluxes,
+    fit_processes,
+    measure_prf,
+    sum_apertures,
+)
 from bayesprf.prf.stage import fit_prf, warn_if_moving
 from bayesprf.scene.pairs import ARCSEC_PER_DEG
 from bayesprf.scene.pixels import PixelTable
@@ -912,6 +920,47 @@ class Machine:
             chains=chains, cores=cores, random_seed=random_seed, sampler=sampler, target_accept=target_accept,
         )  # fmt: skip
 
+    def fit_light_curves(
+        self, sources: Any = None, kernel: Any = "learn", *, template: Any = None, max_group: int = MAX_GROUP
+    ) -> LightCurves:
+        """Solve the light curves of all stars of a blend together as Gaussian processes in time.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Stars that vary as processes; all by default. All others keep a free flux at every cadence.
+        kernel : str, ProcessKernel, or mapping of source to either
+            How the stars vary. "learn": the best of the Matern families by the evidence, with learned numbers; the
+            name of a family ("matern12", "matern32", "matern52", "oscillator", "constant"): that one, with learned
+            numbers.
+        template : array-like of shape (n_time,), or mapping of source to it, optional
+            Shape of an event of a star, 0 outside and 1 at full depth. A process follows whatever its star does, and
+            takes most of a transit with it, unless the transit is named here.
+        max_group : int
+            Stars that are solved together at most; the cost grows as the cube.
+
+        Returns
+        -------
+        LightCurves
+            Means and errors at all cadences, gaps included, given all cadences; kernels, levels, events, evidences,
+            draws of whole light curves, and predictions at any time. Also `fit.process`, and ``/process`` of the tree.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source, kernel or template does not fit, or the prior of the fluxes is flat.
+
+        Notes
+        -----
+        Exact, by a Kalman filter and smoother on the fluxes of every cadence and their covariance
+        (`bayesprf.linalg.kalman`). The errors are relative: those that all cadences share are in `common_errors`.
+        """
+        curves = fit_processes(self.fit, sources, kernel, template=template, max_group=max_group)
+        self.fit = self.fit.with_stage("process", curves)
+        return curves
+
     # Hypotheses
 
     def blend_test(
@@ -1167,7 +1216,7 @@ class Machine:
         -------
         xarray.DataTree
             Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/background``, ``/widths``,
-            ``/shape``, ``/time_model``, as far as their stages have run.
+            ``/process``, ``/shape``, ``/time_model``, as far as their stages have run.
 
         Raises
         ------

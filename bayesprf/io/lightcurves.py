@@ -98,7 +98,7 @@ def save_lightcurves(
     return paths
 
 
-def to_lightkurve(tree: xr.DataTree, source: str) -> Any:
+def to_lightkurve(tree: xr.DataTree, source: str, *, process: bool = False) -> Any:
     """Return the light curve of one source as a lightkurve.LightCurve; needs lightkurve.
 
     Parameters
@@ -107,6 +107,9 @@ def to_lightkurve(tree: xr.DataTree, source: str) -> Any:
         Results with the group `photometry`.
     source : str
         Name of the source.
+    process : bool
+        Take flux and error of the group `process`, in which gaps are filled; the others become `cadence_flux` and
+        `cadence_flux_err`.
 
     Returns
     -------
@@ -119,19 +122,25 @@ def to_lightkurve(tree: xr.DataTree, source: str) -> Any:
     MissingDependencyError
         If lightkurve is not installed.
     InputError
-        If the tree holds no photometry or the source is not in it.
+        If the tree holds no photometry or, if asked for, no processes, or the source is not in it.
     """
     photometry = _photometry(tree)
     place = _place_of([str(one) for one in photometry["source"].values], str(source))
     light_curve_class = _light_curve_class()
+    if process and "process" not in tree.children:
+        raise InputError("tree: expected a group process, got none; call fit_light_curves() before to_datatree()")
+    main = tree["process"].to_dataset() if process else photometry
     zero = _time_zero(tree)
     time = photometry["time"].values
     known = _LIGHTKURVE_FORMATS.get(zero)
     curve = light_curve_class(
         time=Time(time, format=known, scale="tdb") if known else Time(zero, time, format="jd", scale="tdb"),
-        flux=_values(photometry, "flux", place) * _FLUX_UNIT,
-        flux_err=_values(photometry, "flux_err", place) * _FLUX_UNIT,
+        flux=_values(main, "flux", place) * _FLUX_UNIT,
+        flux_err=_values(main, "flux_err", place) * _FLUX_UNIT,
     )
+    if process:
+        curve["cadence_flux"] = _values(photometry, "flux", place) * _FLUX_UNIT
+        curve["cadence_flux_err"] = _values(photometry, "flux_err", place) * _FLUX_UNIT
     for column, name, _, unit in _COLUMNS[2:]:
         if name in photometry:
             values = _values(photometry, name, place)

@@ -118,15 +118,15 @@ class ProcessGradient:
 
     Parameters
     ----------
-    log_sigma, log_scale, log_white, quality : ndarray of float64, shape (n_coeff,)
-        With respect to the kernels' numbers, but for the quality in logarithms.
+    log_sigma, log_scale, white_variance, quality : ndarray of float64, shape (n_coeff,)
+        With respect to the kernels' numbers: logarithms of sigma and scale, white**2, and quality.
     columns : ndarray of float64, shape (n_time, n_coeff, n_column)
         With respect to the fixed columns.
     """
 
     log_sigma: FloatArray
     log_scale: FloatArray
-    log_white: FloatArray
+    white_variance: FloatArray
     quality: FloatArray
     columns: FloatArray
 
@@ -273,6 +273,30 @@ def draw_processes(
     return answer
 
 
+def draw_prior(
+    kernels: tuple[ProcessKernel, ...], time: FloatArray, *, n_draw: int, rng: np.random.Generator
+) -> FloatArray:
+    """Draw processes with their white variation before any data.
+
+    Parameters
+    ----------
+    kernels : tuple of ProcessKernel
+        One per coefficient.
+    time : ndarray of float64, shape (n_time,)
+        Times, ascending, day.
+    n_draw : int
+        Number of independent draws.
+    rng : numpy.random.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_draw, n_time, n_coeff)
+    """
+    process = _draw_prior(build_states(kernels, time), n_draw, rng)
+    return process + np.array([one.white for one in kernels]) * rng.standard_normal(process.shape)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Marginal:
     """Posterior of a series of coefficients: mean, covariance, and response to the fixed columns' coefficients.
@@ -350,7 +374,7 @@ class _Problem:
         return ProcessGradient(
             log_sigma=of_sigma.sum(axis=0),
             log_scale=_contract(smooth, steps.transition, steps.noise),
-            log_white=self.white**2 * (noisy**2 - np.einsum("tii->ti", curved)).sum(axis=0),
+            white_variance=0.5 * (noisy**2 - np.einsum("tii->ti", curved)).sum(axis=0),
             quality=_contract(smooth, steps.quality_transition, steps.quality_noise),
             columns=of_columns,
         )

@@ -1,14 +1,17 @@
 """The flux and aperture stages of a Fit: what was fitted before in, fluxes, apertures and metrics out."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import as_float, check_choice
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.problem import GaussianPrior
+from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.apertures import (
     ApertureSet,
     ApertureSums,
@@ -19,6 +22,8 @@ from bayesprf.photometry.apertures import (
 )
 from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
+from bayesprf.photometry.process_kernels import LEARNABLE
+from bayesprf.photometry.processes import LightCurves, fit_light_curves
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -55,6 +60,36 @@ def fit_fluxes(
     moving = None if time.light is None else time.light.image()
     design = matrix.changing(time.stack_parts(matrix.pairs), time.mix).design()
     return flux, solve(design, moving_light=moving)
+
+
+def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:
+    """Solve the latest fluxes as processes in time: see `Machine.fit_light_curves`."""
+    given = kernel if isinstance(kernel, Mapping) else None
+    chosen = fit.sources.indices(list(given) if given is not None and sources is None else sources)
+    if given is None:
+        kernels = dict.fromkeys(chosen.tolist(), kernel)
+    else:
+        named = {int(fit.sources.indices(one)[0]): value for one, value in given.items()}
+        kernels = {one: named.get(one, "learn") for one in chosen.tolist()}
+    for value in kernels.values():
+        if not isinstance(value, ProcessKernel):
+            check_choice(value, LEARNABLE, "kernel")
+    events = _events(fit, chosen, template)
+    return fit_light_curves(fit.latest_flux, fit.pixels.time, kernels, templates=events, max_group=max_group)
+
+
+def _events(fit: Fit, chosen: IntArray, template: Any) -> dict[int, FloatArray]:
+    """Return the shapes of events by the index of their star."""
+    if template is None:
+        return {}
+    if isinstance(template, Mapping):
+        return {int(fit.sources.indices(one)[0]): as_float(shape, "template") for one, shape in template.items()}
+    if chosen.size != 1:
+        raise InputError(
+            f"template: expected a mapping from star to event where several stars are asked for, got one event for"
+            f" {chosen.size}; give for example {{3: event}}"
+        )
+    return {int(chosen[0]): as_float(template, "template", ndim=1)}
 
 
 def _source_flags(fit: Fit) -> IntArray:

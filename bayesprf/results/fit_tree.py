@@ -14,6 +14,7 @@ from bayesprf.results.gather import (
     catalog_group,
     covariance_group,
     photometry_group,
+    process_group,
     shape_group,
     time_model_group,
     widths_group,
@@ -66,6 +67,7 @@ def _flux_groups(fit: Fit) -> dict[str, dict[str, Any]]:
         "comparison": score_group(known_score(fit)),
         "background": background_group(latest),
         "widths": {} if fit.hyperparameters is None else widths_group(fit.hyperparameters),
+        "process": {} if fit.process is None else process_group(fit.process),
     }
 
 

@@ -9,6 +9,7 @@ from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
 from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import BlendTable
+from bayesprf.photometry.processes import LightCurves
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -102,6 +103,49 @@ def widths_group(widths: FluxWidths) -> dict[str, Any]:
         "prior_sigma": widths.prior.precision**-0.5,
         "noise_factor": widths.noise_factor,
         "model_variance": widths.model_variance,
+    }
+
+
+def process_group(curves: LightCurves) -> dict[str, Any]:
+    """Return the arrays of ``/process``.
+
+    Parameters
+    ----------
+    curves : LightCurves
+        Light curves as processes.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    n_source, members = curves.flux.shape[1], [group.source for group in curves.groups]
+    where = np.concatenate([*members, np.zeros(0, np.int64)]).astype(np.int64)
+    kernels = [one for group in curves.groups for one in group.kernels]
+
+    def spread(values: Any, empty: Any = np.nan) -> Any:
+        answer = np.full(n_source, empty)
+        answer[where] = values
+        return answer
+
+    def gather(name: str) -> Any:
+        return spread(np.concatenate([getattr(group, name) for group in curves.groups] or [np.zeros(0)]))
+
+    family = np.full(n_source, "", object)
+    family[where] = [one.family for one in kernels]
+    rows = {
+        name: np.stack([getattr(group.posterior, name) for group in curves.groups], axis=1)
+        for name in ("log_evidence", "log_loo")
+        if curves.groups
+    }
+    return {
+        "flux": curves.flux,
+        "flux_err": curves.flux_err,
+        **{name: gather(name) for name in ("level", "level_err", "dip", "dip_err", "log_bayes_factor")},
+        "kernel": family,
+        **{name: spread([getattr(one, name) for one in kernels]) for name in ("sigma", "scale", "white")},
+        "quality": spread([one.quality if one.family == "oscillator" else np.nan for one in kernels]),
+        "process_group": spread(np.repeat(np.arange(len(members)), [one.size for one in members]), -1),
+        **rows,
     }
 
 

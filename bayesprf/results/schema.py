@@ -174,6 +174,24 @@ _RECIPE = (
     Variable("prior_sigma", ("source",), FLUX_UNIT, "standard deviation of the flux prior, as given"),
 )
 
+_PROCESS = (
+    Variable("flux", ("time", "source"), FLUX_UNIT, "flux as a process in time, given all cadences; gaps are filled"),
+    Variable("flux_err", ("time", "source"), FLUX_UNIT, "standard deviation of flux, common errors aside"),
+    Variable("level", ("source",), FLUX_UNIT, "flux about which the source varies"),
+    Variable("level_err", ("source",), FLUX_UNIT, "standard deviation of level"),
+    Variable("dip", ("source",), FLUX_UNIT, "light lost at full depth of the event given as template; NaN without"),
+    Variable("dip_err", ("source",), FLUX_UNIT, "standard deviation of dip"),
+    Variable("kernel", ("source",), "", "family of the process; empty for a flux free at every cadence", "str"),
+    Variable("sigma", ("source",), FLUX_UNIT, "standard deviation of the process"),
+    Variable("scale", ("source",), "day", "correlation time of the process, or period of the oscillator"),
+    Variable("white", ("source",), FLUX_UNIT, "standard deviation of variation independent between cadences"),
+    Variable("quality", ("source",), "1", "quality factor of the oscillator; NaN for other kernels"),
+    Variable("log_bayes_factor", ("source",), "1", "learned process over white noise; below 0 white noise suffices"),
+    Variable("process_group", ("source",), "1", "number of the group solved together; -1 for none", "int64"),
+    Variable("log_evidence", ("time", "group"), "1", "log density of the cadence given those before it"),
+    Variable("log_loo", ("time", "group"), "1", "log density of the cadence given all others"),
+)
+
 SCHEMA: dict[str, tuple[Variable, ...]] = {
     "photometry": _PHOTOMETRY,
     "catalog": _CATALOG,
@@ -181,6 +199,7 @@ SCHEMA: dict[str, tuple[Variable, ...]] = {
     "comparison": _COMPARISON,
     "background": _BACKGROUND,
     "widths": _WIDTHS,
+    "process": _PROCESS,
     "shape": _SHAPE,
     "time_model": _TIME_MODEL,
     "recipe": _RECIPE,
@@ -193,6 +212,7 @@ GROUP_SENTENCES: dict[str, str] = {
     "comparison": "What it takes to compare this fit with others of the same data.",
     "background": "The sky fitted under the stars at every cadence.",
     "widths": "Learned widths of the flux fit: enough to fit with them again.",
+    "process": "Light curves as Gaussian processes in time.",
     "shape": "The PRF shape: enough to evaluate it again.",
     "time_model": "The change of the PRF with time: enough to evaluate it again.",
     "recipe": "Arrays among the options that the stages were given, to run them again.",

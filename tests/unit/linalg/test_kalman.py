@@ -78,9 +78,10 @@ def test_gradient_of_the_kernels_equals_finite_differences(name):
     problem, kernels, time, columns = make_case(5)
     seen, h = inform(problem), 1e-5
     gradient = solve_processes(seen, kernels, time, columns, gradient=True).gradient
-    slopes = gradient.quality if name == "quality" else getattr(gradient, f"log_{name}")
+    slope = {"white": "white_variance", "quality": "quality"}.get(name, f"log_{name}")
     for k, one in enumerate(kernels):
         value = getattr(one, name)
+        slopes = getattr(gradient, slope) * (2.0 * one.white**2 if name == "white" else 1.0)
         ends = (value + h, value - h) if name == "quality" else (value * np.exp(h), value * np.exp(-h))
         sides = [(*kernels[:k], replace(one, **{name: end}), *kernels[k + 1 :]) for end in ends]
         up, down = (solve_processes(seen, side, time, columns).log_evidence.sum() for side in sides)
