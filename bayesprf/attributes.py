@@ -25,10 +25,14 @@ class Result[T]:
         Takes the value from the record.
     sentence : str
         What it is, with shape and unit.
+    set_by : str, optional
+        Stage that sets it, where the getter takes it from the whole Fit.
     """
 
     @overload
-    def __init__(self, stage: Literal["data"], get: Callable[[Fit], T], sentence: str) -> None: ...
+    def __init__(
+        self, stage: Literal["data"], get: Callable[[Fit], T], sentence: str, *, set_by: str = "data"
+    ) -> None: ...
     @overload
     def __init__(self, stage: Literal["prf"], get: "Callable[[ShapeFit], T]", sentence: str) -> None: ...
     @overload
@@ -45,8 +49,9 @@ class Result[T]:
     def __init__(self, stage: Literal["optimal_percentile"], get: Callable[[FloatArray], T], sentence: str) -> None: ...
     @overload
     def __init__(self, stage: Literal["metrics"], get: "Callable[[PsfMetrics], T]", sentence: str) -> None: ...
-    def __init__(self, stage: str, get: Callable[[Any], T], sentence: str) -> None:
+    def __init__(self, stage: str, get: Callable[[Any], T], sentence: str, *, set_by: str | None = None) -> None:
         self.stage, self.get, self.__doc__ = stage, get, sentence
+        self._set_by = set_by or ("flux" if stage == "latest" else stage)
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
@@ -61,13 +66,13 @@ class Result[T]:
         return self.get(_record(machine.fit, self.stage))
 
     def __set__(self, machine: "Machine", value: Any) -> None:
-        raise AttributeError(f"{self._name}: expected to be read only, got a value; {self.how_to}")
+        origin = "it belongs to the data" if self.method is None else f"{self.method} sets it"
+        raise AttributeError(f"{self._name}: expected to be read, got a value; {origin}")
 
     @property
-    def how_to(self) -> str:
-        """What sets the attribute."""
-        method = HOW_TO.get("flux" if self.stage == "latest" else self.stage)
-        return "it belongs to the data" if method is None else f"{method} sets it"
+    def method(self) -> str | None:
+        """The method that sets the attribute; None for what belongs to the data."""
+        return HOW_TO.get(self._set_by)
 
 
 def _record(fit: Any, stage: str) -> Any:

@@ -212,6 +212,7 @@ class Machine:
         "data",
         lambda fit: FittedPerturbation(fit.pixels.time, fit.need("prf").pairs, fit.need("time_model")),
         "The time model as a `PerturbationMatrix3D` over the pairs of `mean_model`.",
+        set_by="time_model",
     )
 
     # Fluxes
@@ -249,6 +250,7 @@ class Machine:
         "data",
         lambda fit: fit.hyperparameters,
         "Learned widths that the latest fluxes were fitted with; None for the default prior and the given errors.",
+        set_by="hyperparameters",
     )
     background_w = Result(
         "latest",

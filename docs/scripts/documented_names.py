@@ -1,12 +1,16 @@
-"""Make docs/documented_names.md: every documented name of Machine, and the tests that cover it.
+"""Make docs/documented_names.md: every attribute of Machine, every documented name, and the tests that cover it.
 
-Run as ``python docs/scripts/documented_names.py`` from the repository's root; the names and their tests are in
-tests/reference/documented_names.json, and a test keeps list, class, tests and page together.
+Run as ``python docs/scripts/documented_names.py`` from the repository's root. The attributes are the rows that
+`bayesprf.machine` declares; the documented names and their tests are in tests/reference/documented_names.json. A test
+keeps class, list, tests and page together.
 """
 
 import json
 from pathlib import Path
 from typing import Any
+
+from bayesprf.attributes import Result, Setting
+from bayesprf.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 NAMES = ROOT / "tests" / "reference" / "documented_names.json"
@@ -18,7 +22,8 @@ Every argument of the constructor, attribute, method and method parameter that t
 `Machine` names exists here, in the same order and with the same default. This table names the tests that cover each:
 they change the argument and see the documented change. It is made by `docs/scripts/documented_names.py` from
 `tests/reference/documented_names.json`; `tests/architecture/test_documented_names.py` compares that list with the
-class and with the tests that exist. Arguments that bayesprf adds can be given by keyword only.
+class and with the tests that exist. Arguments that bayesprf adds can be given by keyword only. The first table, made
+from the class itself, holds all attributes of a `Machine`, those of bayesprf too.
 """
 
 
@@ -31,6 +36,7 @@ def build_page(names: dict[str, Any]) -> str:
     """Return the page as markdown."""
     sections = [
         HEAD,
+        _attributes(),
         _section("Constructor", names["constructor"]),
         _section("Attributes", names["attributes"]),
         _section("Results that methods set", names["results"]),
@@ -39,6 +45,22 @@ def build_page(names: dict[str, Any]) -> str:
         own = {"name": f"{method['name']}()", "tests": method["tests"]}
         sections.append(_section(f"Method `{method['name']}`", [own, *method["parameters"]]))
     return "\n".join(sections)
+
+
+def _attributes() -> str:
+    """Return the table of all attributes of Machine, as the class declares them."""
+    lines = ["## All attributes", "", "| name | set by | what it is |", "| --- | --- | --- |"]
+    for name, one in vars(Machine).items():
+        if name.startswith("_") or not isinstance(one, Result | Setting | property):
+            continue
+        lines.append(f"| `{name}` | {_origin(one)} | {(one.__doc__ or '').strip()} |")
+    return "\n".join([*lines, ""])
+
+
+def _origin(one: Any) -> str:
+    if isinstance(one, Result):
+        return f"`{one.method}`".replace(" or ", "` or `") if one.method else "the data"
+    return "`fit_common_errors()`, or when first read" if isinstance(one, property) else "you, at any time"
 
 
 def _section(title: str, entries: list[dict[str, Any]]) -> str:

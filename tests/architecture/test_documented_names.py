@@ -4,14 +4,18 @@ import ast
 import importlib.util
 import inspect
 import json
+import pydoc
 import re
 from functools import cache
 from pathlib import Path
 
+import jedi
+import mypy.api
 import numpy as np
 import pandas as pd
 import pytest
 
+import bayesprf
 from bayesprf.machine import Machine
 from bayesprf.simulation.fields import make_field
 
@@ -81,6 +85,43 @@ def finished():
 def test_name_can_be_read(finished, name):
     """Constructor arguments too."""
     assert hasattr(finished, name)
+
+
+PUBLIC = [name for name in dir(Machine) if not name.startswith("_")]
+
+
+def test_help_shows_every_name_with_a_sentence():
+    text = pydoc.plain(pydoc.render_doc(Machine))
+    shown = set(re.findall(r"^ \|  (\w+)", text, re.MULTILINE))
+    assert set(PUBLIC) - shown == set()
+    assert [name for name in PUBLIC if not (getattr(Machine, name).__doc__ or "").strip()] == []
+
+
+def test_an_editor_completes_the_names():
+    top = {one.name for one in jedi.Script("import bayesprf\nbayesprf.").complete(2, 9)}
+    assert set(bayesprf._PUBLIC) - top == set()
+    names = {one.name for one in jedi.Script("import bayesprf\nbayesprf.Machine.").complete(2, 17)}
+    assert set(PUBLIC) - names == set()
+
+
+def test_the_stub_names_what_is_loaded_and_a_wrong_name_is_refused(tmp_path):
+    stub = Path(bayesprf.__file__).with_suffix(".pyi")
+    found = {f"{node.module}.{one.asname}" for node in ast.parse(stub.read_text()).body
+             if isinstance(node, ast.ImportFrom) for one in node.names}  # fmt: skip
+    assert found == {f"{module}.{name}" for name, module in bayesprf._PUBLIC.items()}
+    script = tmp_path / "script.py"
+    script.write_text("import bayesprf\nbayesprf.Machine\nbayesprf.Machin\n")
+    options = ["--config-file=", f"--cache-dir={tmp_path}", "--follow-imports=skip", "--no-error-summary"]
+    text, _, _ = mypy.api.run([*options, str(stub), str(script)])
+    (refused,) = [line for line in text.splitlines() if line.startswith(str(script))]
+    assert 'error: Module has no attribute "Machin"' in refused
+
+
+def test_results_are_read_only(finished):
+    with pytest.raises(AttributeError, match=r"^ws: expected to be read, got a value; fit_model\(\) sets it$"):
+        finished.ws = 0.0
+    with pytest.raises(AttributeError, match=r"^time: expected to be read, got a value; it belongs to the data$"):
+        finished.time = 0.0
 
 
 def test_every_name_is_listed_once_and_has_a_test():

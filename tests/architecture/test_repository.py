@@ -73,5 +73,8 @@ def test_every_page_is_in_the_table_of_contents():
     toctree = re.search(r"```\{toctree\}\n.*?\n\n(.*?)```", (ROOT / "docs" / "index.md").read_text(), re.DOTALL).group(
         1
     )
-    pages = {path.stem for path in (ROOT / "docs").glob("*") if path.suffix in (".md", ".rst")} - {"index"}
+    docs = ROOT / "docs"
+    found = [path for folder in (docs, docs / "contributing") for path in folder.glob("*")]
+    pages = {path.relative_to(docs).with_suffix("").as_posix() for path in found if path.suffix in (".md", ".rst")}
+    pages -= {"index"}
     assert set(toctree.split()) == pages
