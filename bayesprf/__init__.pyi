@@ -8,6 +8,7 @@ from bayesprf.io.gaia import query_gaia as query_gaia
 from bayesprf.io.tpf import read_tpfs as read_tpfs
 from bayesprf.linalg.problem import GaussianPrior as GaussianPrior
 from bayesprf.linalg.problem import LinearProblem as LinearProblem
+from bayesprf.linalg.state_space import ProcessKernel as ProcessKernel
 from bayesprf.machine import Machine as Machine
 from bayesprf.pipeline import fit as fit
 from bayesprf.pipeline import load as load
