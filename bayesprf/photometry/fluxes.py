@@ -13,6 +13,7 @@ from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProb
 from bayesprf.linalg.solver import Solver, choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import BackgroundColumns
+from bayesprf.photometry.gaps import settle_gaps
 from bayesprf.photometry.robust import DownWeighted, fit_robustly
 from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
@@ -233,10 +234,12 @@ def fit_flux(
     try:
         if robust:
             fit = fit_robustly(problem, solver)
+            if fit.problem.data is not problem.data:
+                moving_light = pixels.flux - fit.problem.data
             problem, posterior = fit.problem, fit.posterior
             down = DownWeighted(fit.batch, fit.observation, fit.weight)
         else:
-            posterior = solver.solve(problem)
+            posterior = settle_gaps(problem, solver.solve(problem), solver)
     except NotPositiveDefiniteError as error:
         name = names[error.coefficient] if 0 <= error.coefficient < len(names) else str(error.coefficient)
         raise NotPositiveDefiniteError(

@@ -11,10 +11,7 @@ from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.robust import RobustFit, RobustSolver, StudentWeights, Weighting
 from bayesprf.linalg.solver import Solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.stats import NORMAL_MEDIAN
-
-# Fewer cadences do not tell what is usual for a pixel.
-_MIN_CADENCES = 5
+from bayesprf.photometry.misfit import MIN_CADENCES, find_misfit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,8 +89,8 @@ def fit_robustly(problem: LinearProblem, solver: Solver) -> RobustFit:
     Returns
     -------
     RobustFit
-        Its problem holds the lower weights, and each pixel's usual misfit in `known`; its evidence is NaN, because
-        the weights were chosen by looking at the data.
+        Its problem holds the lower weights, and each pixel's usual misfit: in `known` if it is constant, else taken
+        off the data; its evidence is NaN, because the weights were chosen by looking at the data.
 
     Raises
     ------
@@ -109,29 +106,21 @@ def fit_robustly(problem: LinearProblem, solver: Solver) -> RobustFit:
     -----
     An error of the PRF is the same at all cadences and many standard deviations in bright stars: taken as outliers,
     their cores would be thrown away. So each pixel's residual counts from its median over the cadences, in units of
-    its own scatter. That median is kept as known light: a cadence that loses a pixel then keeps its flux.
+    its own scatter; over stretches of cadences where the image drifts (`find_misfit`). That median is kept as known
+    light: a cadence that loses a pixel then keeps its flux.
     """
-    if problem.n_batch < _MIN_CADENCES:
+    if problem.n_batch < MIN_CADENCES:
         raise InputError(
-            f"robust: expected at least {_MIN_CADENCES} cadences, which tell how far a pixel usually is from the model,"
+            f"robust: expected at least {MIN_CADENCES} cadences, which tell how far a pixel usually is from the model,"
             f" got {problem.n_batch}; fit without robust"
         )
-    usual, scatter = _usual_residual(problem, solver.solve(problem).mean)
-    centred = replace(problem, known=problem.known + usual)
-    fit = RobustSolver(PixelWeights(scatter), solver).fit(centred)
+    usual = find_misfit(problem, solver.solve(problem).mean)
+    if usual.is_constant:
+        centred = replace(problem, known=problem.known + usual.values[0])
+    else:
+        centred = replace(problem, data=problem.data - usual.at(np.arange(problem.n_batch)))
+    fit = RobustSolver(PixelWeights(usual.scatter), solver).fit(centred)
     return replace(fit, posterior=_without_evidence(fit.posterior))
-
-
-def _usual_residual(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray, FloatArray]:
-    """Return median residual and scatter of each pixel over the cadences, the latter in units of the errors."""
-    seen = np.flatnonzero((problem.ivar > 0).sum(axis=0) >= _MIN_CADENCES)
-    ivar = problem.ivar[:, seen]
-    residual = np.where(ivar > 0, problem.data[:, seen] - problem.predict(mean)[:, seen], np.nan)
-    usual, scatter = np.zeros(problem.design.n_obs), np.ones(problem.design.n_obs)
-    usual[seen] = np.nanmedian(residual, axis=0)
-    spread = np.nanmedian(np.abs(residual - usual[seen]) * np.sqrt(ivar), axis=0) / NORMAL_MEDIAN
-    scatter[seen] = np.maximum(spread, 1.0)
-    return usual, scatter
 
 
 def _without_evidence(posterior: GaussianPosterior) -> GaussianPosterior:

@@ -218,10 +218,22 @@ def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, 
 
 
 def _catalog_scale(scene: Scene, light: Light) -> float:
-    """Return the median of fitted over catalogue flux, weighted towards the stars that shine."""
-    good = scene.known & np.isfinite(light.flux) & (np.nan_to_num(light.flux) > 0)
-    ratio = light.flux[good] / scene.flux[good]
-    return float(weighted_median(ratio, np.sqrt(light.flux[good]))) if ratio.size else 1.0
+    """Return the median of the light in the pixels of each star over that which the catalogue predicts there.
+
+    Both are weighted by the PRF, and no flux is fitted: stars that the data cannot tell apart, whose fitted fluxes may
+    be anything, share what is there. Stars weigh as the square root of the predicted light.
+    """
+    pairs, values = light.pairs, light.prf.values
+    predicted = np.where(scene.known, scene.flux, 0.0)[pairs.source] * values
+    pixel = np.bincount(pairs.pixel, weights=predicted, minlength=pairs.n_pixel)
+    seen = (scene.image.ivar > 0) & ~scene.saturated
+    weight = np.where(seen[pairs.pixel], values, 0.0)
+    found, expected = (
+        np.bincount(pairs.source, weights=weight * image[pairs.pixel], minlength=pairs.n_source)
+        for image in (scene.image.flux, pixel)
+    )
+    good = scene.known & (expected > 0) & (found > 0)
+    return float(weighted_median(found[good] / expected[good], np.sqrt(expected[good]))) if good.any() else 1.0
 
 
 def _step_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:
