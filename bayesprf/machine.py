@@ -588,10 +588,9 @@ class Machine:
         """
         recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust)
         check_widths(widths, recipe, self.nsources)
-        flux, flux_va = fit_fluxes(self.fit, recipe, widths=widths, n_threads=n_threads)
-        self.fit = self.fit.with_stage("flux", flux, flux_recipe=recipe)
-        if flux_va is not None:
-            self.fit = self.fit.with_stage("flux_va", flux_va)
+        free = self.fit.without("flux")  # so that the earlier fluxes are freed when the new ones replace them
+        for stage, flux in fit_fluxes(free, recipe, widths=widths, n_threads=n_threads):
+            self.fit = self.fit.with_stage(stage, flux, flux_recipe=recipe)
         if widths is not None:
             self.fit = self.fit.with_stage("hyperparameters", widths)
 
@@ -1284,8 +1283,8 @@ class Machine:
 
         Parameters
         ----------
-        sources : sequence of int, optional
-            Which sources; the first twelve by default.
+        sources : int, str or sequence of them, optional
+            Index or name of each source; the first twelve by default.
 
         Returns
         -------
@@ -1295,13 +1294,13 @@ class Machine:
 
         return draw_lightcurves(self.fit, sources)
 
-    def plot_aperture(self, source: int) -> "Figure":
+    def plot_aperture(self, source: int | str) -> "Figure":
         """Draw the pixels around a source with its aperture outlined.
 
         Parameters
         ----------
-        source : int
-            Index of the source.
+        source : int or str
+            Index or name of the source.
 
         Returns
         -------

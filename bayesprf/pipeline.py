@@ -301,9 +301,8 @@ def _run_stages(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:
         found = found.with_stage("time_model", record, time_recipe=recipes.time_model)
     if recipes.flux is not None:
         widths = widths_from_group(tree["widths"]) if "widths" in tree.children else None  # type: ignore[arg-type]
-        flux, flux_va = fit_fluxes(found, recipes.flux, widths=widths)
-        found = found.with_stage("flux", flux, flux_recipe=recipes.flux)
-        found = found if flux_va is None else found.with_stage("flux_va", flux_va)
+        for stage, flux in fit_fluxes(found, recipes.flux, widths=widths):
+            found = found.with_stage(stage, flux, flux_recipe=recipes.flux)
         found = found if widths is None else found.with_stage("hyperparameters", widths)
         score = read_score("tree", tree)
         found = found.with_stage("score", score) if np.isfinite(score.elpd_time).any() else found

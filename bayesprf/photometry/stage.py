@@ -1,6 +1,6 @@
 """The flux and aperture stages of a Fit: what was fitted before in, fluxes, apertures and metrics out."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -35,8 +35,11 @@ if TYPE_CHECKING:
 
 def fit_fluxes(
     fit: Fit, recipe: FluxRecipe, *, widths: "FluxWidths | None" = None, n_threads: int | None = None
-) -> tuple[FluxFit, FluxFit | None]:
-    """Fit the flux of every source at every cadence with the mean PRF and, if asked, with the time model."""
+) -> Iterator[tuple[str, FluxFit]]:
+    """Fit the flux of every source at every cadence with the mean PRF and, if asked, with the time model.
+
+    Yields the name of each stage with its record, one after the other, so that no more than one is held here.
+    """
     from bayesprf.linalg.blocks import BlockSolver
 
     prf = fit.need("prf")
@@ -54,12 +57,11 @@ def fit_fluxes(
         background=None if prf.background is None else prf.background.columns,
     )
     matrix = prf.matrix.without(fit.pixels.saturated)
-    flux = solve(matrix.design())
-    if time is None:
-        return flux, None
-    moving = None if time.light is None else time.light.image()
-    design = matrix.changing(time.stack_parts(matrix.pairs), time.mix).design()
-    return flux, solve(design, moving_light=moving)
+    yield "flux", solve(matrix.design())
+    if time is not None:
+        moving = None if time.light is None else time.light.image()
+        design = matrix.changing(time.stack_parts(matrix.pairs), time.mix).design()
+        yield "flux_va", solve(design, moving_light=moving)
 
 
 def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:

@@ -39,7 +39,7 @@ def draw_scene(fit: Fit) -> Figure:
 def draw_lightcurves(fit: Fit, sources: Any = None) -> Figure:
     """Draw light curves with errors, by default of the first twelve sources."""
     latest = fit.latest_flux
-    chosen = np.arange(min(fit.sources.n_source, _N_CURVE)) if sources is None else np.asarray(sources, int)
+    chosen = fit.sources.indices(sources)[: _N_CURVE if sources is None else None]
     return plot_lightcurves(
         fit.pixels.time,
         latest.flux[:, chosen],
@@ -50,11 +50,11 @@ def draw_lightcurves(fit: Fit, sources: Any = None) -> Figure:
     )
 
 
-def draw_aperture(fit: Fit, source: int) -> Figure:
+def draw_aperture(fit: Fit, source: int | str) -> Figure:
     """Draw the pixels around a source with its aperture outlined."""
     apertures = fit.need("apertures")
-    name = fit.sources.source_id[source] if 0 <= source < fit.sources.n_source else ""
-    return plot_aperture(fit.pixels, apertures, source, name=name)
+    index = int(fit.sources.indices(source)[0])
+    return plot_aperture(fit.pixels, apertures, index, name=fit.sources.source_id[index])
 
 
 def draw_time_model(fit: Fit) -> Figure:

@@ -3,13 +3,15 @@
 from dataclasses import replace
 from io import BytesIO
 
+import matplotlib as mpl
 import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import AsinhNorm
 
-from bayesprf.errors import ShapeError
+import bayesprf as bp
+from bayesprf.errors import InputError, ShapeError
 from bayesprf.plots.canvas import asinh_ticks, new_figure, stretch, time_label
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.plots.report import choose_curves, draw_report
@@ -17,7 +19,7 @@ from bayesprf.plots.scene import plot_scene, source_places
 from bayesprf.plots.shape import plot_shape
 from bayesprf.results.summary import SourceSummary
 from bayesprf.results.tree import build_tree
-from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.fields import make_case, make_field
 
 pytestmark = pytest.mark.plots
 
@@ -190,3 +192,17 @@ def test_time_label_names_the_mission_zero():
     assert time_label(2457000.0) == "time: JD − 2457000 (day)"
     assert time_label(2400000.5) == "time: JD − 2400000.5 (day)"
     assert time_label(0.0) == "time (day)"
+
+
+def test_pictures_of_a_machine_take_names():
+    field = make_field(rng=np.random.default_rng(2), n_source=6, n_stamp=6, n_time=6, mag_range=(12.0, 14.0))
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model(n_round=1)
+    machine.fit_model(n_threads=1)
+    machine.create_aperture_mask()
+    name = field.sources.source_id[4]
+    assert name in machine.plot_aperture(name).axes[0].get_title()
+    texts = [one.get_text() for one in machine.plot_lightcurves([name]).findobj(mpl.text.Text)]
+    assert name in texts
+    with pytest.raises(InputError, match="sources: expected names of the catalogue, got 'none'"):
+        machine.plot_lightcurves("none")
