@@ -19,6 +19,7 @@ _PUBLIC = {
     "SourceTable": "bayesprf.scene.sources",
     "GaussianPrior": "bayesprf.linalg.problem",
     "LinearProblem": "bayesprf.linalg.problem",
+    "pixel_likelihood": "bayesprf.sampling.pixel_likelihood",
     "ProcessKernel": "bayesprf.linalg.state_space",
     "QualityFlag": "bayesprf.flags",
     "Background": "bayesprf.settings",

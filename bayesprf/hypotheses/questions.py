@@ -17,7 +17,7 @@ from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pi
 from bayesprf.prf.astrometry import place_width
 from bayesprf.scene.pairs import offsets
 from bayesprf.uncertainty.model_errors import model_errors
-from bayesprf.uncertainty.stage import carry_errors, mean_over_time, with_systematics
+from bayesprf.uncertainty.stage import leak_covariance, with_systematics
 
 # Knots of a star's own slow changes are this many event lengths apart, and no closer than this, day.
 _BASELINE_LENGTHS, _BASELINE_DAYS = 6.0, 0.5
@@ -163,9 +163,7 @@ def _baseline_spacing(fit: Fit, template: FloatArray) -> float:
 
 def _leak(fit: Fit, source: int) -> float:
     """Return the error of a source's flux by light of all other sources, shared by all cadences, electron / s."""
-    flux = mean_over_time(fit.latest_flux.flux)
-    flux[source] = 0.0
-    return float(carry_errors(fit, flux, with_systematics(fit).need("systematics").widths).std[source])
+    return float(np.sqrt(leak_covariance(fit, np.array([source]))[0, 0]))
 
 
 def _weigh(

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, hstack, vstack
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -106,6 +106,22 @@ def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonEr
         prior=fit.latest_flux.prior,
         widths=widths,
     )
+
+
+def leak_covariance(fit: Fit, sources: IntArray) -> FloatArray:
+    """Return how far the light of all other stars may be wrong in some stars' fluxes, shared by all cadences.
+
+    An error that makes a star as a whole brighter or fainter acts on an event of it alike: only what neighbours give or
+    take changes the shape of its relative light curve. Shape (n_sources, n_sources), (electron / s)**2.
+    """
+    widths = with_systematics(fit).need("systematics").widths
+    rows = []
+    for source in sources.tolist():
+        flux = mean_over_time(fit.latest_flux.flux)
+        flux[source] = 0.0
+        rows.append(hstack([one[[source]] for one in carry_errors(fit, flux, widths).factors.values()], format="csr"))
+    factor = vstack(rows, format="csr")
+    return np.asarray((factor @ factor.T).toarray())
 
 
 def total_errors(fit: Fit) -> FloatArray:
