@@ -13,6 +13,7 @@ from bayesprf.machine import Machine as Machine
 from bayesprf.pipeline import fit as fit
 from bayesprf.pipeline import load as load
 from bayesprf.results.scores import compare as compare
+from bayesprf.sampling.pixel_likelihood import pixel_likelihood as pixel_likelihood
 from bayesprf.scene.pixels import PixelTable as PixelTable
 from bayesprf.scene.sources import SourceTable as SourceTable
 from bayesprf.settings import Background as Background
