@@ -78,6 +78,13 @@ class ShapeOptions:
         At most this many (star, pixel) pairs, of the stars with the highest signal-to-noise ratio, are used.
     refine : bool
         Each round also measures every star's own position, jointly with all fluxes.
+    method : {"rounds", "joint"}
+        Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
+        set in pixels.
+    field_variation : int
+        The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. Joint fit only.
+    position_error : float, optional
+        Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     """
 
     flux_cut_off: float = 1.0
@@ -89,8 +96,16 @@ class ShapeOptions:
     min_snr: float = 20.0
     max_pairs: int = 100_000
     refine: bool = False
+    method: str = "rounds"
+    field_variation: int = 0
+    position_error: float | None = None
 
     def __post_init__(self) -> None:
+        check_choice(self.method, ("rounds", "joint"), "method")
+        if self.field_variation not in (0, 1, 2):
+            raise InputError(f"field_variation: expected 0, 1 or 2, got {self.field_variation!r}")
+        if self.position_error is not None:
+            check_positive(self.position_error, "position_error")
         for name in ("flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"):
             check_positive(getattr(self, name), name)
         if self.n_round < 1:

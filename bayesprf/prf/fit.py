@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,6 +25,9 @@ from bayesprf.scene.prf import PrfModel
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
 from bayesprf.stats import weighted_median
+
+if TYPE_CHECKING:
+    from bayesprf.prf.joint import JointFit
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
@@ -75,6 +79,8 @@ class ShapeFit:
         The image that was fitted, its background taken off.
     background : ImageBackground, optional
         That background, if one was asked for.
+    joint : JointFit, optional
+        The fit of all parameters in one objective, if the PRF comes from it; `prf` is then that of the field's centre.
     """
 
     prf: PrfModel
@@ -92,6 +98,7 @@ class ShapeFit:
     n_clipped: int
     image: Image
     background: ImageBackground | None = None
+    joint: "JointFit | None" = None
 
     @property
     def pairs(self) -> PairTable:

@@ -11,6 +11,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
+from bayesprf.prf.joint_stage import fit_joint_shape
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import PrfRecipe
 
@@ -25,6 +26,8 @@ def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress
     settings = fit.settings
     basis = PolarBasis(settings.rmin, settings.rmax, settings.cut_r, settings.n_r_knots, settings.n_phi_knots)
     scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
+    if recipe.shape.method == "joint":
+        return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
     return fit_shape(scene, basis, mask_options=recipe.mask, options=recipe.shape, progress=progress)
 
 

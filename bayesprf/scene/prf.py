@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
@@ -14,6 +15,7 @@ from bayesprf.design.splines import local_periodic_splines
 # scattered light no slower than r**-2.5.
 _TAIL_BOUNDS = (-8.0, -2.5)
 _N_NODE, _N_ANGLE = 8, 96
+_N_RING = 256
 _CHUNK = 1 << 18
 # Nodes per ring and angle of the area as a function of weights and slope: it only corrects what moves from the fit.
 _N_FREE_NODE, _N_FREE_ANGLE = 4, 30
@@ -25,6 +27,18 @@ LN10 = float(np.log(10.0))
 STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch": 0.005, "skew": 0.005}
 """What a star's PRF may differ by from the common one, and the steps of the numerical derivatives: arcsec for the
 position, a ratio for the size, shear for the rest."""
+
+
+class LogPrf(Protocol):
+    """A PRF known beforehand, to which splines are added in the logarithm; it is constant along a ray beyond rmax."""
+
+    def log10(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return log10 of the PRF at offsets, arcsec, in coordinates in which the core is round, shape (n,), dex."""
+        ...
+
+    def gradient(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return the gradient of the natural logarithm, shape (n, 2), 1 / arcsec."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +57,10 @@ class PrfModel:
         Stretch of the sky along the axes and along the diagonals, after which the core is round.
     tail_slope : float
         Power of r with which the PRF falls beyond rmax.
+    base : LogPrf, optional
+        A PRF known beforehand, whose logarithm is added.
+    wing_bends : tuple of float
+        Changes of that power at 2, 4, 8, ... rmax.
 
     Notes
     -----
@@ -57,6 +75,8 @@ class PrfModel:
     pixel_area: float
     shear: tuple[float, float] = (0.0, 0.0)
     tail_slope: float = -3.5
+    base: LogPrf | None = None
+    wing_bends: tuple[float, ...] = ()
 
     def with_tail(self, slope: float) -> "PrfModel":
         """Return the PRF with another slope of the wing, kept inside bounds in which its area is finite."""
@@ -88,14 +108,19 @@ class PrfModel:
             log = np.empty(r.size)
             log[inside] = self._spline(r[inside], phi[inside])
             log[~inside] = self._edge(phi[~inside])
-            log += slope * np.log10(np.maximum(r, self.basis.rmax) / self.basis.rmax)
+            log += wing_columns(r / self.basis.rmax, len(self.wing_bends)) @ np.array([slope, *self.wing_bends])
+            if self.base is not None:
+                log += self.base.log10(r * np.cos(phi), r * np.sin(phi))
             values[part] = 10.0**log
         return values
 
     @property
     def peak(self) -> float:
         """PRF at the centre, 1 / pixel."""
-        return float(10.0 ** self.weights[0])
+        return float(10.0 ** (self.weights[0] + self._base_at(np.zeros(1), np.zeros(1))[0]))
+
+    def _base_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        return np.zeros(x.size) if self.base is None else self.base.log10(x, y)
 
     def envelope(self, r: FloatArray) -> FloatArray:
         """Return an upper bound of the PRF over all angles at each radius, 1 / pixel, never rising outwards.
@@ -108,31 +133,49 @@ class PrfModel:
         highest_from = np.maximum.accumulate(radial[::-1])[::-1]
         first = np.searchsorted(self.basis.ends, np.minimum(r, self.basis.rmax), side="right")
         highest = highest_from[np.minimum(first, self.basis.n_radial - 1)]
-        tail = self.tail_slope * np.log10(np.maximum(r, self.basis.rmax) / self.basis.rmax)
-        return 10.0 ** (highest + tail)
+        tail = wing_columns(r / self.basis.rmax, len(self.wing_bends)) @ np.array([self.tail_slope, *self.wing_bends])
+        return 10.0 ** (highest + tail + self._highest_base(np.minimum(r, self.basis.rmax)))
+
+    def _highest_base(self, r: FloatArray) -> FloatArray:
+        """Return the largest value over all angles of what is known beforehand at each radius and beyond, dex."""
+        if self.base is None:
+            return np.zeros(r.size)
+        radius = np.linspace(0.0, self.basis.rmax, _N_RING)
+        x, y = radius[:, None] * np.cos(_angles(_N_ANGLE)), radius[:, None] * np.sin(_angles(_N_ANGLE))
+        ring = self.base.log10(x.ravel(), y.ravel()).reshape(_N_RING, _N_ANGLE).max(axis=1)
+        highest_from = np.maximum.accumulate(ring[::-1])[::-1]
+        return highest_from[np.maximum(np.searchsorted(radius, r, side="right") - 1, 0)]
 
     def area(self) -> float:
         """Return the integral of the PRF over the sky in units of a pixel; one once normalised."""
-        columns, values, weight = self._quadrature()
-        return float(weight @ 10.0 ** np.einsum("ij,ij->i", values, self.weights[columns]))
+        _, _, share = self._shares()
+        return float(share.sum())
 
     def area_gradient(self) -> FloatArray:
         """Return the derivative of log10 of the area with respect to each weight, shape (n_basis,); it sums to one."""
-        columns, values, weight = self._quadrature()
-        share = weight * 10.0 ** np.einsum("ij,ij->i", values, self.weights[columns])
+        columns, values, share = self._shares()
         return np.bincount(
             columns.ravel(), weights=(values * share[:, None]).ravel(), minlength=self.basis.n_basis
         ) / float(share.sum())
 
-    def _quadrature(self) -> tuple[IntArray, FloatArray, FloatArray]:
+    def wing_share(self) -> float:
+        """Return the share of the light beyond rmax."""
+        share = self._shares()[2]
+        return float(share[-_N_ANGLE:].sum() / share.sum())
+
+    def _shares(self) -> tuple[IntArray, FloatArray, FloatArray]:
+        """Return basis entries of all nodes, and the light that each stands for, pixel."""
+        columns, values, weight, base = self._quadrature()
+        return columns, values, weight * 10.0 ** (base + np.einsum("ij,ij->i", values, self.weights[columns]))
+
+    def _quadrature(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
         """Return basis entries and weights (pixel) of nodes inside rmax, and of the edge for the wing beyond it."""
         radius, inside = _ring_nodes(self.basis, _N_NODE)
-        wing = self.basis.rmax**2 / (-self.tail_slope - 2.0)
-        columns, values = self.basis.entries(
-            np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size + 1)
-        )
+        wing = self.basis.rmax**2 * wing_area((self.tail_slope, *self.wing_bends))
+        r, phi = np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size + 1)
+        columns, values = self.basis.entries(r, phi)
         weight = np.repeat(np.append(inside, wing), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE / self.pixel_area)
-        return columns, values, weight
+        return columns, values, weight, self._base_at(r * np.cos(phi), r * np.sin(phi))
 
     def normalized(self) -> "PrfModel":
         """Return the PRF with area one: a constant is added to the log, the shape stays."""
@@ -148,6 +191,32 @@ class PrfModel:
     def _spline(self, r: FloatArray, phi: FloatArray) -> FloatArray:
         columns, values = self.basis.entries(r, phi)
         return np.einsum("ij,ij->i", values, self.weights[columns])
+
+
+def wing_columns(stretch: FloatArray, n_bend: int) -> FloatArray:
+    """Return what slope and bends of the wing are multiplied by in log10 PRF, shape (n, 1 + n_bend).
+
+    Parameters
+    ----------
+    stretch : ndarray of float64, shape (n,)
+        r / rmax.
+    n_bend : int
+        Number of bends, at 2, 4, 8, ... rmax.
+    """
+    start = np.log10(2.0) * np.arange(n_bend + 1)
+    return np.maximum(np.log10(np.maximum(stretch, 1e-300))[:, None] - start, 0.0)
+
+
+def wing_area(wing: tuple[float, ...]) -> float:
+    """Return the integral of (PRF / PRF(rmax)) x dx over x = r / rmax from 1 to infinity."""
+    total, level, powers = 0.0, 1.0, np.cumsum(wing) + 2.0
+    for k, power in enumerate(powers):
+        if k == len(powers) - 1:
+            return float(total + level / -power) if power < 0 else np.inf
+        safe = power if abs(power) > 1e-9 else 1e-9
+        total += level * (2.0**safe - 1.0) / safe
+        level *= 2.0**safe
+    return total
 
 
 def round_coordinates(dx: FloatArray, dy: FloatArray, shear: tuple[float, float]) -> tuple[FloatArray, FloatArray]:

@@ -15,6 +15,7 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LN10, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import excess_scatter
+from bayesprf.uncertainty.joint_errors import joint_factors
 
 _SLOPE_STEP = 1e-2
 # The slope of a wing is told by pixels whose light it changes by at least this much per unit.
@@ -124,8 +125,13 @@ def fit_common_errors(
     if shape.background is not None:
         gain = marginal_gain(gain, pairs.to_sparse(values).T.tocsr(), shape.background.columns, ivar)
     flux = np.nan_to_num(flux)
-    wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
-    factors = {"wing": wing, **carry(shape, pairs, values, -gain, flux=flux, widths=widths)}
+    if shape.joint is not None:
+        light = flux[pairs.source] * values
+        factors = joint_factors(shape.joint, gain, flux, widths.position)
+        factors["model"] = _model_factor(shape, pairs, light, flux, -gain, widths.model)
+    else:
+        wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
+        factors = {"wing": wing, **carry(shape, pairs, values, -gain, flux=flux, widths=widths)}
     parts = {name: np.sqrt(np.asarray(one.multiply(one).sum(axis=1)).ravel()) for name, one in factors.items()}
     std = np.sqrt(np.sum([part**2 for part in parts.values()], axis=0))
     return CommonErrors(std, parts, factors, widths)

@@ -1,0 +1,76 @@
+"""Systematic errors of fluxes from the covariance of the joint fit: PRF, wing, shear, offset and positions together."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.prf.joint import JointFit
+from bayesprf.prf.joint_discrepancy import ring_light
+from bayesprf.prf.joint_problem import JointProblem, JointState, View, global_columns, look, star_columns
+
+
+def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: FloatArray) -> dict[str, csr_matrix]:
+    """Respond, with the fluxes of another fit to the same pixels, to what the joint fit leaves open.
+
+    Parameters
+    ----------
+    fit : JointFit
+        The fit of the PRF.
+    gain : csr_matrix of float64, shape (n_source, n_pixel)
+        K = Lambda^-1 X'C^-1 of the fluxes.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes, electron / s.
+    position : ndarray of float64, shape (n_source,)
+        Error of each position per axis, arcsec: where the fit held them.
+
+    Returns
+    -------
+    dict of str to csr_matrix
+        By cause, (n_source, n_nuisance): shape, position, rings; the outer products add up to the covariance.
+
+    Notes
+    -----
+    The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
+    and the gradient a of its ln area, the columns D of the positions, which follow by -X_d dg, and their own errors dd;
+    the fluxes answer by -K. Background columns are left out: the flux fit has its own.
+    """
+    problem = fit.problem
+    state = replace(fit.state, flux=np.nan_to_num(flux) / fit.areas.area)
+    view = look(problem, state)
+    light = csr_matrix(
+        (view.values * state.flux[problem.pairs.source], (problem.pairs.pixel, problem.pairs.source)),
+        shape=(problem.pairs.n_pixel, problem.n_source),
+    )
+    start = problem.n_weight + problem.n_wing + 4 * problem.n_geometry
+    shared = gain @ global_columns(problem, state, view) - (gain @ light) @ fit.areas.gradient
+    shared[:, start:] = 0.0
+    factors = {}
+    if problem.free:
+        places, own_cov, response = _positions(problem, state, view, fit)
+        moved = csr_matrix(gain @ places)
+        shared = shared - moved @ response
+        scale, axes = np.linalg.eigh(own_cov)
+        factors["position"] = csr_matrix(-(moved @ (axes * np.sqrt(np.maximum(scale, 0.0)))))
+    else:
+        places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
+        factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
+    factors["shape"] = csr_matrix(-shared @ fit.solution.global_factor)
+    factors["rings"] = csr_matrix(-gain @ ring_light(problem, state, view).T @ diags(np.tile(fit.rings, flux.size)))
+    return factors
+
+
+def _positions(
+    problem: JointProblem, state: JointState, view: View, fit: JointFit
+) -> tuple[csr_matrix, FloatArray, FloatArray]:
+    """Return columns of the positions, their covariance at a known PRF, and how they follow the global parameters."""
+    index = _shift_index(problem.n_source)
+    columns = star_columns(problem, state, view)[:, index]
+    return columns, fit.solution.own_cov[np.ix_(index, index)], fit.solution.response[index]
+
+
+def _shift_index(n_source: int) -> IntArray:
+    """Return where the positions stand among flux, east and north of all stars."""
+    index = np.arange(3 * n_source)
+    return index[index % 3 > 0]

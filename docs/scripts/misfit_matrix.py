@@ -1,0 +1,268 @@
+"""Misfit matrix: every family of PRF x {bright, faint, isolated, blended}: bias, scatter and coverage of the fluxes.
+
+Developed on the families and seeds of DEVELOP; JUDGE was held back until the end and run once.
+
+    python docs/scripts/misfit_matrix.py [develop|judge] [joint|old] [family ...]
+
+BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
+"""
+
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from bayesprf.instruments import TESS
+from bayesprf.io.prf_files import read_prf_table
+from bayesprf.machine import Machine
+from bayesprf.photometry.background import build_background
+from bayesprf.prf.joint import JointOptions, fit_joint
+from bayesprf.prf.joint_stage import spoiled
+from bayesprf.prf.joint_start import JointSettings, build_joint
+from bayesprf.scene.image import reduce_image
+from bayesprf.settings import Background
+from bayesprf.simulation.foreign import (
+    ForeignField,
+    TablePrf,
+    Troubles,
+    TruncatedPrf,
+    airy_intensity,
+    gaussian_table,
+    integrate_table,
+    make_foreign,
+    scaled_mixture,
+)
+from bayesprf.simulation.settings import CASES, FieldSettings, replace
+from bayesprf.simulation.true_prf import Moffat, MoffatMixture, asymmetric_prf
+
+DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", ".")) / "prf-models"
+N_TIME = 10
+# Wrong catalogue: scale, scatter of fluxes, positions (pixel), common offset (pixel).
+WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "centroid_offset": (0.07, -0.05)}
+
+
+def stamps(**changes):
+    """Return 200 stars in Kepler cutouts."""
+    exposure = 60.0 * 1625.0 / N_TIME
+    return replace(
+        CASES["medium"], n_time=N_TIME, mag_range=(11.0, 18.0), exposure=exposure, read_noise=1480.0 * np.sqrt(6.0),
+        position_scatter=0.05, reach_level=2e-4, **{**WRONG, **changes},
+    )  # fmt: skip
+
+
+def tess_image(**changes):
+    """Return 150 stars on 60 x 60 TESS pixels."""
+    return FieldSettings(
+        n_source=150, n_time=N_TIME, layout="image", image_shape=(60, 60), mag_slope=0.25,
+        instrument=TESS, exposure=1426.0, read_noise=270.0, background=150.0, position_scatter=0.5, reach_level=2e-4,
+        **{"mag_range": (8.5, 15.0), **WRONG, **changes},
+    )  # fmt: skip
+
+
+def tess_tables():
+    """Return a PRF that is bilinear between the nine official tables."""
+    grid = {}
+    for path in sorted((DATA / "tess").glob("*.fits.gz")):
+        one = read_prf_table(path)
+        grid[one.column, one.row] = one
+    columns, rows = sorted({c for c, _ in grid}), sorted({r for _, r in grid})
+    values = np.array([[grid[c, r].values for c in columns] for r in rows])
+
+    def at(u, v):
+        x, y = (np.clip(1.0 + one, 0.0, 2.0) for one in (u, v))
+        i, j = min(int(x), 1), min(int(y), 1)
+        a, b = x - i, y - j
+        mixed = (1 - b) * ((1 - a) * values[j, i] + a * values[j, i + 1])
+        mixed = mixed + b * ((1 - a) * values[j + 1, i] + a * values[j + 1, i + 1])
+        return TablePrf(mixed, 1.0 / 9.0)
+
+    return at
+
+
+def one_table(name):
+    """Return one official table everywhere."""
+    table = TablePrf(read_prf_table(next((DATA / "tess").glob(f"*{name}*"))).values, 1.0 / 9.0)
+    return lambda u, v: table
+
+
+def etem2():
+    """Return Kepler's optical PSF of the field's edge, integrated over pixels."""
+    from astropy.io import fits
+
+    with fits.open(DATA / "kepler_etem2_psf_focus_1_z5f5.fits.gz") as file:
+        table = integrate_table(np.asarray(file[0].data, np.float64), 0.5839 / 27.0)
+    return lambda u, v: table
+
+
+def kepler_mog(extension=5):
+    """Return a mixture of Gaussians fitted to the official Kepler PRF."""
+    from astropy.io import fits
+
+    names = ("amp", "xpos", "ypos", "xvar", "covar", "yvar")
+    with fits.open(DATA / "kplr07.4_2011265_prf.mog.fits") as file:
+        parts = np.array([[row[name] for name in names] for row in file[extension].data], np.float64)
+    table = gaussian_table(parts)
+    return lambda u, v: table
+
+
+def airy():
+    """Return an obstructed telescope with vanes."""
+    table = integrate_table(airy_intensity(), 1.0 / 8.0)
+    return lambda u, v: table
+
+
+def varying(amount):
+    """Return the standard PRF, wider by `amount` from the centre to the edge of the field."""
+    prf = asymmetric_prf()
+    return lambda u, v: scaled_mixture(prf, 1.0 + amount * u)
+
+
+def all_varying(u, v):
+    """Return a PRF whose width, ellipticity, coma and wing vary."""
+    return scaled_mixture(
+        asymmetric_prf(
+            ellipticity=0.15 + 0.08 * v, angle=0.6 + 0.5 * u, coma_fraction=0.15 + 0.08 * u * v,
+            wing_fraction=0.06 + 0.02 * u,
+        ),
+        1.0 + 0.05 * u,
+    )  # fmt: skip
+
+
+def double_moffat(u, v):
+    """Return a sharp core in a wide shallow halo."""
+    return MoffatMixture((Moffat(0.8, 0.9, 0.75, 3.5, 0.3), Moffat(0.2, 2.2, 2.4, 2.2, 1.0, 0.1, -0.1)))
+
+
+def ending(u, v):
+    """Return the standard PRF with wings that end between 8 and 12 pixels."""
+    return TruncatedPrf(asymmetric_prf(), 8.0, 12.0)
+
+
+def gaussians(u, v):
+    """Return four Gaussians of growing width."""
+    parts = [
+        [0.6, 0, 0, 0.35, 0.05, 0.3],
+        [0.25, 0.2, 0.1, 1.0, 0, 0.8],
+        [0.1, 0, 0, 4, 0.5, 3],
+        [0.05, 0, 0, 12, 0, 12],
+    ]
+    return gaussian_table(np.array(parts), half=16.0, per_pixel=10)
+
+
+SKY = Troubles(sky=(150.0, 40.0, 25.0))
+DEVELOP = {
+    "constant": (stamps(), varying(0.0), None, (1, 2)),
+    "width 5 %": (stamps(), varying(0.05), None, (1, 2)),
+    "wings end": (stamps(), ending, None, (1, 2)),
+    "Kepler Gaussians": (stamps(), kepler_mog, None, (1, 2)),
+    "TESS one table": (tess_image(), lambda: one_table("row1025-col1069"), None, (1, 2)),
+    "TESS sky": (tess_image(), lambda: one_table("row1025-col1069"), SKY, (1, 2)),
+}
+JUDGE = {
+    "width 1 %": (stamps(), varying(0.01), None, (11, 12)),
+    "width 10 %": (stamps(), varying(0.10), None, (11, 12)),
+    "all varies": (stamps(), all_varying, None, (11, 12)),
+    "double Moffat": (stamps(), double_moffat, None, (11, 12)),
+    "Gaussians": (stamps(), gaussians, None, (11, 12)),
+    "Airy, vanes": (stamps(), airy, None, (11, 12)),
+    "Kepler ETEM2": (stamps(), etem2, None, (11, 12)),
+    "TESS nine tables": (tess_image(), tess_tables, None, (11, 12)),
+    "TESS, sky, saturated": (
+        tess_image(mag_range=(5.0, 15.0)), lambda: one_table("row0513-col0557"), replace(SKY, bleeding=True), (11, 12)
+    ),
+    "TESS, sky, faint missing": (
+        tess_image(), lambda: one_table("row1536-col1580"), replace(SKY, missing_faint=0.5), (11, 12)
+    ),
+}  # fmt: skip
+
+
+def fit_new(field: ForeignField, order: int):
+    """Fit with one objective; return flux and error."""
+    pixels = field.field.pixels
+    image, settings = reduce_image(pixels), JointSettings(order=order)
+    if np.any(field.sky):
+        settings = replace(settings, sky=build_background(pixels, image, Background("image", order=1)))
+    problem = build_joint(pixels, field.field.sources, image, spoiled(pixels, pixels.saturated), settings)
+    fit = fit_joint(*problem, JointOptions())
+    note = f"{fit.n_iter} iterations{'' if fit.converged else ', NOT CONVERGED'}"
+    if np.any(field.sky):
+        error = (fit.problem.sky @ fit.state.sky - field.sky)[fit.problem.used]
+        note += f", sky {np.median(error):+.1f} e/s"
+    return fit.flux, fit.flux_err, note
+
+
+def fit_machine(field: ForeignField, order: int):
+    """Fit with one objective as `refine_scene(method="joint")` does, and the fluxes of all cadences after it."""
+    pixels = field.field.pixels
+    background = Background("image", order=1) if np.any(field.sky) else None
+    machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
+    machine.refine_scene(method="joint", field_variation=order)
+    machine.fit_model()
+    total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(pixels.n_time))
+    return machine.ws.mean(axis=0), total, ""
+
+
+def fit_old(field: ForeignField, order: int):
+    """Fit in turns, as `refine_scene` does; return flux and total error."""
+    pixels = field.field.pixels
+    background = Background("image", order=1) if np.any(field.sky) else None
+    machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
+    machine.refine_scene()
+    machine.fit_model()
+    total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(pixels.n_time))
+    return machine.ws.mean(axis=0), total, ""
+
+
+def score(field: ForeignField, flux, error):
+    """Return (number, bias, scatter, claimed, 68, 95) of each kind of star."""
+    share = np.asarray(field.field.prf_matrix.pattern.sum(axis=0)).ravel()[field.listed]
+    everyone = np.stack([field.field.column, field.field.row], axis=1)
+    nearest = cKDTree(everyone).query(field.place, k=2)[0][:, 1]
+    mag = -2.5 * np.log10(field.flux / field.field.settings.instrument.flux_from_mag(0.0))
+    bright, faint = np.quantile(mag, [0.15, 0.5])
+    good = (share > 0.5) & np.isfinite(flux) & (error > 0)
+    kinds = {
+        "bright": mag < bright, "faint": mag > faint, "isolated": nearest > 4.0, "blended": nearest < 1.5,
+        "all": np.ones(mag.size, bool),
+    }  # fmt: skip
+    return {name: (good & kind, flux / field.flux - 1.0, error / field.flux) for name, kind in kinds.items()}
+
+
+def main() -> None:
+    """Print one line per family and kind."""
+    which = JUDGE if "judge" in sys.argv else DEVELOP
+    method = fit_old if "old" in sys.argv else fit_machine if "machine" in sys.argv else fit_new
+    order = next((int(one[-1]) for one in sys.argv if one.startswith("order")), 1)
+    chosen = [one for one in sys.argv[1:] if one in which] or list(which)
+    for family in chosen:
+        settings, prf, troubles, seeds = which[family]
+        prf_at = prf if prf.__code__.co_argcount == 2 else prf()
+        rows, started = {}, time.process_time()
+        notes = []
+        for seed in seeds:
+            field = make_foreign(settings, prf_at, rng=np.random.default_rng(seed), troubles=troubles)
+            started = time.process_time()
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                flux, error, note = method(field, order)
+            notes.append(f"{note} {time.process_time() - started:.1f} s")
+            for name, (mask, bias, claimed) in score(field, flux, error).items():
+                rows.setdefault(name, []).append((bias[mask], claimed[mask]))
+        print(f"## {family}: {'; '.join(notes)}")
+        for name, parts in rows.items():
+            bias, claimed = (np.concatenate(one) for one in zip(*parts, strict=True))
+            z, middle = np.abs(bias / claimed), np.median(bias)
+            fields = " ".join(f"{100 * np.median(one):+.3f}" for one, _ in parts)
+            print(
+                f"{name:9s} n {bias.size:4d}  bias % {fields}  scatter {148.26 * np.median(np.abs(bias - middle)):.3f}"
+                f"  claimed {100 * np.median(claimed):.3f}  cover {np.mean(z < 0.994):.2f} {np.mean(z < 1.96):.2f}"
+            )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

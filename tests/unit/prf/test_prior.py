@@ -1,0 +1,56 @@
+"""PRF priors from tables."""
+
+import numpy as np
+import pytest
+
+from bayesprf.design.polar import PolarBasis
+from bayesprf.errors import InputError
+from bayesprf.prf.prior import TabulatedPrf, nominal_area, prior_from_tables
+
+AXES = 21.0 * np.array([[-0.9, 0.3], [0.3, 0.9]])
+SAMPLES = 9.0
+BASIS = PolarBasis(5.0, 9.5 * 21.0, 8.0, 13, 15)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(5)
+
+
+def table(width):
+    along = (np.arange(117) - 58.0) / SAMPLES
+    r2 = along[:, None] ** 2 + (along[None, :] - 0.1) ** 2
+    values = (1.0 + r2 / width**2) ** -2.5
+    return values / values.sum() * SAMPLES**2
+
+
+def test_table_comes_back_at_its_own_places():
+    prf = TabulatedPrf(table(0.8), SAMPLES, AXES, BASIS.rmax)
+    row, column = np.array([50, 58, 70]), np.array([60, 58, 45])
+    x, y = AXES @ (np.stack([column, row]) - 58.0) / SAMPLES
+    np.testing.assert_allclose(10.0 ** prf.log10(x, y), table(0.8)[row, column], rtol=1e-10)
+
+
+def test_gradient_agrees_with_differences_inside_and_beyond(rng):
+    prf = TabulatedPrf(table(0.8), SAMPLES, AXES, 100.0)
+    x, y = rng.uniform(-140.0, 140.0, (2, 50))
+    gradient, step = prf.gradient(x, y), 1e-4
+    for axis, (ex, ey) in enumerate(((step, 0.0), (0.0, step))):
+        change = np.log(10.0) * (prf.log10(x + ex, y + ey) - prf.log10(x - ex, y - ey)) / (2 * step)
+        np.testing.assert_allclose(gradient[:, axis], change, atol=1e-5)
+
+
+def test_covariance_is_that_of_one_more_table():
+    widths = np.array([0.75, 0.8, 0.85])
+    prior = prior_from_tables([table(width) for width in widths], SAMPLES, AXES, BASIS)
+    spread = np.sqrt(np.sum(prior.weights_factor**2, axis=1))
+    peaks = np.log10([table(width).max() for width in widths])
+    expected = np.std(peaks, ddof=1) * np.sqrt(4.0 / 3.0)
+    np.testing.assert_allclose(spread[0], expected, rtol=0.1)
+    # The light of a table is all there is: the fall beyond its edge holds next to none.
+    assert abs(nominal_area(prior, abs(np.linalg.det(AXES))) - 1.0) < 5e-3
+
+
+def test_refuses_a_single_table():
+    with pytest.raises(InputError, match="at least two PRF tables"):
+        prior_from_tables([table(0.8)], SAMPLES, AXES, BASIS)
