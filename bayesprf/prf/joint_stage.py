@@ -7,13 +7,13 @@ from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray
 from bayesprf.photometry.background import ImageBackground
-from bayesprf.prf.extent import fit_extent
+from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint_hyper import LN10
 from bayesprf.prf.joint_start import JointSettings, build_joint
-from bayesprf.prf.positions import PositionFit
+from bayesprf.prf.training import fit_radius
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
@@ -83,7 +83,7 @@ def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, opti
         matrix=PrfMatrix.constant(pairs.select(above), values[above]),
         training=own[above],
         far_light=far,
-        reach=fit_extent(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=mask_options),
+        reach=fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=mask_options),
         n_clipped=int(np.count_nonzero(fit.clean < 0.5)),
         image=image,
         background=background,
