@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from bayesprf.photometry.metrics import PsfMetrics
     from bayesprf.photometry.processes import LightCurves
     from bayesprf.prf.fit import ShapeFit
-    from bayesprf.timemodel.fit import PerturbationFit
+    from bayesprf.timemodel.fit import GainModel
+    from bayesprf.timemodel.shift import ShiftModel
     from bayesprf.uncertainty.hyperparameters import FluxWidths
     from bayesprf.uncertainty.systematics import CommonErrors
 
@@ -79,7 +80,7 @@ class Fit:
         Pixels within `settings.sparse_dist_lim` of each source, at catalogue positions.
     prf : ShapeFit, optional
         Mean PRF, and where each source matters.
-    time_model : PerturbationFit, optional
+    time_model : GainModel or ShiftModel, optional
         How the PRF changes in time.
     flux, flux_va : FluxFit, optional
         Fluxes with the mean PRF, and with the time model.
@@ -115,7 +116,7 @@ class Fit:
     settings: Settings
     pairs: PairTable
     prf: "ShapeFit | None" = None
-    time_model: "PerturbationFit | None" = None
+    time_model: "GainModel | ShiftModel | None" = None
     flux: "FluxFit | None" = None
     flux_va: "FluxFit | None" = None
     score: "ModelScore | None" = None
@@ -179,7 +180,7 @@ class Fit:
     @overload
     def need(self, stage: Literal["prf"]) -> "ShapeFit": ...
     @overload
-    def need(self, stage: Literal["time_model"]) -> "PerturbationFit": ...
+    def need(self, stage: Literal["time_model"]) -> "GainModel | ShiftModel": ...
     @overload
     def need(self, stage: Literal["flux", "flux_va"]) -> "FluxFit": ...
     @overload

@@ -26,7 +26,8 @@ from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.scene.pairs import PairTable
 from bayesprf.timemodel.columns import check_vectors, common_components
-from bayesprf.timemodel.fit import PerturbationFit
+from bayesprf.timemodel.fit import GainModel
+from bayesprf.timemodel.shift import ShiftModel
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -405,7 +406,7 @@ class FittedPerturbation(PerturbationMatrix3D):
         Times, day.
     pairs : PairTable
         Pairs of the mean model: `dx` and `dy` are theirs.
-    fit : PerturbationFit
+    model : GainModel or ShiftModel
         The time model.
 
     Notes
@@ -415,8 +416,9 @@ class FittedPerturbation(PerturbationMatrix3D):
     the pixels' own mean, as the fluxes do; after a `fit` of one's own it is the plain product.
     """
 
-    def __init__(self, time: FloatArray, pairs: PairTable, fit: PerturbationFit) -> None:
-        basis = self._basis = fit.change.basis
+    def __init__(self, time: FloatArray, pairs: PairTable, model: GainModel | ShiftModel) -> None:
+        gain = model.gain
+        basis = self._basis = gain.change.basis
         super().__init__(
             time,
             pairs.dx,
@@ -426,14 +428,14 @@ class FittedPerturbation(PerturbationMatrix3D):
             degree=basis.degree,
             knot_spacing_type=basis.spacing,
         )
-        self._operator, self.vectors = fit.bins, fit.vectors
-        self.resolution = int(np.diff(fit.bins.indptr).max())
-        self.cartesian_matrix = fit.change.columns(pairs.source, pairs.dx, pairs.dy)
+        self._operator, self.vectors = gain.bins, gain.vectors
+        self.resolution = int(np.diff(gain.bins.indptr).max())
+        self.cartesian_matrix = gain.change.columns(pairs.source, pairs.dx, pairs.dy)
         self._set_prior(np.arange(self.vectors.shape[1]) == 0)
         constant = np.arange(self.cartesian_matrix.shape[1]) < basis.n_column
-        self.weights = np.concatenate([constant.astype(np.float64), fit.weights.ravel()])
-        self._factors: FloatArray | None = fit.stack_parts(pairs)
-        self._mix = fit.mix
+        self.weights = np.concatenate([constant.astype(np.float64), gain.weights.ravel()])
+        self._factors: FloatArray | None = model.factors(pairs)
+        self._mix = model.mix
 
     def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
         """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""

@@ -156,7 +156,7 @@ class PerturbationOptions:
         it is described by position columns and pixels of motion where it is described by the PRF's gradient; later
         rounds learn it from the data.
     fix_pixels : bool
-        Give every bright pixel its own mean and its own change beyond the common one: see `PerturbationFit`.
+        Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
 
     Raises
     ------

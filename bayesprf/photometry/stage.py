@@ -60,8 +60,7 @@ def fit_fluxes(
     yield "flux", solve(matrix.design())
     if time is not None:
         moving = None if time.light is None else time.light.image()
-        design = matrix.changing(time.stack_parts(matrix.pairs), time.mix).design()
-        yield "flux_va", solve(design, moving_light=moving)
+        yield "flux_va", solve(matrix.changing(time).design(), moving_light=moving)
 
 
 def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:
@@ -143,8 +142,7 @@ def measure_prf(fit: Fit, npoints_per_pixel: int) -> PsfMetrics:
     fraction = psf_fraction(prf.prf.evaluate, near, pixel_axes(fit.pixels), npoints_per_pixel=npoints_per_pixel)
     if time is None:
         return PsfMetrics(fraction, None)
-    changing = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix)
-    return PsfMetrics(fraction, perturbation_metrics(prf.matrix, changing))
+    return PsfMetrics(fraction, perturbation_metrics(prf.matrix, prf.matrix.changing(time)))
 
 
 def aperture_inputs(fit: Fit) -> tuple[PrfMatrix, FloatArray]:

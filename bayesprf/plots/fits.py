@@ -14,6 +14,7 @@ from bayesprf.plots.shape import plot_shape
 from bayesprf.prf.stage import select_image
 from bayesprf.prf.star_pixels import gather_star_pixels
 from bayesprf.timemodel.diagnostics import bin_by_pointing
+from bayesprf.timemodel.shift import ShiftModel
 from bayesprf.timemodel.stage import pixels_without_sky
 
 # Light curves that are drawn where none are asked for.
@@ -60,7 +61,7 @@ def draw_aperture(fit: Fit, source: int | str) -> Figure:
 def draw_time_model(fit: Fit) -> Figure:
     """Draw pixels in the first and the last bin of time, or of the pointing where the PRF is shifted."""
     time = fit.need("time_model")
-    if time.shift is not None:
+    if isinstance(time, ShiftModel):
         bins = bin_by_pointing(pixels_without_sky(fit), fit.need("prf"), time)
         return plot_time_model(
             bins.dx, bins.dy, bins.place, data=bins.data, model=bins.model, used=bins.used, along="pointing"

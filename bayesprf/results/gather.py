@@ -13,7 +13,8 @@ from bayesprf.photometry.processes import LightCurves
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.timemodel.fit import PerturbationFit
+from bayesprf.timemodel.fit import GainModel
+from bayesprf.timemodel.shift import ShiftModel
 from bayesprf.uncertainty.hyperparameters import FluxWidths
 
 
@@ -259,12 +260,12 @@ def shape_group(fit: ShapeFit) -> dict[str, Any]:
     }
 
 
-def time_model_group(fit: PerturbationFit, pixels: PixelTable) -> dict[str, Any]:
+def time_model_group(model: GainModel | ShiftModel, pixels: PixelTable) -> dict[str, Any]:
     """Return the arrays of ``/time_model``: enough to evaluate the change of the PRF again.
 
     Parameters
     ----------
-    fit : PerturbationFit
+    model : GainModel or ShiftModel
         The time model.
     pixels : PixelTable
         The stack it was fitted to.
@@ -273,7 +274,7 @@ def time_model_group(fit: PerturbationFit, pixels: PixelTable) -> dict[str, Any]
     -------
     dict of str to ndarray
     """
-    change = fit.change
+    fit, change = model.gain, model.gain.change
     return {
         "time_vectors": fit.vectors,
         "time_vector_name": np.asarray(fit.names),
@@ -292,16 +293,15 @@ def time_model_group(fit: PerturbationFit, pixels: PixelTable) -> dict[str, Any]
         "pixel_row": pixels.row,
         "time_scatter": fit.scatter,
         "n_clipped_time": fit.n_clipped,
-        **_shift_arrays(fit),
+        **(_shift_arrays(model) if isinstance(model, ShiftModel) else {}),
     }
 
 
-def _shift_arrays(fit: PerturbationFit) -> dict[str, Any]:
-    """Return the arrays of a shift of the PRF, if there is one."""
-    found: dict[str, Any] = {}
-    if fit.shift is not None:
-        found |= {"shift": fit.shift.motion, "shift_mix": fit.shift.mix, "shift_combine": fit.shift.combine}
-        found["shift_place"] = fit.shift.grid.nodes
-    if fit.light is not None:
-        found |= {"moving_light": fit.light.parts, "moving_light_constant": fit.light.constant}
+def _shift_arrays(model: ShiftModel) -> dict[str, Any]:
+    """Return the arrays of a shift of the PRF, and of the light that moves along."""
+    shift, light = model.shift, model.light
+    found = {"shift": shift.motion, "shift_mix": shift.mix, "shift_combine": shift.combine}
+    found["shift_place"] = shift.grid.nodes
+    if light is not None:
+        found |= {"moving_light": light.parts, "moving_light_constant": light.constant}
     return found

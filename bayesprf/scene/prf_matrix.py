@@ -1,6 +1,7 @@
 """PrfMatrix: the PRF of every source in every pixel in which it matters, constant or changing in time."""
 
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -9,6 +10,19 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pairs import PairTable
+
+
+class TimeModel(Protocol):
+    """How a PRF changes in time: at cadence t it is the mean PRF times `mix[t] @ factors(pairs)`."""
+
+    @property
+    def mix(self) -> FloatArray:
+        """Weight of each part at each cadence, shape (n_time, n_part)."""
+        ...
+
+    def factors(self, pairs: PairTable) -> FloatArray:
+        """Return the parts of the factor on the mean PRF of any pairs, shape (n_part, n_pair)."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,9 +101,9 @@ class PrfMatrix:
         """Return the pairs of all pixels but those where the mask, shape (n_pixel,), is True."""
         return self.select(~pixel[self.pairs.pixel])
 
-    def changing(self, factors: FloatArray, mix: FloatArray) -> "PrfMatrix":
-        """Return this PRF times `mix[t] @ factors` at each cadence, factors of shape (n_part, n_pair)."""
-        return PrfMatrix(self.pairs, self.values * factors, mix)
+    def changing(self, model: TimeModel) -> "PrfMatrix":
+        """Return this constant PRF changed in time by a model."""
+        return PrfMatrix(self.pairs, self.values * model.factors(self.pairs), model.mix)
 
     def at(self, cadence: int) -> csr_matrix:
         """Return the PRF at a cadence, sparse (n_source, n_pixel), 1 / pixel."""

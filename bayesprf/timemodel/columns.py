@@ -10,10 +10,9 @@ from bayesprf.checks import as_float, check_choice
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.centred import GroupMeans
-from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
-from bayesprf.timemodel.gain import PrfChange
+from bayesprf.timemodel.training import TrainingPairs
 
 POSITIONS = ("poscorr", "centroid")
 # Knot distance of smoothed position vectors, day: pointing drifts slowly on missions without roll.
@@ -49,9 +48,7 @@ def check_vectors(vectors: Any, n_time: int) -> FloatArray:
     return np.nan_to_num(array.T if array.shape[1] == n_time else array)
 
 
-def position_vectors(
-    positions: str, pixels: PixelTable, pairs: PairTable, chosen: IntArray, change: PrfChange
-) -> FloatArray:
+def position_vectors(positions: str, pixels: PixelTable, pairs: TrainingPairs) -> FloatArray:
     """Return image motion as time columns x, y, x^2, x y, y^2, shape (n_time, 5).
 
     Parameters
@@ -60,12 +57,8 @@ def position_vectors(
         The mission's own motion vectors, or the motion measured from the pixels.
     pixels : PixelTable
         Data; `pos_corr` is needed for "poscorr".
-    pairs : PairTable
-        Pairs in which the sources matter.
-    chosen : ndarray of int64, shape (n_train,)
-        The pairs to measure from.
-    change : PrfChange
-        What motion does to the PRF.
+    pairs : TrainingPairs
+        The training pixels.
 
     Returns
     -------
@@ -77,15 +70,13 @@ def position_vectors(
     InputError
         If `positions` is unknown, or "poscorr" is asked for and the pixels have none.
     """
-    motion = image_motion(positions, pixels, pairs, chosen, change)
+    motion = image_motion(positions, pixels, pairs)
     motion = np.nan_to_num(motion - np.nanmean(motion, axis=0))
     x, y = (motion / max(float(np.abs(motion).max()), 1e-300)).T
     return np.stack([x, y, x * x, x * y, y * y], axis=1)
 
 
-def image_motion(
-    positions: str, pixels: PixelTable, pairs: PairTable, chosen: IntArray, change: PrfChange
-) -> FloatArray:
+def image_motion(positions: str, pixels: PixelTable, pairs: TrainingPairs) -> FloatArray:
     """Return the image motion, smoothed where the pointing is stable.
 
     Parameters
@@ -94,12 +85,8 @@ def image_motion(
         The mission's own motion vectors (column and row), or the motion measured from the pixels (east and north).
     pixels : PixelTable
         Data; `pos_corr` is needed for "poscorr".
-    pairs : PairTable
-        Pairs in which the sources matter.
-    chosen : ndarray of int64, shape (n_train,)
-        The pairs to measure from.
-    change : PrfChange
-        What motion does to the PRF.
+    pairs : TrainingPairs
+        The training pixels.
 
     Returns
     -------
@@ -117,23 +104,19 @@ def image_motion(
             raise InputError('positions: expected pixels with pos_corr for "poscorr", got none; use "centroid"')
         motion = np.where(np.isfinite(pixels.pos_corr), pixels.pos_corr, np.nan)
     else:
-        motion = measure_motion(pixels, pairs, chosen, change)
+        motion = measure_motion(pixels, pairs)
     return motion if pixels.instrument.roll_hours > 0 else smooth_series(pixels.time, motion, SMOOTH_DAYS)
 
 
-def measure_motion(pixels: PixelTable, pairs: PairTable, chosen: IntArray, change: PrfChange) -> FloatArray:
+def measure_motion(pixels: PixelTable, pairs: TrainingPairs) -> FloatArray:
     """Measure the motion common to all stars at every cadence.
 
     Parameters
     ----------
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    chosen : ndarray of int64, shape (n_train,)
-        The pairs to measure from.
-    change : PrfChange
-        What motion does to the PRF.
+    pairs : TrainingPairs
+        The training pixels.
 
     Returns
     -------
@@ -144,9 +127,7 @@ def measure_motion(pixels: PixelTable, pairs: PairTable, chosen: IntArray, chang
     -----
     Least squares of y / mean y - 1 on the gradient of ln PRF, with a free brightness per star and cadence.
     """
-    pixel = pairs.pixel[chosen]
-    group = np.unique(pairs.source[chosen], return_inverse=True)[1]
-    columns = change.motion(pairs.dx[chosen], pairs.dy[chosen])
+    pixel, group, columns = pairs.pixel, pairs.group, pairs.motion
     mean = _mean_light(pixels, pixel)
     motion = np.full((pixels.n_time, 2), np.nan)
     step = max(1, _CHUNK_ELEMENTS // max(1, pixel.size))
@@ -159,12 +140,7 @@ def measure_motion(pixels: PixelTable, pairs: PairTable, chosen: IntArray, chang
 
 
 def pca_vectors(
-    pixels: PixelTable,
-    pairs: PairTable,
-    chosen: IntArray,
-    *,
-    trends: FloatArray,
-    options: PerturbationOptions,
+    pixels: PixelTable, pairs: TrainingPairs, *, trends: FloatArray, options: PerturbationOptions
 ) -> FloatArray:
     """Return the first principal components of what the trends leave of the pixels' time series.
 
@@ -172,10 +148,8 @@ def pca_vectors(
     ----------
     pixels : PixelTable
         Data.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    chosen : ndarray of int64, shape (n_train,)
-        The pairs to take series from; the thousand brightest are used.
+    pairs : TrainingPairs
+        The training pixels; the thousand brightest are used.
     trends : ndarray of float64, shape (n_time, n_vector)
         Time columns already in the model.
     options : PerturbationOptions
@@ -186,10 +160,8 @@ def pca_vectors(
     ndarray of float64, shape (n_time, n)
         Orthonormal; fewer than asked if the series do not have so many.
     """
-    brightest = np.argsort(-_mean_light(pixels, pairs.pixel[chosen]), kind="stable")[:_MAX_PCA_PIXELS]
-    chosen = np.sort(chosen[brightest])
-    pixel = pairs.pixel[chosen]
-    group = np.unique(pairs.source[chosen], return_inverse=True)[1]
+    pairs = pairs.select(np.sort(np.argsort(-_mean_light(pixels, pairs.pixel), kind="stable")[:_MAX_PCA_PIXELS]))
+    pixel, group = pairs.pixel, pairs.group
     mean = _mean_light(pixels, pixel)
     ivar = pixels.ivar[:, pixel] * np.maximum(mean, 0.0) ** 2
     ratio = np.where(ivar > 0, pixels.flux[:, pixel] / np.where(mean > 0, mean, 1.0) - 1.0, 0.0)

@@ -1,16 +1,15 @@
 """What a shift of the PRF explains: pixels of bright stars, measured and modelled, in bins of the pointing."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.binning import bin_mean
-from bayesprf.errors import InputError
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pixels import PixelTable
-from bayesprf.timemodel.fit import PerturbationFit
+from bayesprf.timemodel.shift import ShiftModel
 
 _N_BIN = 24
 # Pixels with less than this share of the brightest pixel's mean light are not shown: their ratio to it is noise.
@@ -41,7 +40,7 @@ class PointingBins:
     used: BoolArray
 
 
-def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: PerturbationFit) -> PointingBins:
+def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: ShiftModel) -> PointingBins:
     """Average the training pixels of a time model over cadences of like pointing.
 
     Parameters
@@ -50,27 +49,20 @@ def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: PerturbationFit) -
         Data without sky.
     shape : ShapeFit
         The PRF, the mean fluxes and where each source matters.
-    fit : PerturbationFit
-        Time model with a shift.
+    fit : ShiftModel
+        The time model.
 
     Returns
     -------
     PointingBins
         Bins hold equally many cadences, in the order of the pointing. The model is that of constant stars.
-
-    Raises
-    ------
-    InputError
-        If the time model has no shift.
     """
-    if fit.shift is None:
-        raise InputError("fit: expected a time model with a shift of the PRF, got one without")
     motion = fit.shift.motion - fit.shift.motion.mean(axis=0)
     axis = np.linalg.eigh(motion.T @ motion)[1][:, 1]
     along = motion @ axis / pixels.instrument.pixel_scale
     operator = _equal_bins(along, (pixels.ivar > 0).any(axis=1))
-    chosen, pixel = fit.training, fit.training.pixel
-    prf = shape.matrix.changing(fit.stack_parts(shape.pairs), operator @ fit.mix)
+    chosen, pixel = fit.gain.training, fit.gain.training.pixel
+    prf = replace(shape.matrix.changing(fit), mix=operator @ fit.mix)
     known = shape.far_light if fit.light is None else shape.far_light + operator @ fit.light.image()
     flux = np.tile(shape.flux, (operator.shape[0], 1))
     model = (prf.image(flux) + known)[:, pixel]

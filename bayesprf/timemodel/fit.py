@@ -7,21 +7,17 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import Trends, build_trends, find_breaks
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
-from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import check_vectors, pca_vectors, position_vectors
-from bayesprf.timemodel.gain import PixelPlane, PrfChange, PrfFunction, build_change, build_plane
+from bayesprf.timemodel.gain import PixelPlane, PrfChange, PrfFunction, build_plane
 from bayesprf.timemodel.rounds import fit_rounds
-from bayesprf.timemodel.shift import PrfShift
-from bayesprf.timemodel.training import TrainingPixels, bin_training, choose_training, used_cadences
-from bayesprf.timemodel.uncatalogued import MovingLight
+from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training, used_cadences
 
 # A time column must keep this share of its variance in the bins.
 _LEAST_VARIANCE = 0.8
@@ -30,8 +26,8 @@ _MAX_BINNED = 4_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PerturbationFit:
-    """The fitted change of the PRF, and what it was learned from.
+class GainModel:
+    """A slow change of the PRF, factor by factor, and what it was learned from.
 
     Parameters
     ----------
@@ -53,7 +49,7 @@ class PerturbationFit:
     pixel_factor : ndarray of float64, shape (n_pixel,)
         Measured over modelled mean light of each pixel; one where it is not used.
     training : TrainingPixels
-        Binned pixels that taught the model.
+        Binned pixels that the model was trained on.
     data, model : ndarray of float64, shape (n_bin, n_train)
         Pixels relative to their mean and to their star's brightness, and the fitted factor.
     used : ndarray of bool, shape (n_bin, n_train)
@@ -62,10 +58,6 @@ class PerturbationFit:
         How many pixel-bins were left out as outliers.
     scatter : float
         Relative scatter of pixel-bins about the model beyond their errors.
-    shift : PrfShift, optional
-        Motion as a shift of the PRF, where it is large; the other terms are then what this leaves.
-    light : MovingLight, optional
-        Light of unknown stars that moves along.
 
     Notes
     -----
@@ -89,21 +81,29 @@ class PerturbationFit:
     used: BoolArray
     n_clipped: int
     scatter: float
-    shift: PrfShift | None = None
-    light: MovingLight | None = None
 
     @property
     def mix(self) -> FloatArray:
         """Weight of each part at each cadence, shape (n_time, n_part)."""
-        return self.vectors if self.shift is None else np.hstack([self.shift.mix, self.vectors[:, 1:]])
+        return self.vectors
 
     @property
     def n_part(self) -> int:
-        """Number of parts."""
-        return int(self.vectors.shape[1]) + (0 if self.shift is None else self.shift.mix.shape[1] - 1)
+        """Number of parts; one if nothing changes."""
+        return int(self.vectors.shape[1])
 
-    def stack_parts(self, pairs: PairTable) -> FloatArray:
-        """Return the parts of the factor on the mean PRF, shape (n_part, n_pair).
+    @property
+    def gain(self) -> "GainModel":
+        """The part of the time model that is no shift: all of it."""
+        return self
+
+    @property
+    def light(self) -> None:
+        """No light of uncatalogued stars was found along."""
+        return None
+
+    def factors(self, pairs: PairTable) -> FloatArray:
+        """Return the parts of the factor on the mean PRF.
 
         Parameters
         ----------
@@ -113,34 +113,30 @@ class PerturbationFit:
         Returns
         -------
         ndarray of float64, shape (n_part, n_pair)
-            The factor at cadence t is ``mix[t] @ parts``.
+            The factor at cadence t is ``mix[t] @ factors``.
         """
-        first = np.ones((1, pairs.n_pair)) if self.shift is None else self.shift.factors(pairs)
         columns = self.change.columns(pairs.source, pairs.dx, pairs.dy)
         slow = (columns @ self.weights.T).T
         slow += self.pixel_weights[:, pairs.pixel] + self.source_weights[:, pairs.source]
-        return np.vstack([first, slow]) * self.pixel_factor[pairs.pixel]
+        return np.vstack([np.ones((1, pairs.n_pair)), slow]) * self.pixel_factor[pairs.pixel]
 
 
-def fit_perturbation(
+def fit_gain(
     pixels: PixelTable,
-    prf: PrfMatrix,
-    flux: FloatArray,
+    pairs: TrainingPairs,
     *,
     options: PerturbationOptions,
     evaluate: PrfFunction | None = None,
     other_vectors: Any = None,
-) -> PerturbationFit:
+) -> GainModel:
     """Learn how the PRF changes in time.
 
     Parameters
     ----------
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
-    prf : PrfMatrix
-        Mean PRF of the pairs in which the sources matter.
-    flux : ndarray of float64, shape (n_source,)
-        Mean flux of the sources, electron / s; NaN counts as dark.
+    pairs : TrainingPairs
+        Mean PRF and mean light of the pairs, and those that the model is trained on.
     options : PerturbationOptions
         Settings.
     evaluate : callable, optional
@@ -150,13 +146,13 @@ def fit_perturbation(
 
     Returns
     -------
-    PerturbationFit
+    GainModel
         Without any change if there is a single cadence, or no pixel is bright enough to learn from.
 
     Raises
     ------
     ShapeError
-        If `flux` or `other_vectors` has the wrong shape.
+        If `other_vectors` has the wrong shape.
     InputError
         If the times do not increase, or position vectors are asked for that the pixels do not have.
 
@@ -169,28 +165,24 @@ def fit_perturbation(
     -----
     y[t, p] = a_s(t) m_p (1 + sum_km c_km v_k(t) g_m): the mean m_p of each pixel and the brightness a_s(t) of its star
     are taken from the data in every round, and a_s(t) is marginalised in the fit, so that what the star does itself
-    stays out of the PRF. Pixel-bins that stray are clipped, and the scatter that the model leaves beyond the errors
-    is added to them (Hedges et al. 2021, section 2.3, without these two).
+    stays out of the PRF. Outliers among the pixel-bins are clipped, and the scatter that the model leaves beyond the
+    errors is added to them (Hedges et al. 2021, section 2.3, without these two).
     """
-    pairs = prf.pairs
-    check_shape(flux, (pairs.n_source,), "flux", "n_source")
     _check_time(pixels.time)
-    light = prf.light(flux)
-    chosen = choose_training(pixels, pairs, light, options=options)
-    change = build_change(pixels, prf, basis=options.basis, field_order=options.field_order)
-    trends = _time_columns(pixels, pairs, chosen, change, options=options, other_vectors=other_vectors)
-    operator = _time_bins(pixels.time, trends.columns, chosen.size, options)
-    training = bin_training(pixels, pairs, chosen, operator, radius=options.basis.radius)
-    plane = build_plane(change, pixels, pairs, evaluate=evaluate)
-    columns, offsets = _pixel_columns(plane, plane.mean(prf.values), pairs, light, training.pixel)
+    prf, change = pairs.prf, pairs.change
+    trends = _time_columns(pixels, pairs, options=options, other_vectors=other_vectors)
+    operator = _time_bins(pixels.time, trends.columns, pairs.chosen.size, options)
+    training = bin_training(pixels, pairs, operator, radius=options.basis.radius)
+    plane = build_plane(change, pixels, prf.pairs, evaluate=evaluate)
+    columns, offsets = _pixel_columns(plane, plane.mean(prf.values), pairs)
     rounds = fit_rounds(training, bin_mean(operator, trends.columns[:, 1:]), columns, offsets, options)
     factor, pixel_weights = np.ones(pixels.n_pixel), np.zeros((len(trends.names) - 1, pixels.n_pixel))
-    factor[training.pixel] = _pixel_factor(training, rounds.template, light, chosen, pairs)
+    factor[training.pixel] = _pixel_factor(training, rounds.template, pairs)
     pixel_weights[:, training.pixel] = rounds.pixel_weights
-    measured = prf.values * factor[pairs.pixel]
+    measured = prf.values * factor[prf.pairs.pixel]
     source_weights = -(rounds.weights @ plane.mean(measured).T)
-    source_weights -= plane.mean_of_pairs(measured, pixel_weights[:, pairs.pixel])
-    return PerturbationFit(
+    source_weights -= plane.mean_of_pairs(measured, pixel_weights[:, prf.pairs.pixel])
+    return GainModel(
         vectors=trends.columns,
         names=trends.names,
         bins=operator,
@@ -220,16 +212,10 @@ def _check_time(time: FloatArray) -> None:
 
 
 def _time_columns(
-    pixels: PixelTable,
-    pairs: PairTable,
-    chosen: IntArray,
-    change: PrfChange,
-    *,
-    options: PerturbationOptions,
-    other_vectors: Any,
+    pixels: PixelTable, pairs: TrainingPairs, *, options: PerturbationOptions, other_vectors: Any
 ) -> Trends:
     """Return all time columns; the constant alone if there is nothing to learn from."""
-    if chosen.size == 0:
+    if pairs.chosen.size == 0:
         warnings.warn(
             "build_time_model: no pixel is bright enough, unsaturated and dominated by one source; the PRF is left"
             " constant in time",
@@ -243,12 +229,12 @@ def _time_columns(
         others = check_vectors(other_vectors, pixels.n_time)
         names = tuple(f"other {number}" for number in range(others.shape[1]))
     if options.positions is not None:
-        others = np.hstack([others, position_vectors(options.positions, pixels, pairs, chosen, change)])
+        others = np.hstack([others, position_vectors(options.positions, pixels, pairs)])
         names = (*names, *(f"{options.positions} {term}" for term in ("x", "y", "x2", "xy", "y2")))
     used = used_cadences(pixels)
     if options.pca_ncomponents > 0:
         trends = build_trends(pixels.time, options.trends, others=others, names=names, used=used)
-        others = np.hstack([others, pca_vectors(pixels, pairs, chosen, trends=trends.columns, options=options)])
+        others = np.hstack([others, pca_vectors(pixels, pairs, trends=trends.columns, options=options)])
         names = (*names, *(f"pca {number}" for number in range(others.shape[1] - len(names))))
     return build_trends(pixels.time, options.trends, others=others, names=names, used=used)
 
@@ -266,25 +252,22 @@ def _time_bins(time: FloatArray, vectors: FloatArray, n_train: int, options: Per
         resolution //= 2
 
 
-def _pixel_columns(
-    plane: PixelPlane, means: FloatArray, pairs: PairTable, light: FloatArray, pixel: IntArray
-) -> tuple[csr_matrix, FloatArray]:
+def _pixel_columns(plane: PixelPlane, means: FloatArray, pairs: TrainingPairs) -> tuple[csr_matrix, FloatArray]:
     """Return columns and plane means of pixels: those of their sources, each by its share of the pixel's light."""
-    number = np.full(pairs.n_pixel, -1)
+    whole, light, pixel = pairs.prf.pairs, pairs.light, pairs.pixel
+    number = np.full(whole.n_pixel, -1)
     number[pixel] = np.arange(pixel.size)
-    inside = np.flatnonzero((number[pairs.pixel] >= 0) & (light > 0))
-    row, source = number[pairs.pixel[inside]], pairs.source[inside]
+    inside = np.flatnonzero((number[whole.pixel] >= 0) & (light > 0))
+    row, source = number[whole.pixel[inside]], whole.source[inside]
     total = np.bincount(row, light[inside], minlength=pixel.size)
     share = csr_matrix((light[inside] / total[row], (row, np.arange(inside.size))), shape=(pixel.size, inside.size))
     return csr_matrix(share @ plane.columns[inside]), np.asarray(share @ means[source])
 
 
-def _pixel_factor(
-    training: TrainingPixels, template: FloatArray, light: FloatArray, chosen: IntArray, pairs: PairTable
-) -> FloatArray:
+def _pixel_factor(training: TrainingPixels, template: FloatArray, pairs: TrainingPairs) -> FloatArray:
     """Return measured over modelled mean light of the training pixels, with the flux that fits each star best."""
-    others = np.bincount(pairs.pixel, light, minlength=pairs.n_pixel)[training.pixel] - light[chosen]
-    own = light[chosen]
+    whole, own = pairs.prf.pairs, pairs.light[pairs.chosen]
+    others = np.bincount(whole.pixel, pairs.light, minlength=whole.n_pixel)[training.pixel] - own
     weight = training.ivar.mean(axis=0)
     number = training.group
     scale = np.bincount(number, weight * own * (template - others)) / np.bincount(number, weight * own**2)

@@ -13,10 +13,9 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import SMOOTH_DAYS, image_motion
-from bayesprf.timemodel.gain import build_change
 from bayesprf.timemodel.pointing import measure_pointing, measure_smear
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, PrfShift, build_shift
-from bayesprf.timemodel.training import choose_training
+from bayesprf.timemodel.training import TrainingPairs
 from bayesprf.timemodel.uncatalogued import MovingLight, find_moving_light
 
 # Cadences within this distance of the middle pointing, pixel, or this share of all if those are more, teach the PRF.
@@ -30,7 +29,7 @@ Relearn = Callable[[BoolArray], ShapeFit]
 
 
 def fit_shift(
-    pixels: PixelTable, shape: ShapeFit, *, options: PerturbationOptions, relearn: Relearn
+    pixels: PixelTable, shape: ShapeFit, pairs: TrainingPairs, *, options: PerturbationOptions, relearn: Relearn
 ) -> PrfShift | None:
     """Learn the motion as a shift of the PRF, if it is large.
 
@@ -40,6 +39,8 @@ def fit_shift(
         Data: float64, shape (n_time, n_pixel), electron / s.
     shape : ShapeFit
         PRF of the mean image, smeared by the motion.
+    pairs : TrainingPairs
+        The training pixels.
     options : PerturbationOptions
         `positions`, `shift_limit` and `field_order`.
     relearn : callable
@@ -54,13 +55,9 @@ def fit_shift(
     -----
     The PRF is learned anew from the cadences near the middle pointing; measured positions are then measured anew too.
     """
-    if options.positions is None:
+    if options.positions is None or pairs.chosen.size == 0 or pixels.n_time < 2:
         return None
-    chosen = choose_training(pixels, shape.pairs, shape.matrix.light(shape.flux), options=options)
-    change = build_change(pixels, shape.matrix, basis=options.basis, field_order=options.field_order)
-    if chosen.size == 0 or pixels.n_time < 2:
-        return None
-    given = image_motion(options.positions, pixels, shape.pairs, chosen, change)
+    given, change = image_motion(options.positions, pixels, pairs), pairs.change
     if _extent(given) <= options.shift_limit:
         return None
     powers = tuple(change.powers)
@@ -99,7 +96,7 @@ def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[
         The light of unknown stars.
     """
     pairs, hours = shape.pairs, pixels.instrument.roll_hours
-    design = shape.matrix.changing(shift.factors(pairs), shift.mix).design()
+    design = shape.matrix.changing(shift).design()
     prior = default_prior(shape.flux, shape.image.cadence_error)
     flags = np.zeros(pairs.n_source, np.int64)
     sky = None if shape.background is None else shape.background.columns

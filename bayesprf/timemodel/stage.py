@@ -20,9 +20,11 @@ from bayesprf.prf.stage import Progress, fit_prf
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
-from bayesprf.timemodel.fit import PerturbationFit, fit_perturbation
-from bayesprf.timemodel.roll import add_roll_gain
+from bayesprf.timemodel.fit import GainModel, fit_gain
+from bayesprf.timemodel.shift import ShiftModel
 from bayesprf.timemodel.shift_fit import fit_shift, settle_light
+from bayesprf.timemodel.training import choose_training
+from bayesprf.timemodel.uncatalogued import add_roll_gain
 
 _TIME_CORRECTORS = ("polynomial", "poscorr")
 # A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.
@@ -52,50 +54,37 @@ def time_options(
     return replace(options, **further)
 
 
-def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> PerturbationFit:
+def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:
     """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
     pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
-    shift = fit_shift(pixels, prf, options=options, relearn=partial(_prf_near, fit, progress))
+    pairs = choose_training(pixels, prf.matrix, prf.flux, options=options)
+    shift = fit_shift(pixels, prf, pairs, options=options, relearn=partial(_prf_near, fit, progress))
+    fit_rest = partial(fit_gain, pairs=pairs, evaluate=prf.prf.evaluate, other_vectors=recipe.other_vectors)
     if shift is None:
-        found = _fit_gain(fit, pixels, _fit_columns(pixels, prf, options, recipe.other_vectors), options)
-    else:
-        steady, light = settle_light(pixels, prf, shift)
-        still = replace(pixels, flux=np.where(pixels.ivar > 0, steady, np.nan))
-        trends = replace(options.trends, poly_order=options.shift_order)
-        fix_pixels = options.fix_pixels and light is None
-        options = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels)
-        found = replace(_fit_columns(still, prf, options, recipe.other_vectors), shift=shift, light=light)
-    _warn_if_wild(prf, found)
-    return found
+        gain = _add_roll(fit, pixels, fit_rest(pixels, options=options), options)
+        _warn_if_wild(prf, gain)
+        return gain
+    steady, light = settle_light(pixels, prf, shift)
+    still = replace(pixels, flux=np.where(pixels.ivar > 0, steady, np.nan))
+    trends = replace(options.trends, poly_order=options.shift_order)
+    fix_pixels = options.fix_pixels and light is None
+    left = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels)
+    return ShiftModel(shift, fit_rest(still, options=left), light)
 
 
-def _fit_columns(
-    pixels: PixelTable, prf: ShapeFit, options: PerturbationOptions, other_vectors: Any
-) -> PerturbationFit:
-    return fit_perturbation(
-        pixels,
-        prf.matrix,
-        prf.flux,
-        options=options,
-        evaluate=prf.prf.evaluate,
-        other_vectors=other_vectors,
-    )
-
-
-def _fit_gain(fit: Fit, pixels: PixelTable, time: PerturbationFit, options: PerturbationOptions) -> PerturbationFit:
+def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: PerturbationOptions) -> GainModel:
     """Where the spacecraft rolls, let fluxes fitted with the time model tell what they share with the roll."""
     prf, roll_hours = fit.need("prf"), pixels.instrument.roll_hours
-    if roll_hours <= 0 or options.positions is None or time.n_part == 1:
-        return time
-    design = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix).design()
+    if roll_hours <= 0 or options.positions is None or gain.n_part == 1:
+        return gain
     flux = fit_flux(
         pixels,
-        design,
+        prf.matrix.changing(gain).design(),
         default_prior(prf.flux, prf.image.cadence_error),
         source_flags=np.zeros(fit.sources.n_source, np.int32),
         known=prf.far_light,
     ).flux
-    return add_roll_gain(time, pixels.time, flux, roll_hours)
+    return add_roll_gain(gain, pixels.time, flux, roll_hours)
 
 
 def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> ShapeFit:
@@ -106,14 +95,14 @@ def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> ShapeFit:
     return fit_prf(fit, fit.prf_recipe or PrfRecipe(), image, progress=progress)
 
 
-def _warn_if_wild(prf: ShapeFit, time: PerturbationFit) -> None:
+def _warn_if_wild(prf: ShapeFit, gain: GainModel) -> None:
     """Warn if the light that a star puts on its pixels changes more than any motion could make it."""
     share = prf.matrix.caught()[0]
     whole = share > _WELL_COVERED
-    if time.n_part == 1 or time.shift is not None or not whole.any():
+    if gain.n_part == 1 or not whole.any():
         return
-    parts = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix).caught()
-    change = time.mix @ (parts[:, whole] / share[whole])
+    parts = prf.matrix.changing(gain).caught()
+    change = gain.mix @ (parts[:, whole] / share[whole])
     low, high = float(change.min()), float(change.max())
     if low < 1.0 / _WILD or high > _WILD:
         warnings.warn(
@@ -138,6 +127,5 @@ def perturbed_prf(fit: Fit, time_index: Any) -> csr_matrix | list[csr_matrix]:
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
     if not np.issubdtype(chosen.dtype, np.integer) or np.any((chosen < -n_time) | (chosen >= n_time)):
         raise InputError(f"time_index: expected whole numbers from 0 to {n_time - 1}, got {time_index!r}")
-    time, prf = fit.need("time_model"), fit.need("prf")
-    changing = prf.matrix.changing(time.stack_parts(prf.pairs), time.mix)
+    changing = fit.need("prf").matrix.changing(fit.need("time_model"))
     return changing.at(int(chosen)) if chosen.ndim == 0 else [changing.at(int(one)) for one in chosen]

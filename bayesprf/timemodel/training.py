@@ -1,14 +1,16 @@
-"""The pixels that teach the time model: one bright source each, binned in time."""
+"""The training pixels of the time model: one bright source each, binned in time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.scene.pairs import PairTable
+from bayesprf.checks import check_shape
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
+from bayesprf.timemodel.gain import PrfChange, build_change
 
 # Cadences looked at to learn the typical noise of a pixel.
 _N_NOISE_SAMPLES = 64
@@ -25,7 +27,7 @@ class TrainingPixels:
     dx, dy : ndarray of float64, shape (n_train,)
         Offset, arcsec.
     inside : ndarray of bool, shape (n_train,)
-        Whether the pixel lies in the square of the position columns, and so teaches what all stars share.
+        Whether the pixel lies in the square of the position columns, on which what all stars share is trained.
     time : ndarray of float64, shape (n_bin,)
         Mean time of each bin, day.
     flux, ivar : ndarray of float64, shape (n_bin, n_train)
@@ -51,30 +53,84 @@ class TrainingPixels:
         return int(self.pixel.size)
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingPairs:
+    """The pairs whose pixels the time model is trained on, at most one per pixel, and what motion does to their PRF.
+
+    Parameters
+    ----------
+    prf : PrfMatrix
+        Mean PRF of all pairs in which the sources matter.
+    light : ndarray of float64, shape (n_pair,)
+        Mean light of these, electron / s.
+    chosen : ndarray of int64, shape (n_train,)
+        Numbers of the pairs trained on, in their order.
+    change : PrfChange
+        Position columns.
+    """
+
+    prf: PrfMatrix
+    light: FloatArray
+    chosen: IntArray
+    change: PrfChange
+
+    @property
+    def source(self) -> IntArray:
+        """Source of each training pixel, shape (n_train,)."""
+        return self.prf.pairs.source[self.chosen]
+
+    @property
+    def pixel(self) -> IntArray:
+        """The training pixels, shape (n_train,)."""
+        return self.prf.pairs.pixel[self.chosen]
+
+    @property
+    def group(self) -> IntArray:
+        """Number of each training pixel's source among those present, shape (n_train,)."""
+        return np.unique(self.source, return_inverse=True)[1].astype(np.int64)
+
+    @property
+    def motion(self) -> FloatArray:
+        """Relative change of each training pixel per pixel of motion east and north, shape (n_train, 2)."""
+        pairs = self.prf.pairs
+        return self.change.motion(pairs.dx[self.chosen], pairs.dy[self.chosen])
+
+    def select(self, chosen: IntArray) -> "TrainingPairs":
+        """Return the same with only some of the training pixels, given by their numbers among these."""
+        return replace(self, chosen=self.chosen[chosen])
+
+
 def choose_training(
-    pixels: PixelTable, pairs: PairTable, light: FloatArray, *, options: PerturbationOptions
-) -> IntArray:
-    """Choose the pairs that teach the time model.
+    pixels: PixelTable, prf: PrfMatrix, flux: FloatArray, *, options: PerturbationOptions
+) -> TrainingPairs:
+    """Choose the pairs that the time model is trained on.
 
     Parameters
     ----------
     pixels : PixelTable
         Data, noise and saturation.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    light : ndarray of float64, shape (n_pair,)
-        Model light of the pair, electron / s.
+    prf : PrfMatrix
+        Mean PRF of the pairs in which the sources matter.
+    flux : ndarray of float64, shape (n_source,)
+        Mean flux of the sources, electron / s; NaN counts as dark.
     options : PerturbationOptions
         `min_share` of the pixel's light must come from the pair's source, and the light be `min_snr` times the noise
-        of a bin.
+        of a bin; `basis` and `field_order` set the position columns.
 
     Returns
     -------
-    ndarray of int64, shape (n_train,)
-        Numbers of the pairs, in their order; at most one per pixel. Sources that own a saturated pixel are left
-        out, as are sources with fewer than two pixels in the square of the position columns, which cannot tell a
-        change of shape from one of brightness.
+    TrainingPairs
+        Sources that own a saturated pixel are left out, as are sources with fewer than two pixels in the square of
+        the position columns, which cannot tell a change of shape from one of brightness.
+
+    Raises
+    ------
+    ShapeError
+        If `flux` has the wrong shape.
     """
+    pairs = prf.pairs
+    check_shape(flux, (pairs.n_source,), "flux", "n_source")
+    light = prf.light(flux)
     total = np.bincount(pairs.pixel, np.abs(light), minlength=pairs.n_pixel)[pairs.pixel]
     owned = (light > 0) & (light >= options.min_share * total)
     blooming = np.bincount(pairs.source[owned & pixels.saturated[pairs.pixel]], minlength=pairs.n_source) > 0
@@ -85,7 +141,8 @@ def choose_training(
     chosen = owned & bright & ~blooming[pairs.source]
     inside = chosen & lies_inside(pairs.dx, pairs.dy, options.basis.radius)
     several = np.bincount(pairs.source[inside], minlength=pairs.n_source) > 1
-    return np.flatnonzero(chosen & several[pairs.source])
+    change = build_change(pixels, prf, basis=options.basis, field_order=options.field_order)
+    return TrainingPairs(prf, light, np.flatnonzero(chosen & several[pairs.source]), change)
 
 
 def lies_inside(dx: FloatArray, dy: FloatArray, radius: float) -> BoolArray:
@@ -105,18 +162,14 @@ def lies_inside(dx: FloatArray, dy: FloatArray, radius: float) -> BoolArray:
     return np.maximum(np.abs(dx), np.abs(dy)) <= radius
 
 
-def bin_training(
-    pixels: PixelTable, pairs: PairTable, chosen: IntArray, operator: csr_matrix, *, radius: float
-) -> TrainingPixels:
+def bin_training(pixels: PixelTable, pairs: TrainingPairs, operator: csr_matrix, *, radius: float) -> TrainingPixels:
     """Bin the chosen pixels in one pass over the data.
 
     Parameters
     ----------
     pixels : PixelTable
         Data and inverse variances.
-    pairs : PairTable
-        Pairs in which the sources matter.
-    chosen : ndarray of int64, shape (n_train,)
+    pairs : TrainingPairs
         From `choose_training`.
     operator : csr_matrix of float64, shape (n_bin, n_time)
         From `bayesprf.design.binning.build_binning`.
@@ -129,8 +182,8 @@ def bin_training(
     """
     from bayesprf.linalg.compiled.binning import bin_columns  # compiled on first use
 
-    source, pixel = pairs.source[chosen], pairs.pixel[chosen]
-    sums = np.zeros((2, operator.shape[0], chosen.size))
+    pixel, dx, dy = pairs.pixel, pairs.prf.pairs.dx[pairs.chosen], pairs.prf.pairs.dy[pairs.chosen]
+    sums = np.zeros((2, operator.shape[0], pixel.size))
     bin_columns(
         operator.indptr.astype(np.int64), operator.indices.astype(np.int64), pixel, pixels.flux, pixels.ivar, sums
     )
@@ -138,12 +191,12 @@ def bin_training(
     with np.errstate(divide="ignore", invalid="ignore"):
         flux = np.where(ivar > 0, sums[1] / ivar, 0.0)
     return TrainingPixels(
-        source=source,
+        source=pairs.source,
         pixel=pixel,
-        group=np.unique(source, return_inverse=True)[1].astype(np.int64),
-        dx=pairs.dx[chosen],
-        dy=pairs.dy[chosen],
-        inside=lies_inside(pairs.dx[chosen], pairs.dy[chosen], radius),
+        group=pairs.group,
+        dx=dx,
+        dy=dy,
+        inside=lies_inside(dx, dy, radius),
         time=operator @ pixels.time,
         flux=flux,
         ivar=ivar,

@@ -1,6 +1,6 @@
-"""Light that no source of the catalogue gives, and how it moves with the pointing."""
+"""Light that no source of the catalogue gives, as it comes and goes with the pointing: by pixel, or by star."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -8,12 +8,16 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pixels import PixelTable
-from bayesprf.stats import mad_sigma
+from bayesprf.stats import fit_clipped, mad_sigma
+from bayesprf.timemodel.columns import POSITIONS
+from bayesprf.timemodel.fit import GainModel
 
 # Knot distance, in roll periods, of the spline that takes slow change off.
 _KNOTS_PER_ROLL = 4.0
-# Cauchy weights of strays, in standard deviations (95 % efficient for normal errors); passes, which also learn the
-# prior width of a series' coefficients; least ridge relative to the largest product of columns.
+# Outliers of a star's series are clipped at so many standard deviations, in so many passes; cadences wanted per column.
+_CLIP_SIGMA, _N_CLIP, _LEAST_CADENCES = 3.0, 5, 10
+# Cauchy weights of outliers among pixels, in standard deviations (95 % efficient for normal errors); passes, which also
+# learn the prior width of a series' coefficients; least ridge relative to the largest product of columns.
 _CAUCHY, _N_PASS, _RIDGE = 2.385, 10, 1e-10
 # Pixels handled at once.
 _CHUNK = 512
@@ -74,11 +78,10 @@ def find_moving_light(
     the parts, robustly and by ridge regression, both sides free of slow change. Vanderburg & Johnson (2014)
     decorrelate aperture fluxes; this decorrelates pixels, and leaves the scale of the fluxes alone.
     """
-    scale = _KNOTS_PER_ROLL * roll_hours / 24.0
-    columns = mix - smooth_series(pixels.time, mix, scale)
+    columns = _fast_part(pixels.time, mix, roll_hours)
     seen = np.isfinite(flux)
     own = np.where(seen, flux, np.nan)
-    fast = np.nan_to_num(own - smooth_series(pixels.time, own, scale))
+    fast = np.nan_to_num(_fast_part(pixels.time, own, roll_hours))
     own = np.nan_to_num(own) - columns @ _regress(columns, fast, seen)
     modelled = design.predict(own)
     parts, constant = np.zeros((mix.shape[1], pixels.n_pixel)), np.zeros(pixels.n_pixel)
@@ -86,15 +89,68 @@ def find_moving_light(
         part = slice(start, start + _CHUNK)
         seen = pixels.ivar[:, part] > 0
         rest = np.where(seen, pixels.flux[:, part] - known[part] - modelled[:, part], np.nan)
-        fast = rest - smooth_series(pixels.time, rest, scale)
-        parts[:, part] = _regress(columns, np.nan_to_num(fast), seen)
+        fast = np.nan_to_num(_fast_part(pixels.time, rest, roll_hours))
+        parts[:, part] = _regress(columns, fast, seen)
         static = np.where(seen.any(axis=0), rest - mix @ parts[:, part], 0.0)
         constant[part] = np.nanmedian(static, axis=0)
     return MovingLight(mix, parts, constant)
 
 
+def add_roll_gain(fit: GainModel, time: FloatArray, flux: FloatArray, roll_hours: float) -> GainModel:
+    """Give the time model what the brightness of stars shares with the position columns.
+
+    Parameters
+    ----------
+    fit : GainModel
+        Time model with position columns.
+    time : ndarray of float64, shape (n_time,)
+        Times, day.
+    flux : ndarray of float64, shape (n_time, n_source)
+        Fluxes fitted with that time model, electron / s.
+    roll_hours : float
+        Time scale of the roll, hour.
+
+    Returns
+    -------
+    GainModel
+        The same with other `source_weights`; the sum of its PRF over the pixels follows the roll.
+
+    Notes
+    -----
+    Light of neighbours that no catalogue knows moves in and out of a star's pixels with the roll, which no change of
+    the star's own PRF explains. Motion back and forth within hours is told from what the star does itself by taking
+    both free of slow change; Vanderburg & Johnson (2014) decorrelate aperture fluxes in the same way.
+    """
+    position = np.array([name.startswith(POSITIONS) for name in fit.names[1:]], bool)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = flux / np.nanmean(np.where(np.isfinite(flux), flux, np.nan), axis=0)
+    columns = fit.vectors[:, 1:][:, position]
+    fast = _fast_part(time, columns, roll_hours)
+    gain = np.zeros_like(fit.source_weights)
+    for source, series in enumerate(relative.T):
+        known = np.isfinite(series)
+        if np.nanmean(flux[:, source]) > 0 and known.sum() > _LEAST_CADENCES * position.sum():
+            rest = _fast_part(time, series[:, None], roll_hours)[:, 0]
+            gain[position, source] = _regress_star(fast, rest, known)
+    return replace(fit, source_weights=fit.source_weights + gain)
+
+
+def _fast_part(time: FloatArray, values: FloatArray, roll_hours: float) -> FloatArray:
+    """Return series, shape (n_time, n_series), less a spline that follows change slower than the roll."""
+    return values - smooth_series(time, values, _KNOTS_PER_ROLL * roll_hours / 24.0)
+
+
+def _regress_star(columns: FloatArray, values: FloatArray, known: BoolArray) -> FloatArray:
+    """Return least-squares coefficients of one series, its outliers clipped."""
+
+    def spread(residual: FloatArray, _: BoolArray) -> float:
+        return float(mad_sigma(residual[known]))
+
+    return fit_clipped(columns, values, spread, limit=_CLIP_SIGMA, n_pass=_N_CLIP, known=known)[0]
+
+
 def _regress(columns: FloatArray, values: FloatArray, known: BoolArray) -> FloatArray:
-    """Return ridge coefficients of every series, shape (n_column, n_series), that eclipses and strays do not bend."""
+    """Return ridge coefficients of every series, shape (n_column, n_series), that eclipses and outliers do not bend."""
     n_column = columns.shape[1]
     products = (columns[:, :, None] * columns[:, None, :]).reshape(columns.shape[0], -1)
     weight, found = known.astype(np.float64), np.zeros((n_column, values.shape[1]))

@@ -1,19 +1,19 @@
 """K2's roll with known truth: sawtooth motion of up to a pixel within six hours."""
 
 import warnings
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bayesprf import Machine
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import DataWarning
 from bayesprf.instruments import K2
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import Transit
 from bayesprf.timemodel.diagnostics import bin_by_pointing
+from bayesprf.timemodel.fit import GainModel
 
 TRANSIT = Transit(source=0, depth=0.015, period=2.3, epoch=121.1, duration=0.25)
 
@@ -137,16 +137,10 @@ def test_pixels_follow_the_model_along_the_roll(bulge):
     assert figure.axes[0].get_title().startswith("data, -0.")
 
 
-def test_pointing_bins_need_a_shift(bulge):
-    _, machine = bulge
-    with pytest.raises(InputError, match=r"fit: expected a time model with a shift of the PRF, got one without"):
-        bin_by_pointing(machine.pixels, machine.fit.prf, replace(machine.fit.time_model, shift=None))
-
-
 def test_small_motion_stays_with_time_columns(bulge):
     _, machine = bulge
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DataWarning)
         machine.build_time_model(positions="centroid", shift_limit=np.inf)
-    assert machine.fit.time_model.shift is None
+    assert isinstance(machine.fit.time_model, GainModel)
     assert "centroid x" in machine.fit.time_model.names

@@ -163,7 +163,7 @@ def test_psf_metrics_need_no_files_and_see_the_true_fraction(ready, field, holes
 
 def fake_time_model(n_time, values):
     """A time model whose PRF changes by the same factor everywhere: 1 at mean, then as `values`."""
-    return SimpleNamespace(stack_parts=lambda pairs: np.ones((1, pairs.n_pair)), mix=np.reshape(values, (n_time, 1)))
+    return SimpleNamespace(factors=lambda pairs: np.ones((1, pairs.n_pair)), mix=np.reshape(values, (n_time, 1)))
 
 
 def test_perturbation_metrics_follow_the_time_model(ready):

@@ -1,5 +1,7 @@
 """PrfMatrix against dense arrays."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 
@@ -26,10 +28,22 @@ def matrix(dense):
     return PrfMatrix.constant(pairs, dense[source, pixel])
 
 
+@dataclass
+class Model:
+    """A time model of given parts."""
+
+    parts: np.ndarray
+    mix: np.ndarray
+
+    def factors(self, pairs):
+        assert pairs.n_pair == self.parts.shape[1]
+        return self.parts
+
+
 @pytest.fixture
 def changing(matrix):
     rng = np.random.default_rng(1)
-    return matrix.changing(rng.normal(size=(3, matrix.pairs.n_pair)), rng.normal(size=(N_TIME, 3)))
+    return matrix.changing(Model(rng.normal(size=(3, matrix.pairs.n_pair)), rng.normal(size=(N_TIME, 3))))
 
 
 FLUX = np.array([3.0, 1.0, -2.0, np.nan, 7.0])

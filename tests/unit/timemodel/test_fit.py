@@ -4,69 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from drifting_field import OPTIONS, Scene, changed, rms, simulate
 
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError, ShapeError
 from bayesprf.instruments import KEPLER
-from bayesprf.scene.axes import pixel_axes
-from bayesprf.scene.pairs import build_pairs
-from bayesprf.scene.pixels import PixelTable
-from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.settings import PerturbationOptions
-from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import Transit
-from bayesprf.timemodel.fit import fit_perturbation
-
-OPTIONS = PerturbationOptions()
-
-
-def drift(time):
-    """Move by 0.2 pixel along columns and back and forth along rows."""
-    u = np.linspace(0.0, 1.0, time.size)
-    return 0.2 * np.stack([u + 0.3 * u**2 - 0.3 * u**3, 0.5 * (u - u**2)], axis=1)
-
-
-def simulate(n_time=120, moves=drift, **changes):
-    settings = {"n_source": 30, "n_stamp": 30, "mag_range": (12.0, 14.5), "stamp_sides": (7, 8)}
-    return make_field(
-        n_time=n_time, rng=np.random.default_rng(5), drift=moves, drift_differential=0.15, **(settings | changes)
-    )
-
-
-class Scene:
-    """A field with the truth a fit needs: pairs, mean PRF, and the PRF as a function."""
-
-    def __init__(self, field):
-        self.field, pixels = field, field.pixels
-        pairs = build_pairs(pixels, field.sources, 40.0)
-        cadences = np.unique(np.linspace(0, pixels.n_time - 1, 15).astype(int))
-        mean = sum(field.true_design(int(t)) for t in cadences).tocsr() / cadences.size
-        prf = np.asarray(mean[pairs.pixel, pairs.source]).ravel()
-        keep = prf * field.mean_flux[pairs.source] > 0.5
-        self.pairs, self.prf = pairs.select(keep), prf[keep]
-        self.matrix = PrfMatrix.constant(self.pairs, self.prf)
-        inverse = np.linalg.inv(pixel_axes(pixels))
-        centre = np.zeros(2) if pixels.pos_corr is None else pixels.pos_corr.mean(axis=0)
-
-        def evaluate(dx, dy):
-            column, row = inverse @ np.stack([dx, dy])
-            return field.settings.prf.evaluate(column - centre[0], row - centre[1])
-
-        self.evaluate = evaluate
-
-    def fit(self, options=OPTIONS, pixels=None, **others):
-        pixels = pixels or self.field.pixels
-        return fit_perturbation(
-            pixels, self.matrix, self.field.mean_flux, options=options, evaluate=self.evaluate, **others
-        )
-
-    def true_factor(self, time):
-        design = self.field.true_design(time).tocsr()
-        return np.asarray(design[self.pairs.pixel, self.pairs.source]).ravel() / self.prf
-
-    def bright(self, least=0.02):
-        return self.prf > least
+from bayesprf.timemodel.fit import fit_gain
+from bayesprf.timemodel.training import choose_training
 
 
 @pytest.fixture(scope="module")
@@ -79,35 +25,25 @@ def fit(scene):
     return scene.fit()
 
 
-def rms(values):
-    return float(np.sqrt(np.mean(values**2)))
-
-
-def changed(pixels, **arrays):
-    """Return pixels with some arrays replaced."""
-    names = ("time", "flux", "flux_err", "ra_deg", "dec_deg", "column", "row", "pos_corr", "instrument", "saturated")
-    return PixelTable(**{name: arrays.get(name, getattr(pixels, name)) for name in names})
-
-
 def test_factor_follows_the_truth(scene, fit):
-    parts, core = fit.stack_parts(scene.pairs), scene.bright()
+    parts, core = fit.factors(scene.pairs), scene.bright()
     for time in (0, 60, 119):
         truth = scene.true_factor(time)[core]
         assert rms(truth - (fit.mix[time] @ parts)[core]) < 0.15 * max(rms(truth - 1.0), 0.02)
 
 
 def test_mean_over_the_cadences_is_one(scene, fit):
-    factors = fit.mix @ fit.stack_parts(scene.pairs)
+    factors = fit.mix @ fit.factors(scene.pairs)
     np.testing.assert_allclose(factors.mean(axis=0), fit.pixel_factor[scene.pairs.pixel], atol=1e-12)
     plain = scene.fit(replace(OPTIONS, fix_pixels=False))
-    np.testing.assert_allclose((plain.mix @ plain.stack_parts(scene.pairs)).mean(axis=0), 1.0, atol=1e-12)
+    np.testing.assert_allclose((plain.mix @ plain.factors(scene.pairs)).mean(axis=0), 1.0, atol=1e-12)
 
 
 def test_sum_of_the_prf_is_the_same_at_all_times(scene, fit):
     """PSFMachine's drifts by 1000 ppm (median star)."""
     whole = np.bincount(scene.pairs.source, scene.prf, minlength=30) > 0.85
     assert whole.sum() > 5
-    light = scene.prf * (fit.mix @ fit.stack_parts(scene.pairs))
+    light = scene.prf * (fit.mix @ fit.factors(scene.pairs))
     total = np.stack([np.bincount(scene.pairs.source, one, minlength=30) for one in light])[:, whole]
     # what moves is the light that leaves the pixels, some per cent of the PRF: compare with its true sum
     true = np.stack(
@@ -119,15 +55,14 @@ def test_sum_of_the_prf_is_the_same_at_all_times(scene, fit):
     error = np.abs(total[[0, 40, 80, 119]] - true) / total.mean(axis=0)
     assert np.median(error) < 1e-3
     assert error.max() < 4e-3
-    without = fit_perturbation(scene.field.pixels, scene.matrix, scene.field.mean_flux, options=OPTIONS)
-    without = without.stack_parts(scene.pairs)
+    without = scene.fit(evaluate=None).factors(scene.pairs)
     own = scene.prf * (fit.mix @ without)
     sums = np.stack([np.bincount(scene.pairs.source, one, minlength=30) for one in own])
     np.testing.assert_allclose(sums, sums.mean(axis=0)[None] * np.ones((120, 1)), rtol=1e-12)
 
 
 def test_mean_pixel_is_reproduced(scene, fit):
-    """With `pixel_factor` the model of a lone star's mean image is the mean image."""
+    """With `pixel_factor` the model of an isolated star's mean image is the mean image."""
     training = fit.training
     number = training.pixel
     factor = fit.pixel_factor[number]
@@ -147,7 +82,7 @@ def test_short_series_work(n_time):
     assert fit.data.shape[0] == n_time
     for time in (0, n_time - 1):
         truth = short.true_factor(time)[core]
-        assert rms(truth - (fit.mix[time] @ fit.stack_parts(short.pairs))[core]) < 0.25 * rms(truth - 1.0)
+        assert rms(truth - (fit.mix[time] @ fit.factors(short.pairs))[core]) < 0.25 * rms(truth - 1.0)
 
 
 def test_single_cadence_changes_nothing():
@@ -156,14 +91,14 @@ def test_single_cadence_changes_nothing():
     assert fit.n_part == 1
     np.testing.assert_array_equal(fit.mix, [[1.0]])
     np.testing.assert_array_equal(
-        single.fit(replace(OPTIONS, fix_pixels=False)).stack_parts(single.pairs), np.ones((1, single.pairs.n_pair))
+        single.fit(replace(OPTIONS, fix_pixels=False)).factors(single.pairs), np.ones((1, single.pairs.n_pair))
     )
 
 
 def test_still_scene_stays_still():
     still = Scene(simulate(120, None))
     fit = still.fit()
-    factors = fit.mix @ fit.stack_parts(still.pairs) / fit.pixel_factor[still.pairs.pixel]
+    factors = fit.mix @ fit.factors(still.pairs) / fit.pixel_factor[still.pairs.pixel]
     # a pixel's own noise, averaged over 120 cadences and shared among stars
     assert rms((factors - 1.0)[:, still.bright()]) < 3e-4
     assert fit.scatter < 5e-5
@@ -182,7 +117,7 @@ def test_outliers_are_rejected_and_counted(scene, fit):
     bins = np.asarray(spoiled.bins[:, 60:64].sum(axis=1)).ravel() > 0
     assert not spoiled.used[np.ix_(bins, bad)].any()
     core = scene.bright()
-    difference = spoiled.mix @ spoiled.stack_parts(scene.pairs) - fit.mix @ fit.stack_parts(scene.pairs)
+    difference = spoiled.mix @ spoiled.factors(scene.pairs) - fit.mix @ fit.factors(scene.pairs)
     assert rms(difference[:, core]) < 4e-3
 
 
@@ -193,7 +128,7 @@ def test_bad_pixels_drop_out(scene, fit):
     flux[spots & (rng.random(flux.shape) < 0.5)] = np.nan
     error[spots] = 0.0
     gappy = scene.fit(pixels=changed(scene.field.pixels, flux=flux, flux_err=error))
-    difference = gappy.mix @ gappy.stack_parts(scene.pairs) - fit.mix @ fit.stack_parts(scene.pairs)
+    difference = gappy.mix @ gappy.factors(scene.pairs) - fit.mix @ fit.factors(scene.pairs)
     assert rms(difference[:, scene.bright()]) < 1e-3
 
 
@@ -201,19 +136,18 @@ def test_bad_pixels_drop_out(scene, fit):
 def test_unit_of_flux_does_not_matter(scene, fit, scale):
     """PSFMachine's thresholds are numbers of electrons per second."""
     pixels = scene.field.pixels
-    scaled = fit_perturbation(
-        changed(pixels, flux=scale * pixels.flux, flux_err=scale * pixels.flux_err, saturated=pixels.saturated),
-        scene.matrix, scale * scene.field.mean_flux, options=OPTIONS, evaluate=scene.evaluate,
-    )  # fmt: skip
-    np.testing.assert_allclose(scaled.stack_parts(scene.pairs), fit.stack_parts(scene.pairs), atol=1e-6)
+    brighter = changed(pixels, flux=scale * pixels.flux, flux_err=scale * pixels.flux_err, saturated=pixels.saturated)
+    pairs = choose_training(brighter, scene.matrix, scale * scene.field.mean_flux, options=OPTIONS)
+    scaled = fit_gain(brighter, pairs, options=OPTIONS, evaluate=scene.evaluate)
+    np.testing.assert_allclose(scaled.factors(scene.pairs), fit.factors(scene.pairs), atol=1e-6)
 
 
 def test_variability_of_a_star_stays_out_of_the_prf(scene, fit):
     eclipses = tuple(Transit(source=i, depth=0.3, period=0.9, epoch=120.5 + 0.1 * i, duration=0.3) for i in range(10))
     variable = Scene(simulate(transits=eclipses))
     other = variable.fit()
-    difference = other.mix @ other.stack_parts(scene.pairs) - fit.mix @ fit.stack_parts(scene.pairs)
-    moved = fit.mix @ fit.stack_parts(scene.pairs) - fit.pixel_factor[scene.pairs.pixel]
+    difference = other.mix @ other.factors(scene.pairs) - fit.mix @ fit.factors(scene.pairs)
+    moved = fit.mix @ fit.factors(scene.pairs) - fit.pixel_factor[scene.pairs.pixel]
     core = scene.bright() & (scene.pairs.source < 10)
     assert rms(difference[:, core]) < 0.03 * rms(moved[:, core])
 
@@ -227,7 +161,7 @@ def test_motion_that_differs_over_the_field_is_learned(scene, fit):
 
 def test_same_call_same_bits(scene, fit):
     again = scene.fit()
-    np.testing.assert_array_equal(again.stack_parts(scene.pairs), fit.stack_parts(scene.pairs))
+    np.testing.assert_array_equal(again.factors(scene.pairs), fit.factors(scene.pairs))
     np.testing.assert_array_equal(again.mix, fit.mix)
 
 
@@ -252,7 +186,7 @@ def test_same_call_same_bits(scene, fit):
 )
 def test_every_option_matters(scene, fit, options, same):
     other = scene.fit(options)
-    equal = np.array_equal(other.mix @ other.stack_parts(scene.pairs), fit.mix @ fit.stack_parts(scene.pairs))
+    equal = np.array_equal(other.mix @ other.factors(scene.pairs), fit.mix @ fit.factors(scene.pairs))
     assert equal == same
 
 
@@ -261,7 +195,7 @@ def test_position_vectors_describe_the_motion(scene, positions):
     """Motion of 0.2 pixel: two vectors and their products do what a cubic in time does."""
     fit = scene.fit(replace(OPTIONS, positions=positions, trends=TrendOptions(poly_order=0)))
     assert fit.names == ("constant", *(f"{positions} {term}" for term in ("x", "y", "x2", "xy", "y2")))
-    parts, core = fit.stack_parts(scene.pairs), scene.bright()
+    parts, core = fit.factors(scene.pairs), scene.bright()
     truth = scene.true_factor(0)[core]
     assert rms(truth - (fit.mix[0] @ parts)[core]) < 0.15 * rms(truth - 1.0)
 
@@ -270,7 +204,7 @@ def test_given_vectors_are_used_in_either_orientation(scene):
     others = np.stack([np.linspace(-1, 1, 120) ** 3, np.sin(np.arange(120))])
     first, second = (scene.fit(other_vectors=one) for one in (others, others.T))
     assert first.names[-2:] == ("other 0", "other 1")
-    np.testing.assert_array_equal(first.stack_parts(scene.pairs), second.stack_parts(scene.pairs))
+    np.testing.assert_array_equal(first.factors(scene.pairs), second.factors(scene.pairs))
 
 
 def test_segments_get_their_own_columns(scene):
@@ -288,17 +222,7 @@ def test_fast_columns_get_fine_bins(scene):
 def test_too_faint_a_field_is_left_constant_and_says_so(scene):
     with pytest.warns(DataWarning, match="no pixel is bright enough"):
         fit = scene.fit(replace(OPTIONS, min_snr=1e9))
-    np.testing.assert_array_equal(fit.stack_parts(scene.pairs), 1.0)
-
-
-def test_saturated_stars_do_not_teach(scene, fit):
-    brightest = int(np.argmax(scene.field.mean_flux))
-    peak = scene.pairs.pixel[scene.pairs.source == brightest][np.argmax(scene.prf[scene.pairs.source == brightest])]
-    saturated = np.zeros(scene.field.pixels.n_pixel, bool)
-    saturated[peak] = True
-    other = scene.fit(pixels=changed(scene.field.pixels, saturated=saturated))
-    assert brightest in fit.training.source
-    assert brightest not in other.training.source
+    np.testing.assert_array_equal(fit.factors(scene.pairs), 1.0)
 
 
 def test_bad_arguments_are_refused(scene):
@@ -309,8 +233,3 @@ def test_bad_arguments_are_refused(scene):
         scene.fit(other_vectors=np.ones((2, 7)))
     with pytest.raises(InputError, match='expected pixels with pos_corr for "poscorr"'):
         scene.fit(replace(OPTIONS, positions="poscorr"), pixels=changed(pixels, pos_corr=None, instrument=KEPLER))
-    with pytest.raises(ShapeError, match="flux: expected shape"):
-        fit_perturbation(pixels, scene.matrix, scene.field.mean_flux[1:], options=OPTIONS)
-    for name, value in (("field_order", -1), ("n_round", 0), ("resolution", 0), ("pca_ncomponents", -1)):
-        with pytest.raises(InputError, match=f"{name}.*expected"):
-            replace(OPTIONS, **{name: value})

@@ -1,0 +1,66 @@
+"""Columns of a relative change of the PRF: motion, and the sum over the pixel plane."""
+
+import numpy as np
+import pytest
+from drifting_field import Scene, simulate
+
+from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.timemodel.gain import build_change, build_plane
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene(simulate(2, None))
+
+
+@pytest.fixture(scope="module")
+def change(scene):
+    return build_change(scene.field.pixels, scene.matrix, basis=CartesianBasis(radius=8.0), field_order=1)
+
+
+def test_motion_is_the_relative_change_of_a_moved_star(scene, change):
+    """Beside the true PRF moved by a hundredth of a pixel, in the pixels that hold most of the light."""
+    pairs, step = scene.pairs, 0.01 * scene.field.pixels.instrument.pixel_scale
+    core = (scene.prf > 0.05) & (pairs.r < 6.0)
+    motion = change.motion(pairs.dx[core], pairs.dy[core])
+    for axis, (east, north) in enumerate(((step, 0.0), (0.0, step))):
+        ahead = scene.evaluate(pairs.dx[core] - east, pairs.dy[core] - north)
+        behind = scene.evaluate(pairs.dx[core] + east, pairs.dy[core] + north)
+        truth = (ahead - behind) / (0.02 * scene.prf[core])
+        assert np.std(motion[:, axis] - truth) < 0.1 * np.std(truth)
+
+
+def test_columns_are_splines_then_motion_times_powers_of_the_position(scene, change):
+    pairs = scene.pairs
+    columns = change.columns(pairs.source, pairs.dx, pairs.dy).toarray()
+    assert columns.shape == (pairs.n_pair, change.n_column)
+    assert change.powers == [(1, 0), (0, 1)]
+    motion, place = change.motion(pairs.dx, pairs.dy), change.place[pairs.source]
+    expected = np.stack([motion[:, i] * place[:, j] for i in (0, 1) for j in (0, 1)], axis=1)
+    np.testing.assert_allclose(columns[:, change.basis.n_column :], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_positions_are_scaled_to_the_field(scene, change):
+    field = scene.field
+    assert np.abs(change.place).max() <= 1.0
+    slope = np.polyfit(field.column, change.place[:, 0], 1)[0]
+    half = 0.5 * np.ptp(field.pixels.column)
+    assert slope == pytest.approx(1.0 / max(half, 50.0), rel=0.02)
+
+
+def test_mean_over_the_plane_is_weighted_by_the_prf(scene, change):
+    """The unseen pixels fill up what the cutouts miss, for stars of which enough is seen."""
+    pairs = scene.pairs
+    alone = build_plane(change, scene.field.pixels, pairs)
+    columns = change.columns(pairs.source, pairs.dx, pairs.dy).toarray()
+    weighted = np.stack([np.bincount(pairs.source, scene.prf * one, minlength=30) for one in columns.T], axis=1)
+    expected = weighted / np.bincount(pairs.source, scene.prf, minlength=30)[:, None]
+    np.testing.assert_allclose(alone.mean(scene.prf), expected, rtol=1e-10, atol=1e-12)
+    plane = build_plane(change, scene.field.pixels, pairs, evaluate=scene.evaluate)
+    seen = np.bincount(pairs.source, scene.prf, minlength=30)
+    unseen = np.bincount(plane.source[pairs.n_pair :], plane.unseen, minlength=30)
+    whole = seen > 0.6
+    assert whole.sum() > 10
+    np.testing.assert_allclose((seen + unseen)[whole], 1.0, atol=0.06)
+    motion = plane.mean(scene.prf)[whole][:, : change.basis.n_column]
+    assert np.abs(motion.sum(axis=1)).max() <= 1.0 + 1e-9

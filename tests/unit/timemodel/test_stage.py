@@ -1,0 +1,101 @@
+"""The time model of a Machine: what it holds, what its settings do, and its picture."""
+
+import numpy as np
+import pytest
+
+from bayesprf import Machine
+from bayesprf.errors import InputError, StageError
+from bayesprf.simulation.fields import make_field
+
+
+def drift(time):
+    """Move by 0.2 pixel."""
+    u = (time - time[0]) / (time[-1] - time[0])
+    return 0.2 * np.stack([u, 0.5 * u * u], axis=1)
+
+
+def simulate(moves, instrument=None, n_time=150):
+    others = {} if instrument is None else {"instrument": instrument}
+    return make_field(
+        n_source=24, n_stamp=24, n_time=n_time, mag_range=(12.0, 14.5), stamp_sides=(7, 8), drift=moves,
+        rng=np.random.default_rng(7), **others,
+    )  # fmt: skip
+
+
+def build(field):
+    machine = Machine.from_pixels(field.pixels, field.sources)
+    machine.build_shape_model()
+    return machine
+
+
+@pytest.fixture(scope="module")
+def machine():
+    machine = build(simulate(drift))
+    machine.build_time_model()
+    return machine
+
+
+def test_model_and_perturbed_model_agree(machine):
+    first, last = machine.perturbed_model(np.array([0, 149]))
+    np.testing.assert_allclose(first.data, machine.mean_model.data * machine.P.model(0)[0], rtol=1e-12)
+    np.testing.assert_array_equal(machine.perturbed_model(-1).data, last.data)
+    assert machine.P.weights.shape == (machine.P.shape[1],)
+    assert machine.P.matrix.shape == (machine.P.nbins * machine.mean_model.nnz, machine.P.weights.size)
+
+
+def test_own_fit_of_the_matrix_replaces_the_model(machine):
+    matrix = machine.P
+    matrix.fit(np.full((150, machine.mean_model.nnz), 1.0))
+    np.testing.assert_allclose(matrix.model(3), 1.0, atol=1e-3)
+
+
+def test_rerunning_drops_what_depended_on_it(machine):
+    machine.fit_model(fit_va=True)
+    first = machine.ws_va.copy()
+    machine.build_time_model()
+    with pytest.raises(StageError, match=r"call fit_model\(fit_va=True\) first"):
+        machine.ws_va  # noqa: B018
+    machine.fit_model(fit_va=True)
+    np.testing.assert_array_equal(machine.ws_va, first)
+    machine.time_nknots = 6
+    with pytest.raises(StageError, match=r"call build_time_model\(\) first"):
+        machine.perturbed_model(0)
+    machine.time_nknots = 10
+    machine.build_time_model()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("time_nknots", 6), ("time_resolution", 3), ("time_radius", 6.0), ("cartesian_knot_spacing", "linear")],
+)
+def test_settings_of_the_machine_matter(machine, name, value):
+    before, kept = machine.perturbed_model(0).data, getattr(machine, name)
+    setattr(machine, name, value)
+    machine.build_time_model()
+    assert not np.array_equal(machine.perturbed_model(0).data, before)
+    setattr(machine, name, kept)
+    machine.build_time_model()
+    np.testing.assert_array_equal(machine.perturbed_model(0).data, before)
+
+
+def test_bad_arguments_are_refused(machine):
+    with pytest.raises(InputError, match=r"kwargs: expected some of .*, got 'knots'"):
+        machine.build_time_model(knots=3)
+    with pytest.raises(InputError, match="positions: expected one of 'poscorr', 'centroid', got 'corners'"):
+        machine.build_time_model(positions="corners")
+    with pytest.raises(InputError, match="time_index: expected whole numbers from 0 to 149, got 150"):
+        machine.perturbed_model(150)
+    with pytest.raises(StageError, match=r"call build_shape_model\(\) first"):
+        Machine.from_pixels(machine.pixels, machine.sources).build_time_model()
+    with pytest.raises(StageError, match=r"call build_time_model\(\) first"):
+        build(simulate(drift, n_time=10)).fit_model(fit_va=True)
+
+
+@pytest.mark.plots
+def test_picture_shows_data_model_and_ratio(machine):
+    figure = machine.plot_time_model()
+    titles = [ax.get_title() for ax in figure.axes]
+    assert [title.split(",")[0] for title in titles[:9]] == 3 * ["data", "model", "data / model"]
+    assert figure.axes[0].get_ylabel() == "north offset (arcsec)"
+    assert figure.axes[6].get_xlabel().startswith("time")
+    assert [ax.get_ylabel() for ax in figure.axes[9:]] == ["pixel / its mean", "data / model"]
