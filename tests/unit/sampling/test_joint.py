@@ -14,7 +14,7 @@ from bayesprf.sampling.joint import Misfit, build_joint
 from bayesprf.sampling.laplace import GaussianTerm, find_mode
 from bayesprf.sampling.questions import ask_group
 from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
-from bayesprf.sampling.shape import ShapeScene, build_shape, taught_pixels
+from bayesprf.sampling.shape import ShapeScene, build_shape
 from bayesprf.simulation.fields import make_field
 
 
@@ -164,11 +164,11 @@ def test_shape_model_at_width_one_has_its_mode_at_the_fit(machine):
     assert np.abs(away).max() < 0.02
 
 
-def test_taught_pixels_are_those_of_the_fit(machine):
-    training = taught_pixels(machine.fit.prf, machine.fit.prf.image)
-    assert training.y.size == machine.fit.prf.training.sum()
+def test_star_pixels_are_those_of_the_fit(machine):
+    training = machine.fit.prf.star_pixels
+    assert training.light.size == machine.fit.prf.training.sum()
     model = training.flux * machine.fit.prf.prf.evaluate(training.dx, training.dy)
-    assert np.median(np.abs(training.y - model) / model) < 0.1
+    assert np.median(np.abs(training.light - model) / model) < 0.1
 
 
 def test_find_mode_solves_a_linear_problem_at_once():
