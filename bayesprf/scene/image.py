@@ -1,13 +1,14 @@
 """One image out of the stack: the mean over time, or a single frame."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
+from bayesprf.scene.garbage import PixelSums, find_garbage
 from bayesprf.scene.pixels import PixelTable
 
 
@@ -23,11 +24,14 @@ class Image:
         (electron / s)**-2.
     cadence_error : float
         Median error of a pixel in one cadence, electron / s.
+    left_out : ndarray of int64, shape (n_left_out, 2)
+        Cadence and pixel of the values that are not in the mean, because no star can have made them.
     """
 
     flux: FloatArray
     ivar: FloatArray
     cadence_error: float
+    left_out: IntArray = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
 def reduce_image(pixels: PixelTable, frame_index: Any = "mean", time_mask: BoolArray | None = None) -> Image:
@@ -46,7 +50,8 @@ def reduce_image(pixels: PixelTable, frame_index: Any = "mean", time_mask: BoolA
     -------
     Image
         The plain mean over the cadences in which a pixel has data (weights that follow the light would
-        bend the PRF of variable stars), with the variance of that mean.
+        bend the PRF of variable stars), with the variance of that mean. Single values that no star can have made, such
+        as a flipped bit, are left out of it and listed in `left_out`; all other pixels keep their exact mean.
 
     Raises
     ------
@@ -72,21 +77,42 @@ def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
         rows = rows[mask]
         if rows.size == 0:
             raise InputError("time_mask: expected at least one True, got none; no cadence is left for the mean image")
-    total, variance, count = (np.zeros(pixels.n_pixel) for _ in range(3))
+    sums = _add_up(pixels, rows)
+    left_out = find_garbage(pixels, rows, sums)
+    total, variance, count = sums.total, sums.variance, sums.count
+    for pixel in np.unique(left_out[:, 1]):
+        kept = np.setdiff1d(rows[pixels.ivar[rows, pixel] > 0], left_out[left_out[:, 1] == pixel, 0])
+        total[pixel], count[pixel] = pixels.flux[kept, pixel].sum(), kept.size
+        variance[pixel] = np.square(pixels.flux_err[kept, pixel]).sum()
+    seen = count > 0
+    mean = np.divide(total, count, out=np.zeros_like(total), where=seen)
+    ivar = np.divide(count**2, variance, out=np.zeros_like(total), where=seen)
+    return Image(mean, ivar, _median_error(pixels.ivar[rows[:: max(1, rows.size // 16)]]), left_out)
+
+
+def _add_up(pixels: PixelTable, rows: IntArray) -> PixelSums:
+    """Return the sums over the cadences of these rows, chunk by chunk."""
+    total, square, variance, count, worst = (np.zeros(pixels.n_pixel) for _ in range(5))
+    low, high = np.full(pixels.n_pixel, np.inf), np.full(pixels.n_pixel, -np.inf)
     step = max(1, (1 << 18) // pixels.n_pixel)
     whole = rows.size == pixels.n_time
     for start in range(0, rows.size, step):
         part = slice(start, start + step) if whole else rows[start : start + step]
         good, flux, error = pixels.ivar[part] > 0, pixels.flux[part], pixels.flux_err[part]
         if not good.all():
+            np.minimum(low, np.where(good, flux, np.inf).min(axis=0), out=low)
+            np.maximum(high, np.where(good, flux, -np.inf).max(axis=0), out=high)
             flux, error = np.where(good, flux, 0.0), np.where(good, error, 0.0)
+        else:
+            np.minimum(low, flux.min(axis=0), out=low)
+            np.maximum(high, flux.max(axis=0), out=high)
         total += flux.sum(axis=0)
+        with np.errstate(over="ignore"):
+            square += np.einsum("tp,tp->p", flux, flux)
         variance += np.einsum("tp,tp->p", error, error)
+        np.maximum(worst, error.max(axis=0), out=worst)
         count += good.sum(axis=0)
-    seen = count > 0
-    mean = np.divide(total, count, out=np.zeros_like(total), where=seen)
-    ivar = np.divide(count**2, variance, out=np.zeros_like(total), where=seen)
-    return Image(mean, ivar, _median_error(pixels.ivar[rows[:: max(1, rows.size // 16)]]))
+    return PixelSums(total, square, variance, count, low=low, high=high, worst=worst)
 
 
 def _median_error(ivar: FloatArray) -> float:

@@ -17,6 +17,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.stage import Progress, fit_prf
+from bayesprf.scene.garbage import drop_values
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
@@ -115,9 +116,10 @@ def _warn_if_wild(prf: ShapeFit, gain: GainModel) -> None:
 
 
 def pixels_without_sky(fit: Fit) -> PixelTable:
-    """Return the pixels less the background of the mean image, if one was fitted."""
-    background = fit.need("prf").background
-    return fit.pixels if background is None else replace(fit.pixels, flux=fit.pixels.flux - background.light)
+    """Return the pixels less the background of the mean image, and without the values that are not in its mean."""
+    prf = fit.need("prf")
+    pixels = drop_values(fit.pixels, prf.image.left_out)
+    return pixels if prf.background is None else replace(pixels, flux=pixels.flux - prf.background.light)
 
 
 def perturbed_prf(fit: Fit, time_index: Any) -> csr_matrix | list[csr_matrix]:

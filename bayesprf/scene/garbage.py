@@ -1,0 +1,166 @@
+"""Single values of a stack that no star can have made: flipped bits, cosmic rays on one pixel, broken errors."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.scene.pixels import PixelTable
+
+# A value this many sigma from its pixel's median is looked at: one of n moves the mean by 20 / n of a cadence's error.
+_SIGMA = 20.0
+# A star that changes in its brightest pixel changes in the eight around it, by at least 0.45 of that in all for the
+# sharpest PRF of the missions (Kepler, 0.69 of the light in one pixel); a third of it is still a star.
+_SHARE = 0.15
+# No star makes a pixel a thousand times brighter than the brightest of the stack.
+_IMPOSSIBLE = 1e3
+# Fewer cadences have no median to stand out from.
+_FEWEST = 4
+_MAD = 1.4826
+_AROUND = [(column, row) for column in (-1, 0, 1) for row in (-1, 0, 1) if (column, row) != (0, 0)]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PixelSums:
+    """Sums over the usable cadences of each pixel, shape (n_pixel,).
+
+    Parameters
+    ----------
+    total, square : ndarray of float64
+        Of flux and its square.
+    variance : ndarray of float64
+        Of the squared errors.
+    count : ndarray of float64
+        Cadences.
+    low, high, worst : ndarray of float64
+        Least and largest flux, and largest error.
+    """
+
+    total: FloatArray
+    square: FloatArray
+    variance: FloatArray
+    count: FloatArray
+    low: FloatArray
+    high: FloatArray
+    worst: FloatArray
+
+
+def find_garbage(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> IntArray:
+    """Return cadence and pixel of the values that no star can have made.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The stack.
+    rows : ndarray of int64, shape (n_used,)
+        The cadences that count.
+    sums : PixelSums
+        Their sums.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_found, 2)
+        A flux stands out from its pixel's median by 20 sigma, and the eight pixels around do not follow it; or it is a
+        thousand times the brightest pixel; or its error outweighs all others of the pixel together.
+    """
+    found = [*_broken_errors(pixels, rows, sums)]
+    doubtful = np.flatnonzero(_stands_out(sums))
+    if doubtful.size:
+        limit = _IMPOSSIBLE * _brightest(pixels, rows, sums, doubtful)
+        place = _places(pixels)
+        for pixel in doubtful.tolist():
+            found += [(int(rows[i]), pixel) for i in _lone_values(pixels, rows, pixel, place, limit)]
+    return np.array(sorted(set(found)), np.int64).reshape(-1, 2)
+
+
+def drop_values(pixels: PixelTable, values: IntArray) -> PixelTable:
+    """Return the stack without some values.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The stack; itself if there is nothing to drop.
+    values : ndarray of int64, shape (n_value, 2)
+        Cadence and pixel of each.
+
+    Returns
+    -------
+    PixelTable
+    """
+    if not len(values):
+        return pixels
+    flux = pixels.flux.copy()
+    flux[values[:, 0], values[:, 1]] = np.nan
+    return replace(pixels, flux=flux)
+
+
+def _stands_out(sums: PixelSums) -> BoolArray:
+    """Return which pixels may hold a value of `_SIGMA` errors and sigma, from sums alone.
+
+    One value at distance d in n with scatter s lies (1 - 1/n) d from the mean, and adds d**2 / n (1 - 1/n) to s**2.
+    """
+    n = np.maximum(sums.count, 1.0)
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        mean = sums.total / n
+        away = np.maximum(sums.high - mean, mean - sums.low)
+        scatter = np.sqrt(np.maximum(sums.square / n - mean**2, 0.0))
+        inner = 1.0 - 1.0 / n
+        least = 0.7 * _SIGMA * inner / np.sqrt(1.0 + _SIGMA**2 / n * inner)
+        quiet = (away <= _SIGMA * inner * np.sqrt(sums.variance / n)) | (away <= least * scatter)
+    return np.asarray((sums.count >= _FEWEST) & ~quiet, bool)
+
+
+def _brightest(pixels: PixelTable, rows: IntArray, sums: PixelSums, doubtful: IntArray) -> float:
+    """Return the largest flux of a pixel: its median over time where it is in doubt, its mean elsewhere, electron / s."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        typical = np.where(sums.count > 0, sums.total / sums.count, 0.0)
+    for pixel in doubtful.tolist():
+        typical[pixel] = np.median(pixels.flux[rows[pixels.ivar[rows, pixel] > 0], pixel])
+    return float(np.abs(typical).max())
+
+
+def _places(pixels: PixelTable) -> dict[tuple[int, int], int]:
+    keys = zip(np.rint(pixels.column).astype(int).tolist(), np.rint(pixels.row).astype(int).tolist(), strict=True)
+    return {key: i for i, key in enumerate(keys)}
+
+
+def _lone_values(
+    pixels: PixelTable, rows: IntArray, pixel: int, place: dict[tuple[int, int], int], limit: float
+) -> list[int]:
+    """Return the indices into `rows` of a pixel's values that stand out alone, or beyond all stars."""
+    change, sigma = _changes(pixels, rows, pixel)
+    with np.errstate(invalid="ignore"):
+        out = np.flatnonzero(np.abs(change) > _SIGMA * sigma)
+    if out.size == 0 or out.size > rows.size // 4:
+        return []
+    column, row = round(pixels.column[pixel]), round(pixels.row[pixel])
+    around = [place[key] for dx, dy in _AROUND if (key := (column + dx, row + dy)) in place]
+    impossible = np.abs(change[out]) > limit
+    if not around:
+        return out[impossible].tolist()
+    followers = np.nansum([_changes(pixels, rows, other)[0][out] for other in around], axis=0)
+    with np.errstate(over="ignore"):
+        alone = followers * np.sign(change[out]) < _SHARE * np.abs(change[out])
+    return out[impossible | alone].tolist()
+
+
+def _changes(pixels: PixelTable, rows: IntArray, pixel: int) -> tuple[FloatArray, float]:
+    """Return how far a pixel's values lie from their median, NaN where there is none, and their scatter."""
+    usable = pixels.ivar[rows, pixel] > 0
+    values = np.where(usable, pixels.flux[rows, pixel], np.nan)
+    if not usable.any():
+        return values, np.inf
+    change = values - np.median(values[usable])
+    scatter = _MAD * float(np.median(np.abs(change[usable])))
+    return change, max(scatter, float(np.median(pixels.flux_err[rows, pixel][usable])))
+
+
+def _broken_errors(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> list[tuple[int, int]]:
+    """Return the values whose squared error is more than half of the sum over their pixel."""
+    with np.errstate(over="ignore"):
+        heavy = np.flatnonzero((sums.count >= _FEWEST) & (sums.worst**2 > 0.5 * sums.variance))
+    found = []
+    for pixel in heavy.tolist():
+        errors = np.where(pixels.ivar[rows, pixel] > 0, pixels.flux_err[rows, pixel], 0.0)
+        found.append((int(rows[np.argmax(errors)]), pixel))
+    return found
