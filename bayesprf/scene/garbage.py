@@ -111,7 +111,7 @@ def _stands_out(sums: PixelSums) -> BoolArray:
 
 
 def _brightest(pixels: PixelTable, rows: IntArray, sums: PixelSums, doubtful: IntArray) -> float:
-    """Return the largest flux of a pixel: its median over time where it is in doubt, its mean elsewhere, electron / s."""
+    """Return the largest flux of a pixel, electron / s: its mean over time, or its median where it is in doubt."""
     with np.errstate(invalid="ignore", divide="ignore"):
         typical = np.where(sums.count > 0, sums.total / sums.count, 0.0)
     for pixel in doubtful.tolist():
