@@ -9,8 +9,7 @@ from bayesprf import Machine
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.robust import StudentWeights
-from bayesprf.photometry.robust import PixelWeights, fit_robustly
+from bayesprf.photometry.robust import fit_robustly
 from bayesprf.simulation.fields import make_field
 
 HIT = 17
@@ -97,19 +96,6 @@ def test_clean_data_lose_little(field, clean):
     z = (robust - robust.mean(axis=0)) / clean.werrs
     assert z.std() == pytest.approx(1.0, abs=0.05)
     assert np.abs(robust.mean(axis=0) - plain.mean(axis=0)).max() < 0.3 * clean.werrs.max()
-
-
-def test_errors_quoted_under_weights_are_those_of_gaussian_data():
-    """A mean of numbers with scatter 1: its variance over many samples is what the weights say."""
-    rng = np.random.default_rng(5)
-    for inner in (StudentWeights(4.0), StudentWeights(1.0)):
-        weighting = PixelWeights(np.ones(1), inner)
-        data = rng.normal(size=(4000, 200))
-        mean = np.zeros(4000)
-        for _ in range(30):
-            weight = weighting.weights((data - mean[:, None]) ** 2)
-            mean = (weight * data).sum(axis=1) / weight.sum(axis=1)
-        assert mean.var() * weight.sum(axis=1).mean() == pytest.approx(1.0, abs=0.1)
 
 
 def test_time_model_too(field, clean):

@@ -1,10 +1,16 @@
-"""The prior of the fluxes, and which fluxes it decides."""
+"""Fluxes of one image, their prior, and the flags that hold at all cadences."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bayesprf.errors import InputError
-from bayesprf.photometry.fluxes import default_prior, flag_degenerate, make_prior
+from bayesprf.flags import QualityFlag
+from bayesprf.photometry.fluxes import default_prior, fit_image_flux, flag_degenerate, flag_sources, make_prior
+from bayesprf.scene.image import Image
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
 
 
 def test_default_prior_is_ten_times_the_expected_flux():
@@ -29,3 +35,34 @@ def test_degenerate_fluxes_are_those_the_prior_decides():
     prior = default_prior(np.array([10.0, 10.0, 10.0]), 1.0)
     found = flag_degenerate(np.array([[70.0, 49.0, np.nan]]), prior)
     np.testing.assert_array_equal(found, [[True, False, False]])
+
+
+@pytest.fixture
+def prf():
+    """Three sources: the first two share pixels 1 and 2, the third lights pixel 4 alone; the fourth lights none."""
+    source, pixel = np.array([0, 0, 0, 1, 1, 1, 2]), np.array([0, 1, 2, 1, 2, 3, 4])
+    distance = np.array([4.0, 1.0, 5.0, 5.0, 1.0, 4.0, 9.0])
+    pairs = PairTable(source, pixel, distance, np.zeros(7), 4, 5)
+    return PrfMatrix.constant(pairs, np.array([0.2, 0.5, 0.2, 0.1, 0.6, 0.2, 0.3]))
+
+
+def test_image_fluxes_of_blended_sources(prf):
+    flux = np.array([1000.0, 300.0, 50.0, 7.0])
+    image = Image(prf.image(flux), np.full(5, 4.0), 0.5)
+    found = fit_image_flux(prf, image, expected=np.array([500.0, np.nan, 60.0, 1.0]))
+    np.testing.assert_allclose(found[:3], flux[:3], rtol=1e-3)
+    assert np.isnan(found[3])
+    dark = replace(image, ivar=np.where(np.arange(5) == 4, 0.0, 4.0))
+    assert np.isnan(fit_image_flux(prf, dark, expected=flux)[2])
+
+
+def test_flags_say_what_holds_at_all_cadences(prf):
+    saturated = np.arange(5) == 1
+    flags = flag_sources(prf, saturated=saturated, known=np.array([True, False, True, True]), core=2.0)
+    expected = [
+        QualityFlag.LOW_PSF_FRACTION | QualityFlag.SATURATED,
+        QualityFlag.SATURATED_NEIGHBOR | QualityFlag.NO_CATALOG_FLUX,
+        QualityFlag.LOW_PSF_FRACTION,
+        QualityFlag.LOW_PSF_FRACTION | QualityFlag.NO_PIXELS,
+    ]
+    np.testing.assert_array_equal(flags, [int(one) for one in expected])

@@ -1,4 +1,4 @@
-"""Parts of a flux problem: complete groups, windows of pixels, correlations and shares of variance."""
+"""Parts of a flux problem: complete groups, windows of pixels."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,11 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.groups import component_labels, extract_group, extract_pixels
-from bayesprf.photometry.overlaps import measure_blends, typical_cadences
 
-# Sources 0 and 2 share pixels, 1 and 4 share pixels, 3 lights none.
 PATTERN = np.array(
     [[1, 0, 2, 0, 0], [3, 0, 0, 0, 0], [0, 1, 0, 0, 0], [0, 2, 0, 0, 1], [0, 0, 0, 0, 0], [0, 0, 1, 0, 0]], float
 )
@@ -84,24 +81,3 @@ def test_only_a_design_stack_is_taken():
     problem = LinearProblem(design, np.zeros((1, 4)), np.ones((1, 4)), GaussianPrior(np.zeros(2), np.ones(2)))
     with pytest.raises(UnsupportedError, match="expected a DesignStack as design, got KroneckerDesign"):
         extract_group(problem, np.array([0]), np.array([0]))
-
-
-@pytest.mark.parametrize("moving", [False, True])
-def test_blends_equal_the_dense_covariance(moving):
-    problem = make_problem(moving=moving)
-    table = measure_blends(problem, BlockSolver().solve(problem))
-    dense = DenseSolver().solve(problem)
-    assert list(zip(table.first, table.second, strict=True)) == [(0, 2), (1, 4)]
-    covariance = np.stack([dense.covariance(row) for row in range(4)])
-    std = np.sqrt(np.einsum("tii->ti", covariance))
-    expected = np.median(covariance[:, 0, 2] / (std[:, 0] * std[:, 2]))
-    assert table.correlation[0] == pytest.approx(expected, rel=1e-12)
-    share = 1.0 - 1.0 / np.einsum("tii->ti", np.linalg.inv(covariance)) / std**2
-    np.testing.assert_allclose(table.variance_from_neighbors, np.median(share, axis=0), atol=1e-12)
-    assert table.variance_from_neighbors[3] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_typical_cadences_span_the_series():
-    assert list(typical_cadences(1)) == [0]
-    rows = typical_cadences(1000)
-    assert (rows[0], rows[-1], rows.size) == (0, 999, 50)

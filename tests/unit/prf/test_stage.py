@@ -1,0 +1,45 @@
+"""The PRF stage of a Fit: which image it looks at, and what it warns of."""
+
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf import Machine
+from bayesprf.errors import ConvergenceWarning
+from bayesprf.prf.stage import fit_prf, select_image, warn_if_moving
+from bayesprf.settings import PrfRecipe
+from bayesprf.simulation.fields import make_field
+
+
+@pytest.fixture(scope="module")
+def machine():
+    field = make_field(rng=np.random.default_rng(3), n_source=24, n_time=6, mag_range=(11.0, 15.0))
+    return Machine.from_pixels(field.pixels, field.sources, quiet=True)
+
+
+def test_image_is_a_frame_or_the_mean_over_the_mask(machine):
+    flux = machine.pixels.flux
+    np.testing.assert_allclose(select_image(machine.fit, "mean").flux, flux.mean(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(select_image(machine.fit, 2).flux, flux[2])
+    masked = replace(machine.fit, settings=replace(machine.fit.settings, time_mask=np.arange(6) < 3))
+    np.testing.assert_allclose(select_image(masked, "mean").flux, flux[:3].mean(axis=0), rtol=1e-12)
+
+
+def test_the_stage_fits_the_image_it_is_given(machine):
+    recipe, rounds = PrfRecipe(), []
+    image = select_image(machine.fit, 0)
+    prf = fit_prf(machine.fit, recipe, image, progress=lambda counts: rounds.append(list(counts)) or rounds[-1])
+    np.testing.assert_array_equal(prf.image.flux, image.flux)
+    assert rounds == [list(range(recipe.shape.n_round))]
+
+
+def test_a_star_that_still_moves_is_told(machine):
+    prf = fit_prf(machine.fit, PrfRecipe())
+    still, moving = (replace(prf, positions=replace(prf.positions, moved=one)) for one in (0.01, 0.2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_if_moving(still, 4)
+    with pytest.warns(ConvergenceWarning, match=r"a star still moved by 0.200 arcsec in the last of 4 rounds"):
+        warn_if_moving(moving, 4)
