@@ -37,7 +37,7 @@ _WING_STEP = 0.5
 # than the second number the splines are not settled, as in dense fields, and the wing beyond is freed by a share of
 # the excess: held, wing and splines would swing about each other from round to round.
 _EDGE_LEVEL, _EDGE_SETTLED, _EDGE_SHARE = 0.1, 0.05, 0.2
-# Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/background.md).
+# Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/howto/sky.md).
 _SKY_SLOPE = 0.15
 # From this round on the fluxes of the round before say which pairs lie above the cut.
 _N_NEW_LIGHT = 1

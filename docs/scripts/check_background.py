@@ -1,6 +1,6 @@
 """Bias of fluxes on simulated fields with sky left in the pixels, with and without a fitted background.
 
-Run ``python docs/scripts/check_background.py [n_field]``; it prints the table of ``docs/background.md``.
+Run ``python docs/scripts/check_background.py [n_field]``; it prints the table of ``docs/howto/sky.md``.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Measure the size of differences from PSFMachine that are choices of formula: ours beside what its formula gives.
 
-Run as ``python docs/scripts/differences.py`` from the repository's root; docs/differences.md quotes the figures.
+Run as ``python docs/scripts/differences.py`` from the repository's root; docs/evidence/differences.md quotes the figures.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Make docs/documented_names.md: every attribute of Machine, every documented name, and the tests that cover it.
+"""Make docs/evidence/documented_names.md: every attribute of Machine, every documented name, and the tests that cover it.
 
 Run as ``python docs/scripts/documented_names.py`` from the repository's root. The attributes are the rows that
 `bayesprf.machine` declares; the documented names and their tests are in tests/reference/documented_names.json. A test
@@ -14,7 +14,7 @@ from bayesprf.machine import Machine
 
 ROOT = Path(__file__).parents[2]
 NAMES = ROOT / "tests" / "reference" / "documented_names.json"
-PAGE = ROOT / "docs" / "documented_names.md"
+PAGE = ROOT / "docs" / "evidence" / "documented_names.md"
 
 HEAD = """# Documented names
 

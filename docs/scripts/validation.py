@@ -1,7 +1,7 @@
 """Run the tests that measure something, and print the figures they measured as a table.
 
 Run as ``python docs/scripts/validation.py`` from the repository's root; ``--write`` also renews the table in
-docs/validation.md. The real files are looked for as the tests do.
+docs/evidence/validation.md. The real files are looked for as the tests do.
 """
 
 import re
@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "validation.md"
+PAGE = ROOT / "docs" / "evidence" / "validation.md"
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
 TESTS = (
     "tests/simulation/test_absolute_flux.py",
@@ -53,7 +53,7 @@ def format_table(figures: list[tuple[str, str, str]]) -> str:
 
 
 def write_page(table: str) -> None:
-    """Put the table between its marks in docs/validation.md."""
+    """Put the table between its marks in docs/evidence/validation.md."""
     page = PAGE.read_text()
     before, after = page[: page.index(START) + len(START)], page[page.index(END) :]
     PAGE.write_text(f"{before}\n\n{table}\n\n{after}")

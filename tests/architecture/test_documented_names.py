@@ -150,7 +150,7 @@ def test_the_page_lists_every_name_and_its_tests():
 
 
 def test_the_table_of_differences_names_tests_that_exist():
-    lines = (ROOT / "docs" / "differences.md").read_text().splitlines()
+    lines = (ROOT / "docs" / "evidence" / "differences.md").read_text().splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith(("| subject", "| ---"))]
     assert len(rows) > 30
     for row in rows:

@@ -284,7 +284,7 @@ def test_a_plane_of_sky_biases_no_flux_of_one_field(medium):
 
 
 def test_a_plane_of_sky_over_the_image_biases_no_flux(medium):
-    """The mean over three fields: the scale of each wanders by 0.2 % with or without sky (docs/background.md)."""
+    """The mean over three fields: the scale of each wanders by 0.2 % with or without sky (docs/howto/sky.md)."""
     fields = [medium, *(make_case("medium", np.random.default_rng(seed), n_time=50) for seed in (2, 3))]
     bias = [bright_bias(run(one, with_plane(one), Background("image", 1)), one) for one in fields]
     assert abs(np.mean(bias)) < 0.003
