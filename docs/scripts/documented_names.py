@@ -1,4 +1,4 @@
-"""Make docs/evidence/documented_names.md: every attribute of Machine, every documented name, and the tests that cover it.
+"""Make docs/evidence/documented_names.md: attributes of Machine, documented names, and the tests that cover them.
 
 Run as ``python docs/scripts/documented_names.py`` from the repository's root. The attributes are the rows that
 `bayesprf.machine` declares; the documented names and their tests are in tests/reference/documented_names.json. A test
