@@ -1,6 +1,7 @@
 """Print the coverage of total flux errors on fields with everything wrong.
 
-Run ``python docs/scripts/calibrate_total_errors.py [number of seeds] [first seed]``; tables belong into docs/explanation/errors.md.
+Run ``python docs/scripts/calibrate_total_errors.py [number of seeds] [first seed]``;
+tables belong into docs/explanation/errors.md.
 """
 
 import sys

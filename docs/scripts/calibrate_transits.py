@@ -1,6 +1,7 @@
 """Print the coverage of transit depths on blended faint stars, whole jobs from pixels with everything wrong.
 
-Run ``python docs/scripts/calibrate_transits.py [number of realisations]``; the tables belong into docs/explanation/errors.md.
+Run ``python docs/scripts/calibrate_transits.py [number of realisations]``;
+the tables belong into docs/explanation/errors.md.
 """
 
 import sys

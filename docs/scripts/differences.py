@@ -1,6 +1,7 @@
 """Measure the size of differences from PSFMachine that are choices of formula: ours beside what its formula gives.
 
-Run as ``python docs/scripts/differences.py`` from the repository's root; docs/evidence/differences.md quotes the figures.
+Run as ``python docs/scripts/differences.py``;
+docs/evidence/differences.md quotes the figures.
 """
 
 import numpy as np
