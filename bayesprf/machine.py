@@ -31,8 +31,8 @@ from bayesprf.photometry.stage import (
     sum_apertures,
 )
 from bayesprf.prf.stage import fit_prf, warn_if_moving
-from bayesprf.scene.pairs import ARCSEC_PER_DEG
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import Background, FluxRecipe, PrfRecipe, Settings, TimeRecipe
 from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
@@ -348,7 +348,7 @@ class Machine:
             cut_r, sparse_dist_lim, sources_flux_column, background=background,
         )  # fmt: skip
         pixels = PixelTable(time, flux, flux_err, ra, dec, column, row, instrument=instrument)
-        self.fit = Fit.of(pixels, sources_from_frame(sources, sources_flux_column), settings)
+        self.fit = Fit.of(pixels, sources_from_frame(sources, sources_flux_column, pixels=pixels), settings)
         self.quiet = quiet
 
     @classmethod
@@ -371,9 +371,11 @@ class Machine:
         -------
         Machine
         """
+        from bayesprf.io.catalog import as_sources
+
         quiet = settings.pop("quiet", False)
         given = Settings.for_instrument(pixels.instrument, **settings)
-        return cls.from_fit(Fit.of(pixels, sources, given), quiet=quiet)
+        return cls.from_fit(Fit.of(pixels, as_sources(sources, pixels), given), quiet=quiet)
 
     @classmethod
     def from_fit(cls, fit: Fit, *, quiet: bool = False) -> "Machine":

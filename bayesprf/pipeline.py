@@ -11,7 +11,7 @@ import xarray as xr
 
 from bayesprf.errors import FileError, InputError
 from bayesprf.fit_record import Fit
-from bayesprf.io.catalog import read_catalog
+from bayesprf.io.catalog import read_sources
 from bayesprf.io.files import sha256_of
 from bayesprf.io.save import load_tree
 from bayesprf.io.tpf import read_tpfs
@@ -205,14 +205,14 @@ def fit_files(
 def read_field(
     files: Any, catalog: Any, options: FitOptions, *, on_error: str = "raise"
 ) -> tuple[PixelTable, SourceTable]:
-    """Read pixels and catalogue: fluxes in the band nearest to the instrument's, positions at the epoch of the data.
+    """Read pixels and catalogue, as `Machine.from_pixels` takes them.
 
     Parameters
     ----------
     files : path-like, sequence of them, or PixelTable
         Target pixel files, or pixels that were read before.
     catalog : path-like, table or SourceTable
-        The stars; a SourceTable is taken as it is.
+        The stars.
     options : FitOptions
         `quality_bitmask` and `catalog` matter here.
     on_error : {"raise", "skip"}
@@ -226,11 +226,7 @@ def read_field(
     if not isinstance(files, PixelTable):
         paths = [files] if isinstance(files, str | Path) else list(files)
         pixels = read_tpfs(paths, quality_bitmask=options.quality_bitmask, on_error=on_error)
-    if isinstance(catalog, SourceTable):
-        return pixels, catalog
-    timed = pixels.instrument.time_zero_jd != 0.0
-    given = {"epoch": pixels if timed else None, "flux_column": pixels.instrument.flux_column, **options.catalog}
-    return pixels, read_catalog(catalog, **given)
+    return pixels, read_sources(catalog, pixels, **options.catalog)
 
 
 def load(path: str | Path, *, directories: Sequence[str | Path] = (), quiet: bool = False) -> Machine:

@@ -3,20 +3,19 @@
 from typing import Any
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive
 from bayesprf.errors import InputError, MissingDependencyError
 from bayesprf.io.catalog import read_catalog
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
 
 _COLUMNS = (
     "source_id, ra, dec, ref_epoch, pmra, pmdec, parallax, ruwe, phot_g_mean_flux, phot_g_mean_mag,"
     " phot_bp_mean_mag, phot_rp_mean_flux, phot_rp_mean_mag"
 )
-_ARCSEC_PER_DEG = 3600.0
 
 
 def query_gaia(
@@ -85,12 +84,12 @@ def build_query(pixels: PixelTable, magnitude_limit: float, margin: float, *, ta
     str
         ADQL. A box across RA 0 has two ranges; one that holds a pole has none.
     """
-    south = float(pixels.dec_deg.min()) - margin / _ARCSEC_PER_DEG
-    north = float(pixels.dec_deg.max()) + margin / _ARCSEC_PER_DEG
+    south = float(pixels.dec_deg.min()) - margin / ARCSEC_PER_DEG
+    north = float(pixels.dec_deg.max()) + margin / ARCSEC_PER_DEG
     where = [f"dec BETWEEN {max(south, -90.0):.6f} AND {min(north, 90.0):.6f}"]
     if south > -90.0 and north < 90.0:
         cos_dec = np.cos(np.radians(max(abs(south), abs(north))))
-        where += _ra_range(pixels.ra_deg, margin / _ARCSEC_PER_DEG / float(cos_dec))
+        where += _ra_range(pixels.ra_deg, margin / ARCSEC_PER_DEG / float(cos_dec))
     where.append(f"phot_g_mean_mag < {magnitude_limit}")
     return f"SELECT {_COLUMNS} FROM {table} WHERE {' AND '.join(where)} ORDER BY source_id"
 
@@ -109,18 +108,11 @@ def _ra_range(ra_deg: FloatArray, margin_deg: float) -> list[str]:
     return [f"(ra >= {west:.6f} OR ra <= {east:.6f})"]
 
 
-def _is_near(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray, margin: float) -> Any:
-    """Return which positions lie within `margin` arcsec of a pixel, by the chords between unit vectors."""
+def _is_near(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray, margin: float) -> BoolArray:
+    """Return which positions lie within `margin` arcsec of a pixel."""
     if ra_deg.size == 0:
         return np.zeros(0, bool)
-    tree = cKDTree(_unit_vectors(pixels.ra_deg, pixels.dec_deg))
-    chord, _ = tree.query(_unit_vectors(ra_deg, dec_deg))
-    return chord <= 2.0 * np.sin(np.radians(margin / _ARCSEC_PER_DEG) / 2.0)
-
-
-def _unit_vectors(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    return nearest(ra_deg, dec_deg, pixels.ra_deg, pixels.dec_deg)[1] <= margin
 
 
 def _archive() -> Any:

@@ -1,26 +1,31 @@
-"""Tables of any kind as plain columns: files, pandas and astropy tables."""
+"""Tables of any kind as columns: files, pandas and astropy tables."""
 
-import gzip
-import itertools
+import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from astropy import units
+from astropy.io import fits, votable
 from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Table
+from astropy.utils.exceptions import AstropyUserWarning
 
-from bayesprf.arrays import FloatArray
-from bayesprf.checks import as_float
-from bayesprf.errors import FileError, InputError, MissingDependencyError, UnitError
+from bayesprf.errors import FileError, InputError, MissingDependencyError
+from bayesprf.io.archives import ANY, ARCHIVES, find_position
+from bayesprf.io.text import read_text
 
+NamedTables = list[tuple[str, Any]]
 # Format by the ending of the file's name, without .gz.
 _FORMATS: Mapping[str, str] = {
-    ".csv": "csv",
-    ".ecsv": "ascii.ecsv",
+    ".csv": "text",
+    ".tsv": "text",
+    ".txt": "text",
+    ".dat": "text",
+    ".ecsv": "text",
     ".fits": "fits",
     ".fit": "fits",
     ".vot": "votable",
@@ -30,14 +35,16 @@ _FORMATS: Mapping[str, str] = {
 }
 
 
-def read_columns(table: Any) -> dict[str, Any]:
+def read_columns(table: Any, *, which: str | int | None = None) -> dict[str, Any]:
     """Return the one-dimensional columns of a table by name.
 
     Parameters
     ----------
     table : path-like, pandas.DataFrame or astropy.table.Table
-        CSV, ECSV, FITS, VOTable or parquet, known by the ending of the name, compressed or not; or a table. The
-        index of a DataFrame is not used.
+        Text (CSV, TSV, ECSV, exports of VizieR), FITS, VOTable or parquet, known by the ending of the name, compressed
+        or not; or a table. The index of a DataFrame is not used.
+    which : str or int, optional
+        Name or number of the table, in a file that holds several; by default the only one with positions.
 
     Returns
     -------
@@ -49,27 +56,60 @@ def read_columns(table: Any) -> dict[str, Any]:
     FileError
         If the file is missing or cannot be read.
     InputError
-        If the ending or the type is not known.
+        If the ending or the type is not known, or it cannot be told which table is meant.
     MissingDependencyError
         If a parquet file is given and pyarrow is not installed.
     """
-    if isinstance(table, str | Path):
-        table = _read_file(Path(table))
-    if isinstance(table, pd.DataFrame):
-        return {str(name): _plain(table.iloc[:, i]) for i, name in enumerate(table.columns)}
-    if isinstance(table, Table):
-        return {name: table[name] for name in table.colnames if getattr(table[name], "ndim", 0) == 1}
+    if isinstance(table, str | os.PathLike):
+        path = Path(table)
+        return _choose(_read_file(path), which, path.name)
+    if isinstance(table, pd.DataFrame | Table):
+        return _columns_of(table)
     raise InputError(f"catalog: expected a path, a pandas DataFrame or an astropy Table, got {type(table).__name__}")
 
 
+def _columns_of(table: Any) -> dict[str, Any]:
+    if isinstance(table, pd.DataFrame):
+        return {str(name): _plain(table.iloc[:, i]) for i, name in enumerate(table.columns)}
+    return {name: table[name] for name in table.colnames if getattr(table[name], "ndim", 0) == 1}
+
+
 def _plain(column: pd.Series) -> Any:
-    """Return the values of a DataFrame column; numbers with missing entries become float with NaN."""
+    """Return the values of a DataFrame column; numbers with missing entries are masked and keep all digits."""
     if pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
-        return column.to_numpy(np.float64, na_value=np.nan) if column.isna().any() else column.to_numpy()
+        missing, dtype = column.isna().to_numpy(), column.dtype.numpy_dtype
+        values = column.to_numpy(dtype, na_value=np.zeros((), dtype).item())
+        return np.ma.MaskedArray(values, mask=missing) if missing.any() else values
     return column.to_numpy()
 
 
-def _read_file(path: Path) -> Any:
+def _choose(tables: NamedTables, which: str | int | None, file: str) -> dict[str, Any]:
+    """Return the columns of the table that is meant."""
+    if not tables:
+        raise FileError(f"{file}: expected a table, found none")
+    names = [name for name, _ in tables]
+    listed = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
+    if which is not None:
+        number = names.index(which) if which in names else which
+        if not isinstance(number, int) or not 0 <= number < len(tables):
+            raise InputError(f"table: expected one of the tables of {file}, {listed}, got {which!r}")
+        return _columns_of(tables[number][1])
+    found = [_columns_of(table) for _, table in tables]
+    placed = [columns for columns in found if columns and _has_positions(columns)]
+    if len(placed) > 1 and len(found) > 1:
+        raise InputError(
+            f"table: expected the name or number of a table, because {file} holds {len(placed)} with positions,"
+            f" got none; choose one of {listed}, for example table=0"
+        )
+    return placed[0] if placed else max(found, key=len)
+
+
+def _has_positions(columns: Mapping[str, Any]) -> bool:
+    rows = len(next(iter(columns.values())))
+    return rows > 0 and any(find_position(columns, archive) is not None for archive in (*ARCHIVES, ANY))
+
+
+def _read_file(path: Path) -> NamedTables:
     if not path.is_file():
         raise FileError(f"catalog: expected a file, found none at {str(path)!r}")
     suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
@@ -82,85 +122,35 @@ def _read_file(path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", units.UnitsWarning)  # units of archives that FITS does not know
             warnings.simplefilter("ignore", VOWarning)  # small breaches of the VOTable standard
+            warnings.filterwarnings("error", ".*truncated.*", AstropyUserWarning)
             return _READERS[_FORMATS[suffix]](path)
     except ImportError as error:
         raise MissingDependencyError(
             f"catalog: reading {path.name} needs pyarrow; install it with: pip install pyarrow"
         ) from error
     except Exception as error:  # every parser has its own errors, all of them mean a file that cannot be read
-        raise FileError(f"{path}: expected a table, but it cannot be read ({error})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"{path}: expected a table, but it cannot be read ({reason})") from error
 
 
-def _read_csv(path: Path) -> Any:
-    """Read comma-separated values after leading lines of comment; with astropy's ECSV header, as ECSV."""
-    with gzip.open(path, "rt") if path.suffix.lower() == ".gz" else open(path) as lines:
-        comments = list(itertools.takewhile(lambda line: line.startswith("#"), lines))
-    if comments and comments[0].startswith("# %ECSV"):
-        return Table.read(path, format="ascii.ecsv")
-    return pd.read_csv(path, skiprows=len(comments), skipinitialspace=True)
+def _read_fits(path: Path) -> NamedTables:
+    with fits.open(path, memmap=False) as hdus:
+        kinds = (fits.BinTableHDU, fits.TableHDU)
+        return [(hdu.name or f"extension {i}", Table.read(hdu)) for i, hdu in enumerate(hdus) if isinstance(hdu, kinds)]
 
 
-_READERS: Mapping[str, Any] = {
-    "csv": _read_csv,
-    "ascii.ecsv": lambda path: Table.read(path, format="ascii.ecsv"),
-    "fits": lambda path: Table.read(path, format="fits"),
-    "votable": lambda path: Table.read(path, format="votable"),
-    "parquet": pd.read_parquet,
+def _read_votable(path: Path) -> NamedTables:
+    tables = list(votable.parse(path).iter_tables())
+    return [(one.name or one.ID or f"table {i}", _from_votable(one)) for i, one in enumerate(tables)]
+
+
+def _from_votable(table: Any) -> Table:
+    return table.to_table(use_names_over_ids=True)
+
+
+_READERS: Mapping[str, Callable[[Path], NamedTables]] = {
+    "text": read_text,
+    "fits": _read_fits,
+    "votable": _read_votable,
+    "parquet": lambda path: [(path.name, pd.read_parquet(path, dtype_backend="numpy_nullable"))],
 }
-
-
-def find_column(columns: Mapping[str, Any], names: Iterable[str]) -> str | None:
-    """Return the first of the names that a table has, whatever its case.
-
-    Parameters
-    ----------
-    columns : mapping of str to array-like
-        The table.
-    names : iterable of str
-        Names to look for, the preferred first.
-
-    Returns
-    -------
-    str or None
-        The name as the table writes it; None if it has none of them.
-    """
-    lower = {name.lower(): name for name in reversed(list(columns))}
-    return next((lower[name.lower()] for name in names if name.lower() in lower), None)
-
-
-def numbers_of(columns: Mapping[str, Any], name: str, unit: str | None = None) -> FloatArray:
-    """Return a column as float64.
-
-    Parameters
-    ----------
-    columns : mapping of str to array-like
-        The table.
-    name : str
-        Name of the column.
-    unit : str, optional
-        Unit to convert to, where the column carries one.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_source,)
-        Masked entries are NaN.
-
-    Raises
-    ------
-    InputError
-        If the column does not hold numbers.
-    UnitError
-        If its unit cannot be converted.
-    """
-    column = columns[name]
-    own = getattr(column, "unit", None)
-    values = getattr(column, "value", column)
-    if hasattr(values, "unmasked"):  # astropy's own masked arrays, beside NumPy's
-        values = values.filled(np.nan)
-    numbers = as_float(values, name, ndim=1)
-    if unit is None or own is None or not str(own):
-        return numbers
-    try:
-        return np.asarray(units.Quantity(numbers, own).to_value(unit), np.float64)
-    except (units.UnitConversionError, TypeError, ValueError) as error:
-        raise UnitError(f"{name}: expected a unit that converts to {unit}, got {own}") from error

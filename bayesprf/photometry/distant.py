@@ -1,6 +1,6 @@
 """Light of bright stars beyond the distance at which pixels are paired with them."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -52,7 +52,7 @@ def distant_light(
     bright = flux * prf.envelope(np.array([inner]))[0] > cut
     while bright.any() and 2.0 * inner <= _MAX_STRETCH * limit:
         cells, member = _coarsen(pixels, side)
-        pairs = build_pairs(cells, _subset(sources, bright), 2.0 * inner * _MARGIN)
+        pairs = build_pairs(cells, sources.select(bright), 2.0 * inner * _MARGIN)
         pairs = pairs.select((pairs.r > inner) & (pairs.r <= 2.0 * inner))
         values = flux[bright][pairs.source] * prf.evaluate(pairs.dx, pairs.dy)
         light += np.bincount(pairs.pixel, weights=np.where(values > cut, values, 0.0), minlength=cells.n_pixel)[member]
@@ -81,16 +81,3 @@ def _coarsen(pixels: PixelTable, side: int) -> tuple[_Cells, IntArray]:
     east = (pixels.ra_deg - pixels.ra_deg[first][member] + 180.0) % 360.0 - 180.0
     ra = pixels.ra_deg[first] + np.bincount(member, weights=east) / count
     return _Cells(ra, np.bincount(member, weights=pixels.dec_deg) / count), member
-
-
-def _subset(sources: SourceTable, chosen: FloatArray) -> SourceTable:
-    index = np.flatnonzero(chosen)
-    return replace(
-        sources,
-        source_id=tuple(sources.source_id[i] for i in index),
-        ra_deg=sources.ra_deg[index],
-        dec_deg=sources.dec_deg[index],
-        flux=sources.flux[index],
-        mag=sources.mag[index],
-        columns={},
-    )

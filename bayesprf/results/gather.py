@@ -11,6 +11,7 @@ from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import BlendTable
 from bayesprf.photometry.processes import LightCurves
 from bayesprf.prf.fit import ShapeFit
+from bayesprf.results.columns import plain_columns
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.timemodel.fit import GainModel
@@ -200,8 +201,7 @@ def catalog_group(sources: SourceTable, extra: Mapping[str, Any]) -> dict[str, A
         "catalog_flux": sources.flux,
         **extra,
     }
-    given = {name: values for name, values in sources.columns.items() if name not in known}
-    return {**given, **known}
+    return {**plain_columns(sources.columns), **known}
 
 
 def covariance_group(blends: BlendTable, names: tuple[str, ...]) -> dict[str, Any]:

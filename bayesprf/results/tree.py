@@ -126,7 +126,10 @@ def _label(variable: Variable, values: Any, argument: str, sizes: Mapping[str, i
     if not fits:
         wanted = ", ".join(f"{dim} = {sizes.get(dim, 'any')}" for dim in variable.dims)
         raise ShapeError(f"{argument}: expected shape ({wanted}), got {array.shape}")
-    return xr.DataArray(array, dims=variable.dims, attrs={"units": variable.unit, "long_name": variable.long_name})
+    attrs = {"units": variable.unit, "long_name": variable.long_name}
+    if _is_masked(values) and array.dtype.kind in "iu":
+        attrs["masked_value"] = _masked_value(array.dtype)
+    return xr.DataArray(array, dims=variable.dims, attrs=attrs)
 
 
 def _convert(values: Any, dtype: str, argument: str) -> np.ndarray[Any, Any]:
@@ -140,11 +143,23 @@ def _convert(values: Any, dtype: str, argument: str) -> np.ndarray[Any, Any]:
         raise InputError(f"{argument}: expected values that are {dtype}, got {array.dtype} ({error})") from error
 
 
+def _is_masked(values: Any) -> bool:
+    return isinstance(values, np.ma.MaskedArray) and bool(np.any(values.mask))
+
+
+def _masked_value(dtype: np.dtype[Any]) -> Any:
+    """Return what stands for a masked whole number: the smallest of its type, or the largest of an unsigned one."""
+    limits = np.iinfo(dtype)
+    return dtype.type(limits.min if limits.min < 0 else limits.max)
+
+
 def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Return numbers with NaN where they are masked, or text with "" there."""
-    if not np.any(values.mask):
+    """Return numbers with NaN, or `_masked_value`, where they are masked, or text with "" there."""
+    if not _is_masked(values):
         return np.asarray(values.data)
-    if values.dtype.kind in "fiub":
+    if values.dtype.kind in "iu":
+        return np.ma.filled(values, _masked_value(values.dtype))
+    if values.dtype.kind in "fb":
         return np.ma.filled(values.astype(np.float64), np.nan)
     return np.ma.filled(values.astype(object), "")
 

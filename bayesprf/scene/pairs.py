@@ -9,9 +9,8 @@ from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_positive
+from bayesprf.scene.sky import ARCSEC_PER_DEG, chord, unit_vectors
 from bayesprf.scene.sources import SourceTable
-
-ARCSEC_PER_DEG = 3600.0
 
 
 class OnSky(Protocol):
@@ -122,9 +121,8 @@ def build_pairs(pixels: OnSky, sources: SourceTable, limit: float) -> PairTable:
         If `limit` is not a positive number.
     """
     check_positive(limit, "sparse_dist_lim")
-    chord = 2.0 * np.sin(np.radians(limit / ARCSEC_PER_DEG) / 2.0)
-    found = cKDTree(_unit_vectors(sources.ra_deg, sources.dec_deg)).sparse_distance_matrix(
-        cKDTree(_unit_vectors(pixels.ra_deg, pixels.dec_deg)), chord, output_type="ndarray"
+    found = cKDTree(unit_vectors(sources.ra_deg, sources.dec_deg)).sparse_distance_matrix(
+        cKDTree(unit_vectors(pixels.ra_deg, pixels.dec_deg)), chord(limit), output_type="ndarray"
     )
     source, pixel = np.divmod(np.sort(found["i"] * pixels.n_pixel + found["j"]), pixels.n_pixel)
     dx, dy = offsets(pixels.ra_deg[pixel], pixels.dec_deg[pixel], sources.ra_deg[source], sources.dec_deg[source])
@@ -162,8 +160,3 @@ def offsets(
     dra = (ra_pixel - ra_source + 180.0) % 360.0 - 180.0
     dx = dra * np.cos(np.radians(dec_source)) * ARCSEC_PER_DEG
     return dx, (dec_pixel - dec_source) * ARCSEC_PER_DEG
-
-
-def _unit_vectors(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-    ra, dec = np.radians(ra_deg), np.radians(dec_deg)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)

@@ -1,14 +1,40 @@
 """SourceTable: the stars the catalogue knows."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import as_float, check_finite, check_shape
-from bayesprf.errors import InputError
+from bayesprf.checks import as_float, check_finite, check_positive, check_shape
+from bayesprf.errors import DataWarning, InputError
+from bayesprf.scene.sky import format_angle, move_positions, nearest
+
+# A position within one Kepler pixel of a star names it, arcsec.
+_SAME_STAR = 4.0
+_MAX_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Brightness:
+    """Fluxes of the sources in one band.
+
+    Parameters
+    ----------
+    flux : ndarray of float64, shape (n_source,)
+        Catalogue flux, on any common linear scale; NaN, zero or negative means unknown.
+    mag : ndarray of float64, shape (n_source,), optional
+        Magnitude; by default 25 - 2.5 log10(flux).
+    """
+
+    flux: FloatArray
+    mag: FloatArray | None = None
+
+    def select(self, keep: BoolArray) -> "Brightness":
+        """Return only the sources where the mask, shape (n_source,), is True."""
+        return Brightness(self.flux[keep], None if self.mag is None else self.mag[keep])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -20,18 +46,24 @@ class SourceTable:
     source_id : sequence of str, shape (n_source,)
         Names, each used once.
     ra_deg, dec_deg : array-like, shape (n_source,)
-        Sky position at the epoch of the data, degree.
+        Sky position, ICRS, degree: at `epoch`, or at the epoch of the data where there is none.
     flux : array-like, shape (n_source,)
         Catalogue flux, on any common linear scale; NaN, zero or negative means unknown.
     mag : array-like, shape (n_source,), optional
         Magnitude; by default 25 - 2.5 log10(flux).
     columns : mapping of str to array, optional
         The catalogue as given, for the results.
+    motion : array-like, shape (n_source, 2), optional
+        Proper motion towards east (with cos dec) and north, mas / yr; NaN means none known.
+    epoch : array-like, shape (n_source,), or float, optional
+        Julian year of the positions, NaN where it is not known.
+    bands : mapping of str to Brightness, optional
+        Fluxes in other bands, by the name that `Instrument.flux_column` gives them.
 
     Raises
     ------
     InputError
-        If the table is empty, a position is not finite, or a name is used twice.
+        If the table is empty, a position is not on the sky, or a name is used twice or cannot be printed.
     ShapeError
         If the shapes do not agree.
     """
@@ -42,6 +74,9 @@ class SourceTable:
     flux: FloatArray
     mag: FloatArray = None  # type: ignore[assignment]  # filled on construction
     columns: Mapping[str, Any] = field(default_factory=dict)
+    motion: FloatArray | None = None
+    epoch: FloatArray | None = None
+    bands: Mapping[str, Brightness] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -54,17 +89,21 @@ class SourceTable:
         for name, unit in (("ra_deg", "deg"), ("dec_deg", "deg"), ("flux", None)):
             put(self, name, as_float(getattr(self, name), name, ndim=1, unit=unit))
             check_shape(getattr(self, name), (n_source,), name, "n_source")
-        check_finite(self.ra_deg, "ra_deg")
-        check_finite(self.dec_deg, "dec_deg")
-        if len(set(self.source_id)) < n_source:
-            twice = next(one for one in self.source_id if self.source_id.count(one) > 1)
-            raise InputError(
-                f"source_id: expected every source once, got {twice!r} more than once; drop the duplicate rows"
-            )
+        _check_sky(self.ra_deg, self.dec_deg)
+        _check_names(self.source_id)
         with np.errstate(divide="ignore", invalid="ignore"):
             mag = 25.0 - 2.5 * np.log10(self.flux) if self.mag is None else self.mag
         put(self, "mag", as_float(mag, "mag", ndim=1))
         check_shape(self.mag, (n_source,), "mag", "n_source")
+        self._fill_motion(n_source)
+
+    def _fill_motion(self, n_source: int) -> None:
+        put = object.__setattr__
+        if self.motion is not None:
+            put(self, "motion", as_float(self.motion, "motion", ndim=2, unit="mas / yr"))
+            check_shape(self.motion, (n_source, 2), "motion", "n_source, east and north")
+        if self.epoch is not None:
+            put(self, "epoch", np.array(np.broadcast_to(as_float(self.epoch, "epoch"), (n_source,))))
 
     def __repr__(self) -> str:
         """Give number, brightness and first names instead of the arrays."""
@@ -83,33 +122,162 @@ class SourceTable:
         """Whether the catalogue flux is a positive number, shape (n_source,)."""
         return np.isfinite(self.flux) & (np.nan_to_num(self.flux) > 0)
 
-    def indices(self, sources: Any = None) -> IntArray:
-        """Return the indices of sources given by index or name, one or several; of all for None.
+    def at_epoch(self, year: float) -> "SourceTable":
+        """Return the sources where they are in another year.
 
         Parameters
         ----------
-        sources : int, str or sequence of them, optional
-            Which sources.
+        year : float
+            Julian year.
 
         Returns
         -------
-        ndarray of int64, shape (n_chosen,)
+        SourceTable
+            The same table if it has no motions.
 
         Raises
         ------
         InputError
-            If one does not exist.
+            If `year` is not a positive number.
+
+        Warns
+        -----
+        DataWarning
+            If there are motions, but no epoch of the positions: nothing is moved then.
+        """
+        check_positive(year, "epoch")
+        if self.motion is None:
+            return self
+        if self.epoch is None:
+            warnings.warn(
+                "the catalogue has proper motions but not the epoch of its positions, so these were not carried to the"
+                " epoch of the data; give ref_epoch=2016.0 (Gaia DR3), 2015.5 (Gaia DR2) or 2000.0 (TIC, KIC, EPIC)",
+                DataWarning,
+                stacklevel=3,
+            )
+            return self
+        years = year - self.epoch
+        ra_deg, dec_deg = move_positions(self.ra_deg, self.dec_deg, self.motion[:, 0], self.motion[:, 1], years)
+        return replace(self, ra_deg=ra_deg, dec_deg=dec_deg, epoch=np.full(self.n_source, float(year)))
+
+    def in_band(self, name: str) -> "SourceTable":
+        """Return the sources with the fluxes of another band; the same table where it is not known.
+
+        Parameters
+        ----------
+        name : str
+            Name of the band, as `Instrument.flux_column` gives it.
+
+        Returns
+        -------
+        SourceTable
+        """
+        if name not in self.bands:
+            return self
+        band = self.bands[name]
+        return replace(self, flux=band.flux, mag=band.mag)  # type: ignore[arg-type]  # None is filled on construction
+
+    def select(self, keep: BoolArray) -> "SourceTable":
+        """Return only the sources where the mask, shape (n_source,), is True."""
+        chosen = np.flatnonzero(keep)
+        return replace(
+            self,
+            source_id=tuple(self.source_id[one] for one in chosen),
+            **{name: getattr(self, name)[keep] for name in ("ra_deg", "dec_deg", "flux", "mag")},
+            columns={name: values[keep] for name, values in self.columns.items()},
+            motion=None if self.motion is None else self.motion[keep],
+            epoch=None if self.epoch is None else self.epoch[keep],
+            bands={name: band.select(keep) for name, band in self.bands.items()},
+        )
+
+    def indices(self, sources: Any = None) -> IntArray:
+        """Return the indices of sources given by index, name or position, one or several; of all for None.
+
+        Parameters
+        ----------
+        sources : int, str, astropy.coordinates.SkyCoord, or sequence of int or str, or mask, optional
+            Which sources. A whole number that is no index may be a name, as a Gaia identifier. A position means the
+            star nearest to it, within 4 arcsec. A mask is bool, shape (n_source,).
+
+        Returns
+        -------
+        ndarray of int64, shape (n_chosen,)
+            In the order given.
+
+        Raises
+        ------
+        InputError
+            If one does not exist, or is given twice.
         """
         if sources is None:
             return np.arange(self.n_source)
-        given = [sources] if isinstance(sources, str) or np.ndim(sources) == 0 else list(sources)
+        if hasattr(sources, "icrs"):
+            found = self._at(np.atleast_1d(sources.icrs.ra.deg), np.atleast_1d(sources.icrs.dec.deg))
+        else:
+            single = isinstance(sources, str) or np.ndim(sources) == 0
+            found = np.array([self._index(sources)]) if single else self._chosen(list(sources))
+        repeated = np.flatnonzero(np.bincount(found, minlength=self.n_source) > 1)
+        if repeated.size:
+            raise InputError(
+                f"sources: expected each source once, got {self.source_id[repeated[0]]!r} more than once; name it once"
+            )
+        return found
+
+    def _chosen(self, given: Sequence[Any]) -> IntArray:
+        if given and all(isinstance(one, bool | np.bool_) for one in given):
+            check_shape(given, (self.n_source,), "sources", "n_source, as a mask")
+            return np.flatnonzero(given)
         return np.array([self._index(one) for one in given], np.int64)
 
     def _index(self, source: Any) -> int:
-        if isinstance(source, str):
-            if source not in self.source_id:
-                raise InputError(f"sources: expected names of the catalogue, got {source!r}")
-            return self.source_id.index(source)
-        if not isinstance(source, int | np.integer) or not -self.n_source <= source < self.n_source:
-            raise InputError(f"sources: expected names, or whole numbers from 0 to {self.n_source - 1}, got {source!r}")
-        return int(source) % self.n_source
+        whole = isinstance(source, int | np.integer) and not isinstance(source, bool)
+        if whole and -self.n_source <= source < self.n_source:
+            return int(source) % self.n_source
+        name = str(source)
+        if (whole or isinstance(source, str)) and name in self.source_id:
+            return self.source_id.index(name)
+        raise InputError(
+            f"sources: expected {self._describe_names()} or whole numbers from 0 to {self.n_source - 1}, got {source!r}"
+        )
+
+    def _describe_names(self) -> str:
+        first = ", ".join(repr(one) for one in self.source_id[:3])
+        return f"names of the catalogue ({first}{', ...' if self.n_source > 3 else ''})"
+
+    def _at(self, ra_deg: FloatArray, dec_deg: FloatArray) -> IntArray:
+        found, distance = nearest(ra_deg, dec_deg, self.ra_deg, self.dec_deg)
+        if np.any(~(distance <= _SAME_STAR)):
+            one = int(np.argmax(~(distance <= _SAME_STAR)))
+            near, away = self.source_id[found[one]], format_angle(distance[one])
+            raise InputError(
+                f"sources: expected a position within {_SAME_STAR:g} arcsec of a source, got RA {ra_deg[one]:.5f}, Dec"
+                f" {dec_deg[one]:+.5f}; the nearest is {near!r}, {away} away"
+            )
+        return found
+
+
+def _check_names(names: tuple[str, ...]) -> None:
+    seen: set[str] = set()
+    for row, name in enumerate(names):
+        if not name.strip() or not name.isprintable():
+            raise InputError(
+                f"source_id: expected names of printable characters, got {name!r} in row {row}; give another name"
+            )
+        if name in seen:
+            raise InputError(
+                f"source_id: expected every source once, got {name!r} more than once; drop the duplicate rows"
+            )
+        seen.add(name)
+
+
+def _check_sky(ra_deg: FloatArray, dec_deg: FloatArray) -> None:
+    """Raise unless all positions are on the sky, naming the rows that are not."""
+    check_finite(ra_deg, "ra_deg")
+    check_finite(dec_deg, "dec_deg")
+    bad = np.flatnonzero((np.abs(ra_deg) > 360.0) | (np.abs(dec_deg) > 90.0))
+    if bad.size:
+        rows = ", ".join(str(one) for one in bad[:_MAX_NAMED]) + (", ..." if bad.size > _MAX_NAMED else "")
+        raise InputError(
+            f"ra_deg, dec_deg: expected right ascensions from -360 to 360 and declinations from -90 to 90 degree, got"
+            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in row {bad[0]} ({bad.size} in all: {rows}); drop these rows"
+        )

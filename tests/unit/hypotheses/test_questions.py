@@ -267,9 +267,9 @@ def test_no_event_favours_nobody(machine, field):
 
 
 def test_arguments_are_checked(machine):
-    with pytest.raises(InputError, match="sources: expected names of the catalogue, got 'nobody'"):
+    with pytest.raises(InputError, match=r"sources: expected names .* or whole numbers from 0 to 27, got 'nobody'"):
         machine.covariance("nobody")
-    with pytest.raises(InputError, match="sources: expected names, or whole numbers from 0 to 27, got 28"):
+    with pytest.raises(InputError, match=r"sources: expected names .* or whole numbers from 0 to 27, got 28"):
         machine.posterior([28])
     with pytest.raises(InputError, match="cadences: expected whole numbers from 0 to 149 or a mask, got 150"):
         machine.posterior([0], cadences=150)

@@ -102,7 +102,9 @@ def test_masked_catalogue_columns_become_missing():
     }
     catalog = build_tree({"catalog": columns}, COORDS, {})["catalog"]
     np.testing.assert_array_equal(catalog["mag_g"], [1.0, np.nan, 3.0])
-    np.testing.assert_array_equal(catalog["n_obs"], [np.nan, 2.0, 3.0])
+    np.testing.assert_array_equal(catalog["n_obs"], [np.iinfo(np.int64).min, 2, 3])
+    assert catalog["n_obs"].attrs["masked_value"] == np.iinfo(np.int64).min
+    assert "masked_value" not in catalog["n_all"].attrs
     np.testing.assert_array_equal(catalog["n_all"], [1, 2, 3])
     assert catalog["n_all"].dtype.kind == "i"
     np.testing.assert_array_equal(catalog["name"], ["x", "y", ""])

@@ -1,0 +1,123 @@
+"""Tables as text: comma, tab, semicolon or bar between columns, with the comments, units and dashes of VizieR."""
+
+import gzip
+import io
+from pathlib import Path
+
+import pandas as pd
+from astropy import units
+from astropy.table import Table
+
+_DELIMITERS = ("\t", ";", "|", ",")
+# A comment of VizieR that begins another table of the same file.
+_NEXT_TABLE = ("#RESOURCE=", "#Table\t")
+_MISSING = ("null", "--", "~")
+
+
+def read_text(path: Path) -> list[tuple[str, Table | pd.DataFrame]]:
+    """Read the tables of a text file.
+
+    Parameters
+    ----------
+    path : Path
+        Comma-, tab-, semicolon-, bar- or blank-separated values after lines of comment (#), compressed with gzip or
+        not; ECSV; or an export of VizieR with one or several tables.
+
+    Returns
+    -------
+    list of (str, Table or DataFrame)
+        Name and content of each; whole numbers keep all digits where others are missing.
+    """
+    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as file:
+        content = file.read()
+    text = _decode(content)
+    if text.startswith("# %ECSV"):
+        return [(path.name, _read_ecsv(text))]
+    blocks = _split_tables(text.splitlines())
+    return [_read_block(comments, rows, path.name) for comments, rows in blocks]
+
+
+def _decode(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def _read_ecsv(text: str) -> Table:
+    """Read ECSV; the bulk files of Gaia write "null" where an entry is missing (data model, section 1.2)."""
+    return Table.read(text.splitlines(), format="ascii.ecsv", fill_values=[("null", "0"), ("", "0")])
+
+
+def _split_tables(lines: list[str]) -> list[tuple[list[str], list[str]]]:
+    """Return comments and rows of each table; blank lines count for nothing."""
+    blocks: list[tuple[list[str], list[str]]] = [([], [])]
+    for line in lines:
+        comments, rows = blocks[-1]
+        if line.startswith(_NEXT_TABLE) and rows:
+            blocks.append(([line], []))
+        elif line.startswith("#"):
+            comments.append(line)
+        elif line.strip():
+            rows.append(line)
+    return blocks if len(blocks) == 1 else [block for block in blocks if block[1]]
+
+
+def _read_block(comments: list[str], rows: list[str], name: str) -> tuple[str, Table | pd.DataFrame]:
+    delimiter = _find_delimiter(rows[0]) if rows else ","
+    dashes = next((i for i in (1, 2) if i < len(rows) and _is_rule(rows[i], delimiter)), None)
+    body = rows if dashes is None else [rows[0], *rows[dashes + 1 :]]
+    frame = _read_rows(body, delimiter)
+    if dashes is None:
+        return name, frame
+    table = Table.from_pandas(frame)
+    described = _descriptions(comments)
+    unit_row = rows[1].split(delimiter) if dashes == 2 else []
+    for column, unit in zip(table.colnames, [*unit_row, *[""] * len(table.colnames)], strict=False):
+        table[column].description = described.get(column)
+        table[column].unit = _unit(unit)
+    return _table_name(comments) or name, table
+
+
+def _find_delimiter(header: str) -> str:
+    counts = {one: header.count(one) for one in _DELIMITERS}
+    best = max(_DELIMITERS, key=counts.__getitem__)
+    if counts[best]:
+        return best
+    return r"\s+" if " " in header.strip() else ","
+
+
+def _is_rule(line: str, delimiter: str) -> bool:
+    """Return whether a line holds dashes alone: the rule under the header of VizieR's tables."""
+    fields = [one.strip() for one in line.split(delimiter)]
+    return all(one and set(one) == {"-"} for one in fields)
+
+
+def _read_rows(rows: list[str], delimiter: str) -> pd.DataFrame:
+    frame = pd.read_csv(
+        io.StringIO("\n".join(rows)),
+        sep=delimiter,
+        skipinitialspace=True,
+        na_values=list(_MISSING),
+        dtype_backend="numpy_nullable",
+        index_col=False,
+    )
+    return frame.rename(columns=lambda name: str(name).strip())
+
+
+def _unit(text: str) -> units.UnitBase | None:
+    """Return a unit where astropy knows it; "h:m:s" and the like say how numbers are written, not what they are."""
+    try:
+        return units.Unit(text.strip()) if text.strip() else None
+    except ValueError:
+        return None
+
+
+def _descriptions(comments: list[str]) -> dict[str, str]:
+    """Return what VizieR's comments say of each column, by its name."""
+    fields = [line.split("\t") for line in comments if line.startswith("#Column")]
+    return {one[1].strip(): one[3] for one in fields if len(one) > 3}
+
+
+def _table_name(comments: list[str]) -> str | None:
+    return next((line.split(":", 1)[1].strip() for line in reversed(comments) if line.startswith("#Name:")), None)
