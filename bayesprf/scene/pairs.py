@@ -132,8 +132,8 @@ def build_pairs(pixels: OnSky, sources: SourceTable, limit: float) -> PairTable:
 def build_pairs_within(pixels: OnSky, sources: SourceTable, radius: FloatArray) -> PairTable:
     """Pair each star with all pixels within its own radius, shape (n_source,), arcsec."""
     chord = 2.0 * np.sin(np.radians(radius / ARCSEC_PER_DEG) / 2.0)
-    tree = cKDTree(_unit_vectors(pixels.ra_deg, pixels.dec_deg))
-    found = tree.query_ball_point(_unit_vectors(sources.ra_deg, sources.dec_deg), chord, return_sorted=True)
+    tree = cKDTree(unit_vectors(pixels.ra_deg, pixels.dec_deg))
+    found = tree.query_ball_point(unit_vectors(sources.ra_deg, sources.dec_deg), chord, return_sorted=True)
     source = np.repeat(np.arange(sources.n_source), [len(one) for one in found])
     pixel = np.concatenate([np.asarray(one, np.int64) for one in found])
     dx, dy = offsets(pixels.ra_deg[pixel], pixels.dec_deg[pixel], sources.ra_deg[source], sources.dec_deg[source])
