@@ -30,7 +30,9 @@ from bayesprf.photometry.stage import (
     measure_prf,
     sum_apertures,
 )
+from bayesprf.prf.prior import tabulate
 from bayesprf.prf.stage import fit_prf, warn_if_moving
+from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
@@ -469,6 +471,25 @@ class Machine:
         """
         self.build_shape_model(n_round=n_round, refine=True, **kwargs)
         warn_if_moving(self.fit.need("prf"), n_round)
+
+    def save_prf(self, path: Any) -> None:
+        """Write the fitted PRF and its errors to a file, as a prior for other data of the same instrument.
+
+        Parameters
+        ----------
+        path : str or Path
+            An ``.npz`` file, to be given as ``build_shape_model(method="joint", prf=path)``.
+
+        Raises
+        ------
+        StageError
+            If no PRF has been fitted.
+
+        Notes
+        -----
+        Nine draws from the posterior, at nine places of the field where the PRF varies, as tables in detector pixels.
+        """
+        tabulate(self.fit.need("prf"), pixel_axes(self.pixels), np.random.default_rng(0)).save(path)
 
     def build_time_model(
         self,

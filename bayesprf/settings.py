@@ -85,6 +85,9 @@ class ShapeOptions:
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. Joint fit only.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
+    prf : str, optional
+        File with the PRF that is expected, as `Machine.save_prf` or `bayesprf.io.prf_files.save_prf_tables` write it:
+        few stars are then enough. Joint fit only.
     """
 
     flux_cut_off: float = 1.0
@@ -99,6 +102,7 @@ class ShapeOptions:
     method: str = "rounds"
     field_variation: int = 0
     position_error: float | None = None
+    prf: str | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.method, ("rounds", "joint"), "method")

@@ -1,5 +1,6 @@
 """The missions' own PRF files: TESS and Kepler tables, as arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
+from bayesprf.prf.prior import PrfTables
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,3 +57,24 @@ def read_prf_table(path: str | Path) -> PrfTable:
     samples = float(header["NSAMP"])
     values = values / values.sum() * samples**2
     return PrfTable(values, samples, float(header.get("CCD_CREF", 0.0)), float(header.get("CCD_RREF", 0.0)))
+
+
+def save_prf_tables(paths: Sequence[str | Path], output: str | Path) -> None:
+    """Gather official TESS PRF files of one CCD into the file that ``build_shape_model(prf=...)`` reads.
+
+    Parameters
+    ----------
+    paths : sequence of str or Path
+        Two or more files, at best those around the place of the data.
+    output : str or Path
+        Written, an ``.npz`` file.
+
+    Raises
+    ------
+    InputError
+        If a file is no PRF table, or there are fewer than two.
+    """
+    tables = [read_prf_table(path) for path in paths]
+    PrfTables(np.array([one.values for one in tables]), tables[0].samples if tables else 1.0, complete=True).save(
+        output
+    )

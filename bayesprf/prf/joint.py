@@ -9,10 +9,12 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint_discrepancy import ring_errors
 from bayesprf.prf.joint_hyper import (
+    WING_RINGS,
     JointHyper,
-    clean_share,
-    fit_eps,
-    fit_outliers,
+    Outliers,
+    find_outliers,
+    fit_errors,
+    fit_noise,
     fit_position_width,
     fit_width,
     pixel_variance,
@@ -28,6 +30,8 @@ _MAX_HALVINGS = 8
 _N_BRIGHT = 30
 # What positions of catalogue and pixels together are expected to be good to, pixel.
 _POSITION_PIX = 0.02
+# Uncatalogued stars are looked for once fluxes move by less than this share of their errors.
+_ROUGHLY = 0.5
 # Steps before hyperparameters are learned.
 _N_FIRST = 2
 
@@ -49,7 +53,7 @@ class JointOptions:
         Give pixels that hold light of no catalogued star less weight.
     """
 
-    max_iter: int = 40
+    max_iter: int = 60
     tolerance: float = 0.05
     position_error: float | None = None
     robust: bool = True
@@ -129,26 +133,27 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
     """
     state = normalized(problem, state)
     view = look(problem, state)
-    robust, converged, steps, count = False, False, 0, 0
-    clean = np.ones(problem.flux.size)
+    robust, converged, count, n_robust, moved = False, False, 0, 0, np.inf
+    outliers = Outliers(np.ones(problem.flux.size), np.zeros(problem.flux.size), 0.0)
+    error = _typical_error(problem)
     for count in range(1, options.max_iter + 1):
-        weight = _weights(problem, state, view, hyper, clean=clean)
-        error = _typical_error(problem)
-        solution = solve_step(problem, state, view, hyper, weight=weight, error=error)
+        weight, target = _weigh(problem, state, view, hyper, outliers)
+        aimed = replace(problem, flux=target)
+        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error)
         before, old = state, hyper
-        state, view = _advance(problem, state, solution, hyper, weight=weight, error=error)
+        state, view = _advance(aimed, state, solution, hyper, weight=weight, error=error)
         if count > _N_FIRST:
-            hyper = _learn(problem, state, view, solution, hyper, clean=clean, options=options)
+            hyper = _learn(problem, state, view, solution, hyper, outliers=outliers, options=options)
         if robust:
-            hyper, clean = _find_outliers(problem, state, view, hyper)
+            n_robust += 1
+            hyper, outliers = _find_outliers(problem, state, view, solution, hyper)
         state = normalized(problem, state)
         moved = _moved(problem, before, state, solution)
         settled = count > _N_FIRST and max(moved, hyper.distance(old)) < options.tolerance
-        steps = steps + 1 if settled else 0
-        if settled and (robust or not options.robust):
-            converged = True
+        converged = settled and (n_robust > 1 or not options.robust)
+        if converged:
             break
-        robust = robust or (settled and options.robust)
+        robust = robust or (options.robust and count > _N_FIRST and moved < _ROUGHLY)
     if not converged:
         warnings.warn(
             f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
@@ -156,25 +161,38 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
             ConvergenceWarning,
             stacklevel=2,
         )
-    return _finish(problem, state, hyper, clean, options, n_iter=count, converged=converged)
+    return _finish(problem, state, hyper, outliers, n_iter=count, converged=converged)
 
 
 def _growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
-    """Return sum F**2 P P(0) of each pixel: what eps**2 multiplies."""
+    """Return what the squares of the relative errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
+
+    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
+    """
     pairs = problem.pairs
     middle = problem.columns @ state.weights[:, 0]
     if problem.base is not None:
         middle = middle + problem.base.log10(np.zeros(1), np.zeros(1))[0]
-    own = np.maximum(state.flux, 0.0) ** 2 * 10.0**middle
-    return np.bincount(pairs.pixel, weights=own[pairs.source] * view.values, minlength=pairs.n_pixel)
+    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
+    peak = np.maximum(state.flux, 0.0) * 10.0**middle
+    ring = np.searchsorted(WING_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area), side="right")
+    kinds = [light * peak[pairs.source]]
+    kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
+    return np.stack([np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds], axis=1)
 
 
-def _weights(
-    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, clean: FloatArray
-) -> FloatArray:
-    """Return the weight of each pixel: a mixture of the model's error and of the outliers'."""
-    variance = pixel_variance(problem.ivar, _growth(problem, state, view), hyper.eps)
-    return np.where(problem.used, clean / variance + (1.0 - clean) / (variance + hyper.outlier_sigma**2), 0.0)
+def _weigh(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, outliers: Outliers
+) -> tuple[FloatArray, FloatArray]:
+    """Return the weight of each pixel, and the data of a least-squares step that climbs the mixture's likelihood."""
+    used = problem.used
+    variance = pixel_variance(problem.ivar, _growth(problem, state, view), hyper.errors)
+    weight = np.where(
+        used, outliers.clean / variance + (1.0 - outliers.clean) / (variance + hyper.outlier_sigma**2), 0.0
+    )
+    residual = np.where(used, problem.flux - view.image, 0.0)
+    score = (residual - (1.0 - outliers.clean) * outliers.light) / np.where(used, variance, 1.0)
+    return weight, view.image + np.divide(score, weight, out=np.zeros_like(score), where=weight > 0)
 
 
 def _typical_error(problem: JointProblem) -> float:
@@ -221,13 +239,15 @@ def _learn(
     solution: Solution,
     hyper: JointHyper,
     *,
-    clean: FloatArray,
+    outliers: Outliers,
     options: JointOptions,
 ) -> JointHyper:
     """Learn relative model error, smoothness, variation over the field and position errors."""
     residual = np.where(problem.used, problem.flux - view.image, 0.0)
     growth = _growth(problem, state, view)
-    eps = fit_eps(residual, problem.ivar, growth, leverage=solution.leverage, share=clean, eps=hyper.eps)
+    errors = fit_errors(
+        residual, problem.ivar, growth, leverage=solution.leverage, share=outliers.clean, errors=hyper.errors
+    )
     n_basis, rough = problem.basis.n_basis, problem.basis.roughness().toarray()
 
     def width(columns: range, old: float) -> float:
@@ -240,8 +260,7 @@ def _learn(
         return fit_width(np.concatenate(value), np.concatenate(variance), old) if value else old
 
     found = replace(
-        hyper,
-        eps=eps,
+        hyper.with_errors(errors),
         wing=_wing_width(problem, state, solution, hyper),
         tau_field=width(range(1, problem.n_field), hyper.tau_field),
     )
@@ -259,12 +278,12 @@ def _learn(
 
 
 def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:
-    """Learn how much a slope changes over a factor of two in radius: from bends, and inside rmax from the splines."""
+    """Learn how much a slope changes from ring to ring: from bends, and inside rmax from the splines."""
     middle = prf_of(problem, state).at(np.zeros(2))
     phi = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
-    radii = problem.basis.rmax * np.array([0.25, 0.5, 1.0 - 1e-9])
+    radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
     dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
-    ring = np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
+    ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
     inside = float(np.diff(ring, n=2)[0])
     spread = solution.global_factor[problem.n_weight + 1 : problem.n_weight + problem.n_wing]
     value, variance = np.append(state.wing[1:], inside), np.append(np.sum(spread**2, axis=1), 0.0)
@@ -272,15 +291,16 @@ def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hy
 
 
 def _find_outliers(
-    problem: JointProblem, state: JointState, view: View, hyper: JointHyper
-) -> tuple[JointHyper, FloatArray]:
-    used = problem.used
-    variance = pixel_variance(problem.ivar, _growth(problem, state, view), hyper.eps)[used]
-    residual = (problem.flux - view.image)[used]
-    hyper = fit_outliers(residual, variance, hyper)
-    clean = np.ones(used.size)
-    clean[used] = clean_share(residual, variance, hyper)
-    return hyper, clean
+    problem: JointProblem, state: JointState, view: View, solution: Solution, hyper: JointHyper
+) -> tuple[JointHyper, Outliers]:
+    """Learn errors of the model and light of uncatalogued stars together."""
+    used, growth = problem.used, _growth(problem, state, view)
+    residual, ivar = (problem.flux - view.image)[used], problem.ivar[used]
+    hyper = fit_noise(residual, ivar, growth[used], leverage=solution.leverage[used], hyper=hyper)
+    found = find_outliers(residual, pixel_variance(ivar, growth[used], hyper.errors), hyper)
+    clean, light = np.ones(used.size), np.zeros(used.size)
+    clean[used], light[used] = found.clean, found.light
+    return hyper, Outliers(clean, light, found.log_evidence)
 
 
 def _moved(problem: JointProblem, before: JointState, state: JointState, solution: Solution) -> float:
@@ -300,21 +320,21 @@ def _finish(
     problem: JointProblem,
     state: JointState,
     hyper: JointHyper,
-    clean: FloatArray,
-    options: JointOptions,
+    outliers: Outliers,
     *,
     n_iter: int,
     converged: bool,
 ) -> JointFit:
     view = look(problem, state)
-    weight = _weights(problem, state, view, hyper, clean=clean)
-    solution = solve_step(problem, state, view, hyper, weight=weight, error=_typical_error(problem))
+    weight, target = _weigh(problem, state, view, hyper, outliers)
+    aimed = replace(problem, flux=target)
+    solution = solve_step(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
     areas, n_own = star_areas(problem, state), problem.n_own
     flux = state.flux * areas.area
     own = np.diag(solution.own_cov)[::n_own] * areas.area**2
     response = flux[:, None] * areas.gradient - areas.area[:, None] * solution.response[::n_own]
     response = response @ solution.global_factor
-    rings, ring_std = ring_errors(problem, state, view, solution, weight=weight)
+    rings, ring_std = ring_errors(aimed, state, view, solution, weight=weight)
     return JointFit(
         problem=problem,
         state=state,
@@ -330,7 +350,7 @@ def _finish(
         weight=weight,
         hyper=hyper,
         solution=solution,
-        clean=clean,
+        clean=outliers.clean,
         image=view.image,
         n_iter=n_iter,
         converged=converged,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import log_ndtr
 
 from bayesprf.arrays import FloatArray
 
@@ -15,13 +16,15 @@ class JointHyper:
     Parameters
     ----------
     eps : float
-        Relative error of the model at the peak of a star.
+        Relative error of the model at the peak of a star; it grows outwards as one over the square root of the light.
+    wings : tuple of float
+        Relative error of the light of a star in `WING_RINGS`, beside.
     tau : float
         Standard deviation of a bend of the weights, dex.
     tau_field : float
         The same of the columns over the field.
     wing : float
-        Standard deviation of a change of the wing's slope over a factor of two in radius.
+        Standard deviation of a change of the wing's slope.
     position : float
         Standard deviation of the catalogue's positions per axis, arcsec.
     outlier_share : float
@@ -35,8 +38,18 @@ class JointHyper:
     tau_field: float = 0.02
     wing: float = 0.3
     position: float = 0.1
+    wings: tuple[float, ...] = (1e-3, 1e-3, 1e-3)
     outlier_share: float = 0.0
     outlier_sigma: float = 1.0
+
+    @property
+    def errors(self) -> FloatArray:
+        """Relative errors of all kinds, shape (n_kind,)."""
+        return np.array([self.eps, *self.wings])
+
+    def with_errors(self, errors: FloatArray) -> "JointHyper":
+        """Return the record with other relative errors."""
+        return replace(self, eps=float(errors[0]), wings=tuple(float(one) for one in errors[1:]))
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""
@@ -45,42 +58,68 @@ class JointHyper:
 
 
 LN10 = float(np.log(10.0))
+WING_RINGS = (4.0, 8.0, 16.0)
+"""Radii from which each ring of the wing begins, pixel: twice as far out each."""
 # Below this the relative error of the model is not told from none by any star of less than 1e10 electrons.
 MIN_EPS = 1e-5
 MIN_WIDTH = 1e-4
 # No width changes by more than this factor in one step: the residuals of early steps are those of a wrong PRF.
 _MAX_FACTOR = 3.0
 _N_EXPECTED = 2
+_N_EM = 10
 
 
-def pixel_variance(ivar: FloatArray, growth: FloatArray, eps: float) -> FloatArray:
-    """Return sigma**2 + eps**2 growth of each pixel; infinite where ivar is 0."""
+def pixel_variance(ivar: FloatArray, growth: FloatArray, errors: FloatArray) -> FloatArray:
+    """Return sigma**2 + sum_k errors_k**2 growth_k of each pixel; infinite where ivar is 0.
+
+    Parameters
+    ----------
+    ivar : ndarray of float64, shape (n_pixel,)
+        Inverse variances.
+    growth : ndarray of float64, shape (n_pixel, n_kind)
+        What the square of each relative error is multiplied by, (electron / s)**2.
+    errors : ndarray of float64, shape (n_kind,)
+        Relative errors.
+    """
     with np.errstate(divide="ignore"):
-        return 1.0 / ivar + eps**2 * growth
+        return np.asarray(1.0 / ivar + growth @ errors**2)
 
 
-def fit_eps(
-    residual: FloatArray, ivar: FloatArray, growth: FloatArray, *, leverage: FloatArray, share: FloatArray, eps: float
-) -> float:
-    """Return the relative model error at which the residuals are as large as expected.
+def fit_errors(
+    residual: FloatArray, ivar: FloatArray, growth: FloatArray, *, leverage: FloatArray, share: FloatArray,
+    errors: FloatArray,
+) -> FloatArray:  # fmt: skip
+    """Return the relative errors of the model at which the residuals are as large as expected.
 
     Notes
     -----
-    Root of the REML score sum c (q / V)(r**2 / V - 1 + h) with V = sigma**2 + eps**2 q, leverage h, and c the
-    probability that a pixel is none of the outliers.
+    One after the other, roots of the REML scores sum c (q / V)(r**2 / V - 1 + h) with V = sigma**2 + sum e**2 q,
+    leverage h, and c the probability that a pixel is none of the outliers.
     """
-    good = (ivar > 0) & (growth > 0)
-    r2, q, h, c = residual[good] ** 2, growth[good], np.minimum(leverage[good], 1.0), share[good]
-    sigma2 = 1.0 / ivar[good]
+    found = errors.copy()
+    for k in range(errors.size):
+        good = (ivar > 0) & (growth[:, k] > 0)
+        rest = found.copy()
+        rest[k] = 0.0
+        fixed = pixel_variance(ivar[good], growth[good], rest)
+        left = residual[good] ** 2, 1.0 - np.minimum(leverage[good], 1.0), share[good]
+        found[k] = _fit_error(*left, fixed, growth[good, k], float(errors[k]))
+    return found
 
-    def score(log_eps: float) -> float:
-        v = sigma2 + np.exp(2.0 * log_eps) * q
-        return float(np.sum(c * q / v * (r2 / v - 1.0 + h)))
 
-    low, high = np.log(max(eps / _MAX_FACTOR, MIN_EPS)), np.log(eps * _MAX_FACTOR)
-    if score(low) <= 0.0:
+def _fit_error(
+    r2: FloatArray, left: FloatArray, share: FloatArray, fixed: FloatArray, q: FloatArray, error: float
+) -> float:
+    """Return the root of one score, within the limits of one step."""
+
+    def score(log_error: float) -> float:
+        v = fixed + np.exp(2.0 * log_error) * q
+        return float(np.sum(share * q / v * (r2 / v - left)))
+
+    low, high = np.log(max(error / _MAX_FACTOR, MIN_EPS)), np.log(error * _MAX_FACTOR)
+    if q.size == 0 or score(low) <= 0.0:
         return float(np.exp(low))
-    return float(np.exp(high)) if score(high) >= 0.0 else float(np.exp(brentq(score, low, high, xtol=1e-4)))
+    return float(np.exp(high)) if score(high) >= 0.0 else float(np.exp(brentq(score, low, high, xtol=1e-3)))
 
 
 def fit_width(value: FloatArray, variance: FloatArray, width: float) -> float:
@@ -103,30 +142,74 @@ def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, ex
     return float(np.clip(found, width / _MAX_FACTOR, width * _MAX_FACTOR))
 
 
-def clean_share(residual: FloatArray, variance: FloatArray, hyper: JointHyper) -> FloatArray:
-    """Return the probability that each pixel holds no light but that of the model, shape (n_pixel,)."""
-    if hyper.outlier_share == 0.0:
-        return np.ones(residual.size)
+@dataclass(frozen=True, slots=True, eq=False)
+class Outliers:
+    """What is known of the light of uncatalogued stars, pixel by pixel.
+
+    Parameters
+    ----------
+    clean : ndarray of float64, shape (n_pixel,)
+        Probability that there is none.
+    light : ndarray of float64, shape (n_pixel,)
+        Its expectation if there is some, electron / s.
+    log_evidence : float
+        Log density of the residuals.
+    """
+
+    clean: FloatArray
+    light: FloatArray
+    log_evidence: float
+
+
+def find_outliers(residual: FloatArray, variance: FloatArray, hyper: JointHyper) -> Outliers:
+    """Tell pixels that hold the light of uncatalogued stars, which only adds: zero, or half-normal of known spread.
+
+    Notes
+    -----
+    With noise of variance V and light of spread B the residual of such a pixel has the density
+    2 N(r; 0, V + B**2) Phi(m / s), and its light is a normal number of mean m = r B**2 / (V + B**2) and variance
+    s**2 = V B**2 / (V + B**2), cut below zero.
+    """
     wide = variance + hyper.outlier_sigma**2
-    log_odds = (
-        np.log((1.0 - hyper.outlier_share) / hyper.outlier_share)
-        + 0.5 * np.log(wide / variance)
-        - 0.5 * residual**2 * (1.0 / variance - 1.0 / wide)
-    )
-    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(log_odds, -500.0, 500.0))))
+    mean = residual * hyper.outlier_sigma**2 / wide
+    std = np.sqrt(variance / wide) * hyper.outlier_sigma
+    share = max(hyper.outlier_share, 1e-12)
+    log_phi = log_ndtr(mean / std)
+    out = np.log(2.0 * share) - 0.5 * (residual**2 / wide + np.log(wide)) + log_phi
+    good = np.log1p(-share) - 0.5 * (residual**2 / variance + np.log(variance))
+    total = np.logaddexp(out, good)
+    light = mean + std * np.exp(-0.5 * (mean / std) ** 2 - log_phi) / np.sqrt(2.0 * np.pi)
+    return Outliers(np.exp(good - total), light, float(total.sum()))
 
 
-def fit_outliers(residual: FloatArray, variance: FloatArray, hyper: JointHyper) -> JointHyper:
-    """Return share and spread of the outliers after some steps of EM."""
-    if hyper.outlier_share == 0.0:
-        hyper = replace(hyper, outlier_share=0.01, outlier_sigma=float(10.0 * np.sqrt(np.median(variance))))
-    for _ in range(5):
-        out = 1.0 - clean_share(residual, variance, hyper)
-        spread = float(np.sum(out * np.maximum(residual**2 - variance, 0.0)) / max(out.sum(), 1e-300))
-        floor = 9.0 * float(np.median(variance))
-        hyper = replace(
-            hyper,
-            outlier_share=float(np.clip(out.mean(), 1e-6, 0.5)),
-            outlier_sigma=float(np.sqrt(max(spread, floor))),
-        )
-    return hyper
+def fit_noise(
+    residual: FloatArray, ivar: FloatArray, growth: FloatArray, *, leverage: FloatArray, hyper: JointHyper
+) -> JointHyper:
+    """Learn the model's relative error and share and spread of the outliers together, from their likeliest start."""
+    best, highest = hyper, -np.inf
+    fresh = hyper.outlier_share == 0.0
+    for factor in (1.0, 0.1, 0.01) if fresh else (1.0,):
+        trial = hyper.with_errors(np.maximum(hyper.errors * factor, MIN_EPS))
+        if fresh:
+            spread = 10.0 * float(np.median(ivar)) ** -0.5
+            trial = replace(trial, outlier_share=0.05, outlier_sigma=spread)
+        for _ in range(_N_EM):
+            variance = pixel_variance(ivar, growth, trial.errors)
+            found = find_outliers(residual, variance, trial)
+            errors = fit_errors(residual, ivar, growth, leverage=leverage, share=found.clean, errors=trial.errors)
+            trial = _outlier_widths(found, residual, variance, trial).with_errors(errors)
+        evidence = find_outliers(residual, pixel_variance(ivar, growth, trial.errors), trial).log_evidence
+        if evidence > highest:
+            best, highest = trial, evidence
+    return best
+
+
+def _outlier_widths(found: Outliers, residual: FloatArray, variance: FloatArray, hyper: JointHyper) -> JointHyper:
+    """Return the EM update of share and spread of the outliers; light within the noise of a pixel is told from none."""
+    out, b2 = 1.0 - found.clean, hyper.outlier_sigma**2
+    # Second moment of a normal number cut below zero: s**2 + m E.
+    second = variance * b2 / (variance + b2) + residual * b2 / (variance + b2) * found.light
+    spread = float(np.sum(out * second) / max(out.sum(), 1e-300))
+    floor = 4.0 * float(np.median(variance))
+    share = float(np.clip(out.mean(), 1e-6, 0.5))
+    return replace(hyper, outlier_share=share, outlier_sigma=float(np.sqrt(max(spread, floor))))

@@ -10,7 +10,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.pixel_phase import Lattice
 from bayesprf.scene.field_prf import FieldFrame, FieldPrf, fit_surface
 from bayesprf.scene.pairs import PairTable
-from bayesprf.scene.prf import LogPrf
+from bayesprf.scene.prf import LogPrf, wing_starts
 
 LN10 = float(np.log(10.0))
 
@@ -108,7 +108,7 @@ class JointProblem:
     near: BoolArray
     base: LogPrf | None = None
     free: bool = True
-    n_wing: int = 3
+    n_wing: int = 5
 
     @property
     def used(self) -> BoolArray:
@@ -155,7 +155,7 @@ class JointState:
     weights : ndarray of float64, shape (n_field, n_basis)
         Weights of log10 PRF, dex.
     wing : ndarray of float64, shape (n_wing,)
-        Power of r beyond rmax, and its changes at 2, 4, 8, ... rmax.
+        Power of r beyond rmax, and its changes at `wing_starts`.
     shear, offset : ndarray of float64, shape (n_geometry, 2)
         Shear, and common offset of the stars from their catalogue positions, arcsec.
     sky : ndarray of float64, shape (n_sky,)
@@ -242,7 +242,7 @@ def look(problem: JointProblem, state: JointState) -> View:
     place = np.einsum("pij,pj->pi", frame[pairs.source], offset)
     log, gradient = np.empty(pairs.n_pair), np.empty((pairs.n_pair, 2))
     evaluate_pairs(
-        pairs.source, place, problem.columns @ state.weights, state.wing, basis.knots,
+        pairs.source, place, problem.columns @ state.weights, state.wing, wing_starts(problem.n_wing), basis.knots,
         (basis.n_core, basis.n_phi_knots), log, gradient,
     )  # fmt: skip
     if problem.base is not None:
@@ -285,8 +285,8 @@ def global_columns(problem: JointProblem, state: JointState, view: View) -> Floa
     indptr = np.concatenate([[0], np.cumsum(np.bincount(pairs.pixel, minlength=pairs.n_pixel))])
     rows = np.zeros((pairs.n_pixel, problem.n_global))
     add_columns(
-        indptr, order, pairs.source, view.place, LN10 * light, problem.columns, basis.knots,
-        (basis.n_core, basis.n_phi_knots, problem.n_wing), rows,
+        indptr, order, pairs.source, view.place, LN10 * light, problem.columns, wing_starts(problem.n_wing),
+        basis.knots, (basis.n_core, basis.n_phi_knots), rows,
     )  # fmt: skip
     start = problem.n_weight + problem.n_wing
     bends = [*_shear_slopes(problem, state, view), *(-np.einsum("pji,pj->ip", view.frame[pairs.source], view.gradient))]

@@ -6,14 +6,18 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray
+from bayesprf.errors import UnsupportedError
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint_hyper import LN10
+from bayesprf.prf.joint_problem import JointProblem
 from bayesprf.prf.joint_start import JointSettings, build_joint
+from bayesprf.prf.prior import build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
+from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
@@ -21,6 +25,8 @@ from bayesprf.stats import weighted_median
 
 # Charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
+# Dense algebra of one step takes some seconds and 0.8 GB at most.
+_MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 3000, 100_000_000, 3_000_000
 # The pixels of ShapeFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 
@@ -30,12 +36,37 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
     saturated = spoiled(scene.pixels, scene.saturated)
     settings = JointSettings(order=options.field_variation, free=options.refine)
     image = scene.image
+    if options.prf is not None:
+        prior = build_prior(load_prf_tables(options.prf), pixel_axes(scene.pixels))
+        settings = replace(
+            settings,
+            base=prior.base,
+            basis=prior.basis,
+            weights_factor=prior.weights_factor,
+            weights_sigma=prior.weights_sigma,
+        )
     if scene.background is not None:
         image = replace(image, flux=image.flux + np.where(image.ivar > 0, scene.background.light, 0.0))
         settings = replace(settings, sky=scene.background.columns)
     problem, state, hyper = build_joint(scene.pixels, scene.sources, image, saturated, settings)
+    _check_size(problem)
     fit = fit_joint(problem, state, hyper, JointOptions(position_error=options.position_error))
     return as_shape_fit(scene, fit, mask_options=mask_options, options=options)
+
+
+def _check_size(problem: JointProblem) -> None:
+    """Refuse what dense algebra cannot hold: covariance of all stars, columns of all pixels, crowds of pairs."""
+    sizes = {
+        "parameters of stars": (problem.n_own * problem.n_source, _MAX_OWN),
+        "pixels times parameters of the PRF": (problem.n_global * problem.flux.size, _MAX_ENTRY),
+        "pairs of star and pixel": (problem.pairs.n_pair, _MAX_PAIR),
+    }
+    for name, (size, limit) in sizes.items():
+        if size > limit:
+            raise UnsupportedError(
+                f'method="joint": expected at most {limit:,} {name}, got {size:,}; fit a part of the image,'
+                ' lower field_variation, or use method="rounds"'
+            )
 
 
 def spoiled(pixels: PixelTable, saturated: BoolArray) -> BoolArray:

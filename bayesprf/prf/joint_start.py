@@ -81,7 +81,7 @@ class JointSettings:
     weights_sigma: float = 1.0
     sky: BackgroundColumns | None = None
     basis: PolarBasis | None = None
-    n_wing: int = 3
+    n_wing: int = 5
 
 
 def build_joint(

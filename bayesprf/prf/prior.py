@@ -1,7 +1,7 @@
 """PRFs from elsewhere: mission tables as the mean of the PRF, and their spread as its error."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
@@ -9,13 +9,21 @@ from scipy.interpolate import RectBivariateSpline
 from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
+from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.joint_problem import LN10
+from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
 
 # Outside of its table a PRF falls by three dex per pixel: the table holds all the light it speaks of.
 _FALL, _PADDING = 3.0, 4
 # Values of a table below this share of its peak are noise of its making, 1 / pixel.
 _FLOOR = 1e-7
+# Splines added to a table: those of the joint fit, to beyond the corners of a table that holds all light; pixel.
+_RMIN, _CUT, _RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
+_N_R, _N_PHI = 13, 15
+_SAMPLES = 9.0
+# Keeps the prior's covariance invertible, dex.
+_MIN_SIGMA = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,57 +91,138 @@ class PrfPrior:
         The PRF.
     weights_factor : ndarray of float64, shape (n_basis, n_table)
         L: the weights added to its logarithm have the covariance L L', dex**2.
+    weights_sigma : float
+        Error of each weight beside: what splines leave of the differences between tables, weighted by light, dex.
     basis : PolarBasis
         Their columns.
     """
 
     base: TabulatedPrf
     weights_factor: FloatArray
+    weights_sigma: float
     basis: PolarBasis
 
 
-def prior_from_tables(tables: Sequence[FloatArray], samples: float, axes: FloatArray, basis: PolarBasis) -> PrfPrior:
-    """Build a prior from several tables of one instrument.
+@dataclass(frozen=True, slots=True, eq=False)
+class PrfTables:
+    """PRFs of one instrument as tables in detector coordinates: at several places, or draws from a posterior.
 
     Parameters
     ----------
-    tables : sequence of ndarray of float64, shape (n, n)
-        PRFs at several places, rows first.
+    values : ndarray of float64, shape (n_table, n, n)
+        Share of the light in a pixel, rows first, the star at the middle, 1 / pixel.
     samples : float
         Points per pixel.
-    axes : ndarray of float64, shape (2, 2)
-        Sky step of one column and one row, arcsec.
-    basis : PolarBasis
-        Columns of the difference.
+    complete : bool
+        All light lies within the tables; otherwise their wings go on.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two tables, or they are not square.
+    """
+
+    values: FloatArray
+    samples: float
+    complete: bool
+
+    def __post_init__(self) -> None:
+        shape = np.shape(self.values)
+        if len(shape) != 3 or shape[0] < 2 or shape[1] != shape[2]:
+            raise InputError(f"values: expected two or more square PRF tables, (n_table, n, n), got shape {shape}")
+
+    @property
+    def half(self) -> float:
+        """Half width, pixel."""
+        return float((self.values.shape[1] - 1) / 2.0 / self.samples)
+
+    def save(self, path: str | Path) -> None:
+        """Write the tables to an ``.npz`` file."""
+        np.savez_compressed(path, values=self.values, samples=self.samples, complete=self.complete)
+
+
+def load_prf_tables(path: str | Path) -> PrfTables:
+    """Read what `PrfTables.save` or `Machine.save_prf` wrote.
+
+    Raises
+    ------
+    InputError
+        If the file is none of these.
+    """
+    try:
+        with np.load(path) as file:
+            return PrfTables(np.asarray(file["values"]), float(file["samples"]), bool(file["complete"]))
+    except (KeyError, ValueError, OSError) as error:
+        raise InputError(
+            f"prf: expected a file written by Machine.save_prf or bayesprf.io.prf_files.save_prf_tables, got {path}"
+            f" ({error})"
+        ) from error
+
+
+def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
+    """Build the prior of the PRF on pixels whose sky steps are `axes`, shape (2, 2), arcsec per pixel.
 
     Returns
     -------
     PrfPrior
         Mean of the tables, and the covariance of one more PRF of their kind: (1 + 1 / n) that of the tables.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two tables, or their shapes differ.
     """
-    if len(tables) < 2 or len({one.shape for one in tables}) > 1:
-        raise InputError(f"tables: expected at least two PRF tables of one shape, got {len(tables)}")
-    base = TabulatedPrf(np.mean(tables, axis=0), samples, axes, basis.rmax)
-    step = max(1, round(samples / 4.0))
-    half = (tables[0].shape[0] - 1) / 2.0
-    row, column = (one.ravel() for one in np.mgrid[0 : tables[0].shape[0] : step, 0 : tables[0].shape[0] : step])
-    dx, dy = axes @ (np.stack([column, row]) - half) / samples
+    side = float(np.sqrt(abs(np.linalg.det(axes))))
+    rmax = tables.half + _BEYOND if tables.complete else min(tables.half, _RMAX)
+    basis = PolarBasis(_RMIN * side, rmax * side, _CUT * side, _N_R, _N_PHI)
+    base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
+    step, n_side = max(1, round(tables.samples / 4.0)), tables.values.shape[1]
+    row, column = (one.ravel() for one in np.mgrid[0:n_side:step, 0:n_side:step])
+    dx, dy = axes @ (np.stack([column, row]) - (n_side - 1) / 2.0) / tables.samples
     inside = np.hypot(dx, dy) < basis.rmax
     row, column, dx, dy = row[inside], column[inside], dx[inside], dy[inside]
-    matrix = basis.matrix(np.hypot(dx, dy), np.arctan2(dy, dx))
-    rough = basis.roughness()
-    mean = np.maximum(base.values[row, column], _FLOOR)
+    matrix, rough = basis.matrix(np.hypot(dx, dy), np.arctan2(dy, dx)), basis.roughness()
+    logs = np.log10(np.maximum(tables.values[:, row, column], _FLOOR))
     ridge = (matrix.T @ matrix + 1e-2 * (rough.T @ rough)).toarray()
-    misses = [matrix.T @ np.log10(np.maximum(one[row, column], _FLOOR) / mean) for one in tables]
-    weights = np.linalg.solve(ridge, np.stack(misses, axis=1))
-    weights = weights - weights.mean(axis=1, keepdims=True)
-    n = len(tables)
-    return PrfPrior(base, weights * np.sqrt((1.0 + 1.0 / n) / (n - 1.0)), basis)
+    differences, light = (logs - logs.mean(axis=0)).T, base.values[row, column]
+    weights = np.linalg.solve(ridge, matrix.T @ differences)
+    n = tables.values.shape[0]
+    grow = (1.0 + 1.0 / n) / (n - 1.0)
+    left = light @ np.sum((differences - matrix @ weights) ** 2, axis=1) / light.sum()
+    return PrfPrior(base, weights * np.sqrt(grow), max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+
+
+def tabulate(shape: ShapeFit, axes: FloatArray, rng: np.random.Generator) -> PrfTables:
+    """Return draws from the posterior of a fitted PRF, at nine places of the field where it varies.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The fit.
+    axes : ndarray of float64, shape (2, 2)
+        Sky step of one column and one row, arcsec.
+    rng : numpy.random.Generator
+        Source of the draws.
+
+    Returns
+    -------
+    PrfTables
+        Nine tables; their wings go on.
+    """
+    half = min(_RMAX, shape.prf.basis.rmax / float(np.sqrt(shape.prf.pixel_area)))
+    along = np.arange(-np.floor(half * _SAMPLES), np.floor(half * _SAMPLES) + 1.0) / _SAMPLES
+    column, row = np.meshgrid(along, along)
+    dx, dy = axes @ np.stack([column.ravel(), row.ravel()])
+    values = [one.evaluate(dx, dy).reshape(column.shape) for one in _draws(shape, rng)]
+    return PrfTables(np.array(values), _SAMPLES, complete=False)
+
+
+def _draws(shape: ShapeFit, rng: np.random.Generator) -> list[PrfModel]:
+    if shape.joint is None:
+        draws = rng.multivariate_normal(shape.prf.weights, shape.weights_cov, size=len(NODES))
+        return [replace(shape.prf, weights=one).normalized() for one in draws]
+    joint, models = shape.joint, []
+    for place in NODES:
+        factor = joint.solution.global_factor
+        step = (factor @ rng.standard_normal(factor.shape[1]))[: joint.problem.n_weight]
+        prf = replace(joint.prf, weights=joint.prf.weights + step.reshape(joint.prf.weights.shape))
+        models.append(prf.normalized_at(place))
+    return models
 
 
 def nominal_area(prior: PrfPrior, pixel_area: float) -> float:

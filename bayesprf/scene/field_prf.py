@@ -84,7 +84,7 @@ class FieldPrf:
     base : LogPrf, optional
         A PRF known beforehand, whose logarithm is added.
     wing_bends : tuple of float
-        Changes of that power at 2, 4, 8, ... rmax.
+        Changes of that power at `wing_starts`.
     """
 
     basis: PolarBasis

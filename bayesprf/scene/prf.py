@@ -16,6 +16,7 @@ from bayesprf.design.splines import local_periodic_splines
 _TAIL_BOUNDS = (-8.0, -2.5)
 _N_NODE, _N_ANGLE = 8, 96
 _N_RING = 256
+_WING_STEP = float(np.sqrt(2.0))
 _CHUNK = 1 << 18
 # Nodes per ring and angle of the area as a function of weights and slope: it only corrects what moves from the fit.
 _N_FREE_NODE, _N_FREE_ANGLE = 4, 30
@@ -60,7 +61,7 @@ class PrfModel:
     base : LogPrf, optional
         A PRF known beforehand, whose logarithm is added.
     wing_bends : tuple of float
-        Changes of that power at 2, 4, 8, ... rmax.
+        Changes of that power at `wing_starts`.
 
     Notes
     -----
@@ -201,10 +202,14 @@ def wing_columns(stretch: FloatArray, n_bend: int) -> FloatArray:
     stretch : ndarray of float64, shape (n,)
         r / rmax.
     n_bend : int
-        Number of bends, at 2, 4, 8, ... rmax.
+        Number of bends.
     """
-    start = np.log10(2.0) * np.arange(n_bend + 1)
-    return np.maximum(np.log10(np.maximum(stretch, 1e-300))[:, None] - start, 0.0)
+    return np.maximum(np.log10(np.maximum(stretch, 1e-300))[:, None] - wing_starts(n_bend + 1), 0.0)
+
+
+def wing_starts(n_wing: int) -> FloatArray:
+    """Return where slope and bends of the wing begin, log10(r / rmax), shape (n_wing,); rings double in area."""
+    return 0.5 * np.log10(2.0) * np.arange(n_wing)
 
 
 def wing_area(wing: tuple[float, ...]) -> float:
@@ -214,8 +219,8 @@ def wing_area(wing: tuple[float, ...]) -> float:
         if k == len(powers) - 1:
             return float(total + level / -power) if power < 0 else np.inf
         safe = power if abs(power) > 1e-9 else 1e-9
-        total += level * (2.0**safe - 1.0) / safe
-        level *= 2.0**safe
+        total += level * (_WING_STEP**safe - 1.0) / safe
+        level *= _WING_STEP**safe
     return total
 
 

@@ -161,6 +161,13 @@ DEVELOP = {
     "Kepler Gaussians": (stamps(), kepler_mog, None, (1, 2)),
     "TESS one table": (tess_image(), lambda: one_table("row1025-col1069"), None, (1, 2)),
     "TESS sky": (tess_image(), lambda: one_table("row1025-col1069"), SKY, (1, 2)),
+    "TESS sky saturated": (
+        tess_image(mag_range=(5.0, 15.0)),
+        lambda: one_table("row1025-col1069"),
+        replace(SKY, bleeding=True),
+        (1, 2),
+    ),
+    "TESS sky missing": (tess_image(), lambda: one_table("row1025-col0557"), replace(SKY, missing_faint=0.5), (1, 2)),
 }
 JUDGE = {
     "width 1 %": (stamps(), varying(0.01), None, (11, 12)),

@@ -6,7 +6,6 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.compiled.jit import inlined, kernel
 
 _LN10 = float(np.log(10.0))
-_LOG2 = float(np.log10(2.0))
 
 
 @inlined
@@ -74,6 +73,7 @@ def evaluate_pairs(
     place: FloatArray,
     weights: FloatArray,
     wing: FloatArray,
+    starts: FloatArray,
     knots: FloatArray,
     shape: tuple[int, int],
     log: FloatArray,
@@ -90,7 +90,9 @@ def evaluate_pairs(
     weights : ndarray of float64, shape (n_source, n_basis)
         Weights of log10 PRF of each source, dex.
     wing : ndarray of float64, shape (n_wing,)
-        Power of r beyond the last knot, and its changes at 2, 4, 8, ... times its radius.
+        Power of r beyond the last knot, and its changes.
+    starts : ndarray of float64, shape (n_wing,)
+        Where these begin, log10 of the radius in units of the last knot.
     knots : ndarray of float64, shape (n_knot,)
         Full radial knot vector.
     shape : tuple of int
@@ -130,8 +132,8 @@ def evaluate_pairs(
         if not inside:
             depth, power = np.log10(r / rmax), 0.0
             for k in range(wing.size):
-                if depth > k * _LOG2:
-                    level += wing[k] * (depth - k * _LOG2)
+                if depth > starts[k]:
+                    level += wing[k] * (depth - starts[k])
                     power += wing[k]
             by_r = power / (r * _LN10)
         safe = max(r, 1e-12)
@@ -149,8 +151,9 @@ def add_columns(
     place: FloatArray,
     light: FloatArray,
     factors: FloatArray,
+    starts: FloatArray,
     knots: FloatArray,
-    shape: tuple[int, int, int],
+    shape: tuple[int, int],
     rows: FloatArray,
 ) -> None:
     """Add up, pixel by pixel, the derivatives of the image with respect to the weights and the slope of the wing.
@@ -169,14 +172,16 @@ def add_columns(
         Light of the pair times ln 10, electron / s.
     factors : ndarray of float64, shape (n_source, n_field)
         Columns over the field.
+    starts : ndarray of float64, shape (n_wing,)
+        Where slope and bends of the wing begin, log10 of the radius in units of the last knot.
     knots : ndarray of float64, shape (n_knot,)
         Full radial knot vector.
     shape : tuple of int
-        Number of radial functions without angle, of angular functions, and of parameters of the wing.
+        Number of radial functions without angle, and of angular functions.
     rows : ndarray of float64, shape (n_row, n_global)
         Added to: the weights of each column over the field, then slope and bends of the wing.
     """
-    n_core, n_phi, n_wing = shape
+    n_core, n_phi = shape
     n_field = factors.shape[1]
     rmax, n_radial = knots[-1], knots.size - 5
     n_basis = n_core + (n_radial - n_core) * n_phi
@@ -204,6 +209,6 @@ def add_columns(
                         rows[row, offset + (first + j) % n_phi] += part * around[j]
             if not inside:
                 depth = np.log10(r / rmax)
-                for k in range(n_wing):
-                    if depth > k * _LOG2:
-                        rows[row, n_field * n_basis + k] += light[pair] * (depth - k * _LOG2)
+                for k in range(starts.size):
+                    if depth > starts[k]:
+                        rows[row, n_field * n_basis + k] += light[pair] * (depth - starts[k])

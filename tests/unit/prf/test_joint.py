@@ -5,13 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bayesprf.errors import ConvergenceWarning
+from bayesprf.errors import ConvergenceWarning, UnsupportedError
+from bayesprf.machine import Machine
 from bayesprf.prf.joint import JointOptions, fit_joint
+from bayesprf.prf.joint_hyper import JointHyper, find_outliers, fit_noise
 from bayesprf.prf.joint_problem import global_columns, look, normalized, star_columns
 from bayesprf.prf.joint_solve import area_pins, star_areas
-from bayesprf.prf.joint_stage import spoiled
+from bayesprf.prf.joint_stage import _check_size, spoiled
 from bayesprf.prf.joint_start import JointSettings, build_joint
 from bayesprf.scene.image import reduce_image
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case
 
 WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
@@ -37,7 +41,7 @@ def bend(problem, state, rng):
     return replace(
         state,
         weights=state.weights + 0.05 * rng.normal(size=state.weights.shape),
-        wing=state.wing + np.array([0.1, -0.2, 0.1]),
+        wing=state.wing + np.array([0.1, -0.2, 0.1, 0.1, -0.1]),
         shear=0.02 * rng.normal(size=state.shear.shape),
         offset=0.2 * rng.normal(size=state.offset.shape),
         shift=0.1 * rng.normal(size=state.shift.shape),
@@ -101,6 +105,57 @@ def test_held_positions_cost_little(field):
     # Positions are off by 0.013 pixel: a relative misfit of some 2 % at the flanks, which the sum over pixels averages.
     assert np.median(np.abs(fit.flux[bright] / field.mean_flux[bright] - 1.0)) < 0.005
     np.testing.assert_array_equal(fit.shift, np.broadcast_to(fit.state.offset[0], fit.shift.shape))
+
+
+def test_uncatalogued_stars_are_told_from_noise(rng):
+    noise, light = rng.normal(size=4000), np.where(rng.random(4000) < 0.2, 30.0 * np.abs(rng.normal(size=4000)), 0.0)
+    ivar, nothing = np.ones(4000), np.zeros((4000, 1))
+    start = replace(JointHyper(), wings=())
+    hyper = fit_noise(noise + light, ivar, nothing, leverage=np.zeros(4000), hyper=start)
+    for _ in range(3):
+        hyper = fit_noise(noise + light, ivar, nothing, leverage=np.zeros(4000), hyper=hyper)
+    assert abs(hyper.outlier_share - 0.2) < 0.03
+    assert abs(hyper.outlier_sigma - 30.0) < 3.0
+    found = find_outliers(noise + light, ivar, hyper)
+    assert found.clean[light > 10.0].max() < 0.01
+    # Light is what is left of the residual, as nothing but light adds to it.
+    np.testing.assert_allclose(found.light[light > 10.0], (noise + light)[light > 10.0], atol=0.2)
+    # The score has the sign of the residual, so that neither bright nor dark pixels bias the fit.
+    clean = fit_noise(noise, ivar, nothing, leverage=np.zeros(4000), hyper=start)
+    assert clean.outlier_share < 0.1
+
+
+def test_refuses_what_dense_algebra_cannot_hold(field):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    problem = build(field)[0]
+    many = replace(problem, pairs=replace(problem.pairs, n_source=2000))
+    with pytest.raises(UnsupportedError, match="parameters of stars"):
+        _check_size(many)
+    machine.build_shape_model(method="joint")
+    assert machine.fit.need("prf").joint is not None
+
+
+def test_a_saved_prf_makes_one_star_enough(field, tmp_path):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.refine_scene(method="joint")
+    machine.save_prf(tmp_path / "prf.npz")
+    star = int(np.argmax(field.mean_flux[:30]))
+    own = field.pixels.stamp == star
+    pixels = field.pixels
+    stamp = PixelTable(
+        pixels.time, pixels.flux[:, own], pixels.flux_err[:, own], pixels.ra_deg[own], pixels.dec_deg[own],
+        pixels.column[own], pixels.row[own], instrument=pixels.instrument,
+    )  # fmt: skip
+    sources = field.sources
+    near = np.flatnonzero(np.asarray(field.true_design()[own].sum(axis=0)).ravel() > 0.3)
+    one = SourceTable(
+        [sources.source_id[i] for i in near], sources.ra_deg[near], sources.dec_deg[near], sources.flux[near]
+    )
+    alone = Machine.from_pixels(stamp, one, quiet=True)
+    alone.refine_scene(method="joint", prf=str(tmp_path / "prf.npz"))
+    found = alone.fit.need("prf").flux[list(near).index(star)]
+    # Wings of the stars around, which this catalogue lacks, add about 1 %.
+    assert abs(found / field.mean_flux[star] - 1.0) < 0.02
 
 
 def test_neighbours_of_saturated_pixels_are_left_out(field):

@@ -5,7 +5,7 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
-from bayesprf.prf.prior import TabulatedPrf, nominal_area, prior_from_tables
+from bayesprf.prf.prior import PrfTables, TabulatedPrf, build_prior, load_prf_tables, nominal_area
 
 AXES = 21.0 * np.array([[-0.9, 0.3], [0.3, 0.9]])
 SAMPLES = 9.0
@@ -42,7 +42,7 @@ def test_gradient_agrees_with_differences_inside_and_beyond(rng):
 
 def test_covariance_is_that_of_one_more_table():
     widths = np.array([0.75, 0.8, 0.85])
-    prior = prior_from_tables([table(width) for width in widths], SAMPLES, AXES, BASIS)
+    prior = build_prior(PrfTables(np.array([table(width) for width in widths]), SAMPLES, complete=True), AXES)
     spread = np.sqrt(np.sum(prior.weights_factor**2, axis=1))
     peaks = np.log10([table(width).max() for width in widths])
     expected = np.std(peaks, ddof=1) * np.sqrt(4.0 / 3.0)
@@ -51,6 +51,17 @@ def test_covariance_is_that_of_one_more_table():
     assert abs(nominal_area(prior, abs(np.linalg.det(AXES))) - 1.0) < 5e-3
 
 
-def test_refuses_a_single_table():
-    with pytest.raises(InputError, match="at least two PRF tables"):
-        prior_from_tables([table(0.8)], SAMPLES, AXES, BASIS)
+def test_tables_come_back_from_their_file(tmp_path):
+    tables = PrfTables(np.array([table(0.75), table(0.85)]), SAMPLES, complete=True)
+    tables.save(tmp_path / "prf.npz")
+    again = load_prf_tables(tmp_path / "prf.npz")
+    np.testing.assert_array_equal(again.values, tables.values)
+    assert (again.samples, again.complete) == (SAMPLES, True)
+
+
+def test_refuses_a_single_table_and_a_file_of_another_kind(tmp_path):
+    with pytest.raises(InputError, match="two or more square PRF tables"):
+        PrfTables(table(0.8)[None], SAMPLES, complete=True)
+    np.savez(tmp_path / "other.npz", x=1.0)
+    with pytest.raises(InputError, match=r"written by Machine\.save_prf"):
+        load_prf_tables(tmp_path / "other.npz")

@@ -22,7 +22,7 @@ def test_wing_area_is_its_integral():
     def integrand(x):
         return x * 10.0 ** (wing_columns(np.array([x]), 2) @ np.array(wing))[0]
 
-    expected = sum(quad(integrand, *bounds)[0] for bounds in ((1.0, 2.0), (2.0, 4.0), (4.0, np.inf)))
+    expected = sum(quad(integrand, *bounds)[0] for bounds in ((1.0, np.sqrt(2.0)), (np.sqrt(2.0), 2.0), (2.0, np.inf)))
     np.testing.assert_allclose(wing_area(wing), expected, rtol=1e-7)
 
 
