@@ -10,8 +10,17 @@ import os
 import re
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    as_completed,
+    wait,
+)
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +29,8 @@ import numpy as np
 
 import bayesprf
 from bayesprf.checks import check_choice
-from bayesprf.errors import BayesprfWarning, FileError, InputError
-from bayesprf.io.files import atomic_path, sha256_of
+from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError
+from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
 from bayesprf.pipeline import FitOptions, fit_files
 
 # The name that options of a batch had before every road shared them.
@@ -29,6 +38,8 @@ BatchOptions = FitOptions
 SUMMARY_NAME = "summary.csv"
 _FINGERPRINT = "batch_fingerprint"
 _ENDING = ".nc"
+# What a report says of one run alone, and a file that must be the same bytes does not keep.
+_PASSING = ("output", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +145,41 @@ def fit_batch(
     Raises
     ------
     InputError
-        If there is no field, a name is used twice, or an argument is not one of those said above.
+        If there is no field, a name is used twice, an output is an input, or an argument is not one of those above.
+
+    Warns
+    -----
+    DataWarning
+        If another batch is at work in the same directory.
 
     Notes
     -----
     Interrupted at any moment, the batch is taken up by the same call again: finished fields are recognised by a
-    fingerprint stored in their file, and no file carries a final name before it is complete.
+    fingerprint stored in their file, which is read whole, and no file carries a final name before it is complete. What
+    a killed run left behind is removed. A process that dies, for want of memory say, takes no other field with it:
+    those at work at that moment are fitted again, each alone. Trees are the same bytes however they were made, but for
+    their time of creation, which the environment variable SOURCE_DATE_EPOCH sets.
     """
     check_choice(on_error, ("skip", "raise"), "on_error")
     if options is not None and not isinstance(options, FitOptions):
         raise InputError(f"options: expected FitOptions, got {type(options).__name__}")
+    _check_workers(cores, client)
     todo = _check_fields(fields)
     directory = Path(output_dir)
-    directory.mkdir(parents=True, exist_ok=True)
+    _check_outputs(todo, directory)
+    _make_directory(directory)
+    sweep_parts(directory)
     settings = {"options": options or FitOptions(), "resume": resume, "on_error": on_error}
     reports: dict[str, FieldReport] = {}
-    with _open_executor(cores, client) as executor:
-        for report in _run(todo, directory, settings, executor):
+    with claim_directory(directory) as alone, contextlib.closing(_run(todo, directory, settings, cores, client)) as run:
+        if not alone:
+            warnings.warn(
+                f"another batch is at work in {directory}: {SUMMARY_NAME} will list the fields of the one that ends"
+                " last; nothing else is lost",
+                DataWarning,
+                stacklevel=2,
+            )
+        for report in run:
             reports[report.name] = report
             _write_summary(directory / SUMMARY_NAME, [reports[one.name] for one in todo if one.name in reports])
             if on_report is not None:
@@ -210,7 +239,7 @@ def _fit_or_resume(one: Field, output: Path, options: FitOptions, *, resume: boo
         tree, size = _fit(one, options, on_error)
     report = FieldReport(one.name, "done", str(output), *size, message=_gather_messages(caught))
     tree.attrs[_FINGERPRINT] = fingerprint
-    tree.attrs["batch_report"] = json.dumps(asdict(report))
+    tree.attrs["batch_report"] = json.dumps({key: one for key, one in asdict(report).items() if key not in _PASSING})
     save_tree(tree, output)
     return report
 
@@ -234,13 +263,13 @@ def _gather_messages(caught: Sequence[warnings.WarningMessage]) -> str:
 
 def _fingerprint(one: Field, options: FitOptions) -> str:
     """Return a checksum of everything the output depends on: version, options, catalogue and files."""
-    from bayesprf.io.tpf import list_tpfs
+    from bayesprf.io.listing import list_files
 
     content = {
         "version": bayesprf.__version__,
         "options": asdict(options),
         "catalog": sha256_of(one.catalog),
-        "files": [[os.path.basename(path), _checksum(path)] for path in list_tpfs(list(one.files))],
+        "files": [[os.path.basename(path), _checksum(path)] for path in list_files(list(one.files))],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
@@ -259,63 +288,149 @@ def _plain(value: Any) -> Any:
 
 
 def _read_finished(one: Field, output: Path, fingerprint: str) -> FieldReport | None:
-    """Return the report stored in a finished output of the same inputs, or None."""
-    from bayesprf.io.save import load_attributes
+    """Return the report stored in a finished and undamaged output of the same inputs, or None."""
+    from bayesprf.io.save import check_intact, load_attributes
 
     if not output.is_file():
         return None
     try:
         attrs = load_attributes(output)
-    except FileError:
+        if attrs.get(_FINGERPRINT) != fingerprint:
+            return None
+        check_intact(output)
+        stored = FieldReport(**json.loads(attrs["batch_report"]))
+    except (FileError, KeyError, TypeError, ValueError):  # damaged after it was finished
         return None
-    if attrs.get(_FINGERPRINT) != fingerprint:
-        return None
-    stored = FieldReport(**json.loads(attrs["batch_report"]))
     return replace(stored, name=one.name, status="resumed", output=str(output))
 
 
 def _run(
-    todo: Sequence[Field], directory: Path, settings: Mapping[str, Any], executor: Executor | None
+    todo: Sequence[Field], directory: Path, settings: Mapping[str, Any], cores: int, client: Any
 ) -> Iterator[FieldReport]:
-    """Yield reports as fields finish; without an executor one after the other."""
-    outputs = [directory / f"{one.name}{_ENDING}" for one in todo]
-    if executor is None:
-        yield from (fit_field(one, output, **settings) for one, output in zip(todo, outputs, strict=True))
-        return
-    futures: dict[Future[FieldReport], Field] = {
-        executor.submit(fit_field, one, output, **settings): one for one, output in zip(todo, outputs, strict=True)
-    }
+    """Yield reports as fields finish: in this process, in a pool of processes, or where the client works."""
+    tasks = [_Task(one, directory / f"{one.name}{_ENDING}", settings) for one in todo]
+    if client is not None:
+        yield from _run_elsewhere(tasks, client)
+    elif cores == 1:
+        yield from (task.run() for task in tasks)
+    else:
+        yield from _run_in_pools(tasks, cores)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """One field to be fitted."""
+
+    field: Field
+    output: Path
+    settings: Mapping[str, Any]
+
+    def run(self) -> FieldReport:
+        return fit_field(self.field, self.output, **self.settings)
+
+    def submit(self, executor: Executor) -> Future[FieldReport]:
+        return executor.submit(fit_field, self.field, self.output, **self.settings)
+
+    def report_death(self, error: Exception) -> FieldReport:
+        """Return what is said of a field whose process died; raise where errors stop the batch."""
+        if self.settings["on_error"] == "raise":
+            raise error
+        return FieldReport(self.field.name, "failed", message=f"the process died before it was done ({error})")
+
+
+def _run_elsewhere(tasks: Sequence[_Task], client: Any) -> Iterator[FieldReport]:
+    """Yield the reports of a caller's executor or Dask client; what it says of a dead worker fails that field alone."""
+    executor = client.get_executor(pure=False) if hasattr(client, "get_executor") else client
+    futures = {task.submit(executor): task for task in tasks}
     try:
         for future in as_completed(futures):
             try:
                 yield future.result()
-            except BrokenExecutor as error:
-                if settings["on_error"] == "raise":
-                    raise
-                message = f"the process died before it was done ({error})"
-                yield FieldReport(futures[future].name, "failed", message=message)
+            except ImportError:  # the installation is at fault, not the field
+                raise
+            except Exception as error:  # fit_field answers for the field: this is the executor's
+                yield futures[future].report_death(error)
     finally:
         for future in futures:
             future.cancel()
 
 
-@contextlib.contextmanager
-def _open_executor(cores: int, client: Any) -> Iterator[Executor | None]:
-    """Give the place to work: the caller's, a pool of processes, or None for this process."""
-    if client is not None:
-        if not (hasattr(client, "submit") or hasattr(client, "get_executor")):
-            expected = "a dask.distributed.Client or a concurrent.futures.Executor"
-            raise InputError(f"client: expected {expected}, got {type(client).__name__}")
-        yield client.get_executor(pure=False) if hasattr(client, "get_executor") else client
-        return
-    if not isinstance(cores, int | np.integer) or cores < 1:
-        raise InputError(f"cores: expected a whole number from 1 up, got {cores!r}")
-    if cores == 1:
-        yield None
-        return
+def _run_in_pools(tasks: Sequence[_Task], cores: int) -> Iterator[FieldReport]:
+    """Yield the reports of a pool of processes, and of a new one whenever a process has died.
+
+    Only as many fields are handed out as there are processes, so that few are at work when one dies. Which of them
+    killed its process is not known: each is fitted again alone, in a process of its own.
+    """
+    waiting = deque(tasks)
+    while waiting:
+        running: dict[Future[FieldReport], _Task] = {}
+        yield from _feed_pool(waiting, running, cores)
+        for task in running.values():
+            again: dict[Future[FieldReport], _Task] = {}
+            yield from _feed_pool(deque([task]), again, 1)
+            if again:
+                (future,) = again
+                yield task.report_death(_death_of(future))
+
+
+def _feed_pool(waiting: deque[_Task], running: dict[Future[FieldReport], _Task], cores: int) -> Iterator[FieldReport]:
+    """Work through the fields until none waits or a process dies; `running` then holds those at work."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(int(cores), mp_context=context, initializer=_use_one_thread) as pool:
-        yield pool
+        try:
+            while waiting or running:
+                while waiting and len(running) < cores:
+                    running[waiting[0].submit(pool)] = waiting[0]
+                    waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    if isinstance(future.exception(), BrokenExecutor):
+                        continue
+                    del running[future]
+                    yield future.result()
+                if any(future.done() for future in running):
+                    return
+        except BrokenExecutor:  # the process died before a field was handed to it: the field still waits
+            return
+        finally:
+            for future in running:
+                future.cancel()
+
+
+def _death_of(future: Future[FieldReport]) -> Exception:
+    error = future.exception() if future.done() and not future.cancelled() else None
+    return error if isinstance(error, Exception) else BrokenExecutor("no word of it")
+
+
+def _check_workers(cores: Any, client: Any) -> None:
+    if client is not None and not (hasattr(client, "submit") or hasattr(client, "get_executor")):
+        expected = "a dask.distributed.Client or a concurrent.futures.Executor"
+        raise InputError(f"client: expected {expected}, got {type(client).__name__}")
+    if isinstance(cores, bool) or not isinstance(cores, int | np.integer) or cores < 1:
+        raise InputError(f"cores: expected a whole number from 1 up, got {cores!r}")
+
+
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"output_dir: expected a directory that can be made, got {str(directory)!r} ({error.strerror or error})"
+        ) from error
+
+
+def _check_outputs(todo: Sequence[Field], directory: Path) -> None:
+    """Raise if an output of the batch is the input of a field."""
+    from bayesprf.io.listing import list_files
+
+    written = [directory / SUMMARY_NAME, *(directory / f"{one.name}{_ENDING}" for one in todo)]
+    places = {os.path.realpath(path): path for path in written}
+    for one in todo:
+        read = [one.catalog]
+        with contextlib.suppress(FileError, InputError):  # what cannot be listed is reported for its field
+            read += list_files(list(one.files))
+        for path in read:
+            if os.path.realpath(path) in places:
+                check_not_input(places[os.path.realpath(path)], [path], "output_dir")
 
 
 def _use_one_thread() -> None:

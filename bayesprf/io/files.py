@@ -1,15 +1,24 @@
 """Files as such: complete under their final name or not there, and known by their checksum."""
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from bayesprf.errors import FileError
+from bayesprf.errors import BayesprfError, FileError, InputError
+
+try:
+    import fcntl
+except ImportError:  # systems without file locks of this kind
+    fcntl = None  # type: ignore[assignment]
 
 _READ_BYTES = 1 << 20
+_PART = re.compile(r"\.[0-9a-f]{12}\.part\..+")
 
 
 @contextmanager
@@ -29,27 +38,144 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Raises
     ------
     FileError
-        If the directory does not exist, or nothing was written under the temporary name.
+        If the directory does not exist or cannot be written, the disk is full, or nothing was written.
 
     Notes
     -----
-    If the body raises, the temporary file is removed and the exception goes on.
+    If the body raises, the temporary file is removed and the exception goes on, as one sentence if the system refused
+    to write. A file left by a process that was killed is removed by `sweep_parts`.
     """
     path = Path(path)
     if not path.parent.is_dir():
         raise FileError(
             f"path: expected a name in an existing directory, got {str(path)!r}; create {path.parent} first"
         )
-    temporary = path.with_name(f".{secrets.token_hex(6)}.part.{path.name}")
+    with _say_what_the_system_refused(path):
+        temporary, lock = _reserve(path)
+        try:
+            yield temporary
+            if not temporary.is_file() or temporary.stat().st_size == 0:
+                raise FileError(f"{path}: nothing was written, so there is no file to put under this name")
+            _flush_to_disk(temporary)
+            os.replace(temporary, path)
+            _flush_to_disk(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+            os.close(lock)
+
+
+@contextmanager
+def _say_what_the_system_refused(path: Path) -> Iterator[None]:
     try:
-        yield temporary
-        if not temporary.is_file():
-            raise FileError(f"{path}: nothing was written, so there is no file to put under this name")
-        _flush_to_disk(temporary)
-        os.replace(temporary, path)
-        _flush_to_disk(path.parent)
+        yield
+    except BayesprfError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another place"
+        ) from error
+
+
+def _reserve(path: Path) -> tuple[Path, int]:
+    """Make an empty temporary file beside `path`, locked as long as this process lives, and return its handle."""
+    while True:
+        temporary = path.with_name(f".{secrets.token_hex(6)}.part.{path.name}")
+        handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        _lock(handle)
+        if temporary.exists():  # nobody swept it before it was locked
+            return temporary, handle
+        os.close(handle)
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock an open file or directory for this process; return False if another has it, None if it cannot be locked."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def sweep_parts(directory: str | Path) -> list[Path]:
+    """Remove the temporary files of `atomic_path` whose process is gone.
+
+    Parameters
+    ----------
+    directory : path-like
+        Where they may be.
+
+    Returns
+    -------
+    list of Path
+        The files removed. Those of processes at work are locked, and stay.
+    """
+    removed = []
+    for path in sorted(Path(directory).iterdir()):
+        if not _PART.fullmatch(path.name):
+            continue
+        with contextlib.suppress(OSError):
+            handle = os.open(path, os.O_RDWR)
+            try:
+                if _lock(handle):
+                    path.unlink()
+                    removed.append(path)
+            finally:
+                os.close(handle)
+    return removed
+
+
+@contextmanager
+def claim_directory(directory: str | Path) -> Iterator[bool]:
+    """Claim a directory for this process as long as the body runs.
+
+    Parameters
+    ----------
+    directory : path-like
+        An existing directory.
+
+    Yields
+    ------
+    bool
+        False if another process has claimed it.
+    """
+    if fcntl is None:
+        yield True
+        return
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        yield _lock(handle) is not False
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def check_not_input(output: str | Path, inputs: Iterable[Any], name: str = "output") -> None:
+    """Raise if a file to be written is one of those that are read.
+
+    Parameters
+    ----------
+    output : path-like
+        File to be written.
+    inputs : iterable of path-like or object
+        What is read; objects that are no paths pass.
+    name : str
+        Name of the argument, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    place = os.path.realpath(output)
+    for one in inputs:
+        if isinstance(one, str | os.PathLike) and os.path.realpath(os.fsdecode(one)) == place:
+            raise InputError(
+                f"{name}: expected a file of its own, got {os.fsdecode(output)!r}, which is an input and would be"
+                " overwritten; choose another name"
+            )
 
 
 def _flush_to_disk(path: Path) -> None:

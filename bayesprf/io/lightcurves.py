@@ -1,7 +1,9 @@
 """Light curves of single sources: FITS files that lightkurve reads, and lightkurve objects."""
 
+import itertools
 import re
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from astropy import units
 from astropy.io import fits
 from astropy.time import Time
 
+from bayesprf.arrays import FloatArray
+from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import FileError, InputError, MissingDependencyError
 from bayesprf.io.files import atomic_path
 
@@ -43,7 +47,12 @@ _FLUX_UNIT = units.electron / units.s
 
 
 def save_lightcurves(
-    directory: str | Path, tree: xr.DataTree, *, sources: Sequence[str] | None = None, prefix: str = ""
+    directory: str | Path,
+    tree: xr.DataTree,
+    *,
+    sources: Sequence[str] | None = None,
+    prefix: str = "",
+    time_shift: Any = None,
 ) -> list[Path]:
     """Write one FITS light curve per source.
 
@@ -58,18 +67,23 @@ def save_lightcurves(
         Names of the sources to write; all by default.
     prefix : str
         Put before every file name.
+    time_shift : array-like, shape (n_time, n_source), optional
+        Added to the times of each source, day: from `bayesprf.barycentric_shift` where a stack is so wide that the
+        times of its stars differ.
 
     Returns
     -------
     list of Path
-        The files, in the order of the sources.
+        The files, in the order of the sources, each of its own name.
 
     Raises
     ------
     InputError
         If the tree holds no photometry or a source is not in it.
+    ShapeError
+        If `time_shift` does not have one value per time and source.
     FileError
-        If the directory cannot be made.
+        If the directory cannot be made, or a file not be written.
 
     Notes
     -----
@@ -81,6 +95,10 @@ def save_lightcurves(
     names = [str(one) for one in photometry["source"].values]
     chosen = names if sources is None else [str(one) for one in sources]
     places = [_place_of(names, one) for one in chosen]
+    shift = (
+        np.zeros((photometry.sizes["time"], len(names))) if time_shift is None else as_float(time_shift, "time_shift")
+    )
+    check_shape(shift, (photometry.sizes["time"], len(names)), "time_shift", "n_time, n_source of the tree")
     directory = Path(directory)
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -91,7 +109,8 @@ def save_lightcurves(
     paths = []
     for place, stem in zip(places, _file_stems(names, places), strict=True):
         path = directory / f"{prefix}{stem}.fits"
-        hdus = fits.HDUList([_primary(tree, names[place], place), _light_curve_table(tree, photometry, place)])
+        time = photometry["time"].values + shift[:, place]
+        hdus = fits.HDUList([_primary(tree, names[place], place), _light_curve_table(tree, photometry, place, time)])
         with atomic_path(path) as temporary:
             hdus.writeto(temporary)
         paths.append(path)
@@ -182,10 +201,16 @@ def _place_of(names: Sequence[str], source: str) -> int:
 
 
 def _file_stems(names: Sequence[str], places: Sequence[int]) -> list[str]:
-    """Return file names without ending: letters, digits, dots and dashes; a number tells equal ones apart."""
-    safe = [re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:_LONGEST_NAME] or "source" for name in names]
-    folded = [one.lower() for one in safe]  # some file systems do not tell cases apart
-    return [safe[i] if folded.count(folded[i]) == 1 else f"{safe[i]}_{i}" for i in places]
+    """Return file names without ending: letters, digits, dots and dashes; numbers tell equal ones apart."""
+    stems = [re.sub(r"[^A-Za-z0-9.+-]+", "_", name).strip("._")[:_LONGEST_NAME] or "source" for name in names]
+    folded = Counter(one.lower() for one in stems)  # some file systems do not tell cases apart
+    taken = {one for one, count in folded.items() if count == 1}
+    for i, stem in enumerate(stems):
+        if folded[stem.lower()] > 1:
+            tries = (f"{stem}_{i}" + "_" * more for more in itertools.count())
+            stems[i] = next(one for one in tries if one.lower() not in taken)
+            taken.add(stems[i].lower())
+    return [stems[i] for i in places]
 
 
 def _values(photometry: xr.Dataset, name: str, place: int) -> Any:
@@ -207,7 +232,7 @@ def _primary(tree: xr.DataTree, source: str, place: int) -> fits.PrimaryHDU:
     hdu = fits.PrimaryHDU()
     instrument = str(tree.attrs.get("instrument", ""))
     hdu.header["ORIGIN"] = "bayesprf"
-    hdu.header["OBJECT"] = source.encode("ascii", "replace").decode()
+    hdu.header["OBJECT"] = re.sub(r"[^\x20-\x7e]", "?", source)
     if instrument in _TELESCOPES:
         hdu.header["TELESCOP"] = _TELESCOPES[instrument]
         hdu.header["MISSION"] = instrument
@@ -219,9 +244,9 @@ def _primary(tree: xr.DataTree, source: str, place: int) -> fits.PrimaryHDU:
     return hdu
 
 
-def _light_curve_table(tree: xr.DataTree, photometry: xr.Dataset, place: int) -> fits.BinTableHDU:
+def _light_curve_table(tree: xr.DataTree, photometry: xr.Dataset, place: int, time: FloatArray) -> fits.BinTableHDU:
     zero = _time_zero(tree)
-    columns = [fits.Column("TIME", "D", unit="d", array=photometry["time"].values)]
+    columns = [fits.Column("TIME", "D", unit="d", array=time)]
     if "cadence_number" in photometry:
         columns.append(fits.Column("CADENCENO", "K", array=photometry["cadence_number"].values))
     for column, name, kind, unit in _COLUMNS:

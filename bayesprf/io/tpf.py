@@ -26,8 +26,6 @@ from bayesprf.io.stack import (
 from bayesprf.io.stamp import Stamp, StampOptions, read_stamp
 from bayesprf.scene.pixels import PixelTable
 
-list_tpfs = list_files
-
 
 def read_tpfs(
     files: Any,

@@ -1,6 +1,5 @@
 """All results of a Fit as one labelled tree."""
 
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from bayesprf.results.gather import (
 )
 from bayesprf.results.recipes import plain_recipes, plain_settings, recipe_arrays
 from bayesprf.results.scores import score_group
-from bayesprf.results.tree import build_tree, root_attributes
+from bayesprf.results.tree import build_tree, creation_time, root_attributes
 from bayesprf.uncertainty.stage import total_errors, with_systematics
 
 
@@ -46,7 +45,7 @@ def fit_tree(fit: Fit) -> xr.DataTree:
         options=plain_settings(fit),
         recipes=plain_recipes(fit),
         files=dict(zip(meta.get("files", ()), meta.get("sha256", ()), strict=False)),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=creation_time(),
     )
     return build_tree(groups, coords, attrs)
 

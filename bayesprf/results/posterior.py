@@ -22,7 +22,6 @@ likelihood, and would count as a point in leave-one-out.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -32,6 +31,7 @@ import xarray as xr
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.results.schema import FLUX_UNIT
+from bayesprf.results.tree import creation_time
 
 SAMPLE_DIMS = ("chain", "draw")
 
@@ -182,7 +182,7 @@ def posterior_tree(
         raise InputError("groups['posterior']: expected an array 'flux', got none; give its draws")
     n_chain, n_draw = np.shape(groups["posterior"]["flux"])[:2]
     axes = _coordinates(data, {"chain": np.arange(n_chain), "draw": np.arange(n_draw), **(coords or {})})
-    marks = {"created_at": datetime.now(UTC).isoformat(timespec="seconds"), **_library(), **(attrs or {})}
+    marks = {"created_at": creation_time(), **_library(), **(attrs or {})}
     datasets = {}
     for group, arrays in _with_data(groups, data).items():
         labelled = {name: _label(group, name, values, data, dims or {}) for name, values in arrays.items()}

@@ -1,8 +1,10 @@
 """Plain arrays in, one labelled xarray.DataTree out."""
 
 import json
+import os
 import platform
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
@@ -50,6 +52,26 @@ def build_tree(
         if chosen:
             datasets[f"/{group}"] = _build_dataset(group, chosen, labelled, sizes)
     return xr.DataTree.from_dict({"/": xr.Dataset(attrs=_plain_attributes(attrs)), **datasets})
+
+
+def creation_time() -> str:
+    """Return the time of creation of results, UTC, ISO 8601: now, or what SOURCE_DATE_EPOCH says.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    InputError
+        If the environment variable SOURCE_DATE_EPOCH is not a whole number of seconds.
+    """
+    given = os.environ.get("SOURCE_DATE_EPOCH")
+    try:
+        when = datetime.now(UTC) if given is None else datetime.fromtimestamp(int(given), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise InputError(f"SOURCE_DATE_EPOCH: expected a whole number of seconds since 1970, got {given!r}") from error
+    return when.isoformat(timespec="seconds")
 
 
 def root_attributes(

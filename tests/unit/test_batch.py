@@ -1,9 +1,12 @@
 """Many fields: resumed where finished, going on past what fails, the same on one core or several."""
 
 import csv
+import errno
 import json
+import os
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ import xarray as xr
 
 from bayesprf import batch
 from bayesprf.batch import BatchOptions, Field, FieldReport, fit_batch, fit_field
-from bayesprf.errors import FileError, InputError
+from bayesprf.errors import DataWarning, FileError, InputError
+from bayesprf.io.files import claim_directory
 from bayesprf.io.save import load_attributes, load_tree
 from bayesprf.io.tpf_writer import write_tpf
 from bayesprf.results.diff import differences
@@ -41,11 +45,16 @@ def two_fields(tmp_path_factory):
     return [write_field(root / name, seed) for seed, name in enumerate(("north", "south"))]
 
 
+EPOCH = "1700000000"
+
+
 @pytest.fixture(scope="module")
 def finished(two_fields, tmp_path_factory):
-    """The two fields fitted for real, once."""
+    """The two fields fitted for real, once, at a time of creation that is given."""
     output = tmp_path_factory.mktemp("finished")
-    return output, fit_batch(two_fields, output)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        return output, fit_batch(two_fields, output)
 
 
 @pytest.fixture
@@ -91,13 +100,37 @@ def test_finished_fields_are_kept_and_changed_ones_fitted_again(two_fields, fini
     assert {path: path.read_bytes() for path in output.glob("*.nc")} == before
 
 
-def test_processes_give_the_same_trees(two_fields, finished, tmp_path):
+def test_processes_give_the_same_bytes(two_fields, finished, tmp_path, monkeypatch):
     output, _ = finished
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     reports = fit_batch(two_fields, tmp_path, cores=2)
     assert [report.status for report in reports] == ["done", "done"], [report.message for report in reports]
     for one in two_fields:
-        found = differences(load_tree(tmp_path / f"{one.name}.nc"), load_tree(output / f"{one.name}.nc"))
-        assert {each.path for each in found} <= {"/@created", "/@batch_report"}
+        assert (tmp_path / f"{one.name}.nc").read_bytes() == (output / f"{one.name}.nc").read_bytes()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
+    (failed,) = fit_batch(two_fields[:1], tmp_path, resume=False)
+    assert "SOURCE_DATE_EPOCH: expected a whole number of seconds since 1970, got 'soon'" in failed.message
+
+
+def test_only_the_time_of_creation_differs(two_fields, finished, tmp_path, monkeypatch):
+    output, _ = finished
+    monkeypatch.delenv("SOURCE_DATE_EPOCH", raising=False)
+    fit_batch(two_fields[:1], tmp_path)
+    found = differences(load_tree(tmp_path / "north.nc"), load_tree(output / "north.nc"))
+    assert {each.path for each in found} == {"/@created"}
+
+
+def test_a_finished_file_that_was_damaged_is_made_anew(two_fields, finished, tmp_path, monkeypatch):
+    output, _ = finished
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    whole = (output / "north.nc").read_bytes()
+    tree = load_tree(output / "north.nc")
+    place = whole.index(np.ascontiguousarray(tree["photometry/flux"].values).tobytes()[:64])
+    for bad in (whole[:place] + bytes(40) + whole[place + 40 :], whole[: len(whole) // 2], b""):
+        (tmp_path / "north.nc").write_bytes(bad)
+        (report,) = fit_batch(two_fields[:1], tmp_path)
+        assert report.status == "done"
+        assert (tmp_path / "north.nc").read_bytes() == whole
 
 
 def test_a_truncated_file_is_left_out_and_named(tmp_path):
@@ -140,10 +173,11 @@ def test_an_interrupted_batch_is_taken_up_where_it_stopped(two_fields, tmp_path,
         if stage == "fit":
             monkeypatch.setattr(batch, "_fit", interrupt)
         else:
-            monkeypatch.setattr(xr.DataTree, "to_netcdf", write_half)
+            monkeypatch.setattr(Path, "write_bytes", write_half)
 
-    def write_half(tree, path, **keywords):
-        path.write_bytes(b"half of a file")
+    def write_half(path, content):
+        with open(path, "wb") as handle:
+            handle.write(bytes(content)[:100])
         raise KeyboardInterrupt
 
     seen = []
@@ -229,6 +263,93 @@ def test_a_dead_process_fails_its_fields_only(two_fields, tmp_path, quick_fit):
         assert reports[0].message == "the process died before it was done (killed)"
         with pytest.raises(BrokenProcessPool, match="killed"):
             fit_batch(two_fields, tmp_path, client=pool, on_error="raise")
+
+
+class PoolTask:
+    """A field whose process ends as told, for the pools alone: what is submitted must be known to a fresh process."""
+
+    def __init__(self, name, *, deadly=False):
+        self.name, self.deadly = name, deadly
+
+    def submit(self, pool):
+        return pool.submit(os._exit, 9) if self.deadly else pool.submit(FieldReport, self.name, "done")
+
+    def report_death(self, error):
+        return FieldReport(self.name, "failed", message=str(error))
+
+
+def test_a_dead_process_takes_no_other_field_with_it():
+    tasks = [PoolTask(f"field-{i}", deadly=i in (2, 5)) for i in range(8)]
+    reports = {report.name: report for report in batch._run_in_pools(tasks, 2)}
+    assert {name for name, report in reports.items() if report.status == "done"} == {
+        f"field-{i}" for i in (0, 1, 3, 4, 6, 7)
+    }
+    assert reports["field-2"].status == reports["field-5"].status == "failed"
+    assert "terminated abruptly" in reports["field-2"].message
+
+
+def test_what_an_executor_says_of_a_field_fails_that_field_alone(two_fields, tmp_path, quick_fit):
+    """Dask's KilledWorker is no BrokenExecutor."""
+
+    class Killing(ThreadPoolExecutor):
+        def submit(self, function, one, *arguments, **keywords):
+            if one.name == "north":
+                return super().submit(kill)
+            return super().submit(function, one, *arguments, **keywords)
+
+    def kill():
+        raise RuntimeError("KilledWorker: attempted 3 times")
+
+    with Killing(1) as pool:
+        reports = fit_batch(two_fields, tmp_path, client=pool)
+    assert [report.status for report in reports] == ["failed", "done"]
+    assert reports[0].message == "the process died before it was done (KilledWorker: attempted 3 times)"
+
+
+def test_what_a_killed_run_left_is_removed(two_fields, tmp_path, quick_fit):
+    stale = tmp_path / ".0123456789ab.part.north.nc"
+    stale.write_bytes(b"half")
+    fit_batch(two_fields[:1], tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["north.nc", "summary.csv"]
+
+
+def test_two_batches_at_work_in_one_directory(two_fields, tmp_path, quick_fit):
+    message = r"another batch is at work in .*: summary.csv will list the fields of"
+    with claim_directory(tmp_path), pytest.warns(DataWarning, match=message):  # as another process would
+        reports = fit_batch(two_fields, tmp_path)
+    assert [report.status for report in reports] == ["done", "done"]
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "north.nc"])
+def test_an_output_is_no_input(two_fields, tmp_path, quick_fit, name):
+    one = two_fields[0]
+    (tmp_path / name).write_text("source_id,ra,dec\n")
+    for field in (Field("north", one.files, tmp_path / name), Field("north", [str(tmp_path / name)], one.catalog)):
+        with pytest.raises(
+            InputError, match=rf"output_dir: expected a file of its own, got .*{name}', which is an input"
+        ):
+            fit_batch([field], tmp_path)
+    assert (tmp_path / name).read_text() == "source_id,ra,dec\n"
+
+
+def test_a_directory_that_cannot_be_made(two_fields, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match=r"output_dir: expected a directory that can be made, got .*file"):
+        fit_batch(two_fields, tmp_path / "file")
+
+
+def test_a_full_disk_fails_its_field_in_one_sentence(two_fields, tmp_path, quick_fit, monkeypatch):
+    def refuse(path, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", refuse)
+        reports = fit_batch(two_fields, tmp_path)
+    assert [report.status for report in reports] == ["failed", "failed"]
+    assert reports[0].message.endswith(
+        "north.nc: cannot be written (No space left on device); make room, or choose another place"
+    )
+    assert [report.status for report in fit_batch(two_fields, tmp_path)] == ["done", "done"]
 
 
 def test_other_warnings_are_not_swallowed(two_fields, tmp_path, monkeypatch):

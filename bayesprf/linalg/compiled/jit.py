@@ -1,5 +1,6 @@
 """How the compiled modules are compiled: cached on disk, without the GIL, only multiply-add contracted."""
 
+import contextlib
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
@@ -27,15 +28,31 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     Numba looks for changes only in the file of the function itself, yet its code contains that of every function it
     calls: the version under which the code is kept therefore names all sources.
     """
-    return _cached(njit(**OPTIONS)(function))
+    return _compile(function)
 
 
 def inlined[F: Callable[..., Any]](function: F) -> F:
     """Compile a function into every kernel that calls it: a call would move a hundred pointers."""
-    return _cached(njit(**OPTIONS, forceinline=True)(function))
+    return _compile(function, forceinline=True)
 
 
-def _cached(compiled: Any) -> Any:
-    file = compiled._cache._cache_file
-    file._version = f"{file._version}-{SOURCES}"
+def _compile(function: Callable[..., Any], **options: Any) -> Any:
+    """Compile with the code kept on disk, or for this process alone where no place for it can be written."""
+    try:
+        compiled = njit(**OPTIONS, **options)(function)
+    except RuntimeError:  # numba found no directory to write to
+        return njit(**{**OPTIONS, "cache": False}, **options)(function)
+    cache = compiled._cache
+    cache._cache_file._version = f"{cache._cache_file._version}-{SOURCES}"
+    cache.save_overload = _forgive_the_disk(cache.save_overload)
     return compiled
+
+
+def _forgive_the_disk(save: Callable[..., None]) -> Callable[..., None]:
+    """Return a function that keeps compiled code, or does nothing where the disk is full."""
+
+    def save_if_possible(*arguments: Any) -> None:
+        with contextlib.suppress(OSError):
+            save(*arguments)
+
+    return save_if_possible

@@ -8,7 +8,7 @@ import pytest
 import xarray as xr
 from astropy.io import fits
 
-from bayesprf.errors import FileError, InputError, MissingDependencyError
+from bayesprf.errors import FileError, InputError, MissingDependencyError, ShapeError
 from bayesprf.flags import QualityFlag
 from bayesprf.io import files
 from bayesprf.io.lightcurves import save_lightcurves, to_lightkurve
@@ -140,3 +140,36 @@ def test_missing_lightkurve_says_how_to_install_it(make_tree, monkeypatch):
         MissingDependencyError, match=r"needs the package lightkurve; .*pip install 'bayesprf\[lightkur"
     ):
         to_lightkurve(make_tree(), "a/b")
+
+
+def test_every_source_has_a_file_of_its_own(make_tree, tmp_path):
+    """Names that differ by case, by signs, or that look like a numbered one."""
+    names = ("a", "A", "a_0", "A_1", "a/", "source", "", "..", "x\ty", "x\ny")
+    tree = make_tree(names=names)
+    paths = save_lightcurves(tmp_path, tree)
+    assert len({path.name.lower() for path in paths}) == len(names) == len(list(tmp_path.iterdir()))
+    for number, path in enumerate(paths):
+        assert fits.getdata(path)["FLUX"][0] == tree["photometry/flux"].values[0, number]
+    some = save_lightcurves(tmp_path / "some", tree, sources=["A", "a_0"])
+    assert [path.name for path in some] == [paths[1].name, paths[2].name]
+
+
+@pytest.mark.parametrize("name", ["tab\there", "line\nbreak", "bell\a", "escape\x1b[31m", "nul\x00x", "ümlaut"])
+def test_control_characters_of_a_name_become_question_marks(make_tree, tmp_path, name):
+    (path,) = save_lightcurves(tmp_path, make_tree(names=(name,)))
+    wanted = "".join(one if " " <= one <= "~" else "?" for one in name)
+    assert fits.getheader(path)["OBJECT"] == wanted
+
+
+def test_times_of_every_star(make_tree, tmp_path):
+    tree = make_tree(names=("a", "b"))
+    shift = np.array([1e-4, -2e-4]) * np.arange(4)[:, None]
+    for number, path in enumerate(save_lightcurves(tmp_path, tree, time_shift=shift)):
+        np.testing.assert_array_equal(fits.getdata(path)["TIME"], tree["photometry/time"].values + shift[:, number])
+    with pytest.raises(ShapeError, match=r"time_shift: expected shape \(4, 2\) .*, got \(4, 1\)"):
+        save_lightcurves(tmp_path, tree, time_shift=shift[:, :1])
+
+
+def test_the_same_light_curve_gives_the_same_bytes(make_tree, tmp_path):
+    (one,), (two,) = (save_lightcurves(tmp_path / name, make_tree(names=("a",))) for name in ("x", "y"))
+    assert one.read_bytes() == two.read_bytes()

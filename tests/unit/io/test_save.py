@@ -1,13 +1,16 @@
 """Saving and loading: complete files or none."""
 
+import contextlib
 import hashlib
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import xarray as xr
 
 from bayesprf.errors import FileError, InputError
-from bayesprf.io.save import atomic_path, load_tree, save_tree, sha256_of
+from bayesprf.io.save import atomic_path, check_intact, load_tree, save_tree, sha256_of
 
 
 @pytest.fixture
@@ -106,3 +109,121 @@ def test_checksum(tmp_path):
     assert sha256_of(path) == hashlib.sha256(b"x" * 3_000_000).hexdigest()
     with pytest.raises(FileError, match=r"absent: cannot be read"):
         sha256_of(tmp_path / "absent")
+
+
+def test_the_same_tree_gives_the_same_bytes(tree, tmp_path):
+    first, second = (save_tree(tree, tmp_path / name).read_bytes() for name in ("a.nc", "b.nc"))
+    again = save_tree(load_tree(tmp_path / "a.nc"), tmp_path / "c.nc").read_bytes()
+    assert first == second == again
+
+
+FULL_DISK = """
+import resource, signal, sys
+import numpy as np, xarray as xr
+from bayesprf.errors import FileError
+from bayesprf.io.save import load_tree, save_tree
+tree = xr.DataTree.from_dict({"/a": xr.Dataset({"x": ("n", np.arange(200_000.0))})})
+save_tree(xr.DataTree(), "old.nc")
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+for name in ("new.nc", "old.nc"):
+    try:
+        save_tree(tree, name)
+    except FileError as error:
+        print(error)
+load_tree("old.nc")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits the size of files as Linux does")
+def test_a_full_disk_is_one_sentence_and_loses_nothing(tmp_path):
+    """HDF5 would end the process: here files may not grow beyond 100 kB."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = [f"{name}: cannot be written (File too large); make room, or choose another place" for name in OLD_AND_NEW]
+    assert done.stdout.splitlines() == wanted
+    assert [path.name for path in tmp_path.iterdir()] == ["old.nc"]
+
+
+OLD_AND_NEW = ("new.nc", "old.nc")
+
+
+def test_damaged_numbers_are_found(tmp_path):
+    values = np.random.default_rng(0).normal(size=(400, 50))
+    tree = xr.DataTree.from_dict({"/photometry": xr.Dataset({"flux": (("time", "source"), values)})})
+    path = save_tree(tree, tmp_path / "a.nc")
+    check_intact(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for read in (load_tree, check_intact):
+        with pytest.raises(FileError, match=r"a.nc: expected a complete netCDF-4 file, but it cannot be read"):
+            read(path)
+
+
+def test_random_damage_ends_in_one_sentence(tree, tmp_path):
+    path = save_tree(tree, tmp_path / "a.nc")
+    content, rng = path.read_bytes(), np.random.default_rng(1)
+    refused = 0
+    for _ in range(40):
+        bad = bytearray(content)
+        start = int(rng.integers(len(bad)))
+        bad[start : start + 40] = rng.bytes(len(bad[start : start + 40]))
+        path.write_bytes(bad)
+        with contextlib.suppress(FileError):
+            load_tree(path)
+            refused -= 1
+        refused += 1
+    assert refused > 0
+
+
+@pytest.mark.parametrize(
+    ("attrs", "catalog", "reason"),
+    [
+        ({"input_files": ""}, True, "its attribute input_files is damaged"),
+        ({"options": "[1]"}, True, "its attribute options is damaged"),
+        ({}, False, "it has no catalogue"),
+    ],
+)
+def test_results_that_lack_a_part(tmp_path, attrs, catalog, reason):
+    whole = {"title": "bayesprf photometry", "versions": "{}", "options": "{}", "input_files": "{}"}
+    groups = {"/": xr.Dataset(attrs=whole | attrs)}
+    if catalog:
+        groups["/catalog"] = xr.Dataset({"mag": ("source", [1.0])}, coords={"source": ["a"]})
+    path = save_tree(xr.DataTree.from_dict(groups), tmp_path / "a.nc")
+    with pytest.raises(FileError, match=rf"a.nc: expected a complete .* cannot be read \({reason}\); make it anew"):
+        load_tree(path)
+
+
+def test_values_that_no_file_of_this_size_holds(tmp_path):
+    import h5netcdf
+
+    path = tmp_path / "bomb.nc"
+    with h5netcdf.File(path, "w") as file:
+        file.dimensions = {"n": 10**10}
+        file.create_variable("x", ("n",), "f8", chunks=(10**6,), fillvalue=0.0)
+    with pytest.raises(
+        FileError, match=r"bomb.nc: .*it names 80000000000 bytes of values, more than a file of its size"
+    ):
+        load_tree(path)
+
+
+@pytest.mark.parametrize("name", ["a.fits", "catalog.csv"])
+def test_files_of_another_kind_are_not_overwritten(tree, tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"an input")
+    with pytest.raises(InputError, match=rf"path: expected a new file or earlier results, got .*{name}'"):
+        save_tree(tree, path)
+    assert path.read_bytes() == b"an input"
+    path.write_bytes(b"")
+    save_tree(tree, path)
+    save_tree(tree, path)  # results under an odd name may be replaced
+    xr.testing.assert_equal(load_tree(path), tree)
+
+
+def test_addresses_are_not_read_or_written(tree):
+    for act in (load_tree, lambda path: save_tree(tree, path)):
+        with pytest.raises(InputError, match=r"expected files on disk, got the address 's3://bucket/a.nc'"):
+            act("s3://bucket/a.nc")

@@ -13,7 +13,8 @@ from astropy.io import fits
 from bayesprf.errors import DataWarning, FileError, InputError
 from bayesprf.instruments import K2, KEPLER, TESS
 from bayesprf.io.files import sha256_of
-from bayesprf.io.tpf import list_tpfs, read_tpfs
+from bayesprf.io.listing import list_files
+from bayesprf.io.tpf import read_tpfs
 from bayesprf.io.tpf_writer import write_tpf
 
 
@@ -317,7 +318,7 @@ def test_the_whole_of_a_directory_a_pattern_or_a_list(pair, tmp_path):
 
 def test_brackets_in_a_name_that_exists_are_no_pattern(one, tmp_path):
     path = shutil.copy(one, tmp_path / "one[1].fits")
-    assert [item.name for item in list_tpfs(path)] == ["one[1].fits"]
+    assert [item.name for item in list_files(path)] == ["one[1].fits"]
 
 
 def test_files_of_one_name_are_told_apart(pair, tmp_path):
