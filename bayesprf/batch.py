@@ -11,7 +11,7 @@ import re
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -306,7 +306,7 @@ def _read_finished(one: Field, output: Path, fingerprint: str) -> FieldReport | 
 
 def _run(
     todo: Sequence[Field], directory: Path, settings: Mapping[str, Any], cores: int, client: Any
-) -> Iterator[FieldReport]:
+) -> Generator[FieldReport, None, None]:
     """Yield reports as fields finish: in this process, in a pool of processes, or where the client works."""
     tasks = [_Task(one, directory / f"{one.name}{_ENDING}", settings) for one in todo]
     if client is not None:
