@@ -22,7 +22,7 @@ _JSON_ATTRIBUTES = ("versions", "options", "input_files")
 # What HDF5, h5netcdf and xarray raise for damaged files.
 _DAMAGE = (
     OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, IndexError, AssertionError, ArithmeticError,
-    MemoryError, NotImplementedError,
+    MemoryError,
 )  # fmt: skip
 
 
