@@ -1,6 +1,6 @@
 """The evidence as a function of hyperparameters: its gradient, and where it is largest."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,11 +8,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import InputError
-from bayesprf.linalg.blas import one_blas_thread
-from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters, gather
-from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
-from bayesprf.linalg.solver import Solver, choose_solver
+from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters
+from bayesprf.linalg.problem import LinearProblem
+from bayesprf.linalg.stack import DesignStack
 
 LOG_BOUND = float(np.log(1e6))
 """Widths and inflations are sought within a factor of a million of where they start."""
@@ -30,34 +29,19 @@ NEWTON_STEPS = 5
 _LOGARITHMS = ("width", "noise_scale", "model_error")
 _SEARCHED = (*_LOGARITHMS, "zero_point")
 
-Solve = Callable[[LinearProblem], GaussianPosterior]
 
-
-def evidence_gradient(
-    problem: LinearProblem,
-    hyper: Hyperparameters,
-    names: Collection[str] = HYPER_NAMES,
-    *,
-    solve: Solve | None = None,
-) -> tuple[float, dict[str, FloatArray]]:
-    """Return the log evidence, summed over batch rows, and its derivatives with some hyperparameters.
+@dataclass(frozen=True, slots=True, eq=False)
+class Evidence:
+    """The log evidence of a problem as a function of hyperparameters; what does not depend on them is prepared once.
 
     Parameters
     ----------
     problem : LinearProblem
-        As given, before scaling.
-    hyper : Hyperparameters
-        Numbers.
-    names : collection of str
-        Which derivatives; all by default.
-    solve : callable, optional
-        Solves the scaled problem; by default the solver that suits it.
-
-    Returns
-    -------
-    value : float
-    gradient : dict of str to ndarray of float64
-        By name, one number per group for width and noise scale, else one.
+        As given, with a DesignStack and a proper prior.
+    plan, values, given : SymbolicFactor, Values, Given
+        The problem as the compiled kernel wants it.
+    is_shared : bool
+        Whether all batch rows have the same posterior covariance.
 
     Notes
     -----
@@ -65,37 +49,91 @@ def evidence_gradient(
     of a datum and <.> the posterior mean, d/d log v = sum [<(w - z m)^2> / (v s)^2 - 1] over the coefficients of a
     group, d/dz = sum (<w> - z m) m / (v s)^2, and d/d log V = 1/2 sum [<(y - X w)^2> / V - 1] per datum.
     """
-    scaled = hyper.apply(problem)
-    posterior = (solve or choose_solver(scaled).solve)(scaled)
-    prior, away = scaled.prior, posterior.mean - scaled.prior.mean
-    found: dict[str, FloatArray] = {}
-    if "width" in names:
-        excess = np.sum(prior.precision * (away**2 + posterior.std**2) - 1.0, axis=0)
-        found["width"] = gather(excess, hyper.width_group) / hyper.width
-    if "zero_point" in names:
-        found["zero_point"] = np.array([np.sum(away @ (prior.precision * problem.prior.mean))])
-    if {"noise_scale", "jitter", "model_error"} & set(names):
-        found |= _noise_gradient(problem, scaled, posterior, hyper)
-    return float(posterior.log_evidence.sum()), {name: found[name] for name in names}
+
+    problem: LinearProblem
+    plan: Any
+    values: Any
+    given: Any
+    is_shared: bool
+
+    @classmethod
+    def of(cls, problem: LinearProblem) -> "Evidence":
+        """Analyse the design of a problem."""
+        from bayesprf.linalg.blocks import BlockFactors
+        from bayesprf.linalg.compiled.evidence import Given
+
+        design, prior = problem.design, problem.prior
+        if not isinstance(design, DesignStack):
+            raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+        factors = BlockFactors.prepare(problem, n_threads=1)
+        mix = np.empty((0, 1)) if design.mix is None else np.ascontiguousarray(design.mix)
+        parts = np.ascontiguousarray(design.parts)
+        given = Given(design.indptr, design.indices, parts, mix, factors.known, prior.mean, prior.precision)
+        shared = design.is_static and bool(np.all(problem.ivar == problem.ivar[:1]))
+        return cls(problem, factors.plan, factors.values, given, shared)
+
+    def gradient(
+        self, hyper: Hyperparameters, names: Collection[str] = HYPER_NAMES, data: FloatArray | None = None
+    ) -> tuple[float, dict[str, FloatArray]]:
+        """Return the log evidence, summed over batch rows, and its derivatives with some hyperparameters.
+
+        Parameters
+        ----------
+        hyper : Hyperparameters
+            Numbers.
+        names : collection of str
+            Which derivatives; all by default.
+        data : ndarray of float64, shape (n_batch, n_obs), optional
+            Other data with the same errors.
+
+        Returns
+        -------
+        value : float
+        gradient : dict of str to ndarray of float64
+            By name, one number per group for width and noise scale, else one.
+        """
+        from bayesprf.linalg.compiled.evidence import evidence
+
+        data = self.problem.data if data is None else data
+        observed = np.ascontiguousarray(data), np.ascontiguousarray(self.problem.ivar)
+        noise = bool({"noise_scale", "jitter", "model_error"} & set(names))
+        scales = pack_scales(hyper, self.problem.design.n_coeff, self.problem.design.n_obs)
+        value, slopes = evidence(self.plan, self.values, self.given, observed, scales, (noise, self.is_shared))
+        return float(value), {name: getattr(slopes, name) for name in names}
 
 
-def _noise_gradient(
-    problem: LinearProblem, scaled: LinearProblem, posterior: GaussianPosterior, hyper: Hyperparameters
-) -> dict[str, FloatArray]:
-    """Return the derivatives with what makes the variance of a datum: each has its share of the datum's excess."""
-    used = scaled.ivar > 0
-    residual = np.where(used, scaled.data, 0.0) - scaled.predict(posterior.mean)
-    shared = getattr(scaled.design, "is_static", False) and bool(np.all(scaled.ivar == scaled.ivar[:1]))
-    variance = posterior.prediction_variance(batches=[0] if shared else None)
-    excess = np.where(used, scaled.ivar * (residual**2 + variance) - 1.0, 0.0)
-    beyond = excess * scaled.ivar * (0.0 if hyper.model_variance is None else hyper.model_variance)
-    own = excess - hyper.model_error**2 * beyond
-    share = problem.ivar / (1.0 + hyper.jitter**2 * problem.ivar)
-    return {
-        "noise_scale": gather(own.sum(axis=0), hyper.noise_group) / hyper.noise_scale,
-        "jitter": np.array([hyper.jitter * np.sum(own * share)]),
-        "model_error": np.array([hyper.model_error * beyond.sum()]),
-    }
+def pack_scales(hyper: Hyperparameters, n_coeff: int, n_obs: int) -> Any:
+    """Return hyperparameters that are numbers as the compiled kernel wants them, a `Scales`."""
+    from bayesprf.linalg.compiled.evidence import Scales
+
+    numbers = {name: np.atleast_1d(np.asarray(getattr(hyper, name), np.float64)) for name in HYPER_NAMES}
+    of_noise = np.zeros(n_obs, np.int64) if hyper.noise_group is None else np.asarray(hyper.noise_group, np.int64)
+    extra = np.zeros(n_obs) if hyper.model_variance is None else np.asarray(hyper.model_variance, np.float64)
+    return Scales(**numbers, width_group=hyper.groups(n_coeff), noise_group=of_noise, model_variance=extra)
+
+
+def compile_density(evidence: Evidence, hyper: Hyperparameters) -> Any:
+    """Return the evidence as a compiled function, for samplers that are compiled themselves.
+
+    Parameters
+    ----------
+    evidence : Evidence
+        The evidence.
+    hyper : Hyperparameters
+        Groups of coefficients; its numbers do not matter.
+
+    Returns
+    -------
+    callable
+        From the widths of all groups, zero point, noise scale and jitter in one vector, and data (n_batch, n_obs), to
+        the log evidence and its gradient.
+    """
+    from bayesprf.linalg.compiled.evidence import density_of
+
+    n_coeff, n_obs = evidence.problem.design.n_coeff, evidence.problem.design.n_obs
+    groups = pack_scales(Hyperparameters(width_group=hyper.width_group), n_coeff, n_obs)
+    ivar = np.ascontiguousarray(evidence.problem.ivar)
+    return density_of((evidence.plan, evidence.values, evidence.given), ivar, groups, is_shared=evidence.is_shared)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,19 +170,15 @@ class EvidenceMaximum:
     problem: LinearProblem
 
 
-def maximise_evidence(
-    problem: LinearProblem, hyper: Hyperparameters, *, solver: Solver | None = None, max_iter: int = 100
-) -> EvidenceMaximum:
+def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters, *, max_iter: int = 100) -> EvidenceMaximum:
     """Maximise the evidence over the hyperparameters that are "learn".
 
     Parameters
     ----------
     problem : LinearProblem
-        With a proper prior; a few hundred batch rows determine the hyperparameters as well as thousands.
+        With a DesignStack and a proper prior; a few hundred batch rows tell as much as thousands.
     hyper : Hyperparameters
         What is learned, all but the jitter; factors start at 1.
-    solver : Solver, optional
-        Chosen from the problem when omitted; its answers must have factors.
     max_iter : int
         Most iterations of the search.
 
@@ -162,27 +196,22 @@ def maximise_evidence(
 
     Notes
     -----
-    Maximum marginal likelihood of type II (MacKay 1992): L-BFGS on `evidence_gradient`, ended by Newton steps.
+    Maximum marginal likelihood of type II (MacKay 1992): L-BFGS on `Evidence.gradient`, ended by Newton steps.
     """
     hyper.check(problem)
-    used_solver = solver or choose_solver(problem)
-    space = _SearchSpace(problem, hyper, used_solver.solve)
-    with one_blas_thread():
-        start, n_iter, message = _search(space, max_iter)
-        at, covariance, converged = _finish(space, start)
-    found = space.unpack(at)
-    learned = found.apply(problem)
-    log_evidence = float(used_solver.solve(learned).log_evidence.sum())
-    return EvidenceMaximum(found, space.names, covariance, log_evidence, converged, n_iter, message, learned)
+    space = _SearchSpace(Evidence.of(problem), hyper)
+    start, n_iter, message = _search(space, max_iter)
+    at, covariance, converged = _finish(space, start)
+    found, value = space.unpack(at), space.gradient(at)[0]
+    return EvidenceMaximum(found, space.names, covariance, value, converged, n_iter, message, found.apply(problem))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _SearchSpace:
     """The free hyperparameters as one vector: logarithms of factors, and the zero point."""
 
-    problem: LinearProblem
+    evidence: Evidence
     hyper: Hyperparameters
-    solve: Solve
 
     def __post_init__(self) -> None:
         if not self.free:
@@ -224,7 +253,7 @@ class _SearchSpace:
     def gradient(self, at: FloatArray) -> tuple[float, FloatArray]:
         """Return the log evidence and its gradient at a vector."""
         hyper = self.unpack(at)
-        value, slopes = evidence_gradient(self.problem, hyper, self.free, solve=self.solve)
+        value, slopes = self.evidence.gradient(hyper, self.free)
         scale = {name: getattr(hyper, name) for name in _LOGARITHMS}
         return value, np.concatenate([slopes[name] * scale.get(name, 1.0) for name in self.free])
 
@@ -239,7 +268,7 @@ class _SearchSpace:
 
 def _search(space: _SearchSpace, max_iter: int) -> tuple[FloatArray, int, str]:
     """Climb towards the maximum; return the vector, iterations and the last word of the search."""
-    scale = 1.0 / max(1, int(np.count_nonzero(space.problem.ivar)))
+    scale = 1.0 / max(1, int(np.count_nonzero(space.evidence.problem.ivar)))
 
     def objective(at: FloatArray) -> tuple[float, FloatArray]:
         value, gradient = space.gradient(at)

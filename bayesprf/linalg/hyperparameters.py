@@ -132,13 +132,5 @@ def spread(values: Any, group: IntArray | None) -> Any:
     return values if group is None else np.append(values, 1.0)[group]
 
 
-def gather(values: FloatArray, group: IntArray | None) -> FloatArray:
-    """Return the sum over each group's members, shape (n_group,)."""
-    if group is None:
-        return np.array([values.sum()])
-    member = group >= 0
-    return np.bincount(group[member], weights=values[member], minlength=_count(group))
-
-
 def _count(group: IntArray) -> int:
     return int(group.max(initial=-1)) + 1

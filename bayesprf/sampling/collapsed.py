@@ -1,7 +1,6 @@
 """All coefficients integrated out by the package's solver: NUTS on the hyperparameters, then exact draws."""
 
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,20 +10,26 @@ import pymc as pm
 import pytensor.tensor as pt
 import xarray as xr
 from pymc.blocking import DictToArrayBijection, RaveledVars
+from pytensor.gradient import DisconnectedType, grad_not_implemented
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
+from pytensor.link.numba.dispatch.basic import numba_funcify
 from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
 from bayesprf.linalg.blocks import BlockFactors
 from bayesprf.linalg.compiled.work import Prior
-from bayesprf.linalg.evidence import evidence_gradient
+from bayesprf.linalg.evidence import Evidence, compile_density
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.draws import draw_groups, label_draws
 from bayesprf.sampling.hyper import SAMPLED, Hyperparameters, Priors, add_hyperparameters, proper_design, resolve
-from bayesprf.sampling.run import OBJECT_MODE, SamplerOptions, check_convergence, sample_model, sampler_statistics
+from bayesprf.sampling.linear import add_data, data_coords, data_dims, predict, spread_out
+from bayesprf.sampling.run import SamplerOptions, check_convergence, sample_model, sampler_statistics
+
+# Step of the central differences of the gradient over the value: their error is 1e-8 of the Hessian.
+_HESSIAN_STEP = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,17 +44,20 @@ class Conditional:
         Resolved.
     factors : BlockFactors
         The problem as the solver wants it.
+    evidence : Evidence
+        Its evidence as a function of the hyperparameters.
     """
 
     problem: LinearProblem
     hyper: Hyperparameters
     factors: BlockFactors
+    evidence: Evidence
 
     @classmethod
     def of(cls, problem: LinearProblem, hyper: Hyperparameters) -> "Conditional":
         """Prepare a problem with resolved hyperparameters."""
         proper_design(problem)
-        return cls(problem, hyper, BlockFactors.prepare(problem, n_threads=1))
+        return cls(problem, hyper, BlockFactors.prepare(problem, n_threads=1), Evidence.of(problem))
 
     def at(self, values: FloatArray) -> Hyperparameters:
         """Return the hyperparameters of a vector: the width of each group, zero point, noise scale and jitter."""
@@ -64,10 +72,19 @@ class Conditional:
         log_prior = 0.5 * float(np.sum(np.log(prior.precision)))
         return GaussianPosterior(answer.mean, answer.std, answer.log_density + log_prior, factors)
 
-    def density(self, values: FloatArray) -> tuple[float, FloatArray]:
+    def density(self, values: FloatArray, data: FloatArray | None = None) -> tuple[float, FloatArray]:
         """Return log p(y | hyperparameters) at a vector of `at`, and its gradient of the same shape."""
-        value, slopes = evidence_gradient(self.problem, self.at(values), SAMPLED, solve=self.solve)
+        value, slopes = self.evidence.gradient(self.at(values), SAMPLED, data)
         return value, np.concatenate(list(slopes.values()))
+
+    def hessian(self, values: FloatArray, data: FloatArray) -> FloatArray:
+        """Return the second derivatives of `density`, by central differences of its gradient."""
+        steps = _HESSIAN_STEP * np.maximum(np.abs(values), _HESSIAN_STEP)
+        ahead, behind = (
+            np.array([self.density(values + sign * one, data)[1] for one in np.diag(steps)]) for sign in (1.0, -1.0)
+        )
+        found = (ahead - behind) / (2.0 * steps[:, None])
+        return 0.5 * (found + found.T)
 
     def draw(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Draw the coefficients given a vector of `at`, shape (n_batch, n_coeff)."""
@@ -75,29 +92,59 @@ class Conditional:
 
 
 class LogEvidence(Op):
-    """log p(y | hyperparameters) and its gradient, from the vector of all hyperparameters (`Conditional.at`)."""
+    """log p(y | hyperparameters) and its gradient, from the vector of `Conditional.at` and the data (n_batch, n_obs).
+
+    Its second derivatives are differences of the gradient; it has none with the data.
+    """
 
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
 
-    def make_node(self, values: Any) -> Apply:
-        """Return the node of the graph: a vector in; a number and a vector out."""
-        return Apply(self, [pt.as_tensor_variable(values)], [pt.dscalar(), pt.dvector()])
+    def make_node(self, values: Any, data: Any) -> Apply:
+        """Return the node of the graph."""
+        return Apply(self, [pt.as_tensor_variable(values), pt.as_tensor_variable(data)], [pt.dscalar(), pt.dvector()])
 
     def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
         """Compute both."""
         del node
-        value, gradient = self.conditional.density(inputs[0])
+        value, gradient = self.conditional.density(*inputs)
         output_storage[0][0], output_storage[1][0] = np.asarray(value), gradient
 
     def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
-        """Return the gradient of what depends on the number."""
-        del inputs
-        return [cotangents[0] * outputs[1]]
+        """Return the gradient of what depends on the density, or on its gradient."""
+        given = [not isinstance(one.type, DisconnectedType) for one in cotangents]
+        total = cotangents[0] * outputs[1] if given[0] else pt.zeros_like(outputs[1])
+        if given[1]:
+            total = total + pt.dot(EvidenceHessian(self.conditional)(*inputs), cotangents[1])
+        return [total, grad_not_implemented(self, 1, inputs[1], "the evidence has no gradient with the data")]
+
+
+class EvidenceHessian(Op):
+    """Second derivatives of `LogEvidence` with the hyperparameters."""
+
+    def __init__(self, conditional: Conditional) -> None:
+        self.conditional = conditional
+
+    def make_node(self, values: Any, data: Any) -> Apply:
+        """Return the node of the graph."""
+        return Apply(self, [pt.as_tensor_variable(values), pt.as_tensor_variable(data)], [pt.dmatrix()])
+
+    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+        """Compute them."""
+        del node
+        output_storage[0][0] = self.conditional.hessian(*inputs)
+
+
+@numba_funcify.register(LogEvidence)
+def _compile_evidence(op: LogEvidence, node: Any = None, **kwargs: Any) -> Any:
+    """Return the compiled function of the density, so that no sampler steps through Python."""
+    del node, kwargs
+    return compile_density(op.conditional.evidence, op.conditional.hyper)
 
 
 def build_collapsed(
     problem: LinearProblem,
+    data: GroupData,
     hyper: Hyperparameters,
     *,
     priors: Priors | None = None,
@@ -108,6 +155,8 @@ def build_collapsed(
     ----------
     problem : LinearProblem
         With a DesignStack and a proper prior.
+    data : GroupData
+        Names of its axes.
     hyper : Hyperparameters
         What is free.
     priors : mapping of str to callable, optional
@@ -116,8 +165,8 @@ def build_collapsed(
     Returns
     -------
     pymc.Model
-        The free hyperparameters, by name; `width` has the axis width_group if there are groups. The potential
-        `evidence` is log p(y | hyperparameters).
+        The free hyperparameters, by name; `width` has the axis width_group if there are groups. The data `y` have the
+        density p(y | hyperparameters); drawn at random, they are of fluxes drawn from the prior given these.
 
     Raises
     ------
@@ -127,20 +176,56 @@ def build_collapsed(
     Notes
     -----
     Two to six numbers, whatever the number of coefficients; each evaluation is one solution of the linear problem, with
-    the gradient of `Conditional.density`. Given draws, `Conditional.draw` gives the coefficients.
+    the gradient of `Evidence`. Given draws, `draw_coefficients` gives the coefficients.
     """
     resolved = resolve(hyper, problem)
     if not resolved.free and not priors:
         raise InputError("hyper: expected a free hyperparameter, got only numbers; give one as 'learn' or a Hyperprior")
     conditional = Conditional.of(problem, resolved)
     n_width = conditional.hyper.size("width")
-    coords = {"width_group": np.arange(n_width)} if resolved.has_groups else {}
+    coords = data_coords(data) | ({"width_group": np.arange(n_width)} if resolved.has_groups else {})
     with pm.Model(coords=coords) as model:
         free = add_hyperparameters(problem, resolved, priors)
         others = [pt.as_tensor_variable(one) for one in (free.zero_point, free.noise_scale, free.jitter)]
         values = pt.concatenate([pt.zeros(n_width) + free.width, pt.stack(others)])
-        pm.Potential("evidence", LogEvidence(conditional)(values)[0])
+        add_marginal(conditional, data, values)
     return model
+
+
+def add_marginal(conditional: Conditional, data: GroupData, values: Any) -> None:
+    """Add the data `y` to the model in context, their coefficients integrated out.
+
+    Parameters
+    ----------
+    conditional : Conditional
+        The problem.
+    data : GroupData
+        The data, and which exist.
+    values : TensorVariable, shape (n_width + 3,)
+        Hyperparameters, as for `Conditional.at`.
+    """
+    problem, n_width = conditional.problem, conditional.hyper.size("width")
+    prior, group = problem.prior, conditional.hyper.groups(problem.design.n_coeff)
+    observed = add_data(data)
+    variance = 1.0 / np.where(problem.ivar > 0, problem.ivar, 1.0)
+    operation = LogEvidence(conditional)
+
+    def draw(values: Any, size: Any = None) -> Any:
+        del size
+        zero_point, noise_scale, jitter = (values[n_width + k] for k in range(3))
+        shape = (problem.n_batch, prior.mean.size)
+        flux = pm.Normal.dist(zero_point * prior.mean, values[:n_width][group] * prior.precision**-0.5, shape=shape)
+        noise = pm.Normal.dist(0.0, noise_scale * pt.sqrt(variance + jitter**2))
+        full = predict(problem.design, pt.specify_shape(flux, shape)) + problem.known + noise
+        return full.reshape(data.used.shape) if data.used.all() else full.flatten()[np.flatnonzero(data.used)]
+
+    def log_density(value: Any, values: Any) -> Any:
+        return operation(values, spread_out(value, data).reshape(problem.data.shape))[0]
+
+    dims = data_dims(data)
+    pm.CustomDist(
+        "y", values, dist=draw, logp=log_density, ndim_supp=len(dims), ndims_params=[1], observed=observed, dims=dims
+    )
 
 
 def find_start(model: pm.Model) -> dict[str, Any]:
@@ -157,9 +242,7 @@ def find_start(model: pm.Model) -> dict[str, Any]:
         Values of the sampler's coordinates by name, for `pymc.sample(initvals=...)`: a sampler that starts at width 1
         where data want a thousandth spends its tuning on the way.
     """
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", OBJECT_MODE, UserWarning)
-        function = model.logp_dlogp_function(ravel_inputs=True)
+    function = model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
     function.set_extra_values({})
     point = model.initial_point()
     start = DictToArrayBijection.map({one.name: point[one.name] for one in model.continuous_value_vars})
@@ -207,7 +290,7 @@ def sample_collapsed(
     options = options or SamplerOptions()
     resolved = resolve(hyper, problem)
     start = time.perf_counter()
-    model = build_collapsed(problem, resolved, priors=priors)
+    model = build_collapsed(problem, data, resolved, priors=priors)
     raw = sample_model(model, options, find_start(model))
     sentence = check_convergence(raw).sentence
     shape = (raw["posterior"].sizes["chain"], raw["posterior"].sizes["draw"])

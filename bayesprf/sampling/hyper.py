@@ -201,8 +201,7 @@ def add_hyperparameters(
     Notes
     -----
     With errors sigma near e, data hold k**2 (e**2 + j**2) much better than noise scale k and jitter j apart, a
-    curved ridge. Where both are free, the model therefore samples j and log_noise = log k + log(1 + j**2/e**2) / 2,
-    and gives k its prior times the Jacobian k.
+    curved ridge. Where both are free, the sampler therefore moves in j and log k + log(1 + j**2/e**2) / 2.
     """
     priors = priors or {}
     apart = not {"noise_scale", "jitter"} <= set(hyper.free) or {"noise_scale", "jitter"} & set(priors)
@@ -242,18 +241,17 @@ def add_hyperprior(name: str, prior: Hyperprior, *, dims: str | None = None) -> 
 
 
 def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: Any) -> Any:
-    """Return the noise scale as a function of the jitter and of the well determined total noise."""
-    import pymc as pm
-    import pytensor.tensor as pt
+    """Add the noise scale, sampled in the coordinate of the well determined total noise."""
+    from bayesprf.sampling.coordinates import TotalNoise, add_variable
 
     used = problem.ivar > 0
     error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
-    prior = hyper.free["noise_scale"]
-    log_scale = pm.Flat("log_noise") - 0.5 * pt.log1p((jitter / error) ** 2)
-    scale = pm.Deterministic("noise_scale", pt.exp(log_scale))
-    density = pm.logp(_family(prior).dist(**_arguments(prior)), scale)
-    pm.Potential("noise_scale_prior", density + log_scale)
-    return scale
+    found = hyper.free["noise_scale"]
+
+    def prior(size: Any = None) -> Any:
+        return _family(found).dist(**_arguments(found), size=size)
+
+    return add_variable("noise_scale", prior, TotalNoise(error), guides=[jitter])
 
 
 def _family(prior: Hyperprior) -> Any:

@@ -1,5 +1,6 @@
 """PyMC models with the PRF's shape inside: fluxes, positions and shape together, and the shape alone."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +12,13 @@ from scipy.sparse import csc_matrix
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice
+from bayesprf.errors import InputError
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.results.posterior import GroupData
+from bayesprf.sampling.coordinates import Block, add_blocks, gaussian_block
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import Laplace
-from bayesprf.sampling.linear import add_observed
+from bayesprf.sampling.linear import add_data, add_observed, data_coords
 from bayesprf.sampling.scene import LN10, JointScene
 
 
@@ -73,77 +76,55 @@ def build_joint(
     Notes
     -----
     y = known + sum f 10**(A psf_w + ...) / area of `JointScene`, psf_w and the slope of the wing ~ their posterior
-    from the shape fit. The sampler moves in xi, parameters = mode + L^-T xi; the mode only sets coordinates, so its
-    bias does not matter.
+    from the shape fit. The sampler moves in xi, parameters = mode + M xi (`LaplaceCoordinates`); the mode only sets
+    coordinates, so its bias does not matter.
     """
     check_choice(likelihood, ("normal", "student-t"), "likelihood")
     problem = scene.group.problem
+    if not problem.prior.is_proper:
+        raise InputError("prior: expected finite widths, got a flat prior of a flux; give prior_sigma")
     laplace = start or scene.approximate(choose_solver(problem).solve(problem).mean)
-    n_shape, n_source, first = scene.n_shape, scene.group.source.size, scene.columns.shape[1]
     with pm.Model(coords=_coords(scene, data)) as model:
-        x = whitened(laplace)
-        pm.Deterministic("psf_w", x[: n_shape - 1], dims="basis")
-        pm.Deterministic("tail_slope", x[n_shape - 1])
-        shape = x[:n_shape]
-        prior = scene.prior()
-        pm.Potential("shape_prior", _quadratic(shape - scene.weights, np.linalg.inv(scene.weights_cov), "shape"))
+        observed = add_data(data)
+        psf_w, slope, *own, flux = add_blocks(laplace, _blocks(scene, data))
+        shape = pt.concatenate([psf_w, slope[None]])
         area = (scene.area_weight * _power(_times(scene.area_columns, shape))).sum()
-        _name_own(scene, x[n_shape:first])
-        log_prf = _times(scene.columns, x[:first]) + scene.fixed
-        rest = np.arange(n_shape, prior.mean.size)
-        away = (x[n_shape:] - prior.mean[rest]) ** 2 * prior.precision[rest, rest]
-        pm.Potential("flux_prior", -0.5 * away.sum())
-        flux = x[first:].reshape((-1, n_source))
-        pm.Deterministic(
-            "flux", flux if data.has_time else flux[0], dims=("time", "source") if data.has_time else "source"
-        )
-        light = flux[:, scene.source] * _power(log_prf) / area * scene.factor
+        log_prf = _times(scene.columns, pt.concatenate([shape, *(one.flatten() for one in own)])) + scene.fixed
+        light = flux.reshape((-1, scene.group.source.size))[:, scene.source] * _power(log_prf) / area * scene.factor
         predicted = ps.structured_dot(scene.gather, light.T).T + problem.known
         extra: dict[str, Any] = {}
         if misfit is not None:
             extra = {"jitter": LN10 * add_hyperprior("misfit", misfit.prior), "template": misfit.template}
-        add_observed(predicted if data.has_time else predicted[0], data, robust=likelihood == "student-t", **extra)
+        model_y = predicted if data.has_time else predicted[0]
+        add_observed(model_y, data, observed, robust=likelihood == "student-t", **extra)
     return model
 
 
-def _coords(scene: JointScene, data: GroupData) -> dict[str, Any]:
-    coords: dict[str, Any] = {"source": [str(one) for one in data.source], "pixel": data.pixel}
-    coords |= {"basis": np.arange(scene.n_shape - 1), "axis": ["east", "north"]}
-    if data.has_time:
-        coords["time"] = data.time
-    if not data.used.all():
-        coords["observation"] = np.arange(int(data.used.sum()))
-    return coords
-
-
-def _name_own(scene: JointScene, own: Any) -> None:
+def _blocks(scene: JointScene, data: GroupData) -> list[Block]:
+    """Return the parameters with their priors, in the order of `JointScene.split`."""
+    n_basis, prior = scene.n_shape - 1, scene.group.problem.prior
+    shape = (scene.group.problem.n_batch, prior.mean.size)
+    axes = slice(0, 2) if data.has_time else slice(1, 2)
+    blocks = [
+        gaussian_block("psf_w", scene.weights[:n_basis], scene.weights_cov[:n_basis, :n_basis], dims=("basis",)),
+        Block("tail_slope", _normal(scene.weights[-1], np.sqrt(scene.weights_cov[-1, -1]))),
+    ]
     if scene.n_offset:
-        pm.Deterministic("offset", own[: scene.n_offset].reshape((-1, 2)), dims=("source", "axis"))
+        offset = _normal(0.0, scene.own_sigma[0])
+        blocks.append(Block("offset", offset, (scene.n_offset // 2, 2), ("source", "axis")))
     if scene.own_sigma.size > scene.n_offset:
-        pm.Deterministic("wing", own[scene.n_offset :], dims="source")
+        blocks.append(Block("wing", _normal(0.0, scene.own_sigma[-1]), (shape[1],), ("source",)))
+    flux = _normal(prior.mean, prior.precision**-0.5)
+    return [*blocks, Block("flux", flux, shape[axes], ("time", "source")[axes])]
 
 
-def whitened(laplace: Laplace) -> Any:
-    """Return parameters mode + L^-T xi with the density of xi undone, so that the model's own priors follow.
-
-    Parameters
-    ----------
-    laplace : Laplace
-        Mode and spread.
-
-    Returns
-    -------
-    TensorVariable, shape (n,)
-    """
-    xi = pm.Normal("xi", 0.0, 1.0, shape=laplace.mode.size)
-    pm.Potential("whitening", 0.5 * (xi**2).sum())
-    spread = pm.Data("spread", laplace.spread)
-    return laplace.mode + pt.dot(spread, xi)
+def _normal(mean: Any, sigma: Any) -> Callable[..., Any]:
+    return lambda size=None: pm.Normal.dist(mean, sigma, size=size)
 
 
-def _quadratic(away: Any, precision: np.ndarray[Any, Any], name: str) -> Any:
-    matrix = pm.Data(f"{name}_precision", precision)
-    return -0.5 * (away * pt.dot(matrix, away)).sum()
+def _coords(scene: JointScene, data: GroupData) -> dict[str, Any]:
+    names = {"source": [str(one) for one in data.source], "basis": np.arange(scene.n_shape - 1)}
+    return {**names, "axis": ["east", "north"], **data_coords(data)}
 
 
 def _times(matrix: Any, vector: Any) -> Any:

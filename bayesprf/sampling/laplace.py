@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_factor, cho_solve, cholesky, qr, solve_triangular
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
@@ -51,6 +51,12 @@ class Laplace:
     def std(self) -> FloatArray:
         """Standard deviation of every parameter, shape (n,)."""
         return np.sqrt(np.sum(self.spread**2, axis=1))
+
+    @property
+    def factor(self) -> FloatArray:
+        """Lower factor M of the covariance M M', shape (n, n)."""
+        upper = qr(self.spread.T, mode="r")[0]
+        return (upper * np.sign(np.diag(upper))[:, None]).T
 
 
 # Predicted data, shape (n_obs,), and their derivatives, shape (n_obs, n), at given parameters.

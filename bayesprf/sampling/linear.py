@@ -7,7 +7,7 @@ import numpy as np
 import pymc as pm
 import pytensor.sparse as ps
 import pytensor.tensor as pt
-from scipy.sparse import csc_matrix, hstack
+from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice, check_shape
@@ -15,6 +15,7 @@ from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
+from bayesprf.sampling.coordinates import AdaptiveWhitening, add_variable, times
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, Priors, add_hyperparameters, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
@@ -33,6 +34,7 @@ def build_linear(
     form: str = "adaptive",
     likelihood: str = "normal",
     priors: Priors | None = None,
+    follow: bool = True,
 ) -> pm.Model:
     """Build the model of the fluxes of a group of sources.
 
@@ -54,10 +56,14 @@ def build_linear(
         Instead of a Hyperprior: functions that, called with its name inside the model, make a hyperparameter, as
         ``{"width": lambda name: pm.HalfCauchy(name, 1.0)}``.
 
+    follow : bool
+        Whether the coordinates of the sampler follow the data when these are set anew, `pymc.set_data`. If not, a step
+        is cheaper by a sixth, and coordinates stay those of the data given here.
+
     Returns
     -------
     pymc.Model
-        Variables `flux` (time, source) and `y`; of the hyperparameters those that are free, by name; `nu`.
+        Variables `flux` (time, source) and `y` (time, pixel); the free hyperparameters, by name; `nu`.
 
     Raises
     ------
@@ -70,10 +76,8 @@ def build_linear(
 
     Notes
     -----
-    w ~ N(z m, (v s)**2), y ~ N(X w + known, k**2 (C + j**2)): width v, zero point z, noise scale k, jitter j.
-    "adaptive": with S X' D^-1 X S = U lam U' (see `Spectrum`) at a fiducial noise, q = 1 + (v / k)**2 lam,
-    u = offset (z - 1) + (1 - 1 / q) (peak - offset (z - 1)) + v xi / sqrt(q), w = m + S U u. At that noise the
-    posterior of xi is N(0, 1), independent of the width: each direction is centred as far as its data are good.
+    w ~ N(z m, (v s)**2), y ~ N(X w + known, k**2 (C + j**2)): width v, zero point z, noise scale k, jitter j. The
+    coordinates of "adaptive" and "whitened" are a transform of `flux`, `AdaptiveWhitening`: its prior is as declared.
     """
     check_choice(form, FORMS, "form")
     check_choice(likelihood, LIKELIHOODS, "likelihood")
@@ -84,11 +88,19 @@ def build_linear(
     parts = _Parts.of(problem, data, resolved)
     with pm.Model(coords=parts.coords) as model:
         values = add_hyperparameters(problem, resolved, priors)
-        weights = (_centered if form == "centered" else _whitened)(parts, values, fixed=form == "whitened")
-        if likelihood == "statistics":
+        observed = None if likelihood == "statistics" else add_data(data)
+        if form == "centered":
+            flux = _centered(parts, values)
+        else:
+            towards = _towards(parts, observed) if follow and observed is not None else parts.towards
+            flux = _whitened(parts, values, towards, width=parts.width if form == "whitened" else None)
+        weights = pt.specify_shape(flux if data.has_time else flux[None, :], parts.spectrum.peak.shape)
+        if observed is None:
             _add_statistics(parts, values, weights)
         else:
-            _add_pixels(parts, values, weights, robust=likelihood == "student-t")
+            model_y = predict(problem.design, weights) + problem.known
+            noise = {"noise_scale": values.noise_scale, "jitter": values.jitter}
+            add_observed(parts.labelled(model_y), data, observed, robust=likelihood == "student-t", **noise)
     return model
 
 
@@ -126,7 +138,8 @@ class _Parts:
     spectrum: Spectrum
     mean: FloatArray
     sigma: FloatArray
-    fiducial: tuple[float, float]
+    width: float
+    fiducial: float
     group: IntArray
     coords: dict[str, Any]
 
@@ -136,15 +149,11 @@ class _Parts:
         decomposer = Decomposer(problem)
         jitter = fiducial_jitter(decomposer, hyper)
         width = hyper.width if not isinstance(hyper.width, Hyperprior) else 1.0
-        coords: dict[str, Any] = {"source": [str(one) for one in data.source], "pixel": data.pixel}
-        if data.has_time:
-            coords["time"] = data.time
-        if not data.used.all():
-            coords["observation"] = np.arange(int(data.used.sum()))
+        coords = {"source": [str(one) for one in data.source], **data_coords(data)}
         if hyper.has_groups:
             coords["width_group"] = np.unique(hyper.width_group)
         return cls(
-            problem, data, decomposer.at(jitter), problem.prior.mean, decomposer.sigma, (float(width), jitter),
+            problem, data, decomposer.at(jitter), problem.prior.mean, decomposer.sigma, float(width), jitter,
             hyper.groups(decomposer.sigma.size), coords,
         )  # fmt: skip
 
@@ -153,47 +162,62 @@ class _Parts:
         """Axes of the fluxes."""
         return ("time", "source") if self.data.has_time else ("source",)
 
-    def labelled(self, flux: Any) -> Any:
-        """Return fluxes (n_time, n_source) without the axis of time if there is none."""
-        return flux if self.data.has_time else flux[0]
+    @property
+    def flux_shape(self) -> tuple[int, ...]:
+        """Shape of the fluxes."""
+        return self.spectrum.peak.shape if self.data.has_time else self.spectrum.peak.shape[1:]
 
-    def full(self, flux: Any) -> Any:
-        """Return fluxes with an axis of time."""
-        return flux if self.data.has_time else flux[None, :]
+    @property
+    def towards(self) -> FloatArray:
+        """What pulls the coefficients, in the eigenbasis: U' S X' D^-1 (y - X m), shape as `flux`."""
+        return (self.spectrum.eigenvalues * self.spectrum.peak).reshape(self.flux_shape)
+
+    def labelled(self, rows: Any) -> Any:
+        """Return rows (n_time, n) without the axis of time if there is none."""
+        return rows if self.data.has_time else rows[0]
 
 
-def _centered(parts: _Parts, values: Hyperparameters, *, fixed: bool) -> Any:
+def _centered(parts: _Parts, values: Hyperparameters) -> Any:
     """Sample the fluxes themselves."""
-    del fixed
     width = values.width[parts.group] if np.ndim(values.width) else values.width
     mean, sigma = values.zero_point * parts.mean, width * parts.sigma
-    return parts.full(pm.Normal("flux", mu=mean, sigma=sigma, dims=parts.flux_dims))
+    return pm.Normal("flux", mu=mean, sigma=sigma, dims=parts.flux_dims, shape=parts.flux_shape)
 
 
-def _whitened(parts: _Parts, values: Hyperparameters, *, fixed: bool) -> Any:
-    """Sample coordinates in which the posterior is nearly N(0, 1), and make the fluxes from them."""
-    spectrum = parts.spectrum
-    xi = parts.full(pm.Normal("xi", 0.0, 1.0, dims=parts.flux_dims))
-    width, scale = (parts.fiducial[0], 1.0) if fixed else (values.width, values.noise_scale)
-    peak = pm.Data("peak", spectrum.peak, shape=spectrum.peak.shape)
-    start = spectrum.offset * ((1.0 if fixed else values.zero_point) - 1.0)
-    q = 1.0 + (width / scale) ** 2 * pt.as_tensor(spectrum.eigenvalues)
-    spread = width / pt.sqrt(q)
-    u = start + (1.0 - 1.0 / q) * (peak - start) + spread * xi
-    moved = (u - spectrum.offset * (values.zero_point - 1.0)) / values.width
-    n_row, repeats = spectrum.eigenvalues.shape[0], spectrum.peak.shape[0] / spectrum.eigenvalues.shape[0]
-    jacobian = repeats * pt.log(spread / values.width + pt.zeros((n_row, 1))).sum()
-    pm.Potential("whitening", 0.5 * (xi**2).sum() - 0.5 * (moved**2).sum() + jacobian)
-    weights = parts.mean + parts.sigma * _rotate(spectrum, u)
-    return parts.full(pm.Deterministic("flux", parts.labelled(weights), dims=parts.flux_dims))
+def _whitened(parts: _Parts, values: Hyperparameters, towards: Any, *, width: float | None) -> Any:
+    """Sample coordinates in which the posterior of the fluxes is nearly N(0, 1)."""
+
+    def prior(width: Any, zero_point: Any, size: Any = None) -> Any:
+        return pm.Normal.dist(zero_point * parts.mean, width * parts.sigma, size=size)
+
+    transform = AdaptiveWhitening(parts.spectrum, parts.sigma, width)
+    inputs = {"parents": (values.width, values.zero_point), "guides": (values.noise_scale, towards)}
+    return add_variable("flux", prior, transform, shape=parts.flux_shape, dims=parts.flux_dims, **inputs)
 
 
-def _rotate(spectrum: Spectrum, u: Any) -> Any:
-    """Return U u with a sparse constant U."""
-    matrix = spectrum.rotation()
-    if spectrum.is_shared:
-        return ps.structured_dot(matrix, u.T).T
-    return ps.structured_dot(matrix, u.reshape((-1, 1))).reshape(spectrum.peak.shape)
+def _towards(parts: _Parts, observed: Any) -> Any:
+    """Return U' S X' D^-1 (y - X m) of the data, whatever they are set to, shape as `flux`."""
+    problem, design, spectrum = parts.problem, parts.problem.design, parts.spectrum
+    n_batch, used = problem.n_batch, problem.ivar > 0
+    n_row = 1 if spectrum.is_shared else n_batch
+    variance = 1.0 / np.where(used, problem.ivar, 1.0) + parts.fiducial**2
+    ivar = np.where(used, 1.0 / variance, 0.0)[:n_row]
+    at_mean = problem.predict(np.tile(problem.prior.mean, (n_batch, 1)))[: 1 if design.is_static else n_batch]
+    weighted = ivar * (spread_out(observed, parts.data).reshape(problem.data.shape) - at_mean)
+    mixed = [weighted] if design.mix is None else [weighted * column[:, None] for column in design.mix.T]
+    stacked = pt.concatenate(mixed, axis=1) if len(mixed) > 1 else mixed[0]
+    projected = times(diags(parts.sigma) @ hstack([one.T for one in part_matrices(design)]), stacked)
+    seen = diags((spectrum.eigenvalues > 0).ravel().astype(np.float64))
+    back = csc_matrix(seen @ spectrum.rotation().T)
+    if not spectrum.is_shared:
+        projected = projected.reshape((1, n_batch * design.n_coeff))
+    return times(back, projected).reshape(parts.flux_shape)
+
+
+def part_matrices(design: DesignStack) -> list[csr_matrix]:
+    """Return the matrix of every part of a design, shape (n_obs, n_coeff) each."""
+    parts = (DesignStack(design.indptr, design.indices, one[None], design.n_coeff) for one in design.parts)
+    return [part.matrix() for part in parts]
 
 
 def predict(design: DesignStack, weights: Any) -> Any:
@@ -210,22 +234,56 @@ def predict(design: DesignStack, weights: Any) -> Any:
     -------
     TensorVariable, shape (n_batch, n_obs)
     """
-    parts = [DesignStack(design.indptr, design.indices, part[None], design.n_coeff).matrix() for part in design.parts]
-    scaled = [weights.T] if design.mix is None else [weights.T * column for column in design.mix.T]
-    stacked = pt.concatenate(scaled, axis=0) if len(scaled) > 1 else scaled[0]
-    return ps.structured_dot(csc_matrix(hstack(parts)), stacked).T
+    scaled = [weights] if design.mix is None else [weights * column[:, None] for column in design.mix.T]
+    stacked = pt.concatenate(scaled, axis=1) if len(scaled) > 1 else scaled[0]
+    return times(hstack(part_matrices(design)), stacked)
 
 
-def _add_pixels(parts: _Parts, values: Hyperparameters, weights: Any, *, robust: bool) -> None:
-    """Add the likelihood of every pixel that exists."""
-    problem = parts.problem
-    model = parts.labelled(predict(problem.design, weights) + problem.known)
-    add_observed(model, parts.data, robust=robust, noise_scale=values.noise_scale, jitter=values.jitter)
+def add_data(data: GroupData) -> Any:
+    """Add the data to the model in context: `y_observed`, all that exist.
+
+    Parameters
+    ----------
+    data : GroupData
+        The data, and which exist.
+
+    Returns
+    -------
+    TensorVariable
+        Shape of `data.y`, or (n_observation,) if some do not exist.
+    """
+    given = data.y if data.used.all() else data.y[data.used]
+    return pm.Data("y_observed", given, shape=given.shape, dims=data_dims(data))
+
+
+def spread_out(observed: Any, data: GroupData) -> Any:
+    """Return data that exist in the shape of all data, 0 where there are none."""
+    if data.used.all():
+        return observed
+    return pt.zeros(data.used.size)[np.flatnonzero(data.used)].set(observed).reshape(data.used.shape)
+
+
+def data_coords(data: GroupData) -> dict[str, Any]:
+    """Return the values of the axes of the data."""
+    coords: dict[str, Any] = {"pixel": data.pixel}
+    if data.has_time:
+        coords["time"] = data.time
+    if not data.used.all():
+        coords["observation"] = np.arange(int(data.used.sum()))
+    return coords
+
+
+def data_dims(data: GroupData) -> tuple[str, ...]:
+    """Return the axes of the data that exist."""
+    if not data.used.all():
+        return ("observation",)
+    return ("time", "pixel") if data.has_time else ("pixel",)
 
 
 def add_observed(
     model: Any,
     data: GroupData,
+    observed: Any,
     *,
     robust: bool = False,
     noise_scale: Any = 1.0,
@@ -240,6 +298,8 @@ def add_observed(
         Noise-free data.
     data : GroupData
         The data, their errors and which exist.
+    observed : TensorVariable
+        What `add_data` returned.
     robust : bool
         Student-t with free degrees of freedom `nu` instead of normal.
     noise_scale, jitter : float or TensorVariable
@@ -247,20 +307,16 @@ def add_observed(
     template : ndarray of float64, shape (n_pixel,), optional
         Factor on the jitter in each pixel, 1 by default.
     """
-    dims: tuple[str, ...] = ("pixel", "time") if data.has_time else ("pixel",)
-    model, error, observed = model.T, data.y_err.T, data.y.T
-    if template is not None:
-        jitter = jitter * (template[:, None] if data.has_time and data.used.all() else template)
+    dims, error = data_dims(data), data.y_err[data.used]
+    jitter = jitter if template is None else jitter * template
     if not data.used.all():
-        row, column = np.nonzero(np.atleast_2d(data.used))
-        model = model.flatten()[column * (data.used.size // data.pixel.size) + row]
-        error, observed, dims = data.y_err[data.used], data.y[data.used], ("observation",)
-        jitter = jitter if template is None else jitter[column]
-    shared = data.has_time and observed.ndim == 2 and bool(np.all(error == error[:, :1]))
-    y_err = pm.Data("y_err_used", error[:, 0] if shared else error, dims=dims[:1] if shared else dims)
-    y_err = y_err[:, None] if shared else y_err
+        model = model.flatten()[np.flatnonzero(data.used)]
+        jitter = jitter if template is None else jitter[np.nonzero(data.used)[-1]]
+    else:
+        error = error.reshape(data.y.shape)
+    shared = error.ndim == 2 and bool(np.all(error == error[:1]))
+    y_err = pm.Data("y_err_used", error[0] if shared else error, dims=dims[1:] if shared else dims)
     noise = noise_scale * (y_err if isinstance(jitter, float) and jitter == 0.0 else pt.sqrt(y_err**2 + jitter**2))
-    observed = pm.Data("y_observed", observed, shape=np.shape(observed), dims=dims)
     if robust:
         nu = pm.Gamma("nu", _NU_SHAPE, _NU_RATE)
         pm.StudentT("y", nu=nu, mu=model, sigma=noise, observed=observed, dims=dims)

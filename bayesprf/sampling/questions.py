@@ -78,11 +78,11 @@ def sample_fit(
         return sample_checked(_prf_model(fit, settings), options)
     if kind == "collapsed":
         return _sample_hyper(asked, settings, options)
-    model = _flux_model(fit, kind, asked, dict(settings))
+    model = _flux_model(fit, kind, asked, dict(settings), follow=False)
     return sample_posterior(model, asked.shown, options, members=asked.members, attrs={"kind": kind})
 
 
-def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: dict[str, Any]) -> Any:
+def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: dict[str, Any], *, follow: bool = True) -> Any:
     if kind == "joint":
         return _joint_model(fit.need("prf"), asked, settings)
     from bayesprf.sampling.collapsed import build_collapsed
@@ -91,10 +91,10 @@ def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: dict[str, Any]) ->
     hyper = _take_hyper(asked, settings)
     if kind == "collapsed":
         _check_settings(settings, ("priors",), HYPER)
-        return build_collapsed(asked.group.problem, hyper, **settings)
+        return build_collapsed(asked.group.problem, asked.data, hyper, **settings)
     _check_settings(settings, ("form", "likelihood", "priors"), HYPER)
     likelihood = {"likelihood": "student-t"} if kind == "robust" else {}
-    return build_linear(asked.group.problem, asked.data, hyper, **{**likelihood, **settings})
+    return build_linear(asked.group.problem, asked.data, hyper, follow=follow, **{**likelihood, **settings})
 
 
 def _joint_model(prf: ShapeFit, asked: _Asked, settings: dict[str, Any]) -> Any:

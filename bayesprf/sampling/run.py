@@ -179,10 +179,6 @@ _STATISTICS = {
     "acceptance_rate": "acceptance_rate",
     **{name: name for name in ("diverging", "energy", "n_steps", "step_size")},
 }
-# Coordinates of the sampler that mean nothing outside it.
-_INTERNAL = ("xi", "log_noise")
-# How PyTensor warns that it calls the package's solver from Python, which is meant.
-OBJECT_MODE = "Numba will use object mode"
 # Larger groups of log likelihoods or replicated data are left out unless asked for: 160 MB.
 _MAX_POINTWISE = 20_000_000
 
@@ -257,7 +253,6 @@ def sample_model(model: pm.Model, options: SamplerOptions, start: Mapping[str, A
     with model, warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.filterwarnings("ignore", OBJECT_MODE, UserWarning)
         return pm.sample(
             draws=options.draws,
             tune=options.tune,
@@ -274,7 +269,7 @@ def sample_model(model: pm.Model, options: SamplerOptions, start: Mapping[str, A
 
 
 def sample_checked(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
-    """Sample any model, check the draws, and leave the sampler's own coordinates out.
+    """Sample any model, check the draws, and draw from its prior.
 
     Parameters
     ----------
@@ -286,7 +281,7 @@ def sample_checked(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
     Returns
     -------
     xarray.DataTree
-        What PyMC returns, with the attribute `convergence`.
+        What PyMC returns, with the group `prior` and the attribute `convergence`.
 
     Warns
     -----
@@ -294,9 +289,9 @@ def sample_checked(model: pm.Model, options: SamplerOptions) -> xr.DataTree:
         If the draws cannot be trusted.
     """
     raw = sample_model(model, options)
-    posterior = raw["posterior"].to_dataset().drop_vars(_INTERNAL, errors="ignore")
-    raw["posterior"] = xr.DataTree(posterior)
     raw.attrs["convergence"] = check_convergence(raw).sentence
+    names = [str(name) for name in raw["posterior"].data_vars]
+    raw["prior"] = xr.DataTree(_draw_prior(model, names, options)["prior"].to_dataset())
     return raw
 
 
@@ -339,11 +334,17 @@ def sample_posterior(
     raw = sample_model(model, options)
     seconds = time.perf_counter() - start
     posterior = raw["posterior"].to_dataset()
-    kept = [str(name) for name in posterior.data_vars if name not in _INTERNAL]
-    convergence = check_convergence(raw, names=kept)
-    shown = posterior if members is None else posterior.isel(source=members)
-    draws = {name: shown[name].to_numpy() for name in kept}
-    groups = {"posterior": draws, "sample_stats": sampler_statistics(raw), **_pointwise(model, raw, data, options)}
+    kept = [str(name) for name in posterior.data_vars]
+    convergence = check_convergence(raw)
+    prior = _draw_prior(model, kept, options, data)
+    drawn = {"posterior": posterior, "prior": prior["prior"].to_dataset()}
+    shown = {name: one if members is None else one.isel(source=members) for name, one in drawn.items()}
+    groups: dict[str, dict[str, Any]] = {
+        name: {key: one[key].to_numpy() for key in kept} for name, one in shown.items()
+    }
+    groups |= {"sample_stats": sampler_statistics(raw), **_pointwise(model, raw, data, options)}
+    if "prior_predictive" in prior.children:
+        groups["prior_predictive"] = {"y": _spread(prior["prior_predictive"]["y"], data)}
     dims = {name: posterior[name].dims[2:] for name in kept if name != "flux"}
     named = {str(dim) for one in dims.values() for dim in one} & set(posterior.coords) - {"source", "time", "pixel"}
     marks = {
@@ -373,6 +374,30 @@ def sampler_statistics(raw: xr.DataTree) -> dict[str, np.ndarray[Any, Any]]:
     """
     stats = raw["sample_stats"].to_dataset()
     return {_STATISTICS[str(name)]: stats[name].to_numpy() for name in stats.data_vars if name in _STATISTICS}
+
+
+def _draw_prior(
+    model: pm.Model, names: Sequence[str], options: SamplerOptions, data: GroupData | None = None
+) -> xr.DataTree:
+    """Return as many draws from the prior as from the posterior, with data unless they are too many."""
+    n_draw = options.chains * options.draws
+    many = data is None or not model.observed_RVs or data.y.size * n_draw > _MAX_POINTWISE
+    with _silent():
+        found = pm.sample_prior_predictive(
+            n_draw, model, var_names=[*names, *([] if many else ["y"])], random_seed=options.random_seed,
+            compile_kwargs={"mode": "FAST_COMPILE"},
+        )  # fmt: skip
+    return found.map_over_datasets(lambda group: _in_chains(group, options) if "draw" in group.sizes else group)
+
+
+def _in_chains(draws: xr.Dataset, options: SamplerOptions) -> xr.Dataset:
+    """Return draws of one chain as those of several."""
+    split = {
+        name: (one.dims, one.to_numpy().reshape(options.chains, options.draws, *one.shape[2:]))
+        for name, one in draws.items()
+    }
+    axes = {name: one for name, one in draws.coords.items() if name not in ("chain", "draw")}
+    return xr.Dataset(split, {"chain": np.arange(options.chains), "draw": np.arange(options.draws), **axes})
 
 
 def _pointwise(model: pm.Model, raw: xr.DataTree, data: GroupData, options: SamplerOptions) -> dict[str, Any]:

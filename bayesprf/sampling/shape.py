@@ -13,8 +13,8 @@ from bayesprf.arrays import FloatArray
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.splines import ShapePrior
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
-from bayesprf.sampling.hyper import Hyperprior
-from bayesprf.sampling.joint import whitened
+from bayesprf.sampling.coordinates import Block, add_blocks
+from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.scene.image import Image
 from bayesprf.scene.prf import LN10, round_coordinates
@@ -93,25 +93,85 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
 
     Notes
     -----
-    y = f 10**(A psf_w), fluxes fixed; rough psf_w ~ N(bends, (width smoothness)**2), psf_w ~ N(nominal, 1 dex).
+    y = f 10**(A psf_w), fluxes fixed. The prior of psf_w given the width is the normalised product of rough psf_w ~
+    N(bends, (width smoothness)**2) and psf_w ~ N(nominal, 1 dex), so that the width has the prior that it is given.
     """
-    names = {"basis": np.arange(start.size), "pixel": np.arange(scene.training.light.size)}
+    training = scene.training
+    names = {"basis": np.arange(start.size), "pixel": np.arange(training.light.size)}
     with pm.Model(coords=names) as model:
-        factor: Any = width
-        if isinstance(width, Hyperprior):
-            kinds = {
-                "half-normal": lambda: pm.HalfNormal("width", width.scale),
-                "log-normal": lambda: pm.LogNormal("width", np.log(width.center), width.scale),
-                "normal": lambda: pm.TruncatedNormal("width", width.center, width.scale, lower=0.0),
-            }
-            factor = kinds[width.family]()
-        weights = pm.Deterministic("psf_w", whitened(scene.approximate(start)), dims="basis")
-        bend = ps.structured_dot(csc_matrix(scene.rough), weights[:, None])[:, 0]
-        spread = factor * scene.prior.bends_ivar**-0.5
-        pm.Potential("smoothness", (-0.5 * ((bend - scene.prior.bends) / spread) ** 2 - pt.log(spread)).sum())
-        single = scene.prior.weights
-        pm.Potential("weak_prior", -0.5 * (single.precision * (weights - single.mean) ** 2).sum())
+        factor = _add_width(width) if isinstance(width, Hyperprior) else pt.constant(float(width))
+        observed = pm.Data("y_observed", training.light, shape=training.light.shape, dims="pixel")
+        prior = SmoothPrior.of(scene)
+        block = Block("psf_w", prior.draw, start.shape, ("basis",), (factor, *prior.matrices()), prior.log_density)
+        (weights,) = add_blocks(scene.approximate(start), [block])
         log_prf = ps.structured_dot(csc_matrix(scene.columns), weights[:, None])[:, 0]
-        predicted = scene.training.flux * pt.exp(LN10 * log_prf)
-        pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=scene.training.light, dims="pixel")
+        predicted = training.flux * pt.exp(LN10 * log_prf)
+        pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=observed, dims="pixel")
     return model
+
+
+def _add_width(width: Hyperprior) -> Any:
+    """Add the factor on the smoothness prior's width to the model in context; it is positive."""
+    if width.family == "normal":
+        return pm.TruncatedNormal("width", width.center, width.scale, lower=0.0)
+    return add_hyperprior("width", width)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SmoothPrior:
+    """The smoothness prior at every width v at once, in coordinates z = T^-1 w that it leaves independent.
+
+    Parameters
+    ----------
+    eigenvalues : ndarray of float64, shape (n_basis,)
+        e: z ~ N((b / v**2 + n) / q, 1 / q) with q = 1 + e / v**2.
+    towards_bends, towards_nominal : ndarray of float64, shape (n_basis,)
+        b and n.
+    columns, back : ndarray of float64, shape (n_basis, n_basis)
+        T and its inverse.
+
+    Notes
+    -----
+    The prior is the normalised product of N(rough w; bends, (v smoothness)**2) and N(w; nominal, P^-1): its precision
+    is R' B R / v**2 + P = T'^-1 (E / v**2 + 1) T^-1.
+    """
+
+    eigenvalues: FloatArray
+    towards_bends: FloatArray
+    towards_nominal: FloatArray
+    columns: FloatArray
+    back: FloatArray
+
+    @classmethod
+    def of(cls, scene: ShapeScene) -> "SmoothPrior":
+        """Decompose the prior of a scene."""
+        single, ivar = scene.prior.weights, scene.prior.bends_ivar
+        sigma = single.precision**-0.5
+        rough = (scene.rough.T @ scene.rough.multiply(ivar[:, None])).toarray()
+        eigenvalues, vectors = np.linalg.eigh(sigma[:, None] * rough * sigma)
+        columns = sigma[:, None] * vectors
+        bends = columns.T @ (scene.rough.T @ (ivar * scene.prior.bends))
+        nominal = columns.T @ (single.precision * single.mean)
+        return cls(np.maximum(eigenvalues, 0.0), bends, nominal, columns, (vectors / sigma[:, None]).T)
+
+    def matrices(self) -> tuple[Any, Any]:
+        """Add T and its inverse to the model in context, as data."""
+        return pm.Data("psf_w_columns", self.columns), pm.Data("psf_w_back", self.back)
+
+    def _moments(self, width: Any) -> tuple[Any, Any]:
+        q = 1.0 + self.eigenvalues / width**2
+        return (self.towards_bends / width**2 + self.towards_nominal) / q, q
+
+    def draw(self, width: Any, columns: Any, back: Any, size: Any = None) -> Any:
+        """Return the random weights of a width."""
+        del back, size
+        mean, q = self._moments(width)
+        return pt.dot(columns, pm.Normal.dist(mean, 1.0 / pt.sqrt(q)))
+
+    def log_density(self, value: Any, width: Any, columns: Any, back: Any) -> Any:
+        """Return the log density of weights."""
+        del columns
+        mean, q = self._moments(width)
+        away = pt.dot(back, value) - mean
+        constant = float(np.linalg.slogdet(self.back)[1]) - 0.5 * self.eigenvalues.size * np.log(2.0 * np.pi)
+        return constant + 0.5 * (pt.log(q) - q * away**2).sum()

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import MissingDependencyError
@@ -15,8 +14,7 @@ from bayesprf.linalg.problem import LinearProblem
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.linear import build_linear, fiducial_jitter
-from bayesprf.sampling.spectrum import Decomposer
+from bayesprf.sampling.linear import build_linear
 
 N_RANKED = 99
 """Draws among which a truth is ranked."""
@@ -132,10 +130,8 @@ class _Nuts:
             raise MissingDependencyError("n_sampler: nutpie is not installed; run pip install nutpie, or ask for 0")
         import nutpie
 
-        self._jitter = fiducial_jitter(Decomposer(problem), hyper)
         self.n_divergent = 0
         model = build_linear(problem, _named(problem), hyper)
-        self._dims = model.named_vars_to_dims["y_observed"]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._compiled = nutpie.compile_pymc_model(model)
@@ -144,12 +140,10 @@ class _Nuts:
         """Return 99 draws, one of ten, which have forgotten each other."""
         import nutpie
 
-        peak = Decomposer(problem).at(self._jitter).peak
-        observed = xr.DataArray(problem.data, dims=("time", "pixel")).transpose(*self._dims).to_numpy()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree: Any = nutpie.sample(
-                self._compiled.with_data(y_observed=observed, peak=peak), draws=_THIN * N_RANKED, tune=_TUNE,
+                self._compiled.with_data(y_observed=problem.data), draws=_THIN * N_RANKED, tune=_TUNE,
                 chains=1, cores=1, seed=int(rng.integers(2**31)), progress_bar=False,
             )  # fmt: skip
         self.n_divergent += int(tree["sample_stats"]["diverging"].sum())

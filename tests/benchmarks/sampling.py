@@ -23,7 +23,7 @@ from sampling_scenes import group_data, make_problem
 
 from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
-from bayesprf.sampling.linear import add_observed, build_linear, predict
+from bayesprf.sampling.linear import add_data, add_observed, build_linear, predict
 
 WIDTH, JITTER = Hyperprior("half-normal", 0.5), Hyperprior("half-normal", 5.0)
 SCENES = {
@@ -63,10 +63,12 @@ def non_centred(problem, data):
     coords = {"source": data.source, "time": data.time, "pixel": data.pixel}
     with pm.Model(coords=coords) as model:
         width, jitter = pm.HalfNormal("width", 0.5), pm.HalfNormal("jitter", 5.0)
-        z = pm.Normal("z", 0.0, 1.0, dims=("time", "source"))
+        z = pm.Normal(
+            "z", 0.0, 1.0, dims=("time", "source"), shape=problem.prior.mean[None].repeat(problem.n_batch, 0).shape
+        )
         prior = problem.prior
         flux = pm.Deterministic("flux", prior.mean + width * prior.precision**-0.5 * z, dims=("time", "source"))
-        add_observed(predict(problem.design, flux), data, jitter=jitter)
+        add_observed(predict(problem.design, flux), data, add_data(data), jitter=jitter)
     return model
 
 
@@ -111,7 +113,11 @@ def row(name, way, problem, data):
         compiling = ("-", "-")
     else:
         hyper = Hyperparameters(width=WIDTH, jitter=JITTER)
-        model = non_centred(problem, data) if way == "non-centred" else build_linear(problem, data, hyper, form=way)
+        model = (
+            non_centred(problem, data)
+            if way == "non-centred"
+            else build_linear(problem, data, hyper, form=way, follow=False)
+        )
         pymc = compile_pymc(model)
         nutpie, spent, tree = run_nutpie(model, FEW if problem.data.shape[0] > 1 else DRAWS)
         posterior = tree["posterior"].to_dataset()

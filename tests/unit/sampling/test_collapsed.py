@@ -4,7 +4,6 @@ import warnings
 
 import arviz as az
 import numpy as np
-import pymc as pm
 import pytest
 from sampling_scenes import group_data, make_problem
 
@@ -51,7 +50,7 @@ def test_gradient_agrees_with_differences(case):
 
 def test_model_has_density_and_gradient_of_the_hyperparameters():
     problem = make_problem(4, 2)
-    model = build_collapsed(problem, Hyperparameters(width=WIDTH, zero_point="learn", jitter=1.5))
+    model = build_collapsed(problem, group_data(problem), Hyperparameters(width=WIDTH, zero_point="learn", jitter=1.5))
     assert {one.name for one in model.free_RVs} == {"width", "zero_point"}
     function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
     function.set_extra_values({})
@@ -65,22 +64,21 @@ def test_model_has_density_and_gradient_of_the_hyperparameters():
     np.testing.assert_allclose(gradient, (np.array(ahead) - behind) / 2e-5, rtol=1e-6)
 
 
-@pytest.mark.parametrize("build", [build_collapsed, lambda *args: build_linear(args[0], group_data(args[0]), args[1])])
-def test_noise_scale_and_jitter_keep_their_priors_in_the_coordinates_of_the_total_noise(build):
-    """Moving log_noise at fixed jitter changes the density as moving the noise scale does, with the Jacobian."""
+@pytest.mark.parametrize("build", [build_collapsed, build_linear])
+def test_noise_scale_and_jitter_keep_their_priors_in_the_coordinate_of_the_total_noise(build):
+    """Moving the total noise at fixed jitter changes the density as moving the noise scale does, with the Jacobian."""
     problem = make_problem(3)
     hyper = Hyperparameters(jitter=JITTER, noise_scale=Hyperprior("log-normal", 0.3, 1.1))
-    model = build(problem, hyper)
-    assert {"noise_scale", "jitter", "log_noise"} <= set(model.named_vars)
-    prior_only = model.compile_fn(
-        model["noise_scale_prior"] + pm.logp(model["jitter"], model["jitter"]),
-        inputs=[model["log_noise"], model["jitter"]], mode="FAST_COMPILE", point_fn=False,
-    )  # fmt: skip
-    error = np.median(problem.ivar**-0.5)
-    log_noise, jitter = 0.2, 2.0
-    scale = np.exp(log_noise) / np.hypot(1.0, jitter / error)
-    expected = hyper.noise_scale.log_density(np.array(scale)) + np.log(scale) + JITTER.log_density(np.array(jitter))
-    assert prior_only(log_noise, jitter) == pytest.approx(float(expected), abs=1e-7)
+    model = build(problem, group_data(problem), hyper)
+    scale_of, jitter_of = (model.rvs_to_values[model[name]] for name in ("noise_scale", "jitter"))
+    assert (scale_of.name, jitter_of.name) == ("noise_scale_total__", "jitter_log__")
+    density = sum(model.logp(vars=[model[name]]) for name in ("noise_scale", "jitter"))
+    total, jitter = 0.2, 2.0
+    found = model.compile_fn(density, inputs=[scale_of, jitter_of], mode="FAST_COMPILE", point_fn=False)
+    scale = np.exp(total) / np.hypot(1.0, jitter / np.median(problem.ivar**-0.5))
+    expected = hyper.noise_scale.log_density(np.array(scale)) + np.log(scale)
+    expected += JITTER.log_density(np.array(jitter)) + np.log(jitter)
+    assert found(total, np.log(jitter)) == pytest.approx(float(expected), abs=1e-7)
 
 
 def test_fluxes_given_hyperparameters_are_those_of_the_solver():
@@ -141,7 +139,9 @@ def test_has_the_layout_of_the_grid(sampled, gridded):
 
 
 def test_the_start_is_the_most_probable_point_of_the_samplers_coordinates(problem):
-    model = build_collapsed(problem, Hyperparameters(width=WIDTH, jitter=JITTER, zero_point="learn"))
+    model = build_collapsed(
+        problem, group_data(problem), Hyperparameters(width=WIDTH, jitter=JITTER, zero_point="learn")
+    )
     start = find_start(model)
     assert set(start) == {"width_log__", "jitter_log__", "zero_point"}
     function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
@@ -184,9 +184,9 @@ def test_centered_model_takes_several_widths():
 def test_refusals():
     problem = make_problem(3)
     with pytest.raises(InputError, match="hyper: expected a free hyperparameter, got only numbers"):
-        build_collapsed(problem, Hyperparameters())
+        build_collapsed(problem, group_data(problem), Hyperparameters())
     with pytest.raises(InputError, match=r"width_group: expected groups 0, 1, 2, \.\.\. without gaps"):
-        build_collapsed(problem, Hyperparameters(width="learn", width_group=np.array([0, 2, 2])))
+        build_collapsed(problem, group_data(problem), Hyperparameters(width="learn", width_group=np.array([0, 2, 2])))
     with pytest.raises(UnsupportedError, match="width_group: expected one width on the grid, got several"):
         integrate_grid(problem, Hyperparameters(width="learn", width_group=np.array([0, 1, 1])))
 

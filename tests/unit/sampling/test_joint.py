@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pymc as pm
 import pytest
 from scipy.stats import multivariate_normal, norm
 
@@ -95,19 +96,65 @@ def test_joint_density_is_the_written_out_one(scene, asked):
     model = build_joint(scene, asked.data, start=laplace)
     xi = 0.5 * np.random.default_rng(0).standard_normal(laplace.mode.size)
     value, gradient = log_density(model, xi)
-    x = laplace.mode + laplace.spread @ xi
+    x = laplace.mode + laplace.factor @ xi
     weights, own, flux = scene.split(x)
     problem = scene.group.problem
-    away = weights - scene.weights
     used = problem.ivar > 0
     predicted = scene.predict(x)[0].reshape(problem.data.shape)
     expected = norm.logpdf(problem.data[used], predicted[used], problem.ivar[used] ** -0.5).sum()
-    expected -= 0.5 * away @ np.linalg.solve(scene.weights_cov, away)
-    expected -= 0.5 * ((flux - problem.prior.mean) ** 2 * problem.prior.precision).sum()
-    expected -= 0.5 * ((own / scene.own_sigma) ** 2).sum()
-    assert value == pytest.approx(expected - 0.5 * xi.size * np.log(2.0 * np.pi), rel=1e-8)
+    expected += multivariate_normal(scene.weights, scene.weights_cov, allow_singular=True).logpdf(weights)
+    expected += norm.logpdf(flux, problem.prior.mean, problem.prior.precision**-0.5).sum()
+    expected += norm.logpdf(own, 0.0, scene.own_sigma).sum()
+    assert value == pytest.approx(expected + np.log(np.diag(laplace.factor)).sum(), rel=1e-8)
     assert np.isfinite(gradient).all()
     assert np.abs(gradient).max() < 60.0 * np.abs(xi).max()
+
+
+def prior_draws(model, n_draw=3000):
+    """Return draws of everything without data, by name."""
+    tree = pm.sample_prior_predictive(n_draw, model, random_seed=3, compile_kwargs={"mode": "FAST_COMPILE"})
+    return {str(name): one.to_numpy()[0] for name, one in tree["prior"].to_dataset().items()}
+
+
+def assert_moments(draws, mean, covariance):
+    """Means agree within 4.5 errors; so do the variances along the axes of the covariance."""
+    n = len(draws)
+    values, vectors = np.linalg.eigh(covariance)
+    z = ((draws - mean) @ vectors) / np.sqrt(np.maximum(values, 1e-11))
+    assert np.abs(z.mean(axis=0)).max() < 4.5 / np.sqrt(n)
+    assert np.abs(z.var(axis=0) - 1.0).max() < 4.5 * np.sqrt(2.0 / n)
+
+
+def test_the_prior_of_the_joint_model_is_the_declared_one(scene, asked):
+    draws, prior = prior_draws(build_joint(scene, asked.data)), scene.group.problem.prior
+    assert_moments(draws["psf_w"], scene.weights[:-1], scene.weights_cov[:-1, :-1])
+    assert_moments(draws["tail_slope"][:, None], scene.weights[-1:], scene.weights_cov[-1:, -1:])
+    flux = draws["flux"].reshape(-1, prior.mean.size)
+    assert_moments(flux, prior.mean, np.diag(1.0 / prior.precision))
+    own = np.concatenate([draws[name].reshape(len(flux) // scene.group.problem.n_batch, -1) for name in
+                          ("offset", "wing") if name in draws], axis=1)  # fmt: skip
+    assert_moments(own, 0.0, np.diag(scene.own_sigma**2))
+
+
+@pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
+def test_the_prior_of_the_shape_is_the_normalised_product_of_smoothness_and_nominal_profile(machine, width):
+    scene = ShapeScene.of(machine.fit.prf, machine.fit.prf.image)
+    rough, prior = scene.rough.toarray(), scene.prior
+    precision = rough.T @ (prior.bends_ivar[:, None] * rough) / width**2 + np.diag(prior.weights.precision)
+    towards = rough.T @ (prior.bends_ivar * prior.bends) / width**2 + prior.weights.precision * prior.weights.mean
+    mean, covariance = np.linalg.solve(precision, towards), np.linalg.inv(precision)
+    model = build_shape(scene, machine.psf_w, width=width)
+    at = machine.psf_w
+    value = model.compile_fn(pm.logp(model["psf_w"], at), inputs=[], mode="FAST_COMPILE", point_fn=False)()
+    assert value == pytest.approx(multivariate_normal(mean, covariance).logpdf(at), rel=1e-8)
+    assert_moments(prior_draws(model, 2000)["psf_w"], mean, covariance)
+
+
+def test_the_width_of_the_shape_has_its_own_prior(machine):
+    """Weights and width factor as p(width) p(weights | width): no pseudo-data pull on the width."""
+    scene = ShapeScene.of(machine.fit.prf, machine.fit.prf.image)
+    width = np.log(prior_draws(build_shape(scene, machine.psf_w), 2000)["width"])
+    assert_moments(width[:, None], 0.0, np.array([[0.25]]))
 
 
 def test_area_quadrature_is_the_area(scene, machine):
@@ -268,10 +315,8 @@ def test_learned_misfit_is_an_error_of_the_pixels(machine, scene, asked):
     data = replace(asked.data, y_err=group.problem.ivar**-0.5)
     fixed = build_joint(scene, data, start=laplace)
     xi = 0.3 * np.random.default_rng(1).standard_normal(laplace.mode.size)
-    values = {"xi": xi, "misfit_log__": np.array([np.log(0.003)])}
-    function = free.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
-    function.set_extra_values({})
-    value = function(np.concatenate([values[one.name] for one in function._grad_vars]))[0]
+    assert [one.name for one in free.continuous_value_vars][-1] == "misfit_log__"
+    value = log_density(free, np.append(xi, np.log(0.003)))[0]
     of_misfit = float(misfit.prior.log_density(np.array(0.003))) + np.log(0.003)
     assert value == pytest.approx(log_density(fixed, xi)[0] + of_misfit, rel=1e-8)
 

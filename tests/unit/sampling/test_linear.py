@@ -38,7 +38,7 @@ def test_whitened_density_is_evidence_times_standard_normal(scene, likelihood):
     problem, data = scene
     model = build_linear(problem, data, likelihood=likelihood)
     xi = np.random.default_rng(0).standard_normal(problem.n_batch * problem.design.n_coeff)
-    value, gradient = log_density(model, {"xi": xi})
+    value, gradient = log_density(model, {"flux_whitened__": xi})
     expected = BlockSolver().solve(problem).log_evidence.sum() + norm.logpdf(xi).sum()
     assert value == pytest.approx(expected, rel=1e-9)
     np.testing.assert_allclose(gradient, -xi, atol=1e-5)
@@ -70,7 +70,7 @@ def test_density_with_free_hyperparameters(scene):
     expected += sum(float(priors[name].log_density(np.array(value))) for name, value in point.items())
     expected += np.log(0.2) + np.log(1.3)  # Jacobians of the logarithms that PyMC samples
     xi = np.random.default_rng(2).standard_normal(problem.n_batch * problem.design.n_coeff)
-    values = {"width_log__": np.log(0.2), "zero_point": 0.9, "noise_scale_log__": np.log(1.3), "xi": xi}
+    values = {"width_log__": np.log(0.2), "zero_point": 0.9, "noise_scale_log__": np.log(1.3), "flux_whitened__": xi}
     value, gradient = log_density(model, values)
     assert value == pytest.approx(expected + norm.logpdf(xi).sum(), rel=1e-9)
     assert np.isfinite(gradient).all()
@@ -88,8 +88,9 @@ def test_forms_have_the_same_density_of_the_fluxes(form):
     values = [model.rvs_to_values[one] for one in model.free_RVs]
     (flux,) = model.replace_rvs_by_values([model["flux"]])
     flux_of = model.compile_fn(flux, inputs=values, mode="FAST_COMPILE", on_unused_input="ignore")
-    base = {**start, "xi": np.full(4, 0.3)}
-    fluxes = [flux_of({**base, "xi": base["xi"] + step}) for step in (np.zeros(4), *np.eye(4))]
+    base = {**start, "flux_whitened__": np.full(4, 0.3)}
+    moved = [base["flux_whitened__"] + step for step in (np.zeros(4), *np.eye(4))]
+    fluxes = [flux_of({**base, "flux_whitened__": one}) for one in moved]
     jacobian = np.linalg.slogdet(np.array(fluxes[1:]) - fluxes[0])[1]
     ours = log_density(model, base)[0] - jacobian
     assert ours == pytest.approx(log_density(reference, {**start, "flux": fluxes[0]})[0], rel=1e-9)
@@ -112,10 +113,10 @@ def test_axes_are_named(scene):
     model = build_linear(problem, data, Hyperparameters(width="learn"))
     assert list(model.coords["source"]) == list(data.source)
     assert model.named_vars_to_dims["flux"] == (("time", "source") if data.has_time else ("source",))
-    pixels = (("pixel", "time") if data.has_time else ("pixel",)) if data.used.all() else ("observation",)
+    pixels = (("time", "pixel") if data.has_time else ("pixel",)) if data.used.all() else ("observation",)
     assert model.named_vars_to_dims["y"] == pixels
     observed = model.rvs_to_values[model["y"]].get_value()
-    np.testing.assert_array_equal(observed, data.y.T if data.used.all() else data.y[data.used])
+    np.testing.assert_array_equal(observed, data.y if data.used.all() else data.y[data.used])
 
 
 def test_products_stay_sparse(scene):
@@ -132,7 +133,7 @@ def test_priors_may_be_any_pymc_variable():
     data = group_data(problem, with_time=False)
     model = build_linear(problem, data, priors={"width": lambda name: pm.HalfCauchy(name, 1.0)})
     assert "width" in model.named_vars
-    assert np.isfinite(log_density(model, {"width_log__": 0.0, "xi": np.zeros(3)})[0])
+    assert np.isfinite(log_density(model, {"width_log__": 0.0, "flux_whitened__": np.zeros(3)})[0])
 
 
 def test_refuses_what_it_does_not_know():
