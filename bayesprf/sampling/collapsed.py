@@ -115,7 +115,7 @@ class LogEvidence(Op):
         given = [not isinstance(one.type, DisconnectedType) for one in cotangents]
         total = cotangents[0] * outputs[1] if given[0] else pt.zeros_like(outputs[1])
         if given[1]:
-            total = total + pt.dot(EvidenceHessian(self.conditional)(*inputs), cotangents[1])
+            total = total + (EvidenceHessian(self.conditional)(*inputs) * cotangents[1]).sum(axis=1)
         return [total, grad_not_implemented(self, 1, inputs[1], "the evidence has no gradient with the data")]
 
 
@@ -239,15 +239,18 @@ def find_start(model: pm.Model) -> dict[str, Any]:
     Returns
     -------
     dict of str to ndarray
-        Values of the sampler's coordinates by name, for `pymc.sample(initvals=...)`: a sampler that starts at width 1
-        where data want a thousandth spends its tuning on the way.
+        Values by name, for `pymc.sample(initvals=...)`: a sampler that starts at width 1 where data want a thousandth
+        spends its tuning on the way.
     """
     function = model.logp_dlogp_function(ravel_inputs=True, mode="FAST_COMPILE")
     function.set_extra_values({})
     point = model.initial_point()
     start = DictToArrayBijection.map({one.name: point[one.name] for one in model.continuous_value_vars})
     found = minimize(lambda x: tuple(-one for one in function(x)), start.data, jac=True, method="L-BFGS-B")
-    return dict(DictToArrayBijection.rmap(RaveledVars(found.x, start.point_map_info)))
+    at = DictToArrayBijection.rmap(RaveledVars(found.x, start.point_map_info))
+    variables = model.replace_rvs_by_values(model.free_RVs)
+    values = model.compile_fn(variables, inputs=model.continuous_value_vars, mode="FAST_COMPILE")(at)
+    return {one.name: value for one, value in zip(model.free_RVs, values, strict=True)}
 
 
 def sample_collapsed(

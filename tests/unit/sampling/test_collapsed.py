@@ -4,6 +4,7 @@ import warnings
 
 import arviz as az
 import numpy as np
+import pytensor.tensor as pt
 import pytest
 from sampling_scenes import group_data, make_problem
 
@@ -143,11 +144,27 @@ def test_the_start_is_the_most_probable_point_of_the_samplers_coordinates(proble
         problem, group_data(problem), Hyperparameters(width=WIDTH, jitter=JITTER, zero_point="learn")
     )
     start = find_start(model)
-    assert set(start) == {"width_log__", "jitter_log__", "zero_point"}
+    assert set(start) == {"width", "jitter", "zero_point"}
     function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
     function.set_extra_values({})
-    gradient = function(np.concatenate([np.ravel(start[one.name]) for one in model.continuous_value_vars]))[1]
-    assert np.abs(gradient).max() < 0.05
+    logs = {"width_log__": np.log(start["width"]), "jitter_log__": np.log(start["jitter"])}
+    at = [np.ravel({**start, **logs}[one.name]) for one in model.continuous_value_vars]
+    assert np.abs(function(np.concatenate(at))[1]).max() < 0.05
+
+
+def test_second_derivatives_are_those_of_the_gradient(problem):
+    """Laplace approximations and optimisers ask for them; with the data there is no derivative, and it is said."""
+    model = build_collapsed(problem, group_data(problem), Hyperparameters(width=WIDTH, jitter=JITTER))
+    function = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+    function.set_extra_values({})
+    at = np.array([-1.5, 0.4])
+    hessian = model.compile_d2logp(mode="FAST_COMPILE", negate_output=False)(
+        {"width_log__": at[0], "jitter_log__": at[1]}
+    )
+    rows = [(function(at + step)[1] - function(at - step)[1]) / 2e-4 for step in 1e-4 * np.eye(2)]
+    np.testing.assert_allclose(hessian, rows, rtol=1e-5, atol=1e-6)
+    with pytest.raises(Exception, match="the evidence has no gradient with the data"):
+        pt.grad(model.logp(), model["y_observed"]).eval()
 
 
 def test_several_widths():
