@@ -19,7 +19,8 @@ from bayesprf.sampling.coordinates import Block, add_blocks, gaussian_block
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import Laplace
 from bayesprf.sampling.linear import add_data, add_observed, data_coords
-from bayesprf.sampling.scene import LN10, JointScene
+from bayesprf.sampling.scene import JointScene
+from bayesprf.scene.prf import LN10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
