@@ -87,7 +87,7 @@ def write_tpf(
     if chosen.size == 0:
         raise InputError(f"stamp: expected one of {np.unique(pixels.stamp).tolist()}, got {stamp}")
     x, y, corner = _grid(pixels, chosen)
-    wcs = _fit_tangent_plane(x, y, pixels.ra_deg[chosen], pixels.dec_deg[chosen], position_tolerance)
+    wcs = _fit_tangent_plane(pixels, chosen, corner, position_tolerance)
     image = np.zeros((y.max() + 1, x.max() + 1), np.int32)
     image[y, x] = _COLLECTED
     if aperture is not None:
@@ -119,23 +119,28 @@ def _grid(pixels: PixelTable, chosen: IntArray) -> tuple[IntArray, IntArray, tup
     return column - column.min(), row - row.min(), (int(column.min()), int(row.min()))
 
 
-def _fit_tangent_plane(x: IntArray, y: IntArray, ra_deg: FloatArray, dec_deg: FloatArray, tolerance: float) -> WCS:
-    """Return the TAN coordinates through the pixel positions.
+def _fit_tangent_plane(pixels: PixelTable, chosen: IntArray, corner: tuple[int, int], tolerance: float) -> WCS:
+    """Return the TAN coordinates through the positions of the chosen pixels, counted from the corner.
 
     Gnomonic coordinates about a point on the sky are linear in the pixel indices, (xi, eta) = CD (x - x0, y - y0),
-    so the matrix and the reference pixel follow from one least-squares fit (Calabretta & Greisen 2002).
+    so the matrix and the reference pixel follow from one least-squares fit (Calabretta & Greisen 2002). Pixels of a
+    single row or column do not tell the whole matrix: all pixels of the table then do.
     """
     plane = WCS(naxis=2)
     plane.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-    plane.wcs.crval = [ra_deg[len(ra_deg) // 2], dec_deg[len(dec_deg) // 2]]
+    plane.wcs.crval = [one[chosen[chosen.size // 2]] for one in (pixels.ra_deg, pixels.dec_deg)]
     plane.wcs.cdelt = [1.0, 1.0]
     plane.wcs.crpix = [1.0, 1.0]
-    standard = np.stack(plane.wcs_world2pix(ra_deg, dec_deg, 0), axis=1)
-    columns = np.stack([np.ones(len(x)), x, y], axis=1).astype(np.float64)
-    if np.linalg.matrix_rank(columns) < 3:
-        raise InputError("pixels: expected at least two columns and two rows to fit sky coordinates to")
-    solution = np.linalg.lstsq(columns, standard, rcond=None)[0]
-    worst = np.abs(columns @ solution - standard).max() * _ARCSEC_PER_DEG
+    columns = np.stack([np.ones(pixels.n_pixel), pixels.column - corner[0], pixels.row - corner[1]], axis=1)
+    fitted = chosen if np.linalg.matrix_rank(columns[chosen]) == 3 else np.arange(pixels.n_pixel)
+    if np.linalg.matrix_rank(columns[fitted]) < 3:
+        raise InputError(
+            "pixels: expected at least two columns and two rows to fit sky coordinates to, got one; keep the pixels of"
+            " the other stamps in the table, or write a larger stamp"
+        )
+    standard = np.stack(plane.wcs_world2pix(pixels.ra_deg[fitted], pixels.dec_deg[fitted], 0), axis=1)
+    solution = np.linalg.lstsq(columns[fitted], standard, rcond=None)[0]
+    worst = np.abs(columns[fitted] @ solution - standard).max() * _ARCSEC_PER_DEG
     if worst > tolerance:
         raise InputError(
             f"pixels: expected positions on a tangent plane to {tolerance} arcsec, got one that is {worst:.3g} arcsec"

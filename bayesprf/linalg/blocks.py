@@ -13,7 +13,7 @@ from bayesprf.linalg.compiled import factors as kernels
 from bayesprf.linalg.compiled import leverage
 from bayesprf.linalg.compiled import solve as lanewise
 from bayesprf.linalg.compiled.lanes import LANES
-from bayesprf.linalg.compiled.work import Prior, Rows, Values
+from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, make_scratch
 from bayesprf.linalg.density import check_observations
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.singular import singular_error
@@ -127,7 +127,7 @@ class BlockFactors:
 
         def work(lo: int, hi: int) -> lanewise.Answer:
             part = answer._replace(failure=np.full(2, -1), bad=np.zeros(1))
-            lanewise.solve_rows(self.plan, model, part, (lo, hi))
+            lanewise.solve_rows(self.plan, model, part, self._scratch(), (lo, hi))
             return part
 
         parts = _in_threads(work, shape[0], self.n_threads)
@@ -140,7 +140,7 @@ class BlockFactors:
         group_of = _owner(self.plan.group_coeff, places)
         answer = np.zeros((batches.size, places.size, places.size))
         selected = (np.unique(group_of), places, group_of)
-        kernels.write_covariance(self.plan, self._model(batches), selected, answer)
+        kernels.write_covariance(self.plan, self._model(batches), selected, answer, self._scratch())
         return 0.5 * (answer + answer.transpose(0, 2, 1))
 
     def noise(self, rng: np.random.Generator, n_draw: int, batches: IntArray, coefficients: IntArray) -> FloatArray:
@@ -151,12 +151,12 @@ class BlockFactors:
         sizes = np.diff(self.plan.comp_coeff)[comps]
         offsets = np.cumsum(sizes) - sizes
         columns = places - self.plan.comp_coeff[comps[which]] + offsets[which]
-        answer = np.empty((n_draw, batches.size, places.size))
+        answer, scratch = np.empty((n_draw, batches.size, places.size)), self._scratch()
         step = max(1, DRAWS_CHUNK // max(1, n_draw * int(sizes.sum())))
         for start in range(0, batches.size, step):
             chunk = batches[start : start + step]
             noise = rng.standard_normal((n_draw, chunk.size, int(sizes.sum())))
-            kernels.colour_noise(self.plan, self._model(chunk), selected, noise)
+            kernels.colour_noise(self.plan, self._model(chunk), selected, noise, scratch)
             answer[:, start : start + step] = noise[:, :, columns]
         return answer
 
@@ -166,7 +166,7 @@ class BlockFactors:
         model = self._model(batches)
 
         def work(lo: int, hi: int) -> None:
-            leverage.write_variance(self.plan, model, answer, (lo, hi))
+            leverage.read_inverse(self.plan, model, (np.empty((0, 0)), answer), self._scratch(), (lo, hi))
 
         _in_threads(work, batches.size, self.n_threads)
         return answer
@@ -180,12 +180,16 @@ class BlockFactors:
         row = first + plan.l_row[plan.l_ptr[column] + plan.g_row]
         ends = np.sort(np.stack([plan.order[column[below]], plan.order[row[below]]]), axis=0)
         values = np.empty((batches.size, ends.shape[1]))
-        kernels.write_pairs(plan, self._model(batches), values)
+        answer = (values, np.empty((0, 0)))
+        leverage.read_inverse(plan, self._model(batches), answer, self._scratch(), (0, batches.size))
         order = np.lexsort((ends[1], ends[0]))
         return ends[0, order], ends[1, order], values[:, order]
 
     def _model(self, batches: IntArray) -> tuple[Values, Prior, Rows]:
         return self.values, self.prior, Rows(batches, self.data, self.ivar, self.known)
+
+    def _scratch(self) -> Scratch:
+        return make_scratch(self.plan, self.values.mix.shape[0])
 
 
 def pair_covariance(

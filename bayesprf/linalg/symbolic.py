@@ -6,7 +6,8 @@ Everything here depends on the pattern of X alone, costs about one pass over it,
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import csc_matrix, diags_array
+from scipy.sparse import csc_array, csr_array, diags_array
+from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
 from bayesprf.arrays import Int32Array, IntArray
@@ -107,29 +108,105 @@ def analyse(design: DesignStack) -> SymbolicFactor:
     SymbolicFactor
     """
     indptr, indices = design.indptr, design.indices
-    comp_of_coeff, comp_of_obs, n_comp = compiled.components(indptr, indices, design.n_coeff)
+    adj_ptr, adj = _adjacency(indptr, indices, design.n_coeff)
+    comp_of_coeff, comp_of_obs, n_comp = _components(indptr, indices, _graph(adj_ptr, adj))
     comp_coeff, comp_obs = _starts(comp_of_coeff, n_comp), _starts(comp_of_obs, n_comp)
     group_of_comp = np.unique(comp_obs[:-1] // GROUP_OBS, return_inverse=True)[1]
     group_coeff, group_obs = _group(group_of_comp, comp_coeff), _group(group_of_comp, comp_obs)
-    adj_ptr, adj = compiled.adjacency(indptr, indices, *compiled.transpose(indptr, indices, design.n_coeff))
-    rank = _elimination_rank(adj_ptr, adj, np.diff(comp_coeff)[comp_of_coeff])
+    rank = _elimination_rank(_graph(adj_ptr, adj), np.diff(comp_coeff)[comp_of_coeff])
     order = np.lexsort((rank, comp_of_coeff))
     place = _inverse(order)
     first = np.repeat(group_coeff[:-1], np.diff(group_coeff))
     obs = np.argsort(group_of_comp[comp_of_obs], kind="stable")
-    rows = compiled.group_rows(indptr, indices, obs, place - first[place])
-    r_ptr, cols = compiled.row_pattern(adj_ptr, adj, order, place)
-    l_ptr, l_row, r_pos = compiled.column_pattern(r_ptr, cols, first)
+    rows = _group_rows(indptr, indices, obs, place - first[place])
+    r_ptr, cols = _sorted_rows(*compiled.row_pattern(adj_ptr, adj, order, place))
+    l_ptr, l_row, r_pos = _column_pattern(r_ptr, cols, first)
     r_col = (cols - np.repeat(first, np.diff(r_ptr))).astype(np.int32)
-    columns = compiled.columns_of_rows(rows[0], rows[2], group_obs, group_coeff)
+    columns = _by_columns(rows[0], place[indices[rows[1]]], place.size)
     n_gram, n_product = compiled.count_products(rows[0], rows[2], columns, first)
     g_ptr, q_ptr = _pointers(n_gram), _pointers(n_product)
     first_obs = np.repeat(group_obs[:-1], np.diff(group_coeff))
     g_row, p_ptr, products = compiled.fill_products(
         rows[0], rows[2], columns, (l_ptr, l_row, first), (g_ptr, q_ptr, first_obs)
     )
-    layout = (order, comp_coeff, group_coeff, group_obs, obs, compiled.runs(obs), *rows)
+    layout = (order, comp_coeff, group_coeff, group_obs, obs, _runs(obs), *rows)
     return SymbolicFactor(*layout, l_ptr, l_row, r_ptr, r_col, r_pos, g_ptr, g_row, p_ptr, *products)
+
+
+def _adjacency(indptr: IntArray, indices: IntArray, n_coeff: int) -> tuple[IntArray, IntArray]:
+    """Return, for each coefficient, the others that share an observation with it, as pointers and sorted lists."""
+    shape = (indptr.size - 1, n_coeff)
+    pattern = csr_array((np.ones(indices.size, bool), indices, indptr), shape=shape)
+    shared = csr_array(pattern.T @ pattern)
+    shared.sort_indices()
+    row = np.repeat(np.arange(n_coeff), np.diff(shared.indptr))
+    other = shared.indices != row
+    return _starts(row[other], n_coeff), shared.indices[other].astype(np.int64)
+
+
+def _graph(adj_ptr: IntArray, adj: IntArray) -> csr_array:
+    """Return the adjacency as a matrix of ones."""
+    return csr_array((np.ones(adj.size), adj, adj_ptr), shape=(adj_ptr.size - 1,) * 2)
+
+
+def _components(indptr: IntArray, indices: IntArray, graph: csr_array) -> tuple[IntArray, IntArray, int]:
+    """Return the component of each coefficient and observation, and their number.
+
+    Components are numbered by their first observation, then those without one; the last holds the observations
+    that no coefficient touches.
+    """
+    n_comp, label = connected_components(graph, directed=False)
+    lit = np.diff(indptr) > 0
+    met = np.concatenate([label[indices[indptr[:-1][lit]]], label])
+    first_met = np.empty(n_comp, np.int64)
+    first_met[met[::-1]] = np.arange(met.size)[::-1]
+    number = _inverse(np.argsort(first_met))[met]
+    comp_of_obs = np.full(lit.size, n_comp)
+    comp_of_obs[lit] = number[: met.size - label.size]
+    return number[met.size - label.size :], comp_of_obs, n_comp + 1
+
+
+def _group_rows(
+    indptr: IntArray, indices: IntArray, obs: IntArray, local: IntArray
+) -> tuple[IntArray, IntArray, Int32Array]:
+    """Return row pointers, original entry and local coefficient of every entry, rows in the order `obs`."""
+    row_ptr = _pointers(np.diff(indptr)[obs])
+    entry = np.arange(indices.size) + np.repeat(indptr[obs] - row_ptr[:-1], np.diff(row_ptr))
+    return row_ptr, entry, local[indices[entry]].astype(np.int32)
+
+
+def _sorted_rows(ptr: IntArray, cols: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the rows of a sparse pattern with their columns in ascending order."""
+    rows = csr_array((np.zeros(cols.size), cols, ptr), shape=(ptr.size - 1,) * 2)
+    rows.sort_indices()
+    return ptr, rows.indices.astype(np.int64)
+
+
+def _by_columns(ptr: IntArray, cols: IntArray, n_column: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Return column pointers, and the row and entry of each column entry, of a pattern given by rows."""
+    entries = csr_array((np.arange(cols.size), cols, ptr), shape=(ptr.size - 1, n_column)).tocsc()
+    return entries.indptr.astype(np.int64), entries.indices.astype(np.int64), entries.data
+
+
+def _column_pattern(r_ptr: IntArray, cols: IntArray, first: IntArray) -> tuple[IntArray, Int32Array, Int32Array]:
+    """Return L by columns (pointers, local rows) and the local place of each row entry in them.
+
+    `first` is the first place of the group of each place.
+    """
+    n = first.size
+    c_ptr, row, entry = _by_columns(r_ptr, cols, n)
+    l_ptr = c_ptr + np.arange(n + 1)
+    position = np.arange(row.size) + np.repeat(np.arange(1, n + 1), np.diff(c_ptr))
+    l_row, r_pos = np.empty(row.size + n, np.int32), np.empty(row.size, np.int32)
+    l_row[l_ptr[:-1]], l_row[position] = np.arange(n) - first, row - first[row]
+    r_pos[entry] = position - l_ptr[first[row]]
+    return l_ptr, l_row, r_pos
+
+
+def _runs(obs: IntArray) -> IntArray:
+    """Return how many observations from each one on have consecutive indices."""
+    ends = np.concatenate([np.flatnonzero(np.diff(obs) != 1) + 1, [obs.size]])
+    return np.repeat(ends, np.diff(ends, prepend=0)) - np.arange(obs.size)
 
 
 def _group(group_of_comp: IntArray, starts: IntArray) -> IntArray:
@@ -152,7 +229,7 @@ def _inverse(order: IntArray) -> IntArray:
     return place
 
 
-def _elimination_rank(adj_ptr: IntArray, adj: IntArray, comp_size: IntArray) -> IntArray:
+def _elimination_rank(graph: csr_array, comp_size: IntArray) -> IntArray:
     """Return a fill-reducing rank of each coefficient: minimum degree in components of more than two.
 
     SuperLU orders as it factorises; given a strictly dominant matrix of the same pattern it never pivots.
@@ -160,8 +237,8 @@ def _elimination_rank(adj_ptr: IntArray, adj: IntArray, comp_size: IntArray) -> 
     rank = np.arange(comp_size.size)
     large = np.flatnonzero(comp_size > 2)
     if large.size:
-        degree = np.diff(adj_ptr)
-        inside = csc_matrix((np.full(adj.size, -1.0), adj, adj_ptr), shape=(rank.size, rank.size))[:, large][large]
+        degree = np.diff(graph.indptr)
+        inside = csc_array(-graph)[:, large][large]
         matrix = (inside + diags_array(degree[large] + 1.0)).tocsc()
         options = {"SymmetricMode": True}
         ordered = splu(matrix, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options=options)

@@ -1,9 +1,18 @@
 """Compiled sparse Cholesky factorisation of a group of components, its solves and its selected inverse."""
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.compiled.jit import inlined
+from bayesprf.linalg.compiled.jit import inlined, kernel
 from bayesprf.linalg.compiled.lanes import LANES, all_above, fill, load, mantissa, shifted_exponent, square_root, store
-from bayesprf.linalg.compiled.work import PIVOT_MANTISSA, Prior, Values, Work
+from bayesprf.linalg.compiled.work import (
+    PIVOT_MANTISSA,
+    Prior,
+    Rows,
+    Scratch,
+    Values,
+    Work,
+    load_observations,
+    load_values,
+)
 from bayesprf.linalg.singular import PIVOT_EPS
 from bayesprf.linalg.symbolic import SymbolicFactor
 
@@ -117,7 +126,23 @@ def factorise(plan: SymbolicFactor, values: Values, prior: Prior, work: Work, su
     return singular
 
 
-@inlined
+@kernel
+def factorise_rows(
+    plan: SymbolicFactor, model: tuple[Values, Prior, Rows], scratch: Scratch, group: int, first: int
+) -> int:
+    """Leave a group's L, and the solution of L x = rhs, of the rows from `first` on in the scratch.
+
+    A call of its own, compiled once for all that need it. Returns what `factorise` does.
+    """
+    values, prior, rows = model
+    work, sums = scratch
+    load_observations(plan, rows, work, group, first)
+    if values.mix.shape[0]:
+        load_values(plan, values, rows, work, group, first)
+    return factorise(plan, values, prior, work, sums, group)
+
+
+@kernel
 def back_substitute(plan: SymbolicFactor, work: Work, group: int, places: tuple[int, int]) -> None:
     """Solve L' w = x in place for whole components, given by their first place and the one after the last."""
     j0, base = plan.group_coeff[group], plan.l_ptr[plan.group_coeff[group]]
@@ -128,7 +153,7 @@ def back_substitute(plan: SymbolicFactor, work: Work, group: int, places: tuple[
         store(work.solution, place - j0, x * load(work.inv_diag, place - j0))
 
 
-@inlined
+@kernel
 def invert(plan: SymbolicFactor, work: Work, group: int) -> None:
     """Overwrite L by the entries of Z = (L L')^-1 on its pattern.
 

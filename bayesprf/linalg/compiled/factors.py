@@ -1,35 +1,12 @@
 """Compiled covariances and draws of rows that are factorised again on request."""
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.linalg.compiled.cholesky import back_substitute, factorise, invert
+from bayesprf.linalg.compiled.cholesky import back_substitute, factorise_rows
 from bayesprf.linalg.compiled.jit import inlined, kernel
 from bayesprf.linalg.compiled.lanes import LANES, load, store
 from bayesprf.linalg.compiled.solve import reset
-from bayesprf.linalg.compiled.work import (
-    N_SUMS,
-    Prior,
-    Rows,
-    Values,
-    Work,
-    load_observations,
-    load_values,
-    make_rows,
-    make_work,
-)
+from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work
 from bayesprf.linalg.symbolic import SymbolicFactor
-
-
-@inlined
-def refactorise(
-    plan: SymbolicFactor, model: tuple[Values, Prior, Rows], scratch: tuple[Work, FloatArray], group: int, first: int
-) -> None:
-    """Leave a group's L of the rows from `first` on in the scratch."""
-    values, prior, rows = model
-    work, sums = scratch
-    load_observations(plan, rows, work, group, first)
-    if values.mix.shape[0]:
-        load_values(plan, values, rows, work, group, first)
-    factorise(plan, values, prior, work, sums, group)
 
 
 @inlined
@@ -54,18 +31,19 @@ def write_covariance(
     model: tuple[Values, Prior, Rows],
     selected: tuple[IntArray, IntArray, IntArray],
     answer: FloatArray,
+    scratch: Scratch,
 ) -> None:
     """Write the covariance of selected places, shape (n_rows, n_selected, n_selected), zero between components.
 
     `selected` is the groups involved, and the place and group of each selected coefficient.
     """
     groups, places, group_of = selected
-    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
+    work, sums = scratch
     for first in range(0, answer.shape[0], LANES):
         reset(sums)
         n_row = min(LANES, answer.shape[0] - first)
         for group in groups:
-            refactorise(plan, model, (work, sums), group, first)
+            factorise_rows(plan, model, scratch, group, first)
             for a in range(places.size):
                 if group_of[a] == group:
                     solve_unit(plan, work, group, places[a])
@@ -78,21 +56,25 @@ def write_covariance(
 
 @kernel
 def colour_noise(
-    plan: SymbolicFactor, model: tuple[Values, Prior, Rows], selected: tuple[IntArray, IntArray], noise: FloatArray
+    plan: SymbolicFactor,
+    model: tuple[Values, Prior, Rows],
+    selected: tuple[IntArray, IntArray],
+    noise: FloatArray,
+    scratch: Scratch,
 ) -> None:
     """Turn white noise, shape (n_draw, n_rows, n_place), into N(0, (L L')^-1).
 
     `selected` is the components wanted, whose places follow each other in `noise`, and the group of each.
     """
     comps, group_of = selected
-    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
+    work, sums = scratch
     for first in range(0, noise.shape[1], LANES):
         reset(sums)
         n_row = min(LANES, noise.shape[1] - first)
         offset = 0
         for c in range(comps.size):
             if c == 0 or group_of[c] != group_of[c - 1]:
-                refactorise(plan, model, (work, sums), group_of[c], first)
+                factorise_rows(plan, model, scratch, group_of[c], first)
             lo, hi = plan.comp_coeff[comps[c]], plan.comp_coeff[comps[c] + 1]
             local = lo - plan.group_coeff[group_of[c]]
             for draw in range(noise.shape[0]):
@@ -104,26 +86,3 @@ def colour_noise(
                     for j in range(hi - lo):
                         noise[draw, first + lane, offset + j] = work.solution[local + j, lane]
             offset += hi - lo
-
-
-@kernel
-def write_pairs(plan: SymbolicFactor, model: tuple[Values, Prior, Rows], answer: FloatArray) -> None:
-    """Write the covariance of every pair of coefficients that share an observation, shape (n_rows, n_pair).
-
-    Pairs follow the entries of X'X below the diagonal, column by column.
-    """
-    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
-    for first in range(0, answer.shape[0], LANES):
-        reset(sums)
-        n_row = min(LANES, answer.shape[0] - first)
-        pair = 0
-        for group in range(plan.group_obs.size - 1):
-            refactorise(plan, model, (work, sums), group, first)
-            invert(plan, work, group)
-            j0 = plan.group_coeff[group]
-            for place in range(j0, plan.group_coeff[group + 1]):
-                for g in range(plan.g_ptr[place] + 1, plan.g_ptr[place + 1]):
-                    value = work.lower[plan.l_ptr[place] - plan.l_ptr[j0] + plan.g_row[g]]
-                    for lane in range(n_row):
-                        answer[first + lane, pair] = value[lane]
-                    pair += 1

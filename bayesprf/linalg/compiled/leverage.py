@@ -1,12 +1,11 @@
-"""Compiled variance of the model of every observation, from the selected inverse."""
+"""Compiled covariances of pairs and variances of the model of every observation, from the selected inverse."""
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.compiled.cholesky import invert
-from bayesprf.linalg.compiled.factors import refactorise
+from bayesprf.linalg.compiled.cholesky import factorise_rows, invert
 from bayesprf.linalg.compiled.jit import inlined, kernel
 from bayesprf.linalg.compiled.lanes import LANES, fill, load, store
 from bayesprf.linalg.compiled.solve import reset
-from bayesprf.linalg.compiled.work import N_SUMS, Prior, Rows, Values, Work, make_rows, make_work
+from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work
 from bayesprf.linalg.symbolic import SymbolicFactor
 
 
@@ -31,19 +30,43 @@ def contract(plan: SymbolicFactor, values: Values, work: Work, group: int) -> No
                 store(work.data, plan.p_obs[q], load(work.data, plan.p_obs[q]) + term)
 
 
+@inlined
+def read_pairs(plan: SymbolicFactor, work: Work, answer: FloatArray, group: int, first: int) -> None:
+    """Write a group's entries of Z on the pattern of X'X, below the diagonal, column by column."""
+    j0 = plan.group_coeff[group]
+    pair = plan.g_ptr[j0] - j0
+    for place in range(j0, plan.group_coeff[group + 1]):
+        for g in range(plan.g_ptr[place] + 1, plan.g_ptr[place + 1]):
+            for lane in range(min(LANES, answer.shape[0] - first)):
+                answer[first + lane, pair] = work.lower[plan.l_ptr[place] - plan.l_ptr[j0] + plan.g_row[g], lane]
+            pair += 1
+
+
 @kernel
-def write_variance(
-    plan: SymbolicFactor, model: tuple[Values, Prior, Rows], answer: FloatArray, share: tuple[int, int]
+def read_inverse(
+    plan: SymbolicFactor,
+    model: tuple[Values, Prior, Rows],
+    answer: tuple[FloatArray, FloatArray],
+    scratch: Scratch,
+    share: tuple[int, int],
 ) -> None:
-    """Write x' Lambda^-1 x of every observation, shape (n_rows, n_obs), for the rows share[0] to share[1]."""
-    work, sums = make_work(plan, model[0].mix.shape[0]), make_rows(N_SUMS)
+    """Read two things off the selected inverse Z of the rows share[0] to share[1].
+
+    `answer` is the covariance of every pair of coefficients that share an observation, shape (n_rows, n_pair), in the
+    order of the entries of X'X below the diagonal; and the variance x' Z x of the model of every observation, shape
+    (n_rows, n_obs). One of the two is left out if it has no rows.
+    """
+    pairs, variance = answer
+    work, sums = scratch
     for first in range(share[0], share[1], LANES):
         reset(sums)
-        n_row = min(LANES, answer.shape[0] - first)
         for group in range(plan.group_obs.size - 1):
-            refactorise(plan, model, (work, sums), group, first)
+            factorise_rows(plan, model, scratch, group, first)
             invert(plan, work, group)
-            contract(plan, model[0], work, group)
-            for lane in range(n_row):
-                for k in range(plan.group_obs[group], plan.group_obs[group + 1]):
-                    answer[first + lane, plan.obs[k]] = work.data[k - plan.group_obs[group], lane]
+            if pairs.shape[0]:
+                read_pairs(plan, work, pairs, group, first)
+            if variance.shape[0]:
+                contract(plan, model[0], work, group)
+                for lane in range(min(LANES, variance.shape[0] - first)):
+                    for k in range(plan.group_obs[group], plan.group_obs[group + 1]):
+                        variance[first + lane, plan.obs[k]] = work.data[k - plan.group_obs[group], lane]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.linalg.compiled.cholesky import EXPONENT_ZERO, back_substitute, factorise, invert
+from bayesprf.linalg.compiled.cholesky import EXPONENT_ZERO, back_substitute, factorise_rows, invert
 from bayesprf.linalg.compiled.jit import inlined, kernel
 from bayesprf.linalg.compiled.lanes import (
     LANES,
@@ -25,19 +25,15 @@ from bayesprf.linalg.compiled.work import (
     BAD,
     IVAR_EXPONENT,
     IVAR_MANTISSA,
-    N_SUMS,
     N_USED,
     PIVOT_EXPONENT,
     PIVOT_MANTISSA,
     SQUARES,
     Prior,
     Rows,
+    Scratch,
     Values,
     Work,
-    load_observations,
-    load_values,
-    make_rows,
-    make_work,
 )
 from bayesprf.linalg.symbolic import SymbolicFactor
 
@@ -135,17 +131,20 @@ def reset(sums: FloatArray) -> None:
 
 
 @kernel
-def solve_rows(plan: SymbolicFactor, model: tuple[Values, Prior, Rows], answer: Answer, share: tuple[int, int]) -> None:
+def solve_rows(
+    plan: SymbolicFactor,
+    model: tuple[Values, Prior, Rows],
+    answer: Answer,
+    scratch: Scratch,
+    share: tuple[int, int],
+) -> None:
     """Solve the rows share[0] to share[1], LANES at a time, and stop at the first singular one."""
     values, prior, rows = model
-    work, sums = make_work(plan, values.mix.shape[0]), make_rows(N_SUMS)
+    work, sums = scratch
     for first in range(share[0], share[1], LANES):
         reset(sums)
         for group in range(plan.group_obs.size - 1):
-            load_observations(plan, rows, work, group, first)
-            if values.mix.shape[0]:
-                load_values(plan, values, rows, work, group, first)
-            singular = factorise(plan, values, prior, work, sums, group)
+            singular = factorise_rows(plan, model, scratch, group, first)
             if singular >= 0:
                 answer.failure[0] = singular // LANES
                 answer.failure[1] = min(first + singular % LANES, rows.batch.size - 1)

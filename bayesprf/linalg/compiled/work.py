@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.linalg.compiled.jit import inlined, kernel
+from bayesprf.linalg.compiled.jit import inlined
 from bayesprf.linalg.compiled.lanes import LANES, copy_tile, load, store, where_used
 from bayesprf.linalg.symbolic import SymbolicFactor
 
@@ -63,7 +63,13 @@ class Work(NamedTuple):
     where: IntArray
 
 
-@kernel
+class Scratch(NamedTuple):
+    """What one thread writes to: the scratch of a group, and the running sums of the evidence."""
+
+    work: Work
+    sums: FloatArray
+
+
 def make_rows(n: int) -> FloatArray:
     """Return an array of shape (n, LANES) whose rows begin on cache lines, so that no vector straddles two."""
     numbers = np.empty((n + 1) * LANES)
@@ -71,27 +77,16 @@ def make_rows(n: int) -> FloatArray:
     return numbers[ahead : ahead + n * LANES].reshape(n, LANES)
 
 
-@kernel
-def make_work(plan: SymbolicFactor, varying: int) -> Work:
+def make_scratch(plan: SymbolicFactor, varying: int) -> Scratch:
     """Return scratch large enough for every group."""
-    n_obs = n_entry = n_coeff = n_lower = 1
-    for g in range(plan.group_obs.size - 1):
-        k0, k1, j0, j1 = plan.group_obs[g], plan.group_obs[g + 1], plan.group_coeff[g], plan.group_coeff[g + 1]
-        n_obs, n_coeff = max(n_obs, k1 - k0), max(n_coeff, j1 - j0)
-        n_entry = max(n_entry, plan.row_ptr[k1] - plan.row_ptr[k0])
-        n_lower = max(n_lower, plan.l_ptr[j1] - plan.l_ptr[j0])
-    return Work(
-        make_rows(n_obs),
-        make_rows(n_obs),
-        make_rows(n_entry if varying else 1),
-        make_rows(n_lower),
-        make_rows(n_coeff),
-        make_rows(n_coeff),
-        make_rows(n_coeff),
-        make_rows(n_coeff),
-        make_rows(1),
-        np.empty(n_coeff, np.int64),
-    )
+
+    def largest(ptr: IntArray, starts: IntArray) -> int:
+        return max(1, int(np.diff(ptr[starts]).max(initial=1)))
+
+    n_obs, n_coeff = (max(1, int(np.diff(one).max(initial=1))) for one in (plan.group_obs, plan.group_coeff))
+    n_entry = largest(plan.row_ptr, plan.group_obs) if varying else 1
+    sizes = (n_obs, n_obs, n_entry, largest(plan.l_ptr, plan.group_coeff), n_coeff, n_coeff, n_coeff, n_coeff, 1)
+    return Scratch(Work(*map(make_rows, sizes), np.empty(n_coeff, np.int64)), make_rows(N_SUMS))
 
 
 @inlined

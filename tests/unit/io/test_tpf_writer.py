@@ -60,6 +60,16 @@ def test_one_stamp_of_several_and_a_hole(make_pixels, tmp_path):
     np.testing.assert_allclose(back.ra_deg, holed.ra_deg[holed.stamp == 1], rtol=0, atol=1e-9)
 
 
+def test_one_row_of_pixels_takes_the_coordinates_of_the_other_stamps(make_pixels, tmp_path):
+    pixels = make_pixels()
+    single = pixels.row == pixels.row[0]
+    split = replace(pixels, stamp=np.where(single, 1, 0))
+    back = read_tpfs(write_tpf(tmp_path / "row.fits", split, stamp=1))
+    assert back.n_pixel == single.sum() > 1
+    np.testing.assert_allclose(back.ra_deg, pixels.ra_deg[single], rtol=0, atol=1e-9)
+    np.testing.assert_allclose(back.dec_deg, pixels.dec_deg[single], rtol=0, atol=1e-9)
+
+
 def test_what_cannot_be_written(make_pixels, tmp_path):
     path, pixels = tmp_path / "x.fits", make_pixels()
     with pytest.raises(InputError, match=r"instrument to be one of Kepler, K2, TESS, got 'generic'"):
