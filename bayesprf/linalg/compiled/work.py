@@ -85,8 +85,19 @@ def make_scratch(plan: SymbolicFactor, varying: int) -> Scratch:
 
     n_obs, n_coeff = (max(1, int(np.diff(one).max(initial=1))) for one in (plan.group_obs, plan.group_coeff))
     n_entry = largest(plan.row_ptr, plan.group_obs) if varying else 1
-    sizes = (n_obs, n_obs, n_entry, largest(plan.l_ptr, plan.group_coeff), n_coeff, n_coeff, n_coeff, n_coeff, 1)
-    return Scratch(Work(*map(make_rows, sizes), np.empty(n_coeff, np.int64)), make_rows(N_SUMS))
+    work = Work(
+        ivar=make_rows(n_obs),
+        data=make_rows(n_obs),
+        value=make_rows(n_entry),
+        lower=make_rows(largest(plan.l_ptr, plan.group_coeff)),
+        column=make_rows(n_coeff),
+        scaled=make_rows(n_coeff),
+        inv_diag=make_rows(n_coeff),
+        solution=make_rows(n_coeff),
+        buffer=make_rows(1),
+        where=np.empty(n_coeff, np.int64),
+    )
+    return Scratch(work, make_rows(N_SUMS))
 
 
 @inlined
