@@ -57,7 +57,10 @@ PlotDirectory = Annotated[Path | None, typer.Option("--plots", help="Directory f
 @app.command()
 def fit(
     files: Annotated[list[str], typer.Argument(help="Target pixel files, patterns or directories.")],
-    catalog: Annotated[Path, typer.Option(help="Star catalogue: CSV, ECSV, FITS, VOTable or Parquet.")],
+    catalog: Annotated[
+        Path,
+        typer.Option(help="Star catalogue: CSV, VizieR text, ECSV, FITS, VOTable, Parquet; or targets, detect, gaia."),
+    ],
     output: Annotated[Path, typer.Option(help="File for all results, netCDF.")],
     va: Annotated[bool, typer.Option("--va", help="Also fit how the PRF changes with time.")] = False,  # noqa: FBT002
     plots: PlotDirectory = None,
@@ -73,13 +76,26 @@ def fit(
     robust: Annotated[bool, typer.Option("--robust", help="Down-weight cosmic rays.")] = False,  # noqa: FBT002
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002
     learn_widths: Annotated[bool, typer.Option("--learn-widths", help="Learn prior and noise, then fit.")] = False,  # noqa: FBT002
+    id_column: Annotated[str | None, typer.Option("--id", help="Column of the catalogue that names the stars.")] = None,
+    ra_column: Annotated[str | None, typer.Option("--ra", help="Column of right ascension.")] = None,
+    dec_column: Annotated[str | None, typer.Option("--dec", help="Column of declination.")] = None,
+    flux_column: Annotated[str | None, typer.Option("--flux", help="Column of flux, on any linear scale.")] = None,
+    mag_column: Annotated[str | None, typer.Option("--mag", help="Column of magnitude, in place of a flux.")] = None,
+    ref_epoch: Annotated[float | None, typer.Option(help="Julian year of the catalogue's positions.")] = None,
+    table: Annotated[str | None, typer.Option(help="Name of the table, in a file that holds several.")] = None,
+    detect_missing: Annotated[bool, typer.Option("--detect-missing", help="Add stars the image shows.")] = False,  # noqa: FBT002
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
     from bayesprf.pipeline import FitOptions
     from bayesprf.settings import Background
 
+    reading = {
+        "id_column": id_column, "ra_column": ra_column, "dec_column": dec_column, "flux_column": flux_column,
+        "mag_column": mag_column, "ref_epoch": ref_epoch, "table": table, "detect_missing": detect_missing or None,
+    }  # fmt: skip
     options = FitOptions(
+        catalog={name: value for name, value in reading.items() if value is not None},
         fit_va=va or positions is not None,
         machine={"background": None if background is None else Background(background, background_order)},
         time_model={} if positions is None else {"positions": positions},
@@ -109,6 +125,23 @@ def demo(
     _say(f"wrote {len(files)} target pixel files and {catalog}", quiet=quiet)
     output = Output(directory / "field.nc", directory / "plots", directory / "lightcurves")
     run_fit([str(path) for path in files], catalog, FitOptions(loo=True), output, quiet=quiet)
+
+
+@app.command()
+def gaia(
+    files: Annotated[list[str], typer.Argument(help="Target pixel files, patterns or directories.")],
+    output: Annotated[Path, typer.Option(help="File for the catalogue: ECSV, CSV, FITS or VOTable.")],
+    magnitude_limit: Annotated[float, typer.Option(help="Faintest G magnitude.")] = 19.0,
+    margin: Annotated[
+        float | None, typer.Option(help="Distance from the pixels, arcsec; 10 pixels if left out.")
+    ] = None,
+) -> None:
+    """Ask Gaia's archive for the stars on target pixel files; the answer is kept, and used offline afterwards."""
+    from bayesprf.io.gaia import fetch_gaia, write_rows
+    from bayesprf.io.tpf import read_tpfs
+
+    rows = fetch_gaia(read_tpfs(files), magnitude_limit=magnitude_limit, margin=margin)
+    _announce([write_rows(rows, output)], quiet=False)
 
 
 @app.command()

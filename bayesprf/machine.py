@@ -35,7 +35,6 @@ from bayesprf.prf.stage import fit_prf, warn_if_moving
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
-from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import Background, FluxRecipe, PrfRecipe, Settings, TimeRecipe
 from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
 from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice
@@ -354,15 +353,16 @@ class Machine:
         self.quiet = quiet
 
     @classmethod
-    def from_pixels(cls, pixels: PixelTable, sources: SourceTable, **settings: Any) -> "Machine":
+    def from_pixels(cls, pixels: PixelTable, sources: Any, **settings: Any) -> "Machine":
         """Build a Machine from tables, as `read_tpfs` and `read_catalog` return them.
 
         Parameters
         ----------
         pixels : PixelTable
             The stack.
-        sources : SourceTable
-            The catalogue.
+        sources : SourceTable, path-like, pandas.DataFrame, astropy.table.Table, "targets", "detect" or "gaia"
+            The catalogue, moved to the epoch of the data; or the stars that the headers name, those that the mean
+            image shows, or those of Gaia's archive.
         **settings
             Any of the constructor's settings from `limit_radius` on. Radii left out are the documented
             ones times the instrument's pixel scale over Kepler's 3.98 arcsec, but two. `cut_r` is three
@@ -373,7 +373,7 @@ class Machine:
         -------
         Machine
         """
-        from bayesprf.io.catalog import as_sources
+        from bayesprf.io.sources import as_sources
 
         quiet = settings.pop("quiet", False)
         given = Settings.for_instrument(pixels.instrument, **settings)

@@ -11,9 +11,9 @@ import xarray as xr
 
 from bayesprf.errors import FileError, InputError
 from bayesprf.fit_record import Fit
-from bayesprf.io.catalog import read_sources
 from bayesprf.io.files import sha256_of
 from bayesprf.io.save import load_tree
+from bayesprf.io.sources import read_sources
 from bayesprf.io.tpf import read_tpfs
 from bayesprf.machine import Machine
 from bayesprf.photometry.stage import choose_apertures, fit_fluxes, sum_apertures
@@ -53,8 +53,8 @@ class FitOptions:
     loo : bool
         Compute exact leave-one-out scores, for `bayesprf.compare`.
     catalog : mapping of str to object
-        Keyword arguments of `bayesprf.read_catalog`. By default fluxes come from the column nearest to the
-        instrument's band, and positions are moved to the epoch of the data.
+        Keyword arguments of `bayesprf.read_catalog`, and `detect_missing`. By default fluxes come from the column
+        nearest to the instrument's band, and positions are moved to the epoch of the data.
 
     Raises
     ------
@@ -91,6 +91,7 @@ def fit(
     background: Any = None,
     shape: Mapping[str, Any] | None = None,
     time_model: Mapping[str, Any] | None = None,
+    detect_missing: bool = False,
     quiet: bool = False,
     **settings: Any,
 ) -> Machine:
@@ -100,9 +101,10 @@ def fit(
     ----------
     files : path-like, sequence of them, or PixelTable
         Target pixel files, patterns or directories, as for `bayesprf.read_tpfs`; or pixels that were read before.
-    catalog : path-like, table or SourceTable
-        As for `bayesprf.read_catalog`. Fluxes come from the column nearest to the instrument's band (Gaia RP for
-        TESS, G otherwise), and positions are moved to the epoch of the data; a SourceTable is taken as it is.
+    catalog : path-like, table, SourceTable, "targets", "detect" or "gaia"
+        As for `bayesprf.read_catalog`; or the stars that the headers name, those that the mean image shows, or those
+        that Gaia's archive lists. Fluxes come from the column nearest to the instrument's band (Gaia RP for TESS, G
+        otherwise), and positions are moved to the epoch of the data.
     fit_va : bool
         Build the time model and fit with it: drift, focus, or pointing (``time_model={"positions": "centroid"}``).
     refine : bool
@@ -115,6 +117,8 @@ def fit(
         Residual background, fitted along.
     shape, time_model : mapping of str to object, optional
         Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`.
+    detect_missing : bool
+        Add the stars of the mean image that the catalogue lacks.
     quiet : bool
         Silence progress bars.
     **settings
@@ -145,6 +149,7 @@ def fit(
         refine=refine,
         robust=robust,
         learn_widths=learn_widths,
+        catalog={"detect_missing": True} if detect_missing else {},
     )
     return fit_files(files, catalog, options, quiet=quiet)
 

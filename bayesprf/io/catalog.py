@@ -175,68 +175,6 @@ def sources_from_frame(
     return frame
 
 
-def as_sources(catalog: Any, pixels: PixelTable, **choices: Any) -> SourceTable:
-    """Return the sources of whatever stands for a catalogue, where and as bright as the pixels see them.
-
-    Parameters
-    ----------
-    catalog : SourceTable, path-like, pandas.DataFrame or astropy.table.Table
-        The catalogue.
-    pixels : PixelTable
-        The data: give the epoch and the band, and are checked to lie where the stars are.
-    **choices
-        Options of `read_catalog`, where a file or table is to be read.
-
-    Returns
-    -------
-    SourceTable
-        At the epoch of the data, with fluxes in the band that the mission recommends where `choices` name no other.
-
-    Raises
-    ------
-    InputError
-        If it is no catalogue, or no star lies on or near the pixels.
-
-    Warns
-    -----
-    DataWarning
-        As for `read_catalog`; if two stars are closer than data can tell, or some files of a stack hold no star.
-    """
-    sources = read_sources(catalog, pixels, **choices)
-    if pixels.instrument.time_zero_jd:
-        sources = sources.at_epoch(julian_year_of(pixels))
-    sources = sources.in_band(pixels.instrument.flux_column)
-    warn_of_twins(sources)
-    check_placement(pixels, sources)
-    return sources
-
-
-def read_sources(catalog: Any, pixels: PixelTable, **choices: Any) -> SourceTable:
-    """Return the sources of whatever stands for a catalogue, with their own epoch and bands.
-
-    Parameters
-    ----------
-    catalog : SourceTable, path-like, pandas.DataFrame or astropy.table.Table
-        The catalogue.
-    pixels : PixelTable
-        The data.
-    **choices
-        Options of `read_catalog`, where a file or table is to be read.
-
-    Returns
-    -------
-    SourceTable
-
-    Raises
-    ------
-    FileError
-        If a file cannot be read.
-    InputError
-        If it is no catalogue.
-    """
-    return catalog if isinstance(catalog, SourceTable) else read_catalog(catalog, **choices)
-
-
 def _require(columns: Mapping[str, Any], given: str | None, names: Sequence[str], keyword: str, meaning: str) -> str:
     """Return the name of the column for a quantity, or raise saying what is there and how to name it."""
     found = find_column(columns, names if given is None else (given,))

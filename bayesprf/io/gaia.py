@@ -1,13 +1,21 @@
 """Gaia's archive -> SourceTable."""
 
+import hashlib
+import os
+import warnings
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from astropy.table import Table
+from platformdirs import user_cache_dir
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive
-from bayesprf.errors import InputError, MissingDependencyError
+from bayesprf.errors import DataWarning, FileError, InputError, MissingDependencyError
 from bayesprf.io.catalog import read_catalog
+from bayesprf.io.files import atomic_path
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
@@ -26,7 +34,7 @@ def query_gaia(
     table: str = "gaiadr3.gaia_source",
     flux_column: str | None = None,
 ) -> SourceTable:
-    """Ask Gaia's archive for the stars on and around the pixels; needs astroquery and the internet.
+    """Ask Gaia's archive for the stars on and around the pixels; the answer is kept on disk, and used again offline.
 
     Parameters
     ----------
@@ -48,21 +56,132 @@ def query_gaia(
     Raises
     ------
     MissingDependencyError
-        If astroquery is not installed.
+        If astroquery is not installed, and the answer is not kept.
+    FileError
+        If the archive does not answer, and the answer is not kept.
     InputError
         If no star is found, or `margin` is not positive.
+
+    See Also
+    --------
+    fetch_gaia : The rows of the archive, to save as a file.
+    """
+    rows = fetch_gaia(pixels, magnitude_limit=magnitude_limit, margin=margin, table=table)
+    epoch = pixels if pixels.instrument.time_zero_jd else None
+    return read_catalog(rows, epoch=epoch, flux_column=flux_column or pixels.instrument.flux_column)
+
+
+def fetch_gaia(
+    pixels: PixelTable,
+    *,
+    magnitude_limit: float = 19.0,
+    margin: float | None = None,
+    table: str = "gaiadr3.gaia_source",
+) -> Table:
+    """Return the rows of Gaia's archive for the stars on and around the pixels.
+
+    Parameters
+    ----------
+    pixels, magnitude_limit, margin, table
+        As for `query_gaia`.
+
+    Returns
+    -------
+    astropy.table.Table
+        Positions at their own epoch, `ref_epoch`.
+
+    Raises
+    ------
+    MissingDependencyError, FileError, InputError
+        As for `query_gaia`.
+
+    Notes
+    -----
+    Answers are kept in the directory that the environment variable BAYESPRF_CACHE names, or in the user's cache
+    directory; the file's name is the checksum of the query. Removing a file there asks the archive anew.
     """
     margin = 10.0 * pixels.instrument.pixel_scale if margin is None else margin
     check_positive(margin, "margin")
-    rows = _archive().launch_job_async(build_query(pixels, magnitude_limit, margin, table=table)).get_results()
+    rows = _answer(build_query(pixels, magnitude_limit, margin, table=table))
     near = _is_near(pixels, np.asarray(rows["ra"], np.float64), np.asarray(rows["dec"], np.float64), margin)
     if not near.any():
         raise InputError(
             f"magnitude_limit: expected stars brighter than {magnitude_limit} within {margin} arcsec of the pixels,"
             f" found none in {table}; raise magnitude_limit"
         )
-    epoch = pixels if pixels.instrument.time_zero_jd else None
-    return read_catalog(rows[near], epoch=epoch, flux_column=flux_column or pixels.instrument.flux_column)
+    return rows[near]
+
+
+def write_rows(rows: Table, path: Path) -> Path:
+    """Write rows of the archive as a catalogue file.
+
+    Parameters
+    ----------
+    rows : astropy.table.Table
+        As `fetch_gaia` returns them.
+    path : Path
+        File to write, replaced if it exists; its ending gives the format.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    InputError
+        If the ending is not known.
+    FileError
+        If the directory does not exist.
+    """
+    formats = {".ecsv": "ascii.ecsv", ".csv": "ascii.csv", ".fits": "fits", ".vot": "votable", ".xml": "votable"}
+    if path.suffix.lower() not in formats:
+        raise InputError(f"output: expected a file that ends in {', '.join(formats)}, got {path.name!r}")
+    with atomic_path(path) as temporary:
+        rows.write(temporary, format=formats[path.suffix.lower()])
+    return path
+
+
+def cache_directory() -> Path:
+    """Return the directory in which answers of archives are kept: BAYESPRF_CACHE, or the user's cache directory."""
+    return Path(os.environ.get("BAYESPRF_CACHE") or user_cache_dir("bayesprf"))
+
+
+def _answer(query: str) -> Table:
+    """Return the kept answer to a query, or ask the archive and keep what it says."""
+    kept = cache_directory() / f"gaia-{hashlib.sha256(query.encode()).hexdigest()[:24]}.ecsv"
+    if kept.is_file():
+        try:
+            return Table.read(kept, format="ascii.ecsv")
+        except (ValueError, OSError) as error:
+            warnings.warn(f"{kept} cannot be read ({error}) and is asked for again", DataWarning, stacklevel=5)
+    rows = _ask(query)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(kept) as temporary:
+            rows.write(temporary, format="ascii.ecsv")
+    except OSError as error:
+        warnings.warn(
+            f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror}); set BAYESPRF_CACHE"
+            " to a directory that can",
+            DataWarning,
+            stacklevel=5,
+        )
+    return rows
+
+
+def _ask(query: str) -> Table:
+    try:
+        return _archive().launch_job_async(query).get_results()
+    except ImportError:
+        raise
+    except (OSError, HTTPException) as error:  # no network, no such server, refused or broken off
+        reason = " ".join(str(error).split())[:120]
+        raise FileError(
+            f"query_gaia: expected an answer of Gaia's archive, got none ({reason}); ask once"
+            f" where there is internet (the answer is kept in {cache_directory()}), or give a catalogue,"
+            " catalog='targets' or catalog='detect'"
+        ) from error
 
 
 def build_query(pixels: PixelTable, magnitude_limit: float, margin: float, *, table: str) -> str:

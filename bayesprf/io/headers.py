@@ -96,7 +96,7 @@ def find_instrument(primary: Header, path: Path) -> Instrument:
 
 
 def read_target(primary: Header, name: str) -> dict[str, Any]:
-    """Return `id`, `ra_deg`, `dec_deg` and `mag` of a file's target, NaN where the header has none.
+    """Return what a header says of its target: `id`, `ra_deg`, `dec_deg`, `mag`, and `pmra`, `pmdec` in mas / yr.
 
     Parameters
     ----------
@@ -108,15 +108,19 @@ def read_target(primary: Header, name: str) -> dict[str, Any]:
     Returns
     -------
     dict
+        NaN where the header has none.
     """
     number = next((primary[key] for key in _TARGET_KEYS if isinstance(primary.get(key), int)), None)
     place = read_number(primary, "RA_OBJ"), read_number(primary, "DEC_OBJ")
     ra_deg, dec_deg = (None, None) if place == (0.0, 0.0) else place
+    unit = 1.0 if str(primary.get("TELESCOP", "")).upper() == "TESS" else 1000.0  # Kepler's are arcsec / yr
+    motion = {key.lower(): read_number(primary, key) for key in ("PMRA", "PMDEC")}
     return {
         "id": str(primary.get("OBJECT") or number or name),
         "ra_deg": np.nan if ra_deg is None else ra_deg,
         "dec_deg": np.nan if dec_deg is None else dec_deg,
         "mag": read_number(primary, *_MAGNITUDE_KEYS) or np.nan,
+        **{key: np.nan if value is None else unit * value for key, value in motion.items()},
     }
 
 

@@ -84,7 +84,7 @@ def _find_delimiter(header: str) -> str:
     best = max(_DELIMITERS, key=counts.__getitem__)
     if counts[best]:
         return best
-    return r"\s+" if " " in header.strip() else ","
+    return " " if " " in header.strip() else ","
 
 
 def _is_rule(line: str, delimiter: str) -> bool:
@@ -96,10 +96,11 @@ def _is_rule(line: str, delimiter: str) -> bool:
 def _read_rows(rows: list[str], delimiter: str) -> pd.DataFrame:
     frame = pd.read_csv(
         io.StringIO("\n".join(rows)),
-        sep=delimiter,
+        sep=r"\s+" if delimiter == " " else delimiter,
         skipinitialspace=True,
         na_values=list(_MISSING),
         dtype_backend="numpy_nullable",
+        float_precision="round_trip",
         index_col=False,
     )
     return frame.rename(columns=lambda name: str(name).strip())

@@ -76,9 +76,9 @@ def read_tpfs(
         `background_subtracted` (False if any file has its sky, None if one does not tell), `quality_bitmask`,
         `reading` (the other options too, as far as they were given), `n_duplicates`, `n_cadences_rejected`,
         `n_cadences_masked` (per file), `notes` (what was made of oddities of the files), `time_direction`,
-        `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `file`, and `aperture`, the indices
-        of the pixels in the mission's aperture) and `pipeline_aperture`, int64, shape (n_pixel,): the first
-        target whose aperture holds the pixel, or -1.
+        `targets` (one mapping per file: `id`, `ra_deg`, `dec_deg`, `mag`, `pmra` and `pmdec` in mas / yr, `file`, and
+        `aperture`, the indices of the pixels in the mission's aperture) and `pipeline_aperture`, int64, shape
+        (n_pixel,): the first target whose aperture holds the pixel, or -1.
 
     Raises
     ------

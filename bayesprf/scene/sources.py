@@ -190,6 +190,24 @@ class SourceTable:
             bands={name: band.select(keep) for name, band in self.bands.items()},
         )
 
+    def scaled(self, factor: float) -> "SourceTable":
+        """Return the sources with all fluxes times a factor, and magnitudes as they are."""
+        return replace(self, flux=self.flux * factor, bands={})
+
+    def joined(self, others: "SourceTable") -> "SourceTable":
+        """Return these sources and others after them, in the columns of these; those that others lack are missing."""
+        count = others.n_source
+        return SourceTable(
+            source_id=(*self.source_id, *others.source_id),
+            ra_deg=np.concatenate([self.ra_deg, others.ra_deg]),
+            dec_deg=np.concatenate([self.dec_deg, others.dec_deg]),
+            flux=np.concatenate([self.flux, others.flux]),
+            mag=np.concatenate([self.mag, others.mag]),
+            columns={name: _with_missing(values, count) for name, values in self.columns.items()},
+            motion=None if self.motion is None else np.concatenate([self.motion, np.full((count, 2), np.nan)]),
+            epoch=None if self.epoch is None else np.concatenate([self.epoch, np.full(count, np.nan)]),
+        )
+
     def indices(self, sources: Any = None) -> IntArray:
         """Return the indices of sources given by index, name or position, one or several; of all for None.
 
@@ -254,6 +272,17 @@ class SourceTable:
                 f" {dec_deg[one]:+.5f}; the nearest is {near!r}, {away} away"
             )
         return found
+
+
+def _with_missing(values: Any, count: int) -> Any:
+    """Return a column with missing entries after it: NaN, "", or masked."""
+    kind = values.dtype.kind
+    if kind == "f":
+        return np.concatenate([values, np.full(count, np.nan, values.dtype)])
+    if kind == "O":
+        return np.concatenate([values, np.full(count, "", object)])
+    mask = np.concatenate([np.ma.getmaskarray(values), np.ones(count, bool)])
+    return np.ma.MaskedArray(np.concatenate([np.ma.getdata(values), np.zeros(count, values.dtype)]), mask=mask)
 
 
 def _check_names(names: tuple[str, ...]) -> None:

@@ -43,6 +43,7 @@ HOMES = {
     "matplotlib": ("plots/", "validation/plots"),
     "astropy": ("io/",),
     "lightkurve": ("io/",),
+    "photutils": ("io/",),
     "pandas": ("io/", "machine.py"),
     "pymc": ("sampling/",),
     "pytensor": ("sampling/",),

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from bayesprf import Machine, read_catalog, read_tpfs
+from bayesprf import Machine, read_catalog, read_image, read_tpfs
 from bayesprf.errors import DataWarning, InputError
+from bayesprf.io.detect import detect_sources
 from bayesprf.io.save import load_tree, save_tree
+from bayesprf.io.sources import as_sources
 from bayesprf.results.gather import catalog_group
 from bayesprf.results.tree import build_tree
+from bayesprf.scene.sky import nearest
 
 pytestmark = pytest.mark.real
 MAS_PER_DEG = 3.6e6
@@ -135,3 +138,41 @@ def test_every_form_of_a_catalogue_gives_the_same_sources(cases, tess):
         assert one.source_id == made[0].source_id
         np.testing.assert_array_equal(one.flux, made[0].flux)
         np.testing.assert_array_equal(one.ra_deg, made[0].ra_deg)
+
+
+def test_headers_of_kepler_stand_for_a_catalogue(real_data):
+    pixels = read_tpfs(sorted((real_data / "kepler-tpf").glob("tpf_test_0*.fits")))
+    sources = as_sources("targets", pixels)
+    assert sources.n_source == 10
+    assert sources.source_id[0] == "KIC 12644769"
+    assert sources.mag[0] == pytest.approx(11.762, abs=1e-3)
+    assert sources.flux[0] == pytest.approx(1.74e5 * 10 ** (-0.4 * (sources.mag[0] - 12.0)), rel=1e-9)
+
+
+def test_headers_of_a_cutout_name_no_star(cases):
+    pixels = read_tpfs(cases / "astrocut-sky150-15x15.fits.gz")
+    with pytest.raises(InputError, match=r"^catalog: 'targets' expects target pixel files whose headers name a star"):
+        as_sources("targets", pixels)
+    found = as_sources("detect", pixels)  # s0 has 9000 electron / s, of which nine pixels hold 83 %
+    truth = read_catalog(cases / "astrocut-sky150-15x15_catalog.csv")
+    _, away = nearest(truth.ra_deg[:1], truth.dec_deg[:1], found.ra_deg, found.dec_deg)
+    assert found.n_source == 1
+    assert away[0] < 0.2 * pixels.instrument.pixel_scale
+    assert found.flux[0] == pytest.approx(0.83 * 9000.0, rel=0.02)
+
+
+def test_peaks_of_real_images_are_found(real_data, record_property):
+    """The detections beside the Kepler image were made with a background mesh of their own."""
+    pixels = read_image(real_data / "kepler-ffi" / "kplr-ffi_ch01_test.fits")
+    found = detect_sources(pixels)
+    known = Table.read(real_data / "kepler-ffi" / "kplr-ffi_ch01_test_detections.csv")
+    _, away = nearest(np.array(known["ra"]), np.array(known["dec"]), found.ra_deg, found.dec_deg)
+    record_property("detections that are found again", f"{(away < 4.0).sum()} of {len(known)}")
+    assert np.mean(away < 4.0) > 0.95
+    blend = read_tpfs(real_data / "tess-tpf" / "tess-tic273589987-s15-100cad.fits.gz")
+    peaks = Table.read(real_data / "tess-tpf" / "tess-tic273589987-s15_detections.csv")
+    assert {"ra", "dec"} <= set(peaks.colnames)
+    stars = detect_sources(blend)
+    _, away = nearest(stars.ra_deg, stars.dec_deg, np.array(peaks["ra"]), np.array(peaks["dec"]))
+    assert stars.n_source == 2
+    assert np.all(away < 0.5 * blend.instrument.pixel_scale)

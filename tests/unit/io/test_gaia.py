@@ -8,18 +8,29 @@ import numpy as np
 import pytest
 from astropy.table import Table
 
-from bayesprf.errors import InputError, MissingDependencyError
+from bayesprf.errors import DataWarning, FileError, InputError, MissingDependencyError
 from bayesprf.instruments import KEPLER, TESS
-from bayesprf.io.gaia import query_gaia
+from bayesprf.io.catalog import read_catalog
+from bayesprf.io.gaia import fetch_gaia, query_gaia, write_rows
+from bayesprf.io.sources import as_sources
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path):
+    """A cache of its own for every test."""
+    monkeypatch.setenv("BAYESPRF_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
 
 
 @pytest.fixture
 def archive(monkeypatch):
     """A stand-in for astroquery.gaia that keeps the query and answers with `rows`."""
-    asked = SimpleNamespace(query=None, rows=None)
+    asked = SimpleNamespace(query=None, rows=None, count=0, error=None)
 
     def launch_job_async(query):
-        asked.query = query
+        if asked.error is not None:
+            raise asked.error
+        asked.query, asked.count = query, asked.count + 1
         return SimpleNamespace(get_results=lambda: asked.rows)
 
     module = ModuleType("astroquery.gaia")
@@ -98,3 +109,50 @@ def test_missing_astroquery_says_how_to_install_it(make_pixels, monkeypatch):
     monkeypatch.setitem(sys.modules, "astroquery.gaia", None)
     with pytest.raises(MissingDependencyError, match=r"needs the package astroquery; .*pip install 'bayesprf\[gaia\]'"):
         query_gaia(make_pixels())
+
+
+def test_an_answer_is_kept_and_used_offline(make_pixels, archive, cache):
+    archive.rows = rows_at([290.0], [45.0])
+    first = query_gaia(make_pixels())
+    assert len(list(cache.glob("gaia-*.ecsv"))) == 1
+    archive.error = ConnectionError("no network")
+    again = query_gaia(make_pixels())
+    assert archive.count == 1
+    assert again.source_id == first.source_id
+    np.testing.assert_array_equal(again.ra_deg, first.ra_deg)
+    with pytest.raises(FileError, match=r"an answer of Gaia's archive, got none \(no network\); ask once where"):
+        query_gaia(make_pixels(), magnitude_limit=12.0)
+
+
+def test_a_damaged_answer_is_asked_for_again(make_pixels, archive, cache):
+    archive.rows = rows_at([290.0], [45.0])
+    query_gaia(make_pixels())
+    (kept,) = cache.glob("gaia-*.ecsv")
+    kept.write_text("# %ECSV 1.0\n# nonsense")
+    with pytest.warns(DataWarning, match=r"cannot be read .* and is asked for again"):
+        query_gaia(make_pixels())
+    assert archive.count == 2
+
+
+def test_a_cache_that_cannot_be_written_is_reported(make_pixels, archive, cache):
+    cache.write_text("a file, no directory")
+    archive.rows = rows_at([290.0], [45.0])
+    with pytest.warns(DataWarning, match=r"Gaia's answer is not kept, because .* set BAYESPRF_CACHE"):
+        assert query_gaia(make_pixels()).n_source == 1
+
+
+@pytest.mark.parametrize("ending", ["ecsv", "csv", "fits", "vot"])
+def test_rows_are_saved_as_a_catalogue(make_pixels, archive, tmp_path, ending):
+    archive.rows = rows_at([290.0, 290.001], [45.0, 45.0])
+    pixels = make_pixels()
+    path = write_rows(fetch_gaia(pixels), tmp_path / f"gaia.{ending}")
+    np.testing.assert_array_equal(read_catalog(path, epoch=pixels).ra_deg, query_gaia(pixels).ra_deg)
+    with pytest.raises(InputError, match=r"output: expected a file that ends in .ecsv, .csv, .*, got 'gaia.doc'"):
+        write_rows(archive.rows, tmp_path / "gaia.doc")
+
+
+def test_gaia_stands_for_a_catalogue(make_pixels, archive):
+    archive.rows = rows_at([290.0], [45.0])
+    pixels = make_pixels()
+    assert as_sources("gaia", pixels, magnitude_limit=15.0).source_id == ("0",)
+    assert "phot_g_mean_mag < 15.0" in archive.query
