@@ -143,7 +143,13 @@ def write_rows(rows: Table, path: Path) -> Path:
 
 
 def cache_directory() -> Path:
-    """Return the directory in which answers of archives are kept: BAYESPRF_CACHE, or the user's cache directory."""
+    """Return the directory in which answers of archives are kept.
+
+    Returns
+    -------
+    Path
+        What the environment variable BAYESPRF_CACHE names, or the user's cache directory.
+    """
     return Path(os.environ.get("BAYESPRF_CACHE") or user_cache_dir("bayesprf"))
 
 
