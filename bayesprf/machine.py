@@ -188,7 +188,7 @@ class Machine:
         "PRF value of each source in each pixel, sparse (n_source, n_pixel), 1 / pixel.",
     )
     radius = Result(
-        "prf", lambda prf: prf.reach, "Radius of each source as its flux alone predicts it, shape (n_source,), arcsec."
+        "prf", lambda prf: prf.radius, "Radius of each source as its flux alone predicts it, shape (n_source,), arcsec."
     )
     psf_w = Result("prf", lambda prf: prf.prf.weights, "Weights of log10 PRF, shape (n_basis,), dex.")
     psf_w_err = Result(

@@ -21,22 +21,22 @@ _TIME_SETTINGS = ("time_nknots", "time_resolution", "time_radius", "cartesian_kn
 
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
-    """How far a star reaches before its PRF is known, and which stars and pixels may teach the PRF.
+    """How far a star matters before its PRF is known, and which stars and pixels the PRF may be trained on.
 
     Parameters
     ----------
     upper_radius_limit, lower_radius_limit : float, optional
-        Bounds of the reach of a star, arcsec; 7 and 1.1 pixels by default.
+        Bounds of the radius of a star, arcsec; 7 and 1.1 pixels by default.
     upper_flux_limit, lower_flux_limit : float, optional
-        Pixels above the first do not teach the PRF (by default the instrument's saturation); a star
-        reaches as far as its flux in a pixel exceeds the second (by default 10 times the median error
+        The PRF is not trained on pixels above the first (by default the instrument's saturation); a star
+        matters as far as its flux in a pixel exceeds the second (by default 10 times the median error
         of a pixel in one cadence), electron / s.
     correct_centroid_offset : bool
         Measure the common offset between catalogue and pixel positions, and apply it.
     contaminant_mag_limit : float, optional
         Sources fainter than this magnitude do not count as contaminants; all count by default.
     limit_radius : float
-        Pixels farther from the star than this do not teach the PRF, arcsec.
+        The PRF is not trained on pixels farther from the star than this, arcsec.
     """
 
     upper_radius_limit: float | None = None
@@ -65,15 +65,15 @@ class ShapeOptions:
     bin_data : bool
         Average the training pixels in cells of radius and angle before the fit.
     smoothness : float
-        Prior standard deviation of a bend of log10 PRF between neighbouring weights, dex.
+        Prior standard deviation of the curvature of log10 PRF between neighbouring weights, dex.
     n_round : int
         Rounds of shape, flux and offset.
     clip_sigma : float
         Training pixels farther than this from the model, in standard deviations, are left out.
     max_neighbor_share : float
-        A pixel teaches the PRF of a star only if neighbours give less than this share of its light.
+        The PRF is trained on a pixel of a star only if neighbours give less than this share of its light.
     min_snr : float
-        Stars fainter than this signal-to-noise ratio do not teach the PRF.
+        The PRF is not trained on stars fainter than this signal-to-noise ratio.
     max_pairs : int
         At most this many (star, pixel) pairs, of the stars with the highest signal-to-noise ratio, are used.
     refine : bool
@@ -139,7 +139,7 @@ class PerturbationOptions:
         Highest power of time in what a shift leaves, in place of that of `trends`: a pointing known at every cadence
         holds slow drifts too.
     pca_ncomponents : int
-        Add so many principal components of the pixels' time series.
+        Number of principal components of the pixels' time series to add.
     pca_smooth_time_scale : float
         Knot distance of the spline that smooths these series, day; 0 for none.
     n_bin_per_vector : int
@@ -148,7 +148,7 @@ class PerturbationOptions:
         The motion of the stars may differ over the detector as a polynomial of this degree in column and row;
         0 takes it to be the same everywhere.
     min_share : float
-        A pixel teaches the time model if its brightest source gives at least this share of the model's light.
+        The time model is trained on a pixel if its brightest source gives at least this share of the model's light.
     min_snr : float
         And if the light of that source is this many times the noise of the pixel in one bin.
     clip_sigma : float

@@ -1,4 +1,4 @@
-"""Statistics that outliers do not bend: spread, weighted median, scatter beyond the errors, clipped least squares."""
+"""Statistics that tolerate outliers: spread, weighted median, scatter beyond the errors, clipped least squares."""
 
 from collections.abc import Callable
 

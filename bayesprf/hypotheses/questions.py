@@ -14,7 +14,7 @@ from bayesprf.hypotheses.event_host import EventHost, event_evidence, event_leng
 from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model
 from bayesprf.hypotheses.second_star import BlendTest, second_star
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
-from bayesprf.prf.astrometry import place_width
+from bayesprf.prf.astrometry import position_width
 from bayesprf.scene.pairs import offsets
 from bayesprf.uncertainty.model_errors import model_errors
 from bayesprf.uncertainty.stage import leak_covariance, with_systematics
@@ -218,6 +218,6 @@ def _prf_errors(fit: Fit, group: SourceGroup) -> FloatArray:
     flux = fit.latest_flux.posterior.mean[:, :n_source].mean(axis=0)
     widths = with_systematics(fit).need("systematics").widths
     if widths.places is not None:
-        before = np.full(n_source, place_width(prf.positions.shift))
+        before = np.full(n_source, position_width(prf.positions.shift))
         widths = replace(widths, position=before, places=None)
     return model_errors(prf, group.pixel, flux, widths)

@@ -64,7 +64,7 @@ class ApertureSums:
 
 
 def build_apertures(prf: PrfMatrix, flux: FloatArray, percentile: Any) -> ApertureSet:
-    """Cut every source's PRF at a percentile of its values and say what the apertures catch.
+    """Cut every source's PRF at a percentile of its values, with what the apertures catch.
 
     Parameters
     ----------
@@ -118,11 +118,11 @@ def aperture_at_percentile(prf: PrfMatrix, percentile: Any) -> BoolArray:
     ranked = _Ranked.by_prf(prf)
     level = _as_percentile(percentile, prf.pairs.n_source, ranked.source_of)
     last = ranked.count - 1
-    place = last * (level / 100.0)
-    lower = np.minimum(place.astype(np.int64), last)
+    rank = last * (level / 100.0)
+    lower = np.minimum(rank.astype(np.int64), last)
     upper = np.minimum(lower + 1, last)
     values, end = prf.values[ranked.order], ranked.start + last
-    cut = _interpolate(values[end - lower], values[end - upper], place - lower)
+    cut = _interpolate(values[end - lower], values[end - upper], rank - lower)
     mask = np.zeros(prf.pairs.n_pair, bool)
     mask[ranked.order] = values >= np.repeat(cut, ranked.count)
     return mask
@@ -269,7 +269,7 @@ def sum_in_apertures(
     Raises
     ------
     ShapeError
-        If an array does not have the shape said above.
+        If an array does not have the shape above.
     """
     n_time = flux.shape[0]
     check_shape(flux, (n_time, pairs.n_pixel), "flux", "n_time, n_pixel")
@@ -331,7 +331,7 @@ def _shortfall(
 
 
 def _first_minimum(cost: FloatArray, tie_break: IntArray, ranked: _Ranked) -> IntArray:
-    """Return the place of each source's least cost; the least `tie_break` decides between equal ones."""
+    """Return the index of each source's least cost; the least `tie_break` decides between equal ones."""
     if cost.size == 0:
         return np.zeros(0, np.int64)
     least = cost == np.repeat(np.minimum.reduceat(cost, ranked.start), ranked.count)

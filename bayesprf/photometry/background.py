@@ -19,7 +19,7 @@ from bayesprf.settings import Background
 _PRIOR_WIDTH = 10.0
 # Shares of the pixels, the darkest: their upper ends set the prior's scale, and the first guess.
 _DARK_SHARE, _GUESS_SHARE = 0.2, 0.05
-# Where no file says which pixels belong together: neighbours in a row or column at most this far apart do, pixel.
+# Where the files do not separate cutouts: neighbours in a row or column at most this far apart belong together, pixel.
 _MAX_STEP = 3.0
 # Entries of sources times pixels that are linked by their sky, at most: 240 MB.
 _MAX_SHARED = 20_000_000
@@ -33,7 +33,7 @@ class BackgroundColumns:
     ----------
     matrix : csr_matrix of float64, shape (n_pixel, n_column)
         Products of Legendre polynomials in column and row, scaled to -1 ... 1 over each patch of pixels; nothing in
-        saturated pixels, which say nothing about the sky.
+        saturated pixels, which do not measure the sky.
     patch : ndarray of int64, shape (n_column,)
         Patch of each column.
     power : ndarray of int64, shape (n_column, 2)
@@ -151,12 +151,12 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     BackgroundColumns
     """
     label = find_patches(pixels) if options.scope == "stamp" else np.zeros(pixels.n_pixel, np.int64)
-    n_patch, place = int(label.max()) + 1, np.stack([pixels.column, pixels.row], axis=1)
+    n_patch, position = int(label.max()) + 1, np.stack([pixels.column, pixels.row], axis=1)
     low, high = np.full((n_patch, 2), np.inf), np.full((n_patch, 2), -np.inf)
-    np.minimum.at(low, label, place)
-    np.maximum.at(high, label, place)
+    np.minimum.at(low, label, position)
+    np.maximum.at(high, label, position)
     centre, half = 0.5 * (high + low), 0.5 * (high - low)
-    scaled = (place - centre[label]) / np.where(half > 0, half, 1.0)[label]
+    scaled = (position - centre[label]) / np.where(half > 0, half, 1.0)[label]
     powers = [(i, total - i) for total in range(options.order + 1) for i in range(total, -1, -1)]
     values = np.stack([_legendre(scaled[:, 0], i) * _legendre(scaled[:, 1], j) for i, j in powers], axis=1)
     column = label[:, None] * len(powers) + np.arange(len(powers))
@@ -175,7 +175,7 @@ def find_patches(pixels: PixelTable) -> IntArray:
     Parameters
     ----------
     pixels : PixelTable
-        `stamp` says it where there are several; else connected regions of the detector do.
+        By `stamp` where there are several; else by connected regions of the detector.
 
     Returns
     -------

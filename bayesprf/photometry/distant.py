@@ -13,7 +13,7 @@ from bayesprf.scene.sources import SourceTable
 # Farther than this many times the pairing distance no light is followed.
 _MAX_STRETCH = 4.0
 # So far out light is smooth: it is evaluated at the centres of cells of this many pixels a side, twice as many in
-# each class of reach.
+# each class of radius.
 _CELL = 2
 # Pairs are searched along chords of the sphere, which differ from offsets by less than this.
 _MARGIN = 1.001
@@ -44,7 +44,7 @@ def distant_light(
 
     Notes
     -----
-    Stars are taken in classes of reach, each twice as wide as the one before, so that few stars are
+    Stars are taken in classes of radius, each twice as wide as the one before, so that few stars are
     paired with many pixels.
     """
     light = np.zeros(pixels.n_pixel)
@@ -75,8 +75,8 @@ class _Cells:
 
 def _coarsen(pixels: PixelTable, side: int) -> tuple[_Cells, IntArray]:
     """Gather pixels in square cells; return the mean positions of these, and the cell of each pixel."""
-    place = np.stack([np.floor(pixels.row / side), np.floor(pixels.column / side)], axis=1)
-    _, first, member, count = np.unique(place, axis=0, return_index=True, return_inverse=True, return_counts=True)
+    cell = np.stack([np.floor(pixels.row / side), np.floor(pixels.column / side)], axis=1)
+    _, first, member, count = np.unique(cell, axis=0, return_index=True, return_inverse=True, return_counts=True)
     member = member.ravel()
     east = (pixels.ra_deg - pixels.ra_deg[first][member] + 180.0) % 360.0 - 180.0
     ra = pixels.ra_deg[first] + np.bincount(member, weights=east) / count

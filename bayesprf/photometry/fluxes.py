@@ -21,7 +21,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 
 # The default prior is this many times wider than the expected flux: it decides nothing but hopeless blends.
 PRIOR_WIDTH = 10.0
-# Below this share of the prior's standard deviation the data have spoken.
+# Below this share of the prior's standard deviation the data decide.
 _DEGENERATE_SHARE = 0.5
 _LOW_PSF_FRACTION = 0.5
 _NEGATIVE_SIGMA = 3.0
@@ -42,10 +42,10 @@ class FluxFit:
     posterior : GaussianPosterior
         Its answer, with covariances and draws.
     down_weighted : DownWeighted, optional
-        What a robust fit held down; None for a plain fit.
+        What a robust fit down-weighted; None for a plain fit.
     background : BackgroundColumns, optional
         Surfaces fitted along: their coefficients follow those of the sources in `problem` and `posterior`.
-    moving_light : ndarray of float64, shape (n_time, n_pixel), optional
+    uncatalogued_light : ndarray of float64, shape (n_time, n_pixel), optional
         Light taken off the data of `problem`, electron / s; `model` holds it.
     """
 
@@ -56,7 +56,7 @@ class FluxFit:
     posterior: GaussianPosterior
     down_weighted: DownWeighted | None = None
     background: BackgroundColumns | None = None
-    moving_light: FloatArray | None = None
+    uncatalogued_light: FloatArray | None = None
 
     @property
     def n_source(self) -> int:
@@ -106,7 +106,7 @@ class FluxFit:
     def model(self) -> FloatArray:
         """Return the model image at every cadence, shape (n_time, n_pixel), electron / s."""
         model = self.problem.predict(self.posterior.mean)
-        return model if self.moving_light is None else model + self.moving_light
+        return model if self.uncatalogued_light is None else model + self.uncatalogued_light
 
 
 def default_prior(expected: FloatArray, noise: float) -> GaussianPrior:
@@ -182,12 +182,12 @@ def fit_flux(
     prior: GaussianPrior,
     *,
     source_flags: IntArray,
-    known: FloatArray | None = None,
+    fixed_light: FloatArray | None = None,
     solver: Solver | None = None,
     robust: bool = False,
     names: tuple[str, ...] = (),
     background: BackgroundColumns | None = None,
-    moving_light: FloatArray | None = None,
+    uncatalogued_light: FloatArray | None = None,
 ) -> FluxFit:
     """Fit one flux per source and cadence.
 
@@ -201,17 +201,17 @@ def fit_flux(
         One entry per source, electron / s.
     source_flags : ndarray of int, shape (n_source,)
         Bits of `QualityFlag` that hold for all cadences; sources with NO_PIXELS get NaN.
-    known : ndarray of float64, shape (n_pixel,), optional
+    fixed_light : ndarray of float64, shape (n_pixel,), optional
         Light of each pixel that is not to be fitted, electron / s.
     solver : Solver, optional
         Chosen from the problem when omitted.
     robust : bool
-        Hold outliers down: see `fit_robustly`.
+        Down-weight outliers: see `fit_robustly`.
     names : tuple of str
         Source names for messages.
     background : BackgroundColumns, optional
         Surfaces to fit along at every cadence.
-    moving_light : ndarray of float64, shape (n_time, n_pixel), optional
+    uncatalogued_light : ndarray of float64, shape (n_time, n_pixel), optional
         Further light that is not to be fitted, electron / s.
 
     Returns
@@ -227,15 +227,15 @@ def fit_flux(
     -----
     Solves (X' C^-1 X + P) w = X' C^-1 y + P m per cadence (Luger, Foreman-Mackey & Hogg 2017).
     """
-    problem = _flux_problem(pixels, design, prior, known, background)
-    if moving_light is not None:
-        problem = replace(problem, data=problem.data - moving_light)
+    problem = _flux_problem(pixels, design, prior, fixed_light, background)
+    if uncatalogued_light is not None:
+        problem = replace(problem, data=problem.data - uncatalogued_light)
     solver, down = solver or choose_solver(problem), None
     try:
         if robust:
             fit = fit_robustly(problem, solver)
             if fit.problem.data is not problem.data:
-                moving_light = pixels.flux - fit.problem.data
+                uncatalogued_light = pixels.flux - fit.problem.data
             problem, posterior = fit.problem, fit.posterior
             down = DownWeighted(fit.batch, fit.observation, fit.weight)
         else:
@@ -257,22 +257,22 @@ def fit_flux(
     flags[flag_degenerate(flux_err, prior)] |= int(QualityFlag.DEGENERATE_BLEND)
     if down is not None:
         flags[down.touches(design, pixels.n_time)] |= int(QualityFlag.DOWN_WEIGHTED)
-    return FluxFit(flux, flux_err, flags, problem, posterior, down, background, moving_light)
+    return FluxFit(flux, flux_err, flags, problem, posterior, down, background, uncatalogued_light)
 
 
 def _flux_problem(
     pixels: PixelTable,
     design: DesignStack,
     prior: GaussianPrior,
-    known: FloatArray | None,
+    fixed_light: FloatArray | None,
     background: BackgroundColumns | None,
 ) -> LinearProblem:
     if background is not None:
         design, prior = background.extend(design), background.extend_prior(prior)
-    return LinearProblem(design, pixels.flux, pixels.ivar, prior, known)  # type: ignore[arg-type]
+    return LinearProblem(design, pixels.flux, pixels.ivar, prior, fixed_light)  # type: ignore[arg-type]
 
 
-def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, known: BoolArray, core: float) -> IntArray:
+def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, has_flux: BoolArray, core: float) -> IntArray:
     """Return the quality bits that a source has at all cadences.
 
     Parameters
@@ -281,7 +281,7 @@ def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, known: BoolArray, core
         Mean PRF of the pairs that matter, saturated pixels included.
     saturated : ndarray of bool, shape (n_pixel,)
         Saturated pixels.
-    known : ndarray of bool, shape (n_source,)
+    has_flux : ndarray of bool, shape (n_source,)
         Whether the catalogue flux is usable.
     core : float
         A saturated pixel nearer than this makes its source saturated, arcsec.
@@ -300,7 +300,7 @@ def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, known: BoolArray, core
         (QualityFlag.LOW_PSF_FRACTION, usable.caught()[0] < _LOW_PSF_FRACTION),
         (QualityFlag.SATURATED, own),
         (QualityFlag.SATURATED_NEIGHBOR, touched & ~own),
-        (QualityFlag.NO_CATALOG_FLUX, ~known),
+        (QualityFlag.NO_CATALOG_FLUX, ~has_flux),
     ):
         flags[where] |= int(bit)
     return flags

@@ -107,7 +107,7 @@ def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray)
     Returns
     -------
     SourceGroup
-        What these pixels alone say about their sources; pixels without data at all of these cadences are left out.
+        The problem of these pixels alone; pixels without data at all of these cadences are left out.
 
     Raises
     ------

@@ -90,7 +90,7 @@ def psf_fraction(
 
     Notes
     -----
-    The PRF says what one pixel records, so it already holds the average over the pixel. Its sum over pixel centres
+    The PRF is what one pixel records, so it already holds the average over the pixel. Its sum over pixel centres
     (0 points) is the fraction for a star exactly where it is, with the ripple that a coarse pixel grid puts on any
     sum; its integral over the area of the pixels (many points), divided by the area of one, is that fraction
     averaged over where a star may sit within its pixel, and tends to one for a star well inside the data.

@@ -1,4 +1,4 @@
-"""Fluxes that bear cosmic rays: pixels far from what they usually are lose weight at that cadence."""
+"""Fluxes that tolerate cosmic rays: pixels far from what they usually are lose weight at that cadence."""
 
 from dataclasses import dataclass, field, replace
 
@@ -16,7 +16,7 @@ from bayesprf.photometry.misfit import MIN_CADENCES, find_misfit
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DownWeighted:
-    """Pixels that a robust fit held down.
+    """Pixels that a robust fit down-weighted.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class DownWeighted:
         return cls(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
     def touches(self, design: DesignStack, n_time: int) -> BoolArray:
-        """Return at which cadences a source has a pixel held down, shape (n_time, n_source)."""
+        """Return at which cadences a source has a down-weighted pixel, shape (n_time, n_source)."""
         held = csr_matrix((np.ones(self.weight.size), (self.cadence, self.pixel)), shape=(n_time, design.n_obs))
         return np.asarray((held @ (design.matrix() != 0).astype(np.float64)).toarray() > 0)
 
@@ -55,7 +55,7 @@ class PixelWeights:
     Notes
     -----
     All weights carry one factor more, with which the quoted errors are those of Gaussian data: an estimate with
-    weights w(z) has variance E[w^2 z^2] / E[w z^2]^2, where the weighted sum of inverse variances says 1 / E[w]
+    weights w(z) has variance E[w^2 z^2] / E[w z^2]^2, where the weighted sum of inverse variances gives 1 / E[w]
     (Huber 1981).
     """
 
@@ -77,7 +77,7 @@ def _honest_factor(weighting: Weighting) -> float:
 
 
 def fit_robustly(problem: LinearProblem, solver: Solver) -> RobustFit:
-    """Solve a flux problem with outliers held down.
+    """Solve a flux problem with outliers down-weighted.
 
     Parameters
     ----------

@@ -50,7 +50,7 @@ def fit_fluxes(
         data,
         prior=prior,
         source_flags=_source_flags(fit),
-        known=prf.far_light,
+        fixed_light=prf.fixed_light,
         solver=BlockSolver(n_threads),
         robust=recipe.robust,
         names=fit.coefficient_names,
@@ -60,7 +60,7 @@ def fit_fluxes(
     yield "flux", solve(matrix.design())
     if time is not None:
         moving = None if time.light is None else time.light.image()
-        yield "flux_va", solve(matrix.changing(time).design(), moving_light=moving)
+        yield "flux_va", solve(matrix.changing(time).design(), uncatalogued_light=moving)
 
 
 def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:
@@ -99,7 +99,7 @@ def _source_flags(fit: Fit) -> IntArray:
     return flag_sources(
         prf.matrix,
         saturated=fit.pixels.saturated,
-        known=fit.sources.has_flux,
+        has_flux=fit.sources.has_flux,
         core=float(np.sqrt(prf.prf.pixel_area)),
     )
 

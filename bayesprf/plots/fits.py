@@ -25,7 +25,7 @@ def draw_prf(fit: Fit, frame_index: Any = "mean", *, bin_data: bool = False) -> 
     """Draw data, model and residual of the PRF, in sky and polar coordinates."""
     prf = fit.need("prf")
     image = select_image(fit, frame_index)
-    fixed = prf.far_light if prf.background is None else prf.far_light + prf.background.light
+    fixed = prf.fixed_light if prf.background is None else prf.fixed_light + prf.background.light
     pixels = gather_star_pixels(prf.matrix, prf.flux, image, fixed=fixed, chosen=prf.training)
     with np.errstate(invalid="ignore", divide="ignore"):
         data = np.log10(pixels.light / pixels.flux)
@@ -64,7 +64,7 @@ def draw_time_model(fit: Fit) -> Figure:
     if isinstance(time, ShiftModel):
         bins = bin_by_pointing(pixels_without_sky(fit), fit.need("prf"), time)
         return plot_time_model(
-            bins.dx, bins.dy, bins.place, data=bins.data, model=bins.model, used=bins.used, along="pointing"
+            bins.dx, bins.dy, bins.pointing, data=bins.data, model=bins.model, used=bins.used, along="pointing"
         )
     training = time.training
     return plot_time_model(

@@ -11,7 +11,7 @@ from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import Profile, ShapePrior
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.image import Image
@@ -30,7 +30,7 @@ _MIN_PIXELS = 4
 # No star moves farther than this in one step, arcsec, in units of the pixel side.
 _MAX_STEP_PIX = 0.25
 _FLUX_WIDTH = 10.0
-# Steps are cut short: PRF and positions of close blends, found in turns, else swing about the answer.
+# Steps are cut short: PRF and positions of close blends, found in turns, else oscillate about the answer.
 _DAMPING = 0.7
 # Positions less correlated than this count as independent.
 _MIN_CORRELATION = 0.2
@@ -64,7 +64,7 @@ def centroid_offset(training: StarPixels) -> FloatArray:
     return np.array([np.median(total(light * d)[trusted] / flux[trusted]) for d in (training.dx, training.dy)])
 
 
-def fit_geometry(profile: Profile, training: StarPixels, lattice: Lattice, *, smoothness: float) -> FloatArray:
+def fit_geometry(profile: Profile, training: StarPixels, phases: PixelPhases, *, smoothness: float) -> FloatArray:
     """Return the common shift and stretch of all stars that fit the pixels best, to first order.
 
     Parameters
@@ -73,10 +73,10 @@ def fit_geometry(profile: Profile, training: StarPixels, lattice: Lattice, *, sm
         The PRF, normalised, and its intrinsic scatter.
     training : StarPixels
         Pixels of isolated stars, fluxes in electron / s.
-    lattice : Lattice
+    phases : PixelPhases
         Pixels over which the PRF has the same sum wherever a star lies in its pixel.
     smoothness : float
-        Prior standard deviation of a bend of the weights, dex.
+        Prior standard deviation of the curvature of the weights, dex.
 
     Returns
     -------
@@ -86,21 +86,25 @@ def fit_geometry(profile: Profile, training: StarPixels, lattice: Lattice, *, sm
     Notes
     -----
     One Gauss-Newton step of weights and geometry together, y - m = m ln10 A dw + f dPRF/dg dg: the
-    splines of the outer PRF could otherwise hide what the core alone can tell.
+    splines of the outer PRF could otherwise hide what only the core measures.
     """
     prf = profile.prf
     model = training.flux * prf.evaluate(training.dx, training.dy)
     variance = training.model_variance(model, prf.peak, profile.scatter)
     usable = inliers(training.light - model, variance, _OUTLIER)
     shape = diags(LN10 * model) @ prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
-    gradients = prf_gradients(prf, training.dx, training.dy, names=("east", "north", "stretch", "skew"))
+    gradients = prf_gradients(prf, training.dx, training.dy, names=("east", "north", "e1", "e2"))
     geometry = csr_matrix(np.stack(list(gradients.values()), axis=1) * training.flux[:, None])
     roughness, expected = prf.basis.roughness(), ShapePrior.around_nominal(prf.basis, prf.pixel_area, smoothness)
-    rows, sums = lattice.equations(prf)
+    rows, sums = phases.equations(prf)
     blocks = [[shape, geometry], [roughness, None], [csr_matrix(rows), None]]
     design = DesignStack.from_sparse(bmat(blocks, format="csr"))
-    data = np.concatenate([training.light - model, expected.bends - roughness @ prf.weights, sums - rows @ prf.weights])
-    ivar = np.concatenate([np.where(usable, 1.0 / variance, 0.0), expected.bends_ivar, lattice.ivar(profile.scatter)])
+    data = np.concatenate(
+        [training.light - model, expected.curvature - roughness @ prf.weights, sums - rows @ prf.weights]
+    )
+    ivar = np.concatenate(
+        [np.where(usable, 1.0 / variance, 0.0), expected.curvature_ivar, phases.ivar(profile.scatter)]
+    )
     sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
     prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
     solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))
@@ -160,7 +164,7 @@ def fit_positions(
     y - m = dF PRF + F dPRF/dx . dx in every pixel, with N(0, width**2) on the whole shift of each axis and a wide
     prior on the fluxes; all overlapping stars are solved together.
     """
-    posterior = _solve_places(
+    posterior = _solve_positions(
         matrix, profile.prf, profile.scatter, flux=np.nan_to_num(flux), image=image, shift=shift, width=width
     )
     n = matrix.pairs.n_source
@@ -171,7 +175,7 @@ def fit_positions(
     return PositionFit(shift + step, std, float(np.max(counted, initial=0.0)))
 
 
-def place_width(shift: FloatArray) -> float:
+def position_width(shift: FloatArray) -> float:
     """Return how far stars lie from their catalogue positions, per axis.
 
     Parameters
@@ -187,10 +191,10 @@ def place_width(shift: FloatArray) -> float:
     return max(float(np.std(shift)), _MIN_WIDTH)
 
 
-def fit_place_errors(
+def fit_position_errors(
     matrix: PrfMatrix, profile: tuple[PrfModel, float], *, flux: FloatArray, image: Image, shift: FloatArray
 ) -> csr_matrix:
-    """Return how the fitted places of all stars may err, those of blends together.
+    """Return the errors of the fitted positions of all stars, those of blends together.
 
     Parameters
     ----------
@@ -208,18 +212,18 @@ def fit_place_errors(
     Returns
     -------
     csr_matrix of float64, shape (2 n_source, 2 n_source)
-        L; the places, east first, then north, have the covariance L L', arcsec**2.
+        L; the positions, east first, then north, have the covariance L L', arcsec**2.
 
     Notes
     -----
-    The places of two stars closer than a few pixels err against each other along the line that joins them: their
-    joint covariance given the pixels, all fluxes free, is taken within groups of stars whose places are correlated by
-    more than 0.2, and 0 between them.
+    The positions of two stars closer than a few pixels err against each other along the line that joins them: their
+    joint covariance given the pixels, all fluxes free, is taken within groups of stars whose positions are correlated
+    by more than 0.2, and 0 between them.
     """
     from bayesprf.linalg.blocks import pair_covariance
 
-    width = place_width(shift)
-    posterior = _solve_places(matrix, *profile, flux=flux, image=image, shift=shift, width=width)
+    width = position_width(shift)
+    posterior = _solve_positions(matrix, *profile, flux=flux, image=image, shift=shift, width=width)
     i, j, shared = pair_covariance(posterior)
     n = matrix.pairs.n_source
     std = posterior.std[0, n:]
@@ -242,7 +246,7 @@ def fit_place_errors(
     return csr_matrix(block_diag([csr_matrix(blocks[0]), *blocks[1:]], format="csr")[back])
 
 
-def _solve_places(
+def _solve_positions(
     matrix: PrfMatrix,
     prf: PrfModel,
     scatter: float,
@@ -252,7 +256,7 @@ def _solve_places(
     shift: FloatArray,
     width: float,
 ) -> GaussianPosterior:
-    """Return the posterior of changes of all fluxes, then of all places east, then north."""
+    """Return the posterior of changes of all fluxes, then of all positions east, then north."""
     pairs, values, light = matrix.pairs, matrix.values, matrix.light(flux)
     gradients = prf_gradients(prf, pairs.dx, pairs.dy, names=("east", "north"))
     slopes = [np.where(values > 0, flux[pairs.source] * gradients[name], 0.0) for name in ("east", "north")]

@@ -15,7 +15,7 @@ from bayesprf.scene.prf import LN10, PrfModel
 
 # Knots in radius between which the correction of the PRF is linear.
 _N_KNOT = 8
-# More pixels than this tell no more about the sky.
+# More pixels than this do not determine the sky any better.
 _MAX_PIXEL = 200_000
 
 
@@ -41,12 +41,12 @@ def fit_background(scene: Scene, light: Light, profile: Profile, found: ImageBac
     -----
     y = sum_s F_s PRF + sum_s f_s sum_k c_k h_k(r) + B w, with the fluxes F, the heights w and the c free, hat functions
     h_k in radius (the last one falls on as the wing does), and f the fluxes of this round. In a cutout that one star
-    fills, a pedestal under the PRF is the same as sky, in proportion to the star's flux. What tells them apart is that
-    sky does not know the flux: w ~ N(b, sigma**2) in all cutouts with one free b per surface. Pixels count with the
-    variance of `StarPixels.model_variance`.
+    fills, a pedestal under the PRF is the same as sky, in proportion to the star's flux. What separates them is that
+    sky does not depend on the flux: w ~ N(b, sigma**2) in all cutouts with one free b per surface. Pixels count with
+    the variance of `StarPixels.model_variance`.
     """
     columns, prf = found.columns, profile.prf
-    raw = scene.image.flux + np.where(scene.image.ivar > 0, found.light, 0.0) - light.far
+    raw = scene.image.flux + np.where(scene.image.ivar > 0, found.light, 0.0) - light.fixed
     stars = light.fitted(scene.saturated).at(0).T.tocsr()
     weights = _weights(scene, light, profile)
     rows = _few(np.flatnonzero(weights > 0))
@@ -96,15 +96,15 @@ def _design(sky: csr_matrix, power: IntArray, stars: csr_matrix, corrections: Fl
 def _corrections(light: Light, prf: PrfModel) -> FloatArray:
     """Return the light of hat functions in the square root of the radius around all stars, (n_pixel, n_knot)."""
     pairs, rmax = light.pairs, prf.basis.rmax
-    place = np.sqrt(np.minimum(pairs.r, rmax) / rmax) * (_N_KNOT - 1)
-    wing = np.maximum(pairs.r / rmax, 1.0) ** prf.tail_slope
+    knot = np.sqrt(np.minimum(pairs.r, rmax) / rmax) * (_N_KNOT - 1)
+    wing = np.maximum(pairs.r / rmax, 1.0) ** prf.wing_slope
     flux = np.nan_to_num(light.flux)[pairs.source] * wing
-    hats = [np.maximum(1.0 - np.abs(place - k), 0.0) * flux for k in range(_N_KNOT)]
+    hats = [np.maximum(1.0 - np.abs(knot - k), 0.0) * flux for k in range(_N_KNOT)]
     return np.stack([np.bincount(pairs.pixel, weights=hat, minlength=pairs.n_pixel) for hat in hats], axis=1)
 
 
 def _weights(scene: Scene, light: Light, profile: Profile) -> FloatArray:
-    """Return the inverse variances of the pixels about a model that is not perfect; 0 for those that cannot tell."""
+    """Return the inverse variances of the pixels about a model that is not perfect; 0 for those without usable data."""
     flux = np.nan_to_num(light.flux)[light.pairs.source]
     misfit = (LN10 * profile.scatter) ** 2 * profile.prf.peak * flux**2 * light.prf.values
     used = (scene.image.ivar > 0) & ~scene.saturated

@@ -12,7 +12,7 @@ from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit, centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.background import fit_background
 from bayesprf.prf.image_fluxes import Light, Scene, find_light, solve_again
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import Profile, fit_profile
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.prf.star_residuals import measure_stars
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
-# Wings of other stars are taken off with the present slope: a full step would swing about the answer.
+# Wings of other stars are taken off with the present slope: a full step would oscillate about the answer.
 _WING_STEP = 0.5
-# At the edge of the splines a single weight does not set the level, dex. Where the level found there strays by more
+# At the edge of the splines a single weight does not set the level, dex. Where the level found there deviates by more
 # than the second number the splines are not settled, as in dense fields, and the wing beyond is freed by a share of
-# the excess: held, wing and splines would swing about each other from round to round.
+# the excess: held, wing and splines would oscillate from round to round.
 _EDGE_LEVEL, _EDGE_SETTLED, _EDGE_SHARE = 0.1, 0.05, 0.2
 # Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/howto/sky.md).
 _SKY_SLOPE = 0.15
-# From this round on the fluxes of the round before say which pairs lie above the cut.
+# From this round on the fluxes of the round before decide which pairs lie above the cut.
 _N_NEW_LIGHT = 1
 
 
@@ -53,7 +53,7 @@ class ShapeFit:
         The PRF; its area is one pixel.
     weights_cov : ndarray of float64, shape (n_basis, n_basis)
         Posterior covariance of `psf_w`, dex**2.
-    tail_err : float
+    wing_err : float
         Posterior standard deviation of the wing's slope.
     offset : tuple of float
         How far the stars lie from their catalogue positions, east and north, arcsec.
@@ -68,11 +68,11 @@ class ShapeFit:
     matrix : PrfMatrix
         PRF of the pairs in which a source gives more than `flux_cut_off`, at corrected positions.
     training : ndarray of bool, shape (n_pair,)
-        The pairs that taught the PRF.
-    far_light : ndarray of float64, shape (n_pixel,)
+        The pairs that the PRF was trained on.
+    fixed_light : ndarray of float64, shape (n_pixel,)
         Light in each pixel of pairs below the cut and of distant stars, electron / s: known, not fitted.
-    reach : ndarray of float64, shape (n_source,)
-        Reach of each source as its flux alone foretold it, arcsec.
+    radius : ndarray of float64, shape (n_source,)
+        Radius of each source as its flux alone predicted it, arcsec.
     n_clipped : int
         Training pixels left out as outliers.
     image : Image
@@ -85,7 +85,7 @@ class ShapeFit:
 
     prf: PrfModel
     weights_cov: FloatArray
-    tail_err: float
+    wing_err: float
     offset: tuple[float, float]
     positions: PositionFit
     scale: float
@@ -93,8 +93,8 @@ class ShapeFit:
     intrinsic_scatter: float
     matrix: PrfMatrix
     training: BoolArray
-    far_light: FloatArray
-    reach: FloatArray
+    fixed_light: FloatArray
+    radius: FloatArray
     n_clipped: int
     image: Image
     background: ImageBackground | None = None
@@ -118,7 +118,7 @@ class ShapeFit:
     @property
     def star_pixels(self) -> StarPixels:
         """The training pixels, with the light of all other stars taken off."""
-        return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.far_light, chosen=self.training)
+        return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
 
 
 def fit_shape(
@@ -138,7 +138,7 @@ def fit_shape(
     basis : PolarBasis
         Columns of log10 PRF.
     mask_options : MaskOptions
-        Which stars and pixels may teach.
+        Which stars and pixels the PRF may be trained on.
     options : ShapeOptions
         Settings of the fit.
     progress : callable
@@ -151,7 +151,7 @@ def fit_shape(
     Raises
     ------
     InputError
-        If no pixel is fit to teach the PRF.
+        If there is no pixel to train on.
 
     Notes
     -----
@@ -160,42 +160,42 @@ def fit_shape(
     normalisation.
     """
     prf = PrfModel(basis, np.zeros(basis.n_basis), pixel_area(scene.pixels))
-    reach = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=prf.pixel_area**0.5, options=mask_options)
-    training = first_training(scene, basis, reach, mask_options)
+    radius = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=prf.pixel_area**0.5, options=mask_options)
+    training = first_training(scene, basis, radius, mask_options)
     scale = rough_scale(training)
-    lattice = Lattice.around(pixel_axes(scene.pixels), basis.rmax)
+    phases = PixelPhases.around(pixel_axes(scene.pixels), basis.rmax)
     movable = float(mask_options.correct_centroid_offset)
     offset = movable * centroid_offset(training.scaled(scale))
     training = training.scaled(scale).shifted(-offset)
-    places, before, cut = PositionFit.at_catalog(scene.sources.n_source), None, options.flux_cut_off
+    positions, before, cut = PositionFit.at_catalog(scene.sources.n_source), None, options.flux_cut_off
     for count in progress(range(options.n_round)):
-        profile = fit_profile(training, prf, lattice, options=options, fresh=count == 0)
+        profile = fit_profile(training, prf, phases, options=options, fresh=count == 0)
         scale *= profile.area
-        scene, light = _look(scene, profile, offset + places.shift, scale=scale, cut=cut, before=before)
+        scene, light = _look(scene, profile, offset + positions.shift, scale=scale, cut=cut, before=before)
         if options.refine and count > 0:
-            places = _refine(scene, light, profile, training, places)
-            light = find_light(scene, profile.prf, offset + places.shift, scale=scale, cut=cut, before=light)
+            positions = _refine(scene, light, profile, training, positions)
+            light = find_light(scene, profile.prf, offset + positions.shift, scale=scale, cut=cut, before=light)
         before, scale = light if count >= _N_NEW_LIGHT else None, _catalog_scale(scene, light)
         prf, wing_err = _step_wing(scene, light, profile, mask_options)
         chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
         training = light.star_pixels(scene.image, chosen)
         if count < options.n_round - 1:
-            east, north, *bend = fit_geometry(profile, training, lattice, smoothness=options.smoothness)
-            prf, step = prf.sheared(*bend), movable * np.array([east, north])
+            east, north, *shear = fit_geometry(profile, training, phases, smoothness=options.smoothness)
+            prf, step = prf.sheared(*shear), movable * np.array([east, north])
             offset, training = offset + step, training.shifted(-step)
     return ShapeFit(
         prf=profile.prf,
         weights_cov=profile.weights_cov,
-        tail_err=wing_err if scene.background is None else float(np.hypot(wing_err, _SKY_SLOPE)),
+        wing_err=wing_err if scene.background is None else float(np.hypot(wing_err, _SKY_SLOPE)),
         offset=(float(offset[0]), float(offset[1])),
-        positions=places,
+        positions=positions,
         scale=scale,
         flux=light.flux,
         intrinsic_scatter=profile.scatter,
         matrix=light.prf.select(light.above),
         training=chosen[light.above],
-        far_light=light.far,
-        reach=reach,
+        fixed_light=light.fixed,
+        radius=radius,
         n_clipped=int(np.count_nonzero(~profile.keep)),
         image=scene.image,
         background=scene.background,
@@ -205,7 +205,7 @@ def fit_shape(
 def _look(
     scene: Scene, profile: Profile, shift: FloatArray, *, scale: float, cut: float, before: Light | None
 ) -> tuple[Scene, Light]:
-    """Find the light of all stars, and take the background, if there is one, off anew."""
+    """Find the light of all stars, and take the background, if there is one, off again."""
     light = find_light(scene, profile.prf, shift, scale=scale, cut=cut, before=before)
     if scene.background is None:
         return scene, light
@@ -213,15 +213,15 @@ def _look(
     return scene, solve_again(scene, light)
 
 
-def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, places: PositionFit) -> PositionFit:
+def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, positions: PositionFit) -> PositionFit:
     """Step all positions; their prior width is learned from the isolated stars."""
     stars = measure_stars(profile.prf, training, profile.scatter)
-    whole = replace(stars, value=stars.value + np.pad(places.shift[stars.source], ((0, 0), (0, 3))))
+    whole = replace(stars, value=stars.value + np.pad(positions.shift[stars.source], ((0, 0), (0, 3))))
     width = max(whole.width("east", "north"), _MIN_POSITION_WIDTH)
-    image = replace(scene.image, flux=scene.image.flux - light.far)
+    image = replace(scene.image, flux=scene.image.flux - light.fixed)
     visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.prf.values, 0.0)
     matrix = PrfMatrix.constant(light.pairs, visible)
-    return fit_positions(matrix, profile, flux=light.flux, image=image, shift=places.shift, width=width)
+    return fit_positions(matrix, profile, flux=light.flux, image=image, shift=positions.shift, width=width)
 
 
 def _catalog_scale(scene: Scene, light: Light) -> float:
@@ -257,4 +257,4 @@ def _step_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) 
         prior=(near, SLOPE_CHANGE),
         level=HELD_LEVEL + _EDGE_SHARE * max(abs(level) - _EDGE_SETTLED, 0.0),
     )
-    return profile.prf.with_tail(profile.prf.tail_slope + _WING_STEP * (slope - profile.prf.tail_slope)), error
+    return profile.prf.with_wing(profile.prf.wing_slope + _WING_STEP * (slope - profile.prf.wing_slope)), error

@@ -16,8 +16,8 @@ from bayesprf.scene.prf import PrfModel
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 
-# Pairs below the flux cut still count as known light down to this share of it.
-_FAR_SHARE = 0.1
+# Pairs below the flux cut still count as fixed light down to this share of it.
+_FIXED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -78,7 +78,7 @@ class Light:
     flux : ndarray of float64, shape (n_source,)
         Fluxes in the image, electron / s; NaN without pixels.
     above : ndarray of bool, shape (n_pair,)
-        Pairs above the flux cut: these are fitted, the others known.
+        Pairs above the flux cut: these are fitted, the others fixed.
     distant : ndarray of float64, shape (n_pixel,)
         Light of stars beyond the pairing distance, electron / s.
     """
@@ -107,8 +107,8 @@ class Light:
         return self.prf.select(self.above & ~saturated[self.pairs.pixel])
 
     @property
-    def far(self) -> FloatArray:
-        """Light that is known, not fitted: of pairs below the cut and of distant stars, shape (n_pixel,)."""
+    def fixed(self) -> FloatArray:
+        """Light that is not fitted: of pairs below the cut and of distant stars, shape (n_pixel,)."""
         below = np.where(self.above, 0.0, self.model)
         return self.distant + np.bincount(self.pairs.pixel, weights=below, minlength=self.pairs.n_pixel)
 
@@ -131,7 +131,7 @@ def find_light(
     cut : float
         Flux in a pixel below which a star is not fitted, electron / s.
     before : Light, optional
-        The light of a round whose PRF was nearly the same: its fluxes say which pairs lie above the cut.
+        The light of a round whose PRF was nearly the same: its fluxes decide which pairs lie above the cut.
 
     Returns
     -------
@@ -140,14 +140,14 @@ def find_light(
     expected = np.where(scene.known, scene.flux, np.nan) * scale
     ceiling = np.where(scene.known, expected, np.nanmedian(expected))
     near = scene.pairs.moved(shift)
-    near = near.select(ceiling[near.source] * prf.envelope(near.r) > _FAR_SHARE * cut)
+    near = near.select(ceiling[near.source] * prf.envelope(near.r) > _FIXED_SHARE * cut)
     matrix = PrfMatrix.constant(near, prf.evaluate(near.dx, near.dy))
-    far = _FAR_SHARE * cut
-    distant = distant_light(scene.pixels, scene.sources, prf, flux=expected, limit=scene.limit, cut=far)
+    least = _FIXED_SHARE * cut
+    distant = distant_light(scene.pixels, scene.sources, prf, flux=expected, limit=scene.limit, cut=least)
 
     def split(flux: FloatArray) -> Light:
-        reaches = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        return Light(matrix, flux, matrix.light(reaches) > cut, distant)
+        bright = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
+        return Light(matrix, flux, matrix.light(bright) > cut, distant)
 
     if before is not None:
         return split(_image_flux(scene, split(before.flux), expected))
@@ -176,5 +176,5 @@ def solve_again(scene: Scene, light: Light) -> Light:
 
 def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
     """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
-    image = replace(scene.image, flux=scene.image.flux - light.far)
+    image = replace(scene.image, flux=scene.image.flux - light.fixed)
     return fit_image_flux(light.fitted(scene.saturated), image, expected=expected)

@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.scene.field_prf import FieldFrame, FieldPrf, fit_surface
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LogPrf, wing_starts
@@ -78,7 +78,7 @@ class JointProblem:
         Columns of log10 PRF.
     pixel_area : float
         arcsec**2.
-    lattice : Lattice
+    phases : PixelPhases
         Pixel phases over which flux is conserved.
     prior : JointPrior
         Prior.
@@ -103,7 +103,7 @@ class JointProblem:
     known: FloatArray
     basis: PolarBasis
     pixel_area: float
-    lattice: Lattice
+    phases: PixelPhases
     prior: JointPrior
     near: BoolArray
     base: LogPrf | None = None

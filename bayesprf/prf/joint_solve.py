@@ -71,7 +71,7 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     prf, precision = prf_of(problem, state), 1.0 / (_SUM_SIGMA**2 + (_SUM_SHARE * hyper.eps) ** 2)
     for place in _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]:
         one = prf.at(place)
-        sums, data = problem.lattice.equations(one)
+        sums, data = problem.phases.equations(one)
         block = np.concatenate([f * sums for f in field_columns(place[None], prf.order)[0]], axis=1)
         add(0, block, data - sums @ one.weights, np.array(precision))
     return PriorRows(np.concatenate(rows), np.concatenate(misfit), np.concatenate(ivar))

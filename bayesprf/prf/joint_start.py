@@ -11,7 +11,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.joint_hyper import JointHyper
 from bayesprf.prf.joint_problem import JointPrior, JointProblem, JointState
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.field_prf import N_COLUMN, FieldFrame, field_columns
 from bayesprf.scene.image import Image
@@ -120,7 +120,7 @@ def build_joint(
         known=np.zeros(pixels.n_pixel),
         basis=basis,
         pixel_area=area,
-        lattice=Lattice.around(axes, basis.rmax),
+        phases=PixelPhases.around(axes, basis.rmax),
         prior=prior,
         base=settings.base,
         near=near,
@@ -130,7 +130,7 @@ def build_joint(
     start = np.zeros((N_COLUMN[settings.order], basis.n_basis))
     start[0] = prf.weights
     state = JointState(
-        start, np.append(prf.tail_slope, np.zeros(settings.n_wing - 1)), np.zeros((n_geometry, 2)),
+        start, np.append(prf.wing_slope, np.zeros(settings.n_wing - 1)), np.zeros((n_geometry, 2)),
         np.zeros((n_geometry, 2)), height, flux, np.zeros((sources.n_source, 2)),
     )  # fmt: skip
     hyper = JointHyper(position=0.02 * side)
@@ -213,7 +213,7 @@ def reach_pairs(
     noise = float(np.median(ivar[ivar > 0])) ** -0.5
     radii = np.linspace(0.0, _FARTHEST, 481) * side
     envelope = prf.envelope(radii)
-    beyond = np.minimum(1.0, 2.0 * np.pi * envelope * radii**2 / prf.pixel_area / (-prf.tail_slope - 2.0))
+    beyond = np.minimum(1.0, 2.0 * np.pi * envelope * radii**2 / prf.pixel_area / (-prf.wing_slope - 2.0))
     extent = np.ptp(pixels.column) + 1.0, np.ptp(pixels.row) + 1.0
 
     def reach(share: float) -> IntArray:

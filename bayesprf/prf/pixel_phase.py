@@ -1,4 +1,4 @@
-"""The sum rule of a PRF: a star's light adds up to the same total wherever the star sits in its pixel."""
+"""Flux conservation of a PRF: a star's light adds up to the same total at every pixel phase of the star."""
 
 from dataclasses import dataclass
 
@@ -7,25 +7,25 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 
-# Places of the star in its pixel, per axis.
+# Pixel phases of the star, per axis.
 _N_PHASE = 4
-# Standard deviation of the sum over pixels about its mean. Pixels alone cannot tell a PRF that breaks the rule from
-# fluxes that follow the stars' places in their pixels: the rule has to hold as well as fluxes are to be right.
+# Standard deviation of the sum over pixels about its mean. With pixels alone, a PRF that does not
+# conserve flux looks like fluxes that follow the pixel phase: it has to hold as well as fluxes are to be right.
 _SIGMA = 2e-4
 # Splines that miss single pixels by some part miss the sum by this share of it.
 _SHARE_OF_SCATTER = 0.03
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Lattice:
-    """Pixels around a star at several places in its pixel.
+class PixelPhases:
+    """Pixels around a star at several pixel phases.
 
     Parameters
     ----------
     dx, dy : ndarray of float64, shape (n_phase, n_pixel)
         Offset of the pixels from the star towards east and north, arcsec.
     share : ndarray of float64, shape (n_phase, n_pixel)
-        With what share a pixel counts, (1 - (r / radius)**4)**2. Were the pixels cut off sharply, light would come
+        With what share a pixel counts, (1 - (r / radius)**4)**2. With a sharp edge light would come
         and go at the rim as the star moves.
     """
 
@@ -34,8 +34,8 @@ class Lattice:
     share: FloatArray
 
     @classmethod
-    def around(cls, axes: FloatArray, radius: float) -> "Lattice":
-        """Return all pixels within a radius of any of the places.
+    def around(cls, axes: FloatArray, radius: float) -> "PixelPhases":
+        """Return all pixels within a radius of the star at any of its phases.
 
         Parameters
         ----------
@@ -44,23 +44,23 @@ class Lattice:
         radius : float
             arcsec.
         """
-        reach = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes))))) + 1
-        column, row = (grid.ravel() for grid in np.meshgrid(*2 * [np.arange(-reach, reach + 1.0)]))
+        half = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes))))) + 1
+        column, row = (grid.ravel() for grid in np.meshgrid(*2 * [np.arange(-half, half + 1.0)]))
         near = np.hypot(*(axes @ np.stack([column, row]))) < radius + np.hypot(*axes.T).max()
         phase = (np.arange(_N_PHASE) + 0.5) / _N_PHASE - 0.5
         shift = np.stack([grid.ravel() for grid in np.meshgrid(phase, phase)])
-        place = np.stack([column[near], row[near]])[:, None, :] - shift[:, :, None]
-        dx, dy = np.einsum("ij,jkl->ikl", axes, place)
+        offset = np.stack([column[near], row[near]])[:, None, :] - shift[:, :, None]
+        dx, dy = np.einsum("ij,jkl->ikl", axes, offset)
         inside = np.minimum(np.hypot(dx, dy) / radius, 1.0)
         return cls(dx, dy, (1.0 - inside**4) ** 2)
 
     @property
     def n_phase(self) -> int:
-        """Number of places."""
+        """Number of pixel phases."""
         return int(self.dx.shape[0])
 
     def equations(self, prf: PrfModel) -> tuple[FloatArray, FloatArray]:
-        """Linearise the rule about a PRF.
+        """Linearise flux conservation about a PRF.
 
         Parameters
         ----------
@@ -70,15 +70,15 @@ class Lattice:
         Returns
         -------
         rows : ndarray of float64, shape (n_phase, n_basis)
-            Derivatives of the sum at each place, relative to their mean over the places.
+            Derivatives of the sum at each phase, relative to their mean over the phases.
         data : ndarray of float64, shape (n_phase,)
             What `rows @ weights` should be, with the precision `ivar(scatter)`.
 
         Notes
         -----
         With m = share PRF(p - x) the sums S(x) = sum_p m obey S(x) = mean S, because a pixel is a box, boxes tile
-        the plane, and the share changes slowly; d S / d w = ln10 sum_p m A. Without the rule the PRF can follow
-        the period of the pixels, and fluxes fitted with it follow the places of the stars within them.
+        the plane, and the share changes slowly; d S / d w = ln10 sum_p m A. Without it the PRF can follow
+        the period of the pixels, and fluxes fitted with it follow the pixel phases of the stars.
         """
         columns, values = prf.basis.entries(*round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear))
         light = self.share.ravel() * prf.evaluate(self.dx.ravel(), self.dy.ravel())

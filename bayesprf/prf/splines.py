@@ -12,7 +12,7 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.star_pixels import StarPixels, bin_star_pixels, ring_scale
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.settings import ShapeOptions
@@ -22,7 +22,7 @@ from bayesprf.stats import falling_root
 _PRIOR_SIGMA = 1.0
 # How far a star's flux may be from what it is taken for, dex: what the catalogue leaves open.
 _FLUX_SIGMA = 0.05
-# Steps after which no pixel changes sides any more between kept and clipped.
+# Steps after which the kept and the clipped pixels stay the same.
 _N_CLIP = 4
 _MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 5e-4, 0.5
 _SCATTER_BOUNDS = (1e-5, 1.0)
@@ -33,7 +33,7 @@ _NOMINAL_FWHM, _NOMINAL_BETA = 1.5, 2.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Profile:
-    """A fitted PRF with what the fit learned on the way.
+    """A fitted PRF with its covariance, scatter and area.
 
     Parameters
     ----------
@@ -79,32 +79,32 @@ class WeightsFit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ShapePrior:
-    """What is believed of the weights before a pixel is seen.
+    """Prior of the weights before a pixel is seen.
 
     Parameters
     ----------
     weights : GaussianPrior
         Independent priors around the nominal profile, dex.
-    bends, bends_ivar : ndarray of float64, shape (n_row,)
-        Pseudo-observations of the smoothness: the bends of the nominal profile, dex, and their inverse variances, one
+    curvature, curvature_ivar : ndarray of float64, shape (n_row,)
+        Pseudo-observations of the smoothness: the curvature of the nominal profile, dex, and inverse variances, one
         per row of `PolarBasis.roughness`.
     """
 
     weights: GaussianPrior
-    bends: FloatArray
-    bends_ivar: FloatArray
+    curvature: FloatArray
+    curvature_ivar: FloatArray
 
     @classmethod
     def around_nominal(cls, basis: PolarBasis, pixel_area: float, smoothness: float) -> "ShapePrior":
-        """Expect the nominal profile, its bends with standard deviation `smoothness`, dex."""
+        """Expect the nominal profile, its curvature with standard deviation `smoothness`, dex."""
         nominal = nominal_prf(basis, pixel_area).weights
-        bends = basis.roughness() @ nominal
+        curvature = basis.roughness() @ nominal
         prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, _PRIOR_SIGMA))
-        return cls(prior, bends, np.full(bends.size, smoothness**-2.0))
+        return cls(prior, curvature, np.full(curvature.size, smoothness**-2.0))
 
 
 def nominal_prf(basis: PolarBasis, pixel_area: float) -> PrfModel:
-    """Return the PRF that is believed before a pixel is seen: a round Moffat profile of area one.
+    """Return the prior mean of the PRF: a round Moffat profile of area one.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def nominal_prf(basis: PolarBasis, pixel_area: float) -> PrfModel:
 
 
 def fit_profile(
-    training: StarPixels, start: PrfModel, lattice: Lattice, *, options: ShapeOptions, fresh: bool = False
+    training: StarPixels, start: PrfModel, phases: PixelPhases, *, options: ShapeOptions, fresh: bool = False
 ) -> Profile:
     """Fit the weights of log10 PRF, an intrinsic scatter, and clip outliers.
 
@@ -133,7 +133,7 @@ def fit_profile(
         The pixels.
     start : PrfModel
         Basis, shear and pixel area to use, and the weights to start from.
-    lattice : Lattice
+    phases : PixelPhases
         Pixels over which the PRF has the same sum wherever a star lies in its pixel.
     options : ShapeOptions
         Smoothness, clipping and binning.
@@ -154,9 +154,9 @@ def fit_profile(
     The model is y = f 10**(A w) with the variance of `StarPixels.model_variance`. Each step
     linearises it, z = A w + (y - m) / (ln10 m), and solves for the weights with the errors of z
     carried into log space and each star's flux free (`solve_weights`), together with the smoothness and
-    the sum rule of `Lattice`. Unlike a fit to
+    the flux conservation of `PixelPhases`. Unlike a fit to
     log10 y, pixels scattered below zero take part, so faint wings are not biased upwards. Where the pixels
-    of a ring scatter more than their errors say, these are stretched until they agree.
+    of a ring scatter more than their errors, these are stretched until they agree.
     """
     if training.light.size == 0:
         raise InputError(
@@ -167,12 +167,12 @@ def fit_profile(
         training = bin_star_pixels(training, start)
     basis = start.basis
     r, phi = round_coordinates(training.dx, training.dy, start.shear)
-    sums = csr_matrix(np.ones((lattice.n_phase, basis.n_basis)))
+    sums = csr_matrix(np.ones((phases.n_phase, basis.n_basis)))
     matrix = DesignStack.from_sparse(vstack([basis.matrix(r, phi), basis.roughness(), sums]).tocsr())
     prior = ShapePrior.around_nominal(basis, start.pixel_area, options.smoothness)
     start = replace(start, weights=_start_weights(matrix, training, prior)) if fresh else start
     ring = np.digitize(r, np.unique(basis.knots))
-    fit = _iterate(matrix, training, start, prior, lattice, ring=ring, clip_sigma=options.clip_sigma)
+    fit = _iterate(matrix, training, start, prior, phases, ring=ring, clip_sigma=options.clip_sigma)
     prf = replace(start, weights=fit.weights)
     to_normal = np.eye(basis.n_basis) - prf.area_gradient()
     covariance = to_normal @ fit.posterior.covariance() @ to_normal.T
@@ -192,7 +192,7 @@ def _iterate(
     training: StarPixels,
     start: PrfModel,
     prior: ShapePrior,
-    lattice: Lattice,
+    phases: PixelPhases,
     *,
     ring: IntArray,
     clip_sigma: float,
@@ -212,10 +212,10 @@ def _iterate(
         slope = LN10 * model
         z = log_model + (training.light - model) / slope
         ivar = np.where(keep, slope**2 / (variance * np.maximum(spread, 1.0) ** 2), 0.0)
-        rows, sums = lattice.equations(replace(start, weights=weights))
+        rows, sums = phases.equations(replace(start, weights=weights))
         values = np.concatenate([matrix.parts[0, : -rows.size], rows.ravel()])
         equations = replace(matrix, parts=values[None])
-        found = _solve(equations, training.source, z, ivar, prior, sums=sums, sums_ivar=lattice.ivar(scatter))
+        found = _solve(equations, training.source, z, ivar, prior, sums=sums, sums_ivar=phases.ivar(scatter))
         step = found.mean - weights
         moved = float(np.max(np.abs(columns @ step)))
         weights = weights + step * min(1.0, _MAX_STEP / max(moved, _TOLERANCE))
@@ -231,7 +231,7 @@ def _start_weights(matrix: DesignStack, training: StarPixels, prior: ShapePrior)
         lit = training.light > 0
     z = np.log10(np.where(lit, training.light, 1.0) / training.flux)
     ivar = np.where(lit, 1.0 / (0.1**2 + training.variance / (LN10 * np.where(lit, training.light, 1.0)) ** 2), 0.0)
-    nothing = np.zeros(matrix.n_obs - z.size - prior.bends.size)
+    nothing = np.zeros(matrix.n_obs - z.size - prior.curvature.size)
     return _solve(matrix, training.source, z, ivar, prior, sums=nothing, sums_ivar=nothing).mean
 
 
@@ -245,8 +245,8 @@ def _solve(
     sums: FloatArray,
     sums_ivar: FloatArray,
 ) -> WeightsFit:
-    data = np.concatenate([z, prior.bends, sums])
-    precision = np.concatenate([ivar, prior.bends_ivar, sums_ivar])
+    data = np.concatenate([z, prior.curvature, sums])
+    precision = np.concatenate([ivar, prior.curvature_ivar, sums_ivar])
     return solve_weights(matrix, data, precision, prior.weights, source=source)
 
 

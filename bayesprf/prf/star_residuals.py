@@ -16,7 +16,7 @@ _MAX_CONDITION = 1e6
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class StarMoments:
+class StarResiduals:
     """Measured deviations of single stars from the common PRF.
 
     Parameters
@@ -57,7 +57,7 @@ class StarMoments:
         return 0.0 if value.size < _MIN_STARS or spread == 0.0 else likely_width(value, variance)
 
 
-def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarMoments:
+def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarResiduals:
     """Measure the deviations of every star that has enough training pixels.
 
     Parameters
@@ -71,12 +71,12 @@ def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarMo
 
     Returns
     -------
-    StarMoments
+    StarResiduals
 
     Notes
     -----
     Weighted least squares per star of y - m on its own flux and the five gradients of its model, x = K (y - m). The
-    errors of the pixels count as far as what is left over bears them out: the variance of column c over all stars is
+    errors of the pixels are scaled to what is left over: the variance of column c over all stars is
     multiplied by sum K_cp**2 left_p**2 / sum K_cp**2 var_p (1 - leverage_p), the sums over their pixels (White 1980).
     """
     model = training.flux * prf.evaluate(training.dx, training.dy)
@@ -92,11 +92,11 @@ def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarMo
             found.append((training.source[rows[0]], *fit))
     if not found:
         nothing = np.zeros((0, len(STEPS)))
-        return StarMoments(np.zeros(0, np.int64), nothing, nothing, np.ones(len(STEPS) + 1))
+        return StarResiduals(np.zeros(0, np.int64), nothing, nothing, np.ones(len(STEPS) + 1))
     source, value, variances, seen, taken = (np.array(one) for one in zip(*found, strict=True))
     weight = 1.0 / variances
     excess = np.sqrt((seen * weight).sum(axis=0) / (taken * weight).sum(axis=0))
-    return StarMoments(source, value[:, 1:], np.sqrt(variances[:, 1:]) * excess[1:], excess)
+    return StarResiduals(source, value[:, 1:], np.sqrt(variances[:, 1:]) * excess[1:], excess)
 
 
 def _fit_star(columns: FloatArray, residual: FloatArray, variance: FloatArray) -> tuple[FloatArray, ...] | None:

@@ -1,4 +1,4 @@
-"""Which pixels the PRF is trained on: those that one known star lights, as far as can be told at each stage."""
+"""Which pixels the PRF is trained on: those that one known star lights, as far as each stage can decide."""
 
 from dataclasses import replace
 
@@ -65,9 +65,9 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
 
 
 def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> StarPixels:
-    """Choose the pixels that one star dominates, as far as the nominal PRF can tell, the others' light taken off.
+    """Choose the pixels that one star dominates, according to the nominal PRF, the others' light taken off.
 
-    The nominal PRF tells whose light a pixel holds; the fluxes are the catalogue's, in its unit.
+    The nominal PRF decides whose light a pixel holds; the fluxes are the catalogue's, in its unit.
     """
     nominal, pairs = nominal_prf(basis, pixel_area(scene.pixels)), scene.pairs
     prf = PrfMatrix.constant(pairs, nominal.evaluate(pairs.dx, pairs.dy))
@@ -89,7 +89,7 @@ def _image_scale(scene: Scene, expected: FloatArray) -> float:
 
 
 def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
-    """Return the message that says where the pixels were lost that the PRF could be trained on."""
+    """Return the message on where the pixels were lost that the PRF could be trained on."""
     pairs, image = scene.pairs, scene.image
     known = scene.known[pairs.source]
     data = known & (image.ivar[pairs.pixel] > 0)
@@ -98,7 +98,7 @@ def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> s
         f"sources: expected stars that light pixels alone, to learn the PRF from, got none; of {pairs.n_pair} pairs of"
         f" star and pixel within sparse_dist_lim, {known.sum()} are of stars with a catalogue flux above 0,"
         f" {data.sum()} of these have data, {usable.sum()} of these are near the star and neither saturated nor above"
-        " upper_flux_limit, and none of these is out of every other star's reach; check positions and fluxes of the"
+        " upper_flux_limit, and none of these is outside every other star's radius; check positions and fluxes of the"
         " catalogue, or relax contaminant_mag_limit or the limits of MaskOptions"
     )
 
@@ -235,7 +235,7 @@ def fit_radius(
     slope = a1 + a3 * log_flux
     with np.errstate(divide="ignore", invalid="ignore"):
         radius = (np.log10(limit) - a0 - a2 * log_flux) / slope
-    # A fit that does not fall with radius says nothing: such stars get the widest radius.
+    # A fit that does not fall with radius is of no use: such stars get the widest radius.
     return np.clip(np.where(slope < 0, radius, upper), lower, upper)
 
 

@@ -8,7 +8,7 @@ from bayesprf.stats import inliers
 
 # The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 STAR_WINGS = (-3.5, 0.5)
-# No wing is steeper or flatter: before the PRF is known the pixels may ask for anything.
+# No wing is steeper or flatter: before the PRF is known the pixels may suggest any slope.
 _SLOPE_RANGE = (-5.0, -2.0)
 # The wing goes on where the splines end, dex.
 HELD_LEVEL = 1e-3
@@ -17,7 +17,7 @@ SLOPE_CHANGE = 0.3
 # The edge of the splines, from this share of rmax on.
 WING_SHARE = 0.75
 _N_ITER, _OUTLIER = 6, 3.0
-# Rings in which pixels scatter alike, dex of radius.
+# Rings in which pixels have the same scatter, dex of radius.
 _RING_WIDTH = 0.1
 
 

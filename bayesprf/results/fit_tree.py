@@ -52,7 +52,7 @@ def fit_tree(fit: Fit) -> xr.DataTree:
 
 def _flux_groups(fit: Fit) -> dict[str, dict[str, Any]]:
     """Return the groups that come of the fluxes, as far as there are any, and of the apertures."""
-    sums, catalog = _aperture_results(fit), {"radius": fit.need("prf").reach}
+    sums, catalog = _aperture_results(fit), {"radius": fit.need("prf").radius}
     if not fit.has_flux:
         return {"photometry": sums, "catalog": catalog_group(fit.sources, catalog | aperture_catalog(fit))}
     latest = fit.latest_flux

@@ -92,8 +92,8 @@ class JointScene:
         r, phi = round_coordinates(dx, dy, prf.shear)
         wing = np.log10(np.maximum(r / prf.basis.rmax, 1.0))
         common = hstack([prf.basis.matrix(r, phi), wing[:, None]]).tocsr()
-        weights = np.append(prf.weights, prf.tail_slope)
-        tail = shape.tail_err if priors.tail is None else priors.tail
+        weights = np.append(prf.weights, prf.wing_slope)
+        tail = shape.wing_err if priors.tail is None else priors.tail
         others = fit_wing_error(shape) if priors.others is None else priors.others
         covariance = priors.shape_scale**2 * _proper(block_diag(shape.weights_cov, tail**2))
         mean_prf = prf.evaluate(dx, dy)

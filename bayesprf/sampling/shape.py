@@ -51,7 +51,7 @@ class ShapeScene:
     @classmethod
     def of(cls, shape: ShapeFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
         """Gather the pixels that a PRF was trained on."""
-        training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.far_light, chosen=shape.training)
+        training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.fixed_light, chosen=shape.training)
         prf = shape.prf
         columns = prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
         model = training.flux * 10.0 ** (columns @ prf.weights)
@@ -62,9 +62,9 @@ class ShapeScene:
 
     def approximate(self, start: FloatArray) -> Laplace:
         """Return the Laplace approximation at the closed form's prior width, begun at some weights."""
-        single, ivar = self.prior.weights, self.prior.bends_ivar
+        single, ivar = self.prior.weights, self.prior.curvature_ivar
         precision = (self.rough.T @ self.rough.multiply(ivar[:, None])).toarray() + np.diag(single.precision)
-        towards = self.rough.T @ (ivar * self.prior.bends) + single.precision * single.mean
+        towards = self.rough.T @ (ivar * self.prior.curvature) + single.precision * single.mean
         prior = GaussianTerm(np.linalg.solve(precision, towards), precision)
 
         def predict(weights: FloatArray) -> tuple[FloatArray, csr_matrix]:
@@ -145,12 +145,12 @@ class SmoothPrior:
     @classmethod
     def of(cls, scene: ShapeScene) -> "SmoothPrior":
         """Decompose the prior of a scene."""
-        single, ivar = scene.prior.weights, scene.prior.bends_ivar
+        single, ivar = scene.prior.weights, scene.prior.curvature_ivar
         sigma = single.precision**-0.5
         rough = (scene.rough.T @ scene.rough.multiply(ivar[:, None])).toarray()
         eigenvalues, vectors = np.linalg.eigh(sigma[:, None] * rough * sigma)
         columns = sigma[:, None] * vectors
-        bends = columns.T @ (scene.rough.T @ (ivar * scene.prior.bends))
+        bends = columns.T @ (scene.rough.T @ (ivar * scene.prior.curvature))
         nominal = columns.T @ (single.precision * single.mean)
         return cls(np.maximum(eigenvalues, 0.0), bends, nominal, columns, (vectors / sigma[:, None]).T)
 

@@ -75,7 +75,7 @@ class FieldPrf:
         Weights of each column over the field, dex.
     shear : ndarray of float64, shape (n_geometry, 2)
         Shear of each column over the field.
-    tail_slope : float
+    wing_slope : float
         Power of r beyond rmax.
     pixel_area : float
         arcsec**2.
@@ -90,7 +90,7 @@ class FieldPrf:
     basis: PolarBasis
     weights: FloatArray
     shear: FloatArray
-    tail_slope: float
+    wing_slope: float
     pixel_area: float
     frame: FieldFrame
     base: LogPrf | None = None
@@ -112,7 +112,7 @@ class FieldPrf:
         e1, e2 = (field_columns(one, self.geometry_order) @ self.shear)[0]
         weights = (field_columns(one, self.order) @ self.weights)[0]
         shear = (float(e1), float(e2))
-        return PrfModel(self.basis, weights, self.pixel_area, shear, self.tail_slope, self.base, self.wing_bends)
+        return PrfModel(self.basis, weights, self.pixel_area, shear, self.wing_slope, self.base, self.wing_bends)
 
     def normalized_at(self, place: FloatArray) -> PrfModel:
         """Return the PRF of area one at one place (u, v) of the field."""

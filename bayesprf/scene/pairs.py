@@ -14,7 +14,7 @@ from bayesprf.scene.sources import SourceTable
 
 
 class OnSky(Protocol):
-    """Places on the sky."""
+    """Positions on the sky."""
 
     @property
     def ra_deg(self) -> FloatArray:
@@ -28,7 +28,7 @@ class OnSky(Protocol):
 
     @property
     def n_pixel(self) -> int:
-        """Number of places."""
+        """Number of positions."""
         ...
 
 
@@ -103,7 +103,7 @@ def build_pairs(pixels: OnSky, sources: SourceTable, limit: float) -> PairTable:
 
     Parameters
     ----------
-    pixels : PixelTable, or anything with such places
+    pixels : PixelTable, or anything with such positions
         `ra_deg`, `dec_deg`: float64, shape (n_pixel,), degree.
     sources : SourceTable
         `ra_deg`, `dec_deg`: float64, shape (n_source,), degree.

@@ -117,9 +117,9 @@ class PixelTable:
             check_shape(self.pos_corr, (n_time, 2), "pos_corr", "n_time, column and row")
 
     def _check_duplicates(self) -> None:
-        places = np.stack([self.row, self.column], axis=1)
-        unique, counts = np.unique(places, axis=0, return_counts=True)
-        if unique.shape[0] < places.shape[0]:
+        detector = np.stack([self.row, self.column], axis=1)
+        unique, counts = np.unique(detector, axis=0, return_counts=True)
+        if unique.shape[0] < detector.shape[0]:
             row, column = unique[np.argmax(counts > 1)]
             raise InputError(
                 f"row, column: expected every pixel once, got pixel (row {row:g}, column {column:g}) more than once"

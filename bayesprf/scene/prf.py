@@ -13,7 +13,7 @@ from bayesprf.design.splines import local_periodic_splines
 
 # The slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
 # scattered light no slower than r**-2.5.
-_TAIL_BOUNDS = (-8.0, -2.5)
+_WING_BOUNDS = (-8.0, -2.5)
 _N_NODE, _N_ANGLE = 8, 96
 _N_RING = 256
 _WING_STEP = float(np.sqrt(2.0))
@@ -25,7 +25,7 @@ _LOG_STEP = 1e-3
 
 LN10 = float(np.log(10.0))
 
-STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "stretch": 0.005, "skew": 0.005}
+STEPS: dict[str, float] = {"east": 0.05, "north": 0.05, "size": 0.005, "e1": 0.005, "e2": 0.005}
 """What a star's PRF may differ by from the common one, and the steps of the numerical derivatives: arcsec for the
 position, a ratio for the size, shear for the rest."""
 
@@ -56,7 +56,7 @@ class PrfModel:
         Area of a pixel on the sky, arcsec**2.
     shear : tuple of float
         Stretch of the sky along the axes and along the diagonals, after which the core is round.
-    tail_slope : float
+    wing_slope : float
         Power of r with which the PRF falls beyond rmax.
     base : LogPrf, optional
         A PRF known beforehand, whose logarithm is added.
@@ -75,13 +75,13 @@ class PrfModel:
     weights: FloatArray
     pixel_area: float
     shear: tuple[float, float] = (0.0, 0.0)
-    tail_slope: float = -3.5
+    wing_slope: float = -3.5
     base: LogPrf | None = None
     wing_bends: tuple[float, ...] = ()
 
-    def with_tail(self, slope: float) -> "PrfModel":
+    def with_wing(self, slope: float) -> "PrfModel":
         """Return the PRF with another slope of the wing, kept inside bounds in which its area is finite."""
-        return replace(self, tail_slope=float(np.clip(slope, *_TAIL_BOUNDS)))
+        return replace(self, wing_slope=float(np.clip(slope, *_WING_BOUNDS)))
 
     def sheared(self, e1: float, e2: float) -> "PrfModel":
         """Return the PRF with its shear changed by (e1, e2)."""
@@ -101,7 +101,7 @@ class PrfModel:
             1 / pixel.
         """
         values = np.empty(dx.size)
-        slope = self.tail_slope
+        slope = self.wing_slope
         for start in range(0, dx.size, _CHUNK):
             part = slice(start, start + _CHUNK)
             r, phi = round_coordinates(dx[part], dy[part], self.shear)
@@ -126,7 +126,7 @@ class PrfModel:
     def envelope(self, r: FloatArray) -> FloatArray:
         """Return an upper bound of the PRF over all angles at each radius, 1 / pixel, never rising outwards.
 
-        B-splines lie below the largest of the weights that matter at a place: no evaluation is needed.
+        B-splines lie below the largest of the weights that matter at a radius: no evaluation is needed.
         """
         r = r * np.exp(-np.hypot(*self.shear))
         radial = np.full(self.basis.n_radial, -np.inf)
@@ -134,7 +134,7 @@ class PrfModel:
         highest_from = np.maximum.accumulate(radial[::-1])[::-1]
         first = np.searchsorted(self.basis.ends, np.minimum(r, self.basis.rmax), side="right")
         highest = highest_from[np.minimum(first, self.basis.n_radial - 1)]
-        tail = wing_columns(r / self.basis.rmax, len(self.wing_bends)) @ np.array([self.tail_slope, *self.wing_bends])
+        tail = wing_columns(r / self.basis.rmax, len(self.wing_bends)) @ np.array([self.wing_slope, *self.wing_bends])
         return 10.0 ** (highest + tail + self._highest_base(np.minimum(r, self.basis.rmax)))
 
     def _highest_base(self, r: FloatArray) -> FloatArray:
@@ -172,7 +172,7 @@ class PrfModel:
     def _quadrature(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
         """Return basis entries and weights (pixel) of nodes inside rmax, and of the edge for the wing beyond it."""
         radius, inside = _ring_nodes(self.basis, _N_NODE)
-        wing = self.basis.rmax**2 * wing_area((self.tail_slope, *self.wing_bends))
+        wing = self.basis.rmax**2 * wing_area((self.wing_slope, *self.wing_bends))
         r, phi = np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size + 1)
         columns, values = self.basis.entries(r, phi)
         weight = np.repeat(np.append(inside, wing), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE / self.pixel_area)
@@ -273,7 +273,7 @@ def prf_gradients(
             return prf.evaluate(dx, dy - step)
         if name == "size":
             return prf.evaluate(dx / (1.0 + step), dy / (1.0 + step)) / (1.0 + step) ** 2
-        return prf.sheared(*((step, 0.0) if name == "stretch" else (0.0, step))).evaluate(dx, dy)
+        return prf.sheared(*((step, 0.0) if name == "e1" else (0.0, step))).evaluate(dx, dy)
 
     return {name: (moved(name, STEPS[name]) - moved(name, -STEPS[name])) / (2.0 * STEPS[name]) for name in names}
 
@@ -294,14 +294,14 @@ def area_columns(prf: PrfModel) -> tuple[csr_matrix, FloatArray]:
     """
     radius, ring = _ring_nodes(prf.basis, _N_FREE_NODE)
     depth, depth_weights = np.polynomial.laguerre.laggauss(_N_FREE_NODE)
-    u = depth / (-prf.tail_slope - 2.0)
-    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.tail_slope * u) / (-prf.tail_slope - 2.0)
+    u = depth / (-prf.wing_slope - 2.0)
+    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.wing_slope * u) / (-prf.wing_slope - 2.0)
     wing = np.append(np.zeros(radius.size), np.log10(np.e) * u)
     radius, ring = np.append(radius, np.full(u.size, prf.basis.rmax)), np.append(ring, outer)
     splines = prf.basis.matrix(np.repeat(radius, _N_FREE_ANGLE), np.tile(_angles(_N_FREE_ANGLE), radius.size))
     columns = hstack([splines, np.repeat(wing, _N_FREE_ANGLE)[:, None]]).tocsr()
     weight = np.repeat(ring, _N_FREE_ANGLE)
-    return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.tail_slope)))
+    return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.wing_slope)))
 
 
 def _ring_nodes(basis: PolarBasis, n_node: int) -> tuple[FloatArray, FloatArray]:

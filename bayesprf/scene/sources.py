@@ -1,4 +1,4 @@
-"""SourceTable: the stars the catalogue knows."""
+"""SourceTable: the stars of the catalogue."""
 
 import warnings
 from collections.abc import Mapping, Sequence

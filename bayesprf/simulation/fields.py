@@ -15,7 +15,7 @@ from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.layout import count_stamps, draw_magnitudes, place_stars
 from bayesprf.simulation.settings import CASES, FieldSettings
 from bayesprf.simulation.sky import TangentPlane
-from bayesprf.simulation.true_matrix import PrfMatrix, build_prf_matrix
+from bayesprf.simulation.true_matrix import TrueMatrix, build_true_matrix
 
 # First time stamp, day: a number as mission files have them.
 _FIRST_TIME = 120.0
@@ -43,7 +43,7 @@ class SimulatedField:
         True positions on the detector, mean over time, pixel.
     shift : ndarray of float64, shape (n_time, n_source, 2), optional
         True positions minus their mean, columns and rows, pixel; None without drift.
-    prf_matrix : PrfMatrix
+    prf_matrix : TrueMatrix
         The true PRF of all stars in all pixels.
     """
 
@@ -55,7 +55,7 @@ class SimulatedField:
     column: FloatArray
     row: FloatArray
     shift: FloatArray | None
-    prf_matrix: PrfMatrix
+    prf_matrix: TrueMatrix
 
     @property
     def mean_flux(self) -> FloatArray:
@@ -172,14 +172,14 @@ def make_field(settings: FieldSettings | None = None, *, rng: np.random.Generato
     chosen = replace(settings or FieldSettings(), **changes)
     for_stars, for_catalog, for_noise = rng.spawn(3)
     mag = draw_magnitudes(chosen, for_stars)
-    place, grid = place_stars(chosen, mag, for_stars)
+    position, grid = place_stars(chosen, mag, for_stars)
     time = _FIRST_TIME + chosen.cadence * np.arange(chosen.n_time, dtype=np.float64)
     flux = _light_curves(chosen, time, mag)
     common = _common_drift(chosen, time)
-    star, shift = _true_positions(chosen, place, common)
+    star, shift = _true_positions(chosen, position, common)
     level = chosen.reach_level * chosen.noise_floor / flux.max(axis=0)
-    matrix = build_prf_matrix(chosen.prf, star, grid[:, :2], level=level, shift=shift)
-    column0, row0 = (float(one) for one in place.mean(axis=0))
+    matrix = build_true_matrix(chosen.prf, star, grid[:, :2], level=level, shift=shift)
+    column0, row0 = (float(one) for one in position.mean(axis=0))
     sky = TangentPlane(chosen.ra0, chosen.dec0, column0, row0, chosen.instrument.pixel_scale, chosen.position_angle)
     observed, error = _observe(chosen, matrix, flux, shift=shift, rng=for_noise)
     ra, dec = sky.to_sky(grid[:, 0], grid[:, 1])
@@ -188,7 +188,7 @@ def make_field(settings: FieldSettings | None = None, *, rng: np.random.Generato
         stamp=grid[:, 2].astype(np.int64), pos_corr=common, instrument=chosen.instrument,
         meta={"simulated": True},
     )  # fmt: skip
-    sources = _make_catalog(chosen, sky, place, flux=flux.mean(axis=0), rng=for_catalog)
+    sources = _make_catalog(chosen, sky, position, flux=flux.mean(axis=0), rng=for_catalog)
     return SimulatedField(pixels, sources, chosen, sky, flux, star[:, 0], star[:, 1], shift, matrix)
 
 
@@ -231,13 +231,13 @@ def _common_drift(settings: FieldSettings, time: FloatArray) -> FloatArray | Non
 
 
 def _true_positions(
-    settings: FieldSettings, place: FloatArray, common: FloatArray | None
+    settings: FieldSettings, position: FloatArray, common: FloatArray | None
 ) -> tuple[FloatArray, FloatArray | None]:
     """Return where stars truly fall on average, (n_source, 2), and their motion about it, (n_time, n_source, 2)."""
-    star = place + np.array(settings.centroid_offset)
+    star = position + np.array(settings.centroid_offset)
     if common is None:
         return star, None
-    centred = place[:, 0] - place[:, 0].mean()
+    centred = position[:, 0] - position[:, 0].mean()
     half_width = max(float(np.abs(centred).max()), 1.0)
     factor = 1.0 + settings.drift_differential * centred / half_width
     mean = common.mean(axis=0)
@@ -246,7 +246,7 @@ def _true_positions(
 
 def _observe(
     settings: FieldSettings,
-    matrix: PrfMatrix,
+    matrix: TrueMatrix,
     flux: FloatArray,
     *,
     shift: FloatArray | None,
@@ -265,12 +265,12 @@ def _observe(
 
 
 def _make_catalog(
-    settings: FieldSettings, sky: TangentPlane, place: FloatArray, *, flux: FloatArray, rng: np.random.Generator
+    settings: FieldSettings, sky: TangentPlane, position: FloatArray, *, flux: FloatArray, rng: np.random.Generator
 ) -> SourceTable:
     """Return the catalogue an observer would have, with its errors."""
     n_source = flux.size
     scatter = rng.standard_normal(n_source)
-    moved = place + settings.position_scatter / sky.pixel_scale * rng.standard_normal((n_source, 2))
+    moved = position + settings.position_scatter / sky.pixel_scale * rng.standard_normal((n_source, 2))
     ra, dec = sky.to_sky(moved[:, 0], moved[:, 1])
     seen = settings.catalog_scale * flux * np.exp(settings.catalog_scatter * scatter)
     return SourceTable(tuple(f"star-{i:05d}" for i in range(n_source)), ra, dec, seen)

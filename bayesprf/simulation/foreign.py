@@ -13,11 +13,11 @@ from bayesprf.simulation.fields import SimulatedField, _make_catalog
 from bayesprf.simulation.layout import draw_magnitudes, place_stars
 from bayesprf.simulation.settings import FieldSettings
 from bayesprf.simulation.sky import TangentPlane
-from bayesprf.simulation.true_matrix import PrfMatrix
+from bayesprf.simulation.true_matrix import TrueMatrix
 from bayesprf.simulation.true_prf import Moffat, MoffatMixture, PrfTruth
 
 PrfAt = Callable[[float, float], PrfTruth]
-"""The PRF of a star at the place (u, v) of the field, each -1 to 1."""
+"""The PRF of a star at the position (u, v) of the field, each -1 to 1."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,7 +51,7 @@ class TablePrf:
         found = self.spline.ev(np.clip(drow, -self.half, self.half), np.clip(dcolumn, -self.half, self.half))
         return np.where(inside, np.maximum(found, 0.0), 0.0)
 
-    def reach(self, level: FloatArray) -> FloatArray:
+    def radius(self, level: FloatArray) -> FloatArray:
         """Return the distance within which all light of the table lies, pixel."""
         return np.full(np.shape(level), np.sqrt(2.0) * self.half)
 
@@ -69,7 +69,7 @@ class TruncatedPrf:
         depth = np.clip((np.hypot(dcolumn, drow) - self.start) / (self.stop - self.start), 0.0, 1.0)
         return self.prf.evaluate(dcolumn, drow) * 0.5 * (1.0 + np.cos(np.pi * depth))
 
-    def reach(self, level: FloatArray) -> FloatArray:
+    def radius(self, level: FloatArray) -> FloatArray:
         """Return the distance beyond which there is no light, pixel."""
         return np.full(np.shape(level), self.stop)
 
@@ -215,7 +215,7 @@ class ForeignField:
         return self.field.mean_flux[self.listed]
 
     @property
-    def place(self) -> FloatArray:
+    def position(self) -> FloatArray:
         """Column and row of the catalogue's stars, shape (n, 2), pixel."""
         return np.stack([self.field.column, self.field.row], axis=1)[self.listed]
 
@@ -227,9 +227,9 @@ def make_foreign(
     troubles = troubles or Troubles()
     for_stars, for_catalog, for_noise, for_missing = rng.spawn(4)
     mag = draw_magnitudes(settings, for_stars)
-    place, grid = place_stars(settings, mag, for_stars)
+    position, grid = place_stars(settings, mag, for_stars)
     true_flux = settings.instrument.flux_from_mag(0.0) * 10.0 ** (-0.4 * mag)
-    star = place + np.array(settings.centroid_offset)
+    star = position + np.array(settings.centroid_offset)
     matrix = _design(prf_at, star, grid[:, :2], settings.reach_level * settings.noise_floor / true_flux)
     u, v = _unit(grid[:, 0], grid[:, 0]), _unit(grid[:, 1], grid[:, 1])
     sky_light = troubles.sky[0] + troubles.sky[1] * u + troubles.sky[2] * v
@@ -238,7 +238,7 @@ def make_foreign(
         image = bleed(image, grid[:, 0], grid[:, 1], settings.instrument.saturation)
     error = np.sqrt(np.maximum(image, 0.0) / settings.exposure + settings.noise_floor**2)
     observed = image + error * for_noise.standard_normal((settings.n_time, image.size))
-    column0, row0 = (float(one) for one in place.mean(axis=0))
+    column0, row0 = (float(one) for one in position.mean(axis=0))
     scale, angle = settings.instrument.pixel_scale, settings.position_angle
     frame = TangentPlane(settings.ra0, settings.dec0, column0, row0, scale, angle)
     time = 120.0 + settings.cadence * np.arange(settings.n_time, dtype=np.float64)
@@ -246,7 +246,7 @@ def make_foreign(
         time, observed, np.tile(error, (settings.n_time, 1)), *frame.to_sky(grid[:, 0], grid[:, 1]), grid[:, 0],
         grid[:, 1], stamp=grid[:, 2].astype(np.int64), instrument=settings.instrument, meta={"simulated": True},
     )  # fmt: skip
-    sources = _make_catalog(settings, frame, place, flux=true_flux, rng=for_catalog)
+    sources = _make_catalog(settings, frame, position, flux=true_flux, rng=for_catalog)
     faint = true_flux < np.median(true_flux)
     listed = ~(faint & (for_missing.random(faint.size) < troubles.missing_faint))
     index = np.flatnonzero(listed)
@@ -255,7 +255,7 @@ def make_foreign(
         dec_deg=sources.dec_deg[index], flux=sources.flux[index], mag=sources.mag[index],
     )  # fmt: skip
     flux = np.tile(true_flux, (settings.n_time, 1))
-    known = SimulatedField(pixels, sources, settings, frame, flux, star[:, 0], star[:, 1], None, PrfMatrix(matrix))
+    known = SimulatedField(pixels, sources, settings, frame, flux, star[:, 0], star[:, 1], None, TrueMatrix(matrix))
     return ForeignField(known, listed, sky_light)
 
 
@@ -270,7 +270,7 @@ def _design(prf_at: PrfAt, star: FloatArray, grid: FloatArray, level: FloatArray
     rows, columns, values = [], [], []
     for number, (column, row) in enumerate(star):
         prf = prf_at(float(u[number]), float(v[number]))
-        reach = float(prf.reach(level[number : number + 1])[0])
+        reach = float(prf.radius(level[number : number + 1])[0])
         near = np.flatnonzero(np.hypot(grid[:, 0] - column, grid[:, 1] - row) < reach)
         rows.append(near)
         columns.append(np.full(near.size, number))
@@ -284,7 +284,7 @@ def _total(prf: PrfTruth, column: float, row: float) -> float:
     """Return the sum of a PRF of finite size over all pixels: light is conserved wherever a star lies in its pixel."""
     if isinstance(prf, MoffatMixture):
         return 1.0
-    reach = int(np.ceil(float(prf.reach(np.array([0.0]))[0]))) + 1
+    reach = int(np.ceil(float(prf.radius(np.array([0.0]))[0]))) + 1
     along = np.arange(-reach, reach + 1.0)
     x, y = np.meshgrid(along - (column - np.round(column)), along - (row - np.round(row)))
     return float(prf.evaluate(x.ravel(), y.ravel()).sum())

@@ -8,7 +8,7 @@ from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.simulation.settings import FieldSettings
 
-# Detector place of the first pixel: numbers as mission files have them.
+# Detector position of the first pixel: numbers as mission files have them.
 _FIRST_COLUMN, _FIRST_ROW = 500, 300
 # How far outside its cutout a companion may lie, pixel.
 _MARGIN = 1.0
@@ -78,7 +78,7 @@ def place_stars(settings: FieldSettings, mag: FloatArray, rng: np.random.Generat
 
     Returns
     -------
-    place : ndarray of float64, shape (n_source, 2)
+    position : ndarray of float64, shape (n_source, 2)
         Column and row of each star, pixel.
     grid : ndarray of float64, shape (n_pixel, 3)
         Column, row and cutout index of each pixel.
@@ -137,13 +137,13 @@ def _draw_around(centre: FloatArray, distance: tuple[float, float], rng: np.rand
 
 def _draw_apart(low: FloatArray, width: FloatArray, separation: float, rng: np.random.Generator) -> FloatArray:
     """Draw points in boxes, and draw again those closer than `separation` to an earlier one."""
-    place = low + width * rng.random(low.shape)
+    position = low + width * rng.random(low.shape)
     for _ in range(_MAX_REDRAWS):
-        close = cKDTree(place).query_pairs(separation, output_type="ndarray")
+        close = cKDTree(position).query_pairs(separation, output_type="ndarray")
         if close.size == 0:
-            return place
+            return position
         again = np.unique(close.max(axis=1))
-        place[again] = low[again] + width[again] * rng.random((again.size, 2))
+        position[again] = low[again] + width[again] * rng.random((again.size, 2))
     raise InputError(
         f"min_separation: expected a distance at which {low.shape[0]} stars fit, got {separation} pixel;"
         " lower it or enlarge the field"

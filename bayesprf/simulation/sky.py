@@ -1,4 +1,4 @@
-"""The tangent-plane projection that gives simulated pixels their place on the sky."""
+"""The tangent-plane projection that gives simulated pixels their position on the sky."""
 
 from dataclasses import dataclass
 

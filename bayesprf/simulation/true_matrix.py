@@ -44,7 +44,7 @@ class ChebyshevSeries:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PrfMatrix:
+class TrueMatrix:
     """Share of each star's light in each pixel, as a function of the star's shift from its mean position.
 
     Parameters
@@ -90,9 +90,9 @@ class PrfMatrix:
         return csr_matrix((values, self.pattern.indices, self.pattern.indptr), shape=self.pattern.shape)
 
 
-def build_prf_matrix(
+def build_true_matrix(
     prf: PrfTruth, star: FloatArray, pixel: FloatArray, *, level: FloatArray, shift: FloatArray | None = None
-) -> PrfMatrix:
+) -> TrueMatrix:
     """Evaluate a PRF for every star in every pixel that the star lights noticeably.
 
     Parameters
@@ -108,26 +108,26 @@ def build_prf_matrix(
 
     Returns
     -------
-    PrfMatrix
+    TrueMatrix
     """
     largest = np.zeros(2) if shift is None else np.abs(shift).max(axis=(0, 1))
-    source_of, pixel_of = _near_pairs(star, pixel, prf.reach(level) + float(np.hypot(*largest)))
+    source_of, pixel_of = _near_pairs(star, pixel, prf.radius(level) + float(np.hypot(*largest)))
     offset = pixel[pixel_of] - star[source_of]
     shape = pixel.shape[0], star.shape[0]
     pattern = csr_matrix((prf.evaluate(offset[:, 0], offset[:, 1]), (pixel_of, source_of)), shape=shape)
     if shift is None:
-        return PrfMatrix(pattern)
+        return TrueMatrix(pattern)
     pattern.sort_indices()
     rows = np.repeat(np.arange(shape[0]), np.diff(pattern.indptr))
-    return PrfMatrix(pattern, _follow(prf, pixel[rows] - star[pattern.indices], np.maximum(largest, _MIN_HALF_WIDTH)))
+    return TrueMatrix(pattern, _follow(prf, pixel[rows] - star[pattern.indices], np.maximum(largest, _MIN_HALF_WIDTH)))
 
 
-def _near_pairs(star: FloatArray, pixel: FloatArray, reach: FloatArray) -> tuple[IntArray, IntArray]:
+def _near_pairs(star: FloatArray, pixel: FloatArray, radius: FloatArray) -> tuple[IntArray, IntArray]:
     tree = cKDTree(pixel)
     sources, pixels = [], []
     for start in range(0, star.shape[0], _CHUNK_SOURCES):
         some = slice(start, start + _CHUNK_SOURCES)
-        found = tree.query_ball_point(star[some], reach[some])
+        found = tree.query_ball_point(star[some], radius[some])
         count = np.array([len(one) for one in found])
         sources.append(np.repeat(start + np.arange(count.size), count))
         pixels.append(np.concatenate([np.asarray(one, np.int64) for one in found]))

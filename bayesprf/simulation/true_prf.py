@@ -15,9 +15,9 @@ from bayesprf.errors import InputError
 _NODES_FROM = ((0.0, 5), (4.0, 4), (6.0, 3), (20.0, 2))
 # Pairs evaluated at once, so that temporaries stay in cache.
 _CHUNK_PAIRS = 1 << 15
-# Radii (pixel) of the table that says how far the light above a level reaches, and angles looked at.
-_REACH_RADII = np.geomspace(0.5, 1000.0, 400)
-_REACH_ANGLES = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+# Radii (pixel) of the table of light above a level, and angles looked at.
+_TABLE_RADII = np.geomspace(0.5, 1000.0, 400)
+_TABLE_ANGLES = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
 
 
 class PrfTruth(Protocol):
@@ -27,7 +27,7 @@ class PrfTruth(Protocol):
         """Return the share of the light in pixels whose centres lie (dcolumn, drow) pixels from the star."""
         ...
 
-    def reach(self, level: FloatArray) -> FloatArray:
+    def radius(self, level: FloatArray) -> FloatArray:
         """Return the distance (pixel) beyond which the PRF stays below each level (1 / pixel)."""
         ...
 
@@ -81,7 +81,7 @@ class MoffatMixture:
     ----------
     parts : tuple of Moffat
         Profiles whose weights sum to one: the PRF then sums to one over an infinite pixel grid, whatever the
-        star's place within its pixel.
+        star's pixel phase.
 
     Raises
     ------
@@ -129,7 +129,7 @@ class MoffatMixture:
                 share[some] = self._integrate(dcolumn[some], drow[some], n_node)
         return share
 
-    def reach(self, level: FloatArray) -> FloatArray:
+    def radius(self, level: FloatArray) -> FloatArray:
         """Return the distance beyond which the profile stays below a level.
 
         Parameters
@@ -142,10 +142,10 @@ class MoffatMixture:
         ndarray of float64, shape (n,)
             Distance, pixel, between 0.5 and 1000.
         """
-        radius, angle = _REACH_RADII[:, None], _REACH_ANGLES[None, :]
+        radius, angle = _TABLE_RADII[:, None], _TABLE_ANGLES[None, :]
         brightest = self.intensity(radius * np.cos(angle), radius * np.sin(angle)).max(axis=1)
         falling = np.maximum.accumulate(brightest[::-1])
-        return np.asarray(np.interp(np.log(level), np.log(falling), _REACH_RADII[::-1]))
+        return np.asarray(np.interp(np.log(level), np.log(falling), _TABLE_RADII[::-1]))
 
     def shifted(self, column: float, row: float) -> "MoffatMixture":
         """Return the PRF moved by (column, row) pixels relative to the star's position."""
@@ -208,10 +208,10 @@ def asymmetric_prf(
     check_choice(anchor, ("peak", "centroid"), "anchor")
     core, wing = _moffat_scale(fwhm_pix, beta), _moffat_scale(wing_fwhm_pix, wing_beta)
     stretch = np.sqrt(1.0 - ellipticity)
-    place = coma_offset * np.cos(angle + 1.0), coma_offset * np.sin(angle + 1.0)
+    offset = coma_offset * np.cos(angle + 1.0), coma_offset * np.sin(angle + 1.0)
     main = Moffat(1.0 - coma_fraction - wing_fraction, core / stretch, core * stretch, beta, angle)
-    shoulder = Moffat(coma_fraction, 1.5 * core, 1.5 * core, beta, 0.0, *place)
-    halo = Moffat(wing_fraction, wing / stretch, wing * stretch, wing_beta, angle + 0.8, -place[0] / 2, -place[1] / 2)
+    shoulder = Moffat(coma_fraction, 1.5 * core, 1.5 * core, beta, 0.0, *offset)
+    halo = Moffat(wing_fraction, wing / stretch, wing * stretch, wing_beta, angle + 0.8, -offset[0] / 2, -offset[1] / 2)
     mixture = MoffatMixture((main, shoulder, halo))
     column, row = mixture.centroid if anchor == "centroid" else _peak(mixture)
     return mixture.shifted(-column, -row)

@@ -19,7 +19,7 @@ POSITIONS = ("poscorr", "centroid")
 SMOOTH_DAYS = 1.0
 # Cadences times pixels handled at once, and most pixels that enter the principal components.
 _CHUNK_ELEMENTS, _MAX_PCA_PIXELS = 1 << 19, 1000
-# A component that is one pixel's own is not common: pixels with a larger loading are left out, in so many passes.
+# A component that is one pixel's own is not common: pixels with a larger loading are left out, in this many passes.
 _MAX_LOADING, _N_PCA_PASSES = 0.5, 3
 
 
@@ -158,7 +158,7 @@ def pca_vectors(
     Returns
     -------
     ndarray of float64, shape (n_time, n)
-        Orthonormal; fewer than asked if the series do not have so many.
+        Orthonormal; fewer than asked if the series have fewer.
     """
     pairs = pairs.select(np.sort(np.argsort(-_mean_light(pixels, pairs.pixel), kind="stable")[:_MAX_PCA_PIXELS]))
     pixel, group = pairs.pixel, pairs.group

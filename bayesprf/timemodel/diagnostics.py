@@ -24,7 +24,7 @@ class PointingBins:
     ----------
     dx, dy : ndarray of float64, shape (n_train,)
         Offset of each pixel from its star towards east and north, arcsec.
-    place : ndarray of float64, shape (n_bin,)
+    pointing : ndarray of float64, shape (n_bin,)
         Mean pointing of each bin along the line of the largest motion, pixel.
     data, model : ndarray of float64, shape (n_bin, n_train)
         Light over the mean of the measured light.
@@ -34,7 +34,7 @@ class PointingBins:
 
     dx: FloatArray
     dy: FloatArray
-    place: FloatArray
+    pointing: FloatArray
     data: FloatArray
     model: FloatArray
     used: BoolArray
@@ -63,7 +63,7 @@ def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: ShiftModel) -> Poi
     operator = _equal_bins(along, (pixels.ivar > 0).any(axis=1))
     chosen, pixel = fit.gain.training, fit.gain.training.pixel
     prf = replace(shape.matrix.changing(fit), mix=operator @ fit.mix)
-    known = shape.far_light if fit.light is None else shape.far_light + operator @ fit.light.image()
+    known = shape.fixed_light if fit.light is None else shape.fixed_light + operator @ fit.light.image()
     flux = np.tile(shape.flux, (operator.shape[0], 1))
     model = (prf.image(flux) + known)[:, pixel]
     data = bin_mean(operator, np.where(pixels.ivar[:, pixel] > 0, pixels.flux[:, pixel], np.nan))

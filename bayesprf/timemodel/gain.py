@@ -16,8 +16,8 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 
 PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 
-# Weight of the squared bends of the spline through ln PRF, dex-free: small beside one pixel's weight of one.
-_BEND_WEIGHT = 1e-3
+# Weight of the squared curvature of the spline through ln PRF, dex-free: small beside one pixel's weight of one.
+_CURVATURE_WEIGHT = 1e-3
 # Motion differs little over fewer pixels than this to either side: smaller fields are scaled as if so large.
 _LEAST_HALF_FIELD = 50.0
 # Half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
@@ -35,24 +35,24 @@ class PrfChange:
     basis : CartesianBasis
         Functions of the offset, the same for all stars.
     log_prf : ndarray of float64, shape (n_column,)
-        ln PRF on that basis: its gradient says what a small motion does.
-    place : ndarray of float64, shape (n_source, 2)
+        ln PRF on that basis: its gradient is the effect of a small motion.
+    position : ndarray of float64, shape (n_source, 2)
         Column and row of each source, scaled to -1 ... 1 over the field (less in a field of under 100 pixels).
     field_order : int
-        Degree of the polynomial in place by which the motion differs from the common one.
+        Degree of the polynomial in position by which the motion differs from the common one.
     pixel_scale : float
         arcsec per pixel.
 
     Notes
     -----
     A star moved by (u, v) pixels changes by -scale (u d/dx + v d/dy) ln PRF to first order, so that u and v,
-    polynomials of the star's place, are coefficients. Outside the square of the basis the values at its nearest
+    polynomials of the star's position, are coefficients. Outside the square of the basis the values at its nearest
     point are used, falling as one over distance: so does the gradient of the logarithm of a power law.
     """
 
     basis: CartesianBasis
     log_prf: FloatArray
-    place: FloatArray
+    position: FloatArray
     field_order: int
     pixel_scale: float
 
@@ -75,8 +75,8 @@ class PrfChange:
         if not self.powers:
             return shared
         motion = self.motion(dx, dy)
-        place = np.stack([np.prod(self.place[source] ** power, axis=1) for power in self.powers], axis=1)
-        field = (motion[:, :, None] * place[:, None, :]).reshape(dx.size, -1)
+        position = np.stack([np.prod(self.position[source] ** power, axis=1) for power in self.powers], axis=1)
+        field = (motion[:, :, None] * position[:, None, :]).reshape(dx.size, -1)
         return csr_matrix(hstack([shared, csr_matrix(field)], format="csr"))
 
     def motion(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
@@ -112,12 +112,12 @@ def build_change(pixels: PixelTable, prf: PrfMatrix, *, basis: CartesianBasis, f
     inside = (values > 0) & (np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= basis.radius)
     columns = basis.columns(pairs.dx[inside], pairs.dy[inside])
     side = eye_array(basis.n_side)
-    bend = np.diff(np.eye(basis.n_side), 2, axis=0)
-    penalty = kron(side, csr_matrix(bend.T @ bend)) + kron(csr_matrix(bend.T @ bend), side)
-    gram = (columns.T @ columns + _BEND_WEIGHT * penalty).toarray()
+    curvature = np.diff(np.eye(basis.n_side), 2, axis=0)
+    penalty = kron(side, csr_matrix(curvature.T @ curvature)) + kron(csr_matrix(curvature.T @ curvature), side)
+    gram = (columns.T @ columns + _CURVATURE_WEIGHT * penalty).toarray()
     gram[np.diag_indices_from(gram)] += 1e-9 * max(1.0, float(np.trace(gram)))
     log_prf = cho_solve(cho_factor(gram), columns.T @ np.log(values[inside]))
-    return PrfChange(basis, log_prf, _places(pixels, prf), field_order, pixels.instrument.pixel_scale)
+    return PrfChange(basis, log_prf, _positions(pixels, prf), field_order, pixels.instrument.pixel_scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,23 +212,23 @@ def _unseen_plane(pixels: PixelTable, pairs: PairTable, radius: float) -> tuple[
     nearest = order[first]
     half = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes)))))
     steps = np.stack(np.meshgrid(np.arange(-half, half + 1), np.arange(-half, half + 1))).reshape(2, -1)
-    place = np.rint(np.stack([pixels.column, pixels.row])).astype(np.int64)
-    place -= place.min(axis=1, keepdims=True) - half
-    width = int(place[0].max()) + half + 1
-    height = int(place[1].max()) + half + 1
+    position = np.rint(np.stack([pixels.column, pixels.row])).astype(np.int64)
+    position -= position.min(axis=1, keepdims=True) - half
+    width = int(position[0].max()) + half + 1
+    height = int(position[1].max()) + half + 1
 
     def number(sources: IntArray, column: IntArray, row: IntArray) -> IntArray:
         return (sources * height + row) * width + column
 
-    home = place[:, pairs.pixel[nearest]]
+    home = position[:, pairs.pixel[nearest]]
     around = number(source[:, None], home[0][:, None] + steps[0], home[1][:, None] + steps[1])
-    seen = np.isin(around, number(pairs.source, place[0, pairs.pixel], place[1, pairs.pixel]))
+    seen = np.isin(around, number(pairs.source, position[0, pairs.pixel], position[1, pairs.pixel]))
     move = axes @ steps
     dx, dy = pairs.dx[nearest][:, None] + move[0], pairs.dy[nearest][:, None] + move[1]
     return np.repeat(source, (~seen).sum(axis=1)), dx[~seen], dy[~seen]
 
 
-def _places(pixels: PixelTable, prf: PrfMatrix) -> FloatArray:
+def _positions(pixels: PixelTable, prf: PrfMatrix) -> FloatArray:
     """Return the light-weighted column and row of each source's pixels, scaled to -1 ... 1; 0 without pixels."""
     pairs, weight = prf.pairs, prf.caught()[0]
     detector = np.stack([pixels.column, pixels.row], axis=1)

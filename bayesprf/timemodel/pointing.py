@@ -13,18 +13,18 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import mad_sigma
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, ShiftGrid
 
-# The first guess is the best of a lattice of shifts out to so many pixels at these steps.
-_FARTHEST_PIX, _LATTICE_PIX = 2.5, 0.5
+# The first guess is the best of a grid of shifts out to this many pixels at these steps.
+_FARTHEST_PIX, _SEARCH_PIX = 2.5, 0.5
 # Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the second.
 _N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
 # A jump of the pointing from one cadence to the next, in pixels and in usual steps; a smaller share of an exposure on
-# its other side cannot be told from errors of the PRF.
+# its other side could be an error of the PRF.
 _JUMP_PIX, _JUMP_STEPS, _LEAST_SHARE = 0.25, 4.0, 0.03
 # Prior width of how much the motion differs over the field.
 _GAIN_WIDTH = 0.3
 # Cadences times pixels times columns handled at once.
 _CHUNK_ELEMENTS = 1 << 20
-# The brightest stars tell the pointing, from pixels this near, of which each must have so many.
+# The pointing is measured from the brightest stars, at most this many, in pixels this near, at least so many per star.
 _MAX_STARS, _CORE_PIX, _LEAST_PIXELS = 30, 3.0, 4
 # Relative error that the PRF is taken to have, and prior width of a flux relative to its mean.
 _PRF_ERROR, _FLUX_WIDTH = 0.03, 1.0
@@ -140,17 +140,16 @@ def make_groups(pixels: PixelTable, prf: PrfMatrix, flux: FloatArray) -> list[St
 
 
 def _scene_error(mean: FloatArray, light: FloatArray) -> FloatArray:
-    """Return the error of a scene: a share of its light, and how far the mean image strays from it, electron / s."""
-    stray = mean - light
-    return np.hypot(_PRF_ERROR * light, mad_sigma(stray - np.median(stray)))
+    """Return the error of a scene: a share of its light, and how far the mean image deviates from it, electron / s."""
+    deviation = mean - light
+    return np.hypot(_PRF_ERROR * light, mad_sigma(deviation - np.median(deviation)))
 
 
 def _bright_stars(pairs: PairTable, core: BoolArray, saturated: BoolArray, flux: FloatArray) -> BoolArray:
-    """Return which stars tell the pointing, shape (n_source,)."""
+    """Return which stars the pointing is measured from, shape (n_source,)."""
     n_source = flux.size
     seen = np.bincount(pairs.source[core], minlength=n_source) >= _LEAST_PIXELS
-    reach = pairs.select(saturated[pairs.pixel])
-    blooming = np.bincount(reach.source, minlength=n_source) > 0
+    blooming = pairs.select(saturated[pairs.pixel]).count_per_source() > 0
     fit = seen & ~blooming & (flux > 0)
     order = np.argsort(-np.where(fit, flux, 0.0), kind="stable")[:_MAX_STARS]
     chosen = np.zeros(n_source, bool)
@@ -168,7 +167,7 @@ def measure_pointing(
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
     prf : MovedPrf
-        The PRF at the reference pointing; `field` says how motion may differ over the field.
+        The PRF at the reference pointing; `field` holds how motion may differ over the field.
     matrix : PrfMatrix
         Mean PRF of the pairs in which the sources matter.
     flux : ndarray of float64, shape (n_source,)
@@ -183,7 +182,7 @@ def measure_pointing(
 
     Notes
     -----
-    Minimises sum (y - sum_s F_s PRF_s(motion) - sky)**2 / variance at every cadence: the best of a lattice of shifts,
+    Minimises sum (y - sum_s F_s PRF_s(motion) - sky)**2 / variance at every cadence: the best of a grid of shifts,
     then Gauss-Newton steps. The fluxes of each group of overlapping stars and its sky are marginalised, and bright
     pixels weigh no more than the PRF is good for.
     """
@@ -205,10 +204,10 @@ def measure_pointing(
 
 
 def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: float) -> FloatArray:
-    """Return the best shift of a lattice for every cadence, shape (n_time, 2); NaN without data."""
-    steps = scale * np.arange(-_FARTHEST_PIX, _FARTHEST_PIX + 0.5 * _LATTICE_PIX, _LATTICE_PIX)
-    lattice = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
-    misfit = np.zeros((pixels.n_time, lattice.shape[0]))
+    """Return the best shift of a grid for every cadence, shape (n_time, 2); NaN without data."""
+    steps = scale * np.arange(-_FARTHEST_PIX, _FARTHEST_PIX + 0.5 * _SEARCH_PIX, _SEARCH_PIX)
+    trials = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    misfit = np.zeros((pixels.n_time, trials.shape[0]))
     seen = np.zeros(pixels.n_time, bool)
     for group in groups:
         known = pixels.ivar[:, group.pixel] > 0
@@ -217,14 +216,14 @@ def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: f
         root = np.sqrt(group.weight(pixels, np.arange(pixels.n_time)).mean(axis=0))
         seen |= known.any(axis=1)
         pairs, own = group.pairs, np.sqrt(group.precision)
-        for number, shift in enumerate(lattice):
+        for number, shift in enumerate(trials):
             moved = prf.offset[pairs.source] + prf.field.matrices[pairs.source] @ shift
             values = prf.evaluate(pairs.dx - moved[:, 0], pairs.dy - moved[:, 1])
             columns, others = group.design(values[None])
             left = np.linalg.qr(np.vstack([columns[0] * root[:, None], np.diag(own)]))[0]
             right = np.hstack([(data - others) * root, np.tile(group.mean * own, (pixels.n_time, 1))])
             misfit[:, number] += np.sum(right**2, axis=1) - np.sum((right @ left) ** 2, axis=1)
-    return np.where(seen[:, None], lattice[np.argmin(misfit, axis=1)], np.nan)
+    return np.where(seen[:, None], trials[np.argmin(misfit, axis=1)], np.nan)
 
 
 def measure_smear(
@@ -284,7 +283,7 @@ def _normal(
 ) -> tuple[FloatArray, FloatArray]:
     """Return information (n, k, k) and score (n, k) of a group, with fluxes and sky marginalised.
 
-    Of the motion, k = 2, or of the share of the exposure spent at another place, k = 1.
+    Of the motion, k = 2, or of the share of the exposure spent at another pointing, k = 1.
     """
     cadences = np.arange(pixels.n_time) if cadences is None else cadences
     nodes = prf.at_nodes(grid, group.pairs.source, group.pairs.dx, group.pairs.dy)
@@ -294,10 +293,10 @@ def _normal(
     ridge = np.diag(group.precision + 1e-12 * group.precision.max())
     for start in range(0, cadences.size, step):
         part = slice(start, start + step)
-        place = np.nan_to_num(motion[part])
+        here_at = np.nan_to_num(motion[part])
         weight = group.weight(pixels, cadences[part])
-        here = grid.weights(place)
-        directions = grid.slopes(place) if other is None else (grid.weights(np.nan_to_num(other[part])) - here,)
+        here = grid.weights(here_at)
+        directions = grid.slopes(here_at) if other is None else (grid.weights(np.nan_to_num(other[part])) - here,)
         columns, others = group.design(here @ nodes)
         data = np.where(weight > 0, pixels.flux[np.ix_(cadences[part], group.pixel)] - others, 0.0)
         weighted = np.swapaxes(columns * weight[:, :, None], 1, 2)
@@ -329,7 +328,7 @@ def _fit_field(
     field: FieldMotion, groups: list[StarGroup], motion: FloatArray, normal: list[tuple[FloatArray, FloatArray]]
 ) -> FieldMotion:
     """Return the field's motion after one step of its coefficients, with the motion of all cadences marginalised."""
-    place, n_power = np.nan_to_num(motion), len(field.powers)
+    shift, n_power = np.nan_to_num(motion), len(field.powers)
     terms = np.stack([field.terms[group.source].mean(axis=0) for group in groups])
     inverse = [np.linalg.inv(field.matrices[group.source].mean(axis=0)) for group in groups]
     information = np.stack([m.T @ h @ m for m, (h, _) in zip(inverse, normal, strict=True)])
@@ -341,9 +340,9 @@ def _fit_field(
     common = np.linalg.solve(total, score.sum(axis=0)[:, :, None])[:, :, 0]
     own = np.einsum("gl,gm,gtij->tlimj", terms, terms, information)
     known = np.einsum("tlij,tjmk->tlimk", shared, np.linalg.solve(total[:, None], shared).transpose(0, 2, 1, 3))
-    gram = np.einsum("tlimk,ta,tb->liamkb", own - known, place, place).reshape(4 * n_power, -1)
+    gram = np.einsum("tlimk,ta,tb->liamkb", own - known, shift, shift).reshape(4 * n_power, -1)
     left = np.einsum("gl,gti->tli", terms, score) - np.einsum("tlij,tj->tli", shared, common)
-    right = np.einsum("tli,ta->lia", left, place).ravel()
+    right = np.einsum("tli,ta->lia", left, shift).ravel()
     prior = np.eye(4 * n_power) / _GAIN_WIDTH**2
     step = np.linalg.solve(gram + prior, right - prior @ field.gain.ravel())
     return replace(field, gain=field.gain + step.reshape(field.gain.shape))

@@ -14,7 +14,7 @@ from bayesprf.settings import PerturbationOptions
 from bayesprf.stats import NORMAL_MEDIAN, median_scatter, weighted_median
 from bayesprf.timemodel.training import TrainingPixels
 
-# A pixel strays for itself if its excess variance is so many times the error of that variance; the precision of a
+# A pixel deviates by itself if its excess variance is this many times the error of that variance; the precision of a
 # prior that holds a coefficient at zero.
 _EVIDENT, _NARROW = 3.0, 1e30
 # Sweeps between the pixels' means and the stars' brightness.
@@ -224,17 +224,17 @@ def _centre_robustly(residual: FloatArray, limit: FloatArray, training: Training
 
     One bad value moves the mean of its star in that bin and of its pixel in all bins, and would have good ones clipped.
     """
-    stray = (np.abs(residual) > limit) & (training.ivar > 0)
+    outlier = (np.abs(residual) > limit) & (training.ivar > 0)
     centred = residual.copy()
-    for star in np.unique(training.group[stray.any(axis=0)]):
+    for star in np.unique(training.group[outlier.any(axis=0)]):
         members = np.flatnonzero(training.group == star)
-        bins = np.flatnonzero(stray[:, members].any(axis=1))
+        bins = np.flatnonzero(outlier[:, members].any(axis=1))
         cell = np.ix_(bins, members)
         weight = np.where(training.ivar[cell] > 0, 1.0 / limit[cell], 0.0) * training.inside[members]
         centred[cell] -= weighted_median(residual[cell], weight)[:, None]
-    strays = stray.any(axis=0)
-    weight = np.where(training.ivar[:, strays] > 0, 1.0 / limit[:, strays], 0.0)
-    centred[:, strays] -= weighted_median(centred[:, strays].T, weight.T)
+    hit = outlier.any(axis=0)
+    weight = np.where(training.ivar[:, hit] > 0, 1.0 / limit[:, hit], 0.0)
+    centred[:, hit] -= weighted_median(centred[:, hit].T, weight.T)
     return centred
 
 
@@ -248,7 +248,7 @@ def _fit_pixels(vectors: FloatArray, residual: FloatArray, ivar: FloatArray, wid
 
 
 def _pixel_widths(residual: FloatArray, noise: FloatArray, used: BoolArray) -> FloatArray:
-    """Return how far each pixel strays beyond its noise, shape (n_train,): at least what the precise ones do."""
+    """Return how far each pixel deviates beyond its noise, shape (n_train,): at least what the precise ones do."""
     count = np.maximum(used.sum(axis=0), 1)
     level = np.where(used, noise, 0.0).sum(axis=0) / count
     excess = np.where(used, residual**2 - noise, 0.0).sum(axis=0) / count

@@ -1,4 +1,4 @@
-"""Motion as what it is: the PRF at time t is the PRF at a shifted place, as a few parts and a mix per cadence."""
+"""Motion as a shift: the PRF at time t is the PRF at a shifted position, as a few parts and a mix per cadence."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +11,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.scene.pairs import PairTable
 from bayesprf.timemodel.fit import GainModel
 from bayesprf.timemodel.gain import PrfFunction
-from bayesprf.timemodel.uncatalogued import MovingLight
+from bayesprf.timemodel.uncatalogued import UncataloguedLight
 
 # Directions of the PRF's change that carry less than this share of the light's root mean square are left out.
 _TOLERANCE = 1e-4
@@ -91,8 +91,8 @@ class ShiftGrid:
 
     def _sides(self, motion: FloatArray, order: int) -> tuple[FloatArray, FloatArray]:
         """Return the cardinal splines of both sides at given shifts, or their derivative per node."""
-        place = np.linalg.solve(self.axes, (motion - self.centre).T)
-        first, second = (_cardinal(size, one, order) for size, one in zip(self.size, place, strict=True))
+        position = np.linalg.solve(self.axes, (motion - self.centre).T)
+        first, second = (_cardinal(size, one, order) for size, one in zip(self.size, position, strict=True))
         return first, second
 
 
@@ -102,23 +102,23 @@ class FieldMotion:
 
     Parameters
     ----------
-    place : ndarray of float64, shape (n_source, 2)
+    position : ndarray of float64, shape (n_source, 2)
         Place of each source, scaled to -1 ... 1 over the field.
     powers : tuple of (int, int)
-        Powers of the two coordinates of the place.
+        Powers of the two coordinates of the position.
     gain : ndarray of float64, shape (n_power, 2, 2)
-        What each power adds to the unit matrix: motion of a source = (1 + sum_l place^l gain_l) motion.
+        What each power adds to the unit matrix: motion of a source = (1 + sum_l position^l gain_l) motion.
     """
 
-    place: FloatArray
+    position: FloatArray
     powers: tuple[tuple[int, int], ...]
     gain: FloatArray
 
     @property
     def terms(self) -> FloatArray:
-        """Powers of the places, shape (n_source, n_power)."""
-        columns = [np.prod(self.place ** np.array(power), axis=1) for power in self.powers]
-        return np.stack(columns, axis=1) if columns else np.zeros((self.place.shape[0], 0))
+        """Powers of the positions, shape (n_source, n_power)."""
+        columns = [np.prod(self.position ** np.array(power), axis=1) for power in self.powers]
+        return np.stack(columns, axis=1) if columns else np.zeros((self.position.shape[0], 0))
 
     @property
     def matrices(self) -> FloatArray:
@@ -135,7 +135,7 @@ class MovedPrf:
     evaluate : callable
         PRF at offsets (arcsec) at the reference pointing, 1 / pixel.
     offset : ndarray of float64, shape (n_source, 2)
-        Where each source lies at that pointing beyond the place that its pairs hold, arcsec.
+        Where each source lies at that pointing beyond the position that its pairs hold, arcsec.
     field : FieldMotion
         How the motion differs over the field.
     """
@@ -213,13 +213,13 @@ class ShiftModel:
         The motion.
     gain : GainModel
         What it leaves of the pixels' change.
-    light : MovingLight, optional
+    light : UncataloguedLight, optional
         Light of uncatalogued stars that moves along.
     """
 
     shift: PrfShift
     gain: GainModel
-    light: MovingLight | None = None
+    light: UncataloguedLight | None = None
 
     @property
     def mix(self) -> FloatArray:
@@ -265,7 +265,7 @@ def build_shift(
     Notes
     -----
     With W the weights of the nodes at all cadences and N the PRF at the nodes, the singular vectors of W N with the
-    largest values are, for so many parts, the parts with the least squared error: W = Q R, R N = U S V', parts V' and
+    largest values are the parts, of that number, with the least squared error: W = Q R, R N = U S V', parts V' and
     mix Q U S.
     """
     grid = ShiftGrid.around(motion, scale)
@@ -284,8 +284,8 @@ def build_shift(
     return PrfShift(motion, prf, grid, combine, np.ascontiguousarray((rotated @ vectors) * size), size, mean)
 
 
-def _cardinal(size: int, place: FloatArray, order: int) -> FloatArray:
+def _cardinal(size: int, position: FloatArray, order: int) -> FloatArray:
     """Return the splines that are one at one node and zero at the others, shape (n, size)."""
     nodes = np.arange(size) - 0.5 * (size - 1)
     spline = make_interp_spline(nodes, np.eye(size), k=3)
-    return np.asarray(spline(np.clip(place, nodes[0], nodes[-1]), nu=order))
+    return np.asarray(spline(np.clip(position, nodes[0], nodes[-1]), nu=order))

@@ -16,13 +16,14 @@ from bayesprf.timemodel.columns import SMOOTH_DAYS, image_motion
 from bayesprf.timemodel.pointing import measure_pointing, measure_smear
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, PrfShift, build_shift
 from bayesprf.timemodel.training import TrainingPairs
-from bayesprf.timemodel.uncatalogued import MovingLight, find_moving_light
+from bayesprf.timemodel.uncatalogued import UncataloguedLight, find_uncatalogued_light
 
-# Cadences within this distance of the middle pointing, pixel, or this share of all if those are more, teach the PRF.
+# The PRF is fitted to cadences within this distance of the middle pointing, pixel, or to this share of all cadences
+# if those are more.
 _NEAR_PIX, _NEAR_SHARE = 0.1, 0.1
-# Parts of the shift that carry more than this share of the light can be told in faint unknown light.
+# Parts of the shift that carry more than this share of the light are looked for in faint uncatalogued light.
 _LIGHT_SHARE = 0.03
-# Rounds of fluxes and unknown light.
+# Rounds of fluxes and uncatalogued light.
 _N_ROUND = 2
 
 Relearn = Callable[[BoolArray], ShapeFit]
@@ -53,7 +54,7 @@ def fit_shift(
 
     Notes
     -----
-    The PRF is learned anew from the cadences near the middle pointing; measured positions are then measured anew too.
+    The PRF is fitted again to the cadences near the middle pointing; measured positions are then measured again too.
     """
     if options.positions is None or pairs.chosen.size == 0 or pixels.n_time < 2:
         return None
@@ -61,8 +62,8 @@ def fit_shift(
     if _extent(given) <= options.shift_limit:
         return None
     powers = tuple(change.powers)
-    field = FieldMotion(change.place, powers, np.zeros((len(powers), 2, 2)))
-    moved = MovedPrf(shape.prf.evaluate, np.zeros_like(change.place), field)
+    field = FieldMotion(change.position, powers, np.zeros((len(powers), 2, 2)))
+    moved = MovedPrf(shape.prf.evaluate, np.zeros_like(change.position), field)
     motion, moved = _point(pixels, shape, moved, options, given=given)
     near = _near(motion, pixels.instrument.pixel_scale)
     sharp = relearn(near)
@@ -76,8 +77,8 @@ def fit_shift(
     return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=scale, smear=smear)
 
 
-def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[FloatArray, MovingLight | None]:
-    """Fit the fluxes with the shifted PRF, and where the spacecraft rolls, the light of unknown stars.
+def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[FloatArray, UncataloguedLight | None]:
+    """Fit the fluxes with the shifted PRF, and where the spacecraft rolls, the light of uncatalogued stars.
 
     Parameters
     ----------
@@ -91,9 +92,9 @@ def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[
     Returns
     -------
     steady : ndarray of float64, shape (n_time, n_pixel)
-        The data as they would be without motion: unknown light and what motion did to the sources taken off.
-    light : MovingLight or None
-        The light of unknown stars.
+        The data as they would be without motion: uncatalogued light and what motion did to the sources taken off.
+    light : UncataloguedLight or None
+        The light of uncatalogued stars.
     """
     pairs, hours = shape.pairs, pixels.instrument.roll_hours
     design = shape.matrix.changing(shift).design()
@@ -102,13 +103,15 @@ def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[
     sky = None if shape.background is None else shape.background.columns
 
     def fit(data: PixelTable) -> FloatArray:
-        return fit_flux(data, design, prior, source_flags=flags, known=shape.far_light, background=sky).flux
+        return fit_flux(data, design, prior, source_flags=flags, fixed_light=shape.fixed_light, background=sky).flux
 
     flux, light, data = fit(pixels), None, pixels
     if hours > 0:
         mix = shift.mix[:, shift.size > _LIGHT_SHARE * shift.size[0]]
         for _ in range(_N_ROUND):
-            light = find_moving_light(pixels, design, flux, known=shape.far_light, mix=mix, roll_hours=hours)
+            light = find_uncatalogued_light(
+                pixels, design, flux, fixed_light=shape.fixed_light, mix=mix, roll_hours=hours
+            )
             data = replace(pixels, flux=pixels.flux - light.image())
             flux = fit(data)
     flux = np.nan_to_num(flux)

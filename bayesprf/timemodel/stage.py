@@ -74,7 +74,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
 
 
 def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: PerturbationOptions) -> GainModel:
-    """Where the spacecraft rolls, let fluxes fitted with the time model tell what they share with the roll."""
+    """Where the spacecraft rolls, add to the gain what fluxes fitted with the time model share with the roll."""
     prf, roll_hours = fit.need("prf"), pixels.instrument.roll_hours
     if roll_hours <= 0 or options.positions is None or gain.n_part == 1:
         return gain
@@ -83,7 +83,7 @@ def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: Perturbati
         prf.matrix.changing(gain).design(),
         default_prior(prf.flux, prf.image.cadence_error),
         source_flags=np.zeros(fit.sources.n_source, np.int32),
-        known=prf.far_light,
+        fixed_light=prf.fixed_light,
     ).flux
     return add_roll_gain(gain, pixels.time, flux, roll_hours)
 

@@ -121,7 +121,7 @@ def choose_training(
     -------
     TrainingPairs
         Sources that own a saturated pixel are left out, as are sources with fewer than two pixels in the square of
-        the position columns, which cannot tell a change of shape from one of brightness.
+        the position columns, in which a change of shape looks like one of brightness.
 
     Raises
     ------

@@ -24,7 +24,7 @@ _CHUNK = 512
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class MovingLight:
+class UncataloguedLight:
     """Light that comes and goes in each pixel with the pointing.
 
     Parameters
@@ -46,9 +46,15 @@ class MovingLight:
         return self.mix @ self.parts + self.constant
 
 
-def find_moving_light(
-    pixels: PixelTable, design: DesignStack, flux: FloatArray, *, known: FloatArray, mix: FloatArray, roll_hours: float
-) -> MovingLight:
+def find_uncatalogued_light(
+    pixels: PixelTable,
+    design: DesignStack,
+    flux: FloatArray,
+    *,
+    fixed_light: FloatArray,
+    mix: FloatArray,
+    roll_hours: float,
+) -> UncataloguedLight:
     """Learn from every pixel what the catalogue's sources, moved, leave of its light.
 
     Parameters
@@ -59,8 +65,8 @@ def find_moving_light(
         Shifted PRF of the sources, shape (n_pixel, n_source), 1 / pixel.
     flux : ndarray of float64, shape (n_time, n_source)
         Fluxes fitted with it, electron / s; NaN counts as dark.
-    known : ndarray of float64, shape (n_pixel,)
-        Light of each pixel known before, electron / s.
+    fixed_light : ndarray of float64, shape (n_pixel,)
+        Light of each pixel that is not fitted, electron / s.
     mix : ndarray of float64, shape (n_time, n_part)
         Weights of the most important parts of the shifted PRF at each cadence.
     roll_hours : float
@@ -68,7 +74,7 @@ def find_moving_light(
 
     Returns
     -------
-    MovingLight
+    UncataloguedLight
 
     Notes
     -----
@@ -88,12 +94,12 @@ def find_moving_light(
     for start in range(0, pixels.n_pixel, _CHUNK):
         part = slice(start, start + _CHUNK)
         seen = pixels.ivar[:, part] > 0
-        rest = np.where(seen, pixels.flux[:, part] - known[part] - modelled[:, part], np.nan)
+        rest = np.where(seen, pixels.flux[:, part] - fixed_light[part] - modelled[:, part], np.nan)
         fast = np.nan_to_num(_fast_part(pixels.time, rest, roll_hours))
         parts[:, part] = _regress(columns, fast, seen)
         static = np.where(seen.any(axis=0), rest - mix @ parts[:, part], 0.0)
         constant[part] = np.nanmedian(static, axis=0)
-    return MovingLight(mix, parts, constant)
+    return UncataloguedLight(mix, parts, constant)
 
 
 def add_roll_gain(fit: GainModel, time: FloatArray, flux: FloatArray, roll_hours: float) -> GainModel:
@@ -117,9 +123,9 @@ def add_roll_gain(fit: GainModel, time: FloatArray, flux: FloatArray, roll_hours
 
     Notes
     -----
-    Light of neighbours that no catalogue knows moves in and out of a star's pixels with the roll, which no change of
-    the star's own PRF explains. Motion back and forth within hours is told from what the star does itself by taking
-    both free of slow change; Vanderburg & Johnson (2014) decorrelate aperture fluxes in the same way.
+    Light of uncatalogued neighbours moves in and out of a star's pixels with the roll, which no change of
+    the star's own PRF explains. Motion back and forth within hours is separated from the star's own variability by
+    taking both free of slow change; Vanderburg & Johnson (2014) decorrelate aperture fluxes in the same way.
     """
     position = np.array([name.startswith(POSITIONS) for name in fit.names[1:]], bool)
     with np.errstate(divide="ignore", invalid="ignore"):

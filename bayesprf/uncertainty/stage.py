@@ -12,8 +12,8 @@ from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPrior
-from bayesprf.prf.astrometry import fit_place_errors
-from bayesprf.prf.star_residuals import StarMoments, measure_stars
+from bayesprf.prf.astrometry import fit_position_errors
+from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import FluxRecipe
 from bayesprf.uncertainty.hyper_groups import make_groups
@@ -37,7 +37,7 @@ def learn_hyperparameters(
         design=latest.problem.design,  # type: ignore[arg-type]
         expected=flux,
         surface_prior=GaussianPrior(prior.mean[n_source:], prior.precision[n_source:]),
-        known=prf.far_light,
+        known=prf.fixed_light,
         trusted=~np.any(latest.flags & QualityFlag.SATURATED, axis=0),
     )
     by_pixel: dict[str, NDArray[Any]] = {"flux": image.flux, "stamp": fit.pixels.stamp}
@@ -79,14 +79,14 @@ def fit_systematics(
     latest, prf = fit.latest_flux, fit.need("prf")
     stars = measure_training_stars(fit)
     refined = np.isfinite(prf.positions.moved)
-    places = _place_errors(fit) if position is None and refined else None
+    places = _position_errors(fit) if position is None and refined else None
     if position is None:
         position = prf.positions.std.mean(axis=1) if refined else stars.width("east", "north")
     widths = NuisanceWidths(
         position=np.broadcast_to(np.asarray(position, np.float64), (fit.sources.n_source,)),
-        moments=stars.width("size", "stretch", "skew") if moments is None else moments,
+        moments=stars.width("size", "e1", "e2") if moments is None else moments,
         model=_model_scatter(fit) * stars.excess[0] if model is None else model,
-        tail=prf.tail_err if tail is None else tail,
+        tail=prf.wing_err if tail is None else tail,
         others=fit_wing_error(prf) if others is None else others,
         places=places,
     )
@@ -147,10 +147,10 @@ def _mean_ivar(fit: Fit) -> FloatArray:
     return np.asarray(used.ivar.mean(axis=0))
 
 
-def _place_errors(fit: Fit) -> csr_matrix:
+def _position_errors(fit: Fit) -> csr_matrix:
     """Return how the refined positions may err together."""
     prf = fit.need("prf")
-    return fit_place_errors(
+    return fit_position_errors(
         prf.matrix.without(fit.pixels.saturated),
         (prf.prf, prf.intrinsic_scatter),
         flux=np.nan_to_num(prf.flux),
@@ -159,7 +159,7 @@ def _place_errors(fit: Fit) -> csr_matrix:
     )
 
 
-def measure_training_stars(fit: Fit) -> StarMoments:
+def measure_training_stars(fit: Fit) -> StarResiduals:
     """Measure the training stars about the fitted PRF."""
     prf = fit.need("prf")
     return measure_stars(prf.prf, prf.star_pixels, prf.intrinsic_scatter)

@@ -205,8 +205,8 @@ def _shape_factor(shape: ShapeFit, pairs: PairTable, light: FloatArray, gain: cs
 
 def _wing_response(shape: ShapeFit) -> float:
     """Return the relative change of all fluxes per unit of the wing's slope: d ln area / d slope."""
-    slope = shape.prf.tail_slope
-    ahead, behind = (np.log(shape.prf.with_tail(slope + step).area()) for step in (_SLOPE_STEP, -_SLOPE_STEP))
+    slope = shape.prf.wing_slope
+    ahead, behind = (np.log(shape.prf.with_wing(slope + step).area()) for step in (_SLOPE_STEP, -_SLOPE_STEP))
     return float((ahead - behind) / (2.0 * _SLOPE_STEP))
 
 
@@ -235,7 +235,7 @@ def wing_light(shape: ShapeFit, flux: FloatArray) -> csr_matrix:
     light = flux[pairs.source[beyond]] * shape.values[beyond] * np.log(pairs.r[beyond] / rmax)
     each = csr_matrix((light, (pairs.pixel[beyond], pairs.source[beyond])), (pairs.n_pixel, pairs.n_source))
     farthest = max(float(pairs.r.max(initial=0.0)) / rmax, 1.0)
-    distant = shape.far_light * (np.log(farthest) + 1.0 / (-shape.prf.tail_slope - 2.0))
+    distant = shape.fixed_light * (np.log(farthest) + 1.0 / (-shape.prf.wing_slope - 2.0))
     return hstack([each, csr_matrix(distant[:, None])], format="csr")
 
 
@@ -258,7 +258,7 @@ def fit_wing_error(shape: ShapeFit) -> float:
     light = flux[pairs.source] * shape.values
     wing = np.where(pairs.r > shape.prf.basis.rmax, light, 0.0)
     wing_sum, all_light = (
-        shape.far_light + np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in (wing, light)
+        shape.fixed_light + np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in (wing, light)
     )
     tilt = wing_light(shape, flux)
     tilted = np.asarray(tilt.multiply(tilt).sum(axis=1)).ravel()
@@ -286,7 +286,7 @@ def _star_factors(
     places = diags(np.tile(widths.position, 2)) if widths.places is None else widths.places
     return {
         "position": csr_matrix(respond(("east", "north")) @ places),
-        "moments": csr_matrix(widths.moments * respond(("size", "stretch", "skew"))),
+        "moments": csr_matrix(widths.moments * respond(("size", "e1", "e2"))),
     }
 
 

@@ -228,7 +228,7 @@ def score(field: ForeignField, flux, error):
     """Return (number, bias, scatter, claimed, 68, 95) of each kind of star."""
     share = np.asarray(field.field.prf_matrix.pattern.sum(axis=0)).ravel()[field.listed]
     everyone = np.stack([field.field.column, field.field.row], axis=1)
-    nearest = cKDTree(everyone).query(field.place, k=2)[0][:, 1]
+    nearest = cKDTree(everyone).query(field.position, k=2)[0][:, 1]
     mag = -2.5 * np.log10(field.flux / field.field.settings.instrument.flux_from_mag(0.0))
     bright, faint = np.quantile(mag, [0.15, 0.5])
     good = (share > 0.5) & np.isfinite(flux) & (error > 0)

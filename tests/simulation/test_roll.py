@@ -126,8 +126,8 @@ def test_pixels_follow_the_model_along_the_roll(bulge):
     _, machine = bulge
     bins = bin_by_pointing(machine.pixels, machine.fit.prf, machine.fit.time_model)
     assert bins.data.shape == bins.model.shape == (24, bins.dx.size)
-    assert np.ptp(bins.place) > 0.6
-    assert np.all(np.diff(bins.place) > 0)
+    assert np.ptp(bins.pointing) > 0.6
+    assert np.all(np.diff(bins.pointing) > 0)
     change = np.where(bins.used, bins.data - 1.0, 0.0)
     left = np.where(bins.used, bins.data - bins.model, 0.0)
     assert change.std() > 0.1

@@ -60,7 +60,7 @@ def dense_posterior(machine, time, keep, usual=None):
     """Solve one cadence densely, from the pixels in `keep` alone, less the misfit that is usual for them."""
     design = machine.mean_model.toarray()[:, keep].T
     ivar = machine.flux_err[time, keep] ** -2.0
-    known = machine.fit.prf.far_light if usual is None else machine.fit.prf.far_light + usual
+    known = machine.fit.prf.fixed_light if usual is None else machine.fit.prf.fixed_light + usual
     data = machine.flux[time, keep] - known[keep]
     prior = machine.fit.flux.problem.prior
     precision = design.T @ (ivar[:, None] * design) + np.diag(prior.precision)
@@ -694,7 +694,7 @@ def test_prf_sums_to_one_over_an_infinite_pixel_grid(good):
     grid = side * (np.arange(-60, 61) + 0.3)
     dx, dy = (one.ravel() for one in np.meshgrid(grid, grid))
     inside = good.fit.prf.prf.evaluate(dx, dy).sum()
-    slope, edge = good.fit.prf.prf.tail_slope, 60.5
+    slope, edge = good.fit.prf.prf.wing_slope, 60.5
     rim = good.fit.prf.prf.evaluate(np.array([edge * side]), np.zeros(1))[0]
     outside = rim * 2.0 * np.pi * edge**2 / (-slope - 2.0)
     assert inside + outside == pytest.approx(1.0, abs=0.01)

@@ -307,7 +307,7 @@ def test_flux_cut_off_stops_the_model(field):
         light = machine.mean_model.multiply(np.nan_to_num(machine.fit.prf.flux)[:, None]).tocsr()
         assert light.data.min() > cut
         counts.append(machine.source_mask.nnz)
-        known.append(machine.fit.prf.far_light.sum())
+        known.append(machine.fit.prf.fixed_light.sum())
     assert counts[0] > counts[1] > counts[2] > counts[3]
     assert known[1] < known[3]
 
@@ -315,9 +315,9 @@ def test_flux_cut_off_stops_the_model(field):
 def test_light_below_the_cut_is_known(field):
     machine = shaped(field, flux_cut_off=100.0)
     machine.fit_model(n_threads=1)
-    assert machine.fit.prf.far_light.max() > 10.0
-    np.testing.assert_array_equal(machine.fit.flux.problem.known, machine.fit.prf.far_light)
-    expected = machine.ws @ machine.mean_model + machine.fit.prf.far_light
+    assert machine.fit.prf.fixed_light.max() > 10.0
+    np.testing.assert_array_equal(machine.fit.flux.problem.known, machine.fit.prf.fixed_light)
+    expected = machine.ws @ machine.mean_model + machine.fit.prf.fixed_light
     np.testing.assert_allclose(machine.model_flux, expected, rtol=1e-10)
 
 

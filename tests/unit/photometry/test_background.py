@@ -314,7 +314,7 @@ def test_the_model_holds_the_sky(medium, sky_machine):
     model, sky = sky_machine.model_flux, sky_machine.background_flux
     assert sky.shape == medium.pixels.flux.shape
     stars = sky_machine.fit.flux.source_design @ sky_machine.ws.T
-    np.testing.assert_allclose(model, stars.T + sky + sky_machine.fit.prf.far_light, atol=1e-6)
+    np.testing.assert_allclose(model, stars.T + sky + sky_machine.fit.prf.fixed_light, atol=1e-6)
     assert np.median(sky) == pytest.approx(SKY, abs=2.0)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from bayesprf.design.polar import PolarBasis
 from bayesprf.instruments import GENERIC
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pairs import build_pairs
@@ -17,7 +17,7 @@ from bayesprf.scene.sources import SourceTable
 
 AREA = 15.84
 N_STAR, N_EACH = 30, 40
-LATTICE = Lattice.around(np.sqrt(AREA) * np.eye(2), 16.0)
+PHASES = PixelPhases.around(np.sqrt(AREA) * np.eye(2), 16.0)
 
 
 def truth(**changes):
@@ -28,7 +28,7 @@ def truth(**changes):
     weights[basis.n_core :] += 0.05 * np.cos(2.0 * np.pi * (index % basis.n_phi_knots) / basis.n_phi_knots)
     prf = PrfModel(basis, weights, AREA, **changes)
     for _ in range(6):
-        rows, data = LATTICE.equations(prf)
+        rows, data = PHASES.equations(prf)
         prf = replace(prf, weights=prf.weights + np.linalg.lstsq(rows, data - rows @ prf.weights, rcond=1e-10)[0])
     return prf.normalized()
 

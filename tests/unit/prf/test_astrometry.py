@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from known_stars import LATTICE, make_scene, pixels_of, truth
+from known_stars import PHASES, make_scene, pixels_of, truth
 
-from bayesprf.prf.astrometry import centroid_offset, fit_geometry, fit_place_errors, fit_positions
+from bayesprf.prf.astrometry import centroid_offset, fit_geometry, fit_position_errors, fit_positions
 from bayesprf.prf.splines import Profile, fit_profile
 from bayesprf.scene.prf import prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -16,17 +16,17 @@ from bayesprf.settings import ShapeOptions
 def test_common_shift_is_found():
     prf = truth()
     moved = pixels_of(prf).shifted(np.array([0.3, -0.2]))
-    profile = fit_profile(moved, prf, LATTICE, options=ShapeOptions())
+    profile = fit_profile(moved, prf, PHASES, options=ShapeOptions())
     profile = replace(profile, prf=prf)
-    step = fit_geometry(profile, moved, LATTICE, smoothness=0.2)
+    step = fit_geometry(profile, moved, PHASES, smoothness=0.2)
     np.testing.assert_allclose(step[:2], [0.3, -0.2], atol=0.05)
 
 
 def test_shear_is_found():
     sheared = pixels_of(truth(shear=(0.03, -0.02)))
     prf = truth()
-    profile = replace(fit_profile(sheared, prf, LATTICE, options=ShapeOptions()), prf=prf)
-    step = fit_geometry(profile, sheared, LATTICE, smoothness=0.2)
+    profile = replace(fit_profile(sheared, prf, PHASES, options=ShapeOptions()), prf=prf)
+    step = fit_geometry(profile, sheared, PHASES, smoothness=0.2)
     np.testing.assert_allclose(step[2:], [0.03, -0.02], atol=0.01)
 
 
@@ -57,7 +57,7 @@ def test_errors_of_positions_are_the_posterior_of_one_star():
     matrix = PrfMatrix.constant(scene.pairs, prf.evaluate(scene.pairs.dx, scene.pairs.dy))
     image = replace(scene.image, flux=matrix.image(flux))
     shift = np.array([[0.3, -0.3], [0.3, -0.3]])
-    factor = fit_place_errors(matrix, (prf, 1e-4), flux=flux, image=image, shift=shift).toarray()
+    factor = fit_position_errors(matrix, (prf, 1e-4), flux=flux, image=image, shift=shift).toarray()
     std = np.sqrt(np.diag(factor @ factor.T)).reshape(2, 2).T
     np.testing.assert_allclose(factor @ factor.T, np.diag(np.diag(factor @ factor.T)), atol=1e-12)
     gradient = prf_gradients(prf, scene.pairs.dx, scene.pairs.dy, names=("east",))["east"]

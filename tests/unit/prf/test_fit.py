@@ -40,7 +40,7 @@ def test_nothing_has_moved(fitted):
 
 def test_matrix_and_fixed_light_add_up_to_the_image(fitted):
     fit, _ = fitted
-    left = fit.image.flux - fit.matrix.image(fit.flux) - fit.far_light
+    left = fit.image.flux - fit.matrix.image(fit.flux) - fit.fixed_light
     assert np.abs(left).max() < 0.01 * fit.image.flux.max()
     np.testing.assert_array_equal(fit.values, fit.prf.evaluate(fit.pairs.dx, fit.pairs.dy))
 

@@ -42,8 +42,8 @@ def test_pairs_above_the_cut_are_fitted_and_the_rest_is_fixed(bright, light):
     assert light.model[light.above].min() > 1.0 * (1.0 - 1e-9)
     assert light.model[~light.above].max() < 1.0 * (1.0 + 1e-9)
     below = light.prf.select(~light.above)
-    np.testing.assert_allclose(light.far, light.distant + below.image(light.flux), rtol=1e-12)
-    whole = light.prf.select(light.above).image(light.flux) + light.far
+    np.testing.assert_allclose(light.fixed, light.distant + below.image(light.flux), rtol=1e-12)
+    whole = light.prf.select(light.above).image(light.flux) + light.fixed
     np.testing.assert_allclose(whole, scene.image.flux, atol=2 * LOST)
 
 
@@ -62,7 +62,7 @@ def test_star_pixels_hold_the_light_of_one_star(bright, light):
 
 def test_fluxes_follow_another_image(bright, light):
     scene, flux = bright
-    image = Image(2.0 * scene.image.flux - light.far, scene.image.ivar, scene.image.cadence_error)
+    image = Image(2.0 * scene.image.flux - light.fixed, scene.image.ivar, scene.image.cadence_error)
     again = solve_again(type(scene)(scene.pixels, scene.sources, scene.pairs, scene.limit, image), light)
     np.testing.assert_allclose(again.flux, 2.0 * flux, atol=16 * LOST)
     np.testing.assert_array_equal(again.above, light.above)

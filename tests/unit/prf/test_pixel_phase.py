@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayesprf.design.polar import PolarBasis
-from bayesprf.prf.pixel_phase import Lattice
+from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import fit_profile, nominal_prf
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.settings import ShapeOptions
@@ -18,8 +18,8 @@ AXES = SIDE * TURN
 
 
 @pytest.fixture(scope="module")
-def lattice():
-    return Lattice.around(AXES, 16.0)
+def phases():
+    return PixelPhases.around(AXES, 16.0)
 
 
 @pytest.fixture(scope="module")
@@ -29,65 +29,65 @@ def prf():
     return replace(start, weights=start.weights + 0.1 * rng.standard_normal(start.weights.size), shear=(0.05, -0.02))
 
 
-def sums(lattice, prf):
-    light = prf.evaluate(lattice.dx.ravel(), lattice.dy.ravel()).reshape(lattice.n_phase, -1)
-    return (lattice.share * light).sum(axis=1)
+def sums(phases, prf):
+    light = prf.evaluate(phases.dx.ravel(), phases.dy.ravel()).reshape(phases.n_phase, -1)
+    return (phases.share * light).sum(axis=1)
 
 
-def test_lattice_holds_all_pixels_within_the_radius(lattice):
+def test_lattice_holds_all_pixels_within_the_radius(phases):
     """As many as the circle's area is pixels, at places spread evenly over one pixel."""
-    counted = np.count_nonzero(lattice.share, axis=1)
+    counted = np.count_nonzero(phases.share, axis=1)
     np.testing.assert_allclose(counted, np.pi * 16.0**2 / SIDE**2, rtol=0.1)
-    outside = np.hypot(lattice.dx, lattice.dy) >= 16.0
+    outside = np.hypot(phases.dx, phases.dy) >= 16.0
     assert outside.any()
-    assert not lattice.share[outside].any()
-    nearest = np.argmin(np.hypot(lattice.dx, lattice.dy), axis=1)
-    place = np.linalg.solve(AXES, np.stack([one[np.arange(16), nearest] for one in (lattice.dx, lattice.dy)]))
+    assert not phases.share[outside].any()
+    nearest = np.argmin(np.hypot(phases.dx, phases.dy), axis=1)
+    place = np.linalg.solve(AXES, np.stack([one[np.arange(16), nearest] for one in (phases.dx, phases.dy)]))
     assert np.abs(place).max() == pytest.approx(0.375)
     np.testing.assert_allclose(place.mean(axis=1), 0.0, atol=1e-12)
 
 
 def test_a_prf_made_of_pixel_integrals_obeys_the_rule():
     """Pixels tile the plane: what one place of the star loses, no other gains, but for light beyond the radius."""
-    lattice = Lattice.around(np.eye(2), 60.0)
+    phases = PixelPhases.around(np.eye(2), 60.0)
     truth = asymmetric_prf()
-    total = truth.evaluate(lattice.dx.ravel(), lattice.dy.ravel()).reshape(lattice.n_phase, -1).sum(axis=1)
+    total = truth.evaluate(phases.dx.ravel(), phases.dy.ravel()).reshape(phases.n_phase, -1).sum(axis=1)
     np.testing.assert_allclose(total, total.mean(), rtol=1e-5)
 
 
-def test_the_rule_holds_within_the_splines_because_the_rim_is_soft(lattice):
+def test_the_rule_holds_within_the_splines_because_the_rim_is_soft(phases):
     """To a tenth of the precision with which it is asked for; a hard rim would break it fifty times as much."""
-    lattice = Lattice.around(SIDE * np.eye(2), 16.0)
-    light = asymmetric_prf().evaluate(lattice.dx.ravel() / SIDE, lattice.dy.ravel() / SIDE)
-    light = light.reshape(lattice.n_phase, -1)
-    soft, hard = (lattice.share * light).sum(axis=1), (light * (lattice.share > 0)).sum(axis=1)
-    assert soft.std() / soft.mean() < 0.15 * lattice.ivar(0.0)[0] ** -0.5
+    phases = PixelPhases.around(SIDE * np.eye(2), 16.0)
+    light = asymmetric_prf().evaluate(phases.dx.ravel() / SIDE, phases.dy.ravel() / SIDE)
+    light = light.reshape(phases.n_phase, -1)
+    soft, hard = (phases.share * light).sum(axis=1), (light * (phases.share > 0)).sum(axis=1)
+    assert soft.std() / soft.mean() < 0.15 * phases.ivar(0.0)[0] ** -0.5
     assert hard.std() / hard.mean() > 1e-3
 
 
-def test_equations_are_the_derivatives_of_the_sums(lattice, prf):
-    rows, _ = lattice.equations(prf)
+def test_equations_are_the_derivatives_of_the_sums(phases, prf):
+    rows, _ = phases.equations(prf)
     rng = np.random.default_rng(1)
     for _ in range(3):
         step = 1e-5 * rng.standard_normal(prf.weights.size)
-        ahead, behind = (sums(lattice, replace(prf, weights=prf.weights + sign * step)) for sign in (1.0, -1.0))
-        change = (ahead - behind) / (2.0 * sums(lattice, prf).mean())
+        ahead, behind = (sums(phases, replace(prf, weights=prf.weights + sign * step)) for sign in (1.0, -1.0))
+        change = (ahead - behind) / (2.0 * sums(phases, prf).mean())
         np.testing.assert_allclose(rows @ step, change - change.mean(), rtol=1e-5, atol=1e-12)
 
 
-def test_the_solution_of_the_equations_obeys_the_rule(lattice, prf):
+def test_the_solution_of_the_equations_obeys_the_rule(phases, prf):
     """A few Gauss-Newton steps of least norm."""
-    assert np.ptp(sums(lattice, prf)) > 0.02
+    assert np.ptp(sums(phases, prf)) > 0.02
     for _ in range(6):
-        rows, data = lattice.equations(prf)
+        rows, data = phases.equations(prf)
         prf = replace(prf, weights=prf.weights + np.linalg.lstsq(rows, data - rows @ prf.weights, rcond=1e-10)[0])
-    np.testing.assert_allclose(sums(lattice, prf), sums(lattice, prf).mean(), rtol=1e-6)
+    np.testing.assert_allclose(sums(phases, prf), sums(phases, prf).mean(), rtol=1e-6)
 
 
-def test_a_constant_factor_changes_nothing(lattice, prf):
+def test_a_constant_factor_changes_nothing(phases, prf):
     """The rule is about places, not about the total, which the fit does not know in its first round."""
-    rows, data = lattice.equations(prf)
-    bright_rows, bright_data = lattice.equations(replace(prf, weights=prf.weights + 0.7))
+    rows, data = phases.equations(prf)
+    bright_rows, bright_data = phases.equations(replace(prf, weights=prf.weights + 0.7))
     np.testing.assert_allclose(bright_rows, rows, atol=1e-12)
     np.testing.assert_allclose(bright_data - 0.7 * rows.sum(axis=1), data, atol=1e-12)
 
@@ -102,12 +102,12 @@ def test_wrong_fluxes_that_follow_the_pixels_do_not_bend_the_prf():
     assumed = np.repeat(1e4 * (1.0 + 0.05 * np.cos(2.0 * np.pi * phase[0, :, 0])), 81)
     training = StarPixels(np.repeat(np.arange(30), 81), *(SIDE * place), 1e4 * light, np.ones(light.size), assumed)
     start = nominal_prf(PolarBasis(cut_r=2.0), SIDE**2)
-    lattice = Lattice.around(SIDE * np.eye(2), 16.0)
-    found = fit_profile(training, start, lattice, options=ShapeOptions(), fresh=True)
-    total = sums(lattice, found.prf)
+    phases = PixelPhases.around(SIDE * np.eye(2), 16.0)
+    found = fit_profile(training, start, phases, options=ShapeOptions(), fresh=True)
+    total = sums(phases, found.prf)
     assert np.ptp(total) / total.mean() < 0.01
 
 
-def test_the_rule_gives_way_where_splines_cannot_follow_the_pixels(lattice):
-    assert np.all(lattice.ivar(1e-2) < lattice.ivar(1e-3))
-    np.testing.assert_allclose(lattice.ivar(1.0) ** -0.5, 0.03 * np.log(10.0), rtol=1e-3)
+def test_the_rule_gives_way_where_splines_cannot_follow_the_pixels(phases):
+    assert np.all(phases.ivar(1e-2) < phases.ivar(1e-3))
+    np.testing.assert_allclose(phases.ivar(1.0) ** -0.5, 0.03 * np.log(10.0), rtol=1e-3)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from known_stars import N_STAR, pixels_of, truth
 
-from bayesprf.prf.star_residuals import StarMoments, measure_stars
+from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.scene.prf import STEPS
 
-TRUE = {"east": 0.1, "north": -0.05, "size": 0.01, "stretch": 0.008, "skew": -0.006}
+TRUE = {"east": 0.1, "north": -0.05, "size": 0.01, "e1": 0.008, "e2": -0.006}
 
 
 def deviating(**deviation):
@@ -17,7 +17,7 @@ def deviating(**deviation):
     prf, pixels = truth(), pixels_of(truth())
     dx, dy = pixels.dx - deviation.get("east", 0.0), pixels.dy - deviation.get("north", 0.0)
     size = 1.0 + deviation.get("size", 0.0)
-    sheared = prf.sheared(deviation.get("stretch", 0.0), deviation.get("skew", 0.0))
+    sheared = prf.sheared(deviation.get("e1", 0.0), deviation.get("e2", 0.0))
     return replace(pixels, light=pixels.flux * sheared.evaluate(dx / size, dy / size) / size**2)
 
 
@@ -59,8 +59,8 @@ def test_errors_follow_what_is_left_over():
 def test_width_is_zero_where_deviations_are_noise():
     rng = np.random.default_rng(0)
     std = np.full((300, len(STEPS)), 0.1)
-    noise = StarMoments(np.arange(300), std * rng.standard_normal(std.shape), std, np.ones(len(STEPS) + 1))
-    assert noise.width("size", "stretch", "skew") < 0.04
+    noise = StarResiduals(np.arange(300), std * rng.standard_normal(std.shape), std, np.ones(len(STEPS) + 1))
+    assert noise.width("size", "e1", "e2") < 0.04
     wide = replace(noise, value=noise.value + 0.5 * rng.standard_normal(std.shape))
-    assert wide.width("size", "stretch", "skew") == pytest.approx(0.5, rel=0.1)
+    assert wide.width("size", "e1", "e2") == pytest.approx(0.5, rel=0.1)
     assert replace(noise, value=noise.value[:0], std=std[:0]).width("size") == 0.0

@@ -12,11 +12,11 @@ from bayesprf.prf.wing import fit_wing
 
 @pytest.mark.parametrize("slope", [-2.8, -3.3, -4.2])
 def test_slope_of_the_wing_is_found(slope):
-    prf = truth(tail_slope=slope)
+    prf = truth(wing_slope=slope)
     training = pixels_of(prf, radius=60.0)
     training = replace(training, flux=training.flux * 1e3, light=training.light * 1e3)
     far = np.hypot(training.dx, training.dy) > 16.0
-    _, found, error = fit_wing(prf.with_tail(-3.5), training.select(far), 1e-3)
+    _, found, error = fit_wing(prf.with_wing(-3.5), training.select(far), 1e-3)
     assert found == pytest.approx(slope, abs=0.05)
     assert 0 < error < 0.05
 

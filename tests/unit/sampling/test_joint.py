@@ -161,7 +161,7 @@ def test_area_quadrature_is_the_area(scene, machine):
     """At the fit one; elsewhere as the PRF's own, whose wing has another slope."""
     prf = machine.fit.prf.prf
     away = np.append(0.02 * np.random.default_rng(0).standard_normal(scene.n_shape - 1), 0.2)
-    other = replace(prf, weights=prf.weights + away[:-1]).with_tail(prf.tail_slope + away[-1])
+    other = replace(prf, weights=prf.weights + away[:-1]).with_wing(prf.wing_slope + away[-1])
     assert scene.log_area(scene.weights)[0] == pytest.approx(0.0, abs=1e-12)
     assert scene.log_area(scene.weights + away)[0] == pytest.approx(np.log(other.area()), abs=2e-4)
 
@@ -178,7 +178,7 @@ def test_slope_of_the_wing_takes_light_from_the_core(scene, machine):
     inside = np.bincount(scene.pixel, weights=beyond, minlength=before.size) == 0
     assert np.count_nonzero(inside) > 20
     prf = machine.fit.prf.prf
-    expected = prf.area() / prf.with_tail(prf.tail_slope + 0.1).area()
+    expected = prf.area() / prf.with_wing(prf.wing_slope + 0.1).area()
     assert expected < 0.999
     np.testing.assert_allclose(after[inside] / before[inside], expected, rtol=1e-5)
 

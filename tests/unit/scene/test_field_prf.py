@@ -32,7 +32,7 @@ def test_wing_without_bends_is_a_power_law():
 
 def test_area_of_a_bent_wing_is_one_once_normalized():
     weights = -0.2 * BASIS.centers
-    model = PrfModel(BASIS, weights, 16.0, tail_slope=-3.0, wing_bends=(-0.6,)).normalized()
+    model = PrfModel(BASIS, weights, 16.0, wing_slope=-3.0, wing_bends=(-0.6,)).normalized()
     r = np.concatenate([np.linspace(1e-6, 64.0, 200_001), np.geomspace(64.0, 1e5, 200_001)[1:]])
     values = model.evaluate(r, np.zeros(r.size))
     np.testing.assert_allclose(np.trapezoid(2.0 * np.pi * r * values, r) / 16.0, 1.0, rtol=2e-5)

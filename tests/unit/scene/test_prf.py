@@ -15,7 +15,7 @@ def prf():
     basis = PolarBasis()
     weights = -2.5 * np.log10(1.0 + (basis.centers / 4.0) ** 2)
     weights[basis.n_core :] += np.random.default_rng(1).normal(0.0, 0.1, basis.n_basis - basis.n_core)
-    return PrfModel(basis, weights, AREA, shear=(0.06, -0.03), tail_slope=-3.2).normalized()
+    return PrfModel(basis, weights, AREA, shear=(0.06, -0.03), wing_slope=-3.2).normalized()
 
 
 def test_area_is_one_pixel(prf):
@@ -34,7 +34,7 @@ def test_area_is_one_pixel(prf):
 
 def test_normalisation_keeps_the_shape(prf):
     """PSFMachine, defect 1: the log-weights are multiplied, which raises the shape to a power."""
-    brighter = PrfModel(prf.basis, prf.weights + 0.7, AREA, prf.shear, prf.tail_slope)
+    brighter = PrfModel(prf.basis, prf.weights + 0.7, AREA, prf.shear, prf.wing_slope)
     np.testing.assert_allclose(np.ptp(brighter.weights - prf.weights), 0.0, atol=1e-12)
     assert brighter.area() == pytest.approx(10.0**0.7, rel=1e-12)
     np.testing.assert_allclose(brighter.normalized().weights, prf.weights, rtol=1e-12)
@@ -47,9 +47,9 @@ def test_wing_is_a_power_law(prf):
 
 
 def test_slope_of_the_wing_is_kept_in_bounds(prf):
-    assert prf.with_tail(-3.0).tail_slope == -3.0
-    assert prf.with_tail(-1.0).tail_slope == -2.5
-    assert np.isfinite(prf.with_tail(0.0).area())
+    assert prf.with_wing(-3.0).wing_slope == -3.0
+    assert prf.with_wing(-1.0).wing_slope == -2.5
+    assert np.isfinite(prf.with_wing(0.0).area())
 
 
 def test_peak_is_the_value_at_the_centre(prf):
@@ -91,7 +91,7 @@ def test_gradients_tell_what_a_small_change_does(prf, name):
             return prf.evaluate(dx - step * (name == "east"), dy - step * (name == "north"))
         if name == "size":
             return prf.evaluate(dx / (1 + step), dy / (1 + step)) / (1 + step) ** 2
-        return prf.sheared(step * (name == "stretch"), step * (name == "skew")).evaluate(dx, dy)
+        return prf.sheared(step * (name == "e1"), step * (name == "e2")).evaluate(dx, dy)
 
     step = 0.2 * STEPS[name]
     np.testing.assert_allclose((moved(step) - moved(-step)) / (2 * step), gradient, atol=5e-3 * np.abs(gradient).max())
@@ -108,7 +108,7 @@ def test_gradients_of_the_logarithm_are_those_of_the_prf(prf):
 def test_area_follows_weights_and_slope(prf, step, slope):
     """Beside the closed form of `area`, after changes as large as the fit leaves open."""
     weights = prf.weights + step * np.random.default_rng(6).standard_normal(prf.weights.size)
-    changed = PrfModel(prf.basis, weights, AREA, prf.shear, prf.tail_slope + slope)
+    changed = PrfModel(prf.basis, weights, AREA, prf.shear, prf.wing_slope + slope)
     columns, weight = area_columns(prf)
-    found = weight @ 10.0 ** (columns @ np.append(weights, changed.tail_slope))
+    found = weight @ 10.0 ** (columns @ np.append(weights, changed.wing_slope))
     assert found == pytest.approx(changed.area(), rel=2e-3)

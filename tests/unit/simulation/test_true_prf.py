@@ -64,11 +64,11 @@ def test_prf_is_asymmetric_and_has_wings():
     assert prf.evaluate(np.array([8.0]), np.array([0.0]))[0] > 1e6 * gaussian
 
 
-def test_reach_bounds_the_light():
+def test_radius_bounds_the_light():
     prf = asymmetric_prf()
     level = np.array([1e-2, 1e-4, 1e-6])
     angle = np.linspace(0, 2 * np.pi, 721)
-    for one, radius in zip(level, prf.reach(level), strict=True):
+    for one, radius in zip(level, prf.radius(level), strict=True):
         at = prf.intensity(radius * np.cos(angle), radius * np.sin(angle)).max()
         assert one * 0.9 < at < one * 1.02
 

@@ -35,15 +35,15 @@ def test_columns_are_splines_then_motion_times_powers_of_the_position(scene, cha
     columns = change.columns(pairs.source, pairs.dx, pairs.dy).toarray()
     assert columns.shape == (pairs.n_pair, change.n_column)
     assert change.powers == [(1, 0), (0, 1)]
-    motion, place = change.motion(pairs.dx, pairs.dy), change.place[pairs.source]
-    expected = np.stack([motion[:, i] * place[:, j] for i in (0, 1) for j in (0, 1)], axis=1)
+    motion, position = change.motion(pairs.dx, pairs.dy), change.position[pairs.source]
+    expected = np.stack([motion[:, i] * position[:, j] for i in (0, 1) for j in (0, 1)], axis=1)
     np.testing.assert_allclose(columns[:, change.basis.n_column :], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_positions_are_scaled_to_the_field(scene, change):
     field = scene.field
-    assert np.abs(change.place).max() <= 1.0
-    slope = np.polyfit(field.column, change.place[:, 0], 1)[0]
+    assert np.abs(change.position).max() <= 1.0
+    slope = np.polyfit(field.column, change.position[:, 0], 1)[0]
     half = 0.5 * np.ptp(field.pixels.column)
     assert slope == pytest.approx(1.0 / max(half, 50.0), rel=0.02)
 

@@ -10,7 +10,7 @@ from bayesprf.design.trends import TrendOptions
 from bayesprf.instruments import K2
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.timemodel.shift import MovedPrf, build_shift
-from bayesprf.timemodel.uncatalogued import add_roll_gain, find_moving_light
+from bayesprf.timemodel.uncatalogued import add_roll_gain, find_uncatalogued_light
 
 
 def test_unknown_light_is_found_and_an_eclipse_left_alone():
@@ -23,8 +23,8 @@ def test_unknown_light_is_found_and_an_eclipse_left_alone():
     parts = shift.factors(pairs) * gaussian(pairs.dx, pairs.dy)
     design = DesignStack(np.arange(pairs.n_pixel + 1), np.zeros(pairs.n_pixel, np.int64), parts, 1, shift.mix)
     seen = replace(pixels, flux=pixels.flux + unknown)
-    light = find_moving_light(
-        seen, design, flux[:, None], known=np.zeros(pairs.n_pixel), mix=shift.mix[:, :8], roll_hours=0.5
+    light = find_uncatalogued_light(
+        seen, design, flux[:, None], fixed_light=np.zeros(pairs.n_pixel), mix=shift.mix[:, :8], roll_hours=0.5
     )
     left = light.image() - unknown
     assert left.std() < 0.1 * unknown.std()

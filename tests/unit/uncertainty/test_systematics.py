@@ -52,7 +52,7 @@ def mean_flux_of(machine, values):
     image = machine.pixels.flux.mean(axis=0)[None]
     ivar = machine.pixels.ivar.mean(axis=0)[None]
     problem = LinearProblem(
-        PrfMatrix.constant(shape.pairs, values).design(), image, ivar, machine.fit.flux.problem.prior, shape.far_light
+        PrfMatrix.constant(shape.pairs, values).design(), image, ivar, machine.fit.flux.problem.prior, shape.fixed_light
     )
     return BlockSolver(1).solve(problem).mean[0]
 
@@ -111,7 +111,7 @@ def test_wing_changes_all_fluxes_by_one_factor(plain):
     ratio = errors_with(plain, tail=1.0).parts["wing"] / np.abs(flux)
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-12)
     shape = plain.fit.prf
-    areas = [shape.prf.with_tail(shape.prf.tail_slope + step).area() for step in (0.05, -0.05)]
+    areas = [shape.prf.with_wing(shape.prf.wing_slope + step).area() for step in (0.05, -0.05)]
     assert ratio[0] == pytest.approx(abs(np.log(areas[0] / areas[1])) / 0.1, rel=0.02)
 
 
@@ -137,7 +137,7 @@ def test_error_of_wing_light_is_the_one_put_in():
     light = np.bincount(shape.pairs.pixel, flux[shape.pairs.source] * shape.values, minlength=wing.size)
     rng = np.random.default_rng(0)
     noise = rng.standard_normal(wing.size) / np.sqrt(shape.image.ivar)
-    image = replace(shape.image, flux=shape.far_light + light + noise)
+    image = replace(shape.image, flux=shape.fixed_light + light + noise)
     assert fit_wing_error(replace(shape, image=image)) < 0.02
     wrong = replace(image, flux=image.flux + 0.2 * wing * rng.standard_normal(wing.size))
     assert fit_wing_error(replace(shape, image=wrong)) == pytest.approx(0.2, rel=0.2)

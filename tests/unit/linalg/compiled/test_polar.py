@@ -37,7 +37,7 @@ def test_values_are_those_of_the_prf_model(rng, places):
     log, _ = evaluate(source, places, weights)
     for k, own in enumerate(weights):
         here = source == k
-        model = PrfModel(BASIS, own, 16.0, tail_slope=WING[0], wing_bends=tuple(WING[1:]))
+        model = PrfModel(BASIS, own, 16.0, wing_slope=WING[0], wing_bends=tuple(WING[1:]))
         np.testing.assert_allclose(log[here], np.log10(model.evaluate(*places[here].T)), rtol=0, atol=1e-12)
 
 
