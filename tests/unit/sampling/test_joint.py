@@ -140,8 +140,10 @@ def test_the_prior_of_the_joint_model_is_the_declared_one(scene, asked):
 def test_the_prior_of_the_shape_is_the_normalised_product_of_smoothness_and_nominal_profile(machine, width):
     scene = ShapeScene.of(machine.fit.prf, machine.fit.prf.image)
     rough, prior = scene.rough.toarray(), scene.prior
-    precision = rough.T @ (prior.bends_ivar[:, None] * rough) / width**2 + np.diag(prior.weights.precision)
-    towards = rough.T @ (prior.bends_ivar * prior.bends) / width**2 + prior.weights.precision * prior.weights.mean
+    precision = rough.T @ (prior.curvature_ivar[:, None] * rough) / width**2 + np.diag(prior.weights.precision)
+    towards = (
+        rough.T @ (prior.curvature_ivar * prior.curvature) / width**2 + prior.weights.precision * prior.weights.mean
+    )
     mean, covariance = np.linalg.solve(precision, towards), np.linalg.inv(precision)
     model = build_shape(scene, machine.psf_w, width=width)
     at = machine.psf_w
