@@ -93,12 +93,15 @@ class Evidence:
             By name, one number per group for width and noise scale, else one.
         """
         from bayesprf.linalg.compiled.evidence import evidence
+        from bayesprf.linalg.compiled.work import make_scratch
 
         data = self.problem.data if data is None else data
         observed = np.ascontiguousarray(data), np.ascontiguousarray(self.problem.ivar)
         noise = bool({"noise_scale", "jitter", "model_error"} & set(names))
         scales = pack_scales(hyper, self.problem.design.n_coeff, self.problem.design.n_obs)
-        value, slopes = evidence(self.plan, self.values, self.given, observed, scales, (noise, self.is_shared))
+        scratch = make_scratch(self.plan, self.values.mix.shape[0])
+        which = (noise, self.is_shared)
+        value, slopes = evidence(self.plan, self.values, self.given, observed, scales, scratch, which)
         return float(value), {name: getattr(slopes, name) for name in names}
 
 

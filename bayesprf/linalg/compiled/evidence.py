@@ -7,9 +7,9 @@ from numba import njit
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.compiled.jit import inlined, kernel
-from bayesprf.linalg.compiled.leverage import write_variance
+from bayesprf.linalg.compiled.leverage import read_inverse
 from bayesprf.linalg.compiled.solve import Answer, solve_rows
-from bayesprf.linalg.compiled.work import Prior, Rows, Values
+from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work, make_scratch
 from bayesprf.linalg.symbolic import SymbolicFactor
 
 
@@ -127,9 +127,20 @@ def add_observations(
 
 
 @kernel
+def renew(work: Work, sums: FloatArray) -> Scratch:
+    """Return new scratch of the same shapes."""
+    fresh = Work(
+        np.empty_like(work.ivar), np.empty_like(work.data), np.empty_like(work.value), np.empty_like(work.lower),
+        np.empty_like(work.column), np.empty_like(work.scaled), np.empty_like(work.inv_diag),
+        np.empty_like(work.solution), np.empty_like(work.buffer), np.empty_like(work.where),
+    )  # fmt: skip
+    return Scratch(fresh, np.empty_like(sums))
+
+
+@kernel
 def evidence(
     plan: SymbolicFactor, values: Values, given: Given, observed: tuple[FloatArray, FloatArray], scales: Scales,
-    which: tuple[bool, bool],
+    scratch: Scratch, which: tuple[bool, bool],
 ) -> tuple[float, Slopes]:  # fmt: skip
     """Return the log evidence, summed over batch rows, and its derivatives; NaN if a pivot is zero.
 
@@ -147,14 +158,15 @@ def evidence(
     slopes = Slopes(
         np.zeros(scales.width.size), np.zeros(1), np.zeros(scales.noise_scale.size), np.zeros(1), np.zeros(1)
     )
-    solve_rows(plan, model, answer, (0, n_batch))
+    solve_rows(plan, model, answer, scratch, (0, n_batch))
     if answer.failure[0] >= 0:
         return np.nan, slopes
     add_coefficients(given, prior, scales, answer, slopes)
     if which[0]:
         variance = np.empty((1 if which[1] else n_batch, data.shape[1]))
         first = Rows(np.arange(variance.shape[0]), data, ivar, given.known)
-        write_variance(plan, (model[0], model[1], first), variance, (0, variance.shape[0]))
+        asked = (np.empty((0, 0)), variance)
+        read_inverse(plan, (model[0], model[1], first), asked, scratch, (0, variance.shape[0]))
         add_observations(given, (data, before, ivar, variance), scales, answer, slopes)
     return answer.log_density.sum() + 0.5 * n_batch * np.log(prior.precision).sum(), slopes
 
@@ -168,6 +180,7 @@ def density_of(
     """
     plan, values, given = model
     width_group, noise_group, extra = groups.width_group, groups.noise_group, groups.model_variance
+    work, sums = make_scratch(plan, values.mix.shape[0])
 
     @njit
     def density(numbers, data):  # type: ignore[no-untyped-def]
@@ -177,7 +190,7 @@ def density_of(
             np.ones(1), width_group, noise_group, extra,
         )  # fmt: skip
         observed = (np.ascontiguousarray(data), ivar)
-        value, slopes = evidence(plan, values, given, observed, scales, (True, is_shared))
+        value, slopes = evidence(plan, values, given, observed, scales, renew(work, sums), (True, is_shared))
         gradient = np.concatenate((slopes.width, slopes.zero_point, slopes.noise_scale, slopes.jitter))
         return np.asarray(value), gradient
 
