@@ -54,3 +54,7 @@ class DataWarning(BayesprfWarning):
 
 class ConvergenceWarning(BayesprfWarning):
     """An iteration or a sampler stopped before it converged."""
+
+
+class PrecisionWarning(BayesprfWarning):
+    """An approximation that was asked for is coarser than it should be."""

@@ -860,7 +860,10 @@ class Machine:
         **settings
             For "linear", "collapsed" and "robust": `width`, `zero_point`, `noise_scale`, `jitter` (see
             `Hyperparameters`: a number, "learn" or a Hyperprior), `width_group` (for all sources of the machine, a
-            number of its group each), `priors`, and, but for "collapsed", `form`, `likelihood` (see `build_linear`).
+            number of its group each), `priors`, and, but for "collapsed", `form`, `likelihood` (see `build_linear`);
+            `neighbors`: "free" (the default), or "fixed" to hold the sources that share less than `share` (0.1) of the
+            light at their fitted flux. The closed form then measures by how much errors come out too small, and above
+            5 % a `PrecisionWarning` says so.
             For "joint": `likelihood`,
             `position`, `tail`, `others`, `shape_scale` (see `JointPriors`), and `scatter`, the relative misfit of the
             PRF at a star's centre beside noise, dex: a number, "learn" or a Hyperprior; by default that of the shape
@@ -886,7 +889,7 @@ class Machine:
         sources: Any = None,
         cadences: Any = None,
         *,
-        kind: str = "linear",
+        kind: str | None = None,
         draws: int = 1000,
         tune: int = 1000,
         chains: int = 4,
@@ -902,8 +905,9 @@ class Machine:
         ----------
         sources, cadences
             As for `pymc_model`.
-        kind : {"linear", "collapsed", "robust", "joint", "shape"}
-            As for `pymc_model`; "collapsed" integrates one or two hyperparameters and a zero point on a grid, without
+        kind : {"linear", "collapsed", "robust", "joint", "shape"}, optional
+            As for `pymc_model`; by default "collapsed" where hyperparameters are learned, else "linear". "collapsed"
+            integrates one or two hyperparameters and a zero point on a grid, without
             any sampler: the draws are exact and independent, and the evidence is a by-product. With more of them, or
             with `priors`, NUTS samples these alone, and the fluxes follow exactly.
         draws, tune, chains : int

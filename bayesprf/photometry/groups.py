@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from bayesprf.arrays import IntArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
@@ -90,6 +90,93 @@ def extract_group(problem: LinearProblem, sources: IntArray, cadences: IntArray)
     if dark.size:
         raise InputError(f"sources: expected sources with data, got source {dark[0]} without a usable pixel")
     return group
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HeldNeighbors:
+    """A group with its weak neighbours held at their fitted fluxes.
+
+    Parameters
+    ----------
+    group : SourceGroup
+        The sources that stay free and the pixels they light, less the light of those held.
+    free : ndarray of int64
+        Indices of the free sources in the group before.
+    light : ndarray of float64, shape (n_time, n_pixel)
+        Light of those held in the group's pixels, taken off the data.
+    shrinkage : ndarray of float64, shape (n_asked,)
+        By what share of its own the error of each source asked for comes out too small, since those held are taken as
+        known: largest over typical cadences.
+    """
+
+    group: SourceGroup
+    free: IntArray
+    light: FloatArray
+    shrinkage: FloatArray
+
+
+def hold_neighbors(group: SourceGroup, asked: IntArray, share: float) -> HeldNeighbors:
+    """Hold the sources of a group that share little light with some given ones at their fitted fluxes.
+
+    Parameters
+    ----------
+    group : SourceGroup
+        A whole group.
+    asked : ndarray of int64
+        The given sources, indices in the group.
+    share : float
+        Sources n with |L_sn| / sqrt(L_ss L_nn) below this for every given source s are held, L = X' C^-1 X.
+
+    Returns
+    -------
+    HeldNeighbors
+
+    Notes
+    -----
+    Given the posterior means of those held, the posterior means of the others are those of the whole group; their
+    variances fall short by terms of second order in the shares, which are measured against the closed form.
+    """
+    from bayesprf.linalg.solver import choose_solver
+    from bayesprf.photometry.overlaps import typical_cadences
+
+    problem, design = group.problem, group.design
+    rows = typical_cadences(problem.n_batch)
+    matrix = design.matrix(int(rows[len(rows) // 2]))
+    overlap = (matrix.T @ matrix.multiply(problem.ivar[rows].mean(axis=0)[:, None])).toarray()
+    scale = np.sqrt(np.diag(overlap))
+    shared = np.abs(overlap[asked]) / (scale[asked, None] * scale)
+    free = np.union1d(np.flatnonzero(shared.max(axis=0) >= share), asked)
+    whole = choose_solver(problem).solve(problem)
+    held = whole.mean.copy()
+    held[:, free] = 0.0
+    lit = np.flatnonzero(np.diff(design.matrix(0)[:, free].tocsr().indptr) > 0)
+    light = (problem.predict(held) - problem.known)[:, lit]
+    part = LinearProblem(
+        _columns(design, lit, free),
+        problem.data[:, lit] - light,
+        np.ascontiguousarray(problem.ivar[:, lit]),
+        GaussianPrior(problem.prior.mean[free], problem.prior.precision[free]),
+        problem.known[lit],
+    )
+    std = choose_solver(part).solve(part).std[:, np.searchsorted(free, asked)]
+    shrinkage = np.max(1.0 - std[rows] / whole.std[np.ix_(rows, asked)], axis=0)
+    return HeldNeighbors(
+        SourceGroup(part, group.source[free], group.pixel[lit], group.cadence), free, light, np.maximum(shrinkage, 0.0)
+    )
+
+
+def _columns(design: DesignStack, pixel: IntArray, source: IntArray) -> DesignStack:
+    """Return the design of some pixels and some sources."""
+    kept = np.isin(np.repeat(np.arange(design.n_obs), np.diff(design.indptr)), pixel)
+    kept &= np.isin(design.indices, source)
+    row = np.searchsorted(pixel, np.repeat(np.arange(design.n_obs), np.diff(design.indptr))[kept])
+    return DesignStack(
+        indptr=np.concatenate([[0], np.cumsum(np.bincount(row, minlength=pixel.size))]),
+        indices=np.searchsorted(source, design.indices[kept]),
+        parts=np.ascontiguousarray(design.parts[:, kept]),
+        n_coeff=source.size,
+        mix=design.mix,
+    )
 
 
 def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray) -> SourceGroup:

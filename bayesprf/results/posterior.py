@@ -197,6 +197,37 @@ def posterior_tree(
     )
 
 
+def flat_tree(tree: xr.DataTree) -> xr.DataTree:
+    """Return draws in the form that every ArviZ function takes: data along one axis, two variables or more.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        From `posterior_tree`.
+
+    Returns
+    -------
+    xarray.DataTree
+        Time and pixel of `y` are one axis, `observation`; where `posterior` has the flux alone, all groups of draws
+        gain `total_flux`, its sum over the sources. The tree given is left as it is.
+
+    Notes
+    -----
+    Two functions of ArviZ 1.3 fail otherwise: `plot_ppc_pit` on data of two axes, `plot_psense_dist` on one variable.
+    """
+    alone = list(tree["posterior"].data_vars) == ["flux"]
+
+    def flatten(group: xr.Dataset) -> xr.Dataset:
+        if "flux" in group and alone and "chain" in group.dims:
+            group = group.assign(total_flux=group["flux"].sum("source"))
+        if "y" in group and {"time", "pixel"} <= set(group["y"].dims):
+            y = group["y"].stack(observation=("time", "pixel")).drop_vars(["observation", "time", "pixel"])
+            group = group.drop_vars("y").assign(y=y.reset_coords(drop=True))
+        return group
+
+    return tree.map_over_datasets(flatten)
+
+
 def _with_data(groups: Mapping[str, Mapping[str, Any]], data: GroupData) -> dict[str, dict[str, Any]]:
     """Return the groups in their order, with the observed and constant data among them."""
     filled = {

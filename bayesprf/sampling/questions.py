@@ -1,5 +1,6 @@
 """Questions to a Fit that PyMC answers: models of a group of sources on the matrices of the closed form, and draws."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -7,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_choice, check_shape
-from bayesprf.errors import InputError
+from bayesprf.checks import check_choice, check_positive, check_shape
+from bayesprf.errors import InputError, PrecisionWarning, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.photometry.groups import SourceGroup
+from bayesprf.photometry.groups import SourceGroup, hold_neighbors
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.uncertainty.questions import select_group
 
@@ -20,6 +21,14 @@ KINDS = ("linear", "collapsed", "robust", "joint", "shape")
 HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")
 # Hyperparameters of the fluxes' prior, which say nothing about a background.
 PRIOR_HYPER = ("width", "zero_point", "width_group")
+# Neighbours that share less than this part of the light are held, if asked: errors then fall short by its square.
+DEFAULT_SHARE = 0.1
+# Errors that come out smaller by more than this share are reported.
+MAX_SHRINKAGE = 0.05
+# A model with more parameters is announced, with a forecast: seconds per number in a product, and steps per draw of
+# NUTS in whitened coordinates, measured by tests/benchmarks/sampling.py.
+MANY_PARAMETERS = 500
+SECONDS_PER_NUMBER, STEPS_PER_DRAW = 2e-9, 10
 # Names of overlapping sources that are listed.
 _MAX_NAMED = 10
 # A learned misfit of the PRF: factor e to the power of this about the shape fit's, or about this where that is 0, dex.
@@ -53,9 +62,17 @@ def build_model(
     return _flux_model(fit, kind, ask_group(fit, kind, sources, cadences, settings, say=say), settings)
 
 
+def choose_kind(kind: str | None, settings: dict[str, Any]) -> str:
+    """Return the kind asked for; by default "collapsed" where hyperparameters are learned, else "linear"."""
+    if kind is not None:
+        return kind
+    learned = any(not isinstance(settings.get(name, 1.0), int | float | np.number) for name in HYPER[:4])
+    return "collapsed" if learned and not {"form", "likelihood"} & set(settings) else "linear"
+
+
 def sample_fit(
     fit: Fit,
-    kind: str,
+    kind: str | None,
     sources: Any,
     cadences: Any,
     settings: dict[str, Any],
@@ -64,6 +81,7 @@ def sample_fit(
     **sampler: Any,
 ) -> Any:
     """Sample a model and check the draws: see `Machine.sample`; `sampler` are the fields of `SamplerOptions`."""
+    kind = choose_kind(kind, settings)
     check_choice(kind, KINDS, "kind")
     asked = None if kind == "shape" else ask_group(fit, kind, sources, cadences, settings, say=say)
     if kind == "collapsed" and asked is not None:
@@ -78,6 +96,8 @@ def sample_fit(
         return sample_checked(_prf_model(fit, settings), options)
     if kind == "collapsed":
         return _sample_hyper(asked, settings, options)
+    if say is not None:
+        _forecast(asked, options, say)
     model = _flux_model(fit, kind, asked, dict(settings), follow=False)
     return sample_posterior(model, asked.shown, options, members=asked.members, attrs={"kind": kind})
 
@@ -151,6 +171,7 @@ def ask_group(
     group, members = select_group(fit, sources, [0] if mean_image else cadences, problem)
     if mean_image:
         group = _with_image(group, prf.image.flux, prf.image.ivar)
+    group, members, held = _hold(group, members, kind, settings, fit.coefficient_names)
     time: Any = fit.pixels.time[group.cadence]
     if mean_image or (cadences is not None and np.ndim(cadences) == 0):
         time = float(np.mean(fit.pixels.time)) if mean_image else float(time[0])
@@ -158,9 +179,53 @@ def ask_group(
     names = fit.coefficient_names
     whole = group_data(group, np.arange(group.source.size), names, time, places=places)
     shown = group_data(group, members, names, time, places=places)
+    if held and say is not None:
+        say(f"held at their fitted flux, for the little light they share: {_listed(held)}")
     if shown.overlapping and say is not None:
         say(f"sampled along, because their light overlaps: {_listed(shown.overlapping)}")
     return _Asked(group, members, whole, shown, fit.sources.n_source)
+
+
+def _hold(
+    group: SourceGroup, members: IntArray, kind: str, settings: dict[str, Any], names: Sequence[str]
+) -> tuple[SourceGroup, IntArray, list[str]]:
+    """Return the group, indices of the sources asked for, and names of the neighbours that are held, as is asked."""
+    neighbors, share = settings.pop("neighbors", "free"), settings.pop("share", DEFAULT_SHARE)
+    check_choice(neighbors, ("fixed", "free"), "neighbors")
+    if neighbors == "free":
+        return group, members, []
+    if kind == "joint":
+        raise UnsupportedError(
+            "neighbors: expected 'free' for kind 'joint', whose PRF all neighbours share, got 'fixed'"
+        )
+    check_positive(share, "share")
+    held = hold_neighbors(group, members, share)
+    worst = int(np.argmax(held.shrinkage))
+    if held.shrinkage[worst] > MAX_SHRINKAGE:
+        warnings.warn(
+            f"neighbors: the error of {names[group.source[members[worst]]]} comes out {held.shrinkage[worst]:.0%} too"
+            f" small with neighbours held that share less than {share:g} of its light; give a smaller share, or 'free'",
+            PrecisionWarning,
+            stacklevel=5,
+        )
+    fixed = [names[one] for one in np.delete(group.source, held.free)]
+    return held.group, np.searchsorted(held.free, members), fixed
+
+
+def _forecast(asked: _Asked, options: Any, say: Callable[[str], None]) -> None:
+    """Say how large a model is and how long it may take, if it is large."""
+    problem = asked.group.problem
+    n_flux = problem.n_batch * problem.prior.mean.size
+    if n_flux <= MANY_PARAMETERS:
+        return
+    design = asked.group.design
+    numbers = problem.data.size + 4 * problem.n_batch * design.indices.size
+    seconds = SECONDS_PER_NUMBER * numbers * options.chains * (options.draws + options.tune) * STEPS_PER_DRAW
+    say(
+        f"{n_flux} fluxes ({problem.prior.mean.size} sources at {problem.n_batch} cadences): about"
+        f" {max(1, round(seconds / 60))} min of one core; kind='collapsed', neighbors='fixed' or fewer cadences are"
+        " quicker"
+    )
 
 
 def _listed(names: Sequence[str]) -> str:
