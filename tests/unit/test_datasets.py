@@ -41,5 +41,5 @@ def test_real_files_come_first(monkeypatch, tmp_path):
 
 
 def test_an_unknown_name_is_refused():
-    with pytest.raises(InputError, match="name: expected .*kepler-field"):
+    with pytest.raises(InputError, match=r"name: expected .*kepler-field"):
         datasets.load("hubble")
