@@ -1,4 +1,4 @@
-"""Small fields to learn with: real pixel files where they are at hand, simulated stand-ins of the same kind elsewhere."""
+"""Small fields to learn with: real pixel files where they are at hand, simulated stand-ins elsewhere."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -162,7 +162,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
             "k2-tpf/ktwo221312395-c91_detections.csv",
             "K2, campaign 9a: EPIC 221312395 in the bulge, an eclipsing binary among blends (NASA, public).",
             _k2,
-            "Simulated stand-in for a K2 pixel file of the bulge: nine blended stars that roll by a pixel in six hours.",
+            "Simulated stand-in for a K2 pixel file of the bulge: nine blended stars that roll by a pixel in 6 hours.",
         ),
         "tess-sky": _Recipe(
             "field-cases/astrocut-sky150-15x15.fits.gz",
@@ -173,4 +173,3 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
         ),
     }
 )
-
