@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_positive
 from bayesprf.errors import InputError, MissingDependencyError
+from bayesprf.instruments import Instrument
 from bayesprf.io.epoch import julian_year_of
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image, reduce_image
@@ -123,7 +124,7 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = 
     -------
     SourceTable
         The brightest first. Positions at the epoch of the data, good to some tenths of a pixel; fluxes are sums over
-        3 x 3 pixels above the background, electron / s.
+        3 x 3 pixels above the background, electron / s, and magnitudes are the mission's of these.
 
     Raises
     ------
@@ -152,6 +153,7 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = 
         ra_deg=ra_deg,
         dec_deg=dec_deg,
         flux=flux[order],
+        mag=_magnitude(pixels.instrument, flux[order]),
         epoch=np.asarray(julian_year_of(pixels)) if pixels.instrument.time_zero_jd else None,
     )
 
@@ -206,6 +208,13 @@ def _find(pixels: PixelTable, threshold: float, fwhm: float) -> tuple[FloatArray
     flux = _sums(grid, x, y)
     good = flux > 0
     return (x[good] + corner[0], y[good] + corner[1], flux[good]) if good.any() else None
+
+
+def _magnitude(instrument: Instrument, flux: FloatArray) -> FloatArray:
+    """Return magnitudes in the mission's band; NaN where the instrument has no zero point."""
+    if instrument.zero_flux_mag == 0.0:
+        return np.full(flux.size, np.nan)
+    return instrument.zero_flux_mag - 2.5 * np.log10(flux / instrument.zero_flux)
 
 
 def _grid(pixels: PixelTable) -> tuple[tuple[int, int], tuple[IntArray, IntArray], tuple[int, int]]:

@@ -37,6 +37,7 @@ def test_fluxes_are_the_light_of_nine_pixels(field):
     near = away < KEPLER.pixel_scale
     ratio = found.flux[near] / field.mean_flux[match[near]]
     assert 0.5 < np.median(ratio) < 0.9
+    np.testing.assert_allclose(found.flux, 1.74e5 * 10 ** (-0.4 * (found.mag - 12.0)), rtol=1e-12)
 
 
 def test_sky_in_the_pixels_makes_no_stars(field):
