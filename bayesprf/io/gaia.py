@@ -138,7 +138,7 @@ def write_rows(rows: Table, path: Path) -> Path:
     if path.suffix.lower() not in formats:
         raise InputError(f"output: expected a file that ends in {', '.join(formats)}, got {path.name!r}")
     with atomic_path(path) as temporary:
-        rows.write(temporary, format=formats[path.suffix.lower()])
+        rows.write(temporary, format=formats[path.suffix.lower()], overwrite=True)
     return path
 
 
@@ -165,10 +165,10 @@ def _answer(query: str) -> Table:
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(kept) as temporary:
-            rows.write(temporary, format="ascii.ecsv")
+            rows.write(temporary, format="ascii.ecsv", overwrite=True)
     except OSError as error:
         warnings.warn(
-            f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror}); set BAYESPRF_CACHE"
+            f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror or error}); set BAYESPRF_CACHE"
             " to a directory that can",
             DataWarning,
             stacklevel=5,

@@ -15,6 +15,8 @@ from bayesprf.scene.sky import format_angle, move_positions, nearest
 # A position within one Kepler pixel of a star names it, arcsec.
 _SAME_STAR = 4.0
 _MAX_NAMED = 5
+# Fluxes beyond this, or below its inverse, are none: their squares are no numbers.
+_LARGEST_FLUX = 1e100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,7 +50,7 @@ class SourceTable:
     ra_deg, dec_deg : array-like, shape (n_source,)
         Sky position, ICRS, degree: at `epoch`, or at the epoch of the data where there is none.
     flux : array-like, shape (n_source,)
-        Catalogue flux, on any common linear scale; NaN, zero or negative means unknown.
+        Catalogue flux, on any common linear scale; NaN, zero, negative or beyond 1e100 means unknown.
     mag : array-like, shape (n_source,), optional
         Magnitude; by default 25 - 2.5 log10(flux).
     columns : mapping of str to array, optional
@@ -119,8 +121,9 @@ class SourceTable:
 
     @property
     def has_flux(self) -> BoolArray:
-        """Whether the catalogue flux is a positive number, shape (n_source,)."""
-        return np.isfinite(self.flux) & (np.nan_to_num(self.flux) > 0)
+        """Whether the catalogue flux is a positive number whose square is one too, shape (n_source,)."""
+        flux = np.nan_to_num(self.flux)
+        return (flux > 1.0 / _LARGEST_FLUX) & (flux < _LARGEST_FLUX)
 
     def at_epoch(self, year: float) -> "SourceTable":
         """Return the sources where they are in another year.

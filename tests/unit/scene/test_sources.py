@@ -82,6 +82,11 @@ def test_positions_in_another_year(sources):
         sources.at_epoch(np.nan)
 
 
+@pytest.mark.parametrize("flux", [np.nan, np.inf, 0.0, -3.0, 1e300, 1e160, 1e-300])
+def test_fluxes_that_are_none(flux):
+    np.testing.assert_array_equal(SourceTable(("a", "b"), [1.0, 2.0], [1.0, 2.0], [1.0, flux]).has_flux, [True, False])
+
+
 def test_motion_without_epoch_is_reported():
     sources = SourceTable(("a",), [1.0], [2.0], [1.0], motion=[[9e5, 0.0]])
     with pytest.warns(DataWarning, match=r"proper motions but not the epoch .* 2000.0 \(TIC, KIC, EPIC\)"):
