@@ -168,8 +168,8 @@ def _answer(query: str) -> Table:
             rows.write(temporary, format="ascii.ecsv", overwrite=True)
     except OSError as error:
         warnings.warn(
-            f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror or error}); set BAYESPRF_CACHE"
-            " to a directory that can",
+            f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror or error}); set"
+            " BAYESPRF_CACHE to a directory that can",
             DataWarning,
             stacklevel=5,
         )

@@ -15,7 +15,7 @@ from bayesprf.scene.sky import format_angle, move_positions, nearest
 # A position within one Kepler pixel of a star names it, arcsec.
 _SAME_STAR = 4.0
 _MAX_NAMED = 5
-# Fluxes beyond this, or below its inverse, are none: their squares are no numbers.
+# Fluxes beyond this, or below its inverse, are none, and become NaN: their squares are no numbers.
 _LARGEST_FLUX = 1e100
 
 
@@ -50,7 +50,8 @@ class SourceTable:
     ra_deg, dec_deg : array-like, shape (n_source,)
         Sky position, ICRS, degree: at `epoch`, or at the epoch of the data where there is none.
     flux : array-like, shape (n_source,)
-        Catalogue flux, on any common linear scale; NaN, zero, negative or beyond 1e100 means unknown.
+        Catalogue flux, on any common linear scale; NaN, zero or negative means unknown;
+        beyond 1e100, or nearer to zero than its inverse, it becomes NaN.
     mag : array-like, shape (n_source,), optional
         Magnitude; by default 25 - 2.5 log10(flux).
     columns : mapping of str to array, optional
@@ -91,6 +92,12 @@ class SourceTable:
         for name, unit in (("ra_deg", "deg"), ("dec_deg", "deg"), ("flux", None)):
             put(self, name, as_float(getattr(self, name), name, ndim=1, unit=unit))
             check_shape(getattr(self, name), (n_source,), name, "n_source")
+        size = np.abs(self.flux)
+        put(
+            self,
+            "flux",
+            np.where((size > _LARGEST_FLUX) | ((size > 0) & (size < 1.0 / _LARGEST_FLUX)), np.nan, self.flux),
+        )
         _check_sky(self.ra_deg, self.dec_deg)
         _check_names(self.source_id)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -121,9 +128,8 @@ class SourceTable:
 
     @property
     def has_flux(self) -> BoolArray:
-        """Whether the catalogue flux is a positive number whose square is one too, shape (n_source,)."""
-        flux = np.nan_to_num(self.flux)
-        return (flux > 1.0 / _LARGEST_FLUX) & (flux < _LARGEST_FLUX)
+        """Whether the catalogue flux is a positive number, shape (n_source,)."""
+        return np.isfinite(self.flux) & (np.nan_to_num(self.flux) > 0)
 
     def at_epoch(self, year: float) -> "SourceTable":
         """Return the sources where they are in another year.
