@@ -1,6 +1,11 @@
 """Checks at the border: each raises one sentence that names the argument, what was expected and what came."""
 
-from typing import Any
+import difflib
+from collections.abc import Iterable
+from dataclasses import fields
+from numbers import Real
+from types import NoneType
+from typing import Any, get_args
 
 import numpy as np
 
@@ -119,7 +124,7 @@ def check_positive(value: float, name: str) -> None:
     InputError
         If it is zero, negative, NaN or infinite.
     """
-    if not (np.isfinite(value) and value > 0):
+    if not (_is(value, float) and np.isfinite(value) and value > 0):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
 
 
@@ -140,5 +145,149 @@ def check_choice(value: Any, choices: tuple[Any, ...], name: str) -> None:
     InputError
         If it is none of them.
     """
-    if value not in choices:
-        raise InputError(f"{name}: expected one of {', '.join(repr(c) for c in choices)}, got {value!r}")
+    if not any(isinstance(value, type(one)) and value == one for one in choices):
+        raise InputError(f"{name}: expected one of {', '.join(repr(c) for c in choices)}, got {_shown(value)}")
+
+
+def check_names(given: Iterable[str], known: Iterable[str], name: str) -> None:
+    """Raise unless all names are known, and suggest the nearest known one.
+
+    Parameters
+    ----------
+    given : iterable of str
+        What came.
+    known : iterable of str
+        What was expected.
+    name : str
+        Name of the argument in the error message.
+
+    Raises
+    ------
+    InputError
+        If one is not known.
+    """
+    known = list(known)
+    for one in given:
+        if one not in known:
+            near = difflib.get_close_matches(str(one), known, 1, 0.6)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise InputError(f"{name}: expected some of {', '.join(known)}, got {one}{hint}")
+
+
+# What a field of a record may hold, by its annotation.
+_KINDS: dict[type, tuple[tuple[type, ...], str]] = {
+    bool: ((bool, np.bool_), "True or False"),
+    int: ((int, np.integer), "a whole number"),
+    float: ((Real, np.floating, np.integer), "a number"),
+    str: ((str,), "a text"),
+    NoneType: ((NoneType,), "None"),
+}
+_LONGEST_SHOWN = 80
+
+
+def check_types(record: Any) -> None:
+    """Raise unless every field of a dataclass that is annotated as plain numbers, texts or flags holds such a thing.
+
+    Parameters
+    ----------
+    record : dataclass instance
+        Fields with other annotations are not looked at.
+
+    Raises
+    ------
+    InputError
+        If a field holds something else, naming it.
+    """
+    for one in fields(record):
+        kinds = get_args(one.type) or (one.type,)
+        value = getattr(record, one.name)
+        if all(kind in _KINDS for kind in kinds) and not any(_is(value, kind) for kind in kinds):
+            expected = " or ".join(_KINDS[kind][1] for kind in kinds)
+            raise InputError(f"{one.name}: expected {expected}, got {_shown(value)}")
+
+
+def check_integer(value: Any, name: str, *, low: int, high: int | None = None) -> None:
+    """Raise unless the value is a whole number between two bounds, both included.
+
+    Parameters
+    ----------
+    value : object
+        What came.
+    name : str
+        Name of the argument in the error message.
+    low, high : int
+        Smallest and largest number allowed; no largest by default.
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    if not _is(value, int) or value < low or (high is not None and value > high):
+        upper = "up" if high is None else f"to {high}"
+        raise InputError(f"{name}: expected a whole number from {low} {upper}, got {_shown(value)}")
+
+
+def _is(value: Any, kind: Any) -> bool:
+    return isinstance(value, _KINDS[kind][0]) and (kind is bool or not isinstance(value, bool | np.bool_))
+
+
+def _shown(value: Any) -> str:
+    """Return a value as an error message shows it: in full if short, else its type and shape."""
+    text = repr(value)
+    if len(text) <= _LONGEST_SHOWN and "\n" not in text:
+        return text
+    shape = getattr(value, "shape", None)
+    return type(value).__name__ + (f" of shape {shape}" if shape is not None else "")
+
+
+def make_generator(random_seed: Any) -> np.random.Generator:
+    """Return the generator of a seed.
+
+    Parameters
+    ----------
+    random_seed : int, sequence of int, numpy.random.Generator or None
+        The seed.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    try:
+        return np.random.default_rng(random_seed)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"random_seed: expected None, a whole number from 0 up, several, or a Generator, got {_shown(random_seed)}"
+        ) from error
+
+
+def check_pair(value: Any, name: str, meaning: str) -> FloatArray:
+    """Return two finite numbers, shape (2,).
+
+    Parameters
+    ----------
+    value : array-like, shape (2,)
+        What came.
+    name : str
+        Name of the argument in the error message.
+    meaning : str
+        What the two are, in the error message.
+
+    Returns
+    -------
+    ndarray of float64, shape (2,)
+
+    Raises
+    ------
+    InputError
+        If it is something else.
+    """
+    pair = as_float(value, name, ndim=1)
+    check_shape(pair, (2,), name, meaning)
+    check_finite(pair, name)
+    return pair

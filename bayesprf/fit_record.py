@@ -11,6 +11,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, same_content
 from bayesprf.errors import StageError
+from bayesprf.flags import QualityFlag
 from bayesprf.scene.pairs import PairTable, build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -243,6 +244,20 @@ class Fit:
         """Names of what the flux problem solves for: the sources, then the columns of the background."""
         background = self.need("prf").background
         return (*self.sources.source_id, *(() if background is None else background.columns.names))
+
+
+def describe_fit(fit: Fit) -> dict[str, str]:
+    """Return in a few words what a Fit holds: data, stages, scatter of the PRF, flags of the latest fluxes."""
+    done = [name.replace("_", " ") for name in STANDS_ON if getattr(fit, name) is not None]
+    pixels = f"{fit.pixels.instrument.name}, {fit.pixels.n_time} cadences x {fit.pixels.n_pixel} pixels"
+    words = {"pixels": pixels, "sources": str(fit.sources.n_source), "stages": ", ".join(done) or "none yet"}
+    if fit.prf is not None:
+        words["PRF scatter"] = f"{fit.prf.intrinsic_scatter:.3g} dex"
+    if fit.has_flux:
+        bits = np.bitwise_or.reduce(fit.latest_flux.flags, axis=0)
+        counts = {str(flag.name): int(np.count_nonzero(bits & flag)) for flag in QualityFlag}
+        words["flags"] = ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
+    return words
 
 
 def _standing_on(stage: str) -> set[str]:

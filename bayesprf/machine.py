@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Iterable
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,8 +11,9 @@ from tqdm import tqdm
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.attributes import Result, Setting
+from bayesprf.checks import make_generator
 from bayesprf.design.trends import TrendOptions
-from bayesprf.fit_record import Fit
+from bayesprf.fit_record import Fit, describe_fit
 from bayesprf.hypotheses.event_depth import EventDepth
 from bayesprf.hypotheses.event_host import EventHost
 from bayesprf.hypotheses.questions import DEPTH_SIGMA, find_host, measure_depth, score_fit, weigh_second_star
@@ -49,6 +51,8 @@ from bayesprf.uncertainty.stage import (
 from bayesprf.uncertainty.systematics import CommonErrors
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import xarray as xr
     from matplotlib.figure import Figure
 
@@ -561,9 +565,9 @@ class Machine:
         the PRF; with a shift it counts, pixel by pixel, as light of unknown stars that moves along, and is taken off
         the data.
         """
-        trends = TrendOptions(int(poly_order), bool(segments), bool(focus), float(focus_exptime))
-        documented = {"bin_method": bin_method, "pca_ncomponents": int(pca_ncomponents)}
-        documented["pca_smooth_time_scale"] = float(pca_smooth_time_scale)
+        trends = TrendOptions(poly_order, segments, focus, focus_exptime)
+        documented = {"bin_method": bin_method, "pca_ncomponents": pca_ncomponents}
+        documented["pca_smooth_time_scale"] = pca_smooth_time_scale
         options = time_options(self.fit.settings, trends, positions=positions, further=kwargs, **documented)
         recipe = TimeRecipe(options, other_vectors)
         found = fit_time_model(self.fit, recipe, progress=self._progress)
@@ -820,8 +824,8 @@ class Machine:
         """
         from bayesprf.results.exact import DrawOptions, draw_posterior
 
-        options = DrawOptions(int(draws), int(max_pointwise))
-        return draw_posterior(self.fit, sources, cadences, options, np.random.default_rng(random_seed))
+        options = DrawOptions(draws, max_pointwise)
+        return draw_posterior(self.fit, sources, cadences, options, make_generator(random_seed))
 
     def loo(self) -> ModelScore:
         """Score the fluxes' model by its evidence and by exact leave-one-pixel-out densities.
@@ -1254,6 +1258,100 @@ class Machine:
         from bayesprf.results.fit_tree import fit_tree
 
         return fit_tree(self._weighed() if self.fit.has_flux else self.fit)
+
+    def save(self, path: Any) -> "Path":
+        """Save all results so far in one netCDF file; `bayesprf.load` takes the fit up again from there.
+
+        Parameters
+        ----------
+        path : path-like
+            File to write, ``.nc``.
+
+        Returns
+        -------
+        Path
+            The file written.
+
+        Raises
+        ------
+        StageError
+            If no PRF has been fitted.
+        FileError
+            If the file cannot be written.
+        """
+        from bayesprf.io.save import save_tree
+
+        return save_tree(self.to_datatree(), path)
+
+    def to_fits(self, directory: Any, sources: Any = None) -> "list[Path]":
+        """Save one FITS light curve per source, which lightkurve reads.
+
+        Parameters
+        ----------
+        directory : path-like
+            Where to; made if it does not exist.
+        sources : int, str, SkyCoord or sequence of them, optional
+            Which sources; all by default.
+
+        Returns
+        -------
+        list of Path
+            The files written, in the order of the sources.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source does not exist.
+        """
+        from bayesprf.io.lightcurves import save_lightcurves
+
+        return save_lightcurves(directory, self._photometry(), sources=self._names(sources))
+
+    def to_lightkurve(self, sources: Any = None) -> Any:
+        """Return light curves as lightkurve objects; needs lightkurve.
+
+        Parameters
+        ----------
+        sources : int, str, SkyCoord or sequence of them, optional
+            Which sources; all by default.
+
+        Returns
+        -------
+        lightkurve.LightCurve, or list of them
+            One for a single name or index, else a list in the order asked for.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source does not exist.
+        MissingDependencyError
+            If lightkurve is not installed.
+        """
+        from bayesprf.io.lightcurves import to_lightkurve
+
+        tree = self._photometry()
+        curves = [to_lightkurve(tree, name) for name in self._names(sources)]
+        return curves[0] if sources is not None and np.ndim(sources) == 0 else curves
+
+    def _photometry(self) -> "xr.DataTree":
+        """Return the tree, or raise before `fit_model`."""
+        self.fit.need("flux")
+        return self.to_datatree()
+
+    def _names(self, sources: Any) -> list[str]:
+        return [self.fit.sources.source_id[i] for i in self.fit.sources.indices(sources)]
+
+    def __repr__(self) -> str:
+        """Give size, stages that have run, scatter of the PRF and flags."""
+        return f"<Machine: {'; '.join(f'{name}: {text}' for name, text in describe_fit(self.fit).items())}>"
+
+    def _repr_html_(self) -> str:
+        rows = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in describe_fit(self.fit).items())
+        return f"<table><caption>bayesprf.Machine</caption>{''.join(rows)}</table>"
 
     def plot_shape_model(
         self,

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from bayesprf.arrays import BoolArray, same_content
-from bayesprf.checks import check_choice, check_positive
+from bayesprf.checks import check_choice, check_names, check_positive, check_types
 from bayesprf.design.binning import BIN_METHODS
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -48,6 +48,7 @@ class MaskOptions:
     limit_radius: float = 24.0
 
     def __post_init__(self) -> None:
+        check_types(self)
         for name in ("upper_radius_limit", "lower_radius_limit", "upper_flux_limit", "lower_flux_limit"):
             if getattr(self, name) is not None:
                 check_positive(getattr(self, name), name)
@@ -105,6 +106,7 @@ class ShapeOptions:
     prf: str | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice(self.method, ("rounds", "joint"), "method")
         if self.field_variation not in (0, 1, 2):
             raise InputError(f"field_variation: expected 0, 1 or 2, got {self.field_variation!r}")
@@ -187,6 +189,7 @@ class PerturbationOptions:
     fix_pixels: bool = True
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_choice(self.bin_method, BIN_METHODS, "bin_method")
         for name in ("min_share", "min_snr", "clip_sigma", "prior_sigma"):
             check_positive(getattr(self, name), name)
@@ -320,6 +323,7 @@ class Settings:
     background: Background | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         object.__setattr__(self, "background", Background.parse(self.background))
         object.__setattr__(self, "sparse_dist_lim", float(self.sparse_dist_lim))
 
@@ -348,9 +352,7 @@ class Settings:
     def updated(self, **changes: Any) -> "Settings":
         """Return the settings with some changed."""
         known = [one.name for one in fields(self)]
-        unknown = sorted(set(changes) - set(known))
-        if unknown:
-            raise InputError(f"settings: expected some of {', '.join(known)}, quiet, got {', '.join(unknown)}")
+        check_names(changes, [*known, "quiet"], "settings")
         return replace(self, **changes)
 
     @staticmethod
@@ -388,11 +390,10 @@ class PrfRecipe:
     def updated(self, **changes: Any) -> "PrfRecipe":
         """Return the recipe with some options of mask or shape changed."""
         recipe = self
+        known = [*MaskOptions.__dataclass_fields__, *ShapeOptions.__dataclass_fields__]
+        check_names(changes, known, "kwargs")
         for name, value in changes.items():
-            part = next((one for one in ("mask", "shape") if hasattr(getattr(self, one), name)), None)
-            if part is None:
-                known = [*MaskOptions.__dataclass_fields__, *ShapeOptions.__dataclass_fields__]
-                raise InputError(f"kwargs: expected some of {', '.join(known)}, got {name!r}")
+            part = "mask" if hasattr(self.mask, name) else "shape"
             recipe = replace(recipe, **{part: replace(getattr(recipe, part), **{name: value})})
         return recipe
 

@@ -7,7 +7,7 @@ from scipy.interpolate import BSpline
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
-from bayesprf.checks import check_choice, check_positive
+from bayesprf.checks import check_choice, check_positive, check_types
 from bayesprf.design.splines import open_knots, open_splines
 from bayesprf.errors import InputError
 
@@ -46,6 +46,7 @@ class CartesianBasis:
     spacing: str = "linear"
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_positive(self.radius, "radius")
         check_choice(self.spacing, KNOT_SPACINGS, "spacing")
         if self.n_knots < 2 or self.degree < 1:

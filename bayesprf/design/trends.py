@@ -6,8 +6,7 @@ import numpy as np
 from numpy.polynomial import legendre
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_positive, check_shape
-from bayesprf.errors import InputError
+from bayesprf.checks import check_integer, check_positive, check_shape, check_types
 
 # A gap longer than this many median steps starts a new segment.
 SEGMENT_GAP = 5.0
@@ -42,8 +41,8 @@ class TrendOptions:
     focus_exptime: float = 50.0
 
     def __post_init__(self) -> None:
-        if self.poly_order < 0:
-            raise InputError(f"poly_order: expected 0 or more, got {self.poly_order}")
+        check_types(self)
+        check_integer(self.poly_order, "poly_order", low=0)
         check_positive(self.focus_exptime, "focus_exptime")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_positive
+from bayesprf.checks import check_pair, check_positive
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_dip, without_prior
@@ -28,6 +28,13 @@ _ROUNDING = 1e-9
 _LEAST_PEAK = 0.1
 
 
+def _sky_position(position: Any) -> tuple[float, float]:
+    """Return right ascension and declination, degree, of a pair of numbers or a SkyCoord."""
+    pair = (position.icrs.ra.deg, position.icrs.dec.deg) if hasattr(position, "icrs") else position
+    ra_deg, dec_deg = (float(one) for one in check_pair(pair, "position", "right ascension and declination, degree"))
+    return ra_deg, dec_deg
+
+
 def weigh_second_star(
     fit: Fit,
     source: Any,
@@ -40,6 +47,7 @@ def weigh_second_star(
 ) -> BlendTest:
     """Weigh whether a further star of constant flux stands at a position near a source: see `Machine.blend_test`."""
     check_positive(prior_odds, "prior_odds")
+    position = _sky_position(position)
     index = int(fit.sources.indices(source)[0])
     group = _window(fit, index, cadences)
     column = _prf_at(fit, position, group.pixel)

@@ -170,13 +170,20 @@ def choose_cadences(stamps: Sequence[Stamp], rows: Sequence[IntArray], bitmask: 
     )
 
 
+# What lightkurve 2.6 (KeplerQualityFlags, TessQualityFlags) calls by these words: Kepler and K2, TESS.
+_LIGHTKURVE_BITS = {"hard": (1664431, 24319), "hardest": (2096639, 65535)}
+
+
 def parse_bitmask(quality_bitmask: str | int, instrument: Instrument) -> int:
     """Return the quality bits that are rejected; raise InputError for anything but "default", "none" and a number."""
     if isinstance(quality_bitmask, str) and quality_bitmask in ("default", "none"):
         return instrument.quality_bitmask if quality_bitmask == "default" else 0
+    if isinstance(quality_bitmask, str) and quality_bitmask in _LIGHTKURVE_BITS:
+        return _LIGHTKURVE_BITS[quality_bitmask][instrument.name == "TESS"]
     whole = isinstance(quality_bitmask, int | np.integer) and not isinstance(quality_bitmask, bool)
     if not whole or int(quality_bitmask) < 0:
         raise InputError(
-            f"quality_bitmask: expected 'default', 'none' or a sum of QUALITY bits, got {quality_bitmask!r}"
+            "quality_bitmask: expected 'default', 'none', 'hard', 'hardest' or a sum of QUALITY bits, got"
+            f" {quality_bitmask!r}"
         )
     return int(quality_bitmask)

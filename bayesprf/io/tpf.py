@@ -47,7 +47,8 @@ def read_tpfs(
         TargetPixelFile objects and collections (all their cadences; their own quality mask is not used).
     quality_bitmask : str or int
         A file's pixels drop out of cadences in which its QUALITY has any of these bits, and cadences that are left to
-        no file are left out: "default" is the mission's `Instrument.quality_bitmask`, "none" keeps all.
+        no file are left out: "default" is the mission's `Instrument.quality_bitmask`, "none" keeps all, "hard" and
+        "hardest" are lightkurve's.
     on_error : str
         "raise", or "skip" to leave out files that cannot be read, with a warning that names each.
     cadences : str

@@ -7,6 +7,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_types
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.loo import leave_one_out
@@ -44,6 +45,7 @@ class DrawOptions:
     max_pointwise: int = 4_000_000
 
     def __post_init__(self) -> None:
+        check_types(self)
         if self.draws < N_CHAIN or self.draws % N_CHAIN:
             raise InputError(f"draws: expected a multiple of {N_CHAIN}, one share per chain, got {self.draws}")
 

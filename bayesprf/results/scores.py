@@ -28,6 +28,11 @@ def compare(models: Mapping[str, Any]) -> Comparison:
     InputError
         If there are fewer than two models, one of them holds no evidence, or the data differ.
     """
+    if not isinstance(models, Mapping):
+        raise InputError(
+            f"models: expected a mapping of names to Machines or DataTrees, got {type(models).__name__}; give"
+            " {'one star': machine, 'two stars': other}"
+        )
     return compare_scores({name: read_score(name, model) for name, model in models.items()})
 
 

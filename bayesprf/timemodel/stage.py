@@ -9,7 +9,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray
-from bayesprf.checks import check_choice
+from bayesprf.checks import check_choice, check_integer, check_names
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError
@@ -28,6 +28,9 @@ from bayesprf.timemodel.training import choose_training
 from bayesprf.timemodel.uncatalogued import add_roll_gain
 
 _TIME_CORRECTORS = ("polynomial", "poscorr")
+_POSITIONS = ("poscorr", "centroid")
+# A normal matrix of this size, byte, is factorised in a minute on one core, with two copies.
+_MAX_BYTES = 1 << 29
 # A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.
 _WELL_COVERED, _WILD = 0.7, 2.0
 # Options of `PerturbationOptions` that the documented arguments and settings set.
@@ -39,20 +42,29 @@ def time_options(
 ) -> PerturbationOptions:
     """Return the options of the time model from settings, documented arguments and further keywords."""
     check_choice(settings.time_corrector, _TIME_CORRECTORS, "time_corrector")
+    check_choice(positions, (False, None, *_POSITIONS), "positions")
     options = PerturbationOptions(
         trends=trends,
-        basis=CartesianBasis(
-            int(settings.time_nknots), float(settings.time_radius), spacing=str(settings.cartesian_knot_spacing)
-        ),
-        resolution=int(settings.time_resolution),
+        basis=CartesianBasis(settings.time_nknots, settings.time_radius, spacing=settings.cartesian_knot_spacing),
+        resolution=settings.time_resolution,
         positions=positions or (None if settings.time_corrector == "polynomial" else settings.time_corrector),
         **documented,
     )
     known = [name for name in PerturbationOptions.__dataclass_fields__ if name not in _DOCUMENTED]
-    unknown = sorted(set(further) - set(known))
-    if unknown:
-        raise InputError(f"kwargs: expected some of {', '.join(known)}, got {unknown[0]!r}")
+    check_names(further, known, "kwargs")
+    _check_size(options)
     return replace(options, **further)
+
+
+def _check_size(options: PerturbationOptions) -> None:
+    """Raise if the normal matrix of the time model would not fit into memory."""
+    check_integer(options.basis.n_knots, "time_nknots", low=2)
+    n_column = (options.basis.n_knots + options.basis.degree - 1) ** 2 * (options.trends.poly_order + 1)
+    if 8 * n_column**2 > _MAX_BYTES:
+        raise InputError(
+            f"time_nknots, poly_order: expected a time model whose normal matrix takes less than {_MAX_BYTES / 1e9:.1f}"
+            f" GB, got {n_column} columns ({8 * n_column**2 / 1e9:.3g} GB); take fewer knots or a lower order"
+        )
 
 
 def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:

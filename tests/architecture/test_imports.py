@@ -32,7 +32,7 @@ RANKS = (
     ("perturbation", "attributes"),
     ("machine",),
     ("pipeline",),
-    ("batch", "testing", "validation", "datasets"),
+    ("batch", "overrides", "testing", "validation", "datasets"),
     ("cli",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}

@@ -261,7 +261,10 @@ def test_pair_distance_out_of_range_is_refused(field, limit):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"flux_cutoff": 3}, r"^kwargs: expected some of upper_radius_limit, .* got 'flux_cutoff'"),
+        (
+            {"flux_cutoff": 3},
+            r"^kwargs: .* got flux_cutoff; did you mean flux_cut_off",
+        ),
         ({"flux_cut_off": 0}, r"^flux_cut_off: expected a finite number above 0, got 0"),
         ({"upper_flux_limit": -1.0}, r"^upper_flux_limit: expected a finite number above 0"),
         ({"n_round": 0}, r"^n_round: expected at least 1, got 0"),

@@ -231,9 +231,12 @@ def test_nothing_left_says_which_bits(make_pixels, tmp_path):
         read_tpfs(path)
 
 
-@pytest.mark.parametrize("value", ["hard", -1, True, 2.0])
+@pytest.mark.parametrize("value", ["harder", -1, True, 2.0])
 def test_unknown_bitmasks(one, value):
-    with pytest.raises(InputError, match=r"quality_bitmask: expected 'default', 'none' or a sum of QUALITY bits, got"):
+    with pytest.raises(
+        InputError,
+        match=r"quality_bitmask: expected 'default', .* or a sum of QUALITY bits, got",
+    ):
         read_tpfs(one, quality_bitmask=value)
 
 
