@@ -27,8 +27,9 @@ _LEFT_OUT = ("linalg/compiled/", "prf/joint", "photometry/process")
 _INTRO = """# Constants
 
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled. Two simulated fields
-were fitted again, one as it is and one with `refine_scene`, the time model and a fitted background. The shift of the fluxes
-is given in units of their total errors: the median over stars, and the largest. Made by `python docs/scripts/constants.py`.
+were fitted again, one as it is and one with `refine_scene`, the time model and a fitted background. The shift of the
+fluxes is given in units of their total errors: the median over stars, and the largest. Made by
+`python docs/scripts/constants.py`.
 """
 
 
