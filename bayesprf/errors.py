@@ -52,6 +52,10 @@ class DataWarning(BayesprfWarning):
     """Part of the input could not be used; the rest was."""
 
 
+class QualityWarning(DataWarning):
+    """A fit has faults that move fluxes by more than their errors; the message names them and the cures."""
+
+
 class ConvergenceWarning(BayesprfWarning):
     """An iteration or a sampler stopped before it converged."""
 

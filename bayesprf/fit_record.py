@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from bayesprf.photometry.metrics import PsfMetrics
     from bayesprf.photometry.processes import LightCurves
     from bayesprf.prf.fit import ShapeFit
+    from bayesprf.quality.record import Verdict
     from bayesprf.timemodel.fit import GainModel
     from bayesprf.timemodel.shift import ShiftModel
     from bayesprf.uncertainty.hyperparameters import FluxWidths
@@ -38,6 +39,7 @@ STANDS_ON: dict[str, tuple[str, ...]] = {
     "score": ("flux", "flux_va"),
     "hyperparameters": ("flux", "flux_va"),
     "systematics": ("prf", "flux", "flux_va"),
+    "verdict": ("prf", "flux", "flux_va", "systematics"),
     "process": ("flux", "flux_va"),
     "apertures": ("prf",),
     "aperture_photometry": ("apertures",),
@@ -54,6 +56,7 @@ HOW_TO: dict[str, str] = {
     "score": "loo()",
     "hyperparameters": "fit_model(widths=learn_widths())",
     "systematics": "fit_common_errors()",
+    "verdict": "fit_model()",
     "process": "fit_light_curves()",
     "apertures": "create_aperture_mask() or compute_aperture_photometry()",
     "aperture_photometry": "compute_aperture_photometry()",
@@ -91,6 +94,8 @@ class Fit:
         Learned prior and noise that the latest fluxes were fitted with.
     systematics : CommonErrors, optional
         Errors of the latest fluxes that all cadences share.
+    verdict : Verdict, optional
+        What is known against the latest fluxes.
     process : LightCurves, optional
         Light curves as processes in time.
     apertures : ApertureSet, optional
@@ -123,6 +128,7 @@ class Fit:
     score: "ModelScore | None" = None
     hyperparameters: "FluxWidths | None" = None
     systematics: "CommonErrors | None" = None
+    verdict: "Verdict | None" = None
     process: "LightCurves | None" = None
     apertures: "ApertureSet | None" = None
     aperture_photometry: "ApertureSums | None" = None
@@ -190,6 +196,8 @@ class Fit:
     def need(self, stage: Literal["hyperparameters"]) -> "FluxWidths": ...
     @overload
     def need(self, stage: Literal["systematics"]) -> "CommonErrors": ...
+    @overload
+    def need(self, stage: Literal["verdict"]) -> "Verdict": ...
     @overload
     def need(self, stage: Literal["process"]) -> "LightCurves": ...
     @overload

@@ -15,6 +15,16 @@ class QualityFlag(IntFlag):
     SATURATED_NEIGHBOR = 1 << 3
     NO_CATALOG_FLUX = 1 << 4
     DEGENERATE_BLEND = 1 << 5
+    POOR_PRF = 1 << 6
+    FEW_CALIBRATORS = 1 << 7
+    SKY_LEFT = 1 << 8
+    MOTION_LEFT = 1 << 9
+    UNCATALOGUED_LIGHT = 1 << 10
+    CORRELATED_NOISE = 1 << 11
+    NOT_CONVERGED = 1 << 12
+    POSITION_OFF = 1 << 13
+    PRF_VARIES = 1 << 14
+    ERRORS_TOO_SMALL = 1 << 15
     PIXELS_DROPPED = 1 << 16
     NO_DATA = 1 << 17
     NEGATIVE_FLUX = 1 << 18
@@ -27,7 +37,17 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.SATURATED: "A pixel of the source's core is saturated and was left out.",
     QualityFlag.SATURATED_NEIGHBOR: "A saturated star reaches into the source's pixels.",
     QualityFlag.NO_CATALOG_FLUX: "The catalogue flux is missing, zero or negative; a wide prior around zero was used.",
-    QualityFlag.DEGENERATE_BLEND: "The prior, not the data, decides how the light is shared with a neighbour.",
+    QualityFlag.DEGENERATE_BLEND: "The data do not tell how the light is shared with a neighbour.",
+    QualityFlag.POOR_PRF: "The PRF puts the star's light into the wrong pixels, by more than its total error says.",
+    QualityFlag.FEW_CALIBRATORS: "Too few stars taught the PRF to learn its errors; the total error is a lower bound.",
+    QualityFlag.SKY_LEFT: "Sky is left in the pixels and counted as starlight.",
+    QualityFlag.MOTION_LEFT: "The light curve follows motion of the image that the model does not.",
+    QualityFlag.UNCATALOGUED_LIGHT: "Light of a star that the catalogue lacks is counted as the source's.",
+    QualityFlag.CORRELATED_NOISE: "Neighbouring pixels share noise; the light curve scatters more than its error says.",
+    QualityFlag.NOT_CONVERGED: "The fit of the PRF or of the hyperparameters stopped before it had settled.",
+    QualityFlag.POSITION_OFF: "The star does not lie where the fit has it, and the fit misses light.",
+    QualityFlag.PRF_VARIES: "The PRF changes over the field by more than the total error allows.",
+    QualityFlag.ERRORS_TOO_SMALL: "The pixels scatter more than their errors say, and so does the light curve.",
     QualityFlag.PIXELS_DROPPED: "Some pixels had no usable flux or error at this cadence and were left out.",
     QualityFlag.NO_DATA: "No usable pixel at this cadence; the flux is NaN.",
     QualityFlag.NEGATIVE_FLUX: "The flux is negative by more than three standard deviations.",

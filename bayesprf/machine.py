@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.attributes import Result, Setting
 from bayesprf.checks import make_generator
 from bayesprf.design.trends import TrendOptions
@@ -34,10 +34,12 @@ from bayesprf.photometry.stage import (
 )
 from bayesprf.prf.prior import tabulate
 from bayesprf.prf.stage import fit_prf, warn_if_moving
+from bayesprf.quality.record import Verdict
+from bayesprf.quality.stage import judge_fit, quality_flags, with_verdict
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
-from bayesprf.settings import Background, FluxRecipe, PrfRecipe, Settings, TimeRecipe
+from bayesprf.settings import Background, FluxRecipe, PrfRecipe, QualityOptions, Settings, TimeRecipe
 from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
 from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice
 from bayesprf.uncertainty.questions import flux_covariance
@@ -235,11 +237,6 @@ class Machine:
         "flux_va",
         lambda flux: flux.flux_err,
         "Cadence-to-cadence standard deviation of `ws_va`, shape (n_time, n_source), electron / s.",
-    )
-    flags = Result(
-        "latest",
-        lambda flux: flux.flags,
-        "Quality bits of the latest fluxes, see `QualityFlag`, shape (n_time, n_source).",
     )
     model_flux = Result(
         "latest",
@@ -755,6 +752,44 @@ class Machine:
         """Total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
         self.fit = with_systematics(self.fit)
         return total_errors(self.fit)
+
+    # Quality
+
+    @property
+    def verdict(self) -> Verdict:
+        """What is known against the latest fluxes: numbers, flags, sentences, cures; `quality` changes what counts."""
+        self.fit = with_verdict(self.fit)
+        return self.fit.need("verdict")
+
+    @property
+    def flags(self) -> IntArray:
+        """Quality bits of the latest fluxes, those of `verdict` among them: `QualityFlag`, (n_time, n_source)."""
+        self.fit = with_verdict(self.fit)
+        return quality_flags(self.fit)
+
+    def quality(self, **options: float) -> Verdict:
+        """Judge the fit: is the PRF that of the stars, is sky, motion or light of unknown stars left, do errors cover?
+
+        Parameters
+        ----------
+        **options
+            Options of `bayesprf.settings.QualityOptions`: what counts as significant, and what as a fault.
+
+        Returns
+        -------
+        Verdict
+            Kept as `verdict` until the fluxes are fitted anew.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If an option is unknown or out of range.
+        """
+        fit = with_systematics(self.fit)
+        self.fit = fit.with_stage("verdict", judge_fit(fit, QualityOptions.of(**options)))
+        return self.fit.need("verdict")
 
     # Questions to the posterior
 

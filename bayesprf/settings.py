@@ -1,7 +1,7 @@
 """The options of the fits, each with its default."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, Self
 
 from bayesprf.arrays import BoolArray, same_content
 from bayesprf.checks import check_choice, check_names, check_positive, check_types
@@ -266,6 +266,65 @@ class Background:
         if isinstance(value, dict) and set(value) <= set(cls.__slots__):
             return cls(**value)
         raise InputError(f"background: expected None, 'stamp', 'image' or a Background, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class QualityOptions:
+    """When a fault of a fit is worth a flag.
+
+    A fault is reported if it is significant, and if it matters: if it moves a flux by more than its total error and a
+    share of it, or if it makes a light curve scatter more than its error says.
+
+    Parameters
+    ----------
+    significance : float
+        In standard deviations of noise and of the errors that the total errors count: 5, one chance in 1.7 million.
+    n_error : float
+        A flux is moved if it is by more than this many total errors,
+    flux_share : float
+        and by more than this share of it.
+    n_error_misfit, share_misfit : float
+        As `n_error` and `flux_share`, for what an imperfect PRF also makes: peaks of the residuals, and fluxes that
+        depend on how pixels weigh. In sound simulated fields these reach 3 total errors, and 1 % of single stars.
+    error_ratio : float
+        A light curve is disturbed if it scatters by more than this over its error.
+    max_misplaced : float
+        Share of the starlight that a usable PRF puts into wrong pixels at most.
+    min_calibrators : int
+        Stars from which the errors of positions and of sizes can be learned, at least.
+    split : float
+        Error over flux above which the data do not tell a star from its neighbour: a third, three standard deviations.
+
+    Raises
+    ------
+    InputError
+        If a number is not above 0, or `error_ratio` not above 1.
+    """
+
+    significance: float = 5.0
+    n_error: float = 1.0
+    flux_share: float = 0.01
+    n_error_misfit: float = 4.0
+    share_misfit: float = 0.02
+    error_ratio: float = 1.1
+    max_misplaced: float = 0.1
+    min_calibrators: int = 5
+    split: float = 1.0 / 3.0
+
+    def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):
+            check_positive(getattr(self, name), name)
+        if not self.error_ratio > 1.0:
+            raise InputError(f"error_ratio: expected a number above 1, got {self.error_ratio}")
+
+    @classmethod
+    def of(cls, **options: float) -> Self:
+        """Return the options with some set, and raise if one is unknown."""
+        known = [one.name for one in fields(cls)]
+        for name in options:
+            if name not in known:
+                raise InputError(f"options: expected some of {', '.join(known)}, got {name!r}")
+        return cls(**options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import brentq
+from scipy.special import gammaincc, ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray
 
@@ -21,6 +22,33 @@ def mad_sigma(deviation: FloatArray, *, axis: int | None = None) -> FloatArray:
     """Return the robust standard deviation of deviations from a centre, 1.4826 median |deviation|; NaN is left out."""
     median = np.nanmedian if np.isnan(deviation).any() else np.median
     return np.asarray(SIGMA_PER_MAD * median(np.abs(deviation), axis=axis))
+
+
+def excess_sigma(ratio: FloatArray, freedom: FloatArray | float) -> FloatArray:
+    """Return how significant a mean square is that should be 1, in standard deviations of a normal distribution.
+
+    Parameters
+    ----------
+    ratio : ndarray of float64
+        Mean squares over their expectation.
+    freedom : ndarray of float64 or float
+        How many independent squares each is the mean of: chi-square's degrees of freedom.
+
+    Returns
+    -------
+    ndarray of float64
+        At most 37, where the chance of a normal number ends in double precision.
+    """
+    chance = gammaincc(0.5 * np.asarray(freedom), 0.5 * np.asarray(freedom) * np.maximum(ratio, 0.0))
+    return np.asarray(-ndtri(np.clip(chance, 1e-300, 1.0 - 1e-16)))
+
+
+def median_over_time(values: FloatArray, *, empty: float = np.nan) -> FloatArray:
+    """Return the median of the finite numbers of each column, `empty` where there are none."""
+    known = np.isfinite(values).any(axis=0)
+    median = np.full(values.shape[1], empty)
+    median[known] = np.nanmedian(np.where(np.isfinite(values[:, known]), values[:, known], np.nan), axis=0)
+    return median
 
 
 def weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:

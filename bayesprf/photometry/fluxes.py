@@ -23,7 +23,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 PRIOR_WIDTH = 10.0
 # Below this share of the prior's standard deviation the data decide.
 _DEGENERATE_SHARE = 0.5
-_LOW_PSF_FRACTION = 0.5
+LOW_PSF_FRACTION = 0.5
 _NEGATIVE_SIGMA = 3.0
 
 
@@ -297,7 +297,7 @@ def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, has_flux: BoolArray, c
     flags = np.zeros(pairs.n_source, np.int64)
     for bit, where in (
         (QualityFlag.NO_PIXELS, usable.pairs.count_per_source() == 0),
-        (QualityFlag.LOW_PSF_FRACTION, usable.caught()[0] < _LOW_PSF_FRACTION),
+        (QualityFlag.LOW_PSF_FRACTION, usable.caught()[0] < LOW_PSF_FRACTION),
         (QualityFlag.SATURATED, own),
         (QualityFlag.SATURATED_NEIGHBOR, touched & ~own),
         (QualityFlag.NO_CATALOG_FLUX, ~has_flux),

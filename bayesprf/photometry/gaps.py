@@ -9,6 +9,7 @@ from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProb
 from bayesprf.linalg.solver import Solver
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
 from bayesprf.photometry.misfit import MIN_CADENCES, UsualMisfit, find_misfit
+from bayesprf.stats import median_over_time
 
 # Rounds at most: each leaves of the error the share of the weight that is missing. Rest, in standard deviations.
 _N_ROUND, _SETTLED = 10, 0.03
@@ -100,4 +101,4 @@ def _without_flux(
 
 def _usual_ivar(ivar: FloatArray) -> FloatArray:
     """Return the median inverse variance of each pixel over the cadences that have it, shape (n_pixel,)."""
-    return np.asarray(np.nan_to_num(np.nanmedian(np.where(ivar > 0, ivar, np.nan), axis=0)))
+    return median_over_time(np.where(ivar > 0, ivar, np.nan), empty=0.0)

@@ -8,12 +8,14 @@ import xarray as xr
 from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.questions import known_score
 from bayesprf.photometry.overlaps import BlendTable, measure_blends
+from bayesprf.quality.stage import quality_flags, with_verdict
 from bayesprf.results.gather import (
     background_group,
     catalog_group,
     covariance_group,
     photometry_group,
     process_group,
+    quality_group,
     shape_group,
     time_model_group,
     widths_group,
@@ -21,12 +23,12 @@ from bayesprf.results.gather import (
 from bayesprf.results.recipes import plain_recipes, plain_settings, recipe_arrays
 from bayesprf.results.scores import score_group
 from bayesprf.results.tree import build_tree, creation_time, root_attributes
-from bayesprf.uncertainty.stage import total_errors, with_systematics
+from bayesprf.uncertainty.stage import total_errors
 
 
 def fit_tree(fit: Fit) -> xr.DataTree:
     """Return the results of all stages that have run: see `Machine.to_datatree`."""
-    fit = with_systematics(fit) if fit.has_flux else fit
+    fit = with_verdict(fit) if fit.has_flux else fit
     groups = {
         **_flux_groups(fit),
         "shape": shape_group(fit.need("prf")),
@@ -60,8 +62,9 @@ def _flux_groups(fit: Fit) -> dict[str, dict[str, Any]]:
     catalog |= _flux_catalog(fit, blends) | aperture_catalog(fit)
     common = {"flux_err_common": fit.need("systematics").std, "flux_err_total": total_errors(fit)}
     return {
-        "photometry": {**photometry_group(latest), **common, **sums},
+        "photometry": {**photometry_group(latest), "flags": quality_flags(fit), **common, **sums},
         "catalog": catalog_group(fit.sources, catalog),
+        "quality": quality_group(fit.need("verdict")),
         "covariance": covariance_group(blends, fit.sources.source_id),
         "comparison": score_group(known_score(fit)),
         "background": background_group(latest),
@@ -75,7 +78,7 @@ def _flux_catalog(fit: Fit, blends: BlendTable) -> dict[str, Any]:
     latest = fit.latest_flux
     return {
         "flux_estimate": latest.prior.mean,
-        "source_flags": np.bitwise_and.reduce(latest.flags, axis=0),
+        "source_flags": np.bitwise_and.reduce(quality_flags(fit), axis=0),
         "variance_from_neighbors": blends.variance_from_neighbors,
     }
 

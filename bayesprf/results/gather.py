@@ -11,6 +11,7 @@ from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import BlendTable
 from bayesprf.photometry.processes import LightCurves
 from bayesprf.prf.fit import ShapeFit
+from bayesprf.quality.record import Verdict
 from bayesprf.results.columns import plain_columns
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -39,6 +40,33 @@ def photometry_group(fit: FluxFit) -> dict[str, Any]:
         "chi2": chi2[:, : fit.n_source],
         "n_pixel_used": count[:, : fit.n_source],
         "log_evidence": fit.log_evidence,
+    }
+
+
+def quality_group(verdict: Verdict) -> dict[str, Any]:
+    """Return the arrays of ``/quality``.
+
+    Parameters
+    ----------
+    verdict : Verdict
+        What is known against the fit.
+
+    Returns
+    -------
+    dict of str to ndarray
+    """
+    findings = verdict.findings
+    texts = {
+        "finding": [str(one.flag.name) for one in findings],
+        "finding_sentence": [one.sentence for one in findings],
+        "finding_cure": [one.cure for one in findings],
+    }
+    return {
+        **{name: np.array(values, object) for name, values in texts.items()},
+        "finding_effect": np.array([one.effect for one in findings], np.float64),
+        "quality_flags": verdict.flags,
+        **verdict.field,
+        **verdict.sources,
     }
 
 

@@ -129,6 +129,39 @@ _COMPARISON = (
     Variable("data_digest", (), "", "digest of the data; models of equal digests can be compared", "str"),
 )
 
+_QUALITY = (
+    Variable("finding", ("finding",), "", "flag of each fault that was found, the worst first", "str"),
+    Variable("finding_sentence", ("finding",), "", "what was found", "str"),
+    Variable("finding_cure", ("finding",), "", "what to do about it", "str"),
+    Variable("finding_effect", ("finding",), "1", "shift of the flux that it touches most, in units of its error"),
+    Variable("quality_flags", ("source",), "1", "quality bits of the faults", "int32"),
+    Variable("chi2_image", (), "1", "mean squared residual over error of the mean image's pixels, noise alone"),
+    Variable("misplaced_field", (), "1", "share of a typical star's light that the PRF puts into the wrong pixels"),
+    Variable("n_calibrator", (), "1", "stars whose deviations from the PRF could be measured", "int64"),
+    Variable("n_training_pixel", (), "1", "pairs of star and pixel that taught the PRF", "int64"),
+    Variable("offset_pixel", (), "pixel", "common offset between catalogue and pixels"),
+    Variable("converged", (), "1", "whether the iterations settled", "bool"),
+    Variable("pointing_span", (), "pixel", "distance within which 90 % of the cadences' pointings lie"),
+    Variable("motion_left", (), "pixel", "root mean square of the motion that the model does not follow"),
+    Variable("sky_left", (), FLUX_UNIT, "constant that the pixels still hold; NaN where no pixel tells"),
+    Variable("sky_left_err", (), FLUX_UNIT, "standard deviation of sky_left"),
+    Variable("n_peak", (), "1", "significant peaks of the residuals of the mean image", "int64"),
+    Variable("field_trend", (), "1", "largest change of size or shape of the PRF over the field, relative"),
+    Variable("field_trend_significance", (), "1", "that change over its standard deviation"),
+    Variable("correlated_noise", (), FLUX_UNIT, "standard deviation of noise that neighbouring pixels share"),
+    Variable("noise_ratio", (), "1", "scatter of the pixels in time over their errors"),
+    Variable("misplaced", ("source",), "1", "share of the star's light that the PRF puts into the wrong pixels"),
+    Variable("mismatch", ("source",), "1", "flux from the sum of the star's pixels less that of the fit, relative"),
+    Variable("mismatch_err", ("source",), "1", "standard deviation of mismatch"),
+    Variable("position_offset", ("source",), "pixel", "distance of the star from where the fit has it"),
+    Variable("light_lost", ("source",), "1", "share of the flux that the fit misses because of that distance"),
+    Variable("flux_from_sky", ("source",), "1", "share of the flux that sky_left makes"),
+    Variable("flux_from_unknown", ("source",), "1", "share of the flux that the strongest peak makes"),
+    Variable("split_error", ("source",), "1", "error of the mean flux with that of all positions, relative"),
+    Variable("scatter_from_motion", ("source",), "1", "scatter that motion adds to the light curve, over flux_err"),
+    Variable("scatter_from_noise", ("source",), "1", "scatter that shared noise adds to it, over flux_err"),
+)
+
 _BACKGROUND = (
     Variable("background_w", ("time", "background_column"), FLUX_UNIT, "sky per pixel, coefficient of each surface"),
     Variable("background_w_err", ("time", "background_column"), FLUX_UNIT, "standard deviation of background_w"),
@@ -195,6 +228,7 @@ _PROCESS = (
 SCHEMA: dict[str, tuple[Variable, ...]] = {
     "photometry": _PHOTOMETRY,
     "catalog": _CATALOG,
+    "quality": _QUALITY,
     "covariance": _COVARIANCE,
     "comparison": _COMPARISON,
     "background": _BACKGROUND,
@@ -208,6 +242,7 @@ SCHEMA: dict[str, tuple[Variable, ...]] = {
 GROUP_SENTENCES: dict[str, str] = {
     "photometry": "Fluxes of every source at every cadence, with errors and flags.",
     "catalog": "The input catalogue as given, plus diagnostics of every source.",
+    "quality": "Faults of the fit that were found, and the measurements behind them.",
     "covariance": "Overlapping pairs of sources and the correlation of their flux errors.",
     "comparison": "What it takes to compare this fit with others of the same data.",
     "background": "The sky fitted under the stars at every cadence.",

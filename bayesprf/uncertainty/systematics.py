@@ -121,7 +121,7 @@ def fit_common_errors(
     K = Lambda^-1 X' C^-1, so that var F += T Cov(theta) T' with T = -K dX/dtheta F (design, section 1).
     Lambda^-1 is taken on the pairs of sources that share a pixel.
     """
-    gain = _gain(pairs, values, ivar, prior)
+    gain = flux_gain(pairs, values, ivar, prior)
     if shape.background is not None:
         gain = marginal_gain(gain, pairs.to_sparse(values).T.tocsr(), shape.background.columns, ivar)
     flux = np.nan_to_num(flux)
@@ -175,8 +175,25 @@ def carry(
     }
 
 
-def _gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
-    """Return K = Lambda^-1 X' C^-1, sparse (n_source, n_pixel)."""
+def flux_gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
+    """Return how the fluxes of one image respond to its pixels.
+
+    Parameters
+    ----------
+    pairs : PairTable
+        Pairs of the flux fit.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs, 1 / pixel.
+    ivar : ndarray of float64, shape (n_pixel,)
+        Inverse variances.
+    prior : GaussianPrior
+        Prior of the fluxes.
+
+    Returns
+    -------
+    csr_matrix of float64, shape (n_source, n_pixel)
+        K = Lambda^-1 X' C^-1, on the pairs of sources that share a pixel.
+    """
     from bayesprf.linalg.blocks import pair_covariance
 
     problem = LinearProblem(PrfMatrix.constant(pairs, values).design(), np.zeros((1, ivar.size)), ivar[None], prior)

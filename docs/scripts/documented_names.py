@@ -60,7 +60,7 @@ def _attributes() -> str:
 def _origin(one: Any) -> str:
     if isinstance(one, Result):
         return f"`{one.method}`".replace(" or ", "` or `") if one.method else "the data"
-    return "`fit_common_errors()`, or when first read" if isinstance(one, property) else "you, at any time"
+    return "a method, or when first read" if isinstance(one, property) else "you, at any time"
 
 
 def _section(title: str, entries: list[dict[str, Any]]) -> str:

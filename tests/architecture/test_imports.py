@@ -26,6 +26,7 @@ RANKS = (
     ("prf",),
     ("timemodel",),
     ("uncertainty",),
+    ("quality",),
     ("hypotheses",),
     ("results",),
     ("io", "plots", "sampling"),

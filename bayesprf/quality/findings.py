@@ -1,0 +1,390 @@
+"""From measurements to findings: which sources a fault touches, one sentence, and the cure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.flags import QualityFlag
+from bayesprf.photometry.fluxes import LOW_PSF_FRACTION
+from bayesprf.quality.astrometry import PositionTest
+from bayesprf.quality.blends import SplitTest
+from bayesprf.quality.light import LightPeaks
+from bayesprf.quality.pointing import PointingTest
+from bayesprf.quality.prf import MisfitTest, TrendTest
+from bayesprf.quality.record import Finding
+from bayesprf.quality.residuals import MeanResiduals
+from bayesprf.quality.series import MotionTest, NoiseTest
+from bayesprf.quality.sky import SkyTest
+from bayesprf.settings import QualityOptions
+from bayesprf.stats import NORMAL_MEDIAN
+
+# A star with less than this many times the misplaced light of a typical star has it from the PRF.
+_USUAL = 3.0
+# Stars that say whether the PRF is wrong for all: so many errors bright, and more than so many.
+_BRIGHT, _FEW = 20.0, 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurements:
+    """All that was measured of a fit.
+
+    Parameters
+    ----------
+    left : MeanResiduals
+        Residuals of the mean image.
+    misfit, trends, sky, light, positions
+        Tests of the mean image.
+    misfit_error, sky_error, light_error : ndarray of float64, shape (n_source,), float, ndarray, shape (n_peak,)
+        Standard deviations of the first, third and fourth of them, electron / s.
+    offset_error : ndarray of float64, shape (n_source, 2)
+        Standard deviations of the offsets, arcsec.
+    motion, noise : optional
+        Tests of the residuals in time; None for few cadences.
+    pointing : PointingTest
+        The pointing.
+    noise_error : ndarray of float64, shape (n_source,)
+        Error from cadence to cadence, electron / s.
+    split : SplitTest
+        How well fluxes are told from those of neighbours.
+    expected : ndarray of float64, shape (n_source,)
+        Flux that the catalogue makes expect, electron / s; NaN if unknown.
+    saturated : ndarray of bool, shape (n_source,)
+        Sources with a saturated pixel.
+    n_calibrator, n_training, n_weight : int
+        Stars whose own deviations could be measured, pixels that taught the PRF, weights of the PRF.
+    sky_removed : bool or None
+        What the files say of their sky.
+    sky_fitted : bool
+        Whether a background was fitted along.
+    follows_motion : bool
+        Whether the fluxes were fitted with a time model.
+    rolls : bool
+        Whether the spacecraft moves back and forth.
+    roll_hours : float
+        On this time scale.
+    unsettled : str
+        What has not converged; empty if all has.
+    """
+
+    left: MeanResiduals
+    misfit: MisfitTest
+    trends: TrendTest
+    sky: SkyTest
+    light: LightPeaks
+    positions: PositionTest
+    misfit_error: FloatArray
+    sky_error: float
+    light_error: FloatArray
+    offset_error: FloatArray
+    motion: MotionTest | None
+    noise: NoiseTest | None
+    pointing: PointingTest
+    noise_error: FloatArray
+    split: SplitTest
+    expected: FloatArray
+    saturated: BoolArray
+    n_calibrator: int
+    n_training: int
+    n_weight: int
+    sky_removed: bool | None
+    sky_fitted: bool
+    follows_motion: bool
+    roll_hours: float
+    unsettled: str
+
+    @property
+    def peaks(self) -> FloatArray:
+        """Significance of the peaks, shape (n_peak,)."""
+        return self.light.flux / self.light_error
+
+    @property
+    def seen(self) -> BoolArray:
+        """Sources with most of their light on the pixels, shape (n_source,)."""
+        return np.isfinite(self.left.prf.flux) & (self.left.error > 0) & (self.left.caught > LOW_PSF_FRACTION)
+
+    def moved(self, shift: FloatArray, n_error: float, share: float) -> FloatArray:
+        """Return shifts of fluxes over the least that counts, shape (n_source,)."""
+        least = np.maximum(n_error * self.left.error, share * np.abs(self.left.flux))
+        size = np.abs(shift)
+        return np.where(self.seen, np.divide(size, least, out=np.zeros_like(size), where=least > 0), 0.0)
+
+    def effect(self, shift: FloatArray, sources: BoolArray) -> float:
+        """Return the largest shift of some sources' fluxes in units of their total errors."""
+        ratio = np.abs(shift[sources]) / np.maximum(self.left.error[sources], 1e-300)
+        return float(ratio.max(initial=0.0))
+
+    def disturbed(self, scatter: FloatArray, ratio: float) -> BoolArray:
+        """Return the sources whose light curves scatter by more than `ratio` with this scatter beside the noise."""
+        return self.seen & np.isfinite(self.noise_error) & (scatter > np.sqrt(ratio**2 - 1.0) * self.noise_error)
+
+    def scatter_ratio(self, scatter: FloatArray, sources: BoolArray) -> float:
+        """Return the largest scatter of some sources over their error from cadence to cadence."""
+        return float((scatter[sources] / self.noise_error[sources]).max(initial=0.0))
+
+
+def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, ...]:
+    """Return the findings, the worst first.
+
+    Parameters
+    ----------
+    found : Measurements
+        What was measured.
+    options : QualityOptions
+        What counts.
+
+    Returns
+    -------
+    tuple of Finding
+    """
+    makers = (_sky, _light, _positions, _prf, _trend, _calibrators, _motion, _noise, _errors, _blends, _settled)
+    findings = [one for maker in makers for one in maker(found, options)]
+    findings += _saturated(found)
+    return tuple(sorted(findings, key=lambda one: -one.effect))
+
+
+def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    sky, cure = found.sky, "fit it along with background='stamp'"
+    measured = np.isfinite(sky.level) and abs(sky.level) > options.significance * found.sky_error
+    sources = found.moved(sky.shift, options.n_error, options.flux_share) > 1.0
+    told = found.sky_removed is False and not found.sky_fitted
+    if told:
+        level = _darkest(found.left)
+        sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {level:.3g} electron / s)"
+        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(sky.shift, found.seen), 1.0), sentence, cure)
+    elif measured and sources.any():
+        sentence = f"sky is left in these pixels, {sky.level:.3g} +- {found.sky_error:.2g} electron / s each"
+        cure = "more terms for it, such as Background('stamp', 1)" if found.sky_fitted else cure
+        yield Finding(QualityFlag.SKY_LEFT, sources, found.effect(sky.shift, sources), sentence, cure)
+
+
+def _darkest(left: MeanResiduals) -> float:
+    """Return the level that a tenth of the pixels stay below, electron / s."""
+    lit = left.prf.image.flux[left.ivar > 0]
+    return float(np.quantile(lit, 0.1)) if lit.size else 0.0
+
+
+def _light(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    sources, peak = unexplained(found, options)
+    if not sources.any():
+        return
+    light, pixels = found.light, found.left.pixels
+    where = int(light.pixel[peak])
+    count = int(np.count_nonzero(found.peaks > options.significance))
+    shift = np.abs(light.shift).max(axis=1)
+    yield Finding(
+        QualityFlag.UNCATALOGUED_LIGHT,
+        sources,
+        found.effect(shift, sources),
+        f"light that no source explains, {light.flux[peak]:.3g} electron / s near RA {pixels.ra_deg[where]:.5f}"
+        f" Dec {pixels.dec_deg[where]:+.5f} deg and in {count} pixels in all",
+        "add the missing stars to the catalogue",
+    )
+
+
+def unexplained(found: Measurements, options: QualityOptions) -> tuple[BoolArray, int]:
+    """Return the sources that take light of unknown stars for theirs, and the peak that moves one of them most.
+
+    Where all stars have misplaced light the PRF is wrong, and where an offset takes more of the chi-square away than
+    a star, the position.
+    """
+    light = found.light
+    if light.pixel.size == 0:
+        return np.zeros(found.seen.size, bool), 0
+    least = [found.moved(one, options.n_error_misfit, options.share_misfit) for one in light.shift.T]
+    moved = np.array(least).T * (found.peaks > options.significance)
+    taken = np.where(moved > 1.0, light.gain, 0.0).max(axis=1)
+    sources = (taken > 0) & ~((found.positions.gain > taken) & _is_off(found, options))
+    sources &= ~(found.misfit.misplaced < _USUAL * field_misplaced(found))
+    return sources, int(np.argmax(moved[sources].max(axis=0))) if sources.any() else 0
+
+
+def misplaced_stars(found: Measurements, options: QualityOptions) -> BoolArray:
+    """Return the sources that do not lie where the fit has them."""
+    return _is_off(found, options) & ~unexplained(found, options)[0]
+
+
+def _is_off(found: Measurements, options: QualityOptions) -> BoolArray:
+    offset = found.positions.offset / np.maximum(found.offset_error, 1e-300)
+    moved = found.moved(found.positions.loss, options.n_error, options.flux_share) > 1.0
+    return moved & (np.hypot(*offset.T) > options.significance)
+
+
+def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    sources = misplaced_stars(found, options)
+    if sources.any():
+        side = np.sqrt(found.left.prf.prf.pixel_area)
+        off = np.hypot(*found.positions.offset[sources].T) / side
+        yield Finding(
+            QualityFlag.POSITION_OFF,
+            sources,
+            found.effect(found.positions.loss, sources),
+            f"{int(sources.sum())} sources lie off their positions, by {np.median(off):.2g} pixel in the median",
+            "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
+        )
+
+
+def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    misfit = found.misfit
+    excused = unexplained(found, options)[0] | misplaced_stars(found, options) | found.saturated
+    moved = found.moved(misfit.mismatch, options.n_error_misfit, options.share_misfit) > 1.0
+    sources = moved & (np.abs(misfit.mismatch) > options.significance * found.misfit_error) & ~excused
+    share, away = field_misplaced(found), _typical_mismatch(found)
+    if share > options.max_misplaced or away > options.significance:
+        sources = found.seen
+    if sources.any():
+        worst = float(np.nanmax(np.abs(misfit.mismatch[sources]) / np.maximum(found.left.flux[sources], 1e-300)))
+        yield Finding(
+            QualityFlag.POOR_PRF,
+            sources,
+            found.effect(misfit.mismatch, sources),
+            f"the PRF puts {100 * share:.2g} % of the light into the wrong pixels, and the pixels of"
+            f" {int(sources.sum())} sources hold up to {100 * worst:.2g} % more or less light than their flux",
+            "try refine_scene(), add stars to learn from, or check the catalogue",
+        )
+
+
+def _typical_mismatch(found: Measurements) -> float:
+    """Return the median over stars of what their pixels hold more or less than the fit, in standard deviations."""
+    known = found.seen & (found.left.flux > _BRIGHT * found.left.error) & ~found.saturated
+    ratio = np.abs(found.misfit.mismatch) / np.maximum(found.misfit_error, 1e-300)
+    return float(np.median(ratio[known])) / NORMAL_MEDIAN if np.count_nonzero(known) > _FEW else 0.0
+
+
+def field_misplaced(found: Measurements) -> float:
+    """Return the share of light in wrong pixels of a typical star, weighted by the square root of the flux."""
+    share, flux = found.misfit.misplaced, np.maximum(found.left.flux, 0.0)
+    known = np.isfinite(share) & (flux > 0) & ~found.saturated
+    if not known.any():
+        return 0.0
+    order = np.argsort(share[known])
+    total = np.cumsum(np.sqrt(flux[known])[order])
+    return float(share[known][order][np.argmax(total >= 0.5 * total[-1])])
+
+
+def _trend(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    trends = found.trends
+    sources = found.moved(trends.shift, options.n_error, options.flux_share) > 1.0
+    if trends.significance > options.significance and sources.any():
+        yield Finding(
+            QualityFlag.PRF_VARIES,
+            sources,
+            found.effect(trends.shift, sources),
+            f"the PRF changes over the field by up to {100 * trends.largest:.2g} %"
+            f" ({trends.significance:.0f} standard deviations)",
+            "fit smaller parts of the field",
+        )
+
+
+def _calibrators(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    few = found.n_calibrator < options.min_calibrators
+    if few or found.n_training < found.n_weight:
+        yield Finding(
+            QualityFlag.FEW_CALIBRATORS,
+            found.seen,
+            1.0,
+            f"the PRF was learned from {found.n_training} pixels, for {found.n_weight} weights, and the deviations of"
+            f" {found.n_calibrator} stars from it",
+            "add files with more isolated stars of the same channel and time; total errors are lower bounds until then",
+        )
+
+
+def followers(found: Measurements, options: QualityOptions) -> tuple[BoolArray, FloatArray]:
+    """Return the sources whose light curves follow the motion, and what that adds to each, electron / s."""
+    scatter = np.zeros(found.seen.size)
+    if found.motion is not None and found.motion.significance > options.significance:
+        scatter = found.motion.scatter
+    follows = found.pointing.significance > options.significance
+    scatter = np.maximum(scatter, np.where(follows, found.pointing.scatter, 0.0))
+    return found.disturbed(scatter, options.error_ratio), scatter
+
+
+def _motion(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    sources, scatter = followers(found, options)
+    if not sources.any():
+        return
+    cure = "build_time_model() and fit_model(fit_va=True)"
+    span = found.pointing.span
+    what = f"the image moves by {span:.2g} pixel"
+    if found.roll_hours > 0:
+        what = f"the spacecraft rolls by {span:.2g} pixel in {found.roll_hours:g} hours"
+        cure = "build_time_model(positions='centroid') and fit_model(fit_va=True)"
+    elif found.follows_motion:
+        cure = "build_time_model(positions='centroid') or more time columns"
+    yield Finding(
+        QualityFlag.MOTION_LEFT,
+        sources,
+        found.scatter_ratio(scatter, sources),
+        f"{what}, which {int(sources.sum())} light curves follow by up to"
+        f" {found.scatter_ratio(scatter, sources):.2g} of their errors",
+        cure,
+    )
+
+
+def _noise(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    noise = found.noise
+    if noise is None or noise.significance <= options.significance:
+        return
+    sources = found.disturbed(noise.scatter, options.error_ratio) & ~followers(found, options)[0]
+    if sources.any():
+        yield Finding(
+            QualityFlag.CORRELATED_NOISE,
+            sources,
+            found.scatter_ratio(noise.scatter, sources),
+            f"neighbouring pixels share noise of {noise.level:.2g} electron / s, which adds up to"
+            f" {found.scatter_ratio(noise.scatter, sources):.2g} of the errors of {int(sources.sum())} light curves",
+            "fit a sky for every cutout and cadence with background='stamp'",
+        )
+
+
+def _errors(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    noise = found.noise
+    if noise is None or noise.scale <= options.error_ratio:
+        return
+    sources = found.seen & (noise.scale_per_source > options.error_ratio) & ~followers(found, options)[0]
+    if sources.any():
+        yield Finding(
+            QualityFlag.ERRORS_TOO_SMALL,
+            sources,
+            float(noise.scale_per_source[sources].max()),
+            f"pixels scatter {noise.scale:.3g} times as much as their errors say",
+            "learn the noise, fit_model(widths=learn_widths()), or give larger errors",
+        )
+
+
+def _blends(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    known = np.isfinite(found.expected) & (found.expected > 0)
+    size = np.where(known, np.minimum(found.expected, np.abs(found.left.flux)), np.abs(found.left.flux))
+    sources = found.seen & found.split.shared & (found.split.error > options.split * size)
+    sources |= np.asarray(found.split.tied @ sources) & found.seen
+    if sources.any():
+        yield Finding(
+            QualityFlag.DEGENERATE_BLEND,
+            sources,
+            float((found.split.error[sources] / np.maximum(size[sources], 1e-300)).max()),
+            f"the data do not tell {int(sources.sum())} sources from their neighbours",
+            "use the sum of their fluxes, a prior (prior_mu, prior_sigma), or one entry in the catalogue",
+        )
+
+
+def _settled(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    if found.unsettled:
+        yield Finding(
+            QualityFlag.NOT_CONVERGED,
+            found.seen,
+            1.0,
+            f"{found.unsettled} stopped before it had settled",
+            "raise n_round",
+        )
+
+
+def _saturated(found: Measurements) -> Iterator[Finding]:
+    if found.saturated.any():
+        yield Finding(
+            QualityFlag.SATURATED,
+            found.saturated,
+            1.0,
+            f"{int(found.saturated.sum())} sources have saturated pixels, which were left out",
+            "take their fluxes from an aperture that holds the whole bleed trail",
+        )

@@ -1,0 +1,103 @@
+"""Verdict: what is known against a fit, in numbers, flags and sentences."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.flags import QualityFlag
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Finding:
+    """One fault of a fit.
+
+    Parameters
+    ----------
+    flag : QualityFlag
+        Its bit.
+    sources : ndarray of bool, shape (n_source,)
+        Sources whose flux it touches.
+    effect : float
+        What it does to the flux that it touches most, in units of that flux's error.
+    sentence : str
+        What was found, with its numbers.
+    cure : str
+        What to do about it.
+    """
+
+    flag: QualityFlag
+    sources: BoolArray
+    effect: float
+    sentence: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.sentence}: {self.cure}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What is known against a fit.
+
+    Parameters
+    ----------
+    findings : tuple of Finding
+        Faults that move a flux, the worst first; empty for a sound fit.
+    field : mapping of str to float
+        Numbers of the whole field; `bayesprf.results.schema` says what each is.
+    sources : mapping of str to ndarray of float64, shape (n_source,)
+        Numbers of each source, likewise.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from bayesprf import Machine
+    >>> from bayesprf.simulation.fields import make_field
+    >>> field = make_field(rng=np.random.default_rng(2), n_source=30, n_stamp=24, min_separation=3.0)
+    >>> machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    >>> machine.build_shape_model()
+    >>> machine.fit_model()
+    >>> machine.verdict.is_sound
+    True
+    """
+
+    findings: tuple[Finding, ...]
+    field: Mapping[str, float]
+    sources: Mapping[str, FloatArray]
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether nothing was found."""
+        return not self.findings
+
+    @property
+    def flags(self) -> IntArray:
+        """Bits of `QualityFlag` of each source, shape (n_source,)."""
+        total = np.zeros(next(iter(self.sources.values())).size, np.int64)
+        for one in self.findings:
+            total[one.sources] |= int(one.flag)
+        return total
+
+    def find(self, flag: QualityFlag) -> Finding | None:
+        """Return the finding of a flag, or None."""
+        return next((one for one in self.findings if one.flag == flag), None)
+
+    def __str__(self) -> str:
+        if self.is_sound:
+            return "The fit is sound."
+        n_source = self.flags.size
+        lines = [f"{one.flag.name} ({int(one.sources.sum())} of {n_source} sources): {one}" for one in self.findings]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        if self.is_sound:
+            return "<p>The fit is sound.</p>"
+        rows = "".join(
+            f"<tr><td>{one.flag.name}</td><td>{int(one.sources.sum())}</td><td>{escape(one.sentence)}</td>"
+            f"<td>{escape(one.cure)}</td></tr>"
+            for one in self.findings
+        )
+        return f"<table><tr><th>flag</th><th>sources</th><th>found</th><th>cure</th></tr>{rows}</table>"

@@ -1,0 +1,179 @@
+"""The verdict on a Fit."""
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.fit_record import Fit
+from bayesprf.flags import QualityFlag
+from bayesprf.quality.astrometry import measure_offsets
+from bayesprf.quality.blends import measure_splits
+from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
+from bayesprf.quality.light import find_peaks
+from bayesprf.quality.pointing import measure_pointing
+from bayesprf.quality.prf import measure_misfit, measure_trends
+from bayesprf.quality.record import Verdict
+from bayesprf.quality.residuals import MeanResiduals
+from bayesprf.quality.series import measure_motion, measure_noise, take_series
+from bayesprf.quality.sky import measure_sky
+from bayesprf.settings import QualityOptions
+from bayesprf.stats import median_over_time
+from bayesprf.uncertainty.stage import measure_training_stars, with_systematics
+
+
+def judge_fit(fit: Fit, options: QualityOptions | None = None) -> Verdict:
+    """Measure what a Fit leaves of the pixels, and say what is known against it.
+
+    Parameters
+    ----------
+    fit : Fit
+        With fluxes.
+    options : QualityOptions, optional
+        What counts as a fault.
+
+    Returns
+    -------
+    Verdict
+
+    Raises
+    ------
+    StageError
+        If no fluxes have been fitted.
+    """
+    options = options or QualityOptions()
+    found = measure_fit(fit, options)
+    return Verdict(find_faults(found, options), _field_numbers(fit, found), _source_numbers(found))
+
+
+def with_verdict(fit: Fit) -> Fit:
+    """Return the Fit with the verdict on its latest fluxes, and with their systematic errors."""
+    if fit.verdict is not None:
+        return fit
+    fit = with_systematics(fit)
+    return fit.with_stage("verdict", judge_fit(fit))
+
+
+def quality_flags(fit: Fit) -> IntArray:
+    """Return the flags of the latest fluxes and of the verdict, shape (n_time, n_source)."""
+    verdict = with_verdict(fit).need("verdict")
+    return fit.latest_flux.flags | verdict.flags[None]
+
+
+def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
+    """Measure what a Fit leaves of the pixels.
+
+    Parameters
+    ----------
+    fit : Fit
+        With fluxes.
+    options : QualityOptions
+        What counts as significant.
+
+    Returns
+    -------
+    Measurements
+    """
+    fit = with_systematics(fit)
+    prf, latest, systematics = fit.need("prf"), fit.latest_flux, fit.need("systematics")
+    error_in_time = median_over_time(latest.flux_err, empty=np.inf)
+    seen = np.maximum(np.isfinite(latest.flux).sum(axis=0), 1)
+    error = np.hypot(systematics.std, error_in_time / np.sqrt(seen))
+    left = MeanResiduals(fit.pixels, prf, latest.prior, systematics.widths, error)
+    stars = measure_training_stars(fit)
+    series = take_series(left, latest)
+    noise = None if series is None else measure_noise(series, options.significance)
+    misfit, sky, light = measure_misfit(left), measure_sky(left), find_peaks(left)
+    positions = measure_offsets(left)
+    errors = [np.sqrt(one) for one in left.variances(misfit.tests, sky.test, light.tests)]
+    offset_error = np.sqrt(left.variances(positions.tests, positions=False)[0]).reshape(2, -1).T
+    return Measurements(
+        left=left,
+        misfit=misfit,
+        trends=measure_trends(left, stars, _places(left)),
+        sky=sky,
+        light=light,
+        positions=positions,
+        misfit_error=errors[0],
+        sky_error=max(float(errors[1][0]), sky.scatter),
+        light_error=errors[2],
+        offset_error=offset_error,
+        motion=None if series is None or noise is None else measure_motion(series, noise.scale),
+        noise=noise,
+        pointing=measure_pointing(left, latest.flux),
+        noise_error=error_in_time,
+        split=measure_splits(left, stars),
+        expected=np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale,
+        saturated=np.any(latest.flags & QualityFlag.SATURATED, axis=0),
+        n_calibrator=int(stars.source.size),
+        n_training=int(np.count_nonzero(prf.training)),
+        n_weight=int(prf.weights_cov.shape[0]),
+        sky_removed=fit.pixels.background_removed,
+        sky_fitted=prf.background is not None,
+        follows_motion=fit.latest == "flux_va",
+        roll_hours=fit.pixels.instrument.roll_hours,
+        unsettled=_unsettled(fit),
+    )
+
+
+def _places(left: MeanResiduals) -> FloatArray:
+    """Return column and row of each source, shape (n_source, 2): those of its pixels, weighted by its light."""
+    pairs, pixels = left.pairs, left.pixels
+    total = np.bincount(pairs.source, left.matrix.values, pairs.n_source)
+    columns = [
+        np.bincount(pairs.source, left.matrix.values * axis[pairs.pixel], pairs.n_source)
+        for axis in (pixels.column, pixels.row)
+    ]
+    return np.stack([np.divide(one, total, out=np.zeros_like(one), where=total > 0) for one in columns], axis=1)
+
+
+def _unsettled(fit: Fit) -> str:
+    """Return what has not converged, as the subject of a sentence; empty if all has."""
+    prf, widths = fit.need("prf"), fit.hyperparameters
+    moved = float(prf.positions.moved)
+    if np.isfinite(moved) and moved > 0.01 * np.sqrt(prf.prf.pixel_area):
+        return "the fit of PRF and positions"
+    return "" if widths is None or widths.converged else "the search for the hyperparameters"
+
+
+def _field_numbers(fit: Fit, found: Measurements) -> dict[str, float]:
+    left, prf = found.left, fit.need("prf")
+    used = left.ivar > 0
+    squares = (left.residual**2 * left.ivar)[used]
+    motion, noise = found.motion, found.noise
+    return {
+        "chi2_image": float(squares.mean()) if squares.size else np.nan,
+        "misplaced_field": field_misplaced(found),
+        "n_calibrator": found.n_calibrator,
+        "n_training_pixel": found.n_training,
+        "offset_pixel": float(np.hypot(*prf.offset) / np.sqrt(prf.prf.pixel_area)),
+        "converged": float(not found.unsettled),
+        "pointing_span": found.pointing.span,
+        "motion_left": np.nan if motion is None else motion.rms,
+        "sky_left": found.sky.level,
+        "sky_left_err": found.sky_error,
+        "n_peak": int(np.count_nonzero(found.peaks > 5.0)),
+        "field_trend": found.trends.largest,
+        "field_trend_significance": found.trends.significance,
+        "correlated_noise": np.nan if noise is None else noise.level,
+        "noise_ratio": np.nan if noise is None else noise.scale,
+    }
+
+
+def _source_numbers(found: Measurements) -> dict[str, FloatArray]:
+    left = found.left
+    with np.errstate(divide="ignore", invalid="ignore"):
+        flux = np.where(left.flux != 0.0, left.flux, np.nan)
+        offset = np.hypot(*found.positions.offset.T) / np.sqrt(left.prf.prf.pixel_area)
+        nothing = np.full(flux.size, np.nan)
+        light = np.abs(found.light.shift) * (found.peaks > 5.0)
+        return {
+            "misplaced": found.misfit.misplaced,
+            "mismatch": found.misfit.mismatch / flux,
+            "mismatch_err": found.misfit_error / np.abs(flux),
+            "position_offset": offset,
+            "light_lost": found.positions.loss / flux,
+            "flux_from_sky": found.sky.shift / flux,
+            "flux_from_unknown": light.max(axis=1, initial=0.0) / np.abs(flux),
+            "split_error": found.split.error / np.abs(flux),
+            "scatter_from_motion": nothing if found.motion is None else found.motion.scatter / found.noise_error,
+            "scatter_from_noise": nothing if found.noise is None else found.noise.scatter / found.noise_error,
+        }

@@ -1,0 +1,48 @@
+"""The verdict of a Machine, in its flags and its tree."""
+
+import numpy as np
+import pytest
+
+from bayesprf.errors import InputError
+from bayesprf.flags import QualityFlag
+from bayesprf.results.schema import SCHEMA
+
+
+def test_sound_field_is_sound(cases):
+    assert str(cases.verdict()) == "The fit is sound."
+
+
+def test_flags_hold_the_verdict(cases):
+    _, machine = cases.fitted("sky")
+    assert np.any(machine.flags & QualityFlag.SKY_LEFT)
+    np.testing.assert_array_equal((machine.flags & QualityFlag.SKY_LEFT)[0] > 0, machine.verdict.flags & 256 > 0)
+
+
+def test_verdict_is_kept_until_fluxes_change(cases):
+    _, machine = cases.fitted("bands")
+    first = machine.verdict
+    assert machine.verdict is first
+    machine.fit_model(n_threads=1)
+    assert machine.verdict is not first
+
+
+def test_options_change_what_counts(cases):
+    _, machine = cases.fitted("sky")
+    assert machine.quality(n_error=1e6, n_error_misfit=1e6).find(QualityFlag.SKY_LEFT) is None
+    assert machine.quality().find(QualityFlag.SKY_LEFT) is not None
+    with pytest.raises(InputError, match=r"^options: expected some of significance, .*, got 'sigma'"):
+        machine.quality(sigma=3.0)
+    with pytest.raises(InputError, match=r"^error_ratio: expected a number above 1, got 1.0"):
+        machine.quality(error_ratio=1.0)
+
+
+def test_tree_holds_it(cases):
+    _, machine = cases.fitted("sky")
+    tree = machine.to_datatree()
+    quality = tree["quality"]
+    assert set(quality.data_vars) | {"finding"} == {one.name for one in SCHEMA["quality"]}
+    assert "SKY_LEFT" in quality["finding"].values.tolist()
+    np.testing.assert_array_equal(tree["photometry/flags"].values, machine.flags)
+    np.testing.assert_array_equal(quality["quality_flags"].values, machine.verdict.flags)
+    assert np.all(tree["catalog/source_flags"].values & quality["quality_flags"].values == quality["quality_flags"])
+    assert float(quality["sky_left"]) == pytest.approx(20.0, rel=0.2)
