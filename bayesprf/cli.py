@@ -264,6 +264,8 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             step("drawing")
             written += save_figures(draw_pictures(machine, tree), output.plots)
     _say(format_summary(tree), quiet=quiet)
+    if not machine.verdict.is_sound:
+        _say(f"\n{machine.verdict}\n", quiet=quiet)
     _announce(written, quiet=quiet)
 
 

@@ -1,6 +1,7 @@
 """The one way from files and a catalogue to results, and back from saved results to a Machine."""
 
 import json
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesprf.errors import FileError, InputError
+from bayesprf.errors import FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
 from bayesprf.io.files import sha256_of
 from bayesprf.io.save import load_tree
@@ -114,7 +115,8 @@ def fit(
     learn_widths : bool
         Learn prior width, noise and model error from the data, and fit with them.
     background : {"stamp", "image"} or Background, optional
-        Residual background, fitted along.
+        Residual background, fitted along. Where the files say that the sky is still in their pixels (BACKAPP = 0), a
+        constant per file by default.
     shape, time_model : mapping of str to object, optional
         Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`.
     detect_missing : bool
@@ -187,7 +189,7 @@ def fit_files(
     options = options or FitOptions()
     step("reading files")
     pixels, sources = read_field(files, catalog, options, on_error=on_error)
-    machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **options.machine})
+    machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **_with_sky(options.machine, pixels)})
     step("learning the PRF")
     build = machine.refine_scene if options.refine else machine.build_shape_model
     build(**options.shape)
@@ -205,6 +207,19 @@ def fit_files(
         machine.compute_aperture_photometry()
         machine.get_psf_metrics()
     return machine
+
+
+def _with_sky(settings: Mapping[str, Any], pixels: PixelTable) -> Mapping[str, Any]:
+    """Return the settings, with a background if the files say that their pixels hold the sky and none was asked for."""
+    if settings.get("background") is not None or pixels.background_removed is not False:
+        return settings
+    warnings.warn(
+        "the sky is still in these pixels (BACKAPP = 0): a constant is fitted along for every file, background='stamp';"
+        " name another background to fit that instead",
+        QualityWarning,
+        stacklevel=3,
+    )
+    return {**settings, "background": "stamp"}
 
 
 def read_field(

@@ -1,0 +1,61 @@
+"""Files that people really bring: the right number, or a flag and a sentence."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bayesprf as bp
+from bayesprf.errors import BayesprfWarning, QualityWarning
+from bayesprf.flags import QualityFlag
+
+DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", "absent"))
+pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real files are not here")
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_poor_prf_of_a_tess_stamp_is_flagged_and_mended():
+    """TIC 25155310, 9259 electron / s by the mission: far off at first, and flagged; right to 5 % once refined."""
+    pixels = bp.read_tpfs(DATA / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz")
+    catalog = bp.read_catalog(DATA / "field-cases" / "tic25155310_tic_v17.csv")
+    machine = bp.Machine.from_pixels(pixels, catalog, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    flux = machine.ws[:, 0].mean()
+    assert abs(flux / 9259.0 - 1.0) < 0.05 or machine.verdict.flags[0] & QualityFlag.POOR_PRF
+    machine.refine_scene()
+    machine.fit_model()
+    assert machine.ws[:, 0].mean() == pytest.approx(9259.0, rel=0.05)
+    assert machine.verdict.find(QualityFlag.POOR_PRF) is None
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_sky_of_a_tesscut_is_named_and_measured():
+    """150 electron / s of sky: the level is in the sentence, and the star's flux is flagged."""
+    pixels = bp.read_tpfs(DATA / "field-cases" / "astrocut-sky150-15x15.fits.gz")
+    catalog = bp.read_catalog(DATA / "field-cases" / "astrocut-sky150-15x15_catalog.csv")
+    machine = bp.Machine.from_pixels(pixels, catalog, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    finding = machine.verdict.find(QualityFlag.SKY_LEFT)
+    assert finding.sources[0]
+    assert "BACKAPP = 0, the darkest hold 150 electron / s" in finding.sentence
+    assert machine.verdict.field["sky_left"] == pytest.approx(150.0, abs=10.0)
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.DataWarning")
+def test_sky_of_a_tesscut_is_fitted_by_default():
+    """9000 electron / s to 5 %; 14,903 with the sky left in."""
+    with pytest.warns(QualityWarning, match=r"the sky is still in these pixels \(BACKAPP = 0\).*background='stamp'"):
+        machine = bp.fit(
+            DATA / "field-cases" / "astrocut-sky150-15x15.fits.gz",
+            DATA / "field-cases" / "astrocut-sky150-15x15_catalog.csv",
+            quiet=True,
+        )
+    assert np.mean(machine.ws[:, 0]) == pytest.approx(9000.0, rel=0.05)
+    assert machine.verdict.find(QualityFlag.SKY_LEFT) is None
+
+
+def test_quality_warnings_are_warnings_of_the_package():
+    assert issubclass(QualityWarning, BayesprfWarning)
