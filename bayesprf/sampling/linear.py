@@ -315,7 +315,8 @@ def add_observed(
     else:
         error = error.reshape(data.y.shape)
     shared = error.ndim == 2 and bool(np.all(error == error[:1]))
-    y_err = pm.Data("y_err_used", error[0] if shared else error, dims=dims[1:] if shared else dims)
+    error = error[0] if shared else error
+    y_err = pm.Data("y_err_used", error, shape=error.shape, dims=dims[1:] if shared else dims)
     noise = noise_scale * (y_err if isinstance(jitter, float) and jitter == 0.0 else pt.sqrt(y_err**2 + jitter**2))
     if robust:
         nu = pm.Gamma("nu", _NU_SHAPE, _NU_RATE)
