@@ -1,9 +1,12 @@
 """bayesprf: light curves of every star in crowded pixels, with uncertainties that can be believed."""
 
 import importlib
+import logging
 from typing import Any
 
 __version__ = "0.1.0"
+
+logging.getLogger("bayesprf").addHandler(logging.NullHandler())
 
 _PUBLIC = {
     "fit": "bayesprf.pipeline",

@@ -29,13 +29,15 @@ import numpy as np
 
 import bayesprf
 from bayesprf.checks import check_choice
-from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError
+from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError, MissingDependencyError
 from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
 from bayesprf.pipeline import FitOptions, fit_files
 
 # The name that options of a batch had before every road shared them.
 BatchOptions = FitOptions
 SUMMARY_NAME = "summary.csv"
+# Words that stand for a catalogue.
+_CATALOG_WORDS = ("targets", "detect", "gaia")
 _FINGERPRINT = "batch_fingerprint"
 _ENDING = ".nc"
 # What a report says of one run alone, and a file that must be the same bytes does not keep.
@@ -103,6 +105,83 @@ class FieldReport:
     n_time: int = 0
     seconds: float = 0.0
     message: str = ""
+
+
+def read_fields(path: str | Path) -> list[Field]:
+    """Read the fields of a batch from a table.
+
+    Parameters
+    ----------
+    path : path-like
+        CSV with the columns `name`, `files` (paths, patterns or directories, split by ``;``) and `catalog`; relative
+        paths start at the table.
+
+    Returns
+    -------
+    list of Field
+
+    Raises
+    ------
+    FileError
+        If the table cannot be read.
+    InputError
+        If a column or an entry is missing.
+    """
+    path = Path(path)
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as handle:
+            rows = list(csv.DictReader(handle))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{path}: expected a CSV table of fields that can be read ({error})") from error
+    found = []
+    for number, row in enumerate(rows, start=2):
+        name, files, catalog = ((row.get(column) or "").strip() for column in ("name", "files", "catalog"))
+        if not (name and files and catalog):
+            raise InputError(
+                f"{path}, line {number}: expected the columns name, files and catalog, got name {name!r}, files"
+                f" {files!r} and catalog {catalog!r}; fill them in"
+            )
+        places = tuple(os.fspath(path.parent / one.strip()) for one in files.split(";") if one.strip())
+        beside = catalog if catalog in _CATALOG_WORDS else os.fspath(path.parent / catalog)
+        found.append(Field(name, places, beside))
+    return found
+
+
+@contextlib.contextmanager
+def connect(address: str | None) -> Iterator[Any]:
+    """Give a client of a Dask scheduler; None without an address.
+
+    Parameters
+    ----------
+    address : str, optional
+        Such as ``tcp://10.0.0.1:8786``.
+
+    Yields
+    ------
+    dask.distributed.Client or None
+
+    Raises
+    ------
+    MissingDependencyError
+        If Dask is not installed.
+    FileError
+        If nothing answers there.
+    """
+    if address is None:
+        yield None
+        return
+    try:
+        from dask.distributed import Client
+    except ImportError as error:
+        raise MissingDependencyError(
+            "--dask needs the package dask; install it with: pip install 'bayesprf[dask]'"
+        ) from error
+    try:
+        client = Client(address)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError) as error:
+        raise FileError(f"dask: expected the address of a scheduler, got {address!r} ({error})") from error
+    with client:
+        yield client
 
 
 def fit_batch(

@@ -1,6 +1,9 @@
 """The command line: arguments in, Machine calls, files out."""
 
+import itertools
+import logging
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,18 +14,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
-from bayesprf.errors import BayesprfError, BayesprfWarning, FileError
+from bayesprf.errors import BayesprfError, BayesprfWarning, FileError, InputError
 
 if TYPE_CHECKING:
     import xarray as xr
     from matplotlib.figure import Figure
 
+    from bayesprf.batch import FieldReport
     from bayesprf.machine import Machine
     from bayesprf.pipeline import FitOptions
+    from bayesprf.simulation.fields import SimulatedField
 
 # Rows of the summary table on the screen; the tree holds every source.
 _MAX_ROWS = 40
 _DPI = 120
+# Dips of which more than this share is ingress and egress are called eclipses.
+_V_SHAPED = 0.5
+_TICK_SECONDS = 1.0
+_log = logging.getLogger("bayesprf")
 _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
 
 _CALIBRATION_HEAD = """# Calibration
@@ -44,12 +53,16 @@ _SAMPLERS_PICTURE = "![Ranks of the truths among draws of the samplers](_static/
 app = typer.Typer(
     help="Light curves of every star in crowded pixels, with uncertainties that can be believed.",
     no_args_is_help=True,
-    add_completion=False,
+    invoke_without_command=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+SetOptions = Annotated[
+    list[str] | None, typer.Option("--set", help="Any option of the fit, as name=value; may be repeated.")
+]
+Config = Annotated[Path | None, typer.Option(help="Options of the fit, a YAML file of lines name: value.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
 PlotDirectory = Annotated[Path | None, typer.Option("--plots", help="Directory for pictures.")]
 
@@ -84,6 +97,11 @@ def fit(
     ref_epoch: Annotated[float | None, typer.Option(help="Julian year of the catalogue's positions.")] = None,
     table: Annotated[str | None, typer.Option(help="Name of the table, in a file that holds several.")] = None,
     detect_missing: Annotated[bool, typer.Option("--detect-missing", help="Add stars the image shows.")] = False,  # noqa: FBT002
+    quality: Annotated[
+        str | None, typer.Option(help="Cadences left out: default, none, hard, hardest or a sum of QUALITY bits.")
+    ] = None,
+    options_set: SetOptions = None,
+    config: Config = None,
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit the fluxes of all stars of a catalogue in target pixel files."""
@@ -104,7 +122,76 @@ def fit(
         loo=loo,
         learn_widths=learn_widths,
     )
-    run_fit(files, catalog, options, Output(output, plots, lightcurves), quiet=quiet)
+    chosen = _changed(options, config, options_set, quality)
+    run_fit(files, catalog, chosen, Output(output, plots, lightcurves), quiet=quiet)
+
+
+@app.command()
+def batch(
+    fields: Annotated[Path, typer.Argument(metavar="FIELDS.csv", help="Columns name, files (split by ;), catalog.")],
+    output: Annotated[Path, typer.Option(help="Directory for results and summaries.")],
+    cores: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
+    dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster.")] = None,
+    plots: PlotDirectory = None,
+    lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
+    log: Annotated[Path | None, typer.Option(help="File for the log; batch.log in the output by default.")] = None,
+    options_set: SetOptions = None,
+    config: Config = None,
+    quiet: Quiet = False,  # noqa: FBT002
+) -> None:
+    """Fit many fields; called again after an interruption, it goes on with those that are not finished."""
+    from bayesprf.batch import connect, fit_batch, read_fields
+    from bayesprf.io.batch_summary import write_summary
+    from bayesprf.pipeline import FitOptions
+
+    options = _changed(FitOptions(loo=True), config, options_set)
+    listed = read_fields(fields)
+    _make_directory(output)
+    _log_to(log or output / "batch.log")
+    with connect(dask) as client, tqdm(total=len(listed), unit="field", disable=True if quiet else None) as bar:
+
+        def tell(report: "FieldReport") -> None:
+            bar.update()
+            _log.info("%s: %s %s", report.name, report.status, report.message)
+            if report.status == "failed":
+                tqdm.write(f"bayesprf: {report.name} failed: {report.message}", file=sys.stderr)
+            else:
+                _write_products(report, plots, lightcurves)
+
+        reports = fit_batch(listed, output, options=options, cores=cores, client=client, on_report=tell)
+    _announce([write_summary(output / "summary.ecsv", reports)], quiet=quiet)
+    if any(report.status == "failed" for report in reports):
+        raise typer.Exit(1)
+
+
+def _write_products(report: "FieldReport", plots: Path | None, lightcurves: Path | None) -> None:
+    """Write light curves and pictures of a finished field, each in a directory of its own."""
+    if plots is None and lightcurves is None:
+        return
+    from bayesprf.io.save import load_tree
+
+    tree = load_tree(report.output)
+    if lightcurves is not None:
+        from bayesprf.io.lightcurves import save_lightcurves
+
+        save_lightcurves(lightcurves / report.name, tree)
+    if plots is not None:
+        from bayesprf.plots.report import draw_report
+
+        save_figures(draw_report(tree), plots / report.name)
+
+
+def _changed(
+    options: "FitOptions", config: Path | None, pairs: list[str] | None, quality: str | None = None
+) -> "FitOptions":
+    """Return the options with those of a file, of `--set` and of `--quality`; the later ones win."""
+    from bayesprf.overrides import change_options, parse_pairs, read_config
+
+    given = {} if config is None else read_config(config)
+    given |= parse_pairs(pairs or ())
+    if quality is not None:
+        given["quality_bitmask"] = int(quality) if quality.isdigit() else quality
+    return change_options(options, given)
 
 
 @app.command()
@@ -121,10 +208,12 @@ def demo(
     from bayesprf.simulation.fields import make_case
 
     _make_directory(directory)
-    files, catalog = write_field(directory, make_case("demo", np.random.default_rng(seed)))
+    field = make_case("demo", np.random.default_rng(seed))
+    files, catalog = write_field(directory, field)
     _say(f"wrote {len(files)} target pixel files and {catalog}", quiet=quiet)
     output = Output(directory / "field.nc", directory / "plots", directory / "lightcurves")
-    run_fit([str(path) for path in files], catalog, FitOptions(loo=True), output, quiet=quiet)
+    tree = run_fit([str(path) for path in files], catalog, FitOptions(loo=True), output, quiet=quiet)
+    _say(describe_truth(tree, field), quiet=quiet)
 
 
 @app.command()
@@ -241,13 +330,18 @@ class Output:
     lightcurves: Path | None = None
 
 
-def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Output, *, quiet: bool) -> None:
-    """Read, fit, write and say what came of it."""
+def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Output, *, quiet: bool) -> "xr.DataTree":
+    """Read, fit, write and say what came of it; return the tree."""
     from bayesprf.io.save import save_tree
     from bayesprf.pipeline import fit_files
 
     if output.tree.is_dir():
         raise FileError(f"output: expected the name of a file, got the directory {output.tree}; add a name")
+    if output.tree.suffix != ".nc":
+        raise InputError(
+            f"output: expected a name that ends in .nc (netCDF), got {output.tree}; for light curves as FITS add"
+            " --lightcurves DIR"
+        )
     _make_directory(output.tree.parent)
     with _progress(5 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
         machine = fit_files(files, catalog, options, step=step)
@@ -267,6 +361,37 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
     if not machine.verdict.is_sound:
         _say(f"\n{machine.verdict}\n", quiet=quiet)
     _announce(written, quiet=quiet)
+    return tree
+
+
+def describe_truth(tree: "xr.DataTree", field: "SimulatedField") -> str:
+    """Return how the fitted fluxes of a simulated field compare with the true ones, and what was injected.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Results of the field's pixels, its sources in their order.
+    field : SimulatedField
+        The field and its truth.
+
+    Returns
+    -------
+    str
+        A line on the fluxes, and one for each injected dip.
+    """
+    import numpy as np
+
+    flux, error = (np.asarray(tree[f"photometry/{name}"]) for name in ("flux", "flux_err_total"))
+    known = np.isfinite(flux).all(axis=0)
+    fitted, truth = flux[:, known].mean(axis=0), field.mean_flux[known]
+    away = np.abs(fitted - truth) / np.sqrt(np.mean(error[:, known] ** 2, axis=0))
+    shares = " and ".join(f"{np.mean(away < k):.0%} within {k}" for k in (1, 2))
+    ratio = np.median(fitted / truth)
+    lines = [f"fitted over true flux: median {ratio:.4f}; {shares} total errors, of {truth.size} stars"]
+    for dip in field.settings.transits:
+        kind, name = "transit" if dip.flank < _V_SHAPED else "eclipse", field.sources.source_id[dip.source]
+        lines.append(f"injected: {kind} of {name}, depth {dip.depth:g}, period {dip.period:g} days, day {dip.epoch:g}")
+    return "\n".join(lines)
 
 
 def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"]:
@@ -354,15 +479,39 @@ def _align(row: tuple[str, ...], widths: list[int]) -> str:
 
 @contextmanager
 def _progress(n_step: int, *, quiet: bool) -> Iterator[Any]:
-    """Give a function that says which step begins."""
+    """Give a function that says which step begins; the clock of the bar ticks, and compiling is said once."""
     bar_format = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}"
+    ended, begun = threading.Event(), itertools.count()
     with tqdm(total=n_step, disable=True if quiet else None, leave=False, bar_format=bar_format) as bar:
 
         def step(name: str) -> None:
+            bar.n = next(begun)
             bar.set_description_str(name)
-            bar.update()
 
-        yield step
+        def tick() -> None:
+            while not ended.wait(_TICK_SECONDS):
+                bar.refresh()
+
+        clock = threading.Thread(target=tick, daemon=True)
+        clock.start()
+        try:
+            with _said_compiling(quiet=bool(quiet or bar.disable)):
+                yield step
+        finally:
+            ended.set()
+            clock.join()
+
+
+@contextmanager
+def _said_compiling(*, quiet: bool) -> Iterator[None]:
+    """Say when code is compiled for the first time on this machine."""
+    if quiet:
+        yield
+        return
+    from bayesprf.linalg.compiled.jit import when_compiling
+
+    with when_compiling(lambda: tqdm.write("compiling, once on this machine (some ten seconds)", file=sys.stderr)):
+        yield
 
 
 def _make_directory(directory: Path) -> None:
@@ -382,6 +531,33 @@ def _announce(written: Iterable[Path], *, quiet: bool) -> None:
 def _say(text: str, *, quiet: bool) -> None:
     if not quiet:
         typer.echo(text)
+
+
+def _log_to(path: Path) -> None:
+    """Write what the package logs, from INFO on, to a file."""
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise FileError(f"log: expected a file that can be written, got {path} ({error.strerror})") from error
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(handler)
+    _log.setLevel(logging.INFO)
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Say the version and stop.")] = False,  # noqa: FBT002
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log the stages to the screen.")] = False,  # noqa: FBT002
+) -> None:
+    """Light curves of every star in crowded pixels, with uncertainties that can be believed."""
+    if version:
+        import bayesprf
+
+        typer.echo(f"bayesprf {bayesprf.__version__}")
+        raise typer.Exit
+    if verbose:
+        logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
+        _log.setLevel(logging.INFO)
 
 
 def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:

@@ -1,6 +1,7 @@
 """The one way from files and a catalogue to results, and back from saved results to a Machine."""
 
 import json
+import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from bayesprf.timemodel.stage import fit_time_model
 
 # Fluxes that differ by more than this, in units of their errors, come from other options.
 _SAME = 1e-3
+_log = logging.getLogger("bayesprf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +189,7 @@ def fit_files(
     Machine
     """
     options = options or FitOptions()
+    step = _logged(step)
     step("reading files")
     pixels, sources = read_field(files, catalog, options, on_error=on_error)
     machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **_with_sky(options.machine, pixels)})
@@ -220,6 +223,16 @@ def _with_sky(settings: Mapping[str, Any], pixels: PixelTable) -> Mapping[str, A
         stacklevel=3,
     )
     return {**settings, "background": "stamp"}
+
+
+def _logged(step: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Return a function that logs what begins, and says so."""
+
+    def begin(name: str) -> None:
+        _log.info("%s", name)
+        step(name)
+
+    return begin
 
 
 def read_field(

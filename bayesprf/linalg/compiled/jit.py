@@ -2,11 +2,13 @@
 
 import contextlib
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from numba import njit
+from numba.core import event
 
 OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 """Contraction alone keeps the order of every sum, so the same call gives the same bits."""
@@ -56,3 +58,31 @@ def _forgive_the_disk(save: Callable[..., None]) -> Callable[..., None]:
             save(*arguments)
 
     return save_if_possible
+
+
+class _FirstCompilation(event.Listener):  # type: ignore[misc]
+    """Calls a function when something is compiled for the first time."""
+
+    def __init__(self, call: Callable[[], None]) -> None:
+        self._call, self._called = call, False
+
+    def on_start(self, _: Any) -> None:
+        if not self._called:
+            self._called = True
+            self._call()
+
+    def on_end(self, _: Any) -> None:
+        """Nothing."""
+
+
+@contextmanager
+def when_compiling(call: Callable[[], None]) -> Iterator[None]:
+    """Call a function once if anything is compiled, and not taken from the cache, while the body runs.
+
+    Parameters
+    ----------
+    call : callable
+        Called without arguments.
+    """
+    with event.install_listener("numba:compile", _FirstCompilation(call)):
+        yield

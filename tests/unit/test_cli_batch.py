@@ -1,0 +1,99 @@
+"""The commands around a fit: batch, options by name, version, progress."""
+
+import csv
+import logging
+
+import numpy as np
+import pytest
+from astropy.table import Table
+from typer.testing import CliRunner
+
+from bayesprf import __version__, cli
+from bayesprf.batch import read_fields
+from bayesprf.errors import FileError, InputError
+from bayesprf.io.save import load_tree
+from bayesprf.io.simulated import write_field
+from bayesprf.simulation.fields import make_field
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    """A table of two fields; the second has no catalogue."""
+    where = tmp_path_factory.mktemp("batch")
+    made = make_field(
+        rng=np.random.default_rng(3), n_source=4, n_time=4, n_stamp=4, mag_range=(11.0, 12.5), stamp_fill=0.02
+    )
+    write_field(where / "north", made)
+    with open(where / "fields.csv", "w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(["name", "files", "catalog"])
+        writer.writerow(["north", "north/pixels", "north/catalog.csv"])
+        writer.writerow(["south", "north/pixels/stamp-00.fits;north/pixels/stamp-01.fits", "missing.csv"])
+    return where / "fields.csv"
+
+
+@pytest.fixture(autouse=True)
+def no_handlers():
+    yield
+    logger = logging.getLogger("bayesprf")
+    for handler in [one for one in logger.handlers if isinstance(one, logging.FileHandler)]:
+        handler.close()
+        logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(cli.app, [str(one) for one in arguments])
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_version():
+    assert run("--version").output == f"bayesprf {__version__}\n"
+
+
+def test_batch_leaves_trees_light_curves_pictures_log_and_quality(table, tmp_path):
+    out = tmp_path / "out"
+    arguments = ("batch", table, "--output", out, "--lightcurves", out / "lc", "--plots", out / "png", "-q")
+    run(*arguments, "--set", "rmax=20", code=1)
+    rows = Table.read(out / "summary.ecsv")
+    assert rows["status"].tolist() == ["done", "failed"]
+    assert rows["n_source"].tolist() == [4, 0]
+    assert rows["SATURATED"].tolist() == [0, -1]
+    assert rows["chi2_per_pixel"][0] > 0.3
+    assert "missing.csv" in rows["message"][1]
+    assert len(list((out / "lc" / "north").glob("*.fits"))) == 4
+    assert (out / "png" / "north" / "lightcurves.png").stat().st_size > 10_000
+    assert "north: done" in (out / "batch.log").read_text()
+    assert '"rmax": 20' in load_tree(out / "north.nc").attrs["options"]
+    run(*arguments, "--set", "rmax=20", code=1)
+    assert Table.read(out / "summary.ecsv")["status"].tolist() == ["resumed", "failed"]
+
+
+def test_the_table_of_fields(table, tmp_path):
+    north, south = read_fields(table)
+    assert north.catalog == str(table.parent / "north/catalog.csv")
+    assert len(south.files) == 2
+    (tmp_path / "bad.csv").write_text("name,files\nnorth,pixels\n")
+    with pytest.raises(InputError, match="line 2: expected the columns name, files and catalog"):
+        read_fields(tmp_path / "bad.csv")
+    with pytest.raises(FileError, match=r"none\.csv: expected a CSV table of fields"):
+        read_fields(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--output", "f.csv"), r"output: expected a name that ends in \.nc"),
+        (("--output", "f.nc", "--set", "flux_cutoff=1"), "did you mean flux_cut_off"),
+        (("--output", "f.nc", "--quality", "best"), "quality_bitmask: expected 'default'"),
+    ],
+)
+def test_wrong_options_of_a_fit(table, tmp_path, monkeypatch, more, message):
+    monkeypatch.chdir(tmp_path)
+    field = table.parent / "north"
+    result = CliRunner().invoke(cli.app, ["fit", str(field / "pixels"), "--catalog", str(field / "catalog.csv"), *more])
+    assert isinstance(result.exception, InputError)
+    with pytest.raises(InputError, match=message):
+        raise result.exception
+    assert list(tmp_path.iterdir()) == []
