@@ -1,6 +1,7 @@
 """Checks at the border: each raises one sentence that names the argument, what was expected and what came."""
 
 import difflib
+import math
 from collections.abc import Iterable
 from dataclasses import fields
 from numbers import Real
@@ -124,7 +125,7 @@ def check_positive(value: float, name: str) -> None:
     InputError
         If it is zero, negative, NaN or infinite.
     """
-    if not (_is(value, float) and np.isfinite(value) and value > 0):
+    if not (_is(value, float) and _is_finite(value) and value > 0):
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
 
 
@@ -226,6 +227,13 @@ def check_integer(value: Any, name: str, *, low: int, high: int | None = None) -
     if not _is(value, int) or value < low or (high is not None and value > high):
         upper = "up" if high is None else f"to {high}"
         raise InputError(f"{name}: expected a whole number from {low} {upper}, got {_shown(value)}")
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _is(value: Any, kind: Any) -> bool:

@@ -23,13 +23,10 @@ if TYPE_CHECKING:
     from bayesprf.batch import FieldReport
     from bayesprf.machine import Machine
     from bayesprf.pipeline import FitOptions
-    from bayesprf.simulation.fields import SimulatedField
 
 # Rows of the summary table on the screen; the tree holds every source.
 _MAX_ROWS = 40
 _DPI = 120
-# Dips of which more than this share is ingress and egress are called eclipses.
-_V_SHAPED = 0.5
 _TICK_SECONDS = 1.0
 _log = logging.getLogger("bayesprf")
 _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
@@ -63,6 +60,11 @@ SetOptions = Annotated[
     list[str] | None, typer.Option("--set", help="Any option of the fit, as name=value; may be repeated.")
 ]
 Config = Annotated[Path | None, typer.Option(help="Options of the fit, a YAML file of lines name: value.")]
+Sky = Annotated[str | None, typer.Option(help="Sky left in the pixels, to fit along: stamp (one per file) or image.")]
+Motion = Annotated[str | None, typer.Option(help="Let the time model follow the pointing: centroid or poscorr.")]
+Quality = Annotated[
+    str | None, typer.Option(help="Cadences left out: default, none, hard, hardest or a sum of QUALITY bits.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
 PlotDirectory = Annotated[Path | None, typer.Option("--plots", help="Directory for pictures.")]
 
@@ -78,14 +80,10 @@ def fit(
     va: Annotated[bool, typer.Option("--va", help="Also fit how the PRF changes with time.")] = False,  # noqa: FBT002
     plots: PlotDirectory = None,
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
-    background: Annotated[
-        str | None, typer.Option(help="Sky left in the pixels, to fit along: stamp (one per file) or image.")
-    ] = None,
+    background: Sky = None,
     background_order: Annotated[int, typer.Option(help="0 a constant, 1 a plane, 2 a paraboloid.")] = 0,
     refine: Annotated[bool, typer.Option("--refine", help="Fit the position of every star too.")] = False,  # noqa: FBT002
-    positions: Annotated[
-        str | None, typer.Option(help="Let the time model follow the pointing: centroid or poscorr.")
-    ] = None,
+    positions: Motion = None,
     robust: Annotated[bool, typer.Option("--robust", help="Down-weight cosmic rays.")] = False,  # noqa: FBT002
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002
     learn_widths: Annotated[bool, typer.Option("--learn-widths", help="Learn prior and noise, then fit.")] = False,  # noqa: FBT002
@@ -97,9 +95,7 @@ def fit(
     ref_epoch: Annotated[float | None, typer.Option(help="Julian year of the catalogue's positions.")] = None,
     table: Annotated[str | None, typer.Option(help="Name of the table, in a file that holds several.")] = None,
     detect_missing: Annotated[bool, typer.Option("--detect-missing", help="Add stars the image shows.")] = False,  # noqa: FBT002
-    quality: Annotated[
-        str | None, typer.Option(help="Cadences left out: default, none, hard, hardest or a sum of QUALITY bits.")
-    ] = None,
+    quality: Quality = None,
     options_set: SetOptions = None,
     config: Config = None,
     quiet: Quiet = False,  # noqa: FBT002
@@ -203,7 +199,7 @@ def demo(
     """Simulate a small field, write it as real files, and fit them."""
     import numpy as np
 
-    from bayesprf.io.simulated import write_field
+    from bayesprf.io.simulated import describe_truth, write_field
     from bayesprf.pipeline import FitOptions
     from bayesprf.simulation.fields import make_case
 
@@ -362,36 +358,6 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
         _say(f"\n{machine.verdict}\n", quiet=quiet)
     _announce(written, quiet=quiet)
     return tree
-
-
-def describe_truth(tree: "xr.DataTree", field: "SimulatedField") -> str:
-    """Return how the fitted fluxes of a simulated field compare with the true ones, and what was injected.
-
-    Parameters
-    ----------
-    tree : xarray.DataTree
-        Results of the field's pixels, its sources in their order.
-    field : SimulatedField
-        The field and its truth.
-
-    Returns
-    -------
-    str
-        A line on the fluxes, and one for each injected dip.
-    """
-    import numpy as np
-
-    flux, error = (np.asarray(tree[f"photometry/{name}"]) for name in ("flux", "flux_err_total"))
-    known = np.isfinite(flux).all(axis=0)
-    fitted, truth = flux[:, known].mean(axis=0), field.mean_flux[known]
-    away = np.abs(fitted - truth) / np.sqrt(np.mean(error[:, known] ** 2, axis=0))
-    shares = " and ".join(f"{np.mean(away < k):.0%} within {k}" for k in (1, 2))
-    ratio = np.median(fitted / truth)
-    lines = [f"fitted over true flux: median {ratio:.4f}; {shares} total errors, of {truth.size} stars"]
-    for dip in field.settings.transits:
-        kind, name = "transit" if dip.flank < _V_SHAPED else "eclipse", field.sources.source_id[dip.source]
-        lines.append(f"injected: {kind} of {name}, depth {dip.depth:g}, period {dip.period:g} days, day {dip.epoch:g}")
-    return "\n".join(lines)
 
 
 def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"]:

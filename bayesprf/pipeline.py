@@ -11,7 +11,12 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+<<<<<<< HEAD
 from bayesprf.errors import FileError, InputError, QualityWarning
+=======
+from bayesprf.checks import check_types
+from bayesprf.errors import FileError, InputError
+>>>>>>> 37e2e84 (Wrong inputs: a table of sentences, and a fuzz of options and tables)
 from bayesprf.fit_record import Fit
 from bayesprf.io.files import sha256_of
 from bayesprf.io.save import load_tree
@@ -78,6 +83,10 @@ class FitOptions:
     catalog: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        check_types(self)
+        for name in ("machine", "shape", "time_model", "catalog"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InputError(f"{name}: expected a mapping of options to values, got {getattr(self, name)!r}")
         Settings().updated(**{name: value for name, value in self.machine.items() if name != "quiet"})
         apart = ("plot", "frame_index")
         PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})

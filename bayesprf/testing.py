@@ -1,6 +1,7 @@
 """Helpers for tests of anything that solves linear problems: tiny problems, and a twin that shares no formula."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -251,3 +252,26 @@ def _matrix(problem: LinearProblem, batch: int) -> FloatArray:
     if isinstance(design, DesignStack):
         return np.asarray(design.matrix(batch).toarray())
     return design.predict(np.eye(design.n_coeff)).T
+
+
+def any_value() -> Any:
+    """Return a hypothesis strategy of whatever may be given for an argument: right and wrong types, and odd numbers.
+
+    Returns
+    -------
+    hypothesis.strategies.SearchStrategy
+        None, flags, whole and real numbers (NaN, infinite, huge), complex numbers, texts, bytes, lists, dicts, arrays.
+
+    Notes
+    -----
+    Needs hypothesis, which comes with ``pip install 'bayesprf[test]'``.
+    """
+    from hypothesis import strategies as st
+
+    number = st.one_of(st.integers(-(2**70), 2**70), st.floats(), st.complex_numbers())
+    plain = st.one_of(st.none(), st.booleans(), number, st.text(max_size=8), st.binary(max_size=4))
+    array = st.builds(np.full, st.lists(st.integers(0, 3), max_size=3).map(tuple), st.floats() | st.integers(-9, 9))
+    nested = st.one_of(st.lists(plain, max_size=3), st.dictionaries(st.text(max_size=3), plain, max_size=2))
+    return st.one_of(
+        plain, nested, array, st.sampled_from(["bin", "joint", "stamp", "sqrt", "centroid", np.float32(2)])
+    )

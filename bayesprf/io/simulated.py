@@ -4,10 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from bayesprf.io.files import atomic_path
 from bayesprf.io.tpf_writer import write_tpf
 from bayesprf.simulation.fields import SimulatedField
+
+# Dips of which more than this share is ingress and egress are called eclipses.
+_V_SHAPED = 0.5
 
 
 def write_field(directory: str | Path, field: SimulatedField) -> tuple[list[Path], Path]:
@@ -52,3 +56,31 @@ def write_field(directory: str | Path, field: SimulatedField) -> tuple[list[Path
         with atomic_path(directory / name) as temporary:
             table.to_csv(temporary, index=False)
     return files, directory / "catalog.csv"
+
+
+def describe_truth(tree: xr.DataTree, field: SimulatedField) -> str:
+    """Return how the fitted fluxes of a simulated field compare with the true ones, and what was injected.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Results of the field's pixels, its sources in their order.
+    field : SimulatedField
+        The field and its truth.
+
+    Returns
+    -------
+    str
+        A line on the fluxes, and one for each injected dip.
+    """
+    flux, error = (np.asarray(tree[f"photometry/{name}"]) for name in ("flux", "flux_err_total"))
+    known = np.isfinite(flux).all(axis=0)
+    fitted, truth = flux[:, known].mean(axis=0), field.mean_flux[known]
+    away = np.abs(fitted - truth) / np.sqrt(np.mean(error[:, known] ** 2, axis=0))
+    shares = " and ".join(f"{np.mean(away < k):.0%} within {k}" for k in (1, 2))
+    ratio = np.median(fitted / truth)
+    lines = [f"fitted over true flux: median {ratio:.4f}; {shares} total errors, of {truth.size} stars"]
+    for dip in field.settings.transits:
+        kind, name = "transit" if dip.flank < _V_SHAPED else "eclipse", field.sources.source_id[dip.source]
+        lines.append(f"injected: {kind} of {name}, depth {dip.depth:g}, period {dip.period:g} days, day {dip.epoch:g}")
+    return "\n".join(lines)

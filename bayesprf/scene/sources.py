@@ -83,7 +83,10 @@ class SourceTable:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
-        put(self, "source_id", tuple(str(one) for one in self.source_id))
+        try:
+            put(self, "source_id", tuple(str(one) for one in self.source_id))
+        except TypeError as error:
+            raise InputError(f"source_id: expected a sequence of names, got {self.source_id!r}") from error
         n_source = len(self.source_id)
         if n_source == 0:
             raise InputError(
