@@ -11,12 +11,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-<<<<<<< HEAD
-from bayesprf.errors import FileError, InputError, QualityWarning
-=======
 from bayesprf.checks import check_types
-from bayesprf.errors import FileError, InputError
->>>>>>> 37e2e84 (Wrong inputs: a table of sentences, and a fuzz of options and tables)
+from bayesprf.errors import FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
 from bayesprf.io.files import sha256_of
 from bayesprf.io.save import load_tree
