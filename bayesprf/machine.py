@@ -16,9 +16,12 @@ from bayesprf.design.trends import TrendOptions
 from bayesprf.fit_record import Fit, describe_fit
 from bayesprf.hypotheses.event_depth import EventDepth
 from bayesprf.hypotheses.event_host import EventHost
+from bayesprf.hypotheses.event_position import EventPosition
+from bayesprf.hypotheses.missing_stars import MissingStars
 from bayesprf.hypotheses.questions import DEPTH_SIGMA, find_host, measure_depth, score_fit, weigh_second_star
 from bayesprf.hypotheses.scores import ModelScore
 from bayesprf.hypotheses.second_star import BlendTest
+from bayesprf.hypotheses.sky_questions import find_event_position, find_missing_stars
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.hyperparameters import LEARN
 from bayesprf.perturbation import FittedPerturbation
@@ -1129,6 +1132,94 @@ class Machine:
         fluxes at every cadence, so that light shared by a blend is weighed as what it is.
         """
         return find_host(self._weighed(), event, sources, depth_sigma=depth_sigma, baseline=baseline, cadences=cadences)
+
+    def event_position(
+        self,
+        event: Any,
+        sources: Any = None,
+        *,
+        baseline: float | None = None,
+        cadences: Any = None,
+        none_prior: float | None = None,
+        margin: float = 1.0,
+    ) -> EventPosition:
+        """Find where on the sky an event, such as an eclipse, happened, catalogue or not.
+
+        Parameters
+        ----------
+        event : array-like of bool or float, shape (n_time,)
+            Mask of the cadences in the event, or its shape from 0 (outside) to 1 (full depth).
+        sources : int, str or sequence of them, optional
+            Look in the pixels of these sources only; in all pixels by default.
+        baseline : float, optional
+            Distance of the knots of each pixel's own slow changes, day; six times the event's length, and half a day
+            or more, by default.
+        cadences : sequence of int or mask, optional
+            Cadences to use; all by default. Leave out those of other events, which the baselines cannot follow.
+        none_prior : float, optional
+            Probability before that the event is none of the catalogue's stars in sight; that of one star by default.
+        margin : float
+            Positions so far beyond the outermost pixels are searched too, pixel.
+
+        Returns
+        -------
+        EventPosition
+            Probability of every position, credible regions, and probabilities of the catalogue's stars.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If the event has the wrong shape, a source does not exist, or nothing tells where to look.
+
+        Notes
+        -----
+        Every pixel is fitted by its own baseline and the event: the difference image holds what the event took away,
+        and nothing of the errors of the mean model. A star at each position would take away dip x PRF; the dip has a
+        prior uniform in its logarithm up to the light of the brightest star, or of the star of the catalogue. Errors of
+        the PRF, of positions and second moments count as far as the dip is bright, as in `fit_common_errors`; noise
+        counts as dips at other times scatter.
+        """
+        return find_event_position(
+            self._weighed(), event, sources, baseline=baseline, cadences=cadences, none_prior=none_prior, margin=margin
+        )
+
+    def find_missing(self, sources: Any = None, *, expected: float = 0.01, margin: float = 0.5) -> MissingStars:
+        """Look for stars of constant flux that the catalogue lacks.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Look in the pixels of these sources only; in all pixels by default.
+        expected : float
+            Missing stars expected before, per star of the catalogue in sight.
+        margin : float
+            Positions so far beyond the outermost pixels are searched too, pixel.
+
+        Returns
+        -------
+        MissingStars
+            The map of the log Bayes factor, and the stars found: those more probable than not. Its `add_to` makes a
+            catalogue with them. Add them, fit again and ask again: of stars closer than three pixels to each other one
+            is found at a time.
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source does not exist, or a number is not positive.
+
+        Notes
+        -----
+        The mean image against the fluxes of the catalogue's stars, free under their prior, and one star more, at every
+        half pixel: with the precision S and the score v of the pixels from one factorisation per 8 x 8 pixels, a star
+        with PRF q has the flux q'v / q'S q. Errors of PRF, wings, positions and second moments are taken out of S as
+        in `blend_test`, and so is light that is smooth over a cutout, such as wings of stars far away. The flux has a
+        prior uniform in its logarithm up to the brightest star nearby.
+        """
+        return find_missing_stars(self._weighed(), sources, expected=expected, margin=margin)
 
     def event_depth(
         self, source: Any, event: Any, *, baseline: float | None = None, cadences: Any = None

@@ -197,7 +197,7 @@ def event_evidence(
     precision = np.einsum("t,tjj->j", template**2, information) - np.einsum("cj,cj->j", cross, solved)
     score = -(template @ rhs) - solved.T @ start
     gains = [
-        amplitude_log_bayes(a, b, depth_sigma, limit=1.0) if a > 0 else 0.0
+        float(amplitude_log_bayes(a, b, depth_sigma, limit=1.0)) if a > 0 else 0.0
         for a, b in zip(precision, score, strict=True)
     ]
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -59,7 +59,7 @@ def weigh_second_star(
     flux = float(np.nanmedian(fit.latest_flux.flux[group.cadence, index]))
     scale = flux if prior_sigma is None else float(prior_sigma)
     check_positive(scale, "prior_sigma")
-    errors = _prf_errors(fit, group) if prf_errors else np.empty((group.pixel.size, 0))
+    errors = model_patterns(fit, group.pixel) if prf_errors else np.empty((group.pixel.size, 0))
     log_bayes, best, error = second_star(group.problem, column, errors=errors, prior_sigma=scale)
     at = (np.array([one]) for one in (*position, fit.sources.ra_deg[index], fit.sources.dec_deg[index]))
     return BlendTest(
@@ -86,8 +86,8 @@ def find_host(
 ) -> EventHost:
     """Weigh which source hosts an event: see `Machine.which_source`."""
     check_positive(depth_sigma, "depth_sigma")
-    template, rows = _event(fit, event, cadences)
-    spacing = _baseline_spacing(fit, template) if baseline is None else float(baseline)
+    template, rows = event_template(fit, event, cadences)
+    spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
     check_positive(spacing, "baseline")
     fit = with_systematics(fit)
     candidates = _candidates(fit, sources)
@@ -104,8 +104,8 @@ def measure_depth(
     fit: Fit, source: Any, event: Any, *, baseline: float | None = None, cadences: Any = None
 ) -> EventDepth:
     """Measure which share of its light a source loses in an event: see `Machine.event_depth`."""
-    template, rows = _event(fit, event, cadences)
-    spacing = _baseline_spacing(fit, template) if baseline is None else float(baseline)
+    template, rows = event_template(fit, event, cadences)
+    spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
     if not spacing > 0:
         raise InputError(f"baseline: expected a number above 0, got {baseline!r}")
     index = int(fit.sources.indices(source)[0])
@@ -158,14 +158,15 @@ def as_template(event: Any, n_time: int) -> FloatArray:
     return np.clip(template, 0.0, 1.0)
 
 
-def _event(fit: Fit, event: Any, cadences: Any) -> tuple[FloatArray, IntArray]:
+def event_template(fit: Fit, event: Any, cadences: Any) -> tuple[FloatArray, IntArray]:
     """Return the template of an event at all cadences, and the cadences to use, over which it must vary."""
     template, rows = as_template(event, fit.pixels.n_time), fit.pixels.cadences(cadences)
     as_template(template[rows], rows.size)
     return template, rows
 
 
-def _baseline_spacing(fit: Fit, template: FloatArray) -> float:
+def baseline_spacing(fit: Fit, template: FloatArray) -> float:
+    """Return the default distance of the knots of slow changes beside an event, day."""
     return max(_BASELINE_LENGTHS * event_length(fit.pixels.time, template), _BASELINE_DAYS)
 
 
@@ -220,12 +221,12 @@ def _prf_at(fit: Fit, position: tuple[float, float], pixel: IntArray) -> FloatAr
     return prf.prf.evaluate(dx - prf.offset[0], dy - prf.offset[1])
 
 
-def _prf_errors(fit: Fit, group: SourceGroup) -> FloatArray:
-    """Return the systematic errors of the model in the pixels of a group, (n_pixel, n_error), electron / s."""
+def model_patterns(fit: Fit, pixel: IntArray) -> FloatArray:
+    """Return the systematic errors of the model in some pixels, (n_pixel, n_error), electron / s."""
     prf, n_source = fit.need("prf"), fit.sources.n_source
     flux = fit.latest_flux.posterior.mean[:, :n_source].mean(axis=0)
     widths = with_systematics(fit).need("systematics").widths
     if widths.places is not None:
         before = np.full(n_source, position_width(prf.positions.shift))
         widths = replace(widths, position=before, places=None)
-    return model_errors(prf, group.pixel, flux, widths)
+    return model_errors(prf, pixel, flux, widths)

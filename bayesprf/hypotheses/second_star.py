@@ -1,6 +1,7 @@
 """One star or two at a place: the evidence for a further star of constant flux."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -80,34 +81,36 @@ def second_star(
     """
     rows = sum_rows(problem)
     precision, rhs = (rows.with_errors(errors) if errors.shape[1] else rows).project(column)
-    return amplitude_log_bayes(precision, rhs, prior_sigma), rhs / precision, float(precision**-0.5)
+    return float(amplitude_log_bayes(precision, rhs, prior_sigma)), rhs / precision, float(precision**-0.5)
 
 
-def amplitude_log_bayes(precision: float, rhs: float, scale: float, *, limit: float = np.inf) -> float:
+def amplitude_log_bayes(
+    precision: FloatArray | float, rhs: FloatArray | float, scale: FloatArray | float, *, limit: Any = np.inf
+) -> FloatArray:
     """Return the log Bayes factor of a positive amplitude against none.
 
     Parameters
     ----------
-    precision, rhs : float
+    precision, rhs : float or ndarray of float64
         The log likelihood is rhs a - precision a**2 / 2 plus a constant.
-    scale : float
+    scale : float or ndarray of float64
         Scale of the prior N(0, scale**2), cut to 0 ... limit.
-    limit : float
+    limit : float or ndarray of float64
         Largest amplitude.
 
     Returns
     -------
-    float
+    ndarray of float64
+        Of the shape that the arguments have together.
     """
+    scale = np.asarray(scale, np.float64)
     variance = 1.0 / (precision + scale**-2.0)
     mean, width = rhs * variance, np.sqrt(variance)
     gain = 0.5 * mean**2 / variance - 0.5 * np.log1p(scale**2 * precision)
-    return float(gain + _log_mass(-mean / width, (limit - mean) / width) - _log_mass(0.0, limit / scale))
+    return np.asarray(gain + _log_mass(-mean / width, (limit - mean) / width) - _log_mass(0.0 * scale, limit / scale))
 
 
-def _log_mass(low: float, high: float) -> float:
+def _log_mass(low: FloatArray, high: FloatArray) -> FloatArray:
     """Return log(Phi(high) - Phi(low)), exact in both tails."""
-    if low > 0:
-        low, high = -high, -low
-    upper, lower = log_ndtr(high), log_ndtr(low)
-    return float(upper + np.log1p(-np.exp(lower - upper)))
+    upper, lower = log_ndtr(np.where(low > 0, -low, high)), log_ndtr(np.where(low > 0, -high, low))
+    return np.asarray(upper + np.log1p(-np.exp(lower - upper)))

@@ -1,10 +1,10 @@
 """Errors common to all cadences: PRF shape, its wing, positions, second moments, the relative model error."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags, hstack
+from scipy.sparse import csr_matrix, diags, hstack, identity
 
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
@@ -173,6 +173,35 @@ def carry(
         **_star_factors(shape, pairs, flux, gain, widths),
         "model": _model_factor(shape, pairs, light, flux, gain, widths.model),
     }
+
+
+def star_errors(shape: ShapeFit, dx: FloatArray, dy: FloatArray, widths: NuisanceWidths) -> FloatArray:
+    """Return how the PRF of one star may err in some pixels, as independent patterns in standard deviations.
+
+    Parameters
+    ----------
+    shape : ShapeFit
+        The PRF and its posterior.
+    dx, dy : ndarray of float64, shape (n_pixel,)
+        Offset of each pixel from the star, arcsec.
+    widths : NuisanceWidths
+        Prior widths; of `position` the median counts.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_pixel, n_error)
+        1 / pixel: by the PRF's weights, the star's position and second moments, and the relative model error.
+    """
+    n, one = dx.size, np.ones(1)
+    pairs = PairTable(np.zeros(n, np.int64), np.arange(n), dx, dy, 1, n)
+    values, every = shape.prf.evaluate(dx, dy), csr_matrix(identity(n))
+    widths = replace(widths, position=np.atleast_1d(np.median(widths.position)), places=None)
+    parts = [
+        _shape_factor(shape, pairs, values, every),
+        *_star_factors(shape, pairs, one, every, widths).values(),
+        _model_factor(shape, pairs, values, one, every, widths.model),
+    ]
+    return np.asarray(hstack(parts).toarray())
 
 
 def flux_gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:

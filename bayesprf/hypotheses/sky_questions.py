@@ -1,0 +1,268 @@
+"""Questions to a Fit about places on the sky: where an event happened, and where stars are missing."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import check_positive
+from bayesprf.errors import InputError
+from bayesprf.fit_record import Fit
+from bayesprf.hypotheses.event_position import (
+    EventFits,
+    EventPosition,
+    PositionLikelihood,
+    dip_evidence,
+    fit_events,
+    host_shares,
+    image_covariance,
+    quick_image,
+    refine_cells,
+)
+from bayesprf.hypotheses.missing_stars import Candidate, MissingStars, StarSearch, find_stars
+from bayesprf.hypotheses.questions import baseline_spacing, event_template, model_patterns
+from bayesprf.hypotheses.sky_grid import CELL, SkyGrid
+from bayesprf.linalg.common import sum_rows
+from bayesprf.linalg.problem import LinearProblem
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.photometry.background import find_patches
+from bayesprf.photometry.groups import SourceGroup, extract_pixels
+from bayesprf.uncertainty.stage import mean_over_time, with_systematics
+from bayesprf.uncertainty.systematics import star_errors
+
+# The light of an event is looked at within this distance of a position, pixel.
+_REACH = 5.0
+# Cells that could hold less than this share of the probability, all together, are left out.
+_NEGLIGIBLE = 1e-4
+# Squares of this many pixels are searched together for missing stars; two stars found in one search are at least so far
+# apart, pixel: nearer ones would be told from errors of the first only after it has been fitted.
+_BLOCK, _APART = 8.0, 3.0
+# Where the log odds at the best position are below this, no star is looked for.
+_HOPELESS = -3.0
+# Pixels whose difference image is solved with its full covariance, at most.
+_MAX_PIXELS = 2000
+
+
+def find_event_position(
+    fit: Fit,
+    event: Any,
+    sources: Any = None,
+    *,
+    baseline: float | None = None,
+    cadences: Any = None,
+    none_prior: float | None = None,
+    margin: float = 1.0,
+) -> EventPosition:
+    """Find where an event happened: see `Machine.event_position`."""
+    template, rows = event_template(fit, event, cadences)
+    spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
+    check_positive(spacing, "baseline")
+    if none_prior is not None and not 0.0 < none_prior < 1.0:
+        raise InputError(f"none_prior: expected a probability between 0 and 1, got {none_prior!r}")
+    fit = with_systematics(fit)
+    grid = SkyGrid.of(fit, _pixels_of(fit, sources), margin)
+    grid = _narrow(grid, rows, template[rows], spacing)
+    problem, at = fit.latest_flux.problem, np.ix_(rows, grid.pixel)
+    image = fit_events(fit.pixels.time[rows], problem.data[at], problem.ivar[at], template[rows], spacing=spacing)
+    seen = np.isfinite(image.variance)
+    if not seen.any():
+        raise InputError("event: expected pixels with data in the event, got none")
+    grid, image = grid.select(np.ones(grid.x.size, bool), seen), image.select(seen)
+    light = fit.latest_flux.source_design[grid.pixel].tocsc()
+    stars = np.flatnonzero(np.diff(light.indptr) > 0)
+    sources = _fit_stars(fit, stars, rows, template[rows], spacing)
+    covariance = image_covariance(image, sources, light[:, stars].toarray())
+    return _weigh_positions(grid, _with_prf_errors(grid, image.dip, covariance), none_prior)
+
+
+def _pixels_of(fit: Fit, sources: Any) -> IntArray:
+    """Return the pixels that respond linearly and that some sources light; all of them for None."""
+    usable = ~fit.pixels.saturated & (fit.latest_flux.problem.ivar > 0).any(axis=0)
+    if sources is not None:
+        lit = fit.latest_flux.source_design[:, fit.sources.indices(sources)]
+        usable &= np.asarray(lit.sum(axis=1)).ravel() > 0
+    if not usable.any():
+        raise InputError("sources: expected sources with data, got none with a usable pixel")
+    return np.flatnonzero(usable)
+
+
+def _narrow(grid: SkyGrid, rows: IntArray, template: FloatArray, spacing: float) -> SkyGrid:
+    """Keep the cells whose likelihood is not hopeless, and the pixels that tell about them."""
+    problem, at, reach = grid.fit.latest_flux.problem, np.ix_(rows, grid.pixel), _REACH * grid.side / CELL
+    dip, ivar = quick_image(grid.fit.pixels.time[rows], problem.data[at], problem.ivar[at], template, spacing=spacing)
+    light = grid.local_light(reach)
+    rhs, precision = light @ (ivar * dip), light.power(2) @ ivar
+    gain = 0.5 * np.maximum(rhs, 0.0) ** 2 / np.maximum(precision, 1e-300)
+    cells = gain >= gain.max() - np.log(gain.size / _NEGLIGIBLE)
+    pixels = grid.near(grid.x[cells], grid.y[cells], reach)
+    if np.count_nonzero(pixels) > _MAX_PIXELS:
+        raise InputError(
+            f"event: expected an event that at most {_MAX_PIXELS} pixels may show, got {np.count_nonzero(pixels)} that"
+            " cannot be told apart; name the sources near which to look"
+        )
+    return grid.select(cells, pixels)
+
+
+def _fit_stars(fit: Fit, stars: IntArray, rows: IntArray, template: FloatArray, spacing: float) -> EventFits:
+    """Fit baseline and event to the fluxes of some stars."""
+    flux, error = fit.latest_flux.flux[np.ix_(rows, stars)], fit.latest_flux.flux_err[np.ix_(rows, stars)]
+    seen = np.isfinite(flux) & (error > 0)
+    ivar = np.where(seen, 1.0 / np.where(seen, error, 1.0) ** 2, 0.0)
+    return fit_events(fit.pixels.time[rows], np.where(seen, flux, 0.0), ivar, template, spacing=spacing)
+
+
+def _with_prf_errors(grid: SkyGrid, dip: FloatArray, covariance: FloatArray) -> PositionLikelihood:
+    """Add what the PRF's errors make of the event's light, at the cell where it is most probable."""
+    plain = PositionLikelihood.of(dip, covariance)
+    precision, rhs = plain.amplitudes(grid.light(grid.x, grid.y))
+    best = int(np.argmax(np.maximum(rhs, 0.0) ** 2 / precision))
+    dx, dy = (one[0] for one in grid.pixel_offsets(grid.x[[best]], grid.y[[best]]))
+    errors = star_errors(grid.fit.need("prf"), dx, dy, grid.fit.need("systematics").widths)
+    light = max(float(rhs[best] / precision[best]), 0.0) * errors
+    return PositionLikelihood.of(dip, covariance + light @ light.T)
+
+
+def _losable(fit: Fit) -> FloatArray:
+    """Return the light that each star can lose: its flux, zero at least, and its total error, electron / s."""
+    latest = fit.latest_flux
+    error = np.hypot(np.nan_to_num(mean_over_time(latest.flux_err)), fit.need("systematics").std)
+    return np.maximum(mean_over_time(latest.flux), 0.0) + error
+
+
+def _weigh_positions(grid: SkyGrid, likelihood: PositionLikelihood, none_prior: float | None) -> EventPosition:
+    """Compare stars at all positions, and the catalogue's stars among them."""
+    fit, flux = grid.fit, _losable(grid.fit)
+    least = float(likelihood.amplitudes(grid.light(grid.x, grid.y))[0].max() ** -0.5)
+
+    def density(x: FloatArray, y: FloatArray) -> FloatArray:
+        return dip_evidence(*likelihood.amplitudes(grid.light(x, y)), least=least, most=np.full(x.size, flux.max()))
+
+    found = refine_cells(grid.x, grid.y, grid.side, density)
+    best = [int(np.argmax(found.value))]
+    precision, rhs = likelihood.amplitudes(grid.light(found.x[best], found.y[best]))
+    stars, x, y = grid.stars()
+    own = dip_evidence(*likelihood.amplitudes(grid.light(x, y)), least=least, most=flux[stars])
+    none = float(np.logaddexp.reduce(found.value + 2.0 * np.log(found.size)) - np.log(grid.area))
+    shares = host_shares(own, none, 1.0 / (stars.size + 1) if none_prior is None else none_prior)
+    return EventPosition(
+        *grid.to_sky(found.x, found.y),
+        size=found.size,
+        probability=found.probability,
+        log_bayes_factor=found.value,
+        dip=float(rhs[0] / precision[0]),
+        dip_err=float(precision[0] ** -0.5),
+        source=tuple(fit.sources.source_id[one] for one in stars),
+        source_probability=shares[0],
+        none_probability=shares[1],
+        source_log_bayes_factor=own,
+    )
+
+
+def find_missing_stars(fit: Fit, sources: Any = None, *, expected: float = 0.01, margin: float = 0.5) -> MissingStars:
+    """Find stars that the catalogue lacks: see `Machine.find_missing`."""
+    check_positive(expected, "expected")
+    fit = with_systematics(fit)
+    grid = SkyGrid.of(fit, _pixels_of(fit, sources), margin)
+    pixel = grid.side / CELL
+    problem, density = _mean_problem(fit), expected * max(grid.stars()[0].size, 1) / grid.area
+    maps, blocks = np.zeros((3, grid.x.size)), _blocks(grid)
+    for cells in blocks:
+        search = _star_search(grid.around(cells, _REACH * pixel), problem)
+        precision, rhs = search.amplitudes(grid.x[cells], grid.y[cells])
+        maps[:, cells] = search.evidence(grid.x[cells], grid.y[cells]), rhs / precision, precision**-0.5
+    found: list[Candidate] = []
+    blocks.sort(key=lambda cells: -float(maps[0, cells].max()))
+    for cells in blocks:
+        if float(maps[0, cells].max()) + np.log(density * pixel**2) < _HOPELESS:
+            break
+        found += _find_in_block(grid.around(cells, _REACH * pixel), problem, found, density)
+    found.sort(key=lambda one: -one.log_odds)
+    map_ra, map_dec = grid.to_sky(grid.x, grid.y)
+    ra, dec = grid.to_sky(np.array([one.x for one in found]), np.array([one.y for one in found]))
+    odds = np.array([one.log_odds for one in found])
+    return MissingStars(
+        ra_deg=map_ra,
+        dec_deg=map_dec,
+        log_bayes_factor=maps[0],
+        flux=maps[1],
+        flux_err=maps[2],
+        candidates_ra_deg=ra,
+        candidates_dec_deg=dec,
+        candidates_flux=np.array([one.flux for one in found]),
+        candidates_flux_err=np.array([one.flux_err for one in found]),
+        candidates_log_bayes_factor=np.array([one.log_bayes_factor for one in found]),
+        candidates_probability=np.exp(-np.logaddexp(0.0, -odds)),
+        scale=fit.need("prf").scale,
+    )
+
+
+def _find_in_block(part: SkyGrid, problem: LinearProblem, known: list[Candidate], density: float) -> list[Candidate]:
+    """Find the stars of one block, those found before in the model; none is believed beside a brighter new one."""
+    pixel = part.side / CELL
+    search, x, y = _star_search(part, problem), part.x, part.y
+    for one in known:
+        if part.near(np.array([one.x]), np.array([one.y]), _REACH * pixel).any():
+            search = search.with_star(one)
+            apart = np.hypot(x - one.x, y - one.y) > _APART * pixel
+            x, y = x[apart], y[apart]
+    return find_stars(search, x, y, pixel=pixel, density=density, apart=_APART * pixel)
+
+
+def _mean_problem(fit: Fit) -> LinearProblem:
+    """Return the fluxes of the mean image as one problem; a background, which many more pixels tell, is known."""
+    problem = fit.latest_flux.without_background()
+    used, design = problem.ivar > 0, problem.design
+    count = used.sum(axis=0)
+    mean = np.where(used, problem.data, 0.0).sum(axis=0) / np.maximum(count, 1)
+    variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), 0.0).sum(axis=0)
+    ivar = np.where(count > 0, count**2 / np.where(count > 0, variance, 1.0), 0.0)
+    if isinstance(design, DesignStack) and design.mix is not None:
+        parts = (design.mix.mean(axis=0) @ design.parts)[None]
+        design = DesignStack(design.indptr, design.indices, parts, design.n_coeff)
+    return LinearProblem(design, mean[None], ivar[None], problem.prior, problem.known)
+
+
+def _blocks(grid: SkyGrid) -> list[BoolArray]:
+    """Split the cells of a grid into squares, whose pixels are looked at together."""
+    side = _BLOCK * grid.side / CELL
+    label = np.stack([np.floor(grid.x / side), np.floor(grid.y / side)], axis=1)
+    _, of = np.unique(label, axis=0, return_inverse=True)
+    return [of.ravel() == k for k in range(int(of.max()) + 1)]
+
+
+def _smooth_light(fit: Fit, group: SourceGroup) -> FloatArray:
+    """Return planes of light over each cutout, as bright as its brightest pixel: sky, or wings of stars far away."""
+    patch = find_patches(fit.pixels)[group.pixel]
+    place = np.stack([fit.pixels.column, fit.pixels.row], axis=1)[group.pixel]
+    bright = float(np.max(np.abs(group.problem.data[0])))
+    columns = []
+    for one in np.unique(patch):
+        here = (patch == one).astype(np.float64)
+        middle = place[patch == one].mean(axis=0)
+        columns += [here, *(here * (place - middle).T / _BLOCK)]
+    return bright * np.stack(columns, axis=1)
+
+
+def _star_search(grid: SkyGrid, problem: LinearProblem) -> StarSearch:
+    """Return what the pixels of a grid say about a further star, from one factorisation."""
+    fit = grid.fit
+    group = extract_pixels(problem, grid.pixel, np.array([0]))
+    seen = grid.select(np.ones(grid.x.size, bool), np.isin(grid.pixel, group.pixel))
+    prf, widths = fit.need("prf"), fit.need("systematics").widths
+    flux = mean_over_time(fit.latest_flux.flux)
+
+    def errors(x: float, y: float) -> FloatArray:
+        dx, dy = (one[0] for one in seen.pixel_offsets(np.array([x]), np.array([y])))
+        return star_errors(prf, dx, dy, widths)
+
+    patterns = np.concatenate([model_patterns(fit, group.pixel), _smooth_light(fit, group)], axis=1)
+    search = StarSearch(
+        rows=sum_rows(group.problem).with_errors(patterns),
+        ivar=group.problem.ivar[0],
+        light=seen.light,
+        errors=errors,
+        least=1.0,
+        most=float(np.max(flux[group.source], initial=0.0)) or float(flux.max()),
+    )
+    return replace(search, least=float(search.amplitudes(grid.x, grid.y)[0].max() ** -0.5))
