@@ -8,7 +8,8 @@ from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.fit_record import Fit
-from bayesprf.scene.pairs import ARCSEC_PER_DEG, offsets
+from bayesprf.scene.pairs import offsets
+from bayesprf.scene.sky import ARCSEC_PER_DEG
 
 # Cells are this share of a pixel wide at first; the PRF is wider, so that none hides a star.
 CELL = 0.5
