@@ -1,11 +1,11 @@
 """Names of the top level for editors and type checkers: `__init__.py` loads them when they are first used."""
 
 from bayesprf.flags import QualityFlag as QualityFlag
-from bayesprf.io.barycenter import barycentric_shift as barycentric_shift
-from bayesprf.io.catalog import read_catalog as read_catalog
-from bayesprf.io.ffi import read_image as read_image
-from bayesprf.io.gaia import query_gaia as query_gaia
-from bayesprf.io.tpf import read_tpfs as read_tpfs
+from bayesprf.io.catalogs.catalog import read_catalog as read_catalog
+from bayesprf.io.catalogs.gaia import query_gaia as query_gaia
+from bayesprf.io.pixels.barycenter import barycentric_shift as barycentric_shift
+from bayesprf.io.pixels.ffi import read_image as read_image
+from bayesprf.io.pixels.tpf import read_tpfs as read_tpfs
 from bayesprf.linalg.problem import GaussianPrior as GaussianPrior
 from bayesprf.linalg.problem import LinearProblem as LinearProblem
 from bayesprf.linalg.state_space import ProcessKernel as ProcessKernel

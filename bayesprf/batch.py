@@ -342,7 +342,7 @@ def _gather_messages(caught: Sequence[warnings.WarningMessage]) -> str:
 
 def _fingerprint(one: Field, options: FitOptions) -> str:
     """Return a checksum of everything the output depends on: version, options, catalogue and files."""
-    from bayesprf.io.listing import list_files
+    from bayesprf.io.pixels.listing import list_files
 
     content = {
         "version": bayesprf.__version__,
@@ -499,7 +499,7 @@ def _make_directory(directory: Path) -> None:
 
 def _check_outputs(todo: Sequence[Field], directory: Path) -> None:
     """Raise if an output of the batch is the input of a field."""
-    from bayesprf.io.listing import list_files
+    from bayesprf.io.pixels.listing import list_files
 
     written = [directory / SUMMARY_NAME, *(directory / f"{one.name}{_ENDING}" for one in todo)]
     places = {os.path.realpath(path): path for path in written}

@@ -222,8 +222,8 @@ def gaia(
     ] = None,
 ) -> None:
     """Ask Gaia's archive for the stars on target pixel files; the answer is kept, and used offline afterwards."""
-    from bayesprf.io.gaia import fetch_gaia, write_rows
-    from bayesprf.io.tpf import read_tpfs
+    from bayesprf.io.catalogs.gaia import fetch_gaia, write_rows
+    from bayesprf.io.pixels.tpf import read_tpfs
 
     rows = fetch_gaia(read_tpfs(files), magnitude_limit=magnitude_limit, margin=margin)
     _announce([write_rows(rows, output)], quiet=False)

@@ -346,7 +346,7 @@ class Machine:
         background: Any = None,
         quiet: bool = False,
     ) -> None:
-        from bayesprf.io.catalog import sources_from_frame
+        from bayesprf.io.catalogs.catalog import sources_from_frame
 
         settings = Settings(
             limit_radius, time_mask, n_r_knots, n_phi_knots, time_nknots, time_resolution, time_radius, rmin, rmax,
@@ -377,7 +377,7 @@ class Machine:
         -------
         Machine
         """
-        from bayesprf.io.sources import as_sources
+        from bayesprf.io.catalogs.sources import as_sources
 
         quiet = settings.pop("quiet", False)
         given = Settings.for_instrument(pixels.instrument, **settings)

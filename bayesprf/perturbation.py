@@ -21,9 +21,9 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.smoothing import centre_segments, smooth_series
 from bayesprf.design.trends import find_breaks, focus_decay, label_segments
 from bayesprf.errors import InputError, ShapeError, StageError
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.scene.pairs import PairTable
 from bayesprf.timemodel.columns import check_vectors, common_components
 from bayesprf.timemodel.fit import GainModel

@@ -14,10 +14,10 @@ import xarray as xr
 from bayesprf.checks import check_types
 from bayesprf.errors import FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
+from bayesprf.io.catalogs.sources import read_sources
 from bayesprf.io.files import sha256_of
+from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.io.save import load_tree
-from bayesprf.io.sources import read_sources
-from bayesprf.io.tpf import read_tpfs
 from bayesprf.machine import Machine
 from bayesprf.photometry.stage import choose_apertures, fit_fluxes, sum_apertures
 from bayesprf.prf.stage import fit_prf

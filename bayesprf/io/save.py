@@ -9,7 +9,7 @@ import xarray as xr
 
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.files import atomic_path, sha256_of
-from bayesprf.io.fits_file import check_local
+from bayesprf.io.pixels.fits_file import check_local
 
 __all__ = ["atomic_path", "load_attributes", "load_tree", "save_tree", "sha256_of"]
 

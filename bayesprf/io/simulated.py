@@ -7,7 +7,7 @@ import pandas as pd
 import xarray as xr
 
 from bayesprf.io.files import atomic_path
-from bayesprf.io.tpf_writer import write_tpf
+from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.simulation.fields import SimulatedField
 
 # Dips of which more than this share is ingress and egress are called eclipses.

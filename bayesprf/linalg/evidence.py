@@ -59,8 +59,8 @@ class Evidence:
     @classmethod
     def of(cls, problem: LinearProblem) -> "Evidence":
         """Analyse the design of a problem."""
-        from bayesprf.linalg.blocks import BlockFactors
         from bayesprf.linalg.compiled.evidence import Given
+        from bayesprf.linalg.solvers.blocks import BlockFactors
 
         design, prior = problem.design, problem.prior
         if not isinstance(design, DesignStack):

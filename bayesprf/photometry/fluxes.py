@@ -10,7 +10,7 @@ from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError, NotPositiveDefiniteError
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import Solver, choose_solver
+from bayesprf.linalg.solvers.solver import Solver, choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.photometry.gaps import settle_gaps

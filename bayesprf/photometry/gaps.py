@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import Solver
+from bayesprf.linalg.solvers.solver import Solver
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
 from bayesprf.photometry.misfit import MIN_CADENCES, UsualMisfit, find_misfit
 from bayesprf.stats import median_over_time

@@ -136,7 +136,7 @@ def hold_neighbors(group: SourceGroup, asked: IntArray, share: float) -> HeldNei
     Given the posterior means of those held, the posterior means of the others are those of the whole group; their
     variances fall short by terms of second order in the shares, which are measured against the closed form.
     """
-    from bayesprf.linalg.solver import choose_solver
+    from bayesprf.linalg.solvers.solver import choose_solver
     from bayesprf.photometry.overlaps import typical_cadences
 
     problem, design = group.problem, group.design

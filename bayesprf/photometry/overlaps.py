@@ -55,7 +55,7 @@ def measure_blends(problem: LinearProblem, posterior: GaussianPosterior, n_sourc
     With the fluxes of all neighbours known, the variance of source s would be 1 / Lambda_ss; it is
     (Lambda^-1)_ss, so that the share 1 - (1 / Lambda_ss) / (Lambda^-1)_ss is due to the neighbours.
     """
-    from bayesprf.linalg.blocks import pair_covariance
+    from bayesprf.linalg.solvers.blocks import pair_covariance
 
     rows = typical_cadences(problem.n_batch)
     n_source = problem.design.n_coeff if n_source is None else n_source

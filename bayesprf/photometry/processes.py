@@ -285,7 +285,7 @@ def split_by_correlation(fit: FluxFit, sources: IntArray, max_group: int) -> lis
     list of ndarray of int64
         Pairs are joined in the order of their correlation, as long as the group stays small enough.
     """
-    from bayesprf.linalg.blocks import pair_covariance
+    from bayesprf.linalg.solvers.blocks import pair_covariance
 
     row = int(np.argmax((fit.problem.ivar > 0).sum(axis=1)))
     first, second, covariance = pair_covariance(fit.posterior, np.array([row]))

@@ -8,8 +8,8 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
-from bayesprf.linalg.robust import RobustFit, RobustSolver, StudentWeights, Weighting
-from bayesprf.linalg.solver import Solver
+from bayesprf.linalg.solvers.robust import RobustFit, RobustSolver, StudentWeights, Weighting
+from bayesprf.linalg.solvers.solver import Solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.misfit import MIN_CADENCES, find_misfit
 

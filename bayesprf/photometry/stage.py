@@ -40,7 +40,7 @@ def fit_fluxes(
 
     Yields the name of each stage with its record, one after the other, so that no more than one is held here.
     """
-    from bayesprf.linalg.blocks import BlockSolver
+    from bayesprf.linalg.solvers.blocks import BlockSolver
 
     prf = fit.need("prf")
     time = fit.need("time_model") if recipe.fit_va else None

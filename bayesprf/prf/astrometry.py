@@ -7,9 +7,9 @@ from scipy.sparse import block_diag, bmat, csr_matrix, diags
 from scipy.sparse.csgraph import connected_components
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.dense import DenseSolver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import Profile, ShapePrior
@@ -220,7 +220,7 @@ def fit_position_errors(
     joint covariance given the pixels, all fluxes free, is taken within groups of stars whose positions are correlated
     by more than 0.2, and 0 between them.
     """
-    from bayesprf.linalg.blocks import pair_covariance
+    from bayesprf.linalg.solvers.blocks import pair_covariance
 
     width = position_width(shift)
     posterior = _solve_positions(matrix, *profile, flux=flux, image=image, shift=shift, width=width)

@@ -5,7 +5,7 @@ from scipy.sparse import csr_matrix, hstack, identity, vstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.photometry.fluxes import default_prior

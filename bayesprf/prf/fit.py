@@ -27,7 +27,7 @@ from bayesprf.settings import MaskOptions, ShapeOptions
 from bayesprf.stats import weighted_median
 
 if TYPE_CHECKING:
-    from bayesprf.prf.joint import JointFit
+    from bayesprf.prf.joint.objective import JointFit
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3

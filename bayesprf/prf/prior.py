@@ -10,7 +10,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.prf.fit import ShapeFit
-from bayesprf.prf.joint_problem import LN10
+from bayesprf.prf.joint.problem import LN10
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
 

@@ -11,7 +11,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint_stage import fit_joint_shape
+from bayesprf.prf.joint.stage import fit_joint_shape
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import PrfRecipe
 

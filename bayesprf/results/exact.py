@@ -12,7 +12,7 @@ from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.loo import leave_one_out
 from bayesprf.linalg.problem import GaussianPosterior
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.groups import SourceGroup
 from bayesprf.results.posterior import GroupData, posterior_tree
 from bayesprf.uncertainty.draws import draw_fluxes, log_likelihood, predict_draws, prior_log_density

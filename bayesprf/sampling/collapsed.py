@@ -18,10 +18,10 @@ from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
-from bayesprf.linalg.blocks import BlockFactors
 from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.evidence import Evidence, compile_density
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockFactors
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.draws import draw_groups, label_draws
 from bayesprf.sampling.hyper import SAMPLED, Hyperparameters, Priors, add_hyperparameters, proper_design, resolve

@@ -13,7 +13,7 @@ from scipy.sparse import csc_matrix
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice
 from bayesprf.errors import InputError
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.coordinates import Block, add_blocks, gaussian_block
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior

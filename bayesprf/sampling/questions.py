@@ -11,7 +11,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_choice, check_positive, check_shape
 from bayesprf.errors import InputError, PrecisionWarning, UnsupportedError
 from bayesprf.fit_record import Fit
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.groups import SourceGroup, hold_neighbors
 from bayesprf.prf.fit import ShapeFit

@@ -7,9 +7,9 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.linalg.centred import CentredDesign, GroupMeans
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.settings import PerturbationOptions
 from bayesprf.stats import NORMAL_MEDIAN, median_scatter, weighted_median
 from bayesprf.timemodel.training import TrainingPixels

@@ -6,7 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.fluxes import default_prior
 from bayesprf.scene.image import Image

@@ -11,7 +11,7 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.linalg.evidence import EvidenceMaximum, maximise_evidence
 from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 
 # Observations farther off than this, in standard deviations of the widths learned, are left out: cosmic rays, stars
 # that no catalogue has, pixels beside saturated ones.

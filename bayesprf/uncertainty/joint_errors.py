@@ -6,9 +6,9 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.prf.joint import JointFit
-from bayesprf.prf.joint_discrepancy import ring_light
-from bayesprf.prf.joint_problem import JointProblem, JointState, View, global_columns, look, star_columns
+from bayesprf.prf.joint.discrepancy import ring_light
+from bayesprf.prf.joint.objective import JointFit
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, look, star_columns
 
 
 def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: FloatArray) -> dict[str, csr_matrix]:

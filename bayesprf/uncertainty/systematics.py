@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix, diags, hstack, identity
 
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pairs import PairTable
@@ -223,7 +223,7 @@ def flux_gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: Gau
     csr_matrix of float64, shape (n_source, n_pixel)
         K = Lambda^-1 X' C^-1, on the pairs of sources that share a pixel.
     """
-    from bayesprf.linalg.blocks import pair_covariance
+    from bayesprf.linalg.solvers.blocks import pair_covariance
 
     problem = LinearProblem(PrfMatrix.constant(pairs, values).design(), np.zeros((1, ivar.size)), ivar[None], prior)
     posterior = choose_solver(problem).solve(problem)

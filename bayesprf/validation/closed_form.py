@@ -10,8 +10,8 @@ from scipy.stats import chi2
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.hypotheses.event_host import event_evidence, flux_series, host_probabilities
 from bayesprf.hypotheses.second_star import second_star
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.fluxes import PRIOR_WIDTH
 from bayesprf.simulation.settings import FieldSettings

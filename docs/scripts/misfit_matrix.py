@@ -20,9 +20,9 @@ from bayesprf.instruments import TESS
 from bayesprf.io.prf_files import read_prf_table
 from bayesprf.machine import Machine
 from bayesprf.photometry.background import build_background
-from bayesprf.prf.joint import JointOptions, fit_joint
-from bayesprf.prf.joint_stage import spoiled
-from bayesprf.prf.joint_start import JointSettings, build_joint
+from bayesprf.prf.joint.objective import JointOptions, fit_joint
+from bayesprf.prf.joint.stage import spoiled
+from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import Background
 from bayesprf.simulation.foreign import (

@@ -51,7 +51,7 @@ HOMES = {
     "nutpie": ("sampling/", "validation/samplers"),
     "dask": ("batch.py",),
     "typer": ("cli.py",),
-    "numba": ("linalg/compiled/", "linalg/symbolic", "linalg/blocks"),
+    "numba": ("linalg/compiled/", "linalg/solvers/symbolic", "linalg/solvers/blocks"),
     "llvmlite": ("linalg/compiled/lanes",),
 }
 

@@ -12,8 +12,8 @@ import scenes
 from meter import measured, peak_mb
 from scipy.sparse import csr_matrix
 
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.stack import DesignStack
 
 STAGES = (

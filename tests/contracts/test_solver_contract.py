@@ -7,10 +7,10 @@ import pytest
 from scipy.sparse import csr_matrix, random_array
 
 from bayesprf.errors import InputError, NotPositiveDefiniteError
-from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
+from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.testing import assert_posterior_close, dense_twin, make_problem
 

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import block_diag, csr_matrix
 
-from bayesprf.linalg.blocks import BlockSolver, pair_covariance
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.residuals import residual_sums
+from bayesprf.linalg.solvers.blocks import BlockSolver, pair_covariance
+from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.testing import assert_posterior_close, make_problem
 

@@ -6,8 +6,8 @@ import pytest
 from scipy.ndimage import maximum_filter, uniform_filter
 
 import bayesprf as bp
-from bayesprf.io.catalog import read_catalog
-from bayesprf.io.tpf import read_tpfs
+from bayesprf.io.catalogs.catalog import read_catalog
+from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.scene.image import reduce_image
 
 pytestmark = pytest.mark.real

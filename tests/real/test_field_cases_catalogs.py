@@ -8,9 +8,9 @@ from astropy.table import Table
 
 from bayesprf import Machine, read_catalog, read_image, read_tpfs
 from bayesprf.errors import DataWarning, InputError
-from bayesprf.io.detect import detect_sources
+from bayesprf.io.catalogs.detect import detect_sources
+from bayesprf.io.catalogs.sources import as_sources
 from bayesprf.io.save import load_tree, save_tree
-from bayesprf.io.sources import as_sources
 from bayesprf.results.gather import catalog_group
 from bayesprf.results.tree import build_tree
 from bayesprf.scene.sky import nearest

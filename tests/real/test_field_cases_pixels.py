@@ -13,8 +13,8 @@ from astropy.wcs import WCS
 import bayesprf as bp
 from bayesprf.errors import DataWarning, FileError, InputError
 from bayesprf.instruments import KEPLER, TESS
-from bayesprf.io.ffi import read_image
-from bayesprf.io.tpf import read_tpfs
+from bayesprf.io.pixels.ffi import read_image
+from bayesprf.io.pixels.tpf import read_tpfs
 
 pytestmark = pytest.mark.real
 

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from bayesprf.cli import app
 from bayesprf.instruments import KEPLER
+from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.io.save import load_tree
-from bayesprf.io.tpf import read_tpfs
 
 pytestmark = pytest.mark.real
 

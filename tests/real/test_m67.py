@@ -6,7 +6,7 @@ import pytest
 from scipy.spatial import cKDTree
 
 import bayesprf as bp
-from bayesprf.io.catalog import read_catalog
+from bayesprf.io.catalogs.catalog import read_catalog
 
 pytestmark = pytest.mark.real
 

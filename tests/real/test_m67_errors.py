@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import bayesprf as bp
-from bayesprf.io.catalog import read_catalog
+from bayesprf.io.catalogs.catalog import read_catalog
 
 pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")]
 

@@ -8,8 +8,8 @@ import pytest
 
 from bayesprf.errors import DataWarning
 from bayesprf.instruments import K2, KEPLER, TESS
-from bayesprf.io.catalog import read_catalog
-from bayesprf.io.tpf import read_tpfs
+from bayesprf.io.catalogs.catalog import read_catalog
+from bayesprf.io.pixels.tpf import read_tpfs
 
 pytestmark = pytest.mark.real
 

@@ -9,8 +9,8 @@ import pytest
 import bayesprf as bp
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.flags import QualityFlag
-from bayesprf.io.catalog import read_catalog
-from bayesprf.io.tpf import read_tpfs
+from bayesprf.io.catalogs.catalog import read_catalog
+from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 

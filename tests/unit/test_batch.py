@@ -16,8 +16,8 @@ from bayesprf import batch
 from bayesprf.batch import BatchOptions, Field, FieldReport, fit_batch, fit_field
 from bayesprf.errors import DataWarning, FileError, InputError
 from bayesprf.io.files import claim_directory
+from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.io.save import load_attributes, load_tree
-from bayesprf.io.tpf_writer import write_tpf
 from bayesprf.results.diff import differences
 from bayesprf.simulation.fields import make_field
 

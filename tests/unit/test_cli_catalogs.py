@@ -10,10 +10,10 @@ from astropy.table import Table
 from typer.testing import CliRunner
 
 from bayesprf import cli
-from bayesprf.io.catalog import read_catalog
+from bayesprf.io.catalogs.catalog import read_catalog
+from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.io.save import load_tree
 from bayesprf.io.simulated import write_field
-from bayesprf.io.tpf import read_tpfs
 from bayesprf.simulation.fields import make_field
 
 

@@ -8,7 +8,7 @@ import pytest
 from bayesprf import Machine
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.flags import QualityFlag
-from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.photometry.robust import fit_robustly
 from bayesprf.simulation.fields import make_field
 

@@ -12,8 +12,8 @@ from bayesprf.batch import Field, fit_batch
 from bayesprf.cli import app
 from bayesprf.errors import InputError
 from bayesprf.instruments import TESS
+from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.io.save import load_tree, save_tree
-from bayesprf.io.tpf_writer import write_tpf
 from bayesprf.pipeline import FitOptions, read_field, restore
 from bayesprf.simulation.fields import make_field
 

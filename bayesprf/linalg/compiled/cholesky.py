@@ -14,7 +14,7 @@ from bayesprf.linalg.compiled.work import (
     load_values,
 )
 from bayesprf.linalg.singular import PIVOT_EPS
-from bayesprf.linalg.symbolic import SymbolicFactor
+from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 EXPONENT_ZERO = 2.0**52 + 1023.0
 """`shifted_exponent` of 1."""

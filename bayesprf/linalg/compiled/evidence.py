@@ -10,7 +10,7 @@ from bayesprf.linalg.compiled.jit import inlined, kernel
 from bayesprf.linalg.compiled.leverage import read_inverse
 from bayesprf.linalg.compiled.solve import Answer, solve_rows
 from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work, make_scratch
-from bayesprf.linalg.symbolic import SymbolicFactor
+from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 
 class Scales(NamedTuple):

@@ -6,7 +6,7 @@ from bayesprf.linalg.compiled.jit import inlined, kernel
 from bayesprf.linalg.compiled.lanes import LANES, fill, load, store
 from bayesprf.linalg.compiled.solve import reset
 from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work
-from bayesprf.linalg.symbolic import SymbolicFactor
+from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 
 @inlined

@@ -35,7 +35,7 @@ from bayesprf.linalg.compiled.work import (
     Values,
     Work,
 )
-from bayesprf.linalg.symbolic import SymbolicFactor
+from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 RENORMALISE = 512
 """Mantissas multiplied before the exponent is moved out: 2**512 is far from overflow."""

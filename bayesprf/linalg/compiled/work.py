@@ -7,7 +7,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.compiled.jit import inlined
 from bayesprf.linalg.compiled.lanes import LANES, copy_tile, load, store, where_used
-from bayesprf.linalg.symbolic import SymbolicFactor
+from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 SQUARES, N_USED, BAD, IVAR_MANTISSA, IVAR_EXPONENT, PIVOT_MANTISSA, PIVOT_EXPONENT, N_SUMS = range(8)
 """Rows of the running sums of the evidence, shape (N_SUMS, LANES).

@@ -14,7 +14,7 @@ from bayesprf.cli import app
 from bayesprf.errors import InputError, StageError
 from bayesprf.hypotheses.questions import as_template
 from bayesprf.io.save import load_tree, save_tree
-from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.simulation.fields import make_case
 from bayesprf.simulation.settings import CASES
 

@@ -8,8 +8,8 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.scores import ModelScore, compare_scores, data_digest, score_model
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.stack import DesignStack
 
 DESIGN = DesignStack.from_sparse(csr_matrix(np.array([[1.0, 0.2], [0.5, 0.5], [0.1, 1.0], [0.0, 0.7]])))

@@ -6,9 +6,9 @@ from scipy.sparse import random_array
 
 from bayesprf.errors import ShapeError
 from bayesprf.linalg.centred import CentredDesign, GroupMeans
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.dense import DenseSolver
 
 N_BIN, N_POS, N_VEC, N_BASIS, N_GROUP = 5, 12, 2, 4, 3
 

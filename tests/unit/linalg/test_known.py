@@ -5,10 +5,10 @@ import pytest
 from scipy.sparse import random_array
 
 from bayesprf.errors import InputError, ShapeError
-from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.residuals import residual_sums
+from bayesprf.linalg.solvers.blocks import BlockSolver
+from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.stack import DesignStack
 
 N_BATCH, N_OBS, N_COEFF = 5, 40, 6

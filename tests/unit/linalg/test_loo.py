@@ -8,9 +8,9 @@ from scipy.sparse import random as random_sparse
 from scipy.stats import norm
 
 from bayesprf.linalg import loo
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.loo import leave_one_out, total_densities
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.stack import DesignStack
 
 

@@ -5,12 +5,12 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
-from bayesprf.linalg.blocks import BlockSolver, pair_covariance
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.residuals import residual_sums
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.blocks import BlockSolver, pair_covariance
+from bayesprf.linalg.solvers.dense import DenseSolver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.testing import dense_twin, make_problem
 
 

@@ -6,10 +6,10 @@ from scipy.optimize import minimize
 from scipy.stats import norm, t
 
 from bayesprf.errors import ConvergenceWarning, InputError
-from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior
-from bayesprf.linalg.robust import RobustSolver, StudentWeights
+from bayesprf.linalg.solvers.blocks import BlockSolver
+from bayesprf.linalg.solvers.dense import DenseSolver
+from bayesprf.linalg.solvers.robust import RobustSolver, StudentWeights
 from bayesprf.testing import make_problem
 
 

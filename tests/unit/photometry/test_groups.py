@@ -5,9 +5,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from bayesprf.errors import InputError, UnsupportedError
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.groups import component_labels, extract_group, extract_pixels
 

@@ -7,7 +7,7 @@ import pytest
 
 import bayesprf as bp
 from bayesprf.errors import InputError, PrecisionWarning
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.groups import extract_group, hold_neighbors
 from bayesprf.simulation.fields import make_field
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from bayesprf.linalg.blocks import BlockSolver
-from bayesprf.linalg.dense import DenseSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
+from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.overlaps import measure_blends, typical_cadences
 

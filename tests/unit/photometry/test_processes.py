@@ -12,7 +12,7 @@ from bayesprf.errors import InputError, StageError
 from bayesprf.io.lightcurves import to_lightkurve
 from bayesprf.linalg.kalman import draw_prior
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.fluxes import FluxFit

@@ -5,9 +5,9 @@ import pytest
 from scipy.sparse import csr_matrix
 
 from bayesprf.errors import InputError
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.robust import StudentWeights
+from bayesprf.linalg.solvers.blocks import BlockSolver
+from bayesprf.linalg.solvers.robust import StudentWeights
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.robust import DownWeighted, PixelWeights, fit_robustly
 

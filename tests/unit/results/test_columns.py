@@ -8,7 +8,7 @@ from astropy.coordinates import SkyCoord
 from astropy.table import MaskedColumn, QTable
 from astropy.time import Time
 
-from bayesprf.io.catalog import read_catalog
+from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.results.columns import plain_columns
 from bayesprf.results.gather import catalog_group

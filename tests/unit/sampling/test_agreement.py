@@ -8,7 +8,7 @@ import pytest
 from sampling_scenes import group_data, make_problem
 from scipy.stats import norm
 
-from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.sampling.draws import grid_tree
 from bayesprf.sampling.grid import integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior

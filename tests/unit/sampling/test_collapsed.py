@@ -9,7 +9,7 @@ import pytest
 from sampling_scenes import group_data, make_problem
 
 from bayesprf.errors import ConvergenceWarning, InputError, UnsupportedError
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.sampling.collapsed import (
     Conditional,
     build_collapsed,

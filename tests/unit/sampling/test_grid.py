@@ -10,8 +10,8 @@ from scipy.special import logsumexp
 from scipy.stats import kstest
 
 from bayesprf.errors import InputError, UnsupportedError
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.sampling.grid import Marginal, integrate_grid
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
 from bayesprf.sampling.spectrum import Decomposer

@@ -7,7 +7,7 @@ from sampling_scenes import group_data, make_problem
 from scipy.stats import multivariate_normal, norm, t
 
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
-from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.sampling.grid import Marginal
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
 from bayesprf.sampling.linear import build_linear

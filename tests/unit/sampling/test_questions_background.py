@@ -24,7 +24,7 @@ def machine():
 
 def test_problem_without_background_has_the_same_best_fluxes(machine):
     """With the sky at its posterior mean, the mean of the fluxes is the same, and their errors are smaller."""
-    from bayesprf.linalg.blocks import BlockSolver
+    from bayesprf.linalg.solvers.blocks import BlockSolver
 
     fit = machine.fit.flux
     alone = BlockSolver(1).solve(fit.without_background())

@@ -8,7 +8,7 @@ import pytest
 from sampling_scenes import group_data, make_problem
 
 from bayesprf.errors import ConvergenceWarning
-from bayesprf.linalg.blocks import BlockSolver
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.sampling.linear import build_linear
 from bayesprf.sampling.run import SamplerOptions, sample_model
 

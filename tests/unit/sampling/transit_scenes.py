@@ -4,7 +4,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.fluxes import FluxFit
 

@@ -9,7 +9,7 @@ from scipy.stats import binom
 
 from bayesprf.errors import ConvergenceWarning, InputError, ShapeError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.solver import choose_solver
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.machine import Machine
 from bayesprf.simulation.fields import make_field
 from bayesprf.uncertainty.model_errors import model_errors

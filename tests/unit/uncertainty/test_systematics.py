@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from bayesprf.errors import ConvergenceWarning, StageError
-from bayesprf.linalg.blocks import BlockSolver
 from bayesprf.linalg.problem import LinearProblem
+from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.machine import Machine
 from bayesprf.scene.prf import prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix

@@ -1,0 +1,1 @@
+"""Star catalogues as archives, tables and detections give them."""

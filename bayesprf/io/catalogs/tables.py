@@ -1,0 +1,156 @@
+"""Tables of any kind as columns: files, pandas and astropy tables."""
+
+import os
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from astropy import units
+from astropy.io import fits, votable
+from astropy.io.votable.exceptions import VOWarning
+from astropy.table import Table
+from astropy.utils.exceptions import AstropyUserWarning
+
+from bayesprf.errors import FileError, InputError, MissingDependencyError
+from bayesprf.io.catalogs.archives import ANY, ARCHIVES, find_position
+from bayesprf.io.catalogs.text import read_text
+
+NamedTables = list[tuple[str, Any]]
+# Format by the ending of the file's name, without .gz.
+_FORMATS: Mapping[str, str] = {
+    ".csv": "text",
+    ".tsv": "text",
+    ".txt": "text",
+    ".dat": "text",
+    ".ecsv": "text",
+    ".fits": "fits",
+    ".fit": "fits",
+    ".vot": "votable",
+    ".votable": "votable",
+    ".xml": "votable",
+    ".parquet": "parquet",
+}
+
+
+def read_columns(table: Any, *, which: str | int | None = None) -> dict[str, Any]:
+    """Return the one-dimensional columns of a table by name.
+
+    Parameters
+    ----------
+    table : path-like, pandas.DataFrame or astropy.table.Table
+        Text (CSV, TSV, ECSV, exports of VizieR), FITS, VOTable or parquet, known by the ending of the name, compressed
+        or not; or a table. The index of a DataFrame is not used.
+    which : str or int, optional
+        Name or number of the table, in a file that holds several; by default the only one with positions.
+
+    Returns
+    -------
+    dict of str to array-like
+        Columns of equal length; astropy's keep their units and masks.
+
+    Raises
+    ------
+    FileError
+        If the file is missing or cannot be read.
+    InputError
+        If the ending or the type is not known, or it cannot be told which table is meant.
+    MissingDependencyError
+        If a parquet file is given and pyarrow is not installed.
+    """
+    if isinstance(table, str | os.PathLike):
+        path = Path(table)
+        return _choose(_read_file(path), which, path.name)
+    if isinstance(table, pd.DataFrame | Table):
+        return _columns_of(table)
+    raise InputError(f"catalog: expected a path, a pandas DataFrame or an astropy Table, got {type(table).__name__}")
+
+
+def _columns_of(table: Any) -> dict[str, Any]:
+    if isinstance(table, pd.DataFrame):
+        return {str(name): _plain(table.iloc[:, i]) for i, name in enumerate(table.columns)}
+    return {name: table[name] for name in table.colnames if getattr(table[name], "ndim", 0) == 1}
+
+
+def _plain(column: pd.Series) -> Any:
+    """Return the values of a DataFrame column; numbers with missing entries are masked and keep all digits."""
+    if pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
+        missing, dtype = column.isna().to_numpy(), column.dtype.numpy_dtype
+        values = column.to_numpy(dtype, na_value=np.zeros((), dtype).item())
+        return np.ma.MaskedArray(values, mask=missing) if missing.any() else values
+    return column.to_numpy()
+
+
+def _choose(tables: NamedTables, which: str | int | None, file: str) -> dict[str, Any]:
+    """Return the columns of the table that is meant."""
+    if not tables:
+        raise FileError(f"{file}: expected a table, found none")
+    names = [name for name, _ in tables]
+    listed = ", ".join(f"{number} ({name})" for number, name in enumerate(names))
+    if which is not None:
+        number = names.index(which) if which in names else which
+        if not isinstance(number, int) or not 0 <= number < len(tables):
+            raise InputError(f"table: expected one of the tables of {file}, {listed}, got {which!r}")
+        return _columns_of(tables[number][1])
+    found = [_columns_of(table) for _, table in tables]
+    placed = [columns for columns in found if columns and _has_positions(columns)]
+    if len(placed) > 1 and len(found) > 1:
+        raise InputError(
+            f"table: expected the name or number of a table, because {file} holds {len(placed)} with positions,"
+            f" got none; choose one of {listed}, for example table=0"
+        )
+    return placed[0] if placed else max(found, key=len)
+
+
+def _has_positions(columns: Mapping[str, Any]) -> bool:
+    rows = len(next(iter(columns.values())))
+    return rows > 0 and any(find_position(columns, archive) is not None for archive in (*ARCHIVES, ANY))
+
+
+def _read_file(path: Path) -> NamedTables:
+    if not path.is_file():
+        raise FileError(f"catalog: expected a file, found none at {str(path)!r}")
+    suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
+    if suffix not in _FORMATS:
+        raise InputError(
+            f"catalog: expected a file that ends in {', '.join(_FORMATS)}, got {path.name!r};"
+            " read it with pandas or astropy and pass the table"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", units.UnitsWarning)  # units of archives that FITS does not know
+            warnings.simplefilter("ignore", VOWarning)  # small breaches of the VOTable standard
+            warnings.filterwarnings("error", ".*truncated.*", AstropyUserWarning)
+            return _READERS[_FORMATS[suffix]](path)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"catalog: reading {path.name} needs pyarrow; install it with: pip install pyarrow"
+        ) from error
+    except Exception as error:  # every parser has its own errors, all of them mean a file that cannot be read
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise FileError(f"{path}: expected a table, but it cannot be read ({reason})") from error
+
+
+def _read_fits(path: Path) -> NamedTables:
+    with fits.open(path, memmap=False) as hdus:
+        kinds = (fits.BinTableHDU, fits.TableHDU)
+        return [(hdu.name or f"extension {i}", Table.read(hdu)) for i, hdu in enumerate(hdus) if isinstance(hdu, kinds)]
+
+
+def _read_votable(path: Path) -> NamedTables:
+    tables = list(votable.parse(path).iter_tables())
+    return [(one.name or one.ID or f"table {i}", _from_votable(one)) for i, one in enumerate(tables)]
+
+
+def _from_votable(table: Any) -> Table:
+    return table.to_table(use_names_over_ids=True)
+
+
+_READERS: Mapping[str, Callable[[Path], NamedTables]] = {
+    "text": read_text,
+    "fits": _read_fits,
+    "votable": _read_votable,
+    "parquet": lambda path: [(path.name, pd.read_parquet(path, dtype_backend="numpy_nullable"))],
+}

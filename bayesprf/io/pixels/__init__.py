@@ -1,0 +1,1 @@
+"""Pixel files of the missions, and images of the sky."""

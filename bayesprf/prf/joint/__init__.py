@@ -1,0 +1,1 @@
+"""One objective for PRF, positions, fluxes and sky of an image."""

@@ -1,0 +1,96 @@
+"""What the PRF's columns cannot follow: relative errors of each star's rings, learned from their spread over stars."""
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.sparse import csr_matrix, diags
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, star_columns
+from bayesprf.prf.joint.step import Solution
+
+# Rings double in radius, pixel: the PRF changes by about as much in each.
+_RINGS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
+# A pixel tells of a star that gives more than this share of its light.
+_SHARE = 0.5
+_MAX_SIGMA = 0.3
+
+
+def ring_errors(
+    problem: JointProblem, state: JointState, view: View, solution: Solution, *, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Learn the relative error of a star's rings, and what it does to the fluxes.
+
+    Parameters
+    ----------
+    problem, state, view, solution
+        Of the fit.
+    weight : ndarray of float64, shape (n_pixel,)
+        Weights of the pixels.
+
+    Returns
+    -------
+    sigma : ndarray of float64, shape (n_ring,)
+        Relative error of the light of a ring, the same for all stars.
+    flux_std : ndarray of float64, shape (n_source,)
+        Standard deviation of the fluxes from it, electron / s.
+
+    Notes
+    -----
+    In ring k of star s the amplitude a = T'W r / T'W T of the star's own light T has the variance
+    (1 - h) / T'W T + (1 - h)**2 sigma_k**2, with the leverage h of T: what the fit takes of such an error. sigma_k is
+    the likeliest over all stars; a flux then errs by (F row of the stars' covariance) J'W T sigma_k.
+    """
+    n_ring, root = _RINGS.size + 1, np.sqrt(weight)
+    whole = csr_matrix(ring_light(problem, state, view) @ diags(root))
+    template = csr_matrix(ring_light(problem, state, view, share=_SHARE) @ diags(root))
+    columns = csr_matrix(diags(root) @ star_columns(problem, state, view))
+    residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
+    norm = np.asarray(template.multiply(template).sum(axis=1)).ravel()
+    good = norm > 1.0
+    amplitude = np.divide(template @ residual, norm, out=np.zeros(norm.size), where=good)
+    leverage = np.divide(_absorbed(template, columns, solution), norm, out=np.ones(norm.size), where=good)
+    sigma = np.array(
+        [_fit_sigma(amplitude[k::n_ring], norm[k::n_ring], leverage[k::n_ring], good[k::n_ring]) for k in range(n_ring)]
+    )
+    n_own = problem.n_own
+    response = (whole @ columns) @ solution.own_cov[:, ::n_own]
+    own_response = response.reshape(problem.n_source, n_ring, problem.n_source)[
+        np.arange(problem.n_source), :, np.arange(problem.n_source)
+    ]
+    return sigma, np.sqrt(np.sum((own_response * sigma) ** 2, axis=1))
+
+
+def ring_light(problem: JointProblem, state: JointState, view: View, *, share: float = 0.0) -> csr_matrix:
+    """Return the light of each star's rings in pixels where it is more than a share, (n_ring n_source, n_pixel)."""
+    pairs, n_ring = problem.pairs, _RINGS.size + 1
+    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
+    ring = np.searchsorted(_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
+    total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    own = np.where(light > share * total[pairs.pixel], light, 0.0)
+    shape = (problem.n_source * n_ring, pairs.n_pixel)
+    return csr_matrix((own, (pairs.source * n_ring + ring, pairs.pixel)), shape=shape)
+
+
+def _absorbed(template: csr_matrix, columns: csr_matrix, solution: Solution) -> FloatArray:
+    """Return T'W H T: how much of an error of the form of each template the fit takes."""
+    seen = csr_matrix(template @ columns)
+    by_stars = np.asarray(seen.multiply(seen @ solution.own_cov).sum(axis=1)).ravel()
+    by_field = template @ solution.rest
+    return by_stars + np.einsum("tg,tg->t", by_field, by_field)
+
+
+def _fit_sigma(amplitude: FloatArray, norm: FloatArray, leverage: FloatArray, good: BoolArray) -> float:
+    """Return the likeliest relative error of a ring; 0 where noise explains all."""
+    left = 1.0 - leverage
+    use = good & (left > 0.02)
+    if np.count_nonzero(use) < 2:
+        return 0.0
+    a2, left, noise = amplitude[use] ** 2, left[use], 1.0 / norm[use]
+
+    def score(sigma: float) -> float:
+        variance = left * noise + (left * sigma) ** 2
+        return float(np.sum(left**2 / variance * (a2 / variance - 1.0)))
+
+    if score(0.0) <= 0.0:
+        return 0.0
+    return _MAX_SIGMA if score(_MAX_SIGMA) > 0.0 else float(brentq(score, 0.0, _MAX_SIGMA, xtol=1e-7))

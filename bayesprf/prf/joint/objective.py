@@ -1,0 +1,364 @@
+"""One objective for PRF, positions, fluxes and sky of an image: the log posterior given all usable pixels."""
+
+import warnings
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray
+from bayesprf.errors import ConvergenceWarning
+from bayesprf.prf.joint.discrepancy import ring_errors
+from bayesprf.prf.joint.hyper import (
+    WING_RINGS,
+    JointHyper,
+    Outliers,
+    find_outliers,
+    fit_errors,
+    fit_noise,
+    fit_position_width,
+    fit_width,
+    pixel_variance,
+)
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, look, normalized, prf_of, shifts
+from bayesprf.prf.joint.step import Solution, StarAreas, objective, solve_step, star_areas
+from bayesprf.scene.field_prf import FieldPrf
+
+# Longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
+_MAX_DEX, _MAX_PIX = 0.5, 0.5
+_MAX_HALVINGS = 8
+# The brightest stars, whose fluxes say whether the fit has settled.
+_N_BRIGHT = 30
+# What positions of catalogue and pixels together are expected to be good to, pixel.
+_POSITION_PIX = 0.02
+# Uncatalogued stars are looked for once fluxes move by less than this share of their errors.
+_ROUGHLY = 0.5
+# Steps before hyperparameters are learned.
+_N_FIRST = 2
+
+
+@dataclass(frozen=True, slots=True)
+class JointOptions:
+    """Settings of the iteration.
+
+    Parameters
+    ----------
+    max_iter : int
+        Most steps.
+    tolerance : float
+        The fit has settled when no flux, slope or position moves by more than this share of its error, and no
+        hyperparameter by more than this share.
+    position_error : float, optional
+        Standard deviation of the catalogue's positions per axis, arcsec; learned by default.
+    robust : bool
+        Give pixels that hold light of no catalogued star less weight.
+    """
+
+    max_iter: int = 60
+    tolerance: float = 0.05
+    position_error: float | None = None
+    robust: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointFit:
+    """What the joint fit found.
+
+    Parameters
+    ----------
+    problem : JointProblem
+        What it was given.
+    state : JointState
+        Parameters at the end, fluxes in units of the PRF as its columns normalise it.
+    prf : FieldPrf
+        The PRF.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes, electron / s.
+    flux_err : ndarray of float64, shape (n_source,)
+        Standard deviation with everything else free, electron / s.
+    flux_response : ndarray of float64, shape (n_source, n_global)
+        Response of the fluxes to one standard deviation of each global parameter's independent combinations.
+    rings : ndarray of float64, shape (n_ring,)
+        Relative error of the light in the rings of a star.
+    shift : ndarray of float64, shape (n_source, 2)
+        Offset of each star from its catalogue position, east and north, arcsec.
+    shift_err : ndarray of float64, shape (n_source, 2)
+        Standard deviation of the stars' own offsets, arcsec; 0 where positions are held.
+    values : ndarray of float64, shape (n_pair,)
+        PRF of the pairs of `problem`, each star's of area one, 1 / pixel.
+    areas : StarAreas
+        Area of each star's PRF as the columns normalise it, and its gradient.
+    weight : ndarray of float64, shape (n_pixel,)
+        Weights of the pixels in the last step.
+    hyper : JointHyper
+        Hyperparameters.
+    solution : Solution
+        The last step, with covariances.
+    clean : ndarray of float64, shape (n_pixel,)
+        Probability that a pixel holds no light but that of the model.
+    image : ndarray of float64, shape (n_pixel,)
+        The model, electron / s.
+    n_iter : int
+        Steps taken.
+    converged : bool
+        Whether the test was met.
+    """
+
+    problem: JointProblem
+    state: JointState
+    prf: FieldPrf
+    flux: FloatArray
+    flux_err: FloatArray
+    flux_response: FloatArray
+    rings: FloatArray
+    shift: FloatArray
+    shift_err: FloatArray
+    values: FloatArray
+    areas: StarAreas
+    weight: FloatArray
+    hyper: JointHyper
+    solution: Solution
+    clean: FloatArray
+    image: FloatArray
+    n_iter: int
+    converged: bool
+
+
+def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> JointFit:
+    """Maximise the log posterior by Gauss-Newton, and learn the hyperparameters.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If fluxes, slope, positions or hyperparameters still move at the last step.
+    """
+    state = normalized(problem, state)
+    view = look(problem, state)
+    robust, converged, count, n_robust, moved = False, False, 0, 0, np.inf
+    outliers = Outliers(np.ones(problem.flux.size), np.zeros(problem.flux.size), 0.0)
+    error = _typical_error(problem)
+    for count in range(1, options.max_iter + 1):
+        weight, target = _weigh(problem, state, view, hyper, outliers)
+        aimed = replace(problem, flux=target)
+        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error)
+        before, old = state, hyper
+        state, view = _advance(aimed, state, solution, hyper, weight=weight, error=error)
+        if count > _N_FIRST:
+            hyper = _learn(problem, state, view, solution, hyper, outliers=outliers, options=options)
+        if robust:
+            n_robust += 1
+            hyper, outliers = _find_outliers(problem, state, view, solution, hyper)
+        state = normalized(problem, state)
+        moved = _moved(problem, before, state, solution)
+        settled = count > _N_FIRST and max(moved, hyper.distance(old)) < options.tolerance
+        converged = settled and (n_robust > 1 or not options.robust)
+        if converged:
+            break
+        robust = robust or (options.robust and count > _N_FIRST and moved < _ROUGHLY)
+    if not converged:
+        warnings.warn(
+            f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
+            f" iterations, got {moved:.3g}; check the catalogue, or raise max_iter",
+            ConvergenceWarning,
+            stacklevel=2,
+        )
+    return _finish(problem, state, hyper, outliers, n_iter=count, converged=converged)
+
+
+def _growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
+    """Return what the squares of the relative errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
+
+    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
+    """
+    pairs = problem.pairs
+    middle = problem.columns @ state.weights[:, 0]
+    if problem.base is not None:
+        middle = middle + problem.base.log10(np.zeros(1), np.zeros(1))[0]
+    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
+    peak = np.maximum(state.flux, 0.0) * 10.0**middle
+    ring = np.searchsorted(WING_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area), side="right")
+    kinds = [light * peak[pairs.source]]
+    kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
+    return np.stack([np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds], axis=1)
+
+
+def _weigh(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, outliers: Outliers
+) -> tuple[FloatArray, FloatArray]:
+    """Return the weight of each pixel, and the data of a least-squares step that climbs the mixture's likelihood."""
+    used = problem.used
+    variance = pixel_variance(problem.ivar, _growth(problem, state, view), hyper.errors)
+    weight = np.where(
+        used, outliers.clean / variance + (1.0 - outliers.clean) / (variance + hyper.outlier_sigma**2), 0.0
+    )
+    residual = np.where(used, problem.flux - view.image, 0.0)
+    score = (residual - (1.0 - outliers.clean) * outliers.light) / np.where(used, variance, 1.0)
+    return weight, view.image + np.divide(score, weight, out=np.zeros_like(score), where=weight > 0)
+
+
+def _typical_error(problem: JointProblem) -> float:
+    used = problem.ivar[problem.used]
+    return float(np.median(used)) ** -0.5 if used.size else 1.0
+
+
+def _advance(
+    problem: JointProblem,
+    state: JointState,
+    solution: Solution,
+    hyper: JointHyper,
+    *,
+    weight: FloatArray,
+    error: float,
+) -> tuple[JointState, View]:
+    """Take the step, shortened until the objective falls."""
+    share = _longest(problem, solution)
+    now = objective(problem, state, look(problem, state).image, hyper, weight=weight, error=error)
+    for _ in range(_MAX_HALVINGS):
+        trial = state.moved(share * solution.common, share * solution.own)
+        view = look(problem, trial)
+        then = objective(problem, trial, view.image, hyper, weight=weight, error=error)
+        if np.isfinite(then) and then <= now + 1e-6 * max(abs(now), 1.0):
+            return trial, view
+        share *= 0.5
+    return state, look(problem, state)
+
+
+def _longest(problem: JointProblem, solution: Solution) -> float:
+    dex = float(np.max(np.abs(solution.common[: problem.n_weight]), initial=1e-300))
+    side = float(np.sqrt(problem.pixel_area))
+    start = problem.n_weight + problem.n_wing + 2 * problem.n_geometry
+    pix = float(np.max(np.abs(solution.common[start : start + 2 * problem.n_geometry]), initial=1e-300)) / side
+    if problem.free:
+        pix = max(pix, float(np.max(np.abs(solution.own[:, 1:]), initial=1e-300)) / side)
+    return min(1.0, _MAX_DEX / dex, _MAX_PIX / max(pix, 1e-300))
+
+
+def _learn(
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    solution: Solution,
+    hyper: JointHyper,
+    *,
+    outliers: Outliers,
+    options: JointOptions,
+) -> JointHyper:
+    """Learn relative model error, smoothness, variation over the field and position errors."""
+    residual = np.where(problem.used, problem.flux - view.image, 0.0)
+    growth = _growth(problem, state, view)
+    errors = fit_errors(
+        residual, problem.ivar, growth, leverage=solution.leverage, share=outliers.clean, errors=hyper.errors
+    )
+    n_basis, rough = problem.basis.n_basis, problem.basis.roughness().toarray()
+
+    def width(columns: range, old: float) -> float:
+        value, variance = [], []
+        for k in columns:
+            bent = state.weights[k] - (problem.prior.weights if k == 0 else 0.0)
+            value.append(rough @ bent)
+            spread = rough @ solution.global_factor[k * n_basis : (k + 1) * n_basis]
+            variance.append(np.einsum("rg,rg->r", spread, spread))
+        return fit_width(np.concatenate(value), np.concatenate(variance), old) if value else old
+
+    found = replace(
+        hyper.with_errors(errors),
+        wing=_wing_width(problem, state, solution, hyper),
+        tau_field=width(range(1, problem.n_field), hyper.tau_field),
+    )
+    if problem.prior.weights_factor is None:
+        found = replace(found, tau=width(range(1), hyper.tau))
+    if not problem.free:
+        return found
+    if options.position_error is not None:
+        return replace(found, position=options.position_error)
+    spread = solution.response @ solution.global_factor
+    variance = (np.diag(solution.own_cov) + np.einsum("sg,sg->s", spread, spread)).reshape(-1, 3)[:, 1:]
+    expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
+    position = fit_position_width(state.shift.ravel(), variance.ravel(), hyper.position, expected)
+    return replace(found, position=position)
+
+
+def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:
+    """Learn how much a slope changes from ring to ring: from bends, and inside rmax from the splines."""
+    middle = prf_of(problem, state).at(np.zeros(2))
+    phi = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+    radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
+    dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
+    ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
+    inside = float(np.diff(ring, n=2)[0])
+    spread = solution.global_factor[problem.n_weight + 1 : problem.n_weight + problem.n_wing]
+    value, variance = np.append(state.wing[1:], inside), np.append(np.sum(spread**2, axis=1), 0.0)
+    return fit_width(value, variance, hyper.wing)
+
+
+def _find_outliers(
+    problem: JointProblem, state: JointState, view: View, solution: Solution, hyper: JointHyper
+) -> tuple[JointHyper, Outliers]:
+    """Learn errors of the model and light of uncatalogued stars together."""
+    used, growth = problem.used, _growth(problem, state, view)
+    residual, ivar = (problem.flux - view.image)[used], problem.ivar[used]
+    hyper = fit_noise(residual, ivar, growth[used], leverage=solution.leverage[used], hyper=hyper)
+    found = find_outliers(residual, pixel_variance(ivar, growth[used], hyper.errors), hyper)
+    clean, light = np.ones(used.size), np.zeros(used.size)
+    clean[used], light[used] = found.clean, found.light
+    return hyper, Outliers(clean, light, found.log_evidence)
+
+
+def _moved(problem: JointProblem, before: JointState, state: JointState, solution: Solution) -> float:
+    """Return how far the brightest fluxes, the slope and the positions moved, in units of their errors."""
+    spread = solution.response @ solution.global_factor
+    std = np.sqrt(np.diag(solution.own_cov) + np.einsum("sg,sg->s", spread, spread)).reshape(problem.n_source, -1)
+    bright = np.argsort(-before.flux)[:_N_BRIGHT]
+    step = (state.flux - before.flux)[bright] / std[bright, 0]
+    slope = np.linalg.norm(solution.global_factor[problem.n_weight : problem.n_weight + problem.n_wing], axis=1)
+    parts = [np.median(np.abs(step)), abs(np.mean(step)), np.max(np.abs(state.wing - before.wing) / slope)]
+    if problem.free:
+        parts.append(np.sqrt(np.mean(((state.shift - before.shift) / std[:, 1:]) ** 2)))
+    return float(max(parts))
+
+
+def _finish(
+    problem: JointProblem,
+    state: JointState,
+    hyper: JointHyper,
+    outliers: Outliers,
+    *,
+    n_iter: int,
+    converged: bool,
+) -> JointFit:
+    view = look(problem, state)
+    weight, target = _weigh(problem, state, view, hyper, outliers)
+    aimed = replace(problem, flux=target)
+    solution = solve_step(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
+    areas, n_own = star_areas(problem, state), problem.n_own
+    flux = state.flux * areas.area
+    own = np.diag(solution.own_cov)[::n_own] * areas.area**2
+    response = flux[:, None] * areas.gradient - areas.area[:, None] * solution.response[::n_own]
+    response = response @ solution.global_factor
+    rings, ring_std = ring_errors(aimed, state, view, solution, weight=weight)
+    return JointFit(
+        problem=problem,
+        state=state,
+        prf=prf_of(problem, state),
+        flux=flux,
+        flux_err=np.sqrt(own + np.einsum("sg,sg->s", response, response) + (areas.area * ring_std) ** 2),
+        rings=rings,
+        flux_response=response,
+        shift=shifts(problem, state),
+        shift_err=_shift_errors(problem, solution),
+        values=view.values / areas.area[problem.pairs.source],
+        areas=areas,
+        weight=weight,
+        hyper=hyper,
+        solution=solution,
+        clean=outliers.clean,
+        image=view.image,
+        n_iter=n_iter,
+        converged=converged,
+    )
+
+
+def _shift_errors(problem: JointProblem, solution: Solution) -> FloatArray:
+    if not problem.free:
+        return np.zeros((problem.n_source, 2))
+    spread = solution.response @ solution.global_factor
+    return np.sqrt(np.diag(solution.own_cov) + np.einsum("sg,sg->s", spread, spread)).reshape(-1, 3)[:, 1:]

@@ -1,0 +1,129 @@
+"""The joint fit as a stage: from a scene to a ShapeFit."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.spatial import cKDTree
+
+from bayesprf.arrays import BoolArray
+from bayesprf.errors import UnsupportedError
+from bayesprf.photometry.background import ImageBackground
+from bayesprf.prf.astrometry import PositionFit
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.image_fluxes import Scene
+from bayesprf.prf.joint.hyper import LN10
+from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
+from bayesprf.prf.joint.problem import JointProblem
+from bayesprf.prf.joint.start import JointSettings, build_joint
+from bayesprf.prf.prior import build_prior, load_prf_tables
+from bayesprf.prf.training import fit_radius
+from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.settings import MaskOptions, ShapeOptions
+from bayesprf.stats import weighted_median
+
+# Charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its column.
+_MARGIN, _COLUMN_MARGIN = 1.5, 2.1
+# Dense algebra of one step takes some seconds and 0.8 GB at most.
+_MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 3000, 100_000_000, 3_000_000
+# The pixels of ShapeFit's `training`: those in which a star gives most of the light.
+_OWN_SHARE = 0.9
+
+
+def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> ShapeFit:
+    """Fit PRF, fluxes, sky, and positions if `options.refine`, in one objective."""
+    saturated = spoiled(scene.pixels, scene.saturated)
+    settings = JointSettings(order=options.field_variation, free=options.refine)
+    image = scene.image
+    if options.prf is not None:
+        prior = build_prior(load_prf_tables(options.prf), pixel_axes(scene.pixels))
+        settings = replace(
+            settings,
+            base=prior.base,
+            basis=prior.basis,
+            weights_factor=prior.weights_factor,
+            weights_sigma=prior.weights_sigma,
+        )
+    if scene.background is not None:
+        image = replace(image, flux=image.flux + np.where(image.ivar > 0, scene.background.light, 0.0))
+        settings = replace(settings, sky=scene.background.columns)
+    problem, state, hyper = build_joint(scene.pixels, scene.sources, image, saturated, settings)
+    _check_size(problem)
+    fit = fit_joint(problem, state, hyper, JointOptions(position_error=options.position_error))
+    return as_shape_fit(scene, fit, mask_options=mask_options, options=options)
+
+
+def _check_size(problem: JointProblem) -> None:
+    """Refuse what dense algebra cannot hold: covariance of all stars, columns of all pixels, crowds of pairs."""
+    sizes = {
+        "parameters of stars": (problem.n_own * problem.n_source, _MAX_OWN),
+        "pixels times parameters of the PRF": (problem.n_global * problem.flux.size, _MAX_ENTRY),
+        "pairs of star and pixel": (problem.pairs.n_pair, _MAX_PAIR),
+    }
+    for name, (size, limit) in sizes.items():
+        if size > limit:
+            raise UnsupportedError(
+                f'method="joint": expected at most {limit:,} {name}, got {size:,}; fit a part of the image,'
+                ' lower field_variation, or use method="rounds"'
+            )
+
+
+def spoiled(pixels: PixelTable, saturated: BoolArray) -> BoolArray:
+    """Return the saturated pixels and those to which their charge may have spilled, shape (n_pixel,)."""
+    if not saturated.any():
+        return saturated
+    place = np.stack([pixels.column, pixels.row], axis=1)
+    far = cKDTree(place[saturated]).query(place)[0] > _MARGIN
+    squeezed = place * np.array([10.0 * _COLUMN_MARGIN, 1.0])
+    return ~far | (cKDTree(squeezed[saturated]).query(squeezed)[0] < _COLUMN_MARGIN)
+
+
+def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, options: ShapeOptions) -> ShapeFit:
+    """Return the fit as the other stages know it, each star with the PRF of its own place."""
+    problem, n_basis = fit.problem, fit.problem.basis.n_basis
+    middle = fit.prf.normalized_at(np.zeros(2))
+    side = float(np.sqrt(middle.pixel_area))
+    pairs = problem.pairs.moved(fit.shift)
+    values = fit.values
+    light = np.nan_to_num(fit.flux)[pairs.source] * values
+    above = light > options.flux_cut_off
+    far = np.bincount(pairs.pixel, weights=np.where(above, 0.0, light), minlength=pairs.n_pixel)
+    total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    own = (light > _OWN_SHARE * total[pairs.pixel]) & (pairs.r < problem.basis.rmax) & problem.used[pairs.pixel]
+    factor = fit.solution.global_factor[:n_basis]
+    wing = fit.solution.global_factor[problem.n_weight]
+    image, background = scene.image, None
+    if scene.background is not None:
+        start = problem.n_weight + problem.n_wing + 4 * problem.n_geometry
+        error = np.linalg.norm(fit.solution.global_factor[start:], axis=1)
+        background = ImageBackground(scene.background.columns, fit.state.sky, error)
+        scene = scene.without(background)
+        image = scene.image
+    known = scene.known & (np.nan_to_num(fit.flux) > 0)
+    ratio = fit.flux[known] / scene.flux[known]
+    return ShapeFit(
+        prf=middle,
+        weights_cov=factor @ factor.T,
+        wing_err=float(np.linalg.norm(wing)),
+        offset=(float(fit.state.offset[0, 0]), float(fit.state.offset[0, 1])),
+        positions=_positions(fit),
+        scale=float(weighted_median(ratio, np.sqrt(fit.flux[known]))) if known.any() else 1.0,
+        flux=fit.flux,
+        intrinsic_scatter=fit.hyper.eps / LN10,
+        matrix=PrfMatrix.constant(pairs.select(above), values[above]),
+        training=own[above],
+        fixed_light=far,
+        radius=fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=mask_options),
+        n_clipped=int(np.count_nonzero(fit.clean < 0.5)),
+        image=image,
+        background=background,
+        joint=fit,
+    )
+
+
+def _positions(fit: JointFit) -> PositionFit:
+    shift = fit.shift - fit.state.offset[0]
+    if not fit.problem.free:
+        return replace(PositionFit.at_catalog(shift.shape[0]), shift=shift)
+    return PositionFit(shift, fit.shift_err, 0.0 if fit.converged else float(np.inf))

@@ -1,0 +1,227 @@
+"""From tables to the problem of the joint fit: pairs as far as light counts, first fluxes, nominal PRF."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_matrix, diags
+from scipy.sparse.linalg import lsqr
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.design.polar import PolarBasis
+from bayesprf.photometry.background import BackgroundColumns
+from bayesprf.prf.joint.hyper import JointHyper
+from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState
+from bayesprf.prf.pixel_phase import PixelPhases
+from bayesprf.scene.axes import pixel_area, pixel_axes
+from bayesprf.scene.field_prf import N_COLUMN, FieldFrame, field_columns
+from bayesprf.scene.image import Image
+from bayesprf.scene.pairs import PairTable, build_pairs, build_pairs_within
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf import LogPrf, PrfModel
+from bayesprf.scene.sources import SourceTable
+
+# Radii of the splines, pixel: first knot, last knot, and the radius inside which the angle does not count.
+_RMIN, _RMAX, _CUT = 0.25, 8.0, 0.375
+_N_R, _N_PHI = 13, 15
+# A pair counts where a star gives more than this share of the noise of a pixel; and no farther than this, pixel.
+_LEVEL, _FARTHEST = 0.05, 120.0
+# All light beyond the pairs together stays below this share of the noise of a pixel.
+_CUT_LIGHT = 0.02
+# First fluxes are fitted within this radius, pixel.
+_NEAR = 6.0
+_FLUX_WIDTH = 30.0
+# Wings fall between an Airy pattern's r**-3 and a seeing halo's r**-4.
+_SLOPE = (-3.5, 0.5)
+# Turns of the first guess of the sky.
+_N_SKY = 10
+
+
+def joint_basis(side: float, *, farthest: float = np.inf) -> PolarBasis:
+    """Return the columns of log10 PRF for pixels of a given side, arcsec, no larger than the pixels' extent."""
+    return PolarBasis(_RMIN * side, min(_RMAX * side, farthest), _CUT * side, _N_R, _N_PHI)
+
+
+def moffat_weights(basis: PolarBasis, side: float, fwhm_pix: float, beta: float = 2.5) -> FloatArray:
+    """Return the weights of a round Moffat profile, dex."""
+    width = fwhm_pix * side / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
+    return np.asarray(-beta * np.log10(1.0 + (basis.centers / width) ** 2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class JointSettings:
+    """What `build_joint` may be told.
+
+    Parameters
+    ----------
+    order : int
+        Order of the surface over the field of the weights.
+    free : bool
+        Fit positions.
+    fwhm_pix : float
+        Width of the PRF to start from, and to expect, pixel.
+    base : LogPrf, optional
+        A PRF known beforehand.
+    weights_factor : ndarray of float64, shape (n_basis, n_factor), optional
+        Its error.
+    weights_sigma : float
+        Error of each weight beside, dex.
+    sky : BackgroundColumns, optional
+        Background columns.
+    basis : PolarBasis, optional
+        Columns of log10 PRF; by default those of `joint_basis`.
+    n_wing : int
+        Slope of the wing and its bends.
+    """
+
+    order: int = 0
+    free: bool = True
+    fwhm_pix: float = 1.5
+    base: LogPrf | None = None
+    weights_factor: FloatArray | None = None
+    weights_sigma: float = 1.0
+    sky: BackgroundColumns | None = None
+    basis: PolarBasis | None = None
+    n_wing: int = 5
+
+
+def build_joint(
+    pixels: PixelTable,
+    sources: SourceTable,
+    image: Image,
+    saturated: BoolArray,
+    settings: JointSettings,
+) -> tuple[JointProblem, JointState, JointHyper]:
+    """Build the problem and the state to start from."""
+    area = pixel_area(pixels)
+    side = float(np.sqrt(area))
+    basis = settings.basis or joint_basis(side)
+    ivar = np.where(saturated, 0.0, image.ivar)
+    weights = np.zeros(basis.n_basis) if settings.base is not None else moffat_weights(basis, side, settings.fwhm_pix)
+    prf = PrfModel(basis, weights, area, base=settings.base).normalized()
+    sky = csr_matrix((pixels.n_pixel, 0)) if settings.sky is None else settings.sky.matrix
+    height = np.zeros(0) if settings.sky is None else first_sky(settings.sky, image.flux, ivar)
+    left = np.where(ivar > 0, image.flux - sky @ height, 0.0)
+    flux = first_flux(pixels, sources, prf, left, ivar)
+    frame, axes = FieldFrame.around(pixels), pixel_axes(pixels)
+    place = frame.places(sources.ra_deg, sources.dec_deg)
+    geometry = field_columns(place, min(settings.order, 1))
+    n_geometry = geometry.shape[1]
+    prior = _prior(settings, prf, flux, height, n_geometry)
+    pairs, near = reach_pairs(pixels, sources, prf, np.abs(flux), ivar)
+    problem = JointProblem(
+        flux=image.flux,
+        ivar=ivar,
+        pairs=pairs,
+        columns=field_columns(place, settings.order),
+        geometry=geometry,
+        place=place,
+        frame=frame,
+        sky=sky,
+        known=np.zeros(pixels.n_pixel),
+        basis=basis,
+        pixel_area=area,
+        phases=PixelPhases.around(axes, basis.rmax),
+        prior=prior,
+        base=settings.base,
+        near=near,
+        free=settings.free,
+        n_wing=settings.n_wing,
+    )
+    start = np.zeros((N_COLUMN[settings.order], basis.n_basis))
+    start[0] = prf.weights
+    state = JointState(
+        start, np.append(prf.wing_slope, np.zeros(settings.n_wing - 1)), np.zeros((n_geometry, 2)),
+        np.zeros((n_geometry, 2)), height, flux, np.zeros((sources.n_source, 2)),
+    )  # fmt: skip
+    hyper = JointHyper(position=0.02 * side)
+    return problem, state, hyper
+
+
+def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: FloatArray, n_geometry: int) -> JointPrior:
+    """Return the prior around the nominal PRF; columns over the field are expected to be small."""
+    side = float(np.sqrt(prf.pixel_area))
+    return JointPrior(
+        weights=prf.weights,
+        weights_sigma=settings.weights_sigma,
+        weights_factor=settings.weights_factor,
+        slope=_SLOPE[0],
+        slope_sigma=_SLOPE[1],
+        shear_sigma=0.3 * np.array([1.0, 1.0 / 3.0, 1.0 / 3.0])[:n_geometry],
+        offset_sigma=side * np.array([1.0, 0.1, 0.1])[:n_geometry],
+        flux=np.abs(flux),
+        flux_width=_FLUX_WIDTH,
+        sky=height,
+        sky_sigma=np.zeros(0) if settings.sky is None else np.full(height.size, settings.sky.sigma),
+    )
+
+
+def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) -> FloatArray:
+    """Guess the heights of the sky: a surface through the darker pixels, those far above it left out by turns.
+
+    Notes
+    -----
+    Stars only add light, so that pixels above the surface by more than the scatter of those below it are dropped:
+    least squares with asymmetric clipping (Bijaoui 1980, A&A 84, 81, finds the mode of the sky to the same end).
+    """
+    used = ivar > 0
+    matrix, data = columns.matrix[used], flux[used]
+    keep = data <= np.quantile(data, 0.5) if data.size else np.zeros(0, bool)
+    height = np.zeros(columns.n_column)
+    for _ in range(_N_SKY):
+        height = lsqr(matrix[keep], data[keep], damp=1e-9)[0]
+        left = data - matrix @ height
+        below = left[left < 0]
+        scatter = 1.4826 * float(np.median(-below)) if below.size else 0.0
+        keep = left < 2.0 * scatter
+        if np.count_nonzero(keep) < 2 * columns.n_column:
+            break
+    return np.asarray(height)
+
+
+def first_flux(
+    pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray
+) -> FloatArray:
+    """Solve the fluxes of the image with the nominal PRF; those that come out dark are scaled from the catalogue."""
+    pairs = build_pairs(pixels, sources, _NEAR * np.sqrt(prf.pixel_area))
+    pairs = pairs.select(ivar[pairs.pixel] > 0)
+    design = pairs.to_sparse(prf.evaluate(pairs.dx, pairs.dy)).T.tocsr()
+    light = design @ np.where(sources.has_flux, sources.flux, 0.0)
+    # The relative error of a nominal PRF, some tenths, is most of the error of a bright pixel.
+    scale = float(np.sum(np.maximum(flux, 0.0)) / max(light.sum(), 1e-300))
+    growth = np.where(ivar > 0, 1.0 / np.maximum(ivar, 1e-300), np.inf) + (0.3 * scale * light) ** 2
+    root = diags(1.0 / np.sqrt(growth))
+    known = sources.has_flux
+    expected = np.where(known, np.nan_to_num(sources.flux) * scale, 0.0)
+    found = expected + lsqr(root @ design, root @ (flux - design @ expected), damp=1e-12, atol=1e-8, btol=1e-8)[0]
+    good = known & (found > 0)
+    order = np.argsort(found[good] / sources.flux[good])
+    weight = np.cumsum(np.sqrt(found[good][order]))
+    ratio = (found[good] / sources.flux[good])[order]
+    typical = float(ratio[np.searchsorted(weight, 0.5 * weight[-1])]) if ratio.size else 1.0
+    fallback = np.where(known, np.nan_to_num(sources.flux) * typical, np.median(found[good]) if good.any() else 1.0)
+    return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback)
+
+
+def reach_pairs(
+    pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray
+) -> tuple[PairTable, BoolArray]:
+    """Pair each star with the pixels in which its light counts; say where it gives more than a twentieth of the noise.
+
+    Light is cut where the lights cut off, taken together and spread over the field, are a fiftieth of the noise.
+    """
+    side = float(np.sqrt(prf.pixel_area))
+    noise = float(np.median(ivar[ivar > 0])) ** -0.5
+    radii = np.linspace(0.0, _FARTHEST, 481) * side
+    envelope = prf.envelope(radii)
+    beyond = np.minimum(1.0, 2.0 * np.pi * envelope * radii**2 / prf.pixel_area / (-prf.wing_slope - 2.0))
+    extent = np.ptp(pixels.column) + 1.0, np.ptp(pixels.row) + 1.0
+
+    def reach(share: float) -> IntArray:
+        level = share * noise / np.maximum(flux, 1e-300)
+        return np.clip(np.searchsorted(-envelope, -level), 12, radii.size - 1)
+
+    share = _LEVEL
+    while share > 1e-4 and flux @ beyond[reach(share)] / (extent[0] * extent[1]) > _CUT_LIGHT * noise:
+        share *= 0.5
+    pairs = build_pairs_within(pixels, sources, radii[reach(share)])
+    return pairs, pairs.r <= radii[reach(_LEVEL)][pairs.source]
