@@ -4,6 +4,11 @@ import csv
 import errno
 import json
 import os
+import random
+import signal
+import subprocess
+import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
@@ -353,8 +358,6 @@ def test_a_full_disk_fails_its_field_in_one_sentence(two_fields, tmp_path, quick
 
 
 def test_other_warnings_are_not_swallowed(two_fields, tmp_path, monkeypatch):
-    import warnings
-
     def fit(one, options, on_error):
         warnings.warn("of another library", RuntimeWarning, stacklevel=1)
         return xr.DataTree(), (1, 1, 1)
@@ -382,3 +385,62 @@ def test_arguments_are_checked(two_fields, tmp_path):
         with pytest.raises(InputError, match="name: expected letters, digits"):
             Field(name, ["x.fits"], "c.csv")
     assert FieldReport("a", "failed").output == ""
+
+
+KILLED_BATCH = """
+import sys
+from pathlib import Path
+from bayesprf.batch import Field, fit_batch
+if __name__ == "__main__":
+    folders = sorted(path for path in Path(sys.argv[1]).iterdir() if path.is_dir())
+    fields = [Field(path.name, [str(path / "tpf-*.fits")], path / "catalog.csv") for path in folders]
+    fit_batch(fields, sys.argv[2], cores=int(sys.argv[3]))
+"""
+
+
+def write_fields(root, count):
+    root.mkdir()
+    return [write_field(root / f"field-{seed:02d}", seed) for seed in range(count)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="kills process groups")
+@pytest.mark.parametrize("cores", [1, 2])
+def test_killed_and_resumed_batches_end_in_the_same_bytes(tmp_path, monkeypatch, cores):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    fields = write_fields(tmp_path / "fields", 5)
+    fit_batch(fields, tmp_path / "clean")
+    wanted = {path.name: path.read_bytes() for path in (tmp_path / "clean").glob("*.nc")}
+    (tmp_path / "run.py").write_text(KILLED_BATCH)
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "fields", tmp_path / "out", str(cores)]
+    rng = random.Random(cores)
+    for _ in range(6):
+        process = subprocess.Popen(command, start_new_session=True)
+        try:
+            process.wait(timeout=rng.uniform(2.0, 12.0))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    subprocess.run(command, check=True, timeout=300)
+    out = tmp_path / "out"
+    assert {path.name: path.read_bytes() for path in out.glob("*.nc")} == wanted
+    assert sorted(path.name for path in out.iterdir()) == sorted([*wanted, "summary.csv"])
+
+
+@pytest.mark.slow
+def test_dask_and_local_processes_give_the_same_bytes(tmp_path, monkeypatch):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the cluster's own libraries
+        distributed = pytest.importorskip("distributed")
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+        fields = write_fields(tmp_path / "fields", 20)
+        with (
+            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+            distributed.Client(cluster) as client,
+        ):
+            reports = fit_batch(fields, tmp_path / "dask", client=client)
+    assert {report.status for report in reports} == {"done"}
+    fit_batch(fields, tmp_path / "local", cores=2)
+    for name in (f"{one.name}.nc" for one in fields):
+        assert differences(load_tree(tmp_path / "dask" / name), load_tree(tmp_path / "local" / name)) == ()
+        assert (tmp_path / "dask" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from astropy.io import fits
+from astropy.wcs import WCS
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_choice, check_positive
@@ -108,36 +110,44 @@ def read_tpfs(
         check_positive(exposure, "exposure")
     direction = None if time_at is None else parse_direction(time_at, "time_at")
     sources = list_files(files)
-    stamps = _read_stamps(sources, _options(sources, wcs, exposure, error_floor), on_error)
+    options = [StampOptions(one, exposure, error_floor) for one in _coordinates(sources, wcs)]
+    stamps, coordinates = _read_stamps(sources, options, on_error)
     check_one_stack(stamps)
     stamps = number_cadences(stamps)
     stamps = fill_cadences(stamps) if cadences == "union" else stamps
     bitmask = parse_bitmask(quality_bitmask, stamps[0].instrument)
     given = {"cadences": cadences, "exposure": exposure, "error_floor": error_floor, "time_at": direction}
+    if wcs is not None:
+        given["wcs"] = [None if one is None else one.to_header_string(relax=True) for one in coordinates]
     reading = {name: value for name, value in given.items() if value is not None}
     pixels = _stack(stamps, bitmask, {"quality_bitmask": bitmask, **reading})
     return pixels if direction is None else _move_clock(pixels, direction)
 
 
-def _options(sources: Sequence[Any], wcs: Any, exposure: float | None, floor: Any) -> list[StampOptions]:
-    """Return what each file is read with."""
+def _coordinates(sources: Sequence[Any], wcs: Any) -> list[WCS | None]:
+    """Return the sky coordinates given for each file; a saved tree keeps them as the text of a header."""
     given = list(wcs) if isinstance(wcs, list | tuple) else [wcs] * (len(sources) if wcs is None else 1)
     if len(given) != len(sources):
         raise InputError(
             f"wcs: expected the sky coordinates of each of {len(sources)} files, got {len(given)}; give a list, with"
             " None for files whose headers are right"
         )
+    given = [WCS(fits.Header.fromstring(one)) if isinstance(one, str) and "CRVAL1" in one else one for one in given]
     for one in given:
         if one is not None and not getattr(one, "has_celestial", False):
             raise InputError(f"wcs: expected an astropy.wcs.WCS with sky coordinates, got {type(one).__name__}")
-    return [StampOptions(one, exposure, floor) for one in given]
+    return given
 
 
-def _read_stamps(sources: Sequence[Any], options: Sequence[StampOptions], on_error: str) -> list[Stamp]:
-    stamps = []
+def _read_stamps(
+    sources: Sequence[Any], options: Sequence[StampOptions], on_error: str
+) -> tuple[list[Stamp], list[WCS | None]]:
+    """Return the stamps that could be read, and the sky coordinates given for them; say what is odd about them."""
+    stamps, coordinates = [], []
     for source, one in zip(sources, options, strict=True):
         try:
             stamps.append(read_stamp(source, one))
+            coordinates.append(one.wcs)
         except FileError as error:
             if on_error == "raise":
                 raise
@@ -146,7 +156,7 @@ def _read_stamps(sources: Sequence[Any], options: Sequence[StampOptions], on_err
         raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
     for alarm in (alarm for stamp in stamps for alarm in stamp.alarms):
         warnings.warn(alarm, DataWarning, stacklevel=3)
-    return stamps
+    return stamps, coordinates
 
 
 def _stack(stamps: Sequence[Stamp], bitmask: int, reading: dict[str, Any]) -> PixelTable:

@@ -1,5 +1,7 @@
 """Corner and sky coordinates of a stamp: the FLUX column's first, and its agreement with the APERTURE image."""
 
+import json
+
 import numpy as np
 import pytest
 from astropy.io import fits
@@ -57,6 +59,9 @@ def test_sky_in_neither_header_is_given_by_hand(one, make_pixels):
         read_tpfs(one)
     np.testing.assert_allclose(read_tpfs(one, wcs=wcs).ra_deg, make_pixels().ra_deg, rtol=0, atol=1e-9)
     np.testing.assert_allclose(read_tpfs([one], wcs=[wcs]).ra_deg, make_pixels().ra_deg, rtol=0, atol=1e-9)
+    kept = read_tpfs(one, wcs=wcs).meta["reading"]  # as a saved tree keeps it
+    again = read_tpfs(one, **json.loads(json.dumps(kept)))
+    np.testing.assert_allclose(again.ra_deg, make_pixels().ra_deg, rtol=0, atol=1e-9)
     with pytest.raises(InputError, match=r"wcs: expected the sky coordinates of each of 2 files, got 1; give a list"):
         read_tpfs([one, one], wcs=wcs)
     with pytest.raises(InputError, match=r"wcs: expected an astropy.wcs.WCS with sky coordinates, got str"):
