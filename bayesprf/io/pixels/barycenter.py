@@ -48,7 +48,7 @@ def barycentric_shift(pixels: PixelTable, ra_deg: Any, dec_deg: Any) -> FloatArr
     Notes
     -----
     A signal from direction n that passes the spacecraft at r passes the solar-system barycentre r n / c later, so that
-    times of direction n0 lack r (n - n0) / c: up to 8.3 s per degree. TESS is taken to be at the Earth, of which it
+    times of direction n0 lack r (n - n0) / c: up to 8.7 s per degree. TESS is taken to be at the Earth, of which it
     is never farther than 1.5 light seconds (an error below 0.3 s over 12 degrees). The position of Kepler, across the
     line of sight, follows from the times of the files, each for its own target.
 

@@ -158,12 +158,20 @@ def read_stamp(source: Any, options: StampOptions | None = None) -> Stamp:
     hdus = source if isinstance(source, fits.HDUList) else getattr(source, "hdu", None)
     if hdus is not None:
         path = _path_of(source, hdus)
-        return _make_stamp(guarded_read(path, lambda: _read_parts(hdus, [], path), _KIND), path, options)
+        parts = guarded_read(path, lambda: _read_parts(hdus, [], path), _KIND)
+    else:
+        path = _existing(source)
+        parts = guarded_read(path, lambda: _open_and_read(path), _KIND)
+    with np.errstate(invalid="ignore", over="ignore"):  # damaged numbers are judged, not computed with
+        return _make_stamp(parts, path, options)
+
+
+def _existing(source: Any) -> Path:
     check_local(source, "files")
     path = Path(source)
     if not path.is_file():
         raise FileError(f"{path}: expected a target pixel file, found no file of this name")
-    return _make_stamp(guarded_read(path, lambda: _open_and_read(path), _KIND), path, options)
+    return path
 
 
 def _path_of(source: Any, hdus: fits.HDUList) -> Path:

@@ -166,7 +166,8 @@ def _stack(stamps: Sequence[Stamp], bitmask: int, reading: dict[str, Any]) -> Pi
     rows = [index[keep] for index in rows]
     masked = [stamp.quality[index] & bitmask > 0 for stamp, index in zip(stamps, rows, strict=True)]
     owners = _first_owners(stamps)
-    flux, flux_err = _gather(stamps, rows, masked, owners)
+    with np.errstate(invalid="ignore"):  # NaN of some bit patterns
+        flux, flux_err = _gather(stamps, rows, masked, owners)
     own = [(stamp, owners.own[i]) for i, stamp in enumerate(stamps)]
     return PixelTable(
         time=_nan_mean([stamp.time[index] for stamp, index in zip(stamps, rows, strict=True)]),
