@@ -97,7 +97,10 @@ def test_nan_in_given_columns_reads_as_zero():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"poly_order": -1}, "poly_order: expected 0 or more"), ({"focus_exptime": 0.0}, "focus_exptime: expected")],
+    [
+        ({"poly_order": -1}, "poly_order: expected a whole number from 0 up"),
+        ({"focus_exptime": 0.0}, "focus_exptime: expected"),
+    ],
 )
 def test_bad_options_are_refused(options, message):
     with pytest.raises(InputError, match=message):

@@ -121,7 +121,7 @@ def test_no_perturbation_gives_one_and_zero_and_no_pixels_give_nan():
 @pytest.mark.parametrize("npoints", [-1, 2.5, True, "many"])
 def test_number_of_points_is_checked(npoints):
     pairs = grid_pairs([0], [0], [[0.0, 0.0]])
-    with pytest.raises(InputError, match="npoints_per_pixel: expected a whole number from 0 up, got"):
+    with pytest.raises(InputError, match="npoints_per_pixel: expected a whole number from 0 to 32, got"):
         psf_fraction(gaussian(1.0), pairs, AXES, npoints_per_pixel=npoints)
 
 

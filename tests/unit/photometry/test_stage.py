@@ -236,7 +236,7 @@ def test_bad_arguments_are_refused_with_a_sentence(ready):
         ready.compute_aperture_photometry("best")
     with pytest.raises(InputError, match="target_complete: expected a fraction up to 1"):
         ready.compute_aperture_photometry(target_complete=1.5)
-    with pytest.raises(InputError, match="npoints_per_pixel: expected a whole number from 0 up, got -2"):
+    with pytest.raises(InputError, match="npoints_per_pixel: expected a whole number from 0 to 32, got -2"):
         ready.get_psf_metrics(-2)
 
 

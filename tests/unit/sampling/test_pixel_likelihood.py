@@ -157,7 +157,7 @@ def test_refuses_what_does_not_fit(machine):
     machine.fit_model()
     with pytest.raises(InputError, match=r"light_curve: expected shape \(40,\) or \(40, 1\), got \(39, 1\)"):
         bp.pixel_likelihood(machine, 0, np.ones(39))
-    with pytest.raises(InputError, match="sources: expected each star once"):
+    with pytest.raises(InputError, match="sources: expected each source once"):
         bp.pixel_likelihood(machine, [0, 0], np.ones((40, 2)))
     with pytest.raises(InputError, match="kernel: expected one, or 1 of them"):
         bp.pixel_likelihood(machine, 0, np.ones(40), kernel=[KERNEL, KERNEL])
