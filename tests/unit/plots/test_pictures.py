@@ -204,7 +204,5 @@ def test_pictures_of_a_machine_take_names():
     assert name in machine.plot_aperture(name).axes[0].get_title()
     texts = [one.get_text() for one in machine.plot_lightcurves([name]).findobj(mpl.text.Text)]
     assert name in texts
-    with pytest.raises(
-        InputError, match=r"sources: expected names of the catalogue .* or whole numbers from 0 to 5, got 'none'"
-    ):
+    with pytest.raises(InputError, match=r"sources: expected names of the catalogue .*, got 'none'"):
         machine.plot_lightcurves("none")
