@@ -177,7 +177,7 @@ def connect(address: str | None) -> Iterator[Any]:
             "--dask needs the package dask; install it with: pip install 'bayesprf[dask]'"
         ) from error
     try:
-        client = Client(address)  # type: ignore[no-untyped-call]
+        client = Client(address)
     except (OSError, ValueError) as error:
         raise FileError(f"dask: expected the address of a scheduler, got {address!r} ({error})") from error
     with client:
