@@ -119,7 +119,7 @@ def test_trees_without_recipes_still_load(directory, fitted):
 def test_options_are_checked_before_anything_is_read():
     with pytest.raises(InputError, match=r"^settings: expected some of .*, got n_knots; did you mean n_r_knots\?$"):
         bp.fit("nowhere", "none.csv", n_knots=3)
-    with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got 'n_rounds'$"):
+    with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got n_rounds; did you mean n_round\?$"):
         FitOptions(shape={"n_rounds": 3})
     with pytest.raises(InputError, match=r"^options: expected FitOptions, got dict$"):
         fit_batch([Field("a", "b", "c")], "nowhere", options={"fit_va": True})
