@@ -79,9 +79,9 @@ def test_settings_of_the_machine_matter(machine, name, value):
 
 
 def test_bad_arguments_are_refused(machine):
-    with pytest.raises(InputError, match=r"kwargs: expected some of .*, got 'knots'"):
+    with pytest.raises(InputError, match=r"kwargs: expected some of .*, got knots"):
         machine.build_time_model(knots=3)
-    with pytest.raises(InputError, match="positions: expected one of 'poscorr', 'centroid', got 'corners'"):
+    with pytest.raises(InputError, match=r"positions: expected one of .*'poscorr', 'centroid', got 'corners'"):
         machine.build_time_model(positions="corners")
     with pytest.raises(InputError, match="time_index: expected whole numbers from 0 to 149, got 150"):
         machine.perturbed_model(150)
