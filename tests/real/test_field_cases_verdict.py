@@ -1,8 +1,5 @@
 """Files that people really bring: the right number, or a flag and a sentence."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -10,15 +7,12 @@ import bayesprf as bp
 from bayesprf.errors import BayesprfWarning, QualityWarning
 from bayesprf.flags import QualityFlag
 
-DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", "absent"))
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the real files are not here")
-
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
-def test_poor_prf_of_a_tess_stamp_is_flagged_and_mended():
+def test_poor_prf_of_a_tess_stamp_is_flagged_and_mended(real_data):
     """TIC 25155310, 9259 electron / s by the mission: far off at first, and flagged; right to 5 % once refined."""
-    pixels = bp.read_tpfs(DATA / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz")
-    catalog = bp.read_catalog(DATA / "field-cases" / "tic25155310_tic_v17.csv")
+    pixels = bp.read_tpfs(real_data / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz")
+    catalog = bp.read_catalog(real_data / "field-cases" / "tic25155310_tic_v17.csv")
     machine = bp.Machine.from_pixels(pixels, catalog, quiet=True)
     machine.build_shape_model()
     machine.fit_model()
@@ -31,10 +25,10 @@ def test_poor_prf_of_a_tess_stamp_is_flagged_and_mended():
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
-def test_sky_of_a_tesscut_is_named_and_measured():
+def test_sky_of_a_tesscut_is_named_and_measured(real_data):
     """150 electron / s of sky: the level is in the sentence, and the star's flux is flagged."""
-    pixels = bp.read_tpfs(DATA / "field-cases" / "astrocut-sky150-15x15.fits.gz")
-    catalog = bp.read_catalog(DATA / "field-cases" / "astrocut-sky150-15x15_catalog.csv")
+    pixels = bp.read_tpfs(real_data / "field-cases" / "astrocut-sky150-15x15.fits.gz")
+    catalog = bp.read_catalog(real_data / "field-cases" / "astrocut-sky150-15x15_catalog.csv")
     machine = bp.Machine.from_pixels(pixels, catalog, quiet=True)
     machine.build_shape_model()
     machine.fit_model()
@@ -45,12 +39,12 @@ def test_sky_of_a_tesscut_is_named_and_measured():
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.DataWarning")
-def test_sky_of_a_tesscut_is_fitted_by_default():
+def test_sky_of_a_tesscut_is_fitted_by_default(real_data):
     """9000 electron / s to 5 %; 14,903 with the sky left in."""
     with pytest.warns(QualityWarning, match=r"the sky is still in these pixels \(BACKAPP = 0\).*background='stamp'"):
         machine = bp.fit(
-            DATA / "field-cases" / "astrocut-sky150-15x15.fits.gz",
-            DATA / "field-cases" / "astrocut-sky150-15x15_catalog.csv",
+            real_data / "field-cases" / "astrocut-sky150-15x15.fits.gz",
+            real_data / "field-cases" / "astrocut-sky150-15x15_catalog.csv",
             quiet=True,
         )
     assert np.mean(machine.ws[:, 0]) == pytest.approx(9000.0, rel=0.05)
