@@ -65,7 +65,7 @@ class Result[T]:
             return self
         return self.get(_record(machine.fit, self.stage))
 
-    def __set__(self, machine: "Machine", value: Any) -> None:
+    def __set__(self, machine: "Machine", value: object) -> None:
         origin = "it belongs to the data" if self.method is None else f"{self.method} sets it"
         raise AttributeError(f"{self._name}: expected to be read, got a value; {origin}")
 

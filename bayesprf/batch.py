@@ -190,7 +190,7 @@ def fit_batch(
     *,
     options: FitOptions | None = None,
     cores: int = 1,
-    client: Any = None,
+    client: object = None,
     resume: bool = True,
     on_error: str = "skip",
     on_report: Callable[[FieldReport], None] | None = None,
@@ -361,7 +361,7 @@ def _checksum(path: str | Path) -> str:
         return "unreadable"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> Any:
     """Return numpy values as plain ones, and anything else as its text."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
 
@@ -384,7 +384,7 @@ def _read_finished(one: Field, output: Path, fingerprint: str) -> FieldReport | 
 
 
 def _run(
-    todo: Sequence[Field], directory: Path, settings: Mapping[str, Any], cores: int, client: Any
+    todo: Sequence[Field], directory: Path, settings: Mapping[str, Any], cores: int, client: object
 ) -> Generator[FieldReport, None, None]:
     """Yield reports as fields finish: in this process, in a pool of processes, or where the client works."""
     tasks = [_Task(one, directory / f"{one.name}{_ENDING}", settings) for one in todo]
@@ -480,7 +480,7 @@ def _death_of(future: Future[FieldReport]) -> Exception:
     return error if isinstance(error, Exception) else BrokenExecutor("no word of it")
 
 
-def _check_workers(cores: Any, client: Any) -> None:
+def _check_workers(cores: object, client: object) -> None:
     if client is not None and not (hasattr(client, "submit") or hasattr(client, "get_executor")):
         expected = "a dask.distributed.Client or a concurrent.futures.Executor"
         raise InputError(f"client: expected {expected}, got {type(client).__name__}")

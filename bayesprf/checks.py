@@ -129,7 +129,7 @@ def check_positive(value: float, name: str) -> None:
         raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
 
 
-def check_choice(value: Any, choices: tuple[Any, ...], name: str) -> None:
+def check_choice(value: object, choices: tuple[Any, ...], name: str) -> None:
     """Raise unless the value is one of the choices.
 
     Parameters
@@ -240,7 +240,7 @@ def _is(value: Any, kind: Any) -> bool:
     return isinstance(value, _KINDS[kind][0]) and (kind is bool or not isinstance(value, bool | np.bool_))
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     """Return a value as an error message shows it: in full if short, else its type and shape."""
     text = repr(value)
     if len(text) <= _LONGEST_SHOWN and "\n" not in text:
@@ -274,7 +274,7 @@ def make_generator(random_seed: Any) -> np.random.Generator:
         ) from error
 
 
-def check_pair(value: Any, name: str, meaning: str) -> FloatArray:
+def check_pair(value: object, name: str, meaning: str) -> FloatArray:
     """Return two finite numbers, shape (2,).
 
     Parameters

@@ -526,7 +526,7 @@ def common(
         _log.setLevel(logging.INFO)
 
 
-def _show_warning(message: Any, category: type[Warning], *_: Any, **__: Any) -> None:
+def _show_warning(message: object, category: type[Warning], *_: object, **__: object) -> None:
     if issubclass(category, BayesprfWarning):
         tqdm.write(f"bayesprf: warning: {message}", file=sys.stderr)
 

@@ -147,7 +147,7 @@ class Fit:
         """Return a Fit before any stage."""
         return cls(pixels, sources, settings, build_pairs(pixels, sources, settings.sparse_dist_lim))
 
-    def with_stage(self, stage: str, record: Any, **recipe: Any) -> Self:
+    def with_stage(self, stage: str, record: object, **recipe: object) -> Self:
         """Return the Fit with the record of a stage, and without all that stood on an earlier one.
 
         Parameters
@@ -174,7 +174,7 @@ class Fit:
         nothing: dict[str, Any] = dict.fromkeys(dropped | {_RECIPES[one] for one in dropped & _RECIPES.keys()})
         return replace(self, **nothing)
 
-    def with_settings(self, **changes: Any) -> Self:
+    def with_settings(self, **changes: object) -> Self:
         """Return the Fit with some settings changed, without the stages that read them."""
         settings = self.settings.updated(**changes)
         fit = replace(self, settings=settings)

@@ -415,9 +415,9 @@ class Machine:
         self,
         plot: bool = False,  # noqa: FBT001, FBT002  (documented signature)
         flux_cut_off: float = 1,
-        frame_index: Any = "mean",
+        frame_index: object = "mean",
         bin_data: bool = False,  # noqa: FBT001, FBT002
-        **kwargs: Any,
+        **kwargs: object,
     ) -> "Figure | None":
         """Learn the PRF and where each source matters.
 
@@ -505,9 +505,9 @@ class Machine:
         focus_exptime: float = 50,
         pca_ncomponents: int = 0,
         pca_smooth_time_scale: float = 0,
-        positions: Any = False,  # noqa: FBT002
-        other_vectors: Any = None,
-        **kwargs: Any,
+        positions: object = False,  # noqa: FBT002
+        other_vectors: object = None,
+        **kwargs: object,
     ) -> "Figure | None":
         """Learn how the PRF changes in time, by velocity aberration, focus or pointing.
 
@@ -578,8 +578,8 @@ class Machine:
         self,
         fit_va: bool = False,  # noqa: FBT001, FBT002  (documented signature)
         *,
-        prior_mu: Any = None,
-        prior_sigma: Any = None,
+        prior_mu: object = None,
+        prior_sigma: object = None,
         widths: FluxWidths | None = None,
         robust: bool = False,
         n_threads: int | None = None,
@@ -624,14 +624,14 @@ class Machine:
     def learn_widths(
         self,
         *,
-        prior_width: Any = LEARN,
-        zero_point: Any = LEARN,
-        variability: Any = LEARN,
-        noise: Any = LEARN,
-        model: Any = LEARN,
-        expected: Any = None,
-        prior_groups: Any = None,
-        noise_groups: Any = None,
+        prior_width: object = LEARN,
+        zero_point: object = LEARN,
+        variability: object = LEARN,
+        noise: object = LEARN,
+        model: object = LEARN,
+        expected: object = None,
+        prior_groups: object = None,
+        noise_groups: object = None,
         n_cadence: int = 200,
         model_in_fit: bool = False,
     ) -> FluxWidths:
@@ -708,7 +708,7 @@ class Machine:
     def fit_common_errors(
         self,
         *,
-        position: Any = None,
+        position: object = None,
         moments: float | None = None,
         model: float | None = None,
         tail: float | None = None,
@@ -796,7 +796,7 @@ class Machine:
 
     # Questions to the posterior
 
-    def covariance(self, sources: Any = None, cadence: int = 0) -> FloatArray:
+    def covariance(self, sources: object = None, cadence: int = 0) -> FloatArray:
         """Return the posterior covariance of fluxes at one cadence.
 
         Parameters
@@ -822,10 +822,10 @@ class Machine:
 
     def posterior(
         self,
-        sources: Any = None,
-        cadences: Any = None,
+        sources: object = None,
+        cadences: object = None,
         draws: int = 1000,
-        random_seed: Any = None,
+        random_seed: object = None,
         *,
         max_pointwise: int = 4_000_000,
     ) -> "xr.DataTree":
@@ -885,7 +885,9 @@ class Machine:
             self.fit = self.fit.with_stage("score", score_fit(self.fit))
         return self.fit.need("score")
 
-    def pymc_model(self, kind: str = "linear", *, sources: Any = None, cadences: Any = None, **settings: Any) -> Any:
+    def pymc_model(
+        self, kind: str = "linear", *, sources: object = None, cadences: object = None, **settings: object
+    ) -> Any:
         """Build a PyMC model, to read, change or sample by hand.
 
         Parameters
@@ -928,8 +930,8 @@ class Machine:
 
     def sample(
         self,
-        sources: Any = None,
-        cadences: Any = None,
+        sources: object = None,
+        cadences: object = None,
         *,
         kind: str | None = None,
         draws: int = 1000,
@@ -939,7 +941,7 @@ class Machine:
         random_seed: int | None = None,
         sampler: str | None = None,
         target_accept: float = 0.8,
-        **settings: Any,
+        **settings: object,
     ) -> "xr.DataTree":
         """Sample a model and check the draws; the answer has the layout of `posterior`.
 
@@ -991,7 +993,7 @@ class Machine:
         )  # fmt: skip
 
     def fit_light_curves(
-        self, sources: Any = None, kernel: Any = "learn", *, template: Any = None, max_group: int = MAX_GROUP
+        self, sources: object = None, kernel: object = "learn", *, template: object = None, max_group: int = MAX_GROUP
     ) -> LightCurves:
         """Solve the light curves of all stars of a blend together as Gaussian processes in time.
 
@@ -1035,13 +1037,13 @@ class Machine:
 
     def blend_test(
         self,
-        source: Any,
+        source: object,
         position: tuple[float, float],
         *,
         prior_sigma: float | None = None,
         prior_odds: float = 1.0,
         prf_errors: bool = True,
-        cadences: Any = None,
+        cadences: object = None,
     ) -> BlendTest:
         """Weigh the hypothesis that a further star of constant flux stands at a place near a source.
 
@@ -1089,12 +1091,12 @@ class Machine:
 
     def which_source(
         self,
-        event: Any,
-        sources: Any = None,
+        event: object,
+        sources: object = None,
         *,
         depth_sigma: float = DEPTH_SIGMA,
         baseline: float | None = None,
-        cadences: Any = None,
+        cadences: object = None,
     ) -> EventHost:
         """Weigh which source an event, such as an eclipse, belongs to.
 
@@ -1135,11 +1137,11 @@ class Machine:
 
     def event_position(
         self,
-        event: Any,
-        sources: Any = None,
+        event: object,
+        sources: object = None,
         *,
         baseline: float | None = None,
-        cadences: Any = None,
+        cadences: object = None,
         none_prior: float | None = None,
         margin: float = 1.0,
     ) -> EventPosition:
@@ -1185,7 +1187,7 @@ class Machine:
             self._weighed(), event, sources, baseline=baseline, cadences=cadences, none_prior=none_prior, margin=margin
         )
 
-    def find_missing(self, sources: Any = None, *, expected: float = 0.01, margin: float = 0.5) -> MissingStars:
+    def find_missing(self, sources: object = None, *, expected: float = 0.01, margin: float = 0.5) -> MissingStars:
         """Look for stars of constant flux that the catalogue lacks.
 
         Parameters
@@ -1222,7 +1224,7 @@ class Machine:
         return find_missing_stars(self._weighed(), sources, expected=expected, margin=margin)
 
     def event_depth(
-        self, source: Any, event: Any, *, baseline: float | None = None, cadences: Any = None
+        self, source: object, event: object, *, baseline: float | None = None, cadences: object = None
     ) -> EventDepth:
         """Measure which share of its light a source loses in an event, such as a transit.
 
@@ -1266,7 +1268,7 @@ class Machine:
 
     # Apertures and metrics
 
-    def create_aperture_mask(self, percentile: Any = 50) -> None:
+    def create_aperture_mask(self, percentile: object = 50) -> None:
         """Choose the aperture of every source as an isophote of its PRF.
 
         Sets `aperture_mask`, `FLFRCSAP` and `CROWDSAP`, and drops sums over earlier apertures.
@@ -1290,7 +1292,7 @@ class Machine:
 
     def compute_aperture_photometry(
         self,
-        aperture_size: Any = "optimal",
+        aperture_size: object = "optimal",
         target_complete: float | None = 0.9,
         target_crowd: float | None = 0.9,
     ) -> None:
@@ -1343,7 +1345,7 @@ class Machine:
         """
         self.fit = self.fit.with_stage("metrics", measure_prf(self.fit, npoints_per_pixel))
 
-    def perturbed_model(self, time_index: Any) -> Any:
+    def perturbed_model(self, time_index: object) -> Any:
         """Return the PRF of every source in every pixel at given cadences.
 
         Parameters
@@ -1468,7 +1470,7 @@ class Machine:
         self.fit.need("flux")
         return self.to_datatree()
 
-    def _names(self, sources: Any) -> list[str]:
+    def _names(self, sources: object) -> list[str]:
         return [self.fit.sources.source_id[i] for i in self.fit.sources.indices(sources)]
 
     def __repr__(self) -> str:
@@ -1481,7 +1483,7 @@ class Machine:
 
     def plot_shape_model(
         self,
-        frame_index: Any = "mean",
+        frame_index: object = "mean",
         bin_data: bool = False,  # noqa: FBT001, FBT002  (documented signature)
     ) -> "Figure":
         """Draw data, model and residual of the PRF, in sky and polar coordinates.
@@ -1529,7 +1531,7 @@ class Machine:
 
         return draw_scene(self.fit)
 
-    def plot_lightcurves(self, sources: Any = None) -> "Figure":
+    def plot_lightcurves(self, sources: object = None) -> "Figure":
         """Draw light curves with errors.
 
         Parameters

@@ -9,7 +9,7 @@ in both classes; the matrix of `PerturbationMatrix3D` is built out only when `ma
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.sparse import csr_matrix, kron
@@ -78,8 +78,8 @@ class PerturbationMatrix:
 
     def __init__(
         self,
-        time: Any,
-        other_vectors: Any = None,
+        time: object,
+        other_vectors: object = None,
         poly_order: int = 3,
         focus: bool = False,  # noqa: FBT001, FBT002  (documented signature)
         segments: bool = True,  # noqa: FBT001, FBT002
@@ -161,7 +161,7 @@ class PerturbationMatrix:
         """Number of bins."""
         return int(self._operator.shape[0])
 
-    def bin_func(self, var: Any, quad: bool = False) -> FloatArray:  # noqa: FBT001, FBT002  (documented signature)
+    def bin_func(self, var: object, quad: bool = False) -> FloatArray:  # noqa: FBT001, FBT002  (documented signature)
         """Bin an array as the model is binned.
 
         Parameters
@@ -185,7 +185,7 @@ class PerturbationMatrix:
             raise ShapeError(f"var: expected first axis of {self.ntime} cadences, got shape {values.shape}")
         return (bin_error if quad else bin_mean)(self._operator, values)
 
-    def fit(self, flux: Any, flux_err: Any = None) -> FloatArray:
+    def fit(self, flux: object, flux_err: object = None) -> FloatArray:
         """Find the coefficients of the model.
 
         Parameters
@@ -244,7 +244,7 @@ class PerturbationMatrix:
             raise StageError("no weights yet: call fit() first")
         return self.weights
 
-    def pca(self, y: Any, ncomponents: int = 5, smooth_time_scale: float = 0) -> None:
+    def pca(self, y: object, ncomponents: int = 5, smooth_time_scale: float = 0) -> None:
         """Add the principal components of many series to the model.
 
         Parameters
@@ -313,10 +313,10 @@ class PerturbationMatrix3D(PerturbationMatrix):
 
     def __init__(
         self,
-        time: Any,
-        dx: Any,
-        dy: Any,
-        other_vectors: Any = None,
+        time: object,
+        dx: object,
+        dy: object,
+        other_vectors: object = None,
         poly_order: int = 3,
         nknots: int = 7,
         radius: float = 8,
@@ -352,7 +352,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
         """Shape of the design matrix before binning: (n_time n_pixel, n_coeff)."""
         return self.cartesian_matrix.shape[0] * self.ntime, self.cartesian_matrix.shape[1] * self.nvec
 
-    def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
+    def fit(self, flux: object, flux_err: object = None, pixel_mask: object = None) -> FloatArray:
         """Find the coefficients of the model.
 
         Parameters
@@ -386,7 +386,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
         chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
         return np.asarray(self.vectors[chosen] @ (self.cartesian_matrix @ weights.T).T)
 
-    def pca(self, y: Any, ncomponents: int = 3, smooth_time_scale: float = 0) -> None:
+    def pca(self, y: object, ncomponents: int = 3, smooth_time_scale: float = 0) -> None:
         """Add the principal components of many pixels to the model: see `PerturbationMatrix.pca`."""
         super().pca(y, ncomponents=ncomponents, smooth_time_scale=smooth_time_scale)
 
@@ -437,7 +437,7 @@ class FittedPerturbation(PerturbationMatrix3D):
         self._factors: FloatArray | None = model.factors(pairs)
         self._mix = model.mix
 
-    def fit(self, flux: Any, flux_err: Any = None, pixel_mask: Any = None) -> FloatArray:
+    def fit(self, flux: object, flux_err: object = None, pixel_mask: object = None) -> FloatArray:
         """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
         if self._factors is not None:
             self._factors, self.cartesian_matrix = None, self._basis.columns(self.dx, self.dy)

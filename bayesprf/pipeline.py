@@ -89,19 +89,19 @@ class FitOptions:
 
 
 def fit(
-    files: Any,
-    catalog: Any,
+    files: object,
+    catalog: object,
     *,
     fit_va: bool = False,
     refine: bool = False,
     robust: bool = False,
     learn_widths: bool = False,
-    background: Any = None,
-    shape: Mapping[str, Any] | None = None,
-    time_model: Mapping[str, Any] | None = None,
+    background: object = None,
+    shape: Mapping[str, object] | None = None,
+    time_model: Mapping[str, object] | None = None,
     detect_missing: bool = False,
     quiet: bool = False,
-    **settings: Any,
+    **settings: object,
 ) -> Machine:
     """Fit the fluxes of all stars of a catalogue in target pixel files.
 
@@ -164,8 +164,8 @@ def fit(
 
 
 def fit_files(
-    files: Any,
-    catalog: Any,
+    files: object,
+    catalog: object,
     options: FitOptions | None = None,
     *,
     step: Callable[[str], Any] = lambda name: None,

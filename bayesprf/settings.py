@@ -242,7 +242,7 @@ class Background:
             check_positive(self.sigma, "sigma")
 
     @classmethod
-    def parse(cls, value: Any) -> "Background | None":
+    def parse(cls, value: object) -> "Background | None":
         """Return what a user's setting means: None, the name of a scope, a mapping of the fields, or a Background.
 
         Parameters
@@ -390,7 +390,7 @@ class Settings:
         return same_content(self, other)
 
     @classmethod
-    def for_instrument(cls, instrument: Instrument, **given: Any) -> "Settings":
+    def for_instrument(cls, instrument: Instrument, **given: object) -> "Settings":
         """Return the settings for a pixel scale: radii that are not given are the documented ones in its pixels.
 
         Two differ: `cut_r` is three quarters of a pixel, as real PRFs are lopsided closer in than the documented 1.5
@@ -441,12 +441,12 @@ class PrfRecipe:
     frame_index: Any = "mean"
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, frame_index: Any = "mean") -> "PrfRecipe":
+    def from_settings(cls, settings: Settings, *, frame_index: object = "mean") -> "PrfRecipe":
         """Return the recipe with what the settings say of stars and pixels, and defaults."""
         mask = MaskOptions(limit_radius=settings.limit_radius, contaminant_mag_limit=settings.contaminant_mag_limit)
         return cls(mask, frame_index=frame_index)
 
-    def updated(self, **changes: Any) -> "PrfRecipe":
+    def updated(self, **changes: object) -> "PrfRecipe":
         """Return the recipe with some options of mask or shape changed."""
         recipe = self
         known = [*MaskOptions.__dataclass_fields__, *ShapeOptions.__dataclass_fields__]

@@ -1,7 +1,6 @@
 """Questions to a Fit: one star or two, which source hosts an event, how deep is it, how well is the data predicted."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -28,7 +27,7 @@ _ROUNDING = 1e-9
 _LEAST_PEAK = 0.1
 
 
-def _sky_position(position: Any) -> tuple[float, float]:
+def _sky_position(position: object) -> tuple[float, float]:
     """Return right ascension and declination, degree, of a pair of numbers or a SkyCoord."""
     pair = (position.icrs.ra.deg, position.icrs.dec.deg) if hasattr(position, "icrs") else position
     ra_deg, dec_deg = (float(one) for one in check_pair(pair, "position", "right ascension and declination, degree"))
@@ -37,13 +36,13 @@ def _sky_position(position: Any) -> tuple[float, float]:
 
 def weigh_second_star(
     fit: Fit,
-    source: Any,
+    source: object,
     position: tuple[float, float],
     *,
     prior_sigma: float | None = None,
     prior_odds: float = 1.0,
     prf_errors: bool = True,
-    cadences: Any = None,
+    cadences: object = None,
 ) -> BlendTest:
     """Weigh whether a further star of constant flux stands at a position near a source: see `Machine.blend_test`."""
     check_positive(prior_odds, "prior_odds")
@@ -77,12 +76,12 @@ def weigh_second_star(
 
 def find_host(
     fit: Fit,
-    event: Any,
-    sources: Any = None,
+    event: object,
+    sources: object = None,
     *,
     depth_sigma: float = DEPTH_SIGMA,
     baseline: float | None = None,
-    cadences: Any = None,
+    cadences: object = None,
 ) -> EventHost:
     """Weigh which source hosts an event: see `Machine.which_source`."""
     check_positive(depth_sigma, "depth_sigma")
@@ -101,7 +100,7 @@ def find_host(
 
 
 def measure_depth(
-    fit: Fit, source: Any, event: Any, *, baseline: float | None = None, cadences: Any = None
+    fit: Fit, source: object, event: object, *, baseline: float | None = None, cadences: object = None
 ) -> EventDepth:
     """Measure which share of its light a source loses in an event: see `Machine.event_depth`."""
     template, rows = event_template(fit, event, cadences)
@@ -139,7 +138,7 @@ def known_score(fit: Fit) -> ModelScore:
     return ModelScore(latest.log_evidence, *unknown, data_digest(latest.problem))
 
 
-def as_template(event: Any, n_time: int) -> FloatArray:
+def as_template(event: object, n_time: int) -> FloatArray:
     """Return the shape of an event in time, a mask or numbers, as numbers from 0 (outside) to 1 (full depth).
 
     Raises
@@ -158,7 +157,7 @@ def as_template(event: Any, n_time: int) -> FloatArray:
     return np.clip(template, 0.0, 1.0)
 
 
-def event_template(fit: Fit, event: Any, cadences: Any) -> tuple[FloatArray, IntArray]:
+def event_template(fit: Fit, event: object, cadences: object) -> tuple[FloatArray, IntArray]:
     """Return the template of an event at all cadences, and the cadences to use, over which it must vary."""
     template, rows = as_template(event, fit.pixels.n_time), fit.pixels.cadences(cadences)
     as_template(template[rows], rows.size)
@@ -193,7 +192,7 @@ def _weigh(
     return *event_evidence(series, template[rows], spacing=spacing, depth_sigma=depth_sigma), series.scale
 
 
-def _candidates(fit: Fit, sources: Any) -> IntArray:
+def _candidates(fit: Fit, sources: object) -> IntArray:
     """Return the sources asked for and those that share a pixel with them, as far as they have pixels."""
     shared = fit.latest_flux.source_design.astype(bool).astype(np.float64)
     lit = np.asarray(shared.sum(axis=0)).ravel() > 0
@@ -204,7 +203,7 @@ def _candidates(fit: Fit, sources: Any) -> IntArray:
     return np.flatnonzero(lit & (np.asarray(shared[touched].sum(axis=0)).ravel() > 0))
 
 
-def _window(fit: Fit, source: int, cadences: Any) -> SourceGroup:
+def _window(fit: Fit, source: int, cadences: object) -> SourceGroup:
     """Return the problem of the pixels that a source lights; a background, which many more tell, is known."""
     problem = fit.latest_flux.without_background()
     pixels = np.flatnonzero(problem.design.matrix()[:, [source]].toarray().ravel())  # type: ignore[attr-defined]

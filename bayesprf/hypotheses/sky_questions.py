@@ -1,7 +1,6 @@
 """Questions to a Fit about places on the sky: where an event happened, and where stars are missing."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
@@ -46,11 +45,11 @@ _MAX_PIXELS = 2000
 
 def find_event_position(
     fit: Fit,
-    event: Any,
-    sources: Any = None,
+    event: object,
+    sources: object = None,
     *,
     baseline: float | None = None,
-    cadences: Any = None,
+    cadences: object = None,
     none_prior: float | None = None,
     margin: float = 1.0,
 ) -> EventPosition:
@@ -76,7 +75,7 @@ def find_event_position(
     return _weigh_positions(grid, _with_prf_errors(grid, image.dip, covariance), none_prior)
 
 
-def _pixels_of(fit: Fit, sources: Any) -> IntArray:
+def _pixels_of(fit: Fit, sources: object) -> IntArray:
     """Return the pixels that respond linearly and that some sources light; all of them for None."""
     usable = ~fit.pixels.saturated & (fit.latest_flux.problem.ivar > 0).any(axis=0)
     if sources is not None:
@@ -159,7 +158,9 @@ def _weigh_positions(grid: SkyGrid, likelihood: PositionLikelihood, none_prior: 
     )
 
 
-def find_missing_stars(fit: Fit, sources: Any = None, *, expected: float = 0.01, margin: float = 0.5) -> MissingStars:
+def find_missing_stars(
+    fit: Fit, sources: object = None, *, expected: float = 0.01, margin: float = 0.5
+) -> MissingStars:
     """Find stars that the catalogue lacks: see `Machine.find_missing`."""
     check_positive(expected, "expected")
     fit = with_systematics(fit)

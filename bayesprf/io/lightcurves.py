@@ -52,7 +52,7 @@ def save_lightcurves(
     *,
     sources: Sequence[str] | None = None,
     prefix: str = "",
-    time_shift: Any = None,
+    time_shift: object = None,
 ) -> list[Path]:
     """Write one FITS light curve per source.
 

@@ -1,7 +1,6 @@
 """Apertures drawn from the PRF: isophotes, their completeness and crowding, and the sums inside them."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -63,7 +62,7 @@ class ApertureSums:
     flux_err: FloatArray
 
 
-def build_apertures(prf: PrfMatrix, flux: FloatArray, percentile: Any) -> ApertureSet:
+def build_apertures(prf: PrfMatrix, flux: FloatArray, percentile: object) -> ApertureSet:
     """Cut every source's PRF at a percentile of its values, with what the apertures catch.
 
     Parameters
@@ -92,7 +91,7 @@ def build_apertures(prf: PrfMatrix, flux: FloatArray, percentile: Any) -> Apertu
     return ApertureSet(prf.pairs, mask, level, completeness, crowding)
 
 
-def aperture_at_percentile(prf: PrfMatrix, percentile: Any) -> BoolArray:
+def aperture_at_percentile(prf: PrfMatrix, percentile: object) -> BoolArray:
     """Return the isophote of each source: its pixels at or above a percentile of its PRF values.
 
     Parameters
@@ -357,7 +356,7 @@ def _interpolate(lower: FloatArray, upper: FloatArray, fraction: FloatArray) -> 
     return np.where(fraction < 0.5, lower + step * fraction, upper - step * (1.0 - fraction))
 
 
-def _as_percentile(percentile: Any, n_source: int, source_of: IntArray) -> FloatArray:
+def _as_percentile(percentile: object, n_source: int, source_of: IntArray) -> FloatArray:
     """Return the percentiles of the sources `source_of`; those of others, which have no pixels, may be NaN."""
     level = as_float(percentile, "percentile")
     if level.shape not in ((), (n_source,)):

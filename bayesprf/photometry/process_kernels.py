@@ -280,7 +280,7 @@ def _whitening(curvature: FloatArray) -> FloatArray:
     return np.asarray(axes / np.sqrt(np.maximum(scale, 1.0)))
 
 
-def _chosen(family: str, sigma: Any, scale: Any, white: Any, quality: Any) -> list[Any]:
+def _chosen(family: str, sigma: object, scale: object, white: object, quality: object) -> list[Any]:
     """Return those of the numbers that a family has."""
     if family == "constant":
         return [white]

@@ -79,7 +79,7 @@ def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, 
     return fit_light_curves(fit.latest_flux, fit.pixels.time, kernels, templates=events, max_group=max_group)
 
 
-def _events(fit: Fit, chosen: IntArray, template: Any) -> dict[int, FloatArray]:
+def _events(fit: Fit, chosen: IntArray, template: object) -> dict[int, FloatArray]:
     """Return the shapes of events by the index of their star."""
     if template is None:
         return {}
@@ -113,13 +113,13 @@ def _data_and_prior(fit: Fit, recipe: FluxRecipe, widths: "FluxWidths | None") -
     return fit.pixels, make_prior(expected, noise, prior_mu=recipe.prior_mu, prior_sigma=recipe.prior_sigma)
 
 
-def choose_apertures(fit: Fit, percentile: Any) -> ApertureSet:
+def choose_apertures(fit: Fit, percentile: object) -> ApertureSet:
     """Return the aperture of every source as an isophote of its PRF."""
     return build_apertures(*aperture_inputs(fit), percentile)
 
 
 def choose_percentile(
-    fit: Fit, aperture_size: Any, target_complete: float | None, target_crowd: float | None
+    fit: Fit, aperture_size: object, target_complete: float | None, target_crowd: float | None
 ) -> tuple[Any, bool]:
     """Return the percentile of the apertures asked for, and whether it was optimised."""
     if not isinstance(aperture_size, str):

@@ -37,7 +37,7 @@ def draw_scene(fit: Fit) -> Figure:
     return plot_scene(fit.pixels, fit.sources, offset=(0.0, 0.0) if fit.prf is None else fit.prf.offset)
 
 
-def draw_lightcurves(fit: Fit, sources: Any = None) -> Figure:
+def draw_lightcurves(fit: Fit, sources: object = None) -> Figure:
     """Draw light curves with errors, by default of the first twelve sources."""
     latest = fit.latest_flux
     chosen = fit.sources.indices(sources)[: _N_CURVE if sources is None else None]

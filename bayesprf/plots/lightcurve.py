@@ -16,12 +16,12 @@ _PANEL_WIDTH, _PANEL_HEIGHT = 5.2, 1.7
 
 
 def plot_lightcurves(
-    time: Any,
-    flux: Any,
-    flux_err: Any,
+    time: object,
+    flux: object,
+    flux_err: object,
     *,
     labels: Sequence[str],
-    flags: Any = None,
+    flags: object = None,
     time_zero_jd: float = 0.0,
     axes: Any = None,
 ) -> Figure:

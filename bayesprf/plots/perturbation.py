@@ -19,13 +19,13 @@ _LEAST_SPAN = 1e-6
 
 
 def plot_time_model(
-    dx: Any,
-    dy: Any,
-    time: Any,
+    dx: object,
+    dy: object,
+    time: object,
     *,
-    data: Any,
-    model: Any,
-    used: Any = None,
+    data: object,
+    model: object,
+    used: object = None,
     time_zero_jd: float = 0.0,
     along: str = "time",
 ) -> Figure:
@@ -79,7 +79,7 @@ def plot_time_model(
     return figure
 
 
-def plot_vectors(time: Any, vectors: Any) -> Figure:
+def plot_vectors(time: object, vectors: object) -> Figure:
     """Draw the time columns, one above the other.
 
     Parameters
@@ -104,7 +104,7 @@ def plot_vectors(time: Any, vectors: Any) -> Figure:
     return figure
 
 
-def plot_factor(dx: Any, dy: Any, factor: Any, *, title: str = "") -> Figure:
+def plot_factor(dx: object, dy: object, factor: object, *, title: str = "") -> Figure:
     """Draw the factor on the PRF at one cadence over the offsets.
 
     Parameters

@@ -55,7 +55,7 @@ def choose_curves(lines: tuple[SourceSummary, ...]) -> tuple[SourceSummary, ...]
     return (*finite[:_N_BRIGHT], *rest[:_N_VARIABLE])
 
 
-def plot_tree_lightcurves(tree: xr.DataTree, lines: tuple[SourceSummary, ...], *, axes: Any = None) -> Figure:
+def plot_tree_lightcurves(tree: xr.DataTree, lines: tuple[SourceSummary, ...], *, axes: object = None) -> Figure:
     """Draw the light curves of some sources of a tree.
 
     Parameters

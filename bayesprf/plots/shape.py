@@ -60,7 +60,7 @@ def plot_shape(dx: Any, dy: Any, data: Any, model: Any, *, bin_data: bool = Fals
     return axes[0, 0].figure
 
 
-def _named(*arrays: Any) -> list[tuple[Any, str]]:
+def _named(*arrays: object) -> list[tuple[Any, str]]:
     return list(zip(arrays, ("dx", "dy", "data", "model"), strict=True))
 
 

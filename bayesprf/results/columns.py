@@ -12,7 +12,7 @@ from bayesprf.results.schema import COORDINATES, SCHEMA
 _RESERVED = frozenset(one.name for one in (*COORDINATES, *SCHEMA["catalog"]))
 
 
-def is_missing(column: Any) -> BoolArray:
+def is_missing(column: object) -> BoolArray:
     """Return which entries of a column are masked, NaN, None or empty text, shape (n_source,)."""
     values = _values_of(column)
     missing = np.array(np.broadcast_to(np.asarray(getattr(values, "mask", False), bool), values.shape))
@@ -23,7 +23,7 @@ def is_missing(column: Any) -> BoolArray:
     return missing
 
 
-def texts_of(column: Any) -> list[str]:
+def texts_of(column: object) -> list[str]:
     """Return a column as text without blanks around, "" where an entry is missing."""
     missing = is_missing(column).tolist()
     values = np.asarray(_values_of(column)).tolist()
@@ -66,7 +66,7 @@ def _free_name(name: str, taken: Mapping[str, Any]) -> str:
     return free
 
 
-def _split(name: str, column: Any) -> dict[str, NDArray[Any]]:
+def _split(name: str, column: object) -> dict[str, NDArray[Any]]:
     if hasattr(column, "icrs"):
         sky = column.icrs
         return {f"{name}_ra_deg": np.asarray(sky.ra.deg), f"{name}_dec_deg": np.asarray(sky.dec.deg)}
@@ -83,7 +83,7 @@ def _values_of(column: Any) -> NDArray[Any]:
     return np.ma.MaskedArray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
 
 
-def _as_stored(column: Any) -> NDArray[Any]:
+def _as_stored(column: object) -> NDArray[Any]:
     values = _values_of(column)
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind in "iub" or (kind == "f" and size in (4, 8)):
@@ -96,11 +96,11 @@ def _as_stored(column: Any) -> NDArray[Any]:
     return np.array(texts_of(values), object)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: object) -> str:
     return (value.decode(errors="replace") if isinstance(value, bytes) else str(value)).strip()
 
 
-def _is_nothing(value: Any) -> bool:
+def _is_nothing(value: object) -> bool:
     if isinstance(value, str | bytes):
         return not value.strip()
     return value is None or type(value).__name__ == "NAType" or bool(value != value)

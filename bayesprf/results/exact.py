@@ -51,7 +51,7 @@ class DrawOptions:
 
 
 def draw_posterior(
-    fit: Fit, sources: Any, cadences: Any, options: DrawOptions, rng: np.random.Generator
+    fit: Fit, sources: object, cadences: Any, options: DrawOptions, rng: np.random.Generator
 ) -> xr.DataTree:
     """Draw the fluxes of some sources at some cadences from their exact joint posterior: see `Machine.posterior`."""
     group, members = select_group(fit, sources, cadences)

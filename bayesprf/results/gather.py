@@ -152,7 +152,7 @@ def process_group(curves: LightCurves) -> dict[str, Any]:
     where = np.concatenate([*members, np.zeros(0, np.int64)]).astype(np.int64)
     kernels = [one for group in curves.groups for one in group.kernels]
 
-    def spread(values: Any, empty: Any = np.nan) -> Any:
+    def spread(values: object, empty: object = np.nan) -> Any:
         answer = np.full(n_source, empty)
         answer[where] = values
         return answer

@@ -142,8 +142,8 @@ def posterior_tree(
     data: GroupData,
     *,
     dims: Mapping[str, Sequence[str]] | None = None,
-    coords: Mapping[str, Any] | None = None,
-    attrs: Mapping[str, Any] | None = None,
+    coords: Mapping[str, object] | None = None,
+    attrs: Mapping[str, object] | None = None,
 ) -> xr.DataTree:
     """Label draws and what belongs to them in ArviZ's layout.
 

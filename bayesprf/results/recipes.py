@@ -131,7 +131,7 @@ def _known(kind: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if name in names}
 
 
-def _in_rows(vectors: Any, n_time: int) -> FloatArray | None:
+def _in_rows(vectors: object, n_time: int) -> FloatArray | None:
     """Return given time columns as (n_vector, n_time); their transpose is accepted too."""
     if vectors is None:
         return None

@@ -36,7 +36,7 @@ def compare(models: Mapping[str, Any]) -> Comparison:
     return compare_scores({name: read_score(name, model) for name, model in models.items()})
 
 
-def read_score(name: str, model: Any) -> ModelScore:
+def read_score(name: str, model: object) -> ModelScore:
     """Return the score of a model.
 
     Parameters

@@ -139,7 +139,7 @@ def _build_dataset(
     return xr.Dataset(variables, coords=here, attrs={"description": GROUP_SENTENCES[group]})
 
 
-def _label(variable: Variable, values: Any, argument: str, sizes: Mapping[str, int]) -> xr.DataArray:
+def _label(variable: Variable, values: object, argument: str, sizes: Mapping[str, int]) -> xr.DataArray:
     array = _convert(values, variable.dtype, argument)
     expected = tuple(sizes.get(dim) for dim in variable.dims)
     fits = array.ndim == len(expected) and all(
@@ -154,7 +154,7 @@ def _label(variable: Variable, values: Any, argument: str, sizes: Mapping[str, i
     return xr.DataArray(array, dims=variable.dims, attrs=attrs)
 
 
-def _convert(values: Any, dtype: str, argument: str) -> np.ndarray[Any, Any]:
+def _convert(values: object, dtype: str, argument: str) -> np.ndarray[Any, Any]:
     """Return the values as the type of the schema; catalogue columns keep theirs, mixed ones become text."""
     array = _fill_masked(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     try:
@@ -165,7 +165,7 @@ def _convert(values: Any, dtype: str, argument: str) -> np.ndarray[Any, Any]:
         raise InputError(f"{argument}: expected values that are {dtype}, got {array.dtype} ({error})") from error
 
 
-def _is_masked(values: Any) -> bool:
+def _is_masked(values: object) -> bool:
     return isinstance(values, np.ma.MaskedArray) and bool(np.any(values.mask))
 
 
@@ -195,9 +195,9 @@ def _plain_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if isinstance(value, str | int | float) else _as_json(value) for name, value in attrs.items()}
 
 
-def _as_json(value: Any) -> str:
+def _as_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=_json_default)
 
 
-def _json_default(value: Any) -> Any:
+def _json_default(value: object) -> Any:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

@@ -136,7 +136,7 @@ class EvidenceHessian(Op):
 
 
 @numba_funcify.register(LogEvidence)
-def _compile_evidence(op: LogEvidence, node: Any = None, **kwargs: Any) -> Any:
+def _compile_evidence(op: LogEvidence, node: object = None, **kwargs: object) -> Any:
     """Return the compiled function of the density, so that no sampler steps through Python."""
     del node, kwargs
     return compile_density(op.conditional.evidence, op.conditional.hyper)

@@ -29,7 +29,7 @@ def add_variable(
     guides: Sequence[Any] = (),
     shape: tuple[int, ...] = (),
     dims: Sequence[str] | None = None,
-    log_density: Callable[..., Any] | None = None,
+    log_density: Callable[..., object] | None = None,
 ) -> Any:
     """Add a variable to the PyMC model in context, with a prior and with coordinates for the sampler.
 
@@ -57,11 +57,11 @@ def add_variable(
     """
     n_guide = len(guides)
 
-    def start(variable: Any, *inputs: Any) -> Any:
+    def start(variable: object, *inputs: object) -> Any:
         del variable
         return transform.backward(pt.zeros(shape), *inputs)
 
-    def density(value: Any, *given: Any) -> Any:
+    def density(value: object, *given: object) -> Any:
         return (log_density or (lambda at, *rest: pm.logp(prior(*rest), at)))(value, *given[n_guide:])
 
     inputs = [pt.as_tensor_variable(one) for one in (*guides, *parents)]
@@ -173,19 +173,19 @@ class AdaptiveWhitening(Transform):
     def _rows(self, value: Any) -> Any:
         return pt.specify_shape(value if value.ndim == 2 else value[None], self.spectrum.peak.shape)
 
-    def forward(self, value: Any, *inputs: Any) -> Any:
+    def forward(self, value: Any, *inputs: object) -> Any:
         """Return the coordinates of coefficients."""
         centre, spread = self._place(inputs)
         found = (self._rotate(self.back, self._rows(value) - self.mean) - centre) / spread
         return found if value.ndim == 2 else found[0]
 
-    def backward(self, value: Any, *inputs: Any) -> Any:
+    def backward(self, value: Any, *inputs: object) -> Any:
         """Return the coefficients at coordinates."""
         centre, spread = self._place(inputs)
         found = self.mean + self._rotate(self.rotation, centre + spread * self._rows(value))
         return found if value.ndim == 2 else found[0]
 
-    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+    def log_jac_det(self, value: Any, *inputs: object) -> Any:
         """Return log |dw / dxi| of every batch row."""
         found = pt.log(self._place(inputs)[1]).sum(axis=-1) + self.log_sigma
         return found + np.zeros(self.n_batch) if value.ndim == 2 else found[0]
@@ -226,7 +226,7 @@ class LaplaceCoordinates(Transform):
         """Return the block at coordinates."""
         return (self._centre(inputs) + pt.dot(inputs[1], value.flatten())).reshape(self.mode.shape)
 
-    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+    def log_jac_det(self, value: object, *inputs: object) -> Any:
         """Return log |dx / dxi|."""
         del value
         return pt.log(pt.diag(inputs[1])).sum()
@@ -279,11 +279,11 @@ def gaussian_block(name: str, mean: FloatArray, covariance: FloatArray, *, dims:
     lower = cholesky(covariance, lower=True)
     constant = -float(np.log(np.diag(lower)).sum()) - 0.5 * mean.size * np.log(2.0 * np.pi)
 
-    def draw(precision: Any, size: Any = None) -> Any:
+    def draw(precision: object, size: object = None) -> Any:
         del precision, size
         return mean + pt.dot(lower, pm.Normal.dist(size=mean.size))
 
-    def log_density(value: Any, precision: Any) -> Any:
+    def log_density(value: Any, precision: object) -> Any:
         away = value - mean
         return constant - 0.5 * (away * pt.dot(precision, away)).sum()
 

@@ -132,7 +132,7 @@ def resolve(hyper: Hyperparameters, problem: LinearProblem) -> Hyperparameters:
     return replace(hyper, **{name: _resolve(getattr(hyper, name), name, one) for name, one in defaults.items()})
 
 
-def _resolve(value: Any, name: str, default: Hyperprior) -> float | Hyperprior:
+def _resolve(value: object, name: str, default: Hyperprior) -> float | Hyperprior:
     if isinstance(value, Hyperprior):
         if name != "zero_point" and not value.is_positive:
             raise InputError(f"{name}: expected a prior of a positive number, got {value.family!r}; use 'half-normal'")
@@ -240,7 +240,7 @@ def add_hyperprior(name: str, prior: Hyperprior, *, dims: str | None = None) -> 
     return _family(prior)(name, **_arguments(prior), dims=dims)
 
 
-def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: Any) -> Any:
+def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: object) -> Any:
     """Add the noise scale, sampled in the coordinate of the well determined total noise."""
     from bayesprf.sampling.coordinates import TotalNoise, add_variable
 
@@ -248,7 +248,7 @@ def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: Any) ->
     error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
     found = hyper.free["noise_scale"]
 
-    def prior(size: Any = None) -> Any:
+    def prior(size: object = None) -> Any:
         return _family(found).dist(**_arguments(found), size=size)
 
     return add_variable("noise_scale", prior, TotalNoise(error), guides=[jitter])

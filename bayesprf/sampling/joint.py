@@ -119,7 +119,7 @@ def _blocks(scene: JointScene, data: GroupData) -> list[Block]:
     return [*blocks, Block("flux", flux, shape[axes], ("time", "source")[axes])]
 
 
-def _normal(mean: Any, sigma: Any) -> Callable[..., Any]:
+def _normal(mean: object, sigma: object) -> Callable[..., Any]:
     return lambda size=None: pm.Normal.dist(mean, sigma, size=size)
 
 

@@ -220,7 +220,7 @@ def part_matrices(design: DesignStack) -> list[csr_matrix]:
     return [part.matrix() for part in parts]
 
 
-def predict(design: DesignStack, weights: Any) -> Any:
+def predict(design: DesignStack, weights: object) -> Any:
     """Return X_b w_b of every batch row as a PyTensor expression.
 
     Parameters
@@ -256,7 +256,7 @@ def add_data(data: GroupData) -> Any:
     return pm.Data("y_observed", given, shape=given.shape, dims=data_dims(data))
 
 
-def spread_out(observed: Any, data: GroupData) -> Any:
+def spread_out(observed: object, data: GroupData) -> Any:
     """Return data that exist in the shape of all data, 0 where there are none."""
     if data.used.all():
         return observed

@@ -24,7 +24,7 @@ _FREE = ("sigma", "scale", "white")
 
 
 def pixel_likelihood(
-    machine: Any, sources: Any, light_curve: Any, *, kernel: Any = None, systematics: bool = True
+    machine: Any, sources: object, light_curve: object, *, kernel: object = None, systematics: bool = True
 ) -> Any:
     """Return the log likelihood of all pixels as a function of the light curve of one or several stars.
 
@@ -171,7 +171,7 @@ def _plain(seen: RowInformation, change: Any, columns: Any, mean: FloatArray, pr
     return value + 0.5 * (half**2).sum() - 0.5 * log_det
 
 
-def _as_mapping(kernel: Any) -> dict[str, Any]:
+def _as_mapping(kernel: object) -> dict[str, Any]:
     """Return the numbers of a kernel by name, those left out at their defaults."""
     names = ("family", *_FREE, "quality")
     if isinstance(kernel, ProcessKernel):
@@ -239,7 +239,7 @@ class ProcessEvidence(Op):
         output_storage[0][0] = np.asarray(found.log_evidence.sum())
         output_storage[1][0], output_storage[2][0] = slopes.columns, by_number
 
-    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+    def pullback(self, inputs: object, outputs: Any, cotangents: Any) -> list[Any]:
         """Return the gradient of what depends on the value."""
         del inputs
         return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]

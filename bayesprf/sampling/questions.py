@@ -49,8 +49,8 @@ class _Asked:
 def build_model(
     fit: Fit,
     kind: str,
-    sources: Any,
-    cadences: Any,
+    sources: object,
+    cadences: object,
     settings: dict[str, Any],
     *,
     say: Callable[[str], None] | None = None,
@@ -152,7 +152,7 @@ def _prf_model(fit: Fit, settings: dict[str, Any]) -> Any:
 def ask_group(
     fit: Fit,
     kind: str,
-    sources: Any,
+    sources: object,
     cadences: Any,
     settings: dict[str, Any],
     *,

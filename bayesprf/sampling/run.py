@@ -234,7 +234,7 @@ class SamplerOptions:
         return self.sampler or ("nutpie" if installed else "pymc")
 
 
-def sample_model(model: pm.Model, options: SamplerOptions, start: Mapping[str, Any] | None = None) -> xr.DataTree:
+def sample_model(model: pm.Model, options: SamplerOptions, start: Mapping[str, object] | None = None) -> xr.DataTree:
     """Sample a model; what PyMC returns, unchecked.
 
     Parameters

@@ -162,13 +162,13 @@ class SmoothPrior:
         q = 1.0 + self.eigenvalues / width**2
         return (self.towards_bends / width**2 + self.towards_nominal) / q, q
 
-    def draw(self, width: Any, columns: Any, back: Any, size: Any = None) -> Any:
+    def draw(self, width: object, columns: object, back: object, size: object = None) -> Any:
         """Return the random weights of a width."""
         del back, size
         mean, q = self._moments(width)
         return pt.dot(columns, pm.Normal.dist(mean, 1.0 / pt.sqrt(q)))
 
-    def log_density(self, value: Any, width: Any, columns: Any, back: Any) -> Any:
+    def log_density(self, value: object, width: object, columns: object, back: object) -> Any:
         """Return the log density of weights."""
         del columns
         mean, q = self._moments(width)

@@ -1,7 +1,6 @@
 """One image out of the stack: the mean over time, or a single frame."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -34,7 +33,7 @@ class Image:
     left_out: IntArray = field(default_factory=lambda: np.empty((0, 2), np.int64))
 
 
-def reduce_image(pixels: PixelTable, frame_index: Any = "mean", time_mask: BoolArray | None = None) -> Image:
+def reduce_image(pixels: PixelTable, frame_index: object = "mean", time_mask: BoolArray | None = None) -> Image:
     """Average the stack over time, or pick one frame.
 
     Parameters

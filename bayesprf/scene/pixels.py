@@ -152,7 +152,7 @@ class PixelTable:
         """Number of pixels."""
         return int(self.ra_deg.size)
 
-    def cadences(self, cadences: Any = None) -> IntArray:
+    def cadences(self, cadences: object = None) -> IntArray:
         """Return the indices of cadences given by index or mask, one or several; of all for None.
 
         Parameters

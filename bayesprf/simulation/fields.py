@@ -115,7 +115,7 @@ class SimulatedField:
         return bound
 
 
-def make_case(name: str, rng: np.random.Generator, **changes: Any) -> SimulatedField:
+def make_case(name: str, rng: np.random.Generator, **changes: object) -> SimulatedField:
     """Simulate a standard case: "demo", "small", "medium", "quarter", "crowded", "ffi" or "scale".
 
     Parameters

@@ -2,7 +2,6 @@
 
 import warnings
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -127,7 +126,7 @@ def fit_gain(
     *,
     options: PerturbationOptions,
     evaluate: PrfFunction | None = None,
-    other_vectors: Any = None,
+    other_vectors: object = None,
 ) -> GainModel:
     """Learn how the PRF changes in time.
 
@@ -212,7 +211,7 @@ def _check_time(time: FloatArray) -> None:
 
 
 def _time_columns(
-    pixels: PixelTable, pairs: TrainingPairs, *, options: PerturbationOptions, other_vectors: Any
+    pixels: PixelTable, pairs: TrainingPairs, *, options: PerturbationOptions, other_vectors: object
 ) -> Trends:
     """Return all time columns; the constant alone if there is nothing to learn from."""
     if pairs.chosen.size == 0:

@@ -134,7 +134,7 @@ def pixels_without_sky(fit: Fit) -> PixelTable:
     return pixels if prf.background is None else replace(pixels, flux=pixels.flux - prf.background.light)
 
 
-def perturbed_prf(fit: Fit, time_index: Any) -> csr_matrix | list[csr_matrix]:
+def perturbed_prf(fit: Fit, time_index: object) -> csr_matrix | list[csr_matrix]:
     """Return the PRF of every source in every pixel at a cadence, sparse (n_source, n_pixel); a list for several."""
     n_time = fit.pixels.n_time
     chosen = np.asarray(time_index)

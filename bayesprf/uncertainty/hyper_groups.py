@@ -78,7 +78,7 @@ class Groups:
         return np.append(values, elsewhere)[self.group]
 
 
-def make_groups(value: Any, n_member: int, name: str, *, known: Mapping[str, NDArray[Any]]) -> Groups:
+def make_groups(value: object, n_member: int, name: str, *, known: Mapping[str, NDArray[Any]]) -> Groups:
     """Sort members into groups.
 
     Parameters

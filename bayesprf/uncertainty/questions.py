@@ -1,7 +1,5 @@
 """Questions to the exact posterior of the latest fluxes of a Fit: which sources, which cadences, how they covary."""
 
-from typing import Any
-
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
@@ -14,7 +12,7 @@ from bayesprf.photometry.groups import SourceGroup, extract_group
 _MAX_DENSE = 5000
 
 
-def flux_covariance(fit: Fit, sources: Any, cadence: int) -> FloatArray:
+def flux_covariance(fit: Fit, sources: object, cadence: int) -> FloatArray:
     """Return the posterior covariance of fluxes at one cadence, (electron / s)**2, in the order of the sources."""
     chosen = fit.sources.indices(sources)
     if chosen.size > _MAX_DENSE:
@@ -26,7 +24,7 @@ def flux_covariance(fit: Fit, sources: Any, cadence: int) -> FloatArray:
 
 
 def select_group(
-    fit: Fit, sources: Any, cadences: Any = None, problem: LinearProblem | None = None
+    fit: Fit, sources: object, cadences: object = None, problem: LinearProblem | None = None
 ) -> tuple[SourceGroup, IntArray]:
     """Return the group of some sources in a problem, by default the latest, and their indices in it."""
     chosen, whole = fit.sources.indices(sources), fit.latest_flux.problem if problem is None else problem

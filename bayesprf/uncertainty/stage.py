@@ -23,7 +23,7 @@ from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_c
 
 
 def learn_hyperparameters(
-    fit: Fit, choice: WidthChoice, *, expected: Any, prior_groups: Any, noise_groups: Any, model_in_fit: bool
+    fit: Fit, choice: WidthChoice, *, expected: object, prior_groups: object, noise_groups: object, model_in_fit: bool
 ) -> FluxWidths:
     """Return prior, noise and model error that maximise the evidence of the design of the latest fluxes."""
     latest, prf, n_source = fit.latest_flux, fit.need("prf"), fit.sources.n_source
@@ -50,7 +50,7 @@ def learn_hyperparameters(
     )
 
 
-def check_widths(widths: Any, recipe: FluxRecipe, n_source: int) -> None:
+def check_widths(widths: object, recipe: FluxRecipe, n_source: int) -> None:
     """Raise unless `widths` is what `learn_widths` returns for these sources, without another prior beside it."""
     if widths is None:
         return
@@ -69,7 +69,7 @@ def with_systematics(fit: Fit) -> Fit:
 def fit_systematics(
     fit: Fit,
     *,
-    position: Any = None,
+    position: object = None,
     moments: float | None = None,
     model: float | None = None,
     tail: float | None = None,

@@ -234,7 +234,7 @@ def find_epoch(columns: Mapping[str, Any], position: Position, names: str | None
     return next((year for text in texts for release, year in _RELEASES if release.search(text)), None)
 
 
-def _repeats(column: Any) -> bool:
+def _repeats(column: object) -> bool:
     values = np.asarray(column).tolist()
     return len(set(values)) < len(values)
 
@@ -279,7 +279,7 @@ BANDS: Mapping[str, Band] = {
 }
 
 
-def check_years(years: Any, name: str) -> None:
+def check_years(years: object, name: str) -> None:
     """Raise unless all years that are known lie between 1800 and 2200: epochs are Julian years, not dates."""
     known = np.asarray(years, float)[np.isfinite(np.asarray(years, float))]
     if known.size and (known.min() < 1800 or known.max() > 2200):

@@ -37,7 +37,7 @@ _MAX_NAMED = 5
 
 
 def read_catalog(
-    catalog: Any,
+    catalog: object,
     *,
     epoch: float | PixelTable | None = None,
     flux_column: str | None = None,
@@ -132,7 +132,7 @@ def read_catalog(
 
 
 def sources_from_frame(
-    frame: Any,
+    frame: object,
     flux_column: str | None = None,
     *,
     epoch: float | PixelTable | None = None,
@@ -240,7 +240,7 @@ def _parse_angle(text: str, written: units.UnitBase, name: str) -> float:
         ) from error
 
 
-def _sexagesimal(column: Any) -> list[str] | None:
+def _sexagesimal(column: object) -> list[str] | None:
     """Return the texts of a column that holds text other than plain numbers, or None."""
     if np.asarray(column).dtype.kind not in "OUS":
         return None

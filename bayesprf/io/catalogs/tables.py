@@ -35,7 +35,7 @@ _FORMATS: Mapping[str, str] = {
 }
 
 
-def read_columns(table: Any, *, which: str | int | None = None) -> dict[str, Any]:
+def read_columns(table: object, *, which: str | int | None = None) -> dict[str, Any]:
     """Return the one-dimensional columns of a table by name.
 
     Parameters

@@ -17,7 +17,7 @@ _LIGHT_KM_PER_S = 299792.458
 _FLAT = 1e-3
 
 
-def barycentric_shift(pixels: PixelTable, ra_deg: Any, dec_deg: Any) -> FloatArray:
+def barycentric_shift(pixels: PixelTable, ra_deg: object, dec_deg: object) -> FloatArray:
     """Return what `pixels.time` lacks to be the barycentric time of single stars.
 
     Parameters

@@ -31,7 +31,7 @@ _STILL, _ELSEWHERE = 1e-3, 20.0
 
 
 def read_image(
-    file: Any,
+    file: object,
     *,
     extension: int | str | None = None,
     columns: tuple[int, int] | None = None,
@@ -40,7 +40,7 @@ def read_image(
     read_noise: float | None = None,
     n_read: int | None = None,
     sky_block: int | None = None,
-    time: Any = None,
+    time: object = None,
     instrument: Instrument | None = None,
     wcs: WCS | None = None,
 ) -> PixelTable:
@@ -118,7 +118,7 @@ def read_image(
 
 
 def image_pixels(
-    image: Any,
+    image: object,
     wcs: WCS,
     *,
     exposure: float,
@@ -130,7 +130,7 @@ def image_pixels(
     sky_block: int | None = None,
     time: float = 0.0,
     instrument: Instrument = GENERIC,
-    meta: dict[str, Any] | None = None,
+    meta: dict[str, object] | None = None,
 ) -> PixelTable:
     """Make a stack of one cadence from an image.
 
@@ -368,7 +368,7 @@ def _given(value: float | None, found: float | None, name: str, keys: str, path:
     return float(value if value is not None else found)  # type: ignore[arg-type]
 
 
-def _given_times(time: Any, n_image: int) -> FloatArray | None:
+def _given_times(time: object, n_image: int) -> FloatArray | None:
     if time is None:
         return None
     times = np.atleast_1d(as_float(time, "time", unit="day"))

@@ -35,7 +35,7 @@ class Unit:
     intact: bool | None
 
 
-def check_local(file: Any, name: str) -> None:
+def check_local(file: object, name: str) -> None:
     """Raise if the text is an address on a network rather than a file on disk.
 
     Parameters

@@ -138,7 +138,7 @@ def _choose(hdus: Any, held: list[Any], images: list[Any], path: Path, extension
     return chosen
 
 
-def _cube(data: Any) -> FloatArray:
+def _cube(data: object) -> FloatArray:
     array = np.asarray(data, np.float64)
     return array if array.ndim == 3 else array[None]
 

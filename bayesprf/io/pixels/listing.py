@@ -14,7 +14,7 @@ from bayesprf.io.pixels.fits_file import check_local
 _PATTERNS = ("*.fits", "*.fits.gz")
 
 
-def list_files(files: Any, kind: str = "target pixel file") -> list[Any]:
+def list_files(files: object, kind: str = "target pixel file") -> list[Any]:
     """Return the single files and objects that `files` stands for; patterns and directories in sorted order.
 
     Parameters
@@ -52,7 +52,7 @@ def list_files(files: Any, kind: str = "target pixel file") -> list[Any]:
     return found
 
 
-def _entries(files: Any) -> list[Any] | None:
+def _entries(files: object) -> list[Any] | None:
     """Return the members of a sequence or of a collection that has only a length and an index, or None."""
     if isinstance(files, bytes | dict):
         return None

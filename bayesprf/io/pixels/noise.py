@@ -54,7 +54,7 @@ class Noise:
         return np.asarray(np.sqrt(electrons) / self.exposure, np.float64)
 
 
-def rate_factor(unit: str | None, noise: Noise, name: str, path: Any) -> float:
+def rate_factor(unit: str | None, noise: Noise, name: str, path: object) -> float:
     """Return what turns values of this unit into electron / s.
 
     Parameters
@@ -218,7 +218,7 @@ def _doubts(light: Cube, flux_err: Cube, usable: Any, noise: Noise, path: Any) -
     ]
 
 
-def check_floor(floor: Any) -> None:
+def check_floor(floor: object) -> None:
     """Raise unless an error floor is None, "noise" or a number above 0.
 
     Parameters

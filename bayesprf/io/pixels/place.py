@@ -58,7 +58,7 @@ class Place:
     notes: list[str] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
 
-    def sky(self, x: Any, y: Any) -> tuple[FloatArray, FloatArray]:
+    def sky(self, x: object, y: object) -> tuple[FloatArray, FloatArray]:
         """Return right ascension and declination of pixel centres, degree, from array indices."""
         ra_deg, dec_deg = self.wcs.all_pix2world(x, y, 0)
         return np.asarray(ra_deg, np.float64), np.asarray(dec_deg, np.float64)

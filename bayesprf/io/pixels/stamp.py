@@ -135,7 +135,7 @@ class _Parts:
     intact: bool | None
 
 
-def read_stamp(source: Any, options: StampOptions | None = None) -> Stamp:
+def read_stamp(source: object, options: StampOptions | None = None) -> Stamp:
     """Read one target pixel file.
 
     Parameters
@@ -174,7 +174,7 @@ def _existing(source: Any) -> Path:
     return path
 
 
-def _path_of(source: Any, hdus: fits.HDUList) -> Path:
+def _path_of(source: object, hdus: fits.HDUList) -> Path:
     """Return the path of an object's file, or a name for an object made in memory."""
     for path in (getattr(source, "path", None), hdus.filename()):
         if isinstance(path, str | Path):

@@ -30,15 +30,15 @@ from bayesprf.scene.pixels import PixelTable
 
 
 def read_tpfs(
-    files: Any,
+    files: object,
     *,
     quality_bitmask: str | int = "default",
     on_error: str = "raise",
     cadences: str = "common",
-    wcs: Any = None,
+    wcs: object = None,
     exposure: float | None = None,
-    error_floor: Any = None,
-    time_at: Any = None,
+    error_floor: object = None,
+    time_at: object = None,
 ) -> PixelTable:
     """Read target pixel files of one detector and one quarter, campaign or sector as one stack.
 
@@ -124,7 +124,7 @@ def read_tpfs(
     return pixels if direction is None else _move_clock(pixels, direction)
 
 
-def _coordinates(sources: Sequence[Any], wcs: Any) -> list[WCS | None]:
+def _coordinates(sources: Sequence[Any], wcs: object) -> list[WCS | None]:
     """Return the sky coordinates given for each file; a saved tree keeps them as the text of a header."""
     given = list(wcs) if isinstance(wcs, list | tuple) else [wcs] * (len(sources) if wcs is None else 1)
     if len(given) != len(sources):

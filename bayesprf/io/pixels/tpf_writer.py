@@ -35,8 +35,8 @@ def write_tpf(
     ra_deg: float | None = None,
     dec_deg: float | None = None,
     mag: float = float("nan"),
-    aperture: Any = None,
-    quality: Any = None,
+    aperture: object = None,
+    quality: object = None,
     position_tolerance: float = 0.01,
 ) -> Path:
     """Write one stamp as a target pixel file that `read_tpfs` and `lightkurve.read` open.

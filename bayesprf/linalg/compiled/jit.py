@@ -53,7 +53,7 @@ def _compile(function: Callable[..., Any], **options: Any) -> Any:
 def _forgive_the_disk(save: Callable[..., None]) -> Callable[..., None]:
     """Return a function that keeps compiled code, or does nothing where the disk is full."""
 
-    def save_if_possible(*arguments: Any) -> None:
+    def save_if_possible(*arguments: object) -> None:
         with contextlib.suppress(OSError):
             save(*arguments)
 
@@ -66,12 +66,12 @@ class _FirstCompilation(event.Listener):  # type: ignore[misc]
     def __init__(self, call: Callable[[], None]) -> None:
         self._call, self._called = call, False
 
-    def on_start(self, _: Any) -> None:
+    def on_start(self, _: object) -> None:
         if not self._called:
             self._called = True
             self._call()
 
-    def on_end(self, _: Any) -> None:
+    def on_end(self, _: object) -> None:
         """Nothing."""
 
 
