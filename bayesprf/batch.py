@@ -29,7 +29,7 @@ import numpy as np
 
 import bayesprf
 from bayesprf.checks import check_choice
-from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError, MissingDependencyError
+from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError, MissingDependencyError, QualityWarning
 from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
 from bayesprf.pipeline import FitOptions, fit_files
 
@@ -326,6 +326,8 @@ def _fit_or_resume(one: Field, output: Path, options: FitOptions, *, resume: boo
 def _fit(one: Field, options: FitOptions, on_error: str) -> tuple[Any, tuple[int, int, int]]:
     """Return the DataTree of a field and its number of sources, pixels and cadences."""
     machine = fit_files(one.files, one.catalog, options, on_error=on_error)
+    for cure in machine.verdict.cures:
+        warnings.warn(str(cure), QualityWarning, stacklevel=2)
     return machine.to_datatree(), (machine.nsources, machine.npixels, machine.nt)
 
 

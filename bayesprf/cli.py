@@ -95,6 +95,7 @@ def fit(
     ref_epoch: Annotated[float | None, typer.Option(help="Julian year of the catalogue's positions.")] = None,
     table: Annotated[str | None, typer.Option(help="Name of the table, in a file that holds several.")] = None,
     detect_missing: Annotated[bool, typer.Option("--detect-missing", help="Add stars the image shows.")] = False,  # noqa: FBT002
+    cures: Annotated[bool, typer.Option(help="Try to mend a fit with faults, and keep what is better.")] = True,  # noqa: FBT002
     quality: Quality = None,
     options_set: SetOptions = None,
     config: Config = None,
@@ -117,6 +118,7 @@ def fit(
         robust=robust,
         loo=loo,
         learn_widths=learn_widths,
+        cures=cures,
     )
     chosen = _changed(options, config, options_set, quality)
     run_fit(files, catalog, chosen, Output(output, plots, lightcurves), quiet=quiet)
@@ -339,7 +341,7 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             " --lightcurves DIR"
         )
     _make_directory(output.tree.parent)
-    with _progress(5 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
+    with _progress(6 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
         machine = fit_files(files, catalog, options, step=step)
         step("writing")
         tree = machine.to_datatree()
@@ -354,7 +356,7 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             step("drawing")
             written += save_figures(draw_pictures(machine, tree), output.plots)
     _say(format_summary(tree), quiet=quiet)
-    if not machine.verdict.is_sound:
+    if machine.verdict.sentences:
         _say(f"\n{machine.verdict}\n", quiet=quiet)
     _announce(written, quiet=quiet)
     return tree

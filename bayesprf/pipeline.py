@@ -21,7 +21,9 @@ from bayesprf.io.save import load_tree
 from bayesprf.machine import Machine
 from bayesprf.photometry.stage import choose_apertures, fit_fluxes, sum_apertures
 from bayesprf.prf.stage import fit_prf
-from bayesprf.results.gather import widths_from_group
+from bayesprf.quality.cures import CURES, cure_fit, with_cures
+from bayesprf.quality.record import Cure
+from bayesprf.results.gather import cures_from_group, widths_from_group
 from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
 from bayesprf.scene.pixels import PixelTable
@@ -59,11 +61,14 @@ class FitOptions:
     catalog : mapping of str to object
         Keyword arguments of `bayesprf.read_catalog`, and `detect_missing`. By default fluxes come from the column
         nearest to the instrument's band, and positions are moved to the epoch of the data.
+    cures : bool or sequence of str
+        What may be tried where a first fit has a fault, and kept where it is better: "sky", "positions" and "roll";
+        all by default.
 
     Raises
     ------
     InputError
-        If a keyword of `machine` or `shape` is unknown.
+        If a keyword of `machine` or `shape`, or a cure, is unknown.
     """
 
     fit_va: bool = False
@@ -77,15 +82,29 @@ class FitOptions:
     learn_widths: bool = False
     loo: bool = False
     catalog: Mapping[str, Any] = field(default_factory=dict)
+    cures: bool | Sequence[str] = True
 
     def __post_init__(self) -> None:
         check_types(self)
         for name in ("machine", "shape", "time_model", "catalog"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name}: expected a mapping of options to values, got {getattr(self, name)!r}")
+        _check_cures(self.cures)
         Settings().updated(**{name: value for name, value in self.machine.items() if name != "quiet"})
         apart = ("plot", "frame_index")
         PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})
+
+    @property
+    def chosen_cures(self) -> tuple[str, ...]:
+        """Names of what may be tried."""
+        if isinstance(self.cures, bool):
+            return CURES if self.cures else ()
+        return tuple(self.cures)
+
+
+def _check_cures(cures: object) -> None:
+    if not isinstance(cures, bool | list | tuple) or (not isinstance(cures, bool) and not set(cures) <= set(CURES)):
+        raise InputError(f"cures: expected True, False or some of {', '.join(CURES)}, got {cures!r}")
 
 
 def fit(
@@ -100,6 +119,7 @@ def fit(
     shape: Mapping[str, object] | None = None,
     time_model: Mapping[str, object] | None = None,
     detect_missing: bool = False,
+    cures: bool | Sequence[str] = True,
     quiet: bool = False,
     **settings: object,
 ) -> Machine:
@@ -128,6 +148,10 @@ def fit(
         Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`.
     detect_missing : bool
         Add the stars of the mean image that the catalogue lacks.
+    cures : bool or sequence of str
+        What may be tried where the first fit has a fault, and kept where it is better: a "sky" where the files say
+        that it is still in their pixels, free "positions" where the PRF is poor, and a time model that follows the
+        "roll" of K2, whose fluxes are `Machine.ws_va`. Nothing that an argument asks for is changed.
     quiet : bool
         Silence progress bars.
     **settings
@@ -145,6 +169,12 @@ def fit(
     InputError
         If an argument is out of range, or no pixel can train the PRF.
 
+    Warns
+    -----
+    QualityWarning
+        If something was tried to make the fit better, or a fault is left: once, with all cures. `Machine.verdict`
+        holds the same as records.
+
     See Also
     --------
     load : Take a saved fit up again.
@@ -159,8 +189,12 @@ def fit(
         robust=robust,
         learn_widths=learn_widths,
         catalog={"detect_missing": True} if detect_missing else {},
+        cures=cures,
     )
-    return fit_files(files, catalog, options, quiet=quiet)
+    machine = fit_files(files, catalog, options, quiet=quiet)
+    if machine.verdict.sentences:
+        warnings.warn(f"bayesprf.fit: {'; '.join(machine.verdict.sentences)}", QualityWarning, stacklevel=2)
+    return machine
 
 
 def fit_files(
@@ -197,7 +231,8 @@ def fit_files(
     step = _logged(step)
     step("reading files")
     pixels, sources = read_field(files, catalog, options, on_error=on_error)
-    machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **_with_sky(options.machine, pixels)})
+    settings, cures = _with_sky(options, pixels)
+    machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **settings})
     step("learning the PRF")
     build = machine.refine_scene if options.refine else machine.build_shape_model
     build(**options.shape)
@@ -206,28 +241,36 @@ def fit_files(
         machine.build_time_model(**options.time_model)
     step("solving fluxes")
     machine.fit_model(fit_va=options.fit_va, robust=options.robust)
+    step("judging the fit")
+    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), cures)
+    _finish(machine, options, step)
+    return machine
+
+
+def _finish(machine: Machine, options: FitOptions, step: Callable[[str], Any]) -> None:
+    """Learn widths, score and sum apertures, as the options ask."""
     if options.learn_widths:
-        machine.fit_model(fit_va=options.fit_va, robust=options.robust, widths=machine.learn_widths())
+        fit_va, cures = machine.fit.latest == "flux_va", machine.verdict.cures
+        machine.fit_model(fit_va=fit_va, robust=options.robust, widths=machine.learn_widths())
+        machine.fit = with_cures(machine.fit, cures)
     if options.loo and not options.robust:
         machine.loo()
     if options.apertures:
         step("summing apertures")
         machine.compute_aperture_photometry()
         machine.get_psf_metrics()
-    return machine
 
 
-def _with_sky(settings: Mapping[str, Any], pixels: PixelTable) -> Mapping[str, Any]:
+def _with_sky(options: FitOptions, pixels: PixelTable) -> tuple[Mapping[str, Any], tuple[Cure, ...]]:
     """Return the settings, with a background if the files say that their pixels hold the sky and none was asked for."""
+    settings = options.machine
     if settings.get("background") is not None or pixels.background_removed is not False:
-        return settings
-    warnings.warn(
-        "the sky is still in these pixels (BACKAPP = 0): a constant is fitted along for every file, background='stamp';"
-        " name another background to fit that instead",
-        QualityWarning,
-        stacklevel=3,
-    )
-    return {**settings, "background": "stamp"}
+        return settings, ()
+    if "sky" not in options.chosen_cures:
+        return settings, ()
+    reason = "the sky is still in these pixels (BACKAPP = 0)"
+    told = "a constant per file, background='stamp', is fitted along"
+    return {**settings, "background": "stamp"}, (Cure("sky", kept=True, reason=reason, result=told),)
 
 
 def _logged(step: Callable[[str], Any]) -> Callable[[str], Any]:
@@ -340,6 +383,8 @@ def _run_stages(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:
         found = found if widths is None else found.with_stage("hyperparameters", widths)
         score = read_score("tree", tree)
         found = found.with_stage("score", score) if np.isfinite(score.elpd_time).any() else found
+        cures = cures_from_group(tree["quality"]) if "quality" in tree.children else ()  # type: ignore[arg-type]
+        found = with_cures(found, cures) if cures else found
     return _choose_apertures(tree, found, recipes)
 
 

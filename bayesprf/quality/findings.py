@@ -220,9 +220,14 @@ def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding
             QualityFlag.POSITION_OFF,
             sources,
             found.effect(found.positions.loss, sources),
-            f"{int(sources.sum())} sources lie off their positions, by {np.median(off):.2g} pixel in the median",
+            f"{_count(sources)} off the catalogue's position, by {np.median(off):.2g} pixel in the median",
             "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
         )
+
+
+def _count(sources: BoolArray) -> str:
+    number = int(sources.sum())
+    return f"{number} sources lie" if number > 1 else "1 source lies"
 
 
 def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:

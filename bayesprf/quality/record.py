@@ -38,6 +38,31 @@ class Finding:
         return f"{self.sentence}: {self.cure}"
 
 
+@dataclass(frozen=True, slots=True)
+class Cure:
+    """Something that was tried because a first fit had a fault.
+
+    Parameters
+    ----------
+    name : {"sky", "positions", "roll"}
+        What was tried.
+    kept : bool
+        Whether the fit was better with it, and has it now.
+    reason : str
+        The fault.
+    result : str
+        What was done, and what came of it.
+    """
+
+    name: str
+    kept: bool
+    reason: str
+    result: str
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.result} and is {'applied' if self.kept else 'not applied, as that is no better'}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
     """What is known against a fit.
@@ -50,6 +75,8 @@ class Verdict:
         Numbers of the whole field; `bayesprf.results.schema` says what each is.
     sources : mapping of str to ndarray of float64, shape (n_source,)
         Numbers of each source, likewise.
+    cures : tuple of Cure
+        What `bayesprf.fit` tried because of a first fit's faults.
 
     Examples
     --------
@@ -67,6 +94,7 @@ class Verdict:
     findings: tuple[Finding, ...]
     field: Mapping[str, float]
     sources: Mapping[str, FloatArray]
+    cures: tuple[Cure, ...] = ()
 
     @property
     def is_sound(self) -> bool:
@@ -85,12 +113,15 @@ class Verdict:
         """Return the finding of a flag, or None."""
         return next((one for one in self.findings if one.flag == flag), None)
 
-    def __str__(self) -> str:
-        if self.is_sound:
-            return "The fit is sound."
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What was tried, and what was found, with its cure."""
         n_source = self.flags.size
-        lines = [f"{one.flag.name} ({int(one.sources.sum())} of {n_source} sources): {one}" for one in self.findings]
-        return "\n".join(lines)
+        found = [f"{one.flag.name} ({int(one.sources.sum())} of {n_source} sources): {one}" for one in self.findings]
+        return (*(str(one) for one in self.cures), *found)
+
+    def __str__(self) -> str:
+        return "\n".join((*self.sentences, *(["The fit is sound."] if self.is_sound else [])))
 
     def _repr_html_(self) -> str:
         if self.is_sound:

@@ -11,7 +11,7 @@ from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import BlendTable
 from bayesprf.photometry.processes import LightCurves
 from bayesprf.prf.fit import ShapeFit
-from bayesprf.quality.record import Verdict
+from bayesprf.quality.record import Cure, Verdict
 from bayesprf.results.columns import plain_columns
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -55,19 +55,34 @@ def quality_group(verdict: Verdict) -> dict[str, Any]:
     -------
     dict of str to ndarray
     """
-    findings = verdict.findings
+    findings, cures = verdict.findings, verdict.cures
     texts = {
+        "cure": [one.name for one in cures],
+        "cure_reason": [one.reason for one in cures],
+        "cure_result": [one.result for one in cures],
         "finding": [str(one.flag.name) for one in findings],
         "finding_sentence": [one.sentence for one in findings],
         "finding_cure": [one.cure for one in findings],
     }
     return {
         **{name: np.array(values, object) for name, values in texts.items()},
+        "cure_kept": np.array([one.kept for one in cures], bool),
         "finding_effect": np.array([one.effect for one in findings], np.float64),
         "quality_flags": verdict.flags,
         **verdict.field,
         **verdict.sources,
     }
+
+
+def cures_from_group(group: Mapping[str, Any]) -> tuple[Cure, ...]:
+    """Return what a fit's ``/quality`` says was tried; none in trees of earlier versions."""
+    if "cure" not in group:
+        return ()
+    names, kept, reasons, results = (
+        np.asarray(group[name]).tolist() for name in ("cure", "cure_kept", "cure_reason", "cure_result")
+    )
+    rows = zip(names, kept, reasons, results, strict=True)
+    return tuple(Cure(str(one), bool(good), str(why), str(what)) for one, good, why, what in rows)
 
 
 def background_group(fit: FluxFit) -> dict[str, Any]:

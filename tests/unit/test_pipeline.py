@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 import bayesprf as bp
 from bayesprf.batch import Field, fit_batch
 from bayesprf.cli import app
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, QualityWarning
 from bayesprf.instruments import TESS
 from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.io.save import load_tree, save_tree
@@ -50,7 +50,12 @@ def directory(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fitted(directory):
-    return bp.fit(directory / "*.fits", directory / "catalog.csv", quiet=True)
+    with pytest.warns(
+        QualityWarning, match=r"^bayesprf.fit: FEW_CALIBRATORS .*: add files with more isolated"
+    ) as caught:
+        machine = bp.fit(directory / "*.fits", directory / "catalog.csv", quiet=True)
+    assert len(caught) == 1
+    return machine
 
 
 def test_all_roads_give_the_same_bits(directory, fitted, tmp_path):
@@ -77,6 +82,7 @@ def test_fluxes_of_the_band_and_positions_of_the_epoch(directory, fitted):
     assert read_field(fitted.pixels, sources, FitOptions())[1] is sources
 
 
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
 def test_a_saved_fit_is_taken_up_with_all_its_options(directory, tmp_path):
     mask = np.arange(24) < 20
     machine = bp.fit(
@@ -121,5 +127,8 @@ def test_options_are_checked_before_anything_is_read():
         bp.fit("nowhere", "none.csv", n_knots=3)
     with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got n_rounds; did you mean n_round\?$"):
         FitOptions(shape={"n_rounds": 3})
+    with pytest.raises(InputError, match=r"^cures: expected True, False or some of sky, .*, got \['rol'\]$"):
+        FitOptions(cures=["rol"])
+    assert (FitOptions(cures=False).chosen_cures, FitOptions(cures=("sky",)).chosen_cures) == ((), ("sky",))
     with pytest.raises(InputError, match=r"^options: expected FitOptions, got dict$"):
         fit_batch([Field("a", "b", "c")], "nowhere", options={"fit_va": True})

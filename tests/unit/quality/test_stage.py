@@ -40,7 +40,7 @@ def test_tree_holds_it(cases):
     _, machine = cases.fitted("sky")
     tree = machine.to_datatree()
     quality = tree["quality"]
-    assert set(quality.data_vars) | {"finding"} == {one.name for one in SCHEMA["quality"]}
+    assert set(quality.data_vars) | {"finding", "cure"} == {one.name for one in SCHEMA["quality"]}
     assert "SKY_LEFT" in quality["finding"].values.tolist()
     np.testing.assert_array_equal(tree["photometry/flags"].values, machine.flags)
     np.testing.assert_array_equal(quality["quality_flags"].values, machine.verdict.flags)

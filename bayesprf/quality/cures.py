@@ -1,0 +1,174 @@
+"""Cures: what a first fit lacks is tried, judged beside it, and kept where it is demonstrably better."""
+
+import warnings
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.trends import TrendOptions
+from bayesprf.errors import BayesprfError, BayesprfWarning, DataWarning
+from bayesprf.fit_record import Fit
+from bayesprf.flags import QualityFlag
+from bayesprf.photometry.stage import fit_fluxes
+from bayesprf.prf.stage import fit_prf
+from bayesprf.quality.record import Cure, Verdict
+from bayesprf.quality.stage import with_verdict
+from bayesprf.settings import FluxRecipe, PrfRecipe, TimeRecipe
+from bayesprf.stats import mad_sigma, median_over_time
+from bayesprf.timemodel.stage import fit_time_model, time_options
+
+# What can be tried, in this order; the sky comes before the first fit.
+CURES = ("sky", "positions", "roll")
+# Faults of the mean image that stars off their positions make.
+_MISPLACED = (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF, QualityFlag.UNCATALOGUED_LIGHT)
+# Rounds of PRF and positions: the default of refine_scene, and twice as many where these have not settled.
+_N_ROUND = 10
+# A star that moves farther than this from its catalogue position, pixel, has taken another star's light: the core of a
+# PRF of these missions is narrower.
+_FARTHEST_PIX = 2.0
+# Light curves are compared about their medians over so many rolls: slower changes are the stars' own.
+_N_ROLL = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A fit that was tried, whether it is better, and what is said of it."""
+
+    fit: Fit
+    better: bool
+    told: str
+
+
+def cure_fit(fit: Fit, names: Collection[str] = CURES) -> Fit:
+    """Judge a fit, try the cures that its verdict asks for, and keep what is better.
+
+    Parameters
+    ----------
+    fit : Fit
+        With fluxes.
+    names : collection of str
+        Which of `CURES` may be tried.
+
+    Returns
+    -------
+    Fit
+        The better one, with its verdict, which says what was tried.
+
+    Notes
+    -----
+    Positions: where the PRF is poor, or stars lie off their places, all positions are freed. That is kept if fewer
+    stars are flagged for it, chi-square per pixel and misplaced light are smaller, and no star has moved to another.
+    Roll: where the spacecraft rolls and light curves follow, a time model follows the measured pointing. It is kept if
+    the light curves scatter less.
+    """
+    fit, cures = with_verdict(fit), list[Cure]()
+    for name, ask, attempt in (("positions", _asks_for_positions, _free_positions), ("roll", _asks_for_time, _follow)):
+        reason = ask(fit) if name in names else ""
+        if reason:
+            fit, kept, told = _attempt(attempt, fit)
+            cures.append(Cure(name, kept, reason, told))
+    return with_cures(fit, cures)
+
+
+def with_cures(fit: Fit, cures: Collection[Cure]) -> Fit:
+    """Return the fit with what was tried in its verdict, before what is said there already."""
+    verdict = with_verdict(fit).need("verdict")
+    return with_verdict(fit).with_stage("verdict", replace(verdict, cures=(*cures, *verdict.cures)))
+
+
+def _attempt(attempt: Callable[[Fit], _Attempt], fit: Fit) -> tuple[Fit, bool, str]:
+    """Return the better fit, whether it is the new one, and what is said of it; an attempt that warns is not kept."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", BayesprfWarning)
+        try:
+            found = attempt(fit)
+        except BayesprfError as error:
+            return fit, False, str(error)
+    alarms = [str(one.message) for one in caught if issubclass(one.category, DataWarning)]
+    kept = found.better and not alarms
+    return (found.fit if kept else fit), kept, "; ".join([found.told, *alarms])
+
+
+def _asks_for_positions(fit: Fit) -> str:
+    """Return what free positions may mend, or nothing."""
+    recipe, verdict = fit.prf_recipe or PrfRecipe(), fit.need("verdict")
+    given = recipe.shape.refine or recipe.shape.method == "joint" or fit.time_model is not None
+    poor = [one for one in verdict.findings if one.flag in (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF)]
+    return "" if given or not poor else poor[0].sentence
+
+
+def _free_positions(fit: Fit) -> _Attempt:
+    """Fit the PRF again with the positions of all stars."""
+    other = _refined(fit, _N_ROUND)
+    if not other.need("verdict").field["converged"]:
+        other = _refined(fit, 2 * _N_ROUND)
+    prf, before, after = other.need("prf"), fit.need("verdict"), other.need("verdict")
+    shift = np.hypot(*prf.positions.shift.T) / np.sqrt(prf.prf.pixel_area)
+    better = np.count_nonzero(_marked(after)) < np.count_nonzero(_marked(before))
+    better &= all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
+    better &= shift.max(initial=0.0) < _FARTHEST_PIX
+    shares = " to ".join(f"{100 * one.field['misplaced_field']:.2g}" for one in (before, after))
+    told = f"positions fitted along, refine=True, took the misplaced light from {shares} %"
+    return _Attempt(other, bool(better), told)
+
+
+def _refined(fit: Fit, n_round: int) -> Fit:
+    """Return the fit with positions, fluxes and verdict."""
+    recipe = (fit.prf_recipe or PrfRecipe()).updated(refine=True, n_round=n_round)
+    other = fit.with_stage("prf", fit_prf(fit, recipe), prf_recipe=recipe)
+    return with_verdict(_with_fluxes(other, fit))
+
+
+def _asks_for_time(fit: Fit) -> str:
+    """Return what a time model that follows the roll may mend, or nothing."""
+    moving = fit.need("verdict").find(QualityFlag.MOTION_LEFT)
+    rolls = fit.pixels.instrument.roll_hours > 0 and fit.time_model is None
+    return moving.sentence if rolls and moving is not None else ""
+
+
+def _follow(fit: Fit) -> _Attempt:
+    """Fit the time model that follows the measured pointing, and the fluxes with it."""
+    options = time_options(fit.settings, TrendOptions(), positions="centroid", further={})
+    recipe = TimeRecipe(options)
+    other = fit.with_stage("time_model", fit_time_model(fit, recipe), time_recipe=recipe)
+    other = with_verdict(_with_fluxes(other, fit, fit_va=True))
+    before, after = (np.nanmedian(one) for one in light_curve_scatter(other))
+    told = (
+        "time_model={'positions': 'centroid'} took the scatter of a typical light curve from"
+        f" {1e6 * before:.3g} to {1e6 * after:.3g} ppm"
+    )
+    return _Attempt(other, bool(after < before), told)
+
+
+def light_curve_scatter(fit: Fit) -> tuple[FloatArray, FloatArray]:
+    """Return the scatter of light curves without and with the time model, shape (n_source,), relative; NaN if unknown.
+
+    About their medians over eight rolls: slower changes are the stars' own.
+    """
+    plain, latest = fit.need("flux").flux, fit.need("flux_va").flux
+    days = _N_ROLL * fit.pixels.instrument.roll_hours / 24.0
+    time = fit.pixels.time
+    block = ((time - time[0]) // days).astype(int) if days > 0 else np.zeros(time.size, int)
+    level = np.abs(median_over_time(latest, empty=np.nan))
+    found = []
+    for flux in (plain, latest):
+        away = np.concatenate([flux[block == one] - median_over_time(flux[block == one]) for one in np.unique(block)])
+        seen = np.isfinite(away).any(axis=0) & (level > 0)
+        found.append(np.full(level.size, np.nan))
+        found[-1][seen] = mad_sigma(away[:, seen], axis=0) / level[seen]
+    return found[0], found[1]
+
+
+def _with_fluxes(fit: Fit, like: Fit, *, fit_va: bool = False) -> Fit:
+    """Return the fit with fluxes, fitted as another's were."""
+    recipe = replace(like.flux_recipe or FluxRecipe(), fit_va=fit_va)
+    for stage, flux in fit_fluxes(fit, recipe):
+        fit = fit.with_stage(stage, flux, flux_recipe=recipe)
+    return fit
+
+
+def _marked(verdict: Verdict) -> BoolArray:
+    """Return which sources have a fault that free positions may mend."""
+    return (verdict.flags & sum(int(one) for one in _MISPLACED)) > 0

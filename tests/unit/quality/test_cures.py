@@ -1,0 +1,88 @@
+"""What a first fit lacks is tried, and kept where it is better."""
+
+import numpy as np
+import pytest
+
+import bayesprf as bp
+from bayesprf.errors import QualityWarning
+from bayesprf.flags import QualityFlag
+from bayesprf.instruments import K2
+from bayesprf.io.save import save_tree
+from bayesprf.io.simulated import write_field
+from bayesprf.quality.cures import light_curve_scatter
+from bayesprf.simulation.fields import make_field
+
+
+def roll(time):
+    """Move stars by up to 0.8 pixel in six hours, and back at once."""
+    return 0.8 * (np.mod((time - time[0]) / 0.25, 1.0) - 0.5)[:, None] * np.array([0.8, 0.6])
+
+
+@pytest.fixture(scope="module")
+def rolling():
+    return make_field(
+        rng=np.random.default_rng(11), n_source=24, n_time=60, n_stamp=20, mag_range=(11.0, 14.0), min_separation=2.5,
+        drift=roll, instrument=K2,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def displaced():
+    """Return a field whose catalogue is off by 0.4 pixel, star by star."""
+    return make_field(
+        rng=np.random.default_rng(12), n_source=24, n_time=12, n_stamp=20, mag_range=(11.0, 14.0), min_separation=3.0,
+        position_scatter=0.3 * 3.98,
+    )  # fmt: skip
+
+
+def test_a_roll_is_followed(rolling):
+    with pytest.warns(QualityWarning, match=r"rolls by .* pixel in 6 hours.*'centroid'.* and is applied") as caught:
+        machine = bp.fit(rolling.pixels, rolling.sources, quiet=True)
+    assert len(caught) == 1
+    assert [(one.name, one.kept) for one in machine.verdict.cures] == [("roll", True)]
+    usual, now = light_curve_scatter(machine.fit)
+    assert np.median(now / usual) < 0.2
+    bright = rolling.flux[0] > 2e4
+    away = machine.ws_va / rolling.flux - 1.0
+    assert np.median(np.std(away[:, bright], axis=0)) < 0.002
+
+
+def test_nothing_is_tried_unless_asked(rolling):
+    with pytest.warns(QualityWarning, match=r"MOTION_LEFT .*positions='centroid'"):
+        machine = bp.fit(rolling.pixels, rolling.sources, cures=False, quiet=True)
+    assert machine.verdict.cures == ()
+    assert machine.fit.time_model is None
+    with pytest.warns(QualityWarning, match=r"bayesprf.fit: "):
+        machine = bp.fit(rolling.pixels, rolling.sources, fit_va=True, quiet=True)
+    assert machine.verdict.cures == ()
+
+
+def test_positions_are_freed_where_that_mends_the_fit(displaced):
+    with pytest.warns(QualityWarning, match=r"refine=True, took the misplaced light .* and is applied"):
+        machine = bp.fit(displaced.pixels, displaced.sources, quiet=True)
+    plain = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
+    plain.build_shape_model()
+    plain.fit_model()
+    wrong = [np.median(np.abs(one.ws.mean(axis=0) / displaced.flux.mean(axis=0) - 1.0)) for one in (plain, machine)]
+    assert wrong[1] < 0.2 * wrong[0]
+    assert plain.verdict.find(QualityFlag.POSITION_OFF) is not None
+    assert machine.verdict.find(QualityFlag.POSITION_OFF) is None
+
+
+def test_a_sound_fit_is_left_alone(cases):
+    field, machine = cases.fitted()
+    again = bp.fit(field.pixels, field.sources, quiet=True)
+    np.testing.assert_array_equal(again.ws, machine.ws)
+    assert again.verdict.cures == ()
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
+def test_a_tree_says_what_was_tried(displaced, tmp_path):
+    files, catalog = write_field(tmp_path, displaced)
+    machine = bp.fit(files, catalog, quiet=True)
+    tree = machine.to_datatree()
+    assert tree["quality/cure"].to_numpy().tolist() == ["positions"]
+    assert tree["quality/cure_kept"].to_numpy().tolist() == [True]
+    back = bp.load(save_tree(tree, tmp_path / "out.nc"), quiet=True)
+    assert back.verdict.cures == machine.verdict.cures
+    np.testing.assert_array_equal(back.ws, machine.ws)
