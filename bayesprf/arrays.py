@@ -1,5 +1,6 @@
 """Names of the array types used in annotations, and the comparison of records that hold arrays."""
 
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -11,6 +12,11 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Int32Array = NDArray[np.int32]
+AnyArray = NDArray[Any]
+"""An array as a file or a caller holds it: of any type."""
+Named = Mapping[str, Any]
+NamedDict = dict[str, Any]
+"""Arrays, numbers and words by name, as files, tables and options hold them."""
 
 
 def same_content(one: Any, other: Any) -> bool:
@@ -34,5 +40,5 @@ def same_content(one: Any, other: Any) -> bool:
     return bool(one == other) or bool(one != one and other != other)
 
 
-def _same_numbers(one: NDArray[Any], other: NDArray[Any]) -> bool:
+def _same_numbers(one: AnyArray, other: AnyArray) -> bool:
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")

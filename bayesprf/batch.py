@@ -11,7 +11,7 @@ import re
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 
 import bayesprf
+from bayesprf.arrays import Named
 from bayesprf.checks import check_choice
 from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError, MissingDependencyError, QualityWarning
 from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
@@ -386,7 +387,7 @@ def _read_finished(one: Field, output: Path, fingerprint: str) -> FieldReport | 
 
 
 def _run(
-    todo: Sequence[Field], directory: Path, settings: Mapping[str, Any], cores: int, client: object
+    todo: Sequence[Field], directory: Path, settings: Named, cores: int, client: object
 ) -> Generator[FieldReport, None, None]:
     """Yield reports as fields finish: in this process, in a pool of processes, or where the client works."""
     tasks = [_Task(one, directory / f"{one.name}{_ENDING}", settings) for one in todo]
@@ -404,7 +405,7 @@ class _Task:
 
     field: Field
     output: Path
-    settings: Mapping[str, Any]
+    settings: Named
 
     def run(self) -> FieldReport:
         return fit_field(self.field, self.output, **self.settings)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, same_content
+from bayesprf.arrays import FloatArray, NamedDict, same_content
 from bayesprf.errors import StageError
 from bayesprf.flags import QualityFlag
 from bayesprf.scene.pairs import PairTable, build_pairs
@@ -163,7 +163,7 @@ class Fit:
         -------
         Fit
         """
-        changes: dict[str, Any] = {stage: record, **recipe}
+        changes: NamedDict = {stage: record, **recipe}
         if stage in ("flux", "flux_va"):
             changes["latest"] = stage
         return replace(self.without(stage), **changes)
@@ -171,7 +171,7 @@ class Fit:
     def without(self, stage: str) -> Self:
         """Return the Fit without a stage and all that stand on it, and without their options."""
         dropped = {stage, *_standing_on(stage)}
-        nothing: dict[str, Any] = dict.fromkeys(dropped | {_RECIPES[one] for one in dropped & _RECIPES.keys()})
+        nothing: NamedDict = dict.fromkeys(dropped | {_RECIPES[one] for one in dropped & _RECIPES.keys()})
         return replace(self, **nothing)
 
     def with_settings(self, **changes: object) -> Self:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from bayesprf.arrays import Named, NamedDict
 from bayesprf.checks import check_names
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import FileError, InputError
@@ -29,7 +29,7 @@ def names_of_options() -> dict[str, str]:
     return {name: group for group, names in groups.items() for name in names}
 
 
-def change_options(options: FitOptions, changes: Mapping[str, Any]) -> FitOptions:
+def change_options(options: FitOptions, changes: Named) -> FitOptions:
     """Return options with some changed by name.
 
     Parameters
@@ -64,7 +64,7 @@ def change_options(options: FitOptions, changes: Mapping[str, Any]) -> FitOption
     return options
 
 
-def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
+def parse_pairs(pairs: Iterable[str]) -> NamedDict:
     """Return the options given as texts ``name=value``; values are read as YAML: numbers, true, null, lists, texts.
 
     Parameters
@@ -93,7 +93,7 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
     return found
 
 
-def read_config(path: str | Path) -> dict[str, Any]:
+def read_config(path: str | Path) -> NamedDict:
     """Return the options of a YAML file.
 
     Parameters

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesprf.arrays import Named
 from bayesprf.checks import check_types
 from bayesprf.errors import FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
@@ -74,14 +75,14 @@ class FitOptions:
     fit_va: bool = False
     apertures: bool = True
     quality_bitmask: str | int = "default"
-    machine: Mapping[str, Any] = field(default_factory=dict)
-    shape: Mapping[str, Any] = field(default_factory=dict)
-    time_model: Mapping[str, Any] = field(default_factory=dict)
+    machine: Named = field(default_factory=dict)
+    shape: Named = field(default_factory=dict)
+    time_model: Named = field(default_factory=dict)
     refine: bool = False
     robust: bool = False
     learn_widths: bool = False
     loo: bool = False
-    catalog: Mapping[str, Any] = field(default_factory=dict)
+    catalog: Named = field(default_factory=dict)
     cures: bool | Sequence[str] = True
 
     def __post_init__(self) -> None:
@@ -261,7 +262,7 @@ def _finish(machine: Machine, options: FitOptions, step: Callable[[str], Any]) -
         machine.get_psf_metrics()
 
 
-def _with_sky(options: FitOptions, pixels: PixelTable) -> tuple[Mapping[str, Any], tuple[Cure, ...]]:
+def _with_sky(options: FitOptions, pixels: PixelTable) -> tuple[Named, tuple[Cure, ...]]:
     """Return the settings, with a background if the files say that their pixels hold the sky and none was asked for."""
     settings = options.machine
     if settings.get("background") is not None or pixels.background_removed is not False:

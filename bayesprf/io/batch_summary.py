@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from astropy.table import Table
 
+from bayesprf.arrays import NamedDict
 from bayesprf.flags import QualityFlag
 from bayesprf.io.files import atomic_path
 from bayesprf.io.save import load_tree
@@ -42,7 +43,7 @@ def write_summary(path: str | Path, reports: Sequence[Any]) -> Path:
     return Path(path)
 
 
-def _quality(output: str) -> dict[str, Any]:
+def _quality(output: str) -> NamedDict:
     """Return the quality of a field from its tree."""
     if not output:
         return {"chi2_per_pixel": np.nan, "n_flagged": -1} | {str(flag.name): -1 for flag in QualityFlag}

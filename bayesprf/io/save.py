@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import xarray as xr
 
+from bayesprf.arrays import NamedDict
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.files import atomic_path, sha256_of
 from bayesprf.io.pixels.fits_file import check_local
@@ -138,7 +138,7 @@ def _check_results(tree: xr.DataTree) -> None:
         raise ValueError("it has no catalogue")
 
 
-def load_attributes(path: str | Path) -> dict[str, Any]:
+def load_attributes(path: str | Path) -> NamedDict:
     """Read only the root attributes of a file written by `save_tree`.
 
     Parameters
@@ -157,7 +157,7 @@ def load_attributes(path: str | Path) -> dict[str, Any]:
         If the file is missing, damaged, cut short or not netCDF-4.
     """
 
-    def read(path: Path) -> dict[str, Any]:
+    def read(path: Path) -> NamedDict:
         _walk(path)
         with xr.open_dataset(path, engine="h5netcdf") as root:
             return dict(root.attrs)

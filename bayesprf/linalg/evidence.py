@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import minimize
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
@@ -246,7 +246,7 @@ class _SearchSpace:
 
     def unpack(self, at: FloatArray) -> Hyperparameters:
         """Return the hyperparameters at a vector."""
-        found: dict[str, Any] = {}
+        found: NamedDict = {}
         for name in self.free:
             part, at = at[: self.hyper.size(name)], at[self.hyper.size(name) :]
             part = np.exp(part) if name in _LOGARITHMS else part

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
@@ -73,7 +73,7 @@ class Hyperparameters:
             raise InputError("model_variance: expected a variance per observation to scale, got None")
 
     @property
-    def free(self) -> dict[str, Any]:
+    def free(self) -> NamedDict:
         """The hyperparameters that are no numbers, by name: "learn", or their priors."""
         values = {name: getattr(self, name) for name in HYPER_NAMES if self.size(name)}
         return {name: value for name, value in values.items() if not isinstance(value, int | float | np.ndarray)}

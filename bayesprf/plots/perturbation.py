@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.checks import as_float, check_choice, check_shape
 from bayesprf.plots.canvas import add_colorbar, new_figure, time_label
 
@@ -135,7 +135,7 @@ def _bound(values: list[FloatArray]) -> float:
     return max(float(np.percentile(finite, _SPAN)), _LEAST_SPAN) if finite.size else 1.0
 
 
-def _style(bound: float) -> dict[str, Any]:
+def _style(bound: float) -> NamedDict:
     return {"cmap": "RdBu_r", "vmin": 1.0 - bound, "vmax": 1.0 + bound, "rasterized": True}
 
 

@@ -7,6 +7,7 @@ import xarray as xr
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesprf.arrays import NamedDict
 from bayesprf.plots.canvas import new_figure
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.results.summary import SourceSummary, summarize
@@ -101,7 +102,7 @@ def plot_noise(lines: tuple[SourceSummary, ...], *, ax: Axes | None = None) -> F
     """
     ax = new_figure(6.4, 4.4).subplots() if ax is None else ax
     mag, scatter, error = (np.array([getattr(line, name) for line in lines]) for name in ("mag", "scatter", "error"))
-    styles: tuple[tuple[Any, dict[str, Any]], ...] = (
+    styles: tuple[tuple[Any, NamedDict], ...] = (
         (error, {"marker": "_", "s": 60, "color": "tab:orange", "label": "quoted error"}),
         (scatter, {"marker": "o", "s": 14, "color": "tab:blue", "label": "point-to-point scatter"}),
     )

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import as_float, check_shape
 from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, stretch
 from bayesprf.scene.axes import pixel_axes
@@ -121,7 +121,7 @@ def _edges(pixels: PixelTable, part: IntArray) -> tuple[float, float, float, flo
     return column.min() - 0.5, column.max() + 0.5, row.min() - 0.5, row.max() + 0.5
 
 
-def _image_style(pixels: PixelTable, part: IntArray) -> dict[str, Any]:
+def _image_style(pixels: PixelTable, part: IntArray) -> NamedDict:
     return {"origin": "lower", "extent": _edges(pixels, part), "cmap": "Greys", "interpolation": "nearest"}
 
 

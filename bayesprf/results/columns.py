@@ -1,12 +1,10 @@
 """Columns of a catalogue as results can hold them."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bayesprf.arrays import BoolArray
+from bayesprf.arrays import AnyArray, BoolArray, Named
 from bayesprf.results.schema import COORDINATES, SCHEMA
 
 _RESERVED = frozenset(one.name for one in (*COORDINATES, *SCHEMA["catalog"]))
@@ -30,7 +28,7 @@ def texts_of(column: object) -> list[str]:
     return ["" if gone else _as_text(one) for one, gone in zip(values, missing, strict=True)]
 
 
-def plain_columns(columns: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def plain_columns(columns: Named) -> dict[str, AnyArray]:
     """Return columns as results and netCDF can hold them, with nothing left out.
 
     Parameters
@@ -46,7 +44,7 @@ def plain_columns(columns: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         character becomes "_"; one that results use themselves gets "_given" at its end, an empty one the number of its
         column, and of two that become the same the later one a number.
     """
-    plain: dict[str, NDArray[Any]] = {}
+    plain: dict[str, AnyArray] = {}
     for number, (name, column) in enumerate(columns.items()):
         for one, values in _split(_clean_name(str(name), number), column).items():
             plain[_free_name(one, plain)] = values
@@ -59,14 +57,14 @@ def _clean_name(name: str, number: int) -> str:
     return f"{clean}_given" if clean in _RESERVED else clean
 
 
-def _free_name(name: str, taken: Mapping[str, Any]) -> str:
+def _free_name(name: str, taken: Named) -> str:
     count, free = 2, name
     while free in taken:
         free, count = f"{name}_{count}", count + 1
     return free
 
 
-def _split(name: str, column: object) -> dict[str, NDArray[Any]]:
+def _split(name: str, column: object) -> dict[str, AnyArray]:
     if hasattr(column, "icrs"):
         sky = column.icrs
         return {f"{name}_ra_deg": np.asarray(sky.ra.deg), f"{name}_dec_deg": np.asarray(sky.dec.deg)}
@@ -75,7 +73,7 @@ def _split(name: str, column: object) -> dict[str, NDArray[Any]]:
     return {name: _as_stored(column)}
 
 
-def _values_of(column: Any) -> NDArray[Any]:
+def _values_of(column: Any) -> AnyArray:
     """Return the values of a column as an array of NumPy, masked if they are."""
     values = getattr(column, "value", column)
     if hasattr(values, "unmasked"):
@@ -83,7 +81,7 @@ def _values_of(column: Any) -> NDArray[Any]:
     return np.ma.MaskedArray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
 
 
-def _as_stored(column: object) -> NDArray[Any]:
+def _as_stored(column: object) -> AnyArray:
     values = _values_of(column)
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind in "iub" or (kind == "f" and size in (4, 8)):

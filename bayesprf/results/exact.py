@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_types
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -136,7 +136,7 @@ def exact_tree(
     drawn = np.concatenate([members, others]).astype(np.int64)
     draws = draw_fluxes(posterior, drawn, options.draws, rng, n_scored=members.size)
     flux = draws.flux[:, :, : members.size]
-    groups: dict[str, dict[str, Any]] = {
+    groups: dict[str, NamedDict] = {
         "posterior": {"flux": flux},
         "sample_stats": {"lp": draws.log_density},
     }
@@ -152,10 +152,10 @@ def exact_tree(
     return posterior_tree(chains, data, attrs={"inference_library": "bayesprf", "sampler": "exact Gaussian draws"})
 
 
-def _pointwise(group: SourceGroup, members: IntArray, flux: FloatArray, rng: np.random.Generator) -> dict[str, Any]:
+def _pointwise(group: SourceGroup, members: IntArray, flux: FloatArray, rng: np.random.Generator) -> NamedDict:
     """Return the groups with one number per draw and pixel, and the prior; `flux` is that of the whole group."""
     predicted = predict_draws(group, flux)
-    found: dict[str, Any] = {"log_likelihood": {"y": log_likelihood(group, predicted)}}
+    found: NamedDict = {"log_likelihood": {"y": log_likelihood(group, predicted)}}
     with np.errstate(divide="ignore"):
         error = np.where(group.problem.ivar > 0, group.problem.ivar**-0.5, 0.0)
     predicted += error * rng.standard_normal(predicted.shape)
@@ -168,7 +168,7 @@ def _pointwise(group: SourceGroup, members: IntArray, flux: FloatArray, rng: np.
     return found
 
 
-def _gaussian(group: SourceGroup, posterior: GaussianPosterior, members: IntArray, *, loo: bool) -> dict[str, Any]:
+def _gaussian(group: SourceGroup, posterior: GaussianPosterior, members: IntArray, *, loo: bool) -> NamedDict:
     """Return what is exact: moments, evidence and leave-one-out densities."""
     exact = {
         "flux_mean": posterior.mean[:, members],

@@ -1,10 +1,9 @@
 """All results of a Fit as one labelled tree."""
 
-from typing import Any
-
 import numpy as np
 import xarray as xr
 
+from bayesprf.arrays import NamedDict
 from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.questions import known_score
 from bayesprf.photometry.overlaps import BlendTable, measure_blends
@@ -52,7 +51,7 @@ def fit_tree(fit: Fit) -> xr.DataTree:
     return build_tree(groups, coords, attrs)
 
 
-def _flux_groups(fit: Fit) -> dict[str, dict[str, Any]]:
+def _flux_groups(fit: Fit) -> dict[str, NamedDict]:
     """Return the groups that come of the fluxes, as far as there are any, and of the apertures."""
     sums, catalog = _aperture_results(fit), {"radius": fit.need("prf").radius}
     if not fit.has_flux:
@@ -73,7 +72,7 @@ def _flux_groups(fit: Fit) -> dict[str, dict[str, Any]]:
     }
 
 
-def _flux_catalog(fit: Fit, blends: BlendTable) -> dict[str, Any]:
+def _flux_catalog(fit: Fit, blends: BlendTable) -> NamedDict:
     """Return what the latest fluxes say of each source."""
     latest = fit.latest_flux
     return {
@@ -83,14 +82,14 @@ def _flux_catalog(fit: Fit, blends: BlendTable) -> dict[str, Any]:
     }
 
 
-def _aperture_results(fit: Fit) -> dict[str, Any]:
+def _aperture_results(fit: Fit) -> NamedDict:
     sums = fit.aperture_photometry
     return {} if sums is None else {"sap_flux": sums.flux, "sap_flux_err": sums.flux_err}
 
 
-def aperture_catalog(fit: Fit) -> dict[str, Any]:
+def aperture_catalog(fit: Fit) -> NamedDict:
     """Return what apertures and metrics say of each source."""
-    found: dict[str, Any] = {}
+    found: NamedDict = {}
     if fit.apertures is not None:
         found |= {
             "completeness": fit.apertures.completeness,

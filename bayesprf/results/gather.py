@@ -1,10 +1,10 @@
 """From fit records to the named arrays of each group of the DataTree."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from bayesprf.arrays import Named, NamedDict
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
 from bayesprf.photometry.fluxes import FluxFit
@@ -20,7 +20,7 @@ from bayesprf.timemodel.shift import ShiftModel
 from bayesprf.uncertainty.hyperparameters import FluxWidths
 
 
-def photometry_group(fit: FluxFit) -> dict[str, Any]:
+def photometry_group(fit: FluxFit) -> NamedDict:
     """Return the arrays of ``/photometry`` that a flux fit gives.
 
     Parameters
@@ -43,7 +43,7 @@ def photometry_group(fit: FluxFit) -> dict[str, Any]:
     }
 
 
-def quality_group(verdict: Verdict) -> dict[str, Any]:
+def quality_group(verdict: Verdict) -> NamedDict:
     """Return the arrays of ``/quality``.
 
     Parameters
@@ -74,7 +74,7 @@ def quality_group(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def cures_from_group(group: Mapping[str, Any]) -> tuple[Cure, ...]:
+def cures_from_group(group: Named) -> tuple[Cure, ...]:
     """Return what a fit's ``/quality`` says was tried; none in trees of earlier versions."""
     if "cure" not in group:
         return ()
@@ -85,7 +85,7 @@ def cures_from_group(group: Mapping[str, Any]) -> tuple[Cure, ...]:
     return tuple(Cure(str(one), bool(good), str(why), str(what)) for one, good, why, what in rows)
 
 
-def background_group(fit: FluxFit) -> dict[str, Any]:
+def background_group(fit: FluxFit) -> NamedDict:
     """Return the arrays of ``/background``: enough to evaluate the sky of every pixel again.
 
     Parameters
@@ -113,7 +113,7 @@ def background_group(fit: FluxFit) -> dict[str, Any]:
     }
 
 
-def widths_group(widths: FluxWidths) -> dict[str, Any]:
+def widths_group(widths: FluxWidths) -> NamedDict:
     """Return the arrays of ``/widths``: enough to fit with them again.
 
     Parameters
@@ -151,7 +151,7 @@ def widths_group(widths: FluxWidths) -> dict[str, Any]:
     }
 
 
-def process_group(curves: LightCurves) -> dict[str, Any]:
+def process_group(curves: LightCurves) -> NamedDict:
     """Return the arrays of ``/process``.
 
     Parameters
@@ -194,7 +194,7 @@ def process_group(curves: LightCurves) -> dict[str, Any]:
     }
 
 
-def widths_from_group(group: Mapping[str, Any]) -> FluxWidths:
+def widths_from_group(group: Named) -> FluxWidths:
     """Return the widths that ``/widths`` of a saved tree holds.
 
     Parameters
@@ -223,7 +223,7 @@ def widths_from_group(group: Mapping[str, Any]) -> FluxWidths:
     )
 
 
-def catalog_group(sources: SourceTable, extra: Mapping[str, Any]) -> dict[str, Any]:
+def catalog_group(sources: SourceTable, extra: Named) -> NamedDict:
     """Return the arrays of ``/catalog``: the catalogue as given, and diagnostics of each source.
 
     Parameters
@@ -247,7 +247,7 @@ def catalog_group(sources: SourceTable, extra: Mapping[str, Any]) -> dict[str, A
     return {**plain_columns(sources.columns), **known}
 
 
-def covariance_group(blends: BlendTable, names: tuple[str, ...]) -> dict[str, Any]:
+def covariance_group(blends: BlendTable, names: tuple[str, ...]) -> NamedDict:
     """Return the arrays of ``/covariance``: the pairs of sources that share a pixel.
 
     Parameters
@@ -269,7 +269,7 @@ def covariance_group(blends: BlendTable, names: tuple[str, ...]) -> dict[str, An
     }
 
 
-def shape_group(fit: ShapeFit) -> dict[str, Any]:
+def shape_group(fit: ShapeFit) -> NamedDict:
     """Return the arrays of ``/shape``: enough to evaluate the PRF again.
 
     Parameters
@@ -303,7 +303,7 @@ def shape_group(fit: ShapeFit) -> dict[str, Any]:
     }
 
 
-def time_model_group(model: GainModel | ShiftModel, pixels: PixelTable) -> dict[str, Any]:
+def time_model_group(model: GainModel | ShiftModel, pixels: PixelTable) -> NamedDict:
     """Return the arrays of ``/time_model``: enough to evaluate the change of the PRF again.
 
     Parameters
@@ -340,7 +340,7 @@ def time_model_group(model: GainModel | ShiftModel, pixels: PixelTable) -> dict[
     }
 
 
-def _shift_arrays(model: ShiftModel) -> dict[str, Any]:
+def _shift_arrays(model: ShiftModel) -> NamedDict:
     """Return the arrays of a shift of the PRF, and of the light that moves along."""
     shift, light = model.shift, model.light
     found = {"shift": shift.motion, "shift_mix": shift.mix, "shift_combine": shift.combine}

@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named, NamedDict
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.results.schema import FLUX_UNIT
 from bayesprf.results.tree import creation_time
@@ -138,7 +138,7 @@ class GroupData:
 
 
 def posterior_tree(
-    groups: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Named],
     data: GroupData,
     *,
     dims: Mapping[str, Sequence[str]] | None = None,
@@ -228,7 +228,7 @@ def flat_tree(tree: xr.DataTree) -> xr.DataTree:
     return tree.map_over_datasets(flatten)
 
 
-def _with_data(groups: Mapping[str, Mapping[str, Any]], data: GroupData) -> dict[str, dict[str, Any]]:
+def _with_data(groups: Mapping[str, Named], data: GroupData) -> dict[str, NamedDict]:
     """Return the groups in their order, with the observed and constant data among them."""
     filled = {
         **groups,
@@ -241,7 +241,7 @@ def _with_data(groups: Mapping[str, Mapping[str, Any]], data: GroupData) -> dict
     return {name: dict(filled[name]) for name in GROUP_ORDER if filled.get(name)}
 
 
-def _coordinates(data: GroupData, further: Mapping[str, Any]) -> dict[str, xr.DataArray]:
+def _coordinates(data: GroupData, further: Named) -> dict[str, xr.DataArray]:
     names = np.array([str(one) for one in data.source], object)
     axes = {name: xr.DataArray(np.asarray(values), dims=(name,)) for name, values in further.items()}
     axes["source"] = xr.DataArray(names, dims=("source",), attrs={"long_name": "name of the source"})

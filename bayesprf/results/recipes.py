@@ -1,14 +1,13 @@
 """Options of a Fit, into a tree and back: with these and its files, any saved fit can be made again."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, Named, NamedDict
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.fit_record import Fit
@@ -45,14 +44,14 @@ class Recipes:
     """
 
     settings: Settings
-    reading: dict[str, Any]
+    reading: NamedDict
     prf: PrfRecipe | None
     time_model: TimeRecipe | None
     flux: FluxRecipe | None
     optimal: bool
 
 
-def plain_settings(fit: Fit) -> dict[str, Any]:
+def plain_settings(fit: Fit) -> NamedDict:
     """Return the settings that are plain values, and whether the fluxes are robust."""
     values = {one.name: getattr(fit.settings, one.name) for one in fields(fit.settings) if one.name not in _APART}
     plain = {name: asdict(one) if isinstance(one, Background) else one for name, one in values.items()}
@@ -60,9 +59,9 @@ def plain_settings(fit: Fit) -> dict[str, Any]:
     return {**plain, "robust": robust}
 
 
-def plain_recipes(fit: Fit) -> dict[str, Any]:
+def plain_recipes(fit: Fit) -> NamedDict:
     """Return the options of reader and stages that are plain values."""
-    found: dict[str, Any] = {"reading": dict(fit.pixels.meta.get("reading", {}))}
+    found: NamedDict = {"reading": dict(fit.pixels.meta.get("reading", {}))}
     if fit.prf_recipe is not None:
         found["prf"] = asdict(fit.prf_recipe)
     if fit.time_recipe is not None:
@@ -77,7 +76,7 @@ def plain_recipes(fit: Fit) -> dict[str, Any]:
     return found
 
 
-def recipe_arrays(fit: Fit) -> dict[str, Any]:
+def recipe_arrays(fit: Fit) -> NamedDict:
     """Return the options that are arrays, as far as they were given."""
     time, flux, n_source = fit.time_recipe, fit.flux_recipe, fit.sources.n_source
     given = {
@@ -99,7 +98,7 @@ def read_recipes(tree: xr.DataTree) -> Recipes:
     settings = Settings(**_known(Settings, options), time_mask=arrays.get("time_mask"))
     time = TimeRecipe(_time_options(settings, recipes.get("time_model")), arrays.get("other_vectors"))
     fluxes = recipes.get("flux", {"fit_va": "time_model" in tree.children, "robust": bool(options.get("robust"))})
-    priors: dict[str, Any] = {name: arrays.get(name) for name in ("prior_mu", "prior_sigma")}
+    priors: NamedDict = {name: arrays.get(name) for name in ("prior_mu", "prior_sigma")}
     has_flux = "photometry" in tree.children and "flux" in tree["photometry"]
     return Recipes(
         settings=settings,
@@ -111,21 +110,21 @@ def read_recipes(tree: xr.DataTree) -> Recipes:
     )
 
 
-def _prf_recipe(settings: Settings, plain: Mapping[str, Any] | None) -> PrfRecipe:
+def _prf_recipe(settings: Settings, plain: Named | None) -> PrfRecipe:
     if plain is None:
         return PrfRecipe.from_settings(settings)
     mask = MaskOptions(**_known(MaskOptions, plain["mask"]))
     return PrfRecipe(mask, ShapeOptions(**_known(ShapeOptions, plain["shape"])), plain["frame_index"])
 
 
-def _time_options(settings: Settings, plain: Mapping[str, Any] | None) -> PerturbationOptions:
+def _time_options(settings: Settings, plain: Named | None) -> PerturbationOptions:
     if plain is None:
         return time_options(settings, TrendOptions(), positions=False, further={})
     parts = {"trends": TrendOptions(**plain["trends"]), "basis": CartesianBasis(**plain["basis"])}
     return PerturbationOptions(**{**_known(PerturbationOptions, plain), **parts})
 
 
-def _known(kind: Any, plain: Mapping[str, Any]) -> dict[str, Any]:
+def _known(kind: Any, plain: Named) -> NamedDict:
     """Return the entries that are fields of a record: other versions have others."""
     names = {one.name for one in fields(kind)}
     return {name: value for name, value in plain.items() if name in names}

@@ -1,16 +1,16 @@
 """Scores of models from Machines and from saved trees, for comparison."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
+from bayesprf.arrays import Named, NamedDict
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.scores import Comparison, ModelScore, compare_scores
 
 
-def compare(models: Mapping[str, Any]) -> Comparison:
+def compare(models: Named) -> Comparison:
     """Compare models of the same data: evidence, Bayes factors, exact leave-one-out.
 
     Parameters
@@ -70,7 +70,7 @@ def read_score(name: str, model: object) -> ModelScore:
     )
 
 
-def score_group(score: ModelScore) -> dict[str, Any]:
+def score_group(score: ModelScore) -> NamedDict:
     """Return the arrays of ``/comparison``.
 
     Parameters

@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from bayesprf.arrays import AnyArray, Named, NamedDict
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.results.schema import COORDINATES, GROUP_SENTENCES, Variable, find_variable
 
 _PACKAGES = ("bayesprf", "numpy", "scipy", "xarray")
 
 
-def build_tree(
-    groups: Mapping[str, Mapping[str, Any]], coords: Mapping[str, Any], attrs: Mapping[str, Any]
-) -> xr.DataTree:
+def build_tree(groups: Mapping[str, Named], coords: Named, attrs: Named) -> xr.DataTree:
     """Label arrays by the schema and gather them in one tree.
 
     Parameters
@@ -78,8 +77,8 @@ def root_attributes(
     *,
     instrument: str,
     time_zero_jd: float,
-    options: Mapping[str, Any],
-    recipes: Mapping[str, Any],
+    options: Named,
+    recipes: Named,
     files: Mapping[str, str],
     created: str,
 ) -> dict[str, str | float]:
@@ -118,7 +117,7 @@ def root_attributes(
     }
 
 
-def _label_coordinates(coords: Mapping[str, Any]) -> dict[str, xr.DataArray]:
+def _label_coordinates(coords: Named) -> dict[str, xr.DataArray]:
     known = {variable.name: variable for variable in COORDINATES}
     unknown = set(coords) - set(known)
     if unknown:
@@ -127,7 +126,7 @@ def _label_coordinates(coords: Mapping[str, Any]) -> dict[str, xr.DataArray]:
 
 
 def _build_dataset(
-    group: str, arrays: Mapping[str, Any], coords: Mapping[str, xr.DataArray], sizes: Mapping[str, int]
+    group: str, arrays: Named, coords: Mapping[str, xr.DataArray], sizes: Mapping[str, int]
 ) -> xr.Dataset:
     found = dict(sizes)
     variables = {}
@@ -154,7 +153,7 @@ def _label(variable: Variable, values: object, argument: str, sizes: Mapping[str
     return xr.DataArray(array, dims=variable.dims, attrs=attrs)
 
 
-def _convert(values: object, dtype: str, argument: str) -> np.ndarray[Any, Any]:
+def _convert(values: object, dtype: str, argument: str) -> AnyArray:
     """Return the values as the type of the schema; catalogue columns keep theirs, mixed ones become text."""
     array = _fill_masked(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
     try:
@@ -175,7 +174,7 @@ def _masked_value(dtype: np.dtype[Any]) -> Any:
     return dtype.type(limits.min if limits.min < 0 else limits.max)
 
 
-def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
+def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> AnyArray:
     """Return numbers with NaN, or `_masked_value`, where they are masked, or text with "" there."""
     if not _is_masked(values):
         return np.asarray(values.data)
@@ -186,12 +185,12 @@ def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.ma.filled(values.astype(object), "")
 
 
-def _as_text(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _as_text(array: AnyArray) -> AnyArray:
     missing = np.array([one is None or one != one for one in array.ravel()], bool).reshape(array.shape)
     return np.where(missing, "", array.astype(str)).astype(object)
 
 
-def _plain_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
+def _plain_attributes(attrs: Named) -> NamedDict:
     return {name: value if isinstance(value, str | int | float) else _as_json(value) for name, value in attrs.items()}
 
 

@@ -16,7 +16,7 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_funcify
 from scipy.optimize import minimize
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.errors import InputError
 from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.evidence import Evidence, compile_density
@@ -228,7 +228,7 @@ def add_marginal(conditional: Conditional, data: GroupData, values: Any) -> None
     )
 
 
-def find_start(model: pm.Model) -> dict[str, Any]:
+def find_start(model: pm.Model) -> NamedDict:
     """Find where the density of a collapsed model, in the coordinates of the sampler, is largest.
 
     Parameters

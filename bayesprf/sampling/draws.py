@@ -1,12 +1,11 @@
 """Labelled draws of the linear model that need no sampler, and draws from its prior."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, Named, NamedDict
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.results.posterior import GroupData, posterior_tree
 from bayesprf.sampling.grid import HyperGrid
@@ -123,7 +122,7 @@ def draw_groups(
     shape: tuple[int, int],
     *,
     rng: np.random.Generator,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, NamedDict]:
     """Return draws of the linear model and what follows from them, by group.
 
     Parameters
@@ -146,7 +145,7 @@ def draw_groups(
         hyperparameter has a Hyperprior, `log_prior` and `prior`.
     """
     posterior = {name: one.reshape(*shape, *one.shape[1:]) for name, one in draws.items()}
-    groups: dict[str, dict[str, Any]] = {"posterior": posterior}
+    groups: dict[str, NamedDict] = {"posterior": posterior}
     if shape[0] * shape[1] * problem.data.size <= _MAX_POINTWISE:
         groups |= _pointwise(problem, hyper, draws, shape, rng=rng)
         if set(draws) == {"flux", *hyper.free}:
@@ -155,9 +154,7 @@ def draw_groups(
     return groups
 
 
-def label_draws(
-    groups: dict[str, dict[str, Any]], data: GroupData, members: IntArray, *, attrs: Mapping[str, Any]
-) -> xr.DataTree:
+def label_draws(groups: dict[str, NamedDict], data: GroupData, members: IntArray, *, attrs: Named) -> xr.DataTree:
     """Label the groups of `draw_groups`.
 
     Parameters
@@ -192,7 +189,7 @@ def _pointwise(
     shape: tuple[int, int],
     *,
     rng: np.random.Generator,
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, NamedDict]:
     """Return log likelihood and replicated data."""
     used = problem.ivar > 0
     variance = np.where(used, 1.0 / np.where(used, problem.ivar, 1.0), 1.0)

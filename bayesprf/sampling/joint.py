@@ -10,7 +10,7 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.checks import check_choice
 from bayesprf.errors import InputError
 from bayesprf.linalg.solvers.solver import choose_solver
@@ -93,7 +93,7 @@ def build_joint(
         log_prf = _times(scene.columns, pt.concatenate([shape, *(one.flatten() for one in own)])) + scene.fixed
         light = flux.reshape((-1, scene.group.source.size))[:, scene.source] * _power(log_prf) / area * scene.factor
         predicted = ps.structured_dot(scene.gather, light.T).T + problem.known
-        extra: dict[str, Any] = {}
+        extra: NamedDict = {}
         if misfit is not None:
             extra = {"jitter": LN10 * add_hyperprior("misfit", misfit.prior), "template": misfit.template}
         model_y = predicted if data.has_time else predicted[0]
@@ -123,7 +123,7 @@ def _normal(mean: object, sigma: object) -> Callable[..., Any]:
     return lambda size=None: pm.Normal.dist(mean, sigma, size=size)
 
 
-def _coords(scene: JointScene, data: GroupData) -> dict[str, Any]:
+def _coords(scene: JointScene, data: GroupData) -> NamedDict:
     names = {"source": [str(one) for one in data.source], "basis": np.arange(scene.n_shape - 1)}
     return {**names, "axis": ["east", "north"], **data_coords(data)}
 

@@ -9,7 +9,7 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
@@ -141,7 +141,7 @@ class _Parts:
     width: float
     fiducial: float
     group: IntArray
-    coords: dict[str, Any]
+    coords: NamedDict
 
     @classmethod
     def of(cls, problem: LinearProblem, data: GroupData, hyper: Hyperparameters) -> "_Parts":
@@ -263,9 +263,9 @@ def spread_out(observed: object, data: GroupData) -> Any:
     return pt.zeros(data.used.size)[np.flatnonzero(data.used)].set(observed).reshape(data.used.shape)
 
 
-def data_coords(data: GroupData) -> dict[str, Any]:
+def data_coords(data: GroupData) -> NamedDict:
     """Return the values of the axes of the data."""
-    coords: dict[str, Any] = {"pixel": data.pixel}
+    coords: NamedDict = {"pixel": data.pixel}
     if data.has_time:
         coords["time"] = data.time
     if not data.used.all():

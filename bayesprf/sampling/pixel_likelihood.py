@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -171,7 +171,7 @@ def _plain(seen: RowInformation, change: Any, columns: Any, mean: FloatArray, pr
     return value + 0.5 * (half**2).sum() - 0.5 * log_det
 
 
-def _as_mapping(kernel: object) -> dict[str, Any]:
+def _as_mapping(kernel: object) -> NamedDict:
     """Return the numbers of a kernel by name, those left out at their defaults."""
     names = ("family", *_FREE, "quality")
     if isinstance(kernel, ProcessKernel):

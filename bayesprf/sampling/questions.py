@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_positive, check_shape
 from bayesprf.errors import InputError, PrecisionWarning, UnsupportedError
 from bayesprf.fit_record import Fit
@@ -51,7 +51,7 @@ def build_model(
     kind: str,
     sources: object,
     cadences: object,
-    settings: dict[str, Any],
+    settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
 ) -> Any:
@@ -62,7 +62,7 @@ def build_model(
     return _flux_model(fit, kind, ask_group(fit, kind, sources, cadences, settings, say=say), settings)
 
 
-def choose_kind(kind: str | None, settings: dict[str, Any]) -> str:
+def choose_kind(kind: str | None, settings: NamedDict) -> str:
     """Return the kind asked for; by default "collapsed" where hyperparameters are learned, else "linear"."""
     if kind is not None:
         return kind
@@ -75,7 +75,7 @@ def sample_fit(
     kind: str | None,
     sources: Any,
     cadences: Any,
-    settings: dict[str, Any],
+    settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
     **sampler: Any,
@@ -102,7 +102,7 @@ def sample_fit(
     return sample_posterior(model, asked.shown, options, members=asked.members, attrs={"kind": kind})
 
 
-def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: dict[str, Any], *, follow: bool = True) -> Any:
+def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, follow: bool = True) -> Any:
     if kind == "joint":
         return _joint_model(fit.need("prf"), asked, settings)
     from bayesprf.sampling.collapsed import build_collapsed
@@ -117,7 +117,7 @@ def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: dict[str, Any], *,
     return build_linear(asked.group.problem, asked.data, hyper, follow=follow, **{**likelihood, **settings})
 
 
-def _joint_model(prf: ShapeFit, asked: _Asked, settings: dict[str, Any]) -> Any:
+def _joint_model(prf: ShapeFit, asked: _Asked, settings: NamedDict) -> Any:
     from bayesprf.sampling.hyper import Hyperprior
     from bayesprf.sampling.joint import Misfit, build_joint
     from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
@@ -141,7 +141,7 @@ def _joint_model(prf: ShapeFit, asked: _Asked, settings: dict[str, Any]) -> Any:
     return build_joint(scene, data, **settings)
 
 
-def _prf_model(fit: Fit, settings: dict[str, Any]) -> Any:
+def _prf_model(fit: Fit, settings: NamedDict) -> Any:
     from bayesprf.sampling.shape import ShapeScene, build_shape
 
     _check_settings(settings, ("width",), ())
@@ -154,7 +154,7 @@ def ask_group(
     kind: str,
     sources: object,
     cadences: Any,
-    settings: dict[str, Any],
+    settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
 ) -> _Asked:
@@ -187,7 +187,7 @@ def ask_group(
 
 
 def _hold(
-    group: SourceGroup, members: IntArray, kind: str, settings: dict[str, Any], names: Sequence[str]
+    group: SourceGroup, members: IntArray, kind: str, settings: NamedDict, names: Sequence[str]
 ) -> tuple[SourceGroup, IntArray, list[str]]:
     """Return the group, indices of the sources asked for, and names of the neighbours that are held, as is asked."""
     neighbors, share = settings.pop("neighbors", "free"), settings.pop("share", DEFAULT_SHARE)
@@ -241,13 +241,13 @@ def _with_image(group: SourceGroup, flux: FloatArray, ivar: FloatArray) -> Sourc
     return replace(group, problem=problem, cadence=group.cadence[:1])
 
 
-def _check_settings(settings: dict[str, Any], known: tuple[str, ...], further: tuple[str, ...]) -> None:
+def _check_settings(settings: NamedDict, known: tuple[str, ...], further: tuple[str, ...]) -> None:
     unknown = sorted(set(settings) - set(known))
     if unknown:
         raise InputError(f"settings: expected some of {', '.join((*further, *known))}, got {unknown[0]!r}")
 
 
-def _take_hyper(asked: _Asked, settings: dict[str, Any]) -> Any:
+def _take_hyper(asked: _Asked, settings: NamedDict) -> Any:
     """Take the hyperparameters out of the settings."""
     from bayesprf.sampling.hyper import Hyperparameters
 
@@ -259,7 +259,7 @@ def _take_hyper(asked: _Asked, settings: dict[str, Any]) -> Any:
     return Hyperparameters(**own)
 
 
-def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int], rng: np.random.Generator) -> Any:
+def _sample_grid(asked: _Asked, settings: NamedDict, shape: tuple[int, int], rng: np.random.Generator) -> Any:
     """Integrate the hyperparameters on a grid and draw; None where a grid cannot."""
     from bayesprf.sampling.draws import grid_tree
     from bayesprf.sampling.grid import beyond_grid, integrate_grid
@@ -273,7 +273,7 @@ def _sample_grid(asked: _Asked, settings: dict[str, Any], shape: tuple[int, int]
     return grid_tree(integrate_grid(asked.group.problem, hyper), asked.shown, asked.members, shape, rng=rng)
 
 
-def _sample_hyper(asked: _Asked, settings: dict[str, Any], options: Any) -> Any:
+def _sample_hyper(asked: _Asked, settings: NamedDict, options: Any) -> Any:
     """Sample the hyperparameters alone, then draw the fluxes."""
     from bayesprf.sampling.collapsed import sample_collapsed
 

@@ -7,13 +7,12 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pymc as pm
 import xarray as xr
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import AnyArray, FloatArray, IntArray, Named, NamedDict
 from bayesprf.checks import check_choice
 from bayesprf.errors import ConvergenceWarning, InputError, MissingDependencyError
 from bayesprf.results.posterior import GroupData, posterior_tree
@@ -301,7 +300,7 @@ def sample_posterior(
     options: SamplerOptions | None = None,
     *,
     members: IntArray | None = None,
-    attrs: Mapping[str, Any] | None = None,
+    attrs: Named | None = None,
 ) -> xr.DataTree:
     """Sample a model of `build_linear` or `build_joint`, check the draws, and label them like exact ones.
 
@@ -339,9 +338,7 @@ def sample_posterior(
     prior = _draw_prior(model, kept, options, data)
     drawn = {"posterior": posterior, "prior": prior["prior"].to_dataset()}
     shown = {name: one if members is None else one.isel(source=members) for name, one in drawn.items()}
-    groups: dict[str, dict[str, Any]] = {
-        name: {key: one[key].to_numpy() for key in kept} for name, one in shown.items()
-    }
+    groups: dict[str, NamedDict] = {name: {key: one[key].to_numpy() for key in kept} for name, one in shown.items()}
     groups |= {"sample_stats": sampler_statistics(raw), **_pointwise(model, raw, data, options)}
     if "prior_predictive" in prior.children:
         groups["prior_predictive"] = {"y": _spread(prior["prior_predictive"]["y"], data)}
@@ -360,7 +357,7 @@ def sample_posterior(
     )
 
 
-def sampler_statistics(raw: xr.DataTree) -> dict[str, np.ndarray[Any, Any]]:
+def sampler_statistics(raw: xr.DataTree) -> dict[str, AnyArray]:
     """Return the statistics that both samplers have, by PyMC's names.
 
     Parameters
@@ -400,7 +397,7 @@ def _in_chains(draws: xr.Dataset, options: SamplerOptions) -> xr.Dataset:
     return xr.Dataset(split, {"chain": np.arange(options.chains), "draw": np.arange(options.draws), **axes})
 
 
-def _pointwise(model: pm.Model, raw: xr.DataTree, data: GroupData, options: SamplerOptions) -> dict[str, Any]:
+def _pointwise(model: pm.Model, raw: xr.DataTree, data: GroupData, options: SamplerOptions) -> NamedDict:
     """Return log likelihood and replicated data of every pixel, unless there is no pixel or they are too many."""
     if not model.observed_RVs or data.y.size * options.draws * options.chains > _MAX_POINTWISE:
         return {}

@@ -1,12 +1,10 @@
 """PixelTable: what was measured, when and where."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
 from bayesprf.checks import as_float, check_finite, check_shape
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.instruments.record import GENERIC, Instrument
@@ -68,7 +66,7 @@ class PixelTable:
     cadence_number: IntArray = None  # type: ignore[assignment]
     pos_corr: FloatArray | None = None
     instrument: Instrument = GENERIC
-    meta: Mapping[str, Any] = field(default_factory=dict)
+    meta: Named = field(default_factory=dict)
     ivar: FloatArray = field(init=False, repr=False)
     gaps: IntArray = field(init=False, repr=False)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
 from bayesprf.checks import as_float, check_finite, check_positive, check_shape
 from bayesprf.errors import DataWarning, InputError
 from bayesprf.scene.sky import format_angle, move_positions, nearest
@@ -76,7 +76,7 @@ class SourceTable:
     dec_deg: FloatArray
     flux: FloatArray
     mag: FloatArray = None  # type: ignore[assignment]  # filled on construction
-    columns: Mapping[str, Any] = field(default_factory=dict)
+    columns: Named = field(default_factory=dict)
     motion: FloatArray | None = None
     epoch: FloatArray | None = None
     bands: Mapping[str, Brightness] = field(default_factory=dict)

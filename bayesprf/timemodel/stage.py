@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray
+from bayesprf.arrays import BoolArray, NamedDict
 from bayesprf.checks import check_choice, check_integer, check_names
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -38,7 +38,7 @@ _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_
 
 
 def time_options(
-    settings: Settings, trends: TrendOptions, *, positions: Any, further: dict[str, Any], **documented: Any
+    settings: Settings, trends: TrendOptions, *, positions: Any, further: NamedDict, **documented: Any
 ) -> PerturbationOptions:
     """Return the options of the time model from settings, documented arguments and further keywords."""
     check_choice(settings.time_corrector, _TIME_CORRECTORS, "time_corrector")

@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 
@@ -78,7 +76,7 @@ class Groups:
         return np.append(values, elsewhere)[self.group]
 
 
-def make_groups(value: object, n_member: int, name: str, *, known: Mapping[str, NDArray[Any]]) -> Groups:
+def make_groups(value: object, n_member: int, name: str, *, known: Mapping[str, AnyArray]) -> Groups:
     """Sort members into groups.
 
     Parameters

@@ -1,12 +1,9 @@
 """What a Fit says of its errors: hyperparameters learned from the data, and the systematic errors of its fluxes."""
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, hstack, vstack
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import AnyArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -40,7 +37,7 @@ def learn_hyperparameters(
         known=prf.fixed_light,
         trusted=~np.any(latest.flags & QualityFlag.SATURATED, axis=0),
     )
-    by_pixel: dict[str, NDArray[Any]] = {"flux": image.flux, "stamp": fit.pixels.stamp}
+    by_pixel: dict[str, AnyArray] = {"flux": image.flux, "stamp": fit.pixels.stamp}
     return learn_flux_widths(
         data,
         choice,

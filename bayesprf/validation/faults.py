@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, Named
 from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
 from bayesprf.quality.record import Verdict
@@ -48,7 +48,7 @@ class Trial:
     pixels: PixelTable
     sources: SourceTable
     flux: FloatArray
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    settings: Named = field(default_factory=dict)
     positions: str | None = None
     polynomial: bool = False
 

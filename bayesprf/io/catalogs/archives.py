@@ -3,10 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from bayesprf.arrays import Named
 from bayesprf.errors import InputError
 from bayesprf.instruments import KEPLER, TESS
 from bayesprf.io.catalogs.columns import find_column
@@ -154,7 +154,7 @@ _RELEASES = (
 _STATED_EPOCH = re.compile(r"\bEp(?:och)?\s*=?\s*J?([12]\d{3}(?:\.\d+)?)")
 
 
-def recognise(columns: Mapping[str, Any]) -> Archive:
+def recognise(columns: Named) -> Archive:
     """Return the archive that a table comes from.
 
     Parameters
@@ -173,13 +173,13 @@ def recognise(columns: Mapping[str, Any]) -> Archive:
     return next(iter([*unique, *fitting, ANY]))
 
 
-def _fits(columns: Mapping[str, Any], archive: Archive) -> bool:
+def _fits(columns: Named, archive: Archive) -> bool:
     marks = [find_column(columns, (mark,)) for mark in archive.marks]
     marked = all(mark is not None and not is_missing(columns[mark]).all() for mark in marks)
     return marked and find_position(columns, archive) is not None and find_names(columns, archive) is not None
 
 
-def find_names(columns: Mapping[str, Any], archive: Archive, *, unique: bool = False) -> str | None:
+def find_names(columns: Named, archive: Archive, *, unique: bool = False) -> str | None:
     """Return the first column of names that has one in every row (each once, if `unique`), or None."""
     for name in archive.ids:
         found = find_column(columns, (name,))
@@ -188,7 +188,7 @@ def find_names(columns: Mapping[str, Any], archive: Archive, *, unique: bool = F
     return None
 
 
-def find_position(columns: Mapping[str, Any], archive: Archive) -> Position | None:
+def find_position(columns: Named, archive: Archive) -> Position | None:
     """Return the first pair of position columns that a table has, under the names it uses, or None."""
     for one in archive.positions:
         ra, dec = find_column(columns, (one.ra,)), find_column(columns, (one.dec,))
@@ -197,7 +197,7 @@ def find_position(columns: Mapping[str, Any], archive: Archive) -> Position | No
     return None
 
 
-def find_motion(columns: Mapping[str, Any], archive: Archive) -> tuple[str, str] | None:
+def find_motion(columns: Named, archive: Archive) -> tuple[str, str] | None:
     """Return the first pair of columns of proper motion that a table has, under the names it uses, or None."""
     for names in (*archive.motions, *ANY.motions):
         east, north = (find_column(columns, (name,)) for name in names)
@@ -206,7 +206,7 @@ def find_motion(columns: Mapping[str, Any], archive: Archive) -> tuple[str, str]
     return None
 
 
-def find_epoch(columns: Mapping[str, Any], position: Position, names: str | None) -> float | None:
+def find_epoch(columns: Named, position: Position, names: str | None) -> float | None:
     """Return the Julian year of positions, as the table states it or its release implies, or None.
 
     Parameters

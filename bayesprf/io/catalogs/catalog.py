@@ -1,13 +1,13 @@
 """Star catalogues -> SourceTable."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from astropy import units
 from astropy.coordinates import Angle
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, Named
 from bayesprf.errors import InputError
 from bayesprf.io.catalogs.archives import (
     ANY,
@@ -175,7 +175,7 @@ def sources_from_frame(
     return frame
 
 
-def _require(columns: Mapping[str, Any], given: str | None, names: Sequence[str], keyword: str, meaning: str) -> str:
+def _require(columns: Named, given: str | None, names: Sequence[str], keyword: str, meaning: str) -> str:
     """Return the name of the column for a quantity, or raise saying what is there and how to name it."""
     found = find_column(columns, names if given is None else (given,))
     if found is None:
@@ -189,7 +189,7 @@ def _require(columns: Mapping[str, Any], given: str | None, names: Sequence[str]
 # Positions
 
 
-def _find_place(columns: Mapping[str, Any], archive: Archive, ra: str | None, dec: str | None) -> Position:
+def _find_place(columns: Named, archive: Archive, ra: str | None, dec: str | None) -> Position:
     """Return the columns of positions: those given, those of the archive, or those of any."""
     if ra is None and dec is None:
         found = find_position(columns, archive) or find_position(columns, ANY)
@@ -205,7 +205,7 @@ def _find_place(columns: Mapping[str, Any], archive: Archive, ra: str | None, de
     return next(same, Position(ra_name, dec_name))
 
 
-def _positions(columns: Mapping[str, Any], place: Position) -> tuple[FloatArray, FloatArray]:
+def _positions(columns: Named, place: Position) -> tuple[FloatArray, FloatArray]:
     """Return right ascension and declination, degree, or raise naming the rows that have none."""
     if hasattr(columns[place.ra], "icrs"):
         sky = columns[place.ra].icrs
@@ -223,7 +223,7 @@ def _positions(columns: Mapping[str, Any], place: Position) -> tuple[FloatArray,
     return ra_deg, dec_deg
 
 
-def _degrees(columns: Mapping[str, Any], name: str, written: units.UnitBase, default: str) -> FloatArray:
+def _degrees(columns: Named, name: str, written: units.UnitBase, default: str) -> FloatArray:
     """Return a coordinate, degree; text such as "20:49:49.8" is in the unit in which sexagesimal is written."""
     texts = _sexagesimal(columns[name])
     if texts is None:
@@ -252,7 +252,7 @@ def _sexagesimal(column: object) -> list[str] | None:
     return None
 
 
-def _read_motion(columns: Mapping[str, Any], archive: Archive) -> FloatArray | None:
+def _read_motion(columns: Named, archive: Archive) -> FloatArray | None:
     found = find_motion(columns, archive)
     if found is None:
         return None
@@ -260,9 +260,7 @@ def _read_motion(columns: Mapping[str, Any], archive: Archive) -> FloatArray | N
     return np.stack(motion, axis=1)
 
 
-def _read_epoch(
-    columns: Mapping[str, Any], place: Position, names: str | None, ref_epoch: float | None
-) -> FloatArray | None:
+def _read_epoch(columns: Named, place: Position, names: str | None, ref_epoch: float | None) -> FloatArray | None:
     if ref_epoch is not None:
         check_years(ref_epoch, "ref_epoch")
         return np.asarray(ref_epoch, np.float64)
@@ -278,7 +276,7 @@ def _read_epoch(
 # Names
 
 
-def _name_column(columns: Mapping[str, Any], archive: Archive, given: str | None) -> str | None:
+def _name_column(columns: Named, archive: Archive, given: str | None) -> str | None:
     """Return the column of names; None if there is none at all."""
     if given is not None:
         return _require(columns, given, (), "id_column", "names")
@@ -290,7 +288,7 @@ def _name_column(columns: Mapping[str, Any], archive: Archive, given: str | None
     return next((one for one in partly if one is not None and not is_missing(columns[one]).all()), None)
 
 
-def _read_names(columns: Mapping[str, Any], name: str | None, n_source: int) -> tuple[str, ...]:
+def _read_names(columns: Named, name: str | None, n_source: int) -> tuple[str, ...]:
     if name is None:
         return tuple(str(number) for number in range(n_source))
     missing = np.flatnonzero(is_missing(columns[name]))
@@ -318,7 +316,7 @@ def _is_exact(array: Any) -> BoolArray:
 # Fluxes
 
 
-def _read_bands(columns: Mapping[str, Any], flux_column: str | None, mag_column: str | None) -> dict[str, Brightness]:
+def _read_bands(columns: Named, flux_column: str | None, mag_column: str | None) -> dict[str, Brightness]:
     """Return the fluxes by band, the one to use first."""
     if mag_column is not None:
         mag = numbers_of(columns, _require(columns, mag_column, (), "mag_column", "magnitudes"))
@@ -336,7 +334,7 @@ def _read_bands(columns: Mapping[str, Any], flux_column: str | None, mag_column:
     return bands
 
 
-def _read_band(columns: Mapping[str, Any], band: Band) -> Brightness | None:
+def _read_band(columns: Named, band: Band) -> Brightness | None:
     """Return the fluxes of one band, from its column or made from a magnitude; None if the table has neither."""
     flux, mag = find_column(columns, band.fluxes), find_column(columns, band.mags)
     if flux is not None:

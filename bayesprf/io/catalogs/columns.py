@@ -1,12 +1,11 @@
 """Columns of catalogues, found by name and read as numbers."""
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 from astropy import units
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, Named
 from bayesprf.checks import as_float
 from bayesprf.errors import UnitError
 
@@ -14,7 +13,7 @@ from bayesprf.errors import UnitError
 _FILL = (1e20, float(np.float32(1e20)))
 
 
-def find_column(columns: Mapping[str, Any], names: Iterable[str]) -> str | None:
+def find_column(columns: Named, names: Iterable[str]) -> str | None:
     """Return the first of the names that a table has, in its own case where it has several that differ by case.
 
     Parameters
@@ -38,7 +37,7 @@ def find_column(columns: Mapping[str, Any], names: Iterable[str]) -> str | None:
     return None
 
 
-def numbers_of(columns: Mapping[str, Any], name: str, unit: str | None = None, *, default: str = "") -> FloatArray:
+def numbers_of(columns: Named, name: str, unit: str | None = None, *, default: str = "") -> FloatArray:
     """Return a column as float64.
 
     Parameters

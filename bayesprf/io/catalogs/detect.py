@@ -1,7 +1,6 @@
 """Stars without a catalogue: those that the headers name, and those that the mean image shows."""
 
 import warnings
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import count, islice
 from typing import Any
@@ -10,7 +9,7 @@ import numpy as np
 from astropy.stats import sigma_clipped_stats
 from scipy.spatial import cKDTree
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
 from bayesprf.checks import check_positive
 from bayesprf.errors import InputError, MissingDependencyError
 from bayesprf.instruments import Instrument
@@ -85,7 +84,7 @@ def _side(pixels: PixelTable) -> float:
     return float(np.sqrt(pixel_area(pixels)))
 
 
-def _names_a_star(target: Mapping[str, Any]) -> bool:
+def _names_a_star(target: Named) -> bool:
     """Return whether a header names a star: one without a name is the middle of a cutout."""
     return bool(np.isfinite([target["ra_deg"], target["dec_deg"]]).all()) and target["id"] != target["file"]
 

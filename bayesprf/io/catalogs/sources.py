@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
+from bayesprf.arrays import Named
 from bayesprf.errors import InputError
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.catalogs.detect import add_missing, detect_sources, sources_from_targets
@@ -64,7 +65,7 @@ def read_sources(catalog: Any, pixels: PixelTable, *, detect_missing: bool = Fal
     return add_missing(pixels, place_sources(sources, pixels)) if detect_missing else sources
 
 
-def _accepted(word: str, choices: Mapping[str, Any]) -> Mapping[str, Any]:
+def _accepted(word: str, choices: Named) -> Named:
     """Return the options, or raise if the function behind the word does not know one of them."""
     known = [name for name in signature(MADE_FROM_PIXELS[word]).parameters if name != "pixels"]
     unknown = [name for name in choices if name not in known]

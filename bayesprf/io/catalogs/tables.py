@@ -14,6 +14,7 @@ from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
+from bayesprf.arrays import Named, NamedDict
 from bayesprf.errors import FileError, InputError, MissingDependencyError
 from bayesprf.io.catalogs.archives import ANY, ARCHIVES, find_position
 from bayesprf.io.catalogs.text import read_text
@@ -35,7 +36,7 @@ _FORMATS: Mapping[str, str] = {
 }
 
 
-def read_columns(table: object, *, which: str | int | None = None) -> dict[str, Any]:
+def read_columns(table: object, *, which: str | int | None = None) -> NamedDict:
     """Return the one-dimensional columns of a table by name.
 
     Parameters
@@ -68,7 +69,7 @@ def read_columns(table: object, *, which: str | int | None = None) -> dict[str, 
     raise InputError(f"catalog: expected a path, a pandas DataFrame or an astropy Table, got {type(table).__name__}")
 
 
-def _columns_of(table: Any) -> dict[str, Any]:
+def _columns_of(table: Any) -> NamedDict:
     if isinstance(table, pd.DataFrame):
         return {str(name): _plain(table.iloc[:, i]) for i, name in enumerate(table.columns)}
     return {name: table[name] for name in table.colnames if getattr(table[name], "ndim", 0) == 1}
@@ -83,7 +84,7 @@ def _plain(column: pd.Series) -> Any:
     return column.to_numpy()
 
 
-def _choose(tables: NamedTables, which: str | int | None, file: str) -> dict[str, Any]:
+def _choose(tables: NamedTables, which: str | int | None, file: str) -> NamedDict:
     """Return the columns of the table that is meant."""
     if not tables:
         raise FileError(f"{file}: expected a table, found none")
@@ -104,7 +105,7 @@ def _choose(tables: NamedTables, which: str | int | None, file: str) -> dict[str
     return placed[0] if placed else max(found, key=len)
 
 
-def _has_positions(columns: Mapping[str, Any]) -> bool:
+def _has_positions(columns: Named) -> bool:
     rows = len(next(iter(columns.values())))
     return rows > 0 and any(find_position(columns, archive) is not None for archive in (*ARCHIVES, ANY))
 

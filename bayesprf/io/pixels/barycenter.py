@@ -1,11 +1,10 @@
 """Barycentric times of single stars: light reaches the stars of a wide stack at different times."""
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, Named
 from bayesprf.checks import as_float, check_finite
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
 from bayesprf.io.pixels.stack import unit_vector
@@ -69,7 +68,7 @@ def barycentric_shift(pixels: PixelTable, ra_deg: object, dec_deg: object) -> Fl
     return np.asarray(place @ away.T / _SECONDS_PER_DAY, np.float64)
 
 
-def spacecraft_position(mission: str, zero_jd: float, time: FloatArray, meta: Mapping[str, Any]) -> FloatArray:
+def spacecraft_position(mission: str, zero_jd: float, time: FloatArray, meta: Named) -> FloatArray:
     """Return where the spacecraft was, from the solar-system barycentre.
 
     Parameters

@@ -12,7 +12,7 @@ from astropy.stats import sigma_clipped_stats
 from astropy.units import Unit
 from astropy.wcs import WCS
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.checks import as_float, check_positive
 from bayesprf.errors import DataWarning, FileError, InputError, ShapeError
 from bayesprf.instruments import GENERIC, Instrument
@@ -396,7 +396,7 @@ def _slice(limits: tuple[int, int] | None, size: int, name: str) -> slice:
     return slice(int(first), int(last))
 
 
-def _describe(images: Sequence[ImageFile], instrument: Instrument, sky_block: int | None) -> dict[str, Any]:
+def _describe(images: Sequence[ImageFile], instrument: Instrument, sky_block: int | None) -> NamedDict:
     header, wcs = images[0].header, images[0].wcs
     said = header.get("BACKAPP")
     removed = True if sky_block is not None else bool(said) if isinstance(said, int | float) else None

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.errors import FileError
 from bayesprf.instruments import Instrument
 from bayesprf.io.files import sha256_of
@@ -96,7 +96,7 @@ def open_image(source: Any, extension: int | str | None, wcs: WCS | None) -> Ima
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    header: dict[str, Any]
+    header: NamedDict
     flux: FloatArray
     errors: FloatArray | None
     intact: bool | None

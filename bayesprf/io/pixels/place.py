@@ -3,13 +3,12 @@
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.errors import FileError
 from bayesprf.io.pixels.fits_file import guarded_read
 from bayesprf.io.pixels.headers import Header, read_number
@@ -157,7 +156,7 @@ def _corner(header: Header, value: str, reference: str) -> tuple[int, int] | Non
     return ends[0], ends[1]
 
 
-def _column_cards(table: Header, number: int) -> dict[str, Any]:
+def _column_cards(table: Header, number: int) -> NamedDict:
     """Return the coordinates of a column's images as those of an image."""
     found = {}
     for pattern, name in _COLUMN_KEYS:
@@ -174,7 +173,7 @@ def image_wcs(header: Header, path: Path) -> WCS | None:
     return _make_wcs({key: value for key, value in header.items() if _IMAGE_KEY.fullmatch(key)}, path)
 
 
-def _make_wcs(cards: dict[str, Any], path: Path) -> WCS | None:
+def _make_wcs(cards: NamedDict, path: Path) -> WCS | None:
     """Return celestial coordinates, or None where the cards are not enough for them."""
     sound = {key: one for key, one in cards.items() if isinstance(one, str) == key.startswith(_TEXT_KEYS)}
     if not all(f"{key}{axis}" in sound for key in ("CTYPE", "CRPIX", "CRVAL") for axis in (1, 2)):

@@ -10,7 +10,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 from numpy.typing import NDArray
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import AnyArray, FloatArray, IntArray, Named, NamedDict
 from bayesprf.errors import FileError
 from bayesprf.instruments import Instrument
 from bayesprf.io.files import sha256_of
@@ -82,8 +82,8 @@ class Stamp:
     name: str
     sha256: str
     instrument: Instrument
-    identity: Mapping[str, Any]
-    target: Mapping[str, Any]
+    identity: Named
+    target: Named
     time: FloatArray
     cadence_number: IntArray | None
     quality: IntArray
@@ -126,7 +126,7 @@ class _Parts:
 
     primary: Header
     header: Header
-    columns: Mapping[str, NDArray[Any]]
+    columns: Mapping[str, AnyArray]
     units: Mapping[str, str]
     number: int
     aperture: IntArray
@@ -333,7 +333,7 @@ def _median_step(time: FloatArray) -> float | None:
     return float(np.median(np.diff(known))) if known.size > 1 else None
 
 
-def _read_identity(parts: _Parts) -> dict[str, Any]:
+def _read_identity(parts: _Parts) -> NamedDict:
     both = {**parts.header, **parts.primary}
     return {key: both[key] for key in STACK_KEYS if key in both}
 
@@ -415,7 +415,7 @@ def _find_background(parts: _Parts) -> bool | None:
 
 
 def _find_direction(
-    parts: _Parts, place: Place, target: Mapping[str, Any], sky: tuple[FloatArray, FloatArray], path: Path
+    parts: _Parts, place: Place, target: Named, sky: tuple[FloatArray, FloatArray], path: Path
 ) -> tuple[float, float]:
     """Return the direction for which the times are barycentric: the target, or the middle of a full frame."""
     if "FFI_FILE" in parts.columns:

@@ -9,7 +9,7 @@ import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_positive
 from bayesprf.errors import DataWarning, FileError, InputError
 from bayesprf.io.pixels.barycenter import barycentric_shift, parse_direction
@@ -159,7 +159,7 @@ def _read_stamps(
     return stamps, coordinates
 
 
-def _stack(stamps: Sequence[Stamp], bitmask: int, reading: dict[str, Any]) -> PixelTable:
+def _stack(stamps: Sequence[Stamp], bitmask: int, reading: NamedDict) -> PixelTable:
     rows = match_cadences(stamps)
     check_clocks(stamps, rows)
     keep = choose_cadences(stamps, rows, bitmask)
@@ -280,7 +280,7 @@ def _nan_mean(arrays: Sequence[FloatArray]) -> FloatArray:
         return np.where(finite, stacked, 0.0).sum(axis=0) / finite.sum(axis=0)
 
 
-def _describe(stamps: Sequence[Stamp], owners: _Owners) -> dict[str, Any]:
+def _describe(stamps: Sequence[Stamp], owners: _Owners) -> NamedDict:
     first, names = stamps[0], _unique_names(stamps)
     apertures = [np.sort(place[stamp.optimal]) for stamp, place in zip(stamps, owners.index, strict=True)]
     pipeline_aperture = np.full(owners.n_pixel, -1, np.int64)
@@ -304,7 +304,7 @@ def _describe(stamps: Sequence[Stamp], owners: _Owners) -> dict[str, Any]:
     }
 
 
-def _describe_clocks(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> dict[str, Any]:
+def _describe_clocks(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> NamedDict:
     """Return for which direction the times are, and how those of the files differ from their mean, day."""
     directions = np.array([unit_vector(*stamp.direction) for stamp in stamps])
     times = np.stack([stamp.time[index] for stamp, index in zip(stamps, rows, strict=True)])

@@ -10,7 +10,9 @@ from typing import Any
 from numba import njit
 from numba.core import event
 
-OPTIONS: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+from bayesprf.arrays import NamedDict
+
+OPTIONS: NamedDict = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 """Contraction alone keeps the order of every sum, so the same call gives the same bits."""
 
 

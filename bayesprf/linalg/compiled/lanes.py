@@ -5,13 +5,14 @@ vector or one float. Sums keep the order in which they are written.
 """
 
 import operator
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.typing.templates import AbstractTemplate, infer_global, signature
+from numba.core.base import BaseContext
+from numba.core.datamodel import DataModelManager
+from numba.core.typing.templates import AbstractTemplate, Signature, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
 SIGN = 0x7FFFFFFFFFFFFFFF
@@ -44,23 +45,24 @@ INTEGERS = ir.VectorType(ir.IntType(64), LANES)
 ZERO = ir.Constant(VECTOR, [0.0] * LANES)
 UNIT = ir.Constant(VECTOR, [1.0] * LANES)
 lanes_type = Lanes()
+type Typed = tuple[Signature, Callable[..., ir.Value]]
 
 
 @register_model(Lanes)
 class LanesModel(models.PrimitiveModel):  # type: ignore[misc]
     """A vector register."""
 
-    def __init__(self, manager: Any, lanes: Lanes) -> None:
+    def __init__(self, manager: DataModelManager, lanes: Lanes) -> None:
         super().__init__(manager, lanes, VECTOR)
 
 
 class _Arithmetic(AbstractTemplate):  # type: ignore[misc]
-    def generic(self, args: Any, kws: Any) -> Any:
+    def generic(self, args: Sequence[types.Type], kws: dict[str, types.Type]) -> Signature | None:
         known = all(isinstance(a, Lanes | types.Float) for a in args)
         return signature(lanes_type, *args) if known and lanes_type in args else None
 
 
-def _splat(builder: Any, number: Any) -> Any:
+def _splat(builder: ir.IRBuilder, number: ir.Value) -> ir.Value:
     """Return a vector with the same number in all lanes."""
     if number.type == VECTOR:
         return number
@@ -68,14 +70,14 @@ def _splat(builder: Any, number: Any) -> Any:
     return builder.shuffle_vector(one, one, _mask([0] * LANES))
 
 
-def _mask(places: list[int]) -> Any:
+def _mask(places: list[int]) -> ir.Value:
     return ir.Constant(ir.VectorType(ir.IntType(32), LANES), places)
 
 
-def _register(operation: Callable[..., Any], instruction: str) -> None:
+def _register(operation: Callable[..., object], instruction: str) -> None:
     infer_global(operation)(type(f"Lanes_{instruction}", (_Arithmetic,), {"key": operation}))
 
-    def lower(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def lower(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         return getattr(builder, instruction)(*(_splat(builder, a) for a in args))
 
     for pair in ((Lanes, Lanes), (Lanes, types.Float), (types.Float, Lanes)):
@@ -86,38 +88,38 @@ for _operation, _instruction in OPERATIONS.items():
     _register(_operation, _instruction)
 
 
-def _pointer(builder: Any, array: Any, offset: Any) -> Any:
+def _pointer(builder: ir.IRBuilder, array: ir.Value, offset: ir.Value) -> ir.Value:
     """Return a pointer to the vector `offset` numbers into an array."""
     return builder.bitcast(builder.gep(array.data, [offset]), VECTOR.as_pointer())
 
 
-def _row_pointer(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+def _row_pointer(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
     """Return a pointer to a row of an array of shape (n, LANES); array and row are the first two arguments."""
     row = context.cast(builder, args[1], sig.args[1], types.intp)
     array = context.make_array(sig.args[0])(context, builder, args[0])
     return _pointer(builder, array, builder.mul(row, ir.Constant(row.type, LANES)))
 
 
-def _load(_: Any, array: Any, row: Any) -> tuple[Any, Callable[..., Any]]:
+def _load(_: object, array: types.Type, row: types.Type) -> Typed:
     """Return a row of an array of shape (n, LANES)."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         return builder.load(_row_pointer(context, builder, sig, args), align=8)
 
     return lanes_type(array, row), codegen
 
 
-def _store(_: Any, array: Any, row: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+def _store(_: object, array: types.Type, row: types.Type, value: types.Type) -> Typed:
     """Write a vector to a row of an array of shape (n, LANES)."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         builder.store(args[2], _row_pointer(context, builder, sig, args), align=8)
         return context.get_dummy_value()
 
     return types.void(array, row, value), codegen
 
 
-def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
+def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
     """Return the transpose of a square tile, given as a list of vectors, in log2(LANES) rounds of shuffles."""
     step = 1
     while step < LANES:
@@ -130,17 +132,19 @@ def _transposed(builder: Any, rows: list[Any]) -> list[Any]:
     return rows
 
 
-def _copy_tile(_: Any, source: Any, rows: Any, column: Any, target: Any, place: Any) -> tuple[Any, Callable[..., Any]]:
+def _copy_tile(
+    _: object, source: types.Type, rows: types.Type, column: types.Type, target: types.Type, place: types.Type
+) -> Typed:
     """Write LANES columns of `source`, from `column` on, to LANES rows of `target`, from `place` on.
 
     `source` has shape (n_batch, n_obs), `target` (n, LANES); `rows` is the array of the source's rows for each lane.
     """
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         origin, numbers, aim = (context.make_array(sig.args[k])(context, builder, args[k]) for k in (0, 1, 3))
         width = cgutils.unpack_tuple(builder, origin.shape)[1]
 
-        def line(lane: int) -> Any:
+        def line(lane: int) -> ir.Value:
             row = builder.load(builder.gep(numbers.data, [ir.Constant(width.type, lane)]))
             return builder.load(_pointer(builder, origin, builder.add(builder.mul(row, width), args[2])), align=8)
 
@@ -152,47 +156,47 @@ def _copy_tile(_: Any, source: Any, rows: Any, column: Any, target: Any, place: 
     return types.void(source, rows, types.intp, target, types.intp), codegen
 
 
-def _fill(_: Any, number: Any) -> tuple[Any, Callable[..., Any]]:
+def _fill(_: object, number: types.Type) -> Typed:
     """Return the same number in every lane."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         return _splat(builder, args[0])
 
     return lanes_type(types.float64), codegen
 
 
-def _where_used(_: Any, ivar: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+def _where_used(_: object, ivar: types.Type, value: types.Type) -> Typed:
     """Return `value` where `ivar` is not 0, else 0."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         return builder.select(builder.fcmp_unordered("!=", args[0], ZERO), args[1], ZERO)
 
     return lanes_type(ivar, value), codegen
 
 
-def _is_used(_: Any, ivar: Any) -> tuple[Any, Callable[..., Any]]:
+def _is_used(_: object, ivar: types.Type) -> Typed:
     """Return 1.0 where a lane is above 0, else 0.0."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         return builder.select(builder.fcmp_ordered(">", args[0], ZERO), UNIT, ZERO)
 
     return lanes_type(ivar), codegen
 
 
-def _all_above(_: Any, value: Any, limit: Any) -> tuple[Any, Callable[..., Any]]:
+def _all_above(_: object, value: types.Type, limit: types.Type) -> Typed:
     """Return whether value > limit in every lane; False if either is NaN."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         mask = builder.bitcast(builder.fcmp_ordered(">", args[0], args[1]), ir.IntType(LANES))
         return builder.icmp_signed("==", mask, ir.Constant(mask.type, -1))
 
     return types.boolean(value, limit), codegen
 
 
-def _square_root(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
+def _square_root(_: object, value: types.Type) -> Typed:
     """Return the square root of every lane."""
 
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
         name = f"llvm.sqrt.v{LANES}f64"
         function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, [VECTOR]), name)
         return builder.call(function, [args[0]])
@@ -200,14 +204,14 @@ def _square_root(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
     return lanes_type(value), codegen
 
 
-def _on_bits(make: Callable[[Any, Any, Callable[[int], Any]], Any]) -> Callable[..., Any]:
+def _on_bits(make: Callable[[ir.IRBuilder, ir.Value, Callable[[int], ir.Value]], ir.Value]) -> Callable[..., Typed]:
     """Make an operation on the bits of a vector from a function of (builder, bits, constant)."""
 
-    def constant(number: int) -> Any:
+    def constant(number: int) -> ir.Value:
         return ir.Constant(INTEGERS, [number] * LANES)
 
-    def typed(_: Any, value: Any) -> tuple[Any, Callable[..., Any]]:
-        def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+    def typed(_: object, value: types.Type) -> Typed:
+        def codegen(context: BaseContext, builder: ir.IRBuilder, sig: Signature, args: Sequence[ir.Value]) -> ir.Value:
             return builder.bitcast(make(builder, builder.bitcast(args[0], INTEGERS), constant), VECTOR)
 
         return lanes_type(value), codegen
@@ -215,23 +219,23 @@ def _on_bits(make: Callable[[Any, Any, Callable[[int], Any]], Any]) -> Callable[
     return typed
 
 
-load: Any = intrinsic(_load)
-store: Any = intrinsic(_store)
-fill: Any = intrinsic(_fill)
-copy_tile: Any = intrinsic(_copy_tile)
-where_used: Any = intrinsic(_where_used)
-all_above: Any = intrinsic(_all_above)
-is_used: Any = intrinsic(_is_used)
-square_root: Any = intrinsic(_square_root)
-magnitude: Any = intrinsic(_on_bits(lambda builder, bits, constant: builder.and_(bits, constant(SIGN))))
+load = intrinsic(_load)
+store = intrinsic(_store)
+fill = intrinsic(_fill)
+copy_tile = intrinsic(_copy_tile)
+where_used = intrinsic(_where_used)
+all_above = intrinsic(_all_above)
+is_used = intrinsic(_is_used)
+square_root = intrinsic(_square_root)
+magnitude = intrinsic(_on_bits(lambda builder, bits, constant: builder.and_(bits, constant(SIGN))))
 """The absolute value of every lane."""
 
-mantissa: Any = intrinsic(
+mantissa = intrinsic(
     _on_bits(lambda builder, bits, constant: builder.or_(builder.and_(bits, constant(MANTISSA)), constant(ONE)))
 )
 """The mantissa of every lane, 1 <= m < 2; 1 for a zero."""
 
-shifted_exponent: Any = intrinsic(
+shifted_exponent = intrinsic(
     _on_bits(lambda builder, bits, constant: builder.or_(builder.lshr(bits, constant(52)), constant(TWO_TO_52)))
 )
 """2**52 plus the exponent of every positive lane, biased by 1023; 2**52 for a zero."""
