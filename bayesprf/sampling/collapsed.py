@@ -1,9 +1,8 @@
 """All coefficients integrated out by the package's solver: NUTS on the hyperparameters, then exact draws."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -16,15 +15,17 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_funcify
 from scipy.optimize import minimize
 
-from bayesprf.arrays import FloatArray, IntArray, NamedDict
+from bayesprf.arrays import AnyArray, FloatArray, IntArray, NamedDict
 from bayesprf.errors import InputError
 from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.evidence import Evidence, compile_density
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.blocks import BlockFactors
 from bayesprf.results.posterior import GroupData
+from bayesprf.sampling.coordinates import Tensor
 from bayesprf.sampling.draws import draw_groups, label_draws
-from bayesprf.sampling.hyper import SAMPLED, Hyperparameters, Priors, add_hyperparameters, proper_design, resolve
+from bayesprf.sampling.hyper import SAMPLED, Priors, add_hyperparameters, proper_design, resolve
 from bayesprf.sampling.linear import add_data, data_coords, data_dims, predict, spread_out
 from bayesprf.sampling.run import SamplerOptions, check_convergence, sample_model, sampler_statistics
 
@@ -100,17 +101,19 @@ class LogEvidence(Op):
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
 
-    def make_node(self, values: Any, data: Any) -> Apply:
+    def make_node(self, values: Tensor, data: Tensor) -> Apply:
         """Return the node of the graph."""
         return Apply(self, [pt.as_tensor_variable(values), pt.as_tensor_variable(data)], [pt.dscalar(), pt.dvector()])
 
-    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+    def perform(self, node: Apply, inputs: Sequence[AnyArray], output_storage: list[list[AnyArray]]) -> None:
         """Compute both."""
         del node
         value, gradient = self.conditional.density(*inputs)
         output_storage[0][0], output_storage[1][0] = np.asarray(value), gradient
 
-    def pullback(self, inputs: Any, outputs: Any, cotangents: Any) -> list[Any]:
+    def pullback(
+        self, inputs: Sequence[Tensor], outputs: Sequence[Tensor], cotangents: Sequence[Tensor]
+    ) -> list[Tensor]:
         """Return the gradient of what depends on the density, or on its gradient."""
         given = [not isinstance(one.type, DisconnectedType) for one in cotangents]
         total = cotangents[0] * outputs[1] if given[0] else pt.zeros_like(outputs[1])
@@ -125,18 +128,20 @@ class EvidenceHessian(Op):
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
 
-    def make_node(self, values: Any, data: Any) -> Apply:
+    def make_node(self, values: Tensor, data: Tensor) -> Apply:
         """Return the node of the graph."""
         return Apply(self, [pt.as_tensor_variable(values), pt.as_tensor_variable(data)], [pt.dmatrix()])
 
-    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+    def perform(self, node: Apply, inputs: Sequence[AnyArray], output_storage: list[list[AnyArray]]) -> None:
         """Compute them."""
         del node
         output_storage[0][0] = self.conditional.hessian(*inputs)
 
 
 @numba_funcify.register(LogEvidence)
-def _compile_evidence(op: LogEvidence, node: object = None, **kwargs: object) -> Any:
+def _compile_evidence(
+    op: LogEvidence, node: object = None, **kwargs: object
+) -> Callable[..., tuple[float, FloatArray]]:
     """Return the compiled function of the density, so that no sampler steps through Python."""
     del node, kwargs
     return compile_density(op.conditional.evidence, op.conditional.hyper)
@@ -192,7 +197,7 @@ def build_collapsed(
     return model
 
 
-def add_marginal(conditional: Conditional, data: GroupData, values: Any) -> None:
+def add_marginal(conditional: Conditional, data: GroupData, values: Tensor) -> None:
     """Add the data `y` to the model in context, their coefficients integrated out.
 
     Parameters
@@ -210,7 +215,7 @@ def add_marginal(conditional: Conditional, data: GroupData, values: Any) -> None
     variance = 1.0 / np.where(problem.ivar > 0, problem.ivar, 1.0)
     operation = LogEvidence(conditional)
 
-    def draw(values: Any, size: Any = None) -> Any:
+    def draw(values: Tensor, size: Tensor = None) -> Tensor:
         del size
         zero_point, noise_scale, jitter = (values[n_width + k] for k in range(3))
         shape = (problem.n_batch, prior.mean.size)
@@ -219,7 +224,7 @@ def add_marginal(conditional: Conditional, data: GroupData, values: Any) -> None
         full = predict(problem.design, pt.specify_shape(flux, shape)) + problem.known + noise
         return full.reshape(data.used.shape) if data.used.all() else full.flatten()[np.flatnonzero(data.used)]
 
-    def log_density(value: Any, values: Any) -> Any:
+    def log_density(value: Tensor, values: Tensor) -> Tensor:
         return operation(values, spread_out(value, data).reshape(problem.data.shape))[0]
 
     dims = data_dims(data)

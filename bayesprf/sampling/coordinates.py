@@ -17,7 +17,9 @@ from bayesprf.sampling.laplace import Laplace
 from bayesprf.sampling.spectrum import Spectrum
 
 # Makes a random variable from the values of its parents, without a name.
-Prior = Callable[..., Any]
+Tensor = Any
+"""A PyTensor variable, or an array where numbers do; PyTensor gives its operators no types."""
+Prior = Callable[..., Tensor]
 
 
 def add_variable(
@@ -25,12 +27,12 @@ def add_variable(
     prior: Prior,
     transform: Transform,
     *,
-    parents: Sequence[Any] = (),
-    guides: Sequence[Any] = (),
+    parents: Sequence[Tensor] = (),
+    guides: Sequence[Tensor] = (),
     shape: tuple[int, ...] = (),
     dims: Sequence[str] | None = None,
     log_density: Callable[..., object] | None = None,
-) -> Any:
+) -> Tensor:
     """Add a variable to the PyMC model in context, with a prior and with coordinates for the sampler.
 
     Parameters
@@ -57,11 +59,11 @@ def add_variable(
     """
     n_guide = len(guides)
 
-    def start(variable: object, *inputs: object) -> Any:
+    def start(variable: object, *inputs: object) -> Tensor:
         del variable
         return transform.backward(pt.zeros(shape), *inputs)
 
-    def density(value: object, *given: object) -> Any:
+    def density(value: object, *given: object) -> Tensor:
         return (log_density or (lambda at, *rest: pm.logp(prior(*rest), at)))(value, *given[n_guide:])
 
     inputs = [pt.as_tensor_variable(one) for one in (*guides, *parents)]
@@ -79,7 +81,7 @@ def add_variable(
     )
 
 
-def times(matrix: Any, rows: Any) -> Any:
+def times(matrix: Tensor, rows: Tensor) -> Tensor:
     """Return the product of a sparse matrix (n, k) with every row, shape (n_row, n).
 
     Parameters
@@ -111,15 +113,15 @@ class TotalNoise(Transform):
     def __init__(self, error: float) -> None:
         self.error = error
 
-    def forward(self, value: Any, *inputs: Any) -> Any:
+    def forward(self, value: Tensor, *inputs: Tensor) -> Tensor:
         """Return the coordinate of a noise scale."""
         return pt.log(value) + 0.5 * pt.log1p((inputs[1] / self.error) ** 2)
 
-    def backward(self, value: Any, *inputs: Any) -> Any:
+    def backward(self, value: Tensor, *inputs: Tensor) -> Tensor:
         """Return the noise scale at a coordinate."""
         return pt.exp(value - 0.5 * pt.log1p((inputs[1] / self.error) ** 2))
 
-    def log_jac_det(self, value: Any, *inputs: Any) -> Any:
+    def log_jac_det(self, value: Tensor, *inputs: Tensor) -> Tensor:
         """Return log |dk / dx| = log k."""
         return value - 0.5 * pt.log1p((inputs[1] / self.error) ** 2)
 
@@ -155,7 +157,7 @@ class AdaptiveWhitening(Transform):
         self.rotation = csc_matrix(diags(repeated) @ spectrum.rotation())
         self.back = csc_matrix(spectrum.rotation().T @ diags(1.0 / repeated))
 
-    def _place(self, inputs: Sequence[Any]) -> tuple[Any, Any]:
+    def _place(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return centre and spread of u, shapes (n_batch, n_coeff) and (n_row, n_coeff)."""
         noise_scale, towards, width, zero_point = inputs[1:5]
         if self.width is not None:
@@ -165,27 +167,27 @@ class AdaptiveWhitening(Transform):
         start = self.spectrum.offset * (zero_point - 1.0)
         return start + ratio / q * (towards - eigenvalues * start), width / pt.sqrt(q)
 
-    def _rotate(self, matrix: csc_matrix, rows: Any) -> Any:
+    def _rotate(self, matrix: csc_matrix, rows: Tensor) -> Tensor:
         if self.spectrum.is_shared:
             return times(matrix, rows)
         return times(matrix, rows.reshape((1, rows.type.shape[0] * rows.type.shape[1]))).reshape(rows.type.shape)
 
-    def _rows(self, value: Any) -> Any:
+    def _rows(self, value: Tensor) -> Tensor:
         return pt.specify_shape(value if value.ndim == 2 else value[None], self.spectrum.peak.shape)
 
-    def forward(self, value: Any, *inputs: object) -> Any:
+    def forward(self, value: Tensor, *inputs: object) -> Tensor:
         """Return the coordinates of coefficients."""
         centre, spread = self._place(inputs)
         found = (self._rotate(self.back, self._rows(value) - self.mean) - centre) / spread
         return found if value.ndim == 2 else found[0]
 
-    def backward(self, value: Any, *inputs: object) -> Any:
+    def backward(self, value: Tensor, *inputs: object) -> Tensor:
         """Return the coefficients at coordinates."""
         centre, spread = self._place(inputs)
         found = self.mean + self._rotate(self.rotation, centre + spread * self._rows(value))
         return found if value.ndim == 2 else found[0]
 
-    def log_jac_det(self, value: Any, *inputs: object) -> Any:
+    def log_jac_det(self, value: Tensor, *inputs: object) -> Tensor:
         """Return log |dw / dxi| of every batch row."""
         found = pt.log(self._place(inputs)[1]).sum(axis=-1) + self.log_sigma
         return found + np.zeros(self.n_batch) if value.ndim == 2 else found[0]
@@ -213,20 +215,20 @@ class LaplaceCoordinates(Transform):
     def __init__(self, mode: FloatArray, *, follows: bool) -> None:
         self.mode, self.follows, self.ndim_supp = mode, follows, mode.ndim
 
-    def _centre(self, inputs: Sequence[Any]) -> Any:
+    def _centre(self, inputs: Sequence[Tensor]) -> Tensor:
         centre = self.mode.ravel()
         return centre + pt.dot(inputs[2], inputs[3]) if self.follows else centre
 
-    def forward(self, value: Any, *inputs: Any) -> Any:
+    def forward(self, value: Tensor, *inputs: Tensor) -> Tensor:
         """Return the coordinates of a block."""
         away = value.flatten() - self._centre(inputs)
         return pt.linalg.solve_triangular(inputs[1], away, lower=True).reshape(self.mode.shape)
 
-    def backward(self, value: Any, *inputs: Any) -> Any:
+    def backward(self, value: Tensor, *inputs: Tensor) -> Tensor:
         """Return the block at coordinates."""
         return (self._centre(inputs) + pt.dot(inputs[1], value.flatten())).reshape(self.mode.shape)
 
-    def log_jac_det(self, value: object, *inputs: object) -> Any:
+    def log_jac_det(self, value: object, *inputs: object) -> Tensor:
         """Return log |dx / dxi|."""
         del value
         return pt.log(pt.diag(inputs[1])).sum()
@@ -256,8 +258,8 @@ class Block:
     prior: Prior
     shape: tuple[int, ...] = ()
     dims: tuple[str, ...] | None = None
-    parents: tuple[Any, ...] = ()
-    log_density: Callable[..., Any] | None = None
+    parents: tuple[Tensor, ...] = ()
+    log_density: Callable[..., Tensor] | None = None
 
 
 def gaussian_block(name: str, mean: FloatArray, covariance: FloatArray, *, dims: tuple[str, ...]) -> Block:
@@ -279,11 +281,11 @@ def gaussian_block(name: str, mean: FloatArray, covariance: FloatArray, *, dims:
     lower = cholesky(covariance, lower=True)
     constant = -float(np.log(np.diag(lower)).sum()) - 0.5 * mean.size * np.log(2.0 * np.pi)
 
-    def draw(precision: object, size: object = None) -> Any:
+    def draw(precision: object, size: object = None) -> Tensor:
         del precision, size
         return mean + pt.dot(lower, pm.Normal.dist(size=mean.size))
 
-    def log_density(value: Any, precision: object) -> Any:
+    def log_density(value: Tensor, precision: object) -> Tensor:
         away = value - mean
         return constant - 0.5 * (away * pt.dot(precision, away)).sum()
 
@@ -291,7 +293,7 @@ def gaussian_block(name: str, mean: FloatArray, covariance: FloatArray, *, dims:
     return Block(name, draw, mean.shape, dims, (precision,), log_density)
 
 
-def add_blocks(laplace: Laplace, blocks: Sequence[Block]) -> list[Any]:
+def add_blocks(laplace: Laplace, blocks: Sequence[Block]) -> list[Tensor]:
     """Add parameters to the PyMC model in context, whitened by a Gaussian approximation of their joint posterior.
 
     Parameters

@@ -6,10 +6,11 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import FloatArray, IntArray, Named, NamedDict
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.results.posterior import GroupData, posterior_tree
 from bayesprf.sampling.grid import HyperGrid
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper import Hyperprior
 
 
 def draw_prior(

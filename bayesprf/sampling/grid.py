@@ -7,8 +7,9 @@ from scipy.special import logsumexp
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import UnsupportedError
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, resolve
+from bayesprf.sampling.hyper import Hyperprior, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 # Numbers in one temporary array: 16 MB.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.sampling.coordinates import Tensor
 
 FAMILIES = ("half-normal", "log-normal", "normal")
 
@@ -176,7 +176,7 @@ def proper_design(problem: LinearProblem) -> DesignStack:
     return design
 
 
-Priors = Mapping[str, Callable[[str], Any]]
+Priors = Mapping[str, Callable[[str], Tensor]]
 
 
 def add_hyperparameters(
@@ -211,7 +211,7 @@ def add_hyperparameters(
     return replace(hyper, **found)
 
 
-def _variable(name: str, hyper: Hyperparameters, priors: Priors) -> Any:
+def _variable(name: str, hyper: Hyperparameters, priors: Priors) -> Tensor:
     """Return a hyperparameter as a number, or as a variable of the model."""
     value = getattr(hyper, name)
     if name in priors:
@@ -221,7 +221,7 @@ def _variable(name: str, hyper: Hyperparameters, priors: Priors) -> Any:
     return add_hyperprior(name, value, dims="width_group" if name == "width" and hyper.has_groups else None)
 
 
-def add_hyperprior(name: str, prior: Hyperprior, *, dims: str | None = None) -> Any:
+def add_hyperprior(name: str, prior: Hyperprior, *, dims: str | None = None) -> Tensor:
     """Add a variable with a Hyperprior to the model in context.
 
     Parameters
@@ -240,7 +240,7 @@ def add_hyperprior(name: str, prior: Hyperprior, *, dims: str | None = None) -> 
     return _family(prior)(name, **_arguments(prior), dims=dims)
 
 
-def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: object) -> Any:
+def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: object) -> Tensor:
     """Add the noise scale, sampled in the coordinate of the well determined total noise."""
     from bayesprf.sampling.coordinates import TotalNoise, add_variable
 
@@ -248,13 +248,13 @@ def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: object)
     error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
     found = hyper.free["noise_scale"]
 
-    def prior(size: object = None) -> Any:
+    def prior(size: object = None) -> Tensor:
         return _family(found).dist(**_arguments(found), size=size)
 
     return add_variable("noise_scale", prior, TotalNoise(error), guides=[jitter])
 
 
-def _family(prior: Hyperprior) -> Any:
+def _family(prior: Hyperprior) -> Callable[..., Tensor]:
     import pymc as pm
 
     return {"half-normal": pm.HalfNormal, "log-normal": pm.LogNormal, "normal": pm.Normal}[prior.family]

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -15,7 +14,7 @@ from bayesprf.checks import check_choice
 from bayesprf.errors import InputError
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.coordinates import Block, add_blocks, gaussian_block
+from bayesprf.sampling.coordinates import Block, Tensor, add_blocks, gaussian_block
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import Laplace
 from bayesprf.sampling.linear import add_data, add_observed, data_coords
@@ -119,7 +118,7 @@ def _blocks(scene: JointScene, data: GroupData) -> list[Block]:
     return [*blocks, Block("flux", flux, shape[axes], ("time", "source")[axes])]
 
 
-def _normal(mean: object, sigma: object) -> Callable[..., Any]:
+def _normal(mean: object, sigma: object) -> Callable[..., Tensor]:
     return lambda size=None: pm.Normal.dist(mean, sigma, size=size)
 
 
@@ -128,9 +127,9 @@ def _coords(scene: JointScene, data: GroupData) -> NamedDict:
     return {**names, "axis": ["east", "north"], **data_coords(data)}
 
 
-def _times(matrix: Any, vector: Any) -> Any:
+def _times(matrix: Tensor, vector: Tensor) -> Tensor:
     return ps.structured_dot(csc_matrix(matrix), vector[:, None])[:, 0]
 
 
-def _power(log10: Any) -> Any:
+def _power(log10: Tensor) -> Tensor:
     return pt.exp(LN10 * log10)

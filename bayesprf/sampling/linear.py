@@ -1,7 +1,6 @@
 """PyMC models of a linear problem: the very matrices, data and priors that the closed form solves."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -12,11 +11,12 @@ from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import UnsupportedError
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.coordinates import AdaptiveWhitening, add_variable, times
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior, Priors, add_hyperparameters, resolve
+from bayesprf.sampling.coordinates import AdaptiveWhitening, Tensor, add_variable, times
+from bayesprf.sampling.hyper import Hyperprior, Priors, add_hyperparameters, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 FORMS = ("adaptive", "centered", "whitened")
@@ -172,22 +172,22 @@ class _Parts:
         """What pulls the coefficients, in the eigenbasis: U' S X' D^-1 (y - X m), shape as `flux`."""
         return (self.spectrum.eigenvalues * self.spectrum.peak).reshape(self.flux_shape)
 
-    def labelled(self, rows: Any) -> Any:
+    def labelled(self, rows: Tensor) -> Tensor:
         """Return rows (n_time, n) without the axis of time if there is none."""
         return rows if self.data.has_time else rows[0]
 
 
-def _centered(parts: _Parts, values: Hyperparameters) -> Any:
+def _centered(parts: _Parts, values: Hyperparameters) -> Tensor:
     """Sample the fluxes themselves."""
     width = values.width[parts.group] if np.ndim(values.width) else values.width
     mean, sigma = values.zero_point * parts.mean, width * parts.sigma
     return pm.Normal("flux", mu=mean, sigma=sigma, dims=parts.flux_dims, shape=parts.flux_shape)
 
 
-def _whitened(parts: _Parts, values: Hyperparameters, towards: Any, *, width: float | None) -> Any:
+def _whitened(parts: _Parts, values: Hyperparameters, towards: Tensor, *, width: float | None) -> Tensor:
     """Sample coordinates in which the posterior of the fluxes is nearly N(0, 1)."""
 
-    def prior(width: Any, zero_point: Any, size: Any = None) -> Any:
+    def prior(width: Tensor, zero_point: Tensor, size: Tensor = None) -> Tensor:
         return pm.Normal.dist(zero_point * parts.mean, width * parts.sigma, size=size)
 
     transform = AdaptiveWhitening(parts.spectrum, parts.sigma, width)
@@ -195,7 +195,7 @@ def _whitened(parts: _Parts, values: Hyperparameters, towards: Any, *, width: fl
     return add_variable("flux", prior, transform, shape=parts.flux_shape, dims=parts.flux_dims, **inputs)
 
 
-def _towards(parts: _Parts, observed: Any) -> Any:
+def _towards(parts: _Parts, observed: Tensor) -> Tensor:
     """Return U' S X' D^-1 (y - X m) of the data, whatever they are set to, shape as `flux`."""
     problem, design, spectrum = parts.problem, parts.problem.design, parts.spectrum
     n_batch, used = problem.n_batch, problem.ivar > 0
@@ -220,7 +220,7 @@ def part_matrices(design: DesignStack) -> list[csr_matrix]:
     return [part.matrix() for part in parts]
 
 
-def predict(design: DesignStack, weights: object) -> Any:
+def predict(design: DesignStack, weights: object) -> Tensor:
     """Return X_b w_b of every batch row as a PyTensor expression.
 
     Parameters
@@ -239,7 +239,7 @@ def predict(design: DesignStack, weights: object) -> Any:
     return times(hstack(part_matrices(design)), stacked)
 
 
-def add_data(data: GroupData) -> Any:
+def add_data(data: GroupData) -> Tensor:
     """Add the data to the model in context: `y_observed`, all that exist.
 
     Parameters
@@ -256,7 +256,7 @@ def add_data(data: GroupData) -> Any:
     return pm.Data("y_observed", given, shape=given.shape, dims=data_dims(data))
 
 
-def spread_out(observed: object, data: GroupData) -> Any:
+def spread_out(observed: object, data: GroupData) -> Tensor:
     """Return data that exist in the shape of all data, 0 where there are none."""
     if data.used.all():
         return observed
@@ -281,13 +281,13 @@ def data_dims(data: GroupData) -> tuple[str, ...]:
 
 
 def add_observed(
-    model: Any,
+    model: Tensor,
     data: GroupData,
-    observed: Any,
+    observed: Tensor,
     *,
     robust: bool = False,
-    noise_scale: Any = 1.0,
-    jitter: Any = 0.0,
+    noise_scale: Tensor = 1.0,
+    jitter: Tensor = 0.0,
     template: FloatArray | None = None,
 ) -> None:
     """Add the likelihood of every datum that exists to the model in context, as variable `y`.
@@ -325,7 +325,7 @@ def add_observed(
         pm.Normal("y", mu=model, sigma=noise, observed=observed, dims=dims)
 
 
-def _add_statistics(parts: _Parts, values: Hyperparameters, weights: Any) -> None:
+def _add_statistics(parts: _Parts, values: Hyperparameters, weights: Tensor) -> None:
     """Add the normal likelihood through chi2(w) = chi2(w0) + (u - u0)' lam (u - u0) in the eigenbasis."""
     if not isinstance(values.jitter, float):
         raise UnsupportedError("likelihood: 'statistics' needs a fixed jitter, got a free one; use 'normal'")

@@ -1,6 +1,6 @@
 """Any light curve of blended stars, scored on the pixels: levels, neighbours and errors integrated out exactly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from bayesprf.arrays import FloatArray, NamedDict
+from bayesprf.arrays import AnyArray, FloatArray, NamedDict
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -17,6 +17,7 @@ from bayesprf.linalg.kalman import FixedColumns, RowInformation, solve_processes
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.processes import flux_information
+from bayesprf.sampling.coordinates import Tensor
 from bayesprf.uncertainty.stage import leak_covariance
 
 # Numbers of a kernel that may be variables of a model.
@@ -25,7 +26,7 @@ _FREE = ("sigma", "scale", "white")
 
 def pixel_likelihood(
     machine: Any, sources: object, light_curve: object, *, kernel: object = None, systematics: bool = True
-) -> Any:
+) -> Tensor:
     """Return the log likelihood of all pixels as a function of the light curve of one or several stars.
 
     Parameters
@@ -96,13 +97,13 @@ def pixel_likelihood(
 
 def light_curve_likelihood(
     seen: RowInformation,
-    light_curve: Any,
+    light_curve: Tensor,
     level: GaussianPrior,
     *,
     leak: FloatArray,
     time: FloatArray | None = None,
     kernel: Any = None,
-) -> Any:
+) -> Tensor:
     """Return the log likelihood of a light curve from what each cadence says about the fluxes.
 
     Parameters
@@ -157,7 +158,7 @@ def light_curve_likelihood(
     return evidence(columns, numbers.astype("float64"))[0]
 
 
-def _plain(seen: RowInformation, change: Any, columns: Any, mean: FloatArray, precision: FloatArray) -> Any:
+def _plain(seen: RowInformation, change: Tensor, columns: Tensor, mean: FloatArray, precision: FloatArray) -> Tensor:
     """Return the log likelihood of fixed columns alone; `seen` is about the level's prior, `change` light minus one."""
     offset = change * mean[: seen.n_coeff]
     curved = (seen.matrix * offset[:, None, :]).sum(axis=2)
@@ -209,12 +210,12 @@ class ProcessEvidence(Op):
         self.seen, self.kernels, self.time = seen, kernels, time
         self.mean, self.precision = mean, precision
 
-    def make_node(self, columns: Any, numbers: Any) -> Apply:
+    def make_node(self, columns: Tensor, numbers: Tensor) -> Apply:
         """Return the node: columns (n_time, n_star, n_column) and sigma, scale, white (3, n_star); value and slopes."""
         inputs = [pt.as_tensor_variable(columns), pt.as_tensor_variable(numbers)]
         return Apply(self, inputs, [pt.dscalar(), pt.dtensor3(), pt.dmatrix()])
 
-    def perform(self, node: Apply, inputs: Any, output_storage: Any) -> None:
+    def perform(self, node: Apply, inputs: Sequence[AnyArray], output_storage: list[list[AnyArray]]) -> None:
         """Compute all three; minus infinity where a kernel cannot be."""
         del node
         columns, numbers = inputs
@@ -239,7 +240,7 @@ class ProcessEvidence(Op):
         output_storage[0][0] = np.asarray(found.log_evidence.sum())
         output_storage[1][0], output_storage[2][0] = slopes.columns, by_number
 
-    def pullback(self, inputs: object, outputs: Any, cotangents: Any) -> list[Any]:
+    def pullback(self, inputs: object, outputs: Sequence[Tensor], cotangents: Sequence[Tensor]) -> list[Tensor]:
         """Return the gradient of what depends on the value."""
         del inputs
         return [cotangents[0] * outputs[1], cotangents[0] * outputs[2]]

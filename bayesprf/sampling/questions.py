@@ -249,7 +249,7 @@ def _check_settings(settings: NamedDict, known: tuple[str, ...], further: tuple[
 
 def _take_hyper(asked: _Asked, settings: NamedDict) -> Any:
     """Take the hyperparameters out of the settings."""
-    from bayesprf.sampling.hyper import Hyperparameters
+    from bayesprf.linalg.hyperparameters import Hyperparameters
 
     own = {name: settings.pop(name) for name in HYPER if name in settings}
     if own.get("width_group") is not None:

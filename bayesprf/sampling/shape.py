@@ -1,7 +1,6 @@
 """PyMC model of the PRF's shape alone: its weights and the width of their smoothness prior."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -13,7 +12,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.splines import ShapePrior
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
-from bayesprf.sampling.coordinates import Block, add_blocks
+from bayesprf.sampling.coordinates import Block, Tensor, add_blocks
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.scene.image import Image
@@ -110,7 +109,7 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
     return model
 
 
-def _add_width(width: Hyperprior) -> Any:
+def _add_width(width: Hyperprior) -> Tensor:
     """Add the factor on the smoothness prior's width to the model in context; it is positive."""
     if width.family == "normal":
         return pm.TruncatedNormal("width", width.center, width.scale, lower=0.0)
@@ -154,21 +153,21 @@ class SmoothPrior:
         nominal = columns.T @ (single.precision * single.mean)
         return cls(np.maximum(eigenvalues, 0.0), bends, nominal, columns, (vectors / sigma[:, None]).T)
 
-    def matrices(self) -> tuple[Any, Any]:
+    def matrices(self) -> tuple[Tensor, Tensor]:
         """Add T and its inverse to the model in context, as data."""
         return pm.Data("psf_w_columns", self.columns), pm.Data("psf_w_back", self.back)
 
-    def _moments(self, width: Any) -> tuple[Any, Any]:
+    def _moments(self, width: Tensor) -> tuple[Tensor, Tensor]:
         q = 1.0 + self.eigenvalues / width**2
         return (self.towards_bends / width**2 + self.towards_nominal) / q, q
 
-    def draw(self, width: object, columns: object, back: object, size: object = None) -> Any:
+    def draw(self, width: object, columns: object, back: object, size: object = None) -> Tensor:
         """Return the random weights of a width."""
         del back, size
         mean, q = self._moments(width)
         return pt.dot(columns, pm.Normal.dist(mean, 1.0 / pt.sqrt(q)))
 
-    def log_density(self, value: object, width: object, columns: object, back: object) -> Any:
+    def log_density(self, value: object, width: object, columns: object, back: object) -> Tensor:
         """Return the log density of weights."""
         del columns
         mean, q = self._moments(width)

@@ -10,10 +10,11 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import MissingDependencyError
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.grid import integrate_grid
-from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.linear import build_linear
 
 N_RANKED = 99

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.core.base import BaseContext
-from numba.core.datamodel import DataModelManager
+from numba.core.datamodel.manager import DataModelManager
 from numba.core.typing.templates import AbstractTemplate, Signature, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
@@ -46,6 +46,7 @@ ZERO = ir.Constant(VECTOR, [0.0] * LANES)
 UNIT = ir.Constant(VECTOR, [1.0] * LANES)
 lanes_type = Lanes()
 type Typed = tuple[Signature, Callable[..., ir.Value]]
+type Intrinsic = Callable[..., ir.Value]
 
 
 @register_model(Lanes)
@@ -219,23 +220,23 @@ def _on_bits(make: Callable[[ir.IRBuilder, ir.Value, Callable[[int], ir.Value]],
     return typed
 
 
-load = intrinsic(_load)
-store = intrinsic(_store)
-fill = intrinsic(_fill)
-copy_tile = intrinsic(_copy_tile)
-where_used = intrinsic(_where_used)
-all_above = intrinsic(_all_above)
-is_used = intrinsic(_is_used)
-square_root = intrinsic(_square_root)
-magnitude = intrinsic(_on_bits(lambda builder, bits, constant: builder.and_(bits, constant(SIGN))))
+load: Intrinsic = intrinsic(_load)
+store: Intrinsic = intrinsic(_store)
+fill: Intrinsic = intrinsic(_fill)
+copy_tile: Intrinsic = intrinsic(_copy_tile)
+where_used: Intrinsic = intrinsic(_where_used)
+all_above: Intrinsic = intrinsic(_all_above)
+is_used: Intrinsic = intrinsic(_is_used)
+square_root: Intrinsic = intrinsic(_square_root)
+magnitude: Intrinsic = intrinsic(_on_bits(lambda builder, bits, constant: builder.and_(bits, constant(SIGN))))
 """The absolute value of every lane."""
 
-mantissa = intrinsic(
+mantissa: Intrinsic = intrinsic(
     _on_bits(lambda builder, bits, constant: builder.or_(builder.and_(bits, constant(MANTISSA)), constant(ONE)))
 )
 """The mantissa of every lane, 1 <= m < 2; 1 for a zero."""
 
-shifted_exponent = intrinsic(
+shifted_exponent: Intrinsic = intrinsic(
     _on_bits(lambda builder, bits, constant: builder.or_(builder.lshr(bits, constant(52)), constant(TWO_TO_52)))
 )
 """2**52 plus the exponent of every positive lane, biased by 1023; 2**52 for a zero."""
