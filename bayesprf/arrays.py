@@ -14,6 +14,8 @@ BoolArray = NDArray[np.bool_]
 Int32Array = NDArray[np.int32]
 AnyArray = NDArray[Any]
 """An array as a file or a caller holds it: of any type."""
+Tensor = Any
+"""A PyTensor variable, or an array where numbers do; PyTensor gives its operators no types."""
 Named = Mapping[str, Any]
 NamedDict = dict[str, Any]
 """Arrays, numbers and words by name, as files, tables and options hold them."""

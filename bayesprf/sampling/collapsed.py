@@ -15,7 +15,7 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import numba_funcify
 from scipy.optimize import minimize
 
-from bayesprf.arrays import AnyArray, FloatArray, IntArray, NamedDict
+from bayesprf.arrays import AnyArray, FloatArray, IntArray, NamedDict, Tensor
 from bayesprf.errors import InputError
 from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.evidence import Evidence, compile_density
@@ -23,7 +23,6 @@ from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.blocks import BlockFactors
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.coordinates import Tensor
 from bayesprf.sampling.draws import draw_groups, label_draws
 from bayesprf.sampling.hyper import SAMPLED, Priors, add_hyperparameters, proper_design, resolve
 from bayesprf.sampling.linear import add_data, data_coords, data_dims, predict, spread_out

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pymc as pm
@@ -12,13 +11,11 @@ from pymc.logprob.transforms import Transform
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.sparse import csc_matrix, diags
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, Tensor
 from bayesprf.sampling.laplace import Laplace
 from bayesprf.sampling.spectrum import Spectrum
 
 # Makes a random variable from the values of its parents, without a name.
-Tensor = Any
-"""A PyTensor variable, or an array where numbers do; PyTensor gives its operators no types."""
 Prior = Callable[..., Tensor]
 
 

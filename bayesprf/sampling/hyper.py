@@ -5,13 +5,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, Tensor
 from bayesprf.checks import check_choice, check_positive
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.sampling.coordinates import Tensor
 
 FAMILIES = ("half-normal", "log-normal", "normal")
 

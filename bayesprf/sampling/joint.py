@@ -9,12 +9,12 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix
 
-from bayesprf.arrays import FloatArray, NamedDict
+from bayesprf.arrays import FloatArray, NamedDict, Tensor
 from bayesprf.checks import check_choice
 from bayesprf.errors import InputError
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.coordinates import Block, Tensor, add_blocks, gaussian_block
+from bayesprf.sampling.coordinates import Block, add_blocks, gaussian_block
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import Laplace
 from bayesprf.sampling.linear import add_data, add_observed, data_coords

@@ -8,14 +8,14 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 
-from bayesprf.arrays import FloatArray, IntArray, NamedDict
+from bayesprf.arrays import FloatArray, IntArray, NamedDict, Tensor
 from bayesprf.checks import check_choice, check_shape
 from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
-from bayesprf.sampling.coordinates import AdaptiveWhitening, Tensor, add_variable, times
+from bayesprf.sampling.coordinates import AdaptiveWhitening, add_variable, times
 from bayesprf.sampling.hyper import Hyperprior, Priors, add_hyperparameters, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 

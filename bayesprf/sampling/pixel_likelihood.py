@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
-from bayesprf.arrays import AnyArray, FloatArray, NamedDict
+from bayesprf.arrays import AnyArray, FloatArray, NamedDict, Tensor
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -17,7 +17,6 @@ from bayesprf.linalg.kalman import FixedColumns, RowInformation, solve_processes
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.processes import flux_information
-from bayesprf.sampling.coordinates import Tensor
 from bayesprf.uncertainty.stage import leak_covariance
 
 # Numbers of a kernel that may be variables of a model.

@@ -8,11 +8,11 @@ import pytensor.sparse as ps
 import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, Tensor
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.splines import ShapePrior
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
-from bayesprf.sampling.coordinates import Block, Tensor, add_blocks
+from bayesprf.sampling.coordinates import Block, add_blocks
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.scene.image import Image
