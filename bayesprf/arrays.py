@@ -37,7 +37,7 @@ def same_content(one: Any, other: Any) -> bool:
         return one.keys() == other.keys() and all(same_content(one[key], other[key]) for key in one)
     if isinstance(one, list | tuple):
         return len(one) == len(other) and all(map(same_content, one, other))
-    if type(one).__eq__ is object.__eq__:
+    if type(one).__eq__ is object.__eq__:  # type: ignore[comparison-overlap]
         return same_content(one.__getstate__(), other.__getstate__())
     return bool(one == other) or bool(one != one and other != other)
 

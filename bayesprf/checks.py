@@ -43,7 +43,7 @@ def as_float(value: Any, name: str, *, ndim: int | None = None, unit: str | None
     """
     value = _in_unit(value, name, unit) if hasattr(value, "unit") else value
     if isinstance(value, np.ma.MaskedArray):
-        value = value.astype(np.float64).filled(np.nan)
+        value = np.ma.filled(value.astype(np.float64), np.nan)
     try:
         array = np.ascontiguousarray(value, dtype=np.float64) if np.ndim(value) else np.asarray(value, np.float64)
     except (TypeError, ValueError) as error:

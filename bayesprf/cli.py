@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from tqdm import tqdm
 
+from bayesprf.arrays import NamedDict
 from bayesprf.errors import BayesprfError, BayesprfWarning, FileError, InputError
 
 if TYPE_CHECKING:
@@ -272,7 +273,7 @@ def sample(
 
     target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
     kind = kind or ("collapsed" if learn else "joint")
-    settings = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
+    settings: NamedDict = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
     settings |= dict.fromkeys(learn or (), "learn")
     tree = load(tree_file, directories=files or (), quiet=True).sample(source, **settings)
     save_tree(tree, target)

@@ -59,8 +59,9 @@ def change_options(options: FitOptions, changes: Named) -> FitOptions:
             continue
         if name in _GROUPS and not isinstance(value, Mapping):
             raise InputError(f"{name}: expected a mapping of options to values, got {type(value).__name__}")
-        merged = {**getattr(options, group), **(value if name in _GROUPS else {name: value})}
-        options = replace(options, **{group: merged}, fit_va=options.fit_va or group == "time_model")
+        merged: NamedDict = {**getattr(options, group), **(value if name in _GROUPS else {name: value})}
+        changed: NamedDict = {group: merged}
+        options = replace(options, **changed, fit_va=options.fit_va or group == "time_model")
     return options
 
 

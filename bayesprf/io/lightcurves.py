@@ -224,7 +224,7 @@ def _time_zero(tree: xr.DataTree) -> float:
 def _catalog_value(tree: xr.DataTree, name: str, place: int) -> float:
     if "catalog" not in tree.children or name not in tree["catalog"]:
         return float("nan")
-    return float(tree["catalog"][name].values[place])
+    return float(tree["catalog"].to_dataset()[name].values[place])
 
 
 def _primary(tree: xr.DataTree, source: str, place: int) -> fits.PrimaryHDU:

@@ -192,7 +192,7 @@ def measure_noise(series: SeriesResiduals, significance: float) -> NoiseTest:
     ratio[told] = np.mean((patches.tests @ residual.T) ** 2, axis=1)[told] / expected[told]
     worst, common = np.where(told, excess_sigma(ratio, n - 1), 0.0), 0.0
     if told.any():
-        common = float(excess_sigma(np.median(ratio[told]), (n - 1) * told.sum()))
+        common = float(excess_sigma(np.array(np.median(ratio[told])), float((n - 1) * told.sum())))
     excess = np.where(worst > significance, ratio - 1.0, 0.0)
     if common > significance:
         excess = np.maximum(excess, np.median(ratio[told]) - 1.0)

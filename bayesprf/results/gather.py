@@ -209,9 +209,10 @@ def widths_from_group(group: Named) -> FluxWidths:
     widths = ("prior_width", "variability", "noise_scale")
     arrays = (*widths, *(f"{name}_err" for name in widths), "noise_factor", "model_variance")
     numbers = ("zero_point", "zero_point_err", "model_error", "model_error_err", "image_scale")
+    found: NamedDict = {name: np.asarray(group[name], np.float64) for name in arrays}
+    found |= {name: float(group[name]) for name in numbers}
     return FluxWidths(
-        **{name: np.asarray(group[name], np.float64) for name in arrays},
-        **{name: float(group[name]) for name in numbers},
+        **found,
         prior_labels=tuple(str(one) for one in np.asarray(group["prior_group"])),
         noise_labels=tuple(str(one) for one in np.asarray(group["noise_group"])),
         log_evidence=float(group["log_evidence_widths"]),

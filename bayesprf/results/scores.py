@@ -100,11 +100,11 @@ def _from_results(group: xr.Dataset) -> ModelScore:
 
 
 def _from_draws(name: str, tree: xr.DataTree) -> ModelScore:
-    exact = tree["gaussian"]
+    exact = tree["gaussian"].to_dataset()
     if "elpd_loo" not in exact:
         raise InputError(f"models[{name!r}]: expected exact leave-one-out densities, got none; raise max_pointwise")
     density = np.nan_to_num(np.atleast_2d(exact["elpd_loo"].values))
-    observed = tree["observed_data"]["y"].values
+    observed = tree["observed_data"].to_dataset()["y"].values
     return ModelScore(
         np.atleast_1d(exact["log_evidence"].values),
         density.sum(axis=1),

@@ -236,7 +236,7 @@ def eclipse_trials(n_trial: int, rng: np.random.Generator, *, n_time: int = 300)
     truth : ndarray of bool, shape (n_trial,)
         Whether it is.
     """
-    time = 0.02 * np.arange(n_time)
+    time = 0.02 * np.arange(n_time, dtype=np.float64)
     template = (np.mod(time, 1.7) < 0.12).astype(np.float64)
     depth_sigma = 0.01
     probability, truth = np.empty(n_trial), rng.uniform(size=n_trial) < 0.5

@@ -83,7 +83,7 @@ def _sampler_blocks(report: SamplerReport) -> tuple[str, str]:
 
 
 def _verdict_table(checks: tuple[ProbabilityCheck, ...]) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (f"{one.low:g} to {one.high:g}", f"{one.count}", f"{100 * one.claimed:.1f} %", f"{100 * one.right:.1f} %",
          f"{100 * np.sqrt(one.claimed * (1 - one.claimed) / one.count):.1f} %")
         for one in checks

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, NamedDict
 from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_dip
 from bayesprf.machine import Machine
 from bayesprf.simulation.fields import SimulatedField, make_field
@@ -24,7 +24,7 @@ _N_STAMP = 36
 _FAINTER_MAG, _DISTANCE_PIX = 3.0, (1.5, 1.9)
 _HOST_MAG, _LONE_MAG = (11.5, 13.5), (11.5, 16.0)
 _PERIOD, _DURATION, _SPACING = 2.05, 0.3, 1.8
-_CATALOG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05}
+_CATALOG: NamedDict = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05}
 _DRIFT_SHARE, _DIFFERENTIAL = 0.25, 0.15
 # Pairs whose brighter star is brighter than this are counted apart: there noise matters least.
 _BRIGHT_HOST = 12.5
@@ -56,7 +56,7 @@ class DepthScores:
         fields = ("error", "claimed", "inside", "bright")
         return cls(*(np.concatenate([getattr(one, name) for one in all_scores], axis=-1) for name in fields))
 
-    def select(self, chosen: BoolArray) -> "DepthScores":
+    def select(self, chosen: BoolArray | slice) -> "DepthScores":
         """Return some of the stars."""
         return DepthScores(self.error[chosen], self.claimed[chosen], self.inside[:, chosen], self.bright[chosen])
 

@@ -24,6 +24,8 @@ from bayesprf.simulation.fields import make_field
 PACKAGE = Path(bp.__file__).parent
 _ROOMS = ("design/", "linalg/", "photometry/", "prf/", "scene/", "timemodel/", "uncertainty/", "stats.py")
 _LEFT_OUT = ("linalg/compiled/", "prf/joint", "photometry/process")
+# Numbers of mathematics and units, which are not tuned.
+_DEFINED = ("ARCSEC_PER_DEG", "NORMAL_MEDIAN", "SIGMA_PER_MAD")
 _INTRO = """# Constants
 
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled. Two simulated fields
@@ -55,7 +57,7 @@ def find_constants() -> list[Constant]:
         for node in ast.parse(text).body:
             if isinstance(node, ast.Assign) and is_number(node.value):
                 found += _of_node(node, module, text.splitlines())
-    return found
+    return [one for one in found if one.name not in _DEFINED]
 
 
 def _of_node(node: ast.Assign, module: str, lines: list[str]) -> list[Constant]:

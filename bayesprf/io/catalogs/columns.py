@@ -1,6 +1,7 @@
 """Columns of catalogues, found by name and read as numbers."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from astropy import units
@@ -65,7 +66,7 @@ def numbers_of(columns: Named, name: str, unit: str | None = None, *, default: s
     """
     column = columns[name]
     own = str(getattr(column, "unit", None) or "") or default
-    values = getattr(column, "value", column)
+    values: Any = getattr(column, "value", column)
     if hasattr(values, "unmasked"):  # astropy's own masked arrays, beside NumPy's
         values = values.filled(np.nan)
     numbers = as_float(values, name, ndim=1)

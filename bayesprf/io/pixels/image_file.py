@@ -162,9 +162,10 @@ def read_image_exposure(header: Header) -> float | None:
     frames = None if frame is None or count is None else frame * count
     if said is not None and frames is None:
         return said * _SECONDS_PER_DAY if said < 1.0 else said
-    for one in () if said is None or frames is None else (said * _SECONDS_PER_DAY, said):
-        if 0.5 * frames < one < 1.001 * frames:
-            return one
+    if said is not None and frames is not None:
+        for one in (said * _SECONDS_PER_DAY, said):
+            if 0.5 * frames < one < 1.001 * frames:
+                return one
     return frames if frames is not None else read_number(header, "EXPTIME")
 
 

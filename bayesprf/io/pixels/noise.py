@@ -46,7 +46,7 @@ class Noise:
     exposure: float | None
     read: tuple[float, float] | None
 
-    def least(self, light: FloatArray) -> FloatArray:
+    def least(self, light: FloatArray | Cube) -> FloatArray:
         """Return the photon and read noise of pixels that hold this light, electron / s, same shape."""
         if self.exposure is None or self.read is None:
             raise InputError("exposure: expected a time in seconds, got none; give exposure=")

@@ -178,7 +178,7 @@ def _stack(stamps: Sequence[Stamp], bitmask: int, reading: NamedDict) -> PixelTa
         column=np.concatenate([stamp.column[first] for stamp, first in own]),
         row=np.concatenate([stamp.row[first] for stamp, first in own]),
         stamp=np.repeat(np.arange(len(stamps)), [first.sum() for _, first in own]),
-        cadence_number=None if stamps[0].cadence_number is None else stamps[0].cadence_number[rows[0]],
+        cadence_number=None if stamps[0].cadence_number is None else stamps[0].cadence_number[rows[0]],  # type: ignore[arg-type]
         pos_corr=_mean_motion(stamps, rows),
         instrument=stamps[0].instrument,
         meta={
