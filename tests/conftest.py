@@ -1,4 +1,4 @@
-"""Marks by folder: `pytest -m fast` runs what takes no more than moments, under 90 s in all."""
+"""Marks by folder: `pytest -m fast` runs what takes no more than moments; two processes run the whole suite."""
 
 from pathlib import Path
 
@@ -19,3 +19,10 @@ def pytest_collection_modifyitems(items):
         place = item.path.relative_to(HERE).as_posix()
         if place.startswith(FAST) and not NOT_FAST & {mark.name for mark in item.iter_markers()}:
             item.add_marker("fast")
+
+
+def pytest_xdist_auto_num_workers(config):
+    """Two processes for the whole suite; none where files are named, or where speed and memory are measured."""
+    whole = config.args == config.getini("testpaths") or config.invocation_params.args == ()
+    measured = "not benchmark" not in config.option.markexpr and "benchmark" in config.option.markexpr
+    return 2 if whole and not measured else 0

@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix, diags
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.star_residuals import StarResiduals
 from bayesprf.quality.residuals import MeanResiduals
+from bayesprf.stats import SIGMA_PER_MAD
 
 # A flux whose variance is this many times what it would be with all neighbours known is shared; two fluxes whose errors
 # are correlated by more than this go together.
@@ -64,4 +65,4 @@ def measure_splits(left: MeanResiduals, stars: StarResiduals) -> SplitTest:
 def _position_floor(stars: StarResiduals) -> float:
     """Return the robust scatter of the offsets of single stars, arcsec; 0 for too few."""
     offsets = stars.value[:, :2]
-    return float(1.4826 * np.median(np.abs(offsets))) if len(offsets) > 2 else 0.0
+    return float(SIGMA_PER_MAD * np.median(np.abs(offsets))) if len(offsets) > 2 else 0.0

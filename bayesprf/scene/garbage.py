@@ -6,6 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.stats import SIGMA_PER_MAD
 
 # A value this many sigma from its pixel's median is looked at: one of n moves the mean by 20 / n of a cadence's error.
 _SIGMA = 20.0
@@ -16,7 +17,6 @@ _SHARE = 0.15
 _IMPOSSIBLE = 1e3
 # Fewer cadences have no median to stand out from.
 _FEWEST = 4
-_MAD = 1.4826
 _AROUND = [(column, row) for column in (-1, 0, 1) for row in (-1, 0, 1) if (column, row) != (0, 0)]
 
 
@@ -151,7 +151,7 @@ def _changes(pixels: PixelTable, rows: IntArray, pixel: int) -> tuple[FloatArray
     if not usable.any():
         return values, np.inf
     change = values - np.median(values[usable])
-    scatter = _MAD * float(np.median(np.abs(change[usable])))
+    scatter = SIGMA_PER_MAD * float(np.median(np.abs(change[usable])))
     return change, max(scatter, float(np.median(pixels.flux_err[rows, pixel][usable])))
 
 

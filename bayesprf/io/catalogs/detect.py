@@ -20,13 +20,12 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.placement import SAME_PLACE
 from bayesprf.scene.sky import ARCSEC_PER_DEG, chord, close_pairs, nearest, unit_vectors
 from bayesprf.scene.sources import SourceTable
+from bayesprf.stats import SIGMA_PER_MAD
 
 # Epoch of the positions in headers of Kepler, K2 and TESS.
 _HEADER_EPOCH = 2000.0
 # Full width at half maximum of a star in pixels: the nominal PRF's, wide enough for Kepler's 1.4 to 2.2 and TESS's 1.9.
 _FWHM = 1.5
-# Standard deviation of a normal distribution over the median of its absolute values.
-_SIGMA_OF_MEDIAN = 1.4826
 # An image of a scattered stack holds its gaps too; more pixels than this are not looked at in one piece.
 _MAX_GRID = 5 * 10**7
 
@@ -240,7 +239,7 @@ def _level(pixels: PixelTable, image: Image) -> tuple[FloatArray, float]:
         return background, 1.0
     error = float(np.median(image.ivar[used] ** -0.5))
     below = (background - image.flux)[used & (image.flux < background)]
-    return background, max(error, _SIGMA_OF_MEDIAN * float(np.median(below)) if below.size else 0.0)
+    return background, max(error, SIGMA_PER_MAD * float(np.median(below)) if below.size else 0.0)
 
 
 def _sums(grid: FloatArray, x: FloatArray, y: FloatArray) -> FloatArray:

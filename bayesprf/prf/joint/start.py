@@ -19,6 +19,7 @@ from bayesprf.scene.pairs import PairTable, build_pairs, build_pairs_within
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LogPrf, PrfModel
 from bayesprf.scene.sources import SourceTable
+from bayesprf.stats import SIGMA_PER_MAD
 
 # Radii of the splines, pixel: first knot, last knot, and the radius inside which the angle does not count.
 _RMIN, _RMAX, _CUT = 0.25, 8.0, 0.375
@@ -171,7 +172,7 @@ def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) ->
         height = lsqr(matrix[keep], data[keep], damp=1e-9)[0]
         left = data - matrix @ height
         below = left[left < 0]
-        scatter = 1.4826 * float(np.median(-below)) if below.size else 0.0
+        scatter = SIGMA_PER_MAD * float(np.median(-below)) if below.size else 0.0
         keep = left < 2.0 * scatter
         if np.count_nonzero(keep) < 2 * columns.n_column:
             break
