@@ -20,11 +20,12 @@ from bayesprf.io.files import sha256_of
 from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.io.save import load_tree
 from bayesprf.machine import Machine
+from bayesprf.photometry.processes import solve_light_curves
 from bayesprf.photometry.stage import choose_apertures, fit_fluxes, sum_apertures
 from bayesprf.prf.stage import fit_prf
 from bayesprf.quality.cures import CURES, cure_fit, with_cures
 from bayesprf.quality.record import Cure
-from bayesprf.results.gather import cures_from_group, widths_from_group
+from bayesprf.results.gather import cures_from_group, processes_from_group, widths_from_group
 from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
 from bayesprf.scene.pixels import PixelTable
@@ -386,7 +387,15 @@ def _run_stages(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:
         found = found.with_stage("score", score) if np.isfinite(score.elpd_time).any() else found
         cures = cures_from_group(tree["quality"]) if "quality" in tree.children else ()  # type: ignore[arg-type]
         found = with_cures(found, cures) if cures else found
-    return _choose_apertures(tree, found, recipes)
+    return _choose_apertures(tree, _solve_processes(tree, found), recipes)
+
+
+def _solve_processes(tree: xr.DataTree, found: Fit) -> Fit:
+    """Solve the light curves that a tree holds as processes, with the kernels that they had."""
+    if "process" not in tree.children:
+        return found
+    known = processes_from_group(tree["process"])  # type: ignore[arg-type]
+    return found.with_stage("process", solve_light_curves(found.latest_flux, found.pixels.time, known))
 
 
 def _choose_apertures(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:

@@ -304,6 +304,11 @@ class PositionLikelihood:
         lower = np.linalg.cholesky(covariance)
         return cls(lower, solve_triangular(lower, image, lower=True))
 
+    @property
+    def log_density(self) -> float:
+        """Log density of the image without an event, but for a constant."""
+        return -float(np.log(np.diag(self.lower)).sum()) - 0.5 * float(self.dip @ self.dip)
+
     def amplitudes(self, columns: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return precision and right-hand side of the dip of stars with PRFs `columns`, (n_position, n_pixel)."""
         half = solve_triangular(self.lower, columns.T, lower=True)

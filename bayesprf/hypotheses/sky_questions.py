@@ -1,8 +1,9 @@
 """Questions to a Fit about places on the sky: where an event happened, and where stars are missing."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_positive
@@ -60,19 +61,76 @@ def find_event_position(
     if none_prior is not None and not 0.0 < none_prior < 1.0:
         raise InputError(f"none_prior: expected a probability between 0 and 1, got {none_prior!r}")
     fit = with_systematics(fit)
-    grid = SkyGrid.of(fit, _pixels_of(fit, sources), margin)
-    grid = _narrow(grid, rows, template[rows], spacing)
+    grid = search_grid(fit, sources, margin)
+    return locate_event(grid, cell_light(grid), SeenEvent(rows, template[rows], spacing), none_prior=none_prior)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SeenEvent:
+    """An event at the cadences that are looked at.
+
+    Parameters
+    ----------
+    rows : ndarray of int64, shape (n_used,)
+        The cadences.
+    template : ndarray of float64, shape (n_used,)
+        Shape of the event there, 0 outside, 1 at full depth.
+    spacing : float
+        Distance of the knots of slow changes, day.
+    """
+
+    rows: IntArray
+    template: FloatArray
+    spacing: float
+
+
+def search_grid(fit: Fit, sources: object = None, margin: float = 1.0) -> SkyGrid:
+    """Return the cells on and around the pixels of some sources, of all by default, `margin` pixels beyond them."""
+    return SkyGrid.of(fit, _pixels_of(fit, sources), margin)
+
+
+def cell_light(grid: SkyGrid) -> csr_matrix:
+    """Return the PRF of stars at the cells of a grid in the pixels around, sparse (n_cell, n_pixel), 1 / pixel."""
+    return grid.local_light(_REACH * grid.side / CELL)
+
+
+def locate_event(
+    grid: SkyGrid, near_light: csr_matrix, event: SeenEvent, *, none_prior: float | None = None
+) -> EventPosition:
+    """Find where on a grid an event happened.
+
+    Parameters
+    ----------
+    grid : SkyGrid
+        All cells and pixels that are searched, of a fit with systematic errors.
+    near_light : csr_matrix of float64, shape (n_cell, n_pixel)
+        `cell_light` of the grid, which many events can share.
+    event : SeenEvent
+        The event.
+    none_prior : float, optional
+        Prior probability that no star of the catalogue is the host; that of one star more than it has by default.
+
+    Returns
+    -------
+    EventPosition
+
+    Raises
+    ------
+    InputError
+        If no pixel has data in the event, or too many may show it.
+    """
+    fit, rows, time = grid.fit, event.rows, grid.fit.pixels.time[event.rows]
+    grid = _narrow(grid, near_light, event)
     problem, at = fit.latest_flux.problem, np.ix_(rows, grid.pixel)
-    image = fit_events(fit.pixels.time[rows], problem.data[at], problem.ivar[at], template[rows], spacing=spacing)
+    image = fit_events(time, problem.data[at], problem.ivar[at], event.template, spacing=event.spacing)
     seen = np.isfinite(image.variance)
     if not seen.any():
         raise InputError("event: expected pixels with data in the event, got none")
     grid, image = grid.select(np.ones(grid.x.size, bool), seen), image.select(seen)
     light = fit.latest_flux.source_design[grid.pixel].tocsc()
     stars = np.flatnonzero(np.diff(light.indptr) > 0)
-    sources = _fit_stars(fit, stars, rows, template[rows], spacing)
-    covariance = image_covariance(image, sources, light[:, stars].toarray())
-    return _weigh_positions(grid, _with_prf_errors(grid, image.dip, covariance), none_prior)
+    covariance = image_covariance(image, _fit_stars(fit, stars, event), light[:, stars].toarray())
+    return _weigh_positions(grid, image.dip, covariance, none_prior)
 
 
 def _pixels_of(fit: Fit, sources: object) -> IntArray:
@@ -86,11 +144,11 @@ def _pixels_of(fit: Fit, sources: object) -> IntArray:
     return np.flatnonzero(usable)
 
 
-def _narrow(grid: SkyGrid, rows: IntArray, template: FloatArray, spacing: float) -> SkyGrid:
+def _narrow(grid: SkyGrid, light: csr_matrix, event: SeenEvent) -> SkyGrid:
     """Keep the cells whose likelihood is not hopeless, and the pixels that tell about them."""
-    problem, at, reach = grid.fit.latest_flux.problem, np.ix_(rows, grid.pixel), _REACH * grid.side / CELL
-    dip, ivar = quick_image(grid.fit.pixels.time[rows], problem.data[at], problem.ivar[at], template, spacing=spacing)
-    light = grid.local_light(reach)
+    problem, at, reach = grid.fit.latest_flux.problem, np.ix_(event.rows, grid.pixel), _REACH * grid.side / CELL
+    time = grid.fit.pixels.time[event.rows]
+    dip, ivar = quick_image(time, problem.data[at], problem.ivar[at], event.template, spacing=event.spacing)
     rhs, precision = light @ (ivar * dip), light.power(2) @ ivar
     gain = 0.5 * np.maximum(rhs, 0.0) ** 2 / np.maximum(precision, 1e-300)
     cells = gain >= gain.max() - np.log(gain.size / _NEGLIGIBLE)
@@ -103,23 +161,39 @@ def _narrow(grid: SkyGrid, rows: IntArray, template: FloatArray, spacing: float)
     return grid.select(cells, pixels)
 
 
-def _fit_stars(fit: Fit, stars: IntArray, rows: IntArray, template: FloatArray, spacing: float) -> EventFits:
+def _fit_stars(fit: Fit, stars: IntArray, event: SeenEvent) -> EventFits:
     """Fit baseline and event to the fluxes of some stars."""
-    flux, error = fit.latest_flux.flux[np.ix_(rows, stars)], fit.latest_flux.flux_err[np.ix_(rows, stars)]
+    at = np.ix_(event.rows, stars)
+    flux, error = fit.latest_flux.flux[at], fit.latest_flux.flux_err[at]
     seen = np.isfinite(flux) & (error > 0)
     ivar = np.where(seen, 1.0 / np.where(seen, error, 1.0) ** 2, 0.0)
-    return fit_events(fit.pixels.time[rows], np.where(seen, flux, 0.0), ivar, template, spacing=spacing)
+    time = fit.pixels.time[event.rows]
+    return fit_events(time, np.where(seen, flux, 0.0), ivar, event.template, spacing=event.spacing)
 
 
-def _with_prf_errors(grid: SkyGrid, dip: FloatArray, covariance: FloatArray) -> PositionLikelihood:
-    """Add what the PRF's errors make of the event's light, at the cell where it is most probable."""
+def _with_prf_errors(
+    grid: SkyGrid, dip: FloatArray, covariance: FloatArray, position: float
+) -> PositionLikelihood:
+    """Add what errors of the PRF, and of the position, arcsec, make of the event's light where it is most probable."""
     plain = PositionLikelihood.of(dip, covariance)
     precision, rhs = plain.amplitudes(grid.light(grid.x, grid.y))
     best = int(np.argmax(np.maximum(rhs, 0.0) ** 2 / precision))
     dx, dy = (one[0] for one in grid.pixel_offsets(grid.x[[best]], grid.y[[best]]))
-    errors = star_errors(grid.fit.need("prf"), dx, dy, grid.fit.need("systematics").widths)
+    widths = replace(grid.fit.need("systematics").widths, position=np.array([position]), places=None)
+    errors = star_errors(grid.fit.need("prf"), dx, dy, widths)
     light = max(float(rhs[best] / precision[best]), 0.0) * errors
     return PositionLikelihood.of(dip, covariance + light @ light.T)
+
+
+def _position_errors(fit: Fit) -> tuple[float, float]:
+    """Return the error of the offset between sky and pixels, and how far a star is from its position, arcsec.
+
+    A position on the map errs by the offset alone, which is the mean over the training stars; a star of the catalogue
+    stands beside its position by its own error.
+    """
+    star = float(np.median(fit.need("systematics").widths.position))
+    n_star = max(np.unique(fit.need("prf").star_pixels.source).size, 1)
+    return star / float(np.sqrt(n_star)), star
 
 
 def _losable(fit: Fit) -> FloatArray:
@@ -129,9 +203,12 @@ def _losable(fit: Fit) -> FloatArray:
     return np.maximum(mean_over_time(latest.flux), 0.0) + error
 
 
-def _weigh_positions(grid: SkyGrid, likelihood: PositionLikelihood, none_prior: float | None) -> EventPosition:
+def _weigh_positions(
+    grid: SkyGrid, dip: FloatArray, covariance: FloatArray, none_prior: float | None
+) -> EventPosition:
     """Compare stars at all positions, and the catalogue's stars among them."""
     fit, flux = grid.fit, _losable(grid.fit)
+    likelihood, listed = (_with_prf_errors(grid, dip, covariance, one) for one in _position_errors(fit))
     least = float(likelihood.amplitudes(grid.light(grid.x, grid.y))[0].max() ** -0.5)
 
     def density(x: FloatArray, y: FloatArray) -> FloatArray:
@@ -141,7 +218,8 @@ def _weigh_positions(grid: SkyGrid, likelihood: PositionLikelihood, none_prior: 
     best = [int(np.argmax(found.value))]
     precision, rhs = likelihood.amplitudes(grid.light(found.x[best], found.y[best]))
     stars, x, y = grid.stars()
-    own = dip_evidence(*likelihood.amplitudes(grid.light(x, y)), least=least, most=flux[stars])
+    own = dip_evidence(*listed.amplitudes(grid.light(x, y)), least=least, most=flux[stars])
+    own += listed.log_density - likelihood.log_density
     none = float(np.logaddexp.reduce(found.value + 2.0 * np.log(found.size)) - np.log(grid.area))
     shares = host_shares(own, none, 1.0 / (stars.size + 1) if none_prior is None else none_prior)
     return EventPosition(
@@ -164,7 +242,7 @@ def find_missing_stars(
     """Find stars that the catalogue lacks: see `Machine.find_missing`."""
     check_positive(expected, "expected")
     fit = with_systematics(fit)
-    grid = SkyGrid.of(fit, _pixels_of(fit, sources), margin)
+    grid = search_grid(fit, sources, margin)
     pixel = grid.side / CELL
     problem, density = _mean_problem(fit), expected * max(grid.stars()[0].size, 1) / grid.area
     maps, blocks = np.zeros((3, grid.x.size)), _blocks(grid)

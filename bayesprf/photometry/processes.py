@@ -1,6 +1,6 @@
 """Light curves as Gaussian processes in time: all stars of a blend together, from the fluxes of every cadence."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,6 +70,12 @@ class ProcessGroup:
     def dip_err(self) -> FloatArray:
         """Its standard deviation, shape (n,), electron / s."""
         return self._of_events(np.sqrt(np.diag(self.posterior.coefficients_cov)))
+
+    @property
+    def templates(self) -> dict[int, FloatArray]:
+        """Shape of the event of each star that has one, shape (n_time,) each, by the index of the star."""
+        n, shapes = self.source.size, self.columns.values
+        return {int(self.source[at]): -shapes[:, at, n + k] for k, at in enumerate(self.event_of)}
 
     def _of_events(self, values: FloatArray) -> FloatArray:
         answer = np.full(self.source.size, np.nan)
@@ -227,14 +233,69 @@ def fit_light_curves(
     members = np.array(sorted(kernels), np.int64)
     _check(fit, time, members, templates)
     lit = members[(fit.posterior.std[:, members] ** 2 * fit.prior.precision[members] < 1.0 - 1e-9).any(axis=0)]
-    flux, error = (np.full(fit.flux.shape, np.nan) for _ in range(2))
     groups = []
     for source in split_by_correlation(fit, lit, max_group):
         wanted = {int(one): kernels[int(one)] for one in source}
-        group = _fit_group(fit, time, source, wanted, {k: v for k, v in templates.items() if k in wanted})
-        flux[:, source], error[:, source] = group.posterior.mean, group.posterior.std
-        groups.append(group)
+        groups.append(_fit_group(fit, time, source, wanted, {k: v for k, v in templates.items() if k in wanted}))
+    return _gather(fit, time, groups)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KnownProcesses:
+    """Stars that are solved together, and how they vary: a `ProcessGroup` before it is solved.
+
+    Parameters
+    ----------
+    source : ndarray of int64, shape (n,)
+        Index of each star.
+    kernels : tuple of ProcessKernel
+        How each varies.
+    log_bayes_factor : ndarray of float64, shape (n,)
+        As in `ProcessGroup`.
+    templates : mapping of int to ndarray of float64, shape (n_time,)
+        Shapes of the events of some of the stars.
+    """
+
+    source: IntArray
+    kernels: tuple[ProcessKernel, ...]
+    log_bayes_factor: FloatArray
+    templates: Mapping[int, FloatArray]
+
+
+def solve_light_curves(fit: FluxFit, time: FloatArray, groups: Sequence[KnownProcesses]) -> LightCurves:
+    """Solve fluxes as processes with known kernels, as `fit_light_curves` does once it has learned them.
+
+    Parameters
+    ----------
+    fit : FluxFit
+        Fluxes of every cadence with a proper prior.
+    time : ndarray of float64, shape (n_time,)
+        Times, ascending, day.
+    groups : sequence of KnownProcesses
+        Stars that are solved together.
+
+    Returns
+    -------
+    LightCurves
+    """
+    return _gather(fit, time, [_solve_group(fit, time, one) for one in groups])
+
+
+def _gather(fit: FluxFit, time: FloatArray, groups: Sequence[ProcessGroup]) -> LightCurves:
+    """Return the light curves of all groups, NaN for stars of none."""
+    flux, error = (np.full(fit.flux.shape, np.nan) for _ in range(2))
+    for group in groups:
+        flux[:, group.source], error[:, group.source] = group.posterior.mean, group.posterior.std
     return LightCurves(time, flux, error, tuple(groups))
+
+
+def _solve_group(fit: FluxFit, time: FloatArray, known: KnownProcesses) -> ProcessGroup:
+    """Solve one group."""
+    source = known.source
+    information, columns = flux_information(fit, source), _columns(fit, time, source, known.templates)
+    posterior = solve_processes(information, known.kernels, time, columns)
+    event_of = np.searchsorted(source, np.array(sorted(known.templates), np.int64))
+    return ProcessGroup(source, known.kernels, known.log_bayes_factor, information, columns, event_of, posterior)
 
 
 def flux_information(fit: FluxFit, sources: IntArray) -> RowInformation:
@@ -337,9 +398,7 @@ def _fit_group(
     else:
         found = tuple(one.kernel if isinstance(one, LearnedKernel) else one for one in kernels)
     verdicts = [one.log_bayes_factor if isinstance(one, LearnedKernel) else np.nan for one in kernels]
-    posterior = solve_processes(information, found, time, columns)
-    event_of = np.searchsorted(source, np.array(sorted(templates), np.int64))
-    return ProcessGroup(source, found, np.array(verdicts), information, columns, event_of, posterior)
+    return _solve_group(fit, time, KnownProcesses(source, found, np.array(verdicts), templates))
 
 
 def _families(asked: str) -> tuple[str, ...]:

@@ -217,7 +217,7 @@ def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, 
     """Step all positions; their prior width is learned from the isolated stars."""
     stars = measure_stars(profile.prf, training, profile.scatter)
     whole = replace(stars, value=stars.value + np.pad(positions.shift[stars.source], ((0, 0), (0, 3))))
-    width = max(whole.width("east", "north"), _MIN_POSITION_WIDTH)
+    width = max(whole.width("east", "north", unknown=0.0), _MIN_POSITION_WIDTH)
     image = replace(scene.image, flux=scene.image.flux - light.fixed)
     visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.prf.values, 0.0)
     matrix = PrfMatrix.constant(light.pairs, visible)

@@ -35,26 +35,30 @@ class StarResiduals:
     std: FloatArray
     excess: FloatArray
 
-    def width(self, *names: str) -> float:
+    def width(self, *names: str, unknown: float) -> float:
         """Return the standard deviation of the true deviations, learned from all stars.
 
         Parameters
         ----------
         *names : str
             Which deviations share the width.
+        unknown : float
+            Returned if there are fewer than five deviations, which do not tell how wide they are.
 
         Returns
         -------
         float
             The maximum of prod N(value; 0, width**2 + std**2) over the width, outliers left out; 0 where
-            the deviations are no larger than their errors, or there are too few stars.
+            the deviations are no larger than their errors.
         """
         index = [list(STEPS).index(name) for name in names]
         value, variance = self.value[:, index].ravel(), self.std[:, index].ravel() ** 2
         spread = float(mad_sigma(value)) if value.size else 0.0
         keep = inliers(value, spread**2 + variance, _OUTLIER)
         value, variance = value[keep], variance[keep]
-        return 0.0 if value.size < _MIN_STARS or spread == 0.0 else likely_width(value, variance)
+        if value.size < _MIN_STARS:
+            return unknown
+        return 0.0 if spread == 0.0 else likely_width(value, variance)
 
 
 def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarResiduals:

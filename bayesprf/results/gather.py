@@ -7,9 +7,10 @@ import numpy as np
 from bayesprf.arrays import Named, NamedDict
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
+from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import BlendTable
-from bayesprf.photometry.processes import LightCurves
+from bayesprf.photometry.processes import KnownProcesses, LightCurves
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.results.columns import plain_columns
@@ -190,8 +191,49 @@ def process_group(curves: LightCurves) -> NamedDict:
         **{name: spread([getattr(one, name) for one in kernels]) for name in ("sigma", "scale", "white")},
         "quality": spread([one.quality if one.family == "oscillator" else np.nan for one in kernels]),
         "process_group": spread(np.repeat(np.arange(len(members)), [one.size for one in members]), -1),
+        **_event_shapes(curves),
         **rows,
     }
+
+
+def _event_shapes(curves: LightCurves) -> NamedDict:
+    """Return the shapes of the events that were given, if any."""
+    templates = {star: shape for group in curves.groups for star, shape in group.templates.items()}
+    if not templates:
+        return {}
+    shapes = np.full(curves.flux.shape, np.nan)
+    shapes[:, list(templates)] = np.stack(list(templates.values()), axis=1)
+    return {"event_template": shapes}
+
+
+def processes_from_group(group: Named) -> list[KnownProcesses]:
+    """Return the processes that ``/process`` of a saved tree holds, to be solved again.
+
+    Parameters
+    ----------
+    group : mapping of str to array-like
+        The variables of the group.
+
+    Returns
+    -------
+    list of KnownProcesses
+    """
+    values = {name: np.asarray(one) for name, one in group.items()}
+    quality = np.nan_to_num(values["quality"], nan=ProcessKernel("constant").quality)
+    shapes, found = values.get("event_template"), []
+    for number in range(int(values["process_group"].max(initial=-1)) + 1):
+        source = np.flatnonzero(values["process_group"] == number)
+        kernels = tuple(
+            ProcessKernel(
+                str(values["kernel"][one]), *(float(values[name][one]) for name in ("sigma", "scale", "white")),
+                float(quality[one]),
+            )
+            for one in source
+        )  # fmt: skip
+        of = [] if shapes is None else [int(one) for one in source if np.isfinite(shapes[:, one]).all()]
+        templates = {one: shapes[:, one].astype(np.float64) for one in of}
+        found.append(KnownProcesses(source, kernels, values["log_bayes_factor"][source], templates))
+    return found
 
 
 def widths_from_group(group: Named) -> FluxWidths:

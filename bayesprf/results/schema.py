@@ -225,6 +225,7 @@ _PROCESS = (
     Variable("quality", ("source",), "1", "quality factor of the oscillator; NaN for other kernels"),
     Variable("log_bayes_factor", ("source",), "1", "learned process over white noise; below 0 white noise suffices"),
     Variable("process_group", ("source",), "1", "number of the group solved together; -1 for none", "int64"),
+    Variable("event_template", ("time", "source"), "1", "shape of the event given for the source; NaN without"),
     Variable("log_evidence", ("time", "group"), "1", "log density of the cadence given those before it"),
     Variable("log_loo", ("time", "group"), "1", "log density of the cadence given all others"),
 )

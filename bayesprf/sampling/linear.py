@@ -188,11 +188,21 @@ def _whitened(parts: _Parts, values: Hyperparameters, towards: Tensor, *, width:
     """Sample coordinates in which the posterior of the fluxes is nearly N(0, 1)."""
 
     def prior(width: Tensor, zero_point: Tensor, size: Tensor = None) -> Tensor:
-        return pm.Normal.dist(zero_point * parts.mean, width * parts.sigma, size=size)
+        del size  # of the batch alone
+        return pm.Normal.dist(zero_point * parts.mean, width * parts.sigma, size=parts.flux_shape)
+
+    # Written out: one sum and one logarithm of the width, instead of a density of every flux.
+    constant = -float(np.log(parts.sigma).sum()) - 0.5 * parts.sigma.size * np.log(2.0 * np.pi)
+    mean, scale = parts.mean / parts.sigma, 1.0 / parts.sigma
+
+    def log_density(value: Tensor, width: Tensor, zero_point: Tensor) -> Tensor:
+        away = value * scale - zero_point * mean
+        return constant - parts.sigma.size * pt.log(width) - 0.5 * (away**2).sum(axis=-1) / width**2
 
     transform = AdaptiveWhitening(parts.spectrum, parts.sigma, width)
     inputs = {"parents": (values.width, values.zero_point), "guides": (values.noise_scale, towards)}
-    return add_variable("flux", prior, transform, shape=parts.flux_shape, dims=parts.flux_dims, **inputs)
+    shaped = {"shape": parts.flux_shape, "dims": parts.flux_dims, "log_density": log_density}
+    return add_variable("flux", prior, transform, **shaped, **inputs)
 
 
 def _towards(parts: _Parts, observed: Tensor) -> Tensor:

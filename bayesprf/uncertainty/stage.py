@@ -18,6 +18,10 @@ from bayesprf.uncertainty.hyper_problems import WidthData
 from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice, learn_flux_widths
 from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
 
+# Where too few stars tell how far positions, pixel, and second moments err: what the 477 training stars of the K2 image
+# of M67 with Gaia's catalogue say of theirs (tests/real/test_m67_errors.py).
+_FEW_STARS_POSITION, _FEW_STARS_MOMENTS = 0.017, 0.017
+
 
 def learn_hyperparameters(
     fit: Fit, choice: WidthChoice, *, expected: object, prior_groups: object, noise_groups: object, model_in_fit: bool
@@ -78,10 +82,11 @@ def fit_systematics(
     refined = np.isfinite(prf.positions.moved)
     places = _position_errors(fit) if position is None and refined else None
     if position is None:
-        position = prf.positions.std.mean(axis=1) if refined else stars.width("east", "north")
+        before = _FEW_STARS_POSITION * float(np.sqrt(prf.prf.pixel_area))
+        position = prf.positions.std.mean(axis=1) if refined else stars.width("east", "north", unknown=before)
     widths = NuisanceWidths(
         position=np.broadcast_to(np.asarray(position, np.float64), (fit.sources.n_source,)),
-        moments=stars.width("size", "e1", "e2") if moments is None else moments,
+        moments=stars.width("size", "e1", "e2", unknown=_FEW_STARS_MOMENTS) if moments is None else moments,
         model=_model_scatter(fit) * stars.excess[0] if model is None else model,
         tail=prf.wing_err if tail is None else tail,
         others=fit_wing_error(prf) if others is None else others,

@@ -61,7 +61,7 @@ def build(kind):
     machine.build_shape_model()
     expected = machine.sources.flux * machine.fit.prf.scale
     machine.fit_model(prior_mu=expected, prior_sigma=0.1 * expected)
-    settings = {"sources": [3]} if kind == "joint" else {"width": 1.0}
+    settings = {"sources": [3], "cadences": [0, 1]} if kind == "joint" else {"width": 1.0}
     return machine.pymc_model(kind, **settings)
 
 

@@ -113,6 +113,27 @@ def test_a_saved_fit_is_taken_up_with_all_its_options(directory, tmp_path):
     assert again.fit.flux_va is None
 
 
+def test_light_curves_as_processes_are_taken_up(directory, fitted):
+    """Kernels, events, verdicts and groups come back, and with them draws and predictions."""
+    machine = bp.Machine.from_fit(fitted.fit, quiet=True)
+    event = (np.arange(24) // 4 == 2).astype(float)
+    kernels = {0: bp.ProcessKernel("oscillator", 30.0, 0.3, 5.0, 2.0), 1: "matern32", 2: bp.ProcessKernel("constant")}
+    before = machine.fit_light_curves(kernel=kernels, template={1: event})
+    back = bp.load(save_tree(machine.to_datatree(), directory / "process.nc"), quiet=True).fit.need("process")
+    for one, other in zip(before.groups, back.groups, strict=True):
+        np.testing.assert_array_equal(one.source, other.source)
+        np.testing.assert_array_equal(one.log_bayes_factor, other.log_bayes_factor)
+        assert one.kernels == other.kernels
+        assert list(one.templates) == list(other.templates)
+    for name in ("flux", "flux_err"):
+        np.testing.assert_allclose(getattr(back, name), getattr(before, name), rtol=1e-12)
+    group = next(one for one in before.groups if 1 in one.source)
+    np.testing.assert_array_equal(group.templates[1], event)
+    np.testing.assert_allclose(
+        np.concatenate([one.dip for one in back.groups]), np.concatenate([one.dip for one in before.groups]), rtol=1e-9
+    )
+
+
 def test_trees_without_recipes_still_load(directory, fitted):
     tree = fitted.to_datatree()
     del tree.attrs["recipes"]

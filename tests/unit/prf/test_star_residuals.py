@@ -41,7 +41,7 @@ def test_stars_with_few_pixels_are_not_measured():
     pixels = pixels_of(truth())
     few = pixels.select(np.flatnonzero(np.arange(pixels.source.size) % 40 < 5))
     found = measure_stars(truth(), few, 1e-3)
-    assert (found.source.size, found.width("east", "north")) == (0, 0.0)
+    assert (found.source.size, found.width("east", "north", unknown=0.3)) == (0, 0.3)
 
 
 def test_errors_follow_what_is_left_over():
@@ -60,7 +60,7 @@ def test_width_is_zero_where_deviations_are_noise():
     rng = np.random.default_rng(0)
     std = np.full((300, len(STEPS)), 0.1)
     noise = StarResiduals(np.arange(300), std * rng.standard_normal(std.shape), std, np.ones(len(STEPS) + 1))
-    assert noise.width("size", "e1", "e2") < 0.04
+    assert noise.width("size", "e1", "e2", unknown=1.0) < 0.04
     wide = replace(noise, value=noise.value + 0.5 * rng.standard_normal(std.shape))
-    assert wide.width("size", "e1", "e2") == pytest.approx(0.5, rel=0.1)
-    assert replace(noise, value=noise.value[:0], std=std[:0]).width("size") == 0.0
+    assert wide.width("size", "e1", "e2", unknown=1.0) == pytest.approx(0.5, rel=0.1)
+    assert replace(noise, value=noise.value[:0], std=std[:0]).width("size", unknown=0.3) == 0.3

@@ -179,7 +179,7 @@ def test_covariance_is_the_sum_of_its_parts(plain):
 
 
 def test_position_width_is_learned_from_lone_stars(plain):
-    learned = measure_training_stars(plain.fit).width("east", "north")
+    learned = measure_training_stars(plain.fit).width("east", "north", unknown=0.0)
     assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
 
 
