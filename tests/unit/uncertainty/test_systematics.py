@@ -249,3 +249,14 @@ def test_widths_that_are_given_are_used(field, refined):
             assert np.median(changed.parts[parts[name]]) > 1.2 * np.median(learned.parts[parts[name]])
     finally:
         refined.fit_common_errors()
+
+
+def test_a_single_star_does_not_say_that_positions_are_exact():
+    field = make_field(rng=np.random.default_rng(0), n_source=1, n_time=4, n_stamp=1, mag_range=(12.0, 12.5))
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    widths = machine.common_errors.widths
+    assert widths.position == pytest.approx(0.017 * np.sqrt(machine.fit.prf.prf.pixel_area))
+    assert widths.moments == 0.017
+    assert machine.common_errors.parts["moments"][0] > 0
