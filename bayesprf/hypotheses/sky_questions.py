@@ -171,9 +171,7 @@ def _fit_stars(fit: Fit, stars: IntArray, event: SeenEvent) -> EventFits:
     return fit_events(time, np.where(seen, flux, 0.0), ivar, event.template, spacing=event.spacing)
 
 
-def _with_prf_errors(
-    grid: SkyGrid, dip: FloatArray, covariance: FloatArray, position: float
-) -> PositionLikelihood:
+def _with_prf_errors(grid: SkyGrid, dip: FloatArray, covariance: FloatArray, position: float) -> PositionLikelihood:
     """Add what errors of the PRF, and of the position, arcsec, make of the event's light where it is most probable."""
     plain = PositionLikelihood.of(dip, covariance)
     precision, rhs = plain.amplitudes(grid.light(grid.x, grid.y))
@@ -203,9 +201,7 @@ def _losable(fit: Fit) -> FloatArray:
     return np.maximum(mean_over_time(latest.flux), 0.0) + error
 
 
-def _weigh_positions(
-    grid: SkyGrid, dip: FloatArray, covariance: FloatArray, none_prior: float | None
-) -> EventPosition:
+def _weigh_positions(grid: SkyGrid, dip: FloatArray, covariance: FloatArray, none_prior: float | None) -> EventPosition:
     """Compare stars at all positions, and the catalogue's stars among them."""
     fit, flux = grid.fit, _losable(grid.fit)
     likelihood, listed = (_with_prf_errors(grid, dip, covariance, one) for one in _position_errors(fit))
