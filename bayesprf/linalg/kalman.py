@@ -59,9 +59,9 @@ class RowInformation:
 
     def about(self, offset: FloatArray) -> "RowInformation":
         """Return the information about f - offset, `offset` of shape (n_time, n_coeff)."""
-        curved = np.einsum("tij,tj->ti", self.matrix, offset)
-        constant = self.constant + np.einsum("ti,ti->t", offset, self.rhs - 0.5 * curved)
-        return RowInformation(self.matrix, self.rhs - curved, constant)
+        curved = (self.matrix * offset[:, None, :]).sum(axis=2)
+        constant = self.constant + (offset * (self.rhs - 0.5 * curved)).sum(axis=1)
+        return type(self)(self.matrix, self.rhs - curved, constant)
 
     def with_white(self, std: FloatArray) -> "RowInformation":
         """Return the information about f where the data show f + e, e ~ N(0, diag(std**2)) anew in each row.

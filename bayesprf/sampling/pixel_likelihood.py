@@ -126,7 +126,7 @@ def light_curve_likelihood(
     """
     light = pt.as_tensor_variable(light_curve)
     light = light[:, None] if light.ndim == 1 else light
-    n_time, n_star = seen.rhs.shape
+    n_time, n_star = seen.matrix.shape[:2]
     expected = (n_time, n_star)
     fits = all(one in (None, n) for one, n in zip(light.type.shape, expected, strict=False))
     if light.ndim != 2 or not fits:

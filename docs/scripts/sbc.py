@@ -1,15 +1,22 @@
 """Simulation-based calibration of every kind of PyMC model: truths and data from the prior, ranks among NUTS draws.
 
-    python docs/scripts/sbc.py [--simulations 300] [--kind linear robust collapsed joint shape]
+    python docs/scripts/sbc.py [--simulations 300] [--kind linear robust collapsed joint shape pixels] [--simuk]
 
 Truth and data of each simulation come from `pymc.sample_prior_predictive` of the model itself; the model is compiled
 once (nutpie) and takes each data set in turn. A rank is that of the truth among 99 draws, one of ten; if prior,
 likelihood and sampler agree, ranks are uniform. The table gives, for each variable, the p-value of the
 Kolmogorov-Smirnov test, smallest over its entries times their number, and whether that stays inside the 99 % band.
+
+"pixels" is a transit on the fainter of two blended stars, `bayesprf.sampling.pixel_likelihood`: levels and the
+neighbour's light, drawn from their priors too, are integrated out. With --simuk the simulations are run by the package
+of that name, which compiles anew for each.
 """
 
 import argparse
+import sys
 import warnings
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import nutpie
@@ -18,14 +25,21 @@ from scipy.sparse import csr_matrix
 from scipy.stats import kstest
 
 import bayesprf as bp
+from bayesprf.linalg.kalman import RowInformation
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.photometry.processes import flux_information
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.collapsed import build_collapsed
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
 from bayesprf.sampling.linear import build_linear
+from bayesprf.sampling.pixel_likelihood import light_curve_likelihood
 from bayesprf.simulation.fields import make_field
 
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "unit" / "sampling"))
+from transit_scenes import make_transit_fit, transit
+
+KINDS = ("linear", "robust", "collapsed", "joint", "shape")
 N_RANKED, THIN, TUNE = 99, 10, 500
 WIDTH, JITTER = Hyperprior("log-normal", 0.3, 0.2), Hyperprior("half-normal", 3.0)
 
@@ -65,6 +79,71 @@ def build(kind):
     return machine.pymc_model(kind, **settings)
 
 
+def transit_of(depth, middle, seed):
+    """Return what the pixels of a blend say about its fainter star, and times and prior."""
+    fit, time, _ = make_transit_fit(n_time=100, depth=depth, middle=middle, seed=seed)
+    level = GaussianPrior(fit.prior.mean[1:], fit.prior.precision[1:])
+    return flux_information(fit, np.array([1])), time, level
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A `RowInformation` whose right-hand side is a variable of a model."""
+
+    matrix: object
+    rhs: object
+    constant: object
+    about = RowInformation.about
+    n_coeff = 1
+
+
+def pixel_model():
+    """Return the model of a transit whose depth and time are unknown; its data are set anew."""
+    seen, time, level = transit_of(0.0, 0.5, 0)
+    with pm.Model() as model:
+        depth, middle = pm.Uniform("depth", 0.0, 0.3), pm.Normal("middle", 0.5, 0.03)
+        rhs = pm.Data("rhs", seen.rhs, shape=seen.rhs.shape)
+        light = 1.0 - depth * transit(time, middle)
+        open_data = Seen(seen.matrix, rhs, seen.constant)
+        value = light_curve_likelihood(open_data, light, level, leak=np.zeros((1, 1)))
+        pm.Potential("pixels", value)
+    return model
+
+
+def pixel_ranks(n_simulation, seed=1):
+    """Return the ranks of depth and time, as `ranks` does."""
+    compiled, rng = nutpie.compile_pymc_model(pixel_model()), np.random.default_rng(seed)
+    found = {"depth": [], "middle": []}
+    for _ in range(n_simulation):
+        truth = {"depth": rng.uniform(0.0, 0.3), "middle": rng.normal(0.5, 0.03)}
+        rhs = transit_of(**truth, seed=int(rng.integers(2**31)))[0].rhs
+        rank_draws(compiled.with_data(rhs=rhs), truth, found, rng)
+    return {name: np.array(one) for name, one in found.items()}
+
+
+def rank_draws(compiled, truth, found, rng):
+    """Sample once, and append the ranks of the truth to those found before."""
+    tree = nutpie.sample(
+        compiled, draws=THIN * N_RANKED, tune=TUNE, chains=1, cores=1, seed=int(rng.integers(2**31)),
+        progress_bar=False,
+    )  # fmt: skip
+    for name, known in truth.items():
+        draws = tree["posterior"][name].to_numpy()[0, THIN - 1 :: THIN].reshape(N_RANKED, -1)
+        below = (draws < np.ravel(known)).sum(axis=0)
+        found[name].append((below + rng.uniform(size=below.shape)) / (N_RANKED + 1))
+
+
+def simuk_ranks(kind, n_simulation, seed=1):
+    """Return the ranks that simuk finds, as `ranks` does."""
+    import simuk
+
+    draws = {"draws": THIN * N_RANKED, "tune": TUNE, "chains": 1, "cores": 1}
+    suite = simuk.SBC(build(kind), num_simulations=n_simulation, sample_kwargs=draws, seed=seed, progress_bar=False)
+    suite.run_simulations()
+    found = suite.simulations["prior_sbc"]
+    return {name: one.to_numpy().reshape(n_simulation, -1) for name, one in found.data_vars.items()}
+
+
 def ranks(kind, n_simulation, seed=1):
     """Return ranks of the truths over 100, by variable, shape (n_simulation, n_entry)."""
     model, rng = build(kind), np.random.default_rng(seed)
@@ -74,14 +153,8 @@ def ranks(kind, n_simulation, seed=1):
     found = {name: [] for name in names}
     for k in range(n_simulation):
         data = prior["prior_predictive/y"].to_numpy()[0, k]
-        tree = nutpie.sample(
-            compiled.with_data(y_observed=data), draws=THIN * N_RANKED, tune=TUNE, chains=1, cores=1,
-            seed=int(rng.integers(2**31)), progress_bar=False,
-        )  # fmt: skip
-        for name in names:
-            draws = tree["posterior"][name].to_numpy()[0, THIN - 1 :: THIN].reshape(N_RANKED, -1)
-            below = (draws < prior["prior"][name].to_numpy()[0, k].ravel()).sum(axis=0)
-            found[name].append((below + rng.uniform(size=below.shape)) / (N_RANKED + 1))
+        truth = {name: prior["prior"][name].to_numpy()[0, k] for name in names}
+        rank_draws(compiled.with_data(y_observed=data), truth, found, rng)
     return {name: np.array(one) for name, one in found.items()}
 
 
@@ -89,12 +162,15 @@ def main():
     """Print one line per kind and variable."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=300)
-    parser.add_argument("--kind", nargs="+", default=["linear", "robust", "collapsed", "joint", "shape"])
+    parser.add_argument("--kind", nargs="+", default=[*KINDS, "pixels"])
+    parser.add_argument("--simuk", action="store_true")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     print("| kind | variable | entries | p | 99 % band |\n| --- | --- | --- | --- | --- |")
     for kind in given.kind:
-        for name, one in ranks(kind, given.simulations).items():
+        run = simuk_ranks if given.simuk else ranks
+        found = pixel_ranks(given.simulations) if kind == "pixels" else run(kind, given.simulations)
+        for name, one in found.items():
             p = min(1.0, one.shape[1] * min(kstest(column, "uniform").pvalue for column in one.T))
             print(f"| {kind} | {name} | {one.shape[1]} | {p:.3f} | {'inside' if p > 0.01 else 'outside'} |", flush=True)
 

