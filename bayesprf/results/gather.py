@@ -1,5 +1,6 @@
 """From fit records to the named arrays of each group of the DataTree."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -219,21 +220,22 @@ def processes_from_group(group: Named) -> list[KnownProcesses]:
     list of KnownProcesses
     """
     values = {name: np.asarray(one) for name, one in group.items()}
-    quality = np.nan_to_num(values["quality"], nan=ProcessKernel("constant").quality)
-    shapes, found = values.get("event_template"), []
+    shapes = values.get("event_template", np.full((1, values["process_group"].size), np.nan))
+    found = []
     for number in range(int(values["process_group"].max(initial=-1)) + 1):
         source = np.flatnonzero(values["process_group"] == number)
-        kernels = tuple(
-            ProcessKernel(
-                str(values["kernel"][one]), *(float(values[name][one]) for name in ("sigma", "scale", "white")),
-                float(quality[one]),
-            )
-            for one in source
-        )  # fmt: skip
-        of = [] if shapes is None else [int(one) for one in source if np.isfinite(shapes[:, one]).all()]
-        templates = {one: shapes[:, one].astype(np.float64) for one in of}
+        kernels = tuple(_kernel_of(values, int(one)) for one in source)
+        with_event = source[np.isfinite(shapes[:, source]).all(axis=0)]
+        templates = {int(one): shapes[:, one].astype(np.float64) for one in with_event}
         found.append(KnownProcesses(source, kernels, values["log_bayes_factor"][source], templates))
     return found
+
+
+def _kernel_of(values: Named, source: int) -> ProcessKernel:
+    """Return the kernel of a source; only an oscillator has a quality factor of its own."""
+    sigma, scale, white, quality = (float(values[name][source]) for name in ("sigma", "scale", "white", "quality"))
+    kernel = ProcessKernel(str(values["kernel"][source]), sigma=sigma, scale=scale, white=white)
+    return kernel if np.isnan(quality) else replace(kernel, quality=quality)
 
 
 def widths_from_group(group: Named) -> FluxWidths:

@@ -66,8 +66,14 @@ class PositionScores:
 
     def select(self, chosen: BoolArray) -> "PositionScores":
         """Return some of the events."""
-        rest = (one[chosen] for one in (self.listed, self.probability, self.score, self.error, self.area))
-        return PositionScores(self.inside[:, chosen], *rest)
+        return PositionScores(
+            self.inside[:, chosen],
+            self.listed[chosen],
+            self.probability[chosen],
+            self.score[chosen],
+            self.error[chosen],
+            self.area[chosen],
+        )
 
 
 def fit_incomplete(seed: int, *, missing: float = _MISSING) -> tuple[SimulatedField, BoolArray, Machine]:
@@ -185,9 +191,13 @@ class MissingScores:
     @classmethod
     def gather(cls, scores: list["MissingScores"]) -> "MissingScores":
         """Join several fields."""
-        names = ("found", "separation", "flux_ratio")
-        arrays = (np.concatenate([getattr(one, name) for one in scores]) for name in names)
-        return cls(*arrays, sum(one.n_false for one in scores), sum(one.n_star for one in scores))
+        return cls(
+            np.concatenate([one.found for one in scores]),
+            np.concatenate([one.separation for one in scores]),
+            np.concatenate([one.flux_ratio for one in scores]),
+            sum(one.n_false for one in scores),
+            sum(one.n_star for one in scores),
+        )
 
 
 def score_missing(seed: int, *, n_hidden: int = 24) -> MissingScores:
