@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 
+import arviz as az
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -38,6 +39,22 @@ def test_fixed_hyperparameters_give_the_exact_posterior(machine):
     difference = ours["posterior/flux"].mean(("chain", "draw")) - exact["posterior/flux"].mean(("chain", "draw"))
     assert float(np.abs(difference).max()) < 5.0 * sd * np.sqrt(2.0 / 4000)
     assert ours.attrs["overlapping_sources"] == exact.attrs["overlapping_sources"] != ""
+
+
+def test_arviz_shows_prior_beside_posterior_and_predictions(machine):
+    """Trees of exact draws and of the grid: a prior group that is as wide as declared, and data to compare with."""
+    from bayesprf.results.posterior import flat_tree
+
+    trees = [
+        machine.posterior([3], [0, 1], draws=200, random_seed=0),
+        machine.sample([3], [0, 1], kind="collapsed", width="learn", draws=200, random_seed=0),
+    ]
+    sigma = machine.fit.latest_flux.prior.precision[3] ** -0.5
+    assert float(trees[0]["prior/flux"].std()) == pytest.approx(sigma, rel=0.2)
+    for tree in trees:
+        assert az.plot_prior_posterior(tree, var_names=["flux"]) is not None
+        assert az.plot_ppc_dist(tree) is not None
+        assert az.plot_ppc_pit(flat_tree(tree)) is not None
 
 
 def test_same_seed_same_bits(machine):
