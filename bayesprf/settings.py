@@ -441,7 +441,7 @@ class PrfRecipe:
     frame_index: Any = "mean"
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, frame_index: object = "mean") -> "PrfRecipe":
+    def from_settings(cls, settings: Settings, *, frame_index: Any = "mean") -> "PrfRecipe":
         """Return the recipe with what the settings say of stars and pixels, and defaults."""
         mask = MaskOptions(limit_radius=settings.limit_radius, contaminant_mag_limit=settings.contaminant_mag_limit)
         return cls(mask, frame_index=frame_index)
@@ -470,7 +470,7 @@ class TimeRecipe:
     """
 
     options: PerturbationOptions
-    other_vectors: Any = None
+    other_vectors: object = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

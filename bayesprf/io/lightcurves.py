@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -14,10 +14,14 @@ from astropy import units
 from astropy.io import fits
 from astropy.time import Time
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import AnyArray, FloatArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.errors import FileError, InputError, MissingDependencyError
 from bayesprf.io.files import atomic_path
+
+if TYPE_CHECKING:
+    from lightkurve import LightCurve
+
 
 # Columns after TIME and CADENCENO: name in the file, name in /photometry, FITS format, unit.
 _COLUMNS = (
@@ -117,7 +121,7 @@ def save_lightcurves(
     return paths
 
 
-def to_lightkurve(tree: xr.DataTree, source: str, *, process: bool = False) -> Any:
+def to_lightkurve(tree: xr.DataTree, source: str, *, process: bool = False) -> "LightCurve":
     """Return the light curve of one source as a lightkurve.LightCurve; needs lightkurve.
 
     Parameters
@@ -172,7 +176,7 @@ def to_lightkurve(tree: xr.DataTree, source: str, *, process: bool = False) -> A
     return curve
 
 
-def _light_curve_class() -> Any:
+def _light_curve_class() -> "type[LightCurve]":
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # lightkurve speaks of optional packages it would like to have
@@ -213,7 +217,7 @@ def _file_stems(names: Sequence[str], places: Sequence[int]) -> list[str]:
     return [stems[i] for i in places]
 
 
-def _values(photometry: xr.Dataset, name: str, place: int) -> Any:
+def _values(photometry: xr.Dataset, name: str, place: int) -> AnyArray:
     return photometry[name].isel(source=place).values
 
 

@@ -2,23 +2,26 @@
 
 from contextlib import AbstractContextManager
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 
 @cache
-def _controller() -> Any:
+def _controller() -> "ThreadpoolController":
     """Find the loaded BLAS libraries, once: the search costs milliseconds."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
+def one_blas_thread() -> AbstractContextManager[object]:
     """Pin BLAS to one thread for as long as a ``with`` block lasts.
 
     Returns
     -------
     context manager
     """
-    limits: AbstractContextManager[Any] = _controller().limit(limits=1, user_api="blas")
+    limits: AbstractContextManager[object] = _controller().limit(limits=1, user_api="blas")
     return limits

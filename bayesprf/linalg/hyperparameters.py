@@ -11,6 +11,8 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 
 LEARN = "learn"
+Tunable = Any
+"""A number, an array of one per group, `LEARN`, or a prior."""
 """What stands in place of a number that is to be learned."""
 
 HYPER_NAMES = ("width", "zero_point", "noise_scale", "jitter", "model_error")
@@ -54,11 +56,11 @@ class Hyperparameters:
     Foreman-Mackey & Hogg (2017), with their L and C depending on few numbers.
     """
 
-    width: Any = 1.0
-    zero_point: Any = 1.0
-    noise_scale: Any = 1.0
-    jitter: Any = 0.0
-    model_error: Any = 1.0
+    width: Tunable = 1.0
+    zero_point: Tunable = 1.0
+    noise_scale: Tunable = 1.0
+    jitter: Tunable = 0.0
+    model_error: Tunable = 1.0
     width_group: IntArray | None = None
     noise_group: IntArray | None = None
     model_variance: FloatArray | None = None
@@ -127,7 +129,7 @@ class Hyperparameters:
         return replace(problem, ivar=ivar / scale, prior=GaussianPrior(self.zero_point * prior.mean, precision))
 
 
-def spread(values: Any, group: IntArray | None) -> Any:
+def spread(values: Tunable, group: IntArray | None) -> Tunable:
     """Return the value of each member's group, 1 outside any group; the value itself for one group."""
     return values if group is None else np.append(values, 1.0)[group]
 

@@ -1,7 +1,6 @@
 """Gaussian processes in time as linear state-space models: Matern kernels and the damped oscillator."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -181,7 +180,7 @@ def step_gradient(kernels: tuple[ProcessKernel, ...], time: FloatArray) -> StepG
     return StepGradient(*parts)
 
 
-def _equation(family: str, quality: complex) -> tuple[Any, Any]:
+def _equation(family: str, quality: complex) -> tuple[FloatArray, complex]:
     """Return F and q of dx = F x da + e dW: the process with the stationary covariance of `_stationary`."""
     if family == "oscillator":
         return np.array([[0.0, 1.0], [-1.0, -1.0 / quality]]), 2.0 / quality
@@ -202,7 +201,7 @@ def _stationary(family: str) -> FloatArray:
     return np.eye(N_STATE[family])
 
 
-def _transition(family: str, a: FloatArray, quality: complex) -> Any:
+def _transition(family: str, a: FloatArray, quality: complex) -> FloatArray:
     """Return expm(F a) of every step, shape (..., d, d)."""
     if family == "oscillator":
         return _swing(a, quality)
@@ -216,7 +215,7 @@ def _transition(family: str, a: FloatArray, quality: complex) -> Any:
     return np.exp(-a)[..., None, None] * series
 
 
-def _swing(a: FloatArray, quality: complex) -> Any:
+def _swing(a: FloatArray, quality: complex) -> FloatArray:
     """Return expm(F a) of the oscillator."""
     damping = 0.5 / quality
     frequency = np.sqrt(1.0 - damping**2)
@@ -225,7 +224,7 @@ def _swing(a: FloatArray, quality: complex) -> Any:
     return np.moveaxis(np.exp(-damping * a) * rows, (0, 1), (-2, -1))
 
 
-def _noise(family: str, a: FloatArray, quality: complex) -> Any:
+def _noise(family: str, a: FloatArray, quality: complex) -> FloatArray:
     """Return q int_0^a g g' of every step, shape (n_time, d, d)."""
     stationary, now = _stationary(family), _transition(family, a, quality)
     answer = stationary - now @ stationary @ now.transpose(0, 2, 1)

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,7 +15,15 @@ from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.groups import SourceGroup, hold_neighbors
 from bayesprf.prf.fit import ShapeFit
+from bayesprf.results.posterior import GroupData
 from bayesprf.uncertainty.questions import select_group
+
+if TYPE_CHECKING:
+    import pymc as pm
+    import xarray as xr
+
+    from bayesprf.linalg.hyperparameters import Hyperparameters
+    from bayesprf.sampling.run import SamplerOptions
 
 KINDS = ("linear", "collapsed", "robust", "joint", "shape")
 HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")
@@ -41,8 +49,8 @@ class _Asked:
 
     group: SourceGroup
     members: IntArray
-    data: Any
-    shown: Any
+    data: GroupData
+    shown: GroupData
     n_source: int
 
 
@@ -54,7 +62,7 @@ def build_model(
     settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
-) -> Any:
+) -> "pm.Model":
     """Build a PyMC model of a group of sources, or of the PRF: see `Machine.pymc_model`."""
     check_choice(kind, KINDS, "kind")
     if kind == "shape":
@@ -73,13 +81,13 @@ def choose_kind(kind: str | None, settings: NamedDict) -> str:
 def sample_fit(
     fit: Fit,
     kind: str | None,
-    sources: Any,
-    cadences: Any,
+    sources: object,
+    cadences: object,
     settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
     **sampler: Any,
-) -> Any:
+) -> "xr.DataTree":
     """Sample a model and check the draws: see `Machine.sample`; `sampler` are the fields of `SamplerOptions`."""
     kind = choose_kind(kind, settings)
     check_choice(kind, KINDS, "kind")
@@ -102,7 +110,7 @@ def sample_fit(
     return sample_posterior(model, asked.shown, options, members=asked.members, attrs={"kind": kind})
 
 
-def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, follow: bool = True) -> Any:
+def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, follow: bool = True) -> "pm.Model":
     if kind == "joint":
         return _joint_model(fit.need("prf"), asked, settings)
     from bayesprf.sampling.collapsed import build_collapsed
@@ -117,7 +125,7 @@ def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, foll
     return build_linear(asked.group.problem, asked.data, hyper, follow=follow, **{**likelihood, **settings})
 
 
-def _joint_model(prf: ShapeFit, asked: _Asked, settings: NamedDict) -> Any:
+def _joint_model(prf: ShapeFit, asked: _Asked, settings: NamedDict) -> "pm.Model":
     from bayesprf.sampling.hyper import Hyperprior
     from bayesprf.sampling.joint import Misfit, build_joint
     from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit
@@ -141,7 +149,7 @@ def _joint_model(prf: ShapeFit, asked: _Asked, settings: NamedDict) -> Any:
     return build_joint(scene, data, **settings)
 
 
-def _prf_model(fit: Fit, settings: NamedDict) -> Any:
+def _prf_model(fit: Fit, settings: NamedDict) -> "pm.Model":
     from bayesprf.sampling.shape import ShapeScene, build_shape
 
     _check_settings(settings, ("width",), ())
@@ -208,11 +216,11 @@ def _hold(
             PrecisionWarning,
             stacklevel=5,
         )
-    fixed = [names[one] for one in np.delete(group.source, held.free)]
+    fixed = [names[int(one)] for one in np.delete(group.source, held.free)]
     return held.group, np.searchsorted(held.free, members), fixed
 
 
-def _forecast(asked: _Asked, options: Any, say: Callable[[str], None]) -> None:
+def _forecast(asked: _Asked, options: "SamplerOptions", say: Callable[[str], None]) -> None:
     """Say how large a model is and how long it may take, if it is large."""
     problem = asked.group.problem
     n_flux = problem.n_batch * problem.prior.mean.size
@@ -247,7 +255,7 @@ def _check_settings(settings: NamedDict, known: tuple[str, ...], further: tuple[
         raise InputError(f"settings: expected some of {', '.join((*further, *known))}, got {unknown[0]!r}")
 
 
-def _take_hyper(asked: _Asked, settings: NamedDict) -> Any:
+def _take_hyper(asked: _Asked, settings: NamedDict) -> "Hyperparameters":
     """Take the hyperparameters out of the settings."""
     from bayesprf.linalg.hyperparameters import Hyperparameters
 
@@ -259,7 +267,9 @@ def _take_hyper(asked: _Asked, settings: NamedDict) -> Any:
     return Hyperparameters(**own)
 
 
-def _sample_grid(asked: _Asked, settings: NamedDict, shape: tuple[int, int], rng: np.random.Generator) -> Any:
+def _sample_grid(
+    asked: _Asked, settings: NamedDict, shape: tuple[int, int], rng: np.random.Generator
+) -> "xr.DataTree | None":
     """Integrate the hyperparameters on a grid and draw; None where a grid cannot."""
     from bayesprf.sampling.draws import grid_tree
     from bayesprf.sampling.grid import beyond_grid, integrate_grid
@@ -273,7 +283,7 @@ def _sample_grid(asked: _Asked, settings: NamedDict, shape: tuple[int, int], rng
     return grid_tree(integrate_grid(asked.group.problem, hyper), asked.shown, asked.members, shape, rng=rng)
 
 
-def _sample_hyper(asked: _Asked, settings: NamedDict, options: Any) -> Any:
+def _sample_hyper(asked: _Asked, settings: NamedDict, options: "SamplerOptions") -> "xr.DataTree":
     """Sample the hyperparameters alone, then draw the fluxes."""
     from bayesprf.sampling.collapsed import sample_collapsed
 

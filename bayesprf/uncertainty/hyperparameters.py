@@ -1,14 +1,13 @@
 """Learned widths of the flux fit: prior width and zero point, noise inflation, relative model error."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
-from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
+from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters, Tunable
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.fluxes import PRIOR_WIDTH
 from bayesprf.scene.pixels import PixelTable
@@ -45,11 +44,11 @@ class WidthChoice:
         If a value is neither "learn" nor a number in range.
     """
 
-    prior_width: Any = LEARN
-    zero_point: Any = LEARN
-    variability: Any = LEARN
-    noise: Any = LEARN
-    model: Any = LEARN
+    prior_width: Tunable = LEARN
+    zero_point: Tunable = LEARN
+    variability: Tunable = LEARN
+    noise: Tunable = LEARN
+    model: Tunable = LEARN
     n_cadence: int = 200
 
     def __post_init__(self) -> None:

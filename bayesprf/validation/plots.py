@@ -1,17 +1,21 @@
 """Pictures of the calibration suite."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
 from bayesprf.plots.canvas import new_figure
 
+if TYPE_CHECKING:
+    from bayesprf.validation.suite import CalibrationReport
+
+
 _TICKS = (0.25, 0.5, 1.0, 2.0, 3.0)
 
 
-def draw_calibration(report: Any) -> dict[str, Figure]:
+def draw_calibration(report: "CalibrationReport") -> dict[str, Figure]:
     """Draw all pictures of a report.
 
     Parameters

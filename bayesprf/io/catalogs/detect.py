@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import replace
 from itertools import count, islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from astropy.stats import sigma_clipped_stats
@@ -21,6 +21,11 @@ from bayesprf.scene.placement import SAME_PLACE
 from bayesprf.scene.sky import ARCSEC_PER_DEG, chord, close_pairs, nearest, unit_vectors
 from bayesprf.scene.sources import SourceTable
 from bayesprf.stats import SIGMA_PER_MAD
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+    from photutils.detection import DAOStarFinder
+
 
 # Epoch of the positions in headers of Kepler, K2 and TESS.
 _HEADER_EPOCH = 2000.0
@@ -260,7 +265,7 @@ def _to_sky(pixels: PixelTable, column: FloatArray, row: FloatArray) -> tuple[Fl
     return ra_deg % 360.0, dec_deg
 
 
-def _run(finder: Any, grid: FloatArray, gaps: BoolArray) -> Any:
+def _run(finder: "DAOStarFinder", grid: FloatArray, gaps: BoolArray) -> "Table | None":
     from photutils.utils.exceptions import NoDetectionsWarning
 
     with warnings.catch_warnings():
@@ -268,7 +273,7 @@ def _run(finder: Any, grid: FloatArray, gaps: BoolArray) -> Any:
         return finder.find_stars(grid, mask=gaps)
 
 
-def _finder() -> Any:
+def _finder() -> "type[DAOStarFinder]":
     try:
         from photutils.detection import DAOStarFinder
     except ImportError as error:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import BinaryIO
 
 import numpy as np
 from astropy.io import fits
 
 from bayesprf.errors import BayesprfError, FileError, InputError
+
+Bytes = bytes | mmap.mmap
+
 
 _BLOCK, _CARD = 2880, 80
 _END = b"END".ljust(_CARD)
@@ -127,13 +130,13 @@ def open_fits(path: Path) -> Iterator[tuple[fits.HDUList, list[Unit]]]:
     with open(path, "rb") as handle, _map(handle) as mapped:
         units = find_units(mapped)
         whole = len(mapped) == units[-1].end
-        source: Any = path if whole else io.BytesIO(mapped[: units[-1].end])
+        source: Path | io.BytesIO = path if whole else io.BytesIO(mapped[: units[-1].end])
         with fits.open(source, mode="readonly", memmap=whole) as hdus:
             yield hdus, units
 
 
 @contextmanager
-def _map(handle: Any) -> Iterator[Any]:
+def _map(handle: BinaryIO) -> Iterator[Bytes]:
     """Give the bytes of an open file, mapped into memory where there are any."""
     if handle.seek(0, io.SEEK_END) == 0:
         yield b""
@@ -158,7 +161,7 @@ def _unpack(path: Path) -> bytes:
     return bytes(content)
 
 
-def find_units(content: Any) -> list[Unit]:
+def find_units(content: Bytes) -> list[Unit]:
     """Return where the extensions of a FITS file lie, and whether their data are those of their DATASUM.
 
     Parameters
@@ -192,7 +195,7 @@ def find_units(content: Any) -> list[Unit]:
     return units
 
 
-def _header_end(content: Any, start: int) -> int:
+def _header_end(content: Bytes, start: int) -> int:
     """Return where the data of the header that begins at `start` begin."""
     place = content.find(_END, start)
     while place >= 0 and (place - start) % _CARD:
@@ -229,7 +232,7 @@ def _data_size(cards: dict[str, int], number: int) -> int:
     return abs(cards["BITPIX"]) // 8 * gcount * (pcount + elements) if axes else 0
 
 
-def _is_intact(content: Any, start: int, end: int, expected: int | None) -> bool | None:
+def _is_intact(content: Bytes, start: int, end: int, expected: int | None) -> bool | None:
     """Return whether the ones' complement sum of the data is the DATASUM; None without one, or for no data."""
     if expected is None or start == end:
         return None

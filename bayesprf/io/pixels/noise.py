@@ -6,12 +6,12 @@ variance of at least (f T + n s**2) / T**2.
 
 import re
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive
 from bayesprf.errors import FileError, InputError
 from bayesprf.instruments import Instrument
@@ -91,7 +91,7 @@ def rate_factor(unit: str | None, noise: Noise, name: str, path: object) -> floa
     )
 
 
-def question_flux(flux: Cube, instrument: Instrument, path: Any) -> tuple[Cube, list[str], list[str]]:
+def question_flux(flux: Cube, instrument: Instrument, path: Path) -> tuple[Cube, list[str], list[str]]:
     """Return the flux with NaN for values that no pixel can have, and sentences that say so.
 
     Parameters
@@ -138,7 +138,14 @@ def question_flux(flux: Cube, instrument: Instrument, path: Any) -> tuple[Cube, 
 
 
 def question_errors(
-    flux: Cube, flux_err: Cube, sky: Cube | None, noise: Noise, *, floor: Any, unit: str | None, path: Any
+    flux: Cube,
+    flux_err: Cube,
+    sky: Cube | None,
+    noise: Noise,
+    *,
+    floor: str | float | None,
+    unit: str | None,
+    path: Path,
 ) -> tuple[Cube, list[str]]:
     """Return errors that can be used, and sentences that say what was made, raised or is in doubt.
 
@@ -186,7 +193,7 @@ def question_errors(
     return flux_err, _doubts(light, flux_err, usable, noise, path) if known else []
 
 
-def _made_errors(light: Cube, noise: Noise, *, known: bool, unit: str | None, path: Any) -> tuple[Cube, list[str]]:
+def _made_errors(light: Cube, noise: Noise, *, known: bool, unit: str | None, path: Path) -> tuple[Cube, list[str]]:
     """Return photon and read noise in place of errors that are 0 or NaN everywhere."""
     said = f"FLUX is in {unit or 'an unnamed unit'} and FLUX_ERR is 0 or NaN everywhere"
     if not known:
@@ -202,7 +209,7 @@ def _made_errors(light: Cube, noise: Noise, *, known: bool, unit: str | None, pa
     ]
 
 
-def _doubts(light: Cube, flux_err: Cube, usable: Any, noise: Noise, path: Any) -> list[str]:
+def _doubts(light: Cube, flux_err: Cube, usable: BoolArray, noise: Noise, path: Path) -> list[str]:
     """Return a sentence if most errors of some pixels are far below photon and read noise."""
     part = slice(None, None, max(1, len(light) // _LOOKED_AT))
     light, flux_err, usable = light[part], flux_err[part], usable[part]

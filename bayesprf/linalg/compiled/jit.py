@@ -26,7 +26,7 @@ def _digest() -> str:
 SOURCES = _digest()
 
 
-def kernel[F: Callable[..., Any]](function: F) -> F:
+def kernel[F: Callable[..., object]](function: F) -> F:
     """Compile a function on its first call; the compiled code is kept beside the module or in numba's cache.
 
     Numba looks for changes only in the file of the function itself, yet its code contains that of every function it
@@ -35,12 +35,12 @@ def kernel[F: Callable[..., Any]](function: F) -> F:
     return _compile(function)
 
 
-def inlined[F: Callable[..., Any]](function: F) -> F:
+def inlined[F: Callable[..., object]](function: F) -> F:
     """Compile a function into every kernel that calls it: a call would move a hundred pointers."""
     return _compile(function, forceinline=True)
 
 
-def _compile(function: Callable[..., Any], **options: Any) -> Any:
+def _compile(function: Callable[..., object], **options: Any) -> Any:
     """Compile with the code kept on disk, or for this process alone where no place for it can be written."""
     try:
         compiled = njit(**OPTIONS, **options)(function)
