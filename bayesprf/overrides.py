@@ -10,10 +10,10 @@ from bayesprf.arrays import Named, NamedDict
 from bayesprf.checks import check_names
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import FileError, InputError
-from bayesprf.pipeline import FitOptions
+from bayesprf.pipeline import READING, FitOptions
 from bayesprf.settings import MaskOptions, PerturbationOptions, Settings, ShapeOptions
 
-_GROUPS = ("machine", "shape", "time_model", "catalog")
+_GROUPS = ("machine", "shape", "time_model", "catalog", "reading")
 
 
 def names_of_options() -> dict[str, str]:
@@ -24,6 +24,7 @@ def names_of_options() -> dict[str, str]:
         "time_model": [name for name in time if name not in ("trends", "basis", "resolution")],
         "shape": [one.name for one in (*fields(MaskOptions), *fields(ShapeOptions))] + ["frame_index"],
         "machine": [one.name for one in fields(Settings)],
+        "reading": list(READING),
         "": single,
     }
     return {name: group for group, names in groups.items() for name in names}
@@ -38,7 +39,7 @@ def change_options(options: FitOptions, changes: Named) -> FitOptions:
         What to start from.
     changes : mapping of str to object
         Names of `FitOptions`, of `Settings`, or of options of `Machine.build_shape_model` and
-        `Machine.build_time_model`; or the groups `machine`, `shape`, `time_model` and `catalog` as mappings.
+        `Machine.build_time_model`; or the groups `machine`, `shape`, `time_model`, `catalog` and `reading` as mappings.
 
     Returns
     -------

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import Named
-from bayesprf.checks import check_types
+from bayesprf.checks import check_names, check_types
 from bayesprf.errors import FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
 from bayesprf.io.catalogs.sources import read_sources
@@ -35,6 +35,8 @@ from bayesprf.timemodel.stage import fit_time_model
 
 # Fluxes that differ by more than this, in units of their errors, come from other options.
 _SAME = 1e-3
+# Options of the reader that a fit passes on.
+READING = ("cadences", "wcs", "exposure", "error_floor", "time_at")
 _log = logging.getLogger("bayesprf")
 
 
@@ -50,6 +52,10 @@ class FitOptions:
         Also sum the optimal apertures and measure the PRF.
     quality_bitmask : str or int
         As for `bayesprf.read_tpfs`.
+    reading : mapping of str to object
+        Further keyword arguments of `bayesprf.read_tpfs`: `cadences`, `wcs`, `exposure`, `error_floor`, `time_at`. By
+        default errors far below photon and read noise are raised to it, and files without sky coordinates are read
+        for ``catalog="detect"``.
     machine, shape, time_model : mapping of str to object
         Keyword arguments of `Machine.from_pixels`, `Machine.build_shape_model` and `Machine.build_time_model`.
     refine : bool
@@ -85,13 +91,15 @@ class FitOptions:
     loo: bool = False
     catalog: Named = field(default_factory=dict)
     cures: bool | Sequence[str] = True
+    reading: Named = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("machine", "shape", "time_model", "catalog"):
+        for name in ("machine", "shape", "time_model", "catalog", "reading"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name}: expected a mapping of options to values, got {getattr(self, name)!r}")
         _check_cures(self.cures)
+        check_names(self.reading, READING, "reading")
         Settings().updated(**{name: value for name, value in self.machine.items() if name != "quiet"})
         apart = ("plot", "frame_index")
         PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})
@@ -308,7 +316,10 @@ def read_field(
     pixels = files
     if not isinstance(files, PixelTable):
         paths = [files] if isinstance(files, str | Path) else list(files)
-        pixels = read_tpfs(paths, quality_bitmask=options.quality_bitmask, on_error=on_error)
+        usual = {"error_floor": "auto"} if options.cures else {}
+        usual |= {"wcs": "detector"} if isinstance(catalog, str | Path) and str(catalog) == "detect" else {}
+        reading = {**usual, **options.reading}
+        pixels = read_tpfs(paths, quality_bitmask=options.quality_bitmask, on_error=on_error, **reading)
     return pixels, read_sources(catalog, pixels, **options.catalog)
 
 

@@ -315,6 +315,7 @@ def _motion(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     if found.roll_hours > 0:
         what = f"the spacecraft rolls by {span:.2g} pixel in {found.roll_hours:g} hours"
         cure = "build_time_model(positions='centroid') and fit_model(fit_va=True)"
+        cure = "further time columns (other_vectors), or leave out the worst cadences" if found.follows_motion else cure
     elif found.follows_motion:
         cure = "build_time_model(positions='centroid') or more time columns"
     yield Finding(

@@ -10,6 +10,8 @@ into its pixels, and the depth is quoted that is found.
 """
 
 import os
+import subprocess
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import pandas as pd
 from scipy.ndimage import median_filter
 
 import bayesprf as bp
+from bayesprf.io.save import load_tree
 
 DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 HIGH_PASS, SIX_HOURS = 97, 12  # cadences of 29.4 minutes
@@ -101,6 +104,38 @@ def k2():
     )
 
 
+def commands():
+    """Report both K2 stars as the command line fits them, nothing else given than files, catalogue and its flux column.
+
+    The simulated star is constant, its file has no sky coordinates and impossible errors; the sum of its 49 pixels
+    stands for the aperture, and K2SFF has not seen it.
+    """
+    folder = DATA / "k2-tpf"
+    published = pd.read_csv(folder / "k2sff_ktwo221312395-c91_bestaper.csv").set_index("CADENCENO")
+    tree = command(folder / "ktwo221312395-c91_lpd-targ.fits.gz", folder / "ktwo221312395-c91_detections.csv", "sum3x3")
+    published = published.reindex(tree["photometry"].cadence_number.to_numpy())
+    common = np.isfinite(published.FCOR.to_numpy())
+    print("\n| bayesprf fit FILE --catalog CATALOG | total, ppm | 6-hour, ppm |\n|---|---|---|")
+    report("EPIC 221312395: aperture", published.FRAW.to_numpy()[common])
+    report("EPIC 221312395: K2SFF", published.FCOR.to_numpy()[common])
+    report("EPIC 221312395: command line", tree["photometry/flux"].to_numpy()[common, 0])
+    path = DATA / "field-cases" / "synthetic-k2-flat.targ.fits.gz"
+    report("simulated: sum of the pixels", bp.read_tpfs(path, wcs="detector").flux.sum(axis=1))
+    report("simulated: command line", command(path, "detect")["photometry/flux"].to_numpy()[:, 0])
+
+
+def command(path, catalog, flux_column=None):
+    """Return the tree that the command line makes of one file."""
+    column = [] if flux_column is None else ["--flux", flux_column]
+    with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder) / "out.nc"
+        subprocess.run(
+            ["bayesprf", "fit", str(path), "--catalog", str(catalog), *column, "--output", str(output), "-q"],
+            check=True,
+        )
+        return load_tree(output)
+
+
 def injected(machine, star):
     """Return the depth found of 2 % transits, 5 hours every 2.7 days, put into the pixels of a star."""
     pixels = machine.pixels
@@ -116,3 +151,4 @@ def injected(machine, star):
 if __name__ == "__main__":
     kepler()
     k2()
+    commands()

@@ -12,7 +12,7 @@ from astropy.wcs import WCS
 
 import bayesprf as bp
 from bayesprf.errors import DataWarning, FileError, InputError
-from bayesprf.instruments import KEPLER, TESS
+from bayesprf.instruments import K2, TESS
 from bayesprf.io.pixels.ffi import read_image
 from bayesprf.io.pixels.tpf import read_tpfs
 
@@ -116,9 +116,14 @@ def test_empty_cards_and_coordinates_by_hand(cases):
     assert (pixels.column.min(), pixels.row.min(), pixels.n_time) == (22, 121, 500)
     assert "has no cadence numbers, TIME tells its cadences apart" in pixels.meta["notes"][0]
     assert pixels.flux.sum(axis=1).mean() == pytest.approx(168704, abs=1)
-    assert pixels.instrument is KEPLER
+    assert pixels.instrument is K2  # no card tells, but times after Kepler's last
     middle = np.flatnonzero((pixels.column == 25) & (pixels.row == 124))[0]
     assert (pixels.ra_deg[middle], pixels.dec_deg[middle]) == pytest.approx((100.0, 20.0))
+    with pytest.warns(DataWarning, match=r"has no sky coordinates; its pixels are laid on the detector's own plane"):
+        plane = read_tpfs(path, wcs="detector", error_floor="noise")
+    east = (plane.ra_deg - 180.0) * np.cos(np.radians(plane.dec_deg))
+    step = np.hypot(east[1] - east[0], plane.dec_deg[1] - plane.dec_deg[0]) * ARCSEC
+    assert step == pytest.approx(3.98, rel=1e-3)
     # With errors that are possible the star has its flux, which no warning needs to say.
     floored = read_tpfs(path, wcs=wcs, error_floor="noise")
     assert floored.flux_err.min() > 0.9  # 270 reads of 95 electrons in 1625 s

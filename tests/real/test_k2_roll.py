@@ -1,13 +1,18 @@
 """A K2 star in the bulge that rolls by more than a pixel within hours, beside its published light curve."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.ndimage import median_filter
+from typer.testing import CliRunner
 
 from bayesprf import Machine, read_catalog, read_tpfs
+from bayesprf.cli import app
+from bayesprf.errors import DataWarning
+from bayesprf.io.save import load_tree
 
 pytestmark = pytest.mark.real
 # Eclipses of the star, day.
@@ -60,3 +65,36 @@ def test_level_stays_and_eclipses_too(star):
     depth = [1.0 - np.median(one[common & ~quiet]) / np.median(one[quiet]) for one in (published, ours)]
     assert depth[1] == pytest.approx(depth[0], rel=0.35)
     assert depth[1] > 0.02
+
+
+def test_command_line_alone(real_data, tmp_path, record_property):
+    """A file and a catalogue are enough: the roll is followed, the sky fitted, impossible errors are raised."""
+    folder = real_data / "k2-tpf"
+    star = (
+        folder / "ktwo221312395-c91_lpd-targ.fits.gz",
+        folder / "ktwo221312395-c91_detections.csv",
+        "--flux",
+        "sum3x3",
+    )
+    trees = []
+    for path, catalog, *more in (star, (real_data / "field-cases" / "synthetic-k2-flat.targ.fits.gz", "detect")):
+        arguments = ["fit", str(path), "--catalog", str(catalog), *more, "--output", str(tmp_path / "out.nc"), "-q"]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DataWarning)
+            assert CliRunner().invoke(app, arguments, catch_exceptions=False).exit_code == 0
+        trees.append(load_tree(tmp_path / "out.nc"))
+        assert "roll" in trees[-1]["quality/cure"].to_numpy()[trees[-1]["quality/cure_kept"].to_numpy()]
+    published = pd.read_csv(folder / "k2sff_ktwo221312395-c91_bestaper.csv").set_index("CADENCENO")
+    published = published.reindex(trees[0]["photometry"].cadence_number.to_numpy())
+    common = np.isfinite(published.FCOR.to_numpy())
+    found = [trees[0]["photometry/flux"].to_numpy()[:, 0], published.FRAW.to_numpy(), published.FCOR.to_numpy()]
+    ours, raw, corrected = (six_hours(one[common]) for one in found)
+    record_property(
+        "K2: command line, aperture, K2SFF, ppm", f"{1e6 * ours:.0f}, {1e6 * raw:.0f}, {1e6 * corrected:.0f}"
+    )
+    assert ours < 0.25 * raw
+    assert ours < 1.2 * corrected
+    # The simulated star is constant: its pixels sum to 391 ppm, and 296 ppm in six hours.
+    flux = trees[1]["photometry/flux"].to_numpy()[:, 0]
+    assert six_hours(flux) < 296e-6
+    assert flux.std() < 4.2e-4 * flux.mean()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from astropy.io import fits
 
+from bayesprf.arrays import FloatArray
 from bayesprf.errors import FileError
 from bayesprf.instruments import INSTRUMENTS, Instrument
 
@@ -18,6 +19,8 @@ _TARGET_KEYS = ("KEPLERID", "TICID")
 _MAGNITUDE_KEYS = ("KEPMAG", "TESSMAG")
 _READ_NOISE_KEYS = ("READNOIS", "READNOIA", "READNOIB", "READNOIC", "READNOID")
 _SECONDS_PER_DAY = 86400.0
+# Kepler's second reaction wheel failed on 2013 May 11; since then the spacecraft rolls. BJD - 2454833.
+_TWO_WHEELS_DAY = 1591.0
 
 
 def plain_header(header: fits.Header) -> dict[str, Any]:
@@ -93,6 +96,27 @@ def find_instrument(primary: Header, path: Path) -> Instrument:
         is_k2 = primary.get("MISSION") == "K2" or primary.get("CAMPAIGN") is not None
         return INSTRUMENTS["K2" if is_k2 else "Kepler"]
     raise FileError(f"{path}: expected TELESCOP to be Kepler or TESS, got {primary.get('TELESCOP')!r}")
+
+
+def settle_mission(instrument: Instrument, primary: Header, time: FloatArray) -> Instrument:
+    """Return K2 for Kepler's spacecraft after its second reaction wheel had failed, where no card names a quarter.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        Of `find_instrument`.
+    primary : mapping
+        Primary header.
+    time : ndarray of float64, shape (n_cadence,)
+        Day since `instrument.time_zero_jd`.
+
+    Returns
+    -------
+    Instrument
+    """
+    unnamed = instrument is INSTRUMENTS["Kepler"] and primary.get("QUARTER") is None and primary.get("MISSION") is None
+    late = np.isfinite(time) & (time > _TWO_WHEELS_DAY)
+    return INSTRUMENTS["K2"] if unnamed and late.any() and late.sum() == np.isfinite(time).sum() else instrument
 
 
 def read_target(primary: Header, name: str) -> dict[str, Any]:

@@ -157,8 +157,9 @@ def question_errors(
         Light that the mission took off, electron / s.
     noise : Noise
         Of the file.
-    floor : float, "noise" or None
-        Errors below this, electron / s, or below the photon and read noise, are raised to it.
+    floor : float, "noise", "auto" or None
+        Errors below this, electron / s, or below the photon and read noise, are raised to it; "auto" raises them to
+        that noise if those of some pixels are impossible.
     unit : str or None
         Unit of FLUX in the file, for messages.
     path : path-like
@@ -186,11 +187,17 @@ def question_errors(
     known = noise.exposure is not None and noise.read is not None
     if not usable.any():
         return _made_errors(light, noise, known=known, unit=unit, path=path)
+    doubts = _doubts(light, flux_err, usable, noise, path) if known and floor in (None, "auto") else []
+    if floor == "auto":
+        floor = "noise" if doubts else None
+        doubts = [f"{one}; raised to it" for one in doubts]
+    elif floor is None:
+        doubts = [f"{one}; raise them with error_floor='noise' or a number of electron / s" for one in doubts]
     if floor is not None:
         lowest = noise.least(light) if floor == "noise" else np.full(flux.shape, float(floor))
         with np.errstate(invalid="ignore"):
-            return np.where(usable & (flux_err < lowest), lowest, flux_err).astype(np.float32), []
-    return flux_err, _doubts(light, flux_err, usable, noise, path) if known else []
+            return np.where(usable & (flux_err < lowest), lowest, flux_err).astype(np.float32), doubts
+    return flux_err, doubts
 
 
 def _made_errors(light: Cube, noise: Noise, *, known: bool, unit: str | None, path: Path) -> tuple[Cube, list[str]]:
@@ -221,12 +228,12 @@ def _doubts(light: Cube, flux_err: Cube, usable: BoolArray, noise: Noise, path: 
     return [
         f"{path.name}: expected errors of about the photon and read noise, but those of {int(pixels.sum())} of"
         f" {pixels.size} pixels are more than ten times smaller (down to {flux_err[low].min():.2g} electron / s), and"
-        " would decide every fit; raise them with error_floor='noise' or a number of electron / s"
+        " would decide every fit"
     ]
 
 
 def check_floor(floor: object) -> None:
-    """Raise unless an error floor is None, "noise" or a number above 0.
+    """Raise unless an error floor is None, "noise", "auto" or a number above 0.
 
     Parameters
     ----------
@@ -238,8 +245,8 @@ def check_floor(floor: object) -> None:
     InputError
         If it is anything else.
     """
-    if floor is None or (isinstance(floor, str) and floor == "noise"):
+    if floor is None or (isinstance(floor, str) and floor in ("noise", "auto")):
         return
     if isinstance(floor, str | bool) or not isinstance(floor, int | float | np.number):
-        raise InputError(f"error_floor: expected None, 'noise' or a number of electron / s, got {floor!r}")
+        raise InputError(f"error_floor: expected None, 'noise', 'auto' or a number of electron / s, got {floor!r}")
     check_positive(float(floor), "error_floor")

@@ -34,6 +34,8 @@ _IMAGE_KEY = re.compile(
     r"(CTYPE|CRPIX|CRVAL|CUNIT|CDELT|CROTA)[12]|(PC|CD)[12]_[12]|PV[12]_\d+|[AB]P?_(ORDER|DMAX|\d_\d)"
     r"|LONPOLE|LATPOLE|RADESYS|EQUINOX"
 )
+# Column and row where the detector's own plane touches the sky: near the middle of the detectors of all missions.
+_PLANE_CENTRE = 600.0
 _TEXT_KEYS = ("CTYPE", "CUNIT", "RADESYS")
 
 
@@ -63,7 +65,9 @@ class Place:
         return np.asarray(ra_deg, np.float64), np.asarray(dec_deg, np.float64)
 
 
-def find_place(table: Header, aperture: Header, number: int, path: Path, *, wcs: WCS | None = None) -> Place:
+def find_place(
+    table: Header, aperture: Header, number: int, path: Path, *, wcs: WCS | None = None, plane: float | None = None
+) -> Place:
     """Return where a stamp lies, by the header of its FLUX column, and by that of the APERTURE image where it is empty.
 
     Parameters
@@ -76,6 +80,8 @@ def find_place(table: Header, aperture: Header, number: int, path: Path, *, wcs:
         The file, for messages.
     wcs : astropy.wcs.WCS, optional
         Sky coordinates given by hand.
+    plane : float, optional
+        Side of a pixel, arcsec: where there are no sky coordinates, pixels lie on the detector's own plane.
 
     Returns
     -------
@@ -84,7 +90,7 @@ def find_place(table: Header, aperture: Header, number: int, path: Path, *, wcs:
     Raises
     ------
     FileError
-        If neither header has the detector corner or, without `wcs`, sky coordinates.
+        If neither header has the detector corner or, without `wcs` and `plane`, sky coordinates.
 
     Notes
     -----
@@ -100,15 +106,40 @@ def find_place(table: Header, aperture: Header, number: int, path: Path, *, wcs:
             " table, or CRVAL1P and CRVAL2P of APERTURE, found neither"
         )
     sky = wcs if wcs is not None else next((one for one in skies if one is not None), None)
+    if sky is None and plane is not None:
+        said = f"{path.name}: has no sky coordinates; its pixels are laid on the detector's own plane at RA 180 Dec 0"
+        return Place(*corner, detector_plane(*corner, plane), notes=[], alarms=[said])
     if sky is None:
         raise FileError(
             f"{path}: expected sky coordinates of the FLUX column or in the APERTURE extension, found none;"
-            " give those of the array with wcs="
+            " give those of the array with wcs=, or take the detector's own plane with wcs='detector' and find the"
+            " stars with catalog='detect'"
         )
     place = Place(*corner, sky)
     if wcs is None:
         _compare(place, corners, skies, path)
     return place
+
+
+def detector_plane(column: int, row: int, scale: float) -> WCS:
+    """Return made-up sky coordinates: the detector's columns and rows on a plane that touches the sky at (180, 0) deg.
+
+    Parameters
+    ----------
+    column, row : int
+        Detector position of array index 0.
+    scale : float
+        Side of a pixel, arcsec.
+
+    Returns
+    -------
+    astropy.wcs.WCS
+    """
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval = ["RA---TAN", "DEC--TAN"], [180.0, 0.0]
+    wcs.wcs.crpix = [_PLANE_CENTRE + 1.0 - column, _PLANE_CENTRE + 1.0 - row]
+    wcs.wcs.cdelt = [-scale / 3600.0, scale / 3600.0]
+    return wcs
 
 
 def _compare(place: Place, corners: list[tuple[int, int] | None], skies: list[WCS | None], path: Path) -> None:

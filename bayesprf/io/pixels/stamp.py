@@ -24,6 +24,7 @@ from bayesprf.io.pixels.headers import (
     read_noise_of,
     read_number,
     read_target,
+    settle_mission,
 )
 from bayesprf.io.pixels.noise import Noise, question_errors, question_flux, rate_factor
 from bayesprf.io.pixels.place import Place, check_positions, find_place
@@ -107,15 +108,16 @@ class StampOptions:
 
     Parameters
     ----------
-    wcs : astropy.wcs.WCS, optional
-        Sky coordinates of the array's indices.
+    wcs : astropy.wcs.WCS or "detector", optional
+        Sky coordinates of the array's indices, or the detector's own plane where a file has none.
     exposure : float, optional
         Time in which the light of one cadence was collected, s.
-    error_floor : float, "noise" or None
-        Errors below this, electron / s, or below the photon and read noise, are raised to it.
+    error_floor : float, "noise", "auto" or None
+        Errors below this, electron / s, or below the photon and read noise, are raised to it; "auto" does so where
+        they are impossible.
     """
 
-    wcs: WCS | None = None
+    wcs: WCS | str | None = None
     exposure: float | None = None
     error_floor: Any = None
 
@@ -232,12 +234,13 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
 def _make_stamp(parts: _Parts, path: Path, options: StampOptions) -> Stamp:
     instrument = find_instrument(parts.primary, path)
     keep = _choose_pixels(parts, path)
-    place = find_place(parts.header, parts.aperture_header, parts.number, path, wcs=options.wcs)
+    place = _find_place(parts, path, options, instrument)
     y, x = np.nonzero(keep)
     ra_deg, dec_deg = guarded_read(path, lambda: place.sky(x, y), _KIND)
     check_positions(ra_deg, dec_deg, path)
     notes, alarms = list(place.notes), [*_damage(parts, path), *place.alarms]
     time = _read_time(parts, instrument, path)
+    instrument = settle_mission(instrument, parts.primary, time)
     cadence_number, said = _read_cadence_number(parts, time, path)
     pos_corr, motion = _read_pos_corr(parts, path)
     pixels = _read_pixels(parts, keep, time, instrument, path, options)
@@ -264,6 +267,12 @@ def _make_stamp(parts: _Parts, path: Path, options: StampOptions) -> Stamp:
         notes=(*notes, *said, *motion, *pixels.notes),
         alarms=(*alarms, *pixels.alarms),
     )
+
+
+def _find_place(parts: _Parts, path: Path, options: StampOptions, instrument: Instrument) -> Place:
+    given = options.wcs if isinstance(options.wcs, WCS) else None
+    plane = None if options.wcs is None else instrument.pixel_scale
+    return find_place(parts.header, parts.aperture_header, parts.number, path, wcs=given, plane=plane)
 
 
 def _choose_pixels(parts: _Parts, path: Path) -> NDArray[np.bool_]:

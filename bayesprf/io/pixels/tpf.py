@@ -28,6 +28,9 @@ from bayesprf.io.pixels.stack import (
 from bayesprf.io.pixels.stamp import Stamp, StampOptions, read_stamp
 from bayesprf.scene.pixels import PixelTable
 
+# Stands for sky coordinates that are those of the detector.
+_DETECTOR = "detector"
+
 
 def read_tpfs(
     files: object,
@@ -56,15 +59,16 @@ def read_tpfs(
     cadences : str
         "common" keeps those that are in every file; "union" keeps all, with NaN for the pixels of files that lack one:
         these pixels drop out of that cadence.
-    wcs : astropy.wcs.WCS or sequence of them, optional
+    wcs : astropy.wcs.WCS, "detector" or sequence of them, optional
         Sky coordinates of the array's indices, for files without or with wrong ones: one per file, None for those
-        whose headers are right.
+        whose headers are right. "detector" lays files without any on the detector's own plane, about RA 180 Dec 0:
+        for stars that are found in the image, `bayesprf.detect_sources`.
     exposure : float, optional
         Time in which the light of one cadence was collected, s, where FLUX counts electrons or errors are missing;
         TIMEDEL times DEADC of the header by default.
-    error_floor : float or "noise", optional
-        Errors below this, electron / s, are raised to it; "noise" is photon and read noise. By default errors stay
-        as they are, with a warning where they are far below that noise.
+    error_floor : float, "noise" or "auto", optional
+        Errors below this, electron / s, are raised to it; "noise" is photon and read noise, and "auto" the same for
+        files with errors far below it. By default errors stay as they are, with a warning where they are.
     time_at : SkyCoord or pair of float, optional
         Direction (right ascension and declination, degree) of which the times are barycentric; the mean of the files'
         directions by default. `bayesprf.io.pixels.barycenter.barycentric_shift` gives the differences of all stars.
@@ -118,7 +122,7 @@ def read_tpfs(
     bitmask = parse_bitmask(quality_bitmask, stamps[0].instrument)
     given = {"cadences": cadences, "exposure": exposure, "error_floor": error_floor, "time_at": direction}
     if wcs is not None:
-        given["wcs"] = [None if one is None else one.to_header_string(relax=True) for one in coordinates]
+        given["wcs"] = [one.to_header_string(relax=True) if isinstance(one, WCS) else one for one in coordinates]
     reading = {name: value for name, value in given.items() if value is not None}
     pixels = _stack(stamps, bitmask, {"quality_bitmask": bitmask, **reading})
     return pixels if direction is None else _move_clock(pixels, direction)
@@ -126,7 +130,8 @@ def read_tpfs(
 
 def _coordinates(sources: Sequence[Any], wcs: object) -> list[WCS | None]:
     """Return the sky coordinates given for each file; a saved tree keeps them as the text of a header."""
-    given = list(wcs) if isinstance(wcs, list | tuple) else [wcs] * (len(sources) if wcs is None else 1)
+    alike = wcs is None or (isinstance(wcs, str) and wcs == _DETECTOR)
+    given = list(wcs) if isinstance(wcs, list | tuple) else [wcs] * (len(sources) if alike else 1)
     if len(given) != len(sources):
         raise InputError(
             f"wcs: expected the sky coordinates of each of {len(sources)} files, got {len(given)}; give a list, with"
@@ -134,14 +139,16 @@ def _coordinates(sources: Sequence[Any], wcs: object) -> list[WCS | None]:
         )
     given = [WCS(fits.Header.fromstring(one)) if isinstance(one, str) and "CRVAL1" in one else one for one in given]
     for one in given:
-        if one is not None and not getattr(one, "has_celestial", False):
-            raise InputError(f"wcs: expected an astropy.wcs.WCS with sky coordinates, got {type(one).__name__}")
+        if not (one is None or (isinstance(one, str) and one == _DETECTOR) or getattr(one, "has_celestial", False)):
+            raise InputError(
+                f"wcs: expected an astropy.wcs.WCS with sky coordinates or 'detector', got {type(one).__name__}"
+            )
     return given
 
 
 def _read_stamps(
     sources: Sequence[Any], options: Sequence[StampOptions], on_error: str
-) -> tuple[list[Stamp], list[WCS | None]]:
+) -> tuple[list[Stamp], list[WCS | str | None]]:
     """Return the stamps that could be read, and the sky coordinates given for them; say what is odd about them."""
     stamps, coordinates = [], []
     for source, one in zip(sources, options, strict=True):
