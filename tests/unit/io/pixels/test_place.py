@@ -64,7 +64,7 @@ def test_sky_in_neither_header_is_given_by_hand(one, make_pixels):
     np.testing.assert_allclose(again.ra_deg, make_pixels().ra_deg, rtol=0, atol=1e-9)
     with pytest.raises(InputError, match=r"wcs: expected the sky coordinates of each of 2 files, got 1; give a list"):
         read_tpfs([one, one], wcs=wcs)
-    with pytest.raises(InputError, match=r"wcs: expected an astropy.wcs.WCS with sky coordinates or 'detector', got str"):
+    with pytest.raises(InputError, match=r"expected an astropy.wcs.WCS with sky coordinates or 'detector', got str"):
         read_tpfs(one, wcs="TAN")
 
 
