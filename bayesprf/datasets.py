@@ -11,7 +11,9 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_choice
 from bayesprf.instruments import K2, TESS
+from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.simulated import write_field
+from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import SimulatedField, make_case, make_field
 from bayesprf.simulation.settings import Transit
 
@@ -30,7 +32,7 @@ class Dataset:
         Name of the data set.
     files : tuple of Path
         Target pixel files.
-    catalog : Path or str
+    catalog : Path, SourceTable or str
         Catalogue, or "targets" for the stars that the files name.
     origin : str
         One sentence: real files and where they come from, or a simulated stand-in.
@@ -40,20 +42,28 @@ class Dataset:
 
     name: str
     files: tuple[Path, ...]
-    catalog: Path | str
+    catalog: Path | SourceTable | str
     origin: str
     is_real: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """Where the real files are below the data folder, and what stands in for them."""
+    """Where the real files are below the data folder (no pattern: there are none), and what stands in for them."""
 
     pattern: str
     catalog: str
     origin: str
     simulate: Callable[[np.random.Generator], SimulatedField]
     stand_in: str
+    flux_column: str | None = None
+
+    def open_catalog(self, root: Path) -> Path | SourceTable | str:
+        """Return the catalogue of the real files; read here if its flux column has a name of its own."""
+        if self.catalog == "targets":
+            return self.catalog
+        path = root / self.catalog
+        return path if self.flux_column is None else read_catalog(path, flux_column=self.flux_column)
 
 
 def names() -> tuple[str, ...]:
@@ -94,10 +104,9 @@ def load(name: str, directory: str | Path = "bayesprf-data") -> Dataset:
     check_choice(name, names(), "name")
     recipe = _RECIPES[name]
     for root in (Path(os.environ[place]) for place in _PLACES if os.environ.get(place)):
-        files = tuple(sorted(root.glob(recipe.pattern)))
+        files = tuple(sorted(root.glob(recipe.pattern))) if recipe.pattern else ()
         if files:
-            catalog = recipe.catalog if recipe.catalog == "targets" else root / recipe.catalog
-            return Dataset(name, files, catalog, recipe.origin, is_real=True)
+            return Dataset(name, files, recipe.open_catalog(root), recipe.origin, is_real=True)
     simulated, catalog = write_field(Path(directory) / name, recipe.simulate(np.random.default_rng(_SEED)))
     return Dataset(name, tuple(simulated), catalog, recipe.stand_in, is_real=False)
 
@@ -131,7 +140,7 @@ def _k2(rng: np.random.Generator) -> SimulatedField:
 
 def _tess(rng: np.random.Generator) -> SimulatedField:
     """Return a TESS cutout of 15 x 15 pixels with 120 electron / s of sky in it and a star that pulsates."""
-    n_time, n_source = 300, 12
+    n_time, n_source = 960, 12
     variability = np.ones((n_time, n_source))
     variability[:, 0] += 0.01 * np.sin(2.0 * np.pi * np.arange(n_time) / 37.0)
     field = make_field(
@@ -163,13 +172,14 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
             "K2, campaign 9a: EPIC 221312395 in the bulge, an eclipsing binary among blends (NASA, public).",
             _k2,
             "Simulated stand-in for a K2 pixel file of the bulge: nine blended stars that roll by a pixel in 6 hours.",
+            "sum3x3",
         ),
         "tess-sky": _Recipe(
-            "field-cases/astrocut-sky150-15x15.fits.gz",
-            "field-cases/astrocut-sky150-15x15_catalog.csv",
-            "A cutout of 15 x 15 pixels as astrocut writes it, the sky left in (simulated frames).",
+            "",
+            "",
+            "",
             _tess,
-            "Simulated TESS cutout of 15 x 15 pixels with 120 electron / s of sky in it, and a star that pulsates.",
+            "Simulated TESS cutout of 15 x 15 pixels, 20 days, 120 electron / s of sky in it, and a star that pulsates.",
         ),
     }
 )

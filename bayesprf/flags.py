@@ -7,6 +7,17 @@ class QualityFlag(IntFlag):
     """Why a flux deserves a second look; 0 means nothing is known against it.
 
     Bits 0-15 describe a source at all cadences, bits 16 and up one cadence of it.
+
+    See Also
+    --------
+    describe_flags : Sentences for a value.
+    bayesprf.Machine.flags : The flags of a fit.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> bp.QualityFlag(int(machine.flags[0, 0])) & bp.QualityFlag.NO_PIXELS
+    <QualityFlag: 0>
     """
 
     NO_PIXELS = 1 << 0

@@ -108,10 +108,29 @@ class Machine:
     InputError
         If the catalogue is empty or lacks a column, a pixel is given twice, or an error is negative.
 
+    See Also
+    --------
+    fit : All stages in one call, from files and a catalogue.
+    load : Take a saved fit up again.
+
     Notes
     -----
     Hedges et al. (2021), with the linear algebra of Luger, Foreman-Mackey & Hogg (2017). The stages are
     `build_shape_model`, `build_time_model`, `fit_model`; each can be repeated, and gives the same bits.
+
+    Examples
+    --------
+    The examples of all methods go on from this fit:
+
+    >>> import bayesprf as bp
+    >>> from bayesprf import datasets
+    >>> data = datasets.load("kepler-field")
+    >>> pixels, sources = bp.read_tpfs(data.files), bp.read_catalog(data.catalog)
+    >>> machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
+    >>> machine.build_shape_model()
+    >>> machine.fit_model()
+    >>> machine.ws.shape
+    (250, 12)
     """
 
     fit: Fit
@@ -376,6 +395,18 @@ class Machine:
         Returns
         -------
         Machine
+
+        See Also
+        --------
+        bayesprf.fit : Read files and catalogue, and run every stage.
+        bayesprf.read_tpfs, bayesprf.read_image : Read pixels.
+        bayesprf.read_catalog : Read a catalogue.
+
+        Examples
+        --------
+        >>> machine = bp.Machine.from_pixels(pixels, sources, rmax=16.0, quiet=True)
+        >>> machine.nsources, machine.rmax
+        (12, 16.0)
         """
         from bayesprf.io.catalogs.sources import as_sources
 
@@ -397,6 +428,19 @@ class Machine:
         Returns
         -------
         Machine
+
+        See Also
+        --------
+        from_pixels : Begin with pixels and a catalogue.
+
+        Examples
+        --------
+        Two Machines over one record of results go different ways from there:
+
+        >>> twin = bp.Machine.from_fit(machine.fit, quiet=True)
+        >>> twin.fit_model(prior_sigma=1e6)
+        >>> machine.fit is twin.fit
+        False
         """
         machine = cls.__new__(cls)
         machine.fit, machine.quiet = fit, quiet
@@ -445,6 +489,18 @@ class Machine:
         ------
         InputError
             If an option is unknown or out of range, or no pixel is fit to teach the PRF.
+
+        See Also
+        --------
+        refine_scene : Fit every star's own position too.
+        plot_shape_model : Look at data, model and residuals.
+        save_prf : Keep the PRF for other files.
+
+        Examples
+        --------
+        >>> machine.build_shape_model()
+        >>> machine.psf_w.shape == machine.psf_w_err.shape
+        True
         """
         recipe = PrfRecipe.from_settings(self.fit.settings, frame_index=frame_index)
         recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
@@ -467,11 +523,23 @@ class Machine:
         ConvergenceWarning
             If a star still moved by more than a hundredth of a pixel, and its own error, in the last round.
 
+        See Also
+        --------
+        build_shape_model : The PRF alone, at the positions of the catalogue.
+        fit_common_errors : What errors of positions do to the fluxes.
+
         Notes
         -----
         Alternates the fit of the PRF, whose area stays one, with a Gauss-Newton step of positions and fluxes of
         all overlapping stars; the prior width of the positions is learned from the lone stars. It replaces the
         result of `build_shape_model`; `positions` and `common_errors` hold what is left of the uncertainty.
+
+        Examples
+        --------
+        >>> machine.refine_scene()
+        >>> machine.fit_model()
+        >>> machine.ws.shape
+        (250, 12)
         """
         self.build_shape_model(n_round=n_round, refine=True, **kwargs)
         warn_if_moving(self.fit.need("prf"), n_round)
@@ -489,9 +557,17 @@ class Machine:
         StageError
             If no PRF has been fitted.
 
+        See Also
+        --------
+        build_shape_model : Takes the file as a prior: ``method="joint", prf=path``.
+
         Notes
         -----
         Nine draws from the posterior, at nine places of the field where the PRF varies, as tables in detector pixels.
+
+        Examples
+        --------
+        >>> machine.save_prf("prf.npz")
         """
         tabulate(self.fit.need("prf"), pixel_axes(self.pixels), np.random.default_rng(0)).save(path)
 
@@ -556,6 +632,11 @@ class Machine:
             If no pixel is fit to learn from; the PRF is then left constant. If the fitted change is larger than
             motion can explain.
 
+        See Also
+        --------
+        fit_model : ``fit_model(fit_va=True)`` fits with the time model.
+        plot_time_model : Look at data and model.
+
         Notes
         -----
         The attributes `time_nknots`, `time_radius` and `cartesian_knot_spacing` set the position columns;
@@ -564,6 +645,13 @@ class Machine:
         rolls (K2) and `positions` are given, what the brightness of a star shares with the roll counts as change of
         the PRF; with a shift it counts, pixel by pixel, as light of unknown stars that moves along, and is taken off
         the data.
+
+        Examples
+        --------
+        >>> machine.build_time_model()
+        >>> machine.fit_model(fit_va=True)
+        >>> machine.ws_va.shape
+        (250, 12)
         """
         trends = TrendOptions(poly_order, segments, focus, focus_exptime)
         documented = {"bin_method": bin_method, "pca_ncomponents": pca_ncomponents}
@@ -612,6 +700,17 @@ class Machine:
             than five cadences for a robust fit.
         NotPositiveDefiniteError
             If a flat prior leaves a source without any constraint.
+
+        See Also
+        --------
+        learn_widths : Learn the prior and the noise from the data.
+        covariance, posterior : How the fluxes depend on each other.
+
+        Examples
+        --------
+        >>> machine.fit_model()
+        >>> bool((machine.werrs_total >= machine.werrs).all())
+        True
         """
         recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust)
         check_widths(widths, recipe, self.nsources)
@@ -686,12 +785,22 @@ class Machine:
         ConvergenceWarning
             If the evidence has no maximum.
 
+        See Also
+        --------
+        fit_model : Takes the widths.
+        sample : Samples hyperparameters instead.
+
         Notes
         -----
         Neither errors nor prior of the latest fit matter, only its design (with the time model or without), so the
         answer does not change when it has been used. Saturated stars do not teach the prior, and pixels farther off
         than five standard deviations are left out (`n_clipped`). The widths of positions, second moments and wings
         are learned by `fit_common_errors`.
+
+        Examples
+        --------
+        >>> widths = machine.learn_widths(n_cadence=20)
+        >>> machine.fit_model(widths=widths)
         """
         choice = WidthChoice(prior_width, zero_point, variability, noise, model, n_cadence)
         return learn_hyperparameters(
@@ -739,6 +848,18 @@ class Machine:
         ------
         StageError
             If no fluxes have been fitted.
+
+        See Also
+        --------
+        learn_widths : Learn the widths of prior and noise.
+
+        Examples
+        --------
+        Positions are good to 0.05 arcsec:
+
+        >>> errors = machine.fit_common_errors(position=0.05)
+        >>> errors.std.shape
+        (12,)
         """
         errors = fit_systematics(self.fit, position=position, moments=moments, model=model, tail=tail, others=others)
         self.fit = self.fit.with_stage("systematics", errors)
@@ -746,13 +867,33 @@ class Machine:
 
     @property
     def common_errors(self) -> CommonErrors:
-        """Errors common to all cadences, with learned widths unless `fit_common_errors` was given some."""
+        """Errors common to all cadences, with learned widths unless `fit_common_errors` was given some.
+
+        See Also
+        --------
+        fit_common_errors : Choose the widths.
+
+        Examples
+        --------
+        >>> machine.common_errors.std.shape
+        (12,)
+        """
         self.fit = with_systematics(self.fit)
         return self.fit.need("systematics")
 
     @property
     def werrs_total(self) -> FloatArray:
-        """Total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
+        """Total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s.
+
+        See Also
+        --------
+        fit_common_errors : What it adds to `werrs`.
+
+        Examples
+        --------
+        >>> machine.werrs_total.shape
+        (250, 12)
+        """
         self.fit = with_systematics(self.fit)
         return total_errors(self.fit)
 
@@ -760,13 +901,33 @@ class Machine:
 
     @property
     def verdict(self) -> Verdict:
-        """What is known against the latest fluxes: numbers, flags, sentences, cures; `quality` changes what counts."""
+        """What is known against the latest fluxes: numbers, flags, sentences, cures; `quality` changes what counts.
+
+        See Also
+        --------
+        quality : Judge with other limits.
+
+        Examples
+        --------
+        >>> len(machine.verdict.sources["mismatch"])
+        12
+        """
         self.fit = with_verdict(self.fit)
         return self.fit.need("verdict")
 
     @property
     def flags(self) -> IntArray:
-        """Quality bits of the latest fluxes, those of `verdict` among them: `QualityFlag`, (n_time, n_source)."""
+        """Quality bits of the latest fluxes, those of `verdict` among them: `QualityFlag`, (n_time, n_source).
+
+        See Also
+        --------
+        bayesprf.QualityFlag : The bits.
+
+        Examples
+        --------
+        >>> machine.flags.shape
+        (250, 12)
+        """
         self.fit = with_verdict(self.fit)
         return quality_flags(self.fit)
 
@@ -789,6 +950,16 @@ class Machine:
             Before `fit_model`.
         InputError
             If an option is unknown or out of range.
+
+        See Also
+        --------
+        bayesprf.QualityFlag : The bits of `flags`.
+
+        Examples
+        --------
+        >>> verdict = machine.quality(significance=8.0)
+        >>> len(verdict.sources["mismatch"])
+        12
         """
         fit = with_systematics(self.fit)
         self.fit = fit.with_stage("verdict", judge_fit(fit, QualityOptions.of(**options)))
@@ -817,6 +988,15 @@ class Machine:
             Before `fit_model`.
         InputError
             If a source or the cadence does not exist, or more than 5000 sources are asked for.
+
+        See Also
+        --------
+        posterior : Draws from the same distribution.
+
+        Examples
+        --------
+        >>> machine.covariance([0, 1]).shape
+        (2, 2)
         """
         return flux_covariance(self.fit, sources, cadence)
 
@@ -859,6 +1039,17 @@ class Machine:
             Before `fit_model`.
         InputError
             If a source or cadence does not exist, no pixel belongs to the sources, or `draws` is no multiple of 4.
+
+        See Also
+        --------
+        sample : Draws of a PyMC model, in the same layout.
+        covariance : Their covariance, without draws.
+
+        Examples
+        --------
+        >>> draws = machine.posterior([0, 1], cadences=0, draws=400, random_seed=1)
+        >>> dict(draws["posterior/flux"].sizes)
+        {'chain': 4, 'draw': 100, 'source': 2}
         """
         from bayesprf.results.exact import DrawOptions, draw_posterior
 
@@ -880,6 +1071,16 @@ class Machine:
             Before `fit_model`.
         UnsupportedError
             After a robust fit, whose weights were chosen by looking at the data.
+
+        See Also
+        --------
+        bayesprf.compare : Several models side by side.
+
+        Examples
+        --------
+        >>> score = machine.loo()
+        >>> score.elpd_pixel.shape == (machine.npixels,)
+        True
         """
         if self.fit.score is None:
             self.fit = self.fit.with_stage("score", score_fit(self.fit))
@@ -923,6 +1124,17 @@ class Machine:
             Before `fit_model`.
         InputError
             If a kind, source, cadence or setting is unknown.
+
+        See Also
+        --------
+        sample : Build the model, sample it and check the draws.
+        bayesprf.pixel_likelihood : The pixels as a term of a model of your own.
+
+        Examples
+        --------
+        >>> model = machine.pymc_model("collapsed", sources=[0], cadences=0, jitter="learn")
+        >>> [variable.name for variable in model.free_RVs]
+        ['jitter']
         """
         from bayesprf.sampling.questions import build_model
 
@@ -984,6 +1196,19 @@ class Machine:
         -----
         ConvergenceWarning
             If the draws cannot be trusted.
+
+        See Also
+        --------
+        posterior : Exact draws where nothing but fluxes is unknown.
+        pymc_model : The model itself.
+
+        Examples
+        --------
+        One or two hyperparameters are integrated on a grid; no sampler runs:
+
+        >>> draws = machine.sample([0], cadences=0, jitter="learn", draws=100, random_seed=1)
+        >>> sorted(draws["posterior"].data_vars)
+        ['flux', 'jitter']
         """
         from bayesprf.sampling.questions import sample_fit
 
@@ -1024,10 +1249,22 @@ class Machine:
         InputError
             If a source, kernel or template does not fit, or the prior of the fluxes is flat.
 
+        See Also
+        --------
+        fit_model : A free flux at every cadence.
+        bayesprf.ProcessKernel : A kernel of your own.
+
         Notes
         -----
         Exact, by a Kalman filter and smoother on the fluxes of every cadence and their covariance
         (`bayesprf.linalg.kalman`). The errors are relative: those that all cadences share are in `common_errors`.
+
+        Examples
+        --------
+        >>> kernel = bp.ProcessKernel("matern32", sigma=20.0, scale=1.0)
+        >>> curves = machine.fit_light_curves(0, kernel)
+        >>> curves.flux.shape
+        (250, 12)
         """
         curves = fit_processes(self.fit, sources, kernel, template=template, max_group=max_group)
         self.fit = self.fit.with_stage("process", curves)
@@ -1075,6 +1312,11 @@ class Machine:
         InputError
             If the source does not exist, the place lies outside its pixels, or a prior is not positive.
 
+        See Also
+        --------
+        find_missing : Look everywhere for stars that the catalogue lacks.
+        bayesprf.compare : Compare whole models.
+
         Notes
         -----
         Without the star: every catalogue star has a free flux at every cadence, under the prior of `fit_model`. With
@@ -1083,6 +1325,15 @@ class Machine:
 
         Positions that `refine_scene` fitted to these very pixels, with one star in mind, err here as far as stars lie
         from the catalogue, not by their posterior: it may have moved a star towards its companion.
+
+        Examples
+        --------
+        Is there a second star, four arcsec north of source 0?
+
+        >>> position = machine.sources.ra_deg[0], machine.sources.dec_deg[0] + 4 / 3600
+        >>> test = machine.blend_test(0, position)
+        >>> test.probability < 0.5
+        True
         """
         return weigh_second_star(
             self._weighed() if prf_errors else self.fit, source, position, prior_sigma=prior_sigma,
@@ -1126,12 +1377,22 @@ class Machine:
         InputError
             If the event has the wrong shape, a source does not exist, or too many sources overlap.
 
+        See Also
+        --------
+        event_position : Where on the sky, catalogue or not.
+        event_depth : How deep, once the star is known.
+
         Notes
         -----
         One hypothesis per candidate: its flux is its baseline minus flux x depth x template, all other stars keep
         their baselines. Baselines are splines, white scatter beyond the errors is learned per star outside the event,
         and all of this is integrated out exactly (`bayesprf.hypotheses.event_host`), with the full covariance of the
         fluxes at every cadence, so that light shared by a blend is weighed as what it is.
+
+        Examples
+        --------
+        >>> in_event = abs(machine.time - machine.time[100]) < 0.1
+        >>> host = machine.which_source(in_event)
         """
         return find_host(self._weighed(), event, sources, depth_sigma=depth_sigma, baseline=baseline, cadences=cadences)
 
@@ -1175,6 +1436,10 @@ class Machine:
         InputError
             If the event has the wrong shape, a source does not exist, or nothing tells where to look.
 
+        See Also
+        --------
+        which_source : Which star of the catalogue.
+
         Notes
         -----
         Every pixel is fitted by its own baseline and the event: the difference image holds what the event took away,
@@ -1182,6 +1447,11 @@ class Machine:
         prior uniform in its logarithm up to the light of the brightest star, or of the star of the catalogue. Errors of
         the PRF, of positions and second moments count as far as the dip is bright, as in `fit_common_errors`; noise
         counts as dips at other times scatter.
+
+        Examples
+        --------
+        >>> in_event = abs(machine.time - machine.time[100]) < 0.1
+        >>> position = machine.event_position(in_event)
         """
         return find_event_position(
             self._weighed(), event, sources, baseline=baseline, cadences=cadences, none_prior=none_prior, margin=margin
@@ -1213,6 +1483,10 @@ class Machine:
         InputError
             If a source does not exist, or a number is not positive.
 
+        See Also
+        --------
+        blend_test : One place only.
+
         Notes
         -----
         The mean image against the fluxes of the catalogue's stars, free under their prior, and one star more, at every
@@ -1220,6 +1494,10 @@ class Machine:
         with PRF q has the flux q'v / q'S q. Errors of PRF, wings, positions and second moments are taken out of S as
         in `blend_test`, and so is light that is smooth over a cutout, such as wings of stars far away. The flux has a
         prior uniform in its logarithm up to the brightest star nearby.
+
+        Examples
+        --------
+        >>> missing = machine.find_missing()
         """
         return find_missing_stars(self._weighed(), sources, expected=expected, margin=margin)
 
@@ -1252,12 +1530,25 @@ class Machine:
         InputError
             If the event has the wrong shape or no data, or the source does not exist or has no pixel.
 
+        See Also
+        --------
+        which_source : Whose event it is.
+        fit_light_curves : The star's own variability as a Gaussian process.
+
         Notes
         -----
         Dip and baseline are linear in the light curve, whose errors have the fluxes of all neighbours marginalised.
         The flux of a blended star may be wrong at all cadences alike, by light of its neighbours that an error of the
         PRF, of its wing or of the positions gives to it; this error, of `fit_common_errors`, is carried into the
         depth, whose posterior is that of a ratio (`bayesprf.hypotheses.event_depth`).
+
+        Examples
+        --------
+        >>> in_event = abs(machine.time - machine.time[100]) < 0.1
+        >>> depth = machine.event_depth(0, in_event)
+        >>> low, high = depth.interval(0.95)
+        >>> bool(low < depth.depth < high)
+        True
         """
         return measure_depth(self._weighed(), source, event, baseline=baseline, cadences=cadences)
 
@@ -1287,6 +1578,16 @@ class Machine:
             If a percentile lies outside 0 to 100.
         ShapeError
             If there is neither one percentile nor one per source.
+
+        See Also
+        --------
+        compute_aperture_photometry : Choose apertures, and sum them.
+
+        Examples
+        --------
+        >>> machine.create_aperture_mask(percentile=70)
+        >>> machine.aperture_mask.shape == machine.source_mask.shape
+        True
         """
         self.fit = self.fit.with_stage("apertures", choose_apertures(self.fit, percentile))
 
@@ -1319,6 +1620,17 @@ class Machine:
             If a percentile lies outside 0 to 100, a target is above 1, or both are switched off.
         ShapeError
             If there is neither one percentile nor one per source.
+
+        See Also
+        --------
+        create_aperture_mask : Choose apertures alone.
+        plot_aperture : Look at one.
+
+        Examples
+        --------
+        >>> machine.compute_aperture_photometry()
+        >>> machine.sap_flux.shape
+        (250, 12)
         """
         percentile, optimal = choose_percentile(self.fit, aperture_size, target_complete, target_crowd)
         self.create_aperture_mask(percentile)
@@ -1342,6 +1654,16 @@ class Machine:
             Before `build_shape_model`.
         InputError
             If `npoints_per_pixel` is not a whole number from 0 up.
+
+        See Also
+        --------
+        compute_aperture_photometry : Completeness and crowding of apertures.
+
+        Examples
+        --------
+        >>> machine.get_psf_metrics()
+        >>> bool((machine.source_psf_fraction <= 1.0).all())
+        True
         """
         self.fit = self.fit.with_stage("metrics", measure_prf(self.fit, npoints_per_pixel))
 
@@ -1364,6 +1686,16 @@ class Machine:
             Before `build_time_model`.
         InputError
             If a cadence does not exist.
+
+        See Also
+        --------
+        build_time_model : Learn how the PRF changes.
+
+        Examples
+        --------
+        >>> machine.build_time_model()
+        >>> machine.perturbed_model(0).shape == machine.mean_model.shape
+        True
         """
         return perturbed_prf(self.fit, time_index)
 
@@ -1382,6 +1714,17 @@ class Machine:
         ------
         StageError
             If no PRF has been fitted.
+
+        See Also
+        --------
+        save : Write it to a file.
+        to_lightkurve : Light curves as lightkurve objects.
+
+        Examples
+        --------
+        >>> tree = machine.to_datatree()
+        >>> tree["photometry/flux"].dims
+        ('time', 'source')
         """
         from bayesprf.results.fit_tree import fit_tree
 
@@ -1406,6 +1749,16 @@ class Machine:
             If no PRF has been fitted.
         FileError
             If the file cannot be written.
+
+        See Also
+        --------
+        bayesprf.load : Take the fit up again.
+        to_fits : Light curves for other programs.
+
+        Examples
+        --------
+        >>> machine.save("field.nc").name
+        'field.nc'
         """
         from bayesprf.io.save import save_tree
 
@@ -1432,6 +1785,15 @@ class Machine:
             Before `fit_model`.
         InputError
             If a source does not exist.
+
+        See Also
+        --------
+        to_lightkurve : The same as objects.
+
+        Examples
+        --------
+        >>> len(machine.to_fits("lightcurves", sources=[0, 1]))
+        2
         """
         from bayesprf.io.lightcurves import save_lightcurves
 
@@ -1458,6 +1820,16 @@ class Machine:
             If a source does not exist.
         MissingDependencyError
             If lightkurve is not installed.
+
+        See Also
+        --------
+        to_fits : The same as files.
+
+        Examples
+        --------
+        >>> curve = machine.to_lightkurve(0)
+        >>> len(curve)
+        250
         """
         from bayesprf.io.lightcurves import to_lightkurve
 
@@ -1498,6 +1870,14 @@ class Machine:
         Returns
         -------
         matplotlib.figure.Figure
+
+        See Also
+        --------
+        build_shape_model : Learn the PRF.
+
+        Examples
+        --------
+        >>> figure = machine.plot_shape_model()
         """
         from bayesprf.plots.fits import draw_prf
 
@@ -1515,6 +1895,15 @@ class Machine:
         ------
         StageError
             Before `build_time_model`.
+
+        See Also
+        --------
+        build_time_model : Learn how the PRF changes.
+
+        Examples
+        --------
+        >>> machine.build_time_model()
+        >>> figure = machine.plot_time_model()
         """
         from bayesprf.plots.fits import draw_time_model
 
@@ -1526,6 +1915,14 @@ class Machine:
         Returns
         -------
         matplotlib.figure.Figure
+
+        See Also
+        --------
+        plot_aperture : One source and its aperture.
+
+        Examples
+        --------
+        >>> figure = machine.plot_scene()
         """
         from bayesprf.plots.fits import draw_scene
 
@@ -1542,6 +1939,14 @@ class Machine:
         Returns
         -------
         matplotlib.figure.Figure
+
+        See Also
+        --------
+        to_lightkurve : Light curves for lightkurve's own plots.
+
+        Examples
+        --------
+        >>> figure = machine.plot_lightcurves([0, 1])
         """
         from bayesprf.plots.fits import draw_lightcurves
 
@@ -1565,6 +1970,15 @@ class Machine:
             Before `create_aperture_mask` or `compute_aperture_photometry`.
         InputError
             If there is no such source, or it has no pixels.
+
+        See Also
+        --------
+        compute_aperture_photometry : Choose and sum apertures.
+
+        Examples
+        --------
+        >>> machine.create_aperture_mask()
+        >>> figure = machine.plot_aperture(0)
         """
         from bayesprf.plots.fits import draw_aperture
 

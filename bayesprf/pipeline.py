@@ -189,6 +189,17 @@ def fit(
     --------
     load : Take a saved fit up again.
     bayesprf.batch.fit_batch : Many fields.
+
+    Examples
+    --------
+    The six files of a small field, simulated where the real ones are not at hand:
+
+    >>> import bayesprf as bp
+    >>> from bayesprf import datasets
+    >>> data = datasets.load("kepler-field")
+    >>> machine = bp.fit(data.files, data.catalog, quiet=True)
+    >>> machine.ws.shape == (machine.nt, machine.nsources)
+    True
     """
     options = FitOptions(
         fit_va=fit_va,
@@ -346,6 +357,19 @@ def load(path: str | Path, *, directories: Sequence[str | Path] = (), quiet: boo
         If a file is not found, or is not the one that the results were made from.
     InputError
         If the results name no files, as those of arrays, or the fluxes come out differently.
+
+    See Also
+    --------
+    fit : Fit files and a catalogue.
+    Machine.save : Save a fit.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> path = machine.save("field.nc")
+    >>> again = bp.load(path, quiet=True)
+    >>> bool((again.ws == machine.ws).all())
+    True
     """
     path = Path(path)
     return restore(load_tree(path), tuple(Path(one) for one in directories) or (path.resolve().parent,), quiet=quiet)

@@ -228,6 +228,15 @@ class Background:
     ------
     InputError
         If a value is out of range.
+
+    See Also
+    --------
+    bayesprf.fit : Takes it as `background`.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> sky = bp.Background("stamp", order=1)
     """
 
     scope: str = "stamp"

@@ -1,11 +1,19 @@
 """Sphinx settings; pages that list names are made from the package, so that they cannot drift from it."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import bayesprf
 
-sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS / "_ext"))
+
+# The notebooks live at the top level, and pages must lie below docs; copy2 keeps dates, so that builds stay short.
+shutil.rmtree(DOCS / "tutorials" / "notebooks", ignore_errors=True)
+(DOCS / "tutorials" / "notebooks").mkdir()
+for notebook in (DOCS.parent / "notebooks").glob("*.ipynb"):
+    shutil.copy2(notebook, DOCS / "tutorials" / "notebooks")
 
 project = "bayesprf"
 author = "The bayesprf developers"
@@ -20,10 +28,11 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
     "sphinx_design",
+    "package_pages",
     "package_tables",
     "plain_docstrings",
 ]
-exclude_patterns = ["_build", "changes", "_static/*.md", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "changes", "_static/*.md", "**.ipynb_checkpoints", "**/bayesprf-data"]
 templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "bayesprf"

@@ -59,6 +59,18 @@ class GaussianPrior:
         If the two differ in shape.
     InputError
         If a mean is not finite, or a precision negative or not finite.
+
+    See Also
+    --------
+    LinearProblem : Takes the prior.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> import numpy as np
+    >>> prior = bp.GaussianPrior.from_sigma(np.array([100.0, 50.0]), np.array([10.0, 10.0]))
+    >>> prior.precision
+    array([0.01, 0.01])
     """
 
     mean: FloatArray
@@ -109,6 +121,26 @@ class LinearProblem:
     ------
     ShapeError
         If the shapes do not agree.
+
+    See Also
+    --------
+    GaussianPrior : The prior.
+    bayesprf.linalg.solvers.solver.choose_solver : Solve it.
+
+    Examples
+    --------
+    Two stars in three pixels, at one cadence:
+
+    >>> import bayesprf as bp
+    >>> import numpy as np
+    >>> from scipy.sparse import csr_matrix
+    >>> from bayesprf.linalg.solvers.solver import choose_solver
+    >>> from bayesprf.linalg.stack import DesignStack
+    >>> design = DesignStack.from_sparse(csr_matrix([[0.6, 0.1], [0.4, 0.4], [0.0, 0.5]]))
+    >>> prior = bp.GaussianPrior.from_sigma(np.zeros(2), np.full(2, 1e4))
+    >>> problem = bp.LinearProblem(design, np.array([[70.0, 80.0, 50.0]]), np.ones((1, 3)), prior)
+    >>> choose_solver(problem).solve(problem).mean.round(1)
+    array([[100., 100.]])
     """
 
     design: Design

@@ -46,12 +46,21 @@ class ProcessKernel:
     InputError
         If the family is unknown or a number out of range.
 
+    See Also
+    --------
+    bayesprf.Machine.fit_light_curves : Light curves as processes.
+
     Notes
     -----
     Autocovariance at lag t, with a = sqrt(2 nu) t / scale (Rasmussen & Williams 2006, section 4.2): matern12
     sigma^2 exp(-a), matern32 sigma^2 (1 + a) exp(-a), matern52 sigma^2 (1 + a + a^2 / 3) exp(-a). Oscillator, with
     a = 2 pi t / scale, h = 1 / (2 quality) and f^2 = 1 - h^2: sigma^2 exp(-h a) (cos(f a) + (h / f) sin(f a))
     (Foreman-Mackey et al. 2017).
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> kernel = bp.ProcessKernel("oscillator", sigma=30.0, scale=2.5, quality=4.0)
     """
 
     family: str

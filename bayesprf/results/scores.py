@@ -27,6 +27,19 @@ def compare(models: Named) -> Comparison:
     ------
     InputError
         If there are fewer than two models, one of them holds no evidence, or the data differ.
+
+    See Also
+    --------
+    Machine.loo : The score of one model.
+    Machine.blend_test : One star or two.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> refined = bp.Machine.from_fit(machine.fit, quiet=True)
+    >>> refined.refine_scene()
+    >>> refined.fit_model()
+    >>> table = bp.compare({"catalogue positions": machine, "refined": refined})
     """
     if not isinstance(models, Mapping):
         raise InputError(

@@ -48,10 +48,28 @@ class PixelTable:
     InputError
         If a position or time is not finite, an error negative, or a pixel (row, column) given twice.
 
+    See Also
+    --------
+    bayesprf.read_tpfs, bayesprf.read_image : Read one from files.
+    bayesprf.Machine.from_pixels : Fit it.
+
     Notes
     -----
     `ivar` holds flux_err**-2, and 0 for every pixel that drops out; `gaps` counts for each pixel the
     cadences in which it does.
+
+    Examples
+    --------
+    A stack of ten images of 5 x 5 pixels:
+
+    >>> import bayesprf as bp
+    >>> import numpy as np
+    >>> column, row = (one.ravel() for one in np.meshgrid(np.arange(5.0), np.arange(5.0)))
+    >>> flux = np.full((10, 25), 100.0)
+    >>> ra, dec = 290.0 + column / 900, 44.5 + row / 900
+    >>> pixels = bp.PixelTable(np.arange(10) / 48, flux, np.sqrt(flux), ra, dec, column, row)
+    >>> pixels.n_time, pixels.n_pixel
+    (10, 25)
     """
 
     time: FloatArray

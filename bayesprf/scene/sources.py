@@ -69,6 +69,17 @@ class SourceTable:
         If the table is empty, a position is not on the sky, or a name is used twice or cannot be printed.
     ShapeError
         If the shapes do not agree.
+
+    See Also
+    --------
+    bayesprf.read_catalog : Read one from a file or a table.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> sources = bp.SourceTable(("a", "b"), [290.0, 290.001], [44.5, 44.502], [5200.0, 830.0])
+    >>> sources.n_source
+    2
     """
 
     source_id: tuple[str, ...]

@@ -76,9 +76,11 @@ def pages_below(index: Path) -> set[Path]:
     """Return the pages that the tables of contents name, from one page down."""
     named = "\n".join(re.findall(r"```\{toctree\}\n.*?\n\n(.*?)```", index.read_text(), re.DOTALL)).split()
     found = {index}
-    for name in named:
-        page = next(path for path in index.parent.glob(f"{name}.*") if path.suffix in (".md", ".rst", ".ipynb"))
-        found |= pages_below(page) if page.suffix == ".md" else {page}
+    for name in (name for name in named if "*" not in name):  # the notebooks are copied when the site is built
+        pages = [path for path in index.parent.glob(f"{name}.*") if path.suffix in (".md", ".rst", ".ipynb")]
+        assert pages, f"{index.name} names {name}, which does not exist"
+        for page in pages:
+            found |= pages_below(page) if page.suffix == ".md" else {page}
     return found
 
 

@@ -93,6 +93,11 @@ def read_catalog(
         If a star is listed twice. If motions and `epoch` are there, but not the epoch of the positions: nothing is
         moved then.
 
+    See Also
+    --------
+    query_gaia : Ask Gaia's archive.
+    SourceTable : The table itself.
+
     Notes
     -----
     Names, units and epochs are those of the archives in `bayesprf.io.catalogs.archives.ARCHIVES`: of Gaia, TIC, KIC,
@@ -104,6 +109,15 @@ def read_catalog(
     points 25.6874 (24.7479), ``kepmag`` with Kepler's 1.74e5 electron / s at 12, ``tmag`` or ``tessmag`` with
     TESS's 1.5e4 electron / s at 10, ``Gmag`` (``RPmag``) as Gaia's. ``kepmag`` comes before ``Gmag`` because
     tables of the Kepler Input Catalog call the Sloan g magnitude ``gmag``.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"ra": [290.0, 290.001], "dec": [44.5, 44.502], "counts": [5200.0, 830.0]})
+    >>> sources = bp.read_catalog(table, flux_column="counts")
+    >>> sources.n_source
+    2
     """
     columns = read_columns(catalog, which=table)
     if not columns or len(next(iter(columns.values()))) == 0:

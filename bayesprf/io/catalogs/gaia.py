@@ -65,6 +65,11 @@ def query_gaia(
     See Also
     --------
     fetch_gaia : The rows of the archive, to save as a file.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> sources = bp.query_gaia(pixels, magnitude_limit=18.0)  # doctest: +SKIP
     """
     rows = fetch_gaia(pixels, magnitude_limit=magnitude_limit, margin=margin, table=table)
     epoch = pixels if pixels.instrument.time_zero_jd else None

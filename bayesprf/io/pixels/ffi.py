@@ -95,6 +95,16 @@ def read_image(
     -----
     DataWarning
         If an image is not the one its DATASUM was made from, or its errors cover only part of it.
+
+    See Also
+    --------
+    read_tpfs : Target pixel files and cutouts.
+    Background : Fit the sky that the image holds.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> pixels = bp.read_image("ffi.fits", extension="MOD.OUT 2.1", columns=(12, 1112))  # doctest: +SKIP
     """
     images = [open_image(one, extension, wcs) for one in list_files(file, "FITS image")]
     first = images[0]

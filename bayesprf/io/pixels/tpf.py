@@ -102,10 +102,23 @@ def read_tpfs(
         pixels that are not those of its DATASUM, two places on the sky, a column of the wrong width, impossible values
         or errors.
 
+    See Also
+    --------
+    read_image : Full frame images and superstamps.
+    fit : Read and fit in one call.
+
     Notes
     -----
     Files are matched on CADENCENO, or on TIME where one has none. A pixel (column, row) that lies in several files is
     kept once. Empty header values, a magnitude of 0 and a POS_CORR that never changes count as missing.
+
+    Examples
+    --------
+    >>> import bayesprf as bp
+    >>> from bayesprf import datasets
+    >>> pixels = bp.read_tpfs(datasets.load("kepler-field").files)
+    >>> pixels.instrument.name, pixels.n_time
+    ('Kepler', 250)
     """
     check_choice(on_error, ("raise", "skip"), "on_error")
     check_choice(cadences, ("common", "union"), "cadences")
