@@ -179,7 +179,7 @@ _RECIPES: Mapping[str, _Recipe] = MappingProxyType(
             "",
             "",
             _tess,
-            "Simulated TESS cutout of 15 x 15 pixels, 20 days, 120 electron / s of sky in it, and a star that pulsates.",
+            "Simulated TESS cutout, 15 x 15 pixels and 20 days, with 120 electron / s of sky and a star that pulsates.",
         ),
     }
 )

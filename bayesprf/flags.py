@@ -4,7 +4,7 @@ from enum import IntFlag
 
 
 class QualityFlag(IntFlag):
-    """Why a flux deserves a second look; 0 means nothing is known against it.
+    """Why a flux deserves a second look; 0 means that no problem was found.
 
     Bits 0-15 describe a source at all cadences, bits 16 and up one cadence of it.
 
@@ -50,7 +50,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.NO_CATALOG_FLUX: "The catalogue flux is missing, zero or negative; a wide prior around zero was used.",
     QualityFlag.DEGENERATE_BLEND: "The data do not tell how the light is shared with a neighbour.",
     QualityFlag.POOR_PRF: "The PRF puts the star's light into the wrong pixels, by more than its total error says.",
-    QualityFlag.FEW_CALIBRATORS: "Too few stars taught the PRF to learn its errors; the total error is a lower bound.",
+    QualityFlag.FEW_CALIBRATORS: "Too few stars trained the PRF to learn its errors; the total error is a lower bound.",
     QualityFlag.SKY_LEFT: "Sky is left in the pixels and counted as starlight.",
     QualityFlag.MOTION_LEFT: "The light curve follows motion of the image that the model does not.",
     QualityFlag.UNCATALOGUED_LIGHT: "Light of a star that the catalogue lacks is counted as the source's.",

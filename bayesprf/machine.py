@@ -78,7 +78,7 @@ class Machine:
     column, row : array-like, shape (n_pixel,)
         Detector position of each pixel.
     limit_radius : float
-        Pixels farther from a star than this do not teach the PRF, arcsec.
+        Pixels farther from a star than this do not train the PRF, arcsec.
     time_mask : array-like of bool, shape (n_time,), optional
         Cadences that enter the mean image the PRF is fitted to.
     n_r_knots, n_phi_knots : int
@@ -389,7 +389,7 @@ class Machine:
         **settings
             Any of the constructor's settings from `limit_radius` on. Radii left out are the documented
             ones times the instrument's pixel scale over Kepler's 3.98 arcsec, but two. `cut_r` is three
-            quarters of a pixel: real PRFs are lopsided closer in than the documented 1.5 pixels.
+            quarters of a pixel: real PRFs are asymmetric closer in than the documented 1.5 pixels.
             `time_radius` is `rmax`: the wings move too.
 
         Returns
@@ -488,7 +488,7 @@ class Machine:
         Raises
         ------
         InputError
-            If an option is unknown or out of range, or no pixel is fit to teach the PRF.
+            If an option is unknown or out of range, or no pixel is fit to train the PRF.
 
         See Also
         --------
@@ -531,7 +531,7 @@ class Machine:
         Notes
         -----
         Alternates the fit of the PRF, whose area stays one, with a Gauss-Newton step of positions and fluxes of
-        all overlapping stars; the prior width of the positions is learned from the lone stars. It replaces the
+        all overlapping stars; the prior width of the positions is learned from the isolated stars. It replaces the
         result of `build_shape_model`; `positions` and `common_errors` hold what is left of the uncertainty.
 
         Examples
@@ -608,7 +608,7 @@ class Machine:
         positions : False, "poscorr" or "centroid"
             Follow the image motion, the mission's own or measured from the pixels: as time columns where it is small,
             as a shift of the PRF where its range exceeds `shift_limit` pixels (an option, 0.3 by default). Beside a
-            shift, `shift_order` (0 by default) stands in for `poly_order`: the pointing holds slow drift too.
+            shift, `shift_order` (0 by default) replaces `poly_order`: the pointing already contains slow drift.
         other_vectors : array-like, shape (n_vector, n_time), optional
             Further time columns, such as cotrending basis vectors.
         **kwargs
@@ -643,8 +643,8 @@ class Machine:
         `time_corrector`, "polynomial" or "poscorr", says which motion counts where `positions` is not given;
         `time_resolution` is the largest number of cadences per bin: short series get finer bins. Where the spacecraft
         rolls (K2) and `positions` are given, what the brightness of a star shares with the roll counts as change of
-        the PRF; with a shift it counts, pixel by pixel, as light of unknown stars that moves along, and is taken off
-        the data.
+        the PRF; with a shift it counts, pixel by pixel, as light of unknown stars that moves along, and is
+        subtracted from the data.
 
         Examples
         --------
@@ -680,12 +680,12 @@ class Machine:
             Fit with the time model of `build_time_model` too; its results are `ws_va` and `werrs_va`.
         prior_mu, prior_sigma : array-like, shape (n_source,), or float, optional
             Mean and standard deviation of the Gaussian prior of each flux, electron / s. By default the
-            flux that the catalogue and the mean image foretell, and ten times as much: the prior then
-            decides nothing but blends that the data cannot tell apart.
+            prior mean is the flux predicted from catalogue and mean image, and its width ten times that, so it
+            matters only for unresolved blends.
         widths : FluxWidths, optional
             Prior and pixel errors as `learn_widths` found them; the given errors and the prior above by default.
         robust : bool
-            Bear cosmic rays: pixels far from their usual misfit lose weight at that cadence (Student-t errors).
+            Down-weight cosmic rays: pixels far from their usual misfit lose weight at that cadence (Student-t errors).
             `down_weighted` lists them, and the flag DOWN_WEIGHTED marks the fluxes. The usual misfit of each pixel
             joins `model_flux`; there is no evidence, and no leave-one-out score.
         n_threads : int, optional
@@ -739,7 +739,7 @@ class Machine:
         Parameters
         ----------
         prior_width : "learn" or float
-            How far the mean flux of a star may be from what the catalogue foretells: standard deviation over the
+            How far the mean flux of a star may be from what the catalogue predicts: standard deviation over the
             expected flux, or the number to fix it to.
         zero_point : "learn" or float
             Mean of the flux prior over the expected flux.
@@ -793,7 +793,7 @@ class Machine:
         Notes
         -----
         Neither errors nor prior of the latest fit matter, only its design (with the time model or without), so the
-        answer does not change when it has been used. Saturated stars do not teach the prior, and pixels farther off
+        answer does not change when it has been used. Saturated stars do not train the prior, and pixels farther off
         than five standard deviations are left out (`n_clipped`). The widths of positions, second moments and wings
         are learned by `fit_common_errors`.
 
@@ -828,10 +828,10 @@ class Machine:
         Parameters
         ----------
         position : float or array-like of shape (n_source,), optional
-            Standard deviation of a star's position per axis, arcsec; learned from the lone stars, or what
+            Standard deviation of a star's position per axis, arcsec; learned from the isolated stars, or what
             `refine_scene` left of it, by default.
         moments : float, optional
-            Standard deviation of a star's size (ratio) and shear; learned from the lone stars by default.
+            Standard deviation of a star's size (ratio) and shear; learned from the isolated stars by default.
         model : float, optional
             Relative error of the model at the centre of the PRF, dex; learned from the residuals by default, and 0 if
             the fit has it among the errors of its pixels (`learn_widths(model_in_fit=True)`).
@@ -1095,7 +1095,7 @@ class Machine:
         ----------
         kind : {"linear", "collapsed", "robust", "joint", "shape"}
             "linear": fluxes, as in the closed form. "collapsed": the hyperparameters alone, the fluxes integrated out.
-            "robust": the same under a Student-t likelihood, which bears cosmic
+            "robust": the same under a Student-t likelihood, which tolerates cosmic
             rays. "joint": fluxes, PRF shape and, if asked, positions together. "shape": the PRF shape alone.
         sources : int, str or sequence of them, optional
             Sources of interest, all by default; widened to all that overlap with them, directly or through others.
@@ -1295,9 +1295,10 @@ class Machine:
         prior_odds : float
             Prior probability of two stars over that of one.
         prf_errors : bool
-            Let the model of all catalogue stars err at all cadences alike, by everything that `fit_common_errors`
-            carries: the posterior of the PRF's shape, the slopes of wings, positions, second moments and the relative
-            model error. Without, the PRF is taken as known exactly, and any misfit of it will be called a star.
+            Let the model of all catalogue stars be wrong, equally at all cadences, by everything that
+            `fit_common_errors` carries: the posterior of the PRF's shape, the slopes of wings, positions, second
+            moments and the relative model error. Without, the PRF is taken as known exactly, and any misfit of it
+            will be called a star.
         cadences : sequence of int or mask, optional
             Cadences to use; all by default.
 
@@ -1538,7 +1539,7 @@ class Machine:
         Notes
         -----
         Dip and baseline are linear in the light curve, whose errors have the fluxes of all neighbours marginalised.
-        The flux of a blended star may be wrong at all cadences alike, by light of its neighbours that an error of the
+        The flux of a blended star may be wrong equally at all cadences, by light of its neighbours that an error of the
         PRF, of its wing or of the positions gives to it; this error, of `fit_common_errors`, is carried into the
         depth, whose posterior is that of a ratio (`bayesprf.hypotheses.event_depth`).
 
@@ -1608,9 +1609,9 @@ class Machine:
             "optimal" takes the isophote of least total shortfall below the targets, and the smallest of those
             that meet them; otherwise a percentile, as for `create_aperture_mask`.
         target_complete : float, optional
-            Wanted completeness (FLFRCSAP) of optimal apertures; None or a negative number switches it off.
+            Target completeness (FLFRCSAP) of optimal apertures; None or a negative number switches it off.
         target_crowd : float, optional
-            Wanted crowding (CROWDSAP) of optimal apertures; None or a negative number switches it off.
+            Target crowding (CROWDSAP) of optimal apertures; None or a negative number switches it off.
 
         Raises
         ------

@@ -4,7 +4,7 @@ Where they differ from PSFMachine 1.1.4, on purpose: the prior mean is one for c
 all others, so that weak data do not acquire slopes (`prior_mu` and `prior_sigma` can be set); `focus_exptime` is the
 time to fall to 1/e, not a rate; positions stand on fixed knots, and points outside `radius` take the values of its
 edge instead of stretching the basis; NaN values and zero errors drop out; a single cadence, equal times and lists
-are understood; `pca` takes the mean of every series off; `model` accepts boolean masks, and `fit` returns the weights
+are understood; `pca` subtracts the mean of every series; `model` accepts boolean masks, and `fit` returns the weights
 in both classes; the matrix of `PerturbationMatrix3D` is built out only when `matrix` is read.
 """
 
@@ -412,7 +412,7 @@ class FittedPerturbation(PerturbationMatrix3D):
     Notes
     -----
     `vectors`, `cartesian_matrix` and `weights` are those of the fit, the constant in time among them. `model` also
-    holds the shift of the PRF where there is one, takes off the part that would change the sum of the PRF and applies
+    holds the shift of the PRF where there is one, subtracts the part that would change the sum of the PRF and applies
     the pixels' own mean, as the fluxes do; after a `fit` of one's own it is the plain product.
     """
 

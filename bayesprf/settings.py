@@ -402,7 +402,7 @@ class Settings:
     def for_instrument(cls, instrument: Instrument, **given: object) -> "Settings":
         """Return the settings for a pixel scale: radii that are not given are the documented ones in its pixels.
 
-        Two differ: `cut_r` is three quarters of a pixel, as real PRFs are lopsided closer in than the documented 1.5
+        Two differ: `cut_r` is three quarters of a pixel, as real PRFs are asymmetric closer in than the documented 1.5
         pixels, and `time_radius` is `rmax`, as the wings move too.
         """
         stretch = instrument.pixel_scale / _DOCUMENTED_SCALE

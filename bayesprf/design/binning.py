@@ -1,4 +1,4 @@
-"""Time binning as one sparse operator, so that data, errors and time columns are binned alike."""
+"""Time binning as one sparse operator, so that data, errors and time columns are binned in the same way."""
 
 from itertools import pairwise
 
@@ -22,7 +22,7 @@ def choose_resolution(n_time: int, resolution: int, n_bin_min: int) -> int:
     resolution : int
         Largest number of cadences per bin.
     n_bin_min : int
-        Smallest number of bins wanted; a series with fewer cadences is not binned at all.
+        Smallest number of bins; a series with fewer cadences is not binned at all.
 
     Returns
     -------

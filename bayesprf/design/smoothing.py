@@ -45,7 +45,7 @@ def smooth_series(time: FloatArray, values: FloatArray, scale: float) -> FloatAr
 
 
 def centre_segments(values: FloatArray, labels: IntArray | None = None) -> FloatArray:
-    """Take the mean of each segment off every series.
+    """Subtract the mean of each segment from every series.
 
     Parameters
     ----------

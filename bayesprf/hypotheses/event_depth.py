@@ -52,7 +52,7 @@ class EventDepth:
     flux, flux_err : float
         Flux of the star without the event, and the standard deviation that matters to the depth, electron / s: noise,
         and what errors of the PRF and of positions move between this star and its neighbours. An error that makes
-        the star as a whole brighter or fainter acts on the dip alike, and drops out.
+        the star as a whole brighter or fainter acts equally on the dip, and drops out.
     correlation : float
         Between dip and flux.
     noise_err : float
@@ -239,7 +239,7 @@ def _extra_scatter(residual: FloatArray, variance: FloatArray, n_free: int) -> f
 
 
 def carry_flux_error(source: str, dip: Dip, leak: float) -> EventDepth:
-    """Add what neighbours may give to or take from a star at all cadences alike.
+    """Add what neighbours may give to or take from a star equally at all cadences.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How well models foretell the same data: exact evidence and exact leave-one-out, side by side."""
+"""How well models predict the same data: exact evidence and exact leave-one-out, side by side."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

@@ -82,7 +82,7 @@ def _reserve(path: Path) -> tuple[Path, int]:
         temporary = path.with_name(f".{secrets.token_hex(6)}.part.{path.name}")
         handle = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         _lock(handle)
-        if temporary.exists():  # nobody swept it before it was locked
+        if temporary.exists():  # nothing swept it before it was locked
             return temporary, handle
         os.close(handle)
 

@@ -30,7 +30,7 @@ class RowInformation:
     rhs : ndarray of float64, shape (n_time, n_coeff)
         z = X' C^-1 y.
     constant : ndarray of float64, shape (n_time,)
-        log p(y_t | 0); may be NaN where evidences are not wanted.
+        log p(y_t | 0); may be NaN where evidences are not needed.
 
     Raises
     ------

@@ -184,7 +184,7 @@ def optimal_percentile(
     flux : ndarray of float64, shape (n_source,)
         Flux of each source, on any common linear scale.
     target_complete, target_crowd : float or None, optional
-        Wanted completeness (FLFRCSAP) and crowding (CROWDSAP), up to 1; None or a negative number switches one off.
+        Target completeness (FLFRCSAP) and crowding (CROWDSAP), up to 1; None or a negative number switches one off.
 
     Returns
     -------

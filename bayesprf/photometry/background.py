@@ -144,7 +144,7 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     image : Image
         Gives the default width of the prior.
     options : Background
-        What is wanted.
+        What is asked for.
 
     Returns
     -------

@@ -46,7 +46,7 @@ class FluxFit:
     background : BackgroundColumns, optional
         Surfaces fitted along: their coefficients follow those of the sources in `problem` and `posterior`.
     uncatalogued_light : ndarray of float64, shape (n_time, n_pixel), optional
-        Light taken off the data of `problem`, electron / s; `model` holds it.
+        Light subtracted from the data of `problem`, electron / s; `model` holds it.
     """
 
     flux: FloatArray
@@ -91,7 +91,7 @@ class FluxFit:
         return np.ascontiguousarray((self.background.matrix @ self.background_w.T).T)
 
     def without_background(self) -> LinearProblem:
-        """Return the problem of the fluxes alone, the background taken off the data as the fit found it."""
+        """Return the problem of the fluxes alone, the background subtracted from the data as the fit found it."""
         if self.background is None:
             return self.problem
         sky = (self.background.matrix @ self.background_w.T).T

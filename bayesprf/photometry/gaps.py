@@ -18,7 +18,7 @@ _USUAL_SHARE = 0.5
 
 
 def settle_gaps(problem: LinearProblem, posterior: GaussianPosterior, solver: Solver) -> GaussianPosterior:
-    """Take off the fluxes what missing pixels let through of the misfit that is usual for the others.
+    """Subtract from the fluxes what missing pixels let through of the misfit that is usual for the others.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def settle_gaps(problem: LinearProblem, posterior: GaussianPosterior, solver: So
 
     Notes
     -----
-    With the misfit r of a pixel's model the fluxes err by K r, K = Lambda^-1 X' C^-1, at all cadences alike. Where
+    With the misfit r of a pixel's model the fluxes err by K r, K = Lambda^-1 X' C^-1, equally at all cadences. Where
     pixels drop out, K becomes K_t, and the fluxes jump by (K_t - K) r. The usual misfit is found from residuals, in
     some rounds, as the fluxes of cadences with gaps enter them; its part K r, which is flux, is left out.
     """

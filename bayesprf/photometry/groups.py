@@ -103,7 +103,7 @@ class HeldNeighbors:
     free : ndarray of int64
         Indices of the free sources in the group before.
     light : ndarray of float64, shape (n_time, n_pixel)
-        Light of those held in the group's pixels, taken off the data.
+        Light of those held in the group's pixels, subtracted from the data.
     shrinkage : ndarray of float64, shape (n_asked,)
         By what share of its own the error of each source asked for comes out too small, since those held are taken as
         known: largest over typical cadences.

@@ -64,7 +64,7 @@ def find_misfit(problem: LinearProblem, mean: FloatArray) -> UsualMisfit:
     Notes
     -----
     An error of the PRF is the same at all cadences, or drifts with the image. The stretches over which a median is
-    taken are as long as foretells best: stretches of even cadences foretell the odd ones between them, in the pixels
+    taken are as long as predicts best: stretches of even cadences predict the odd ones between them, in the pixels
     that scatter most.
     """
     ivar = problem.ivar
@@ -93,7 +93,7 @@ def _scatter(residual: FloatArray, ivar: FloatArray, usual: FloatArray) -> Float
 
 
 def _choose_stretches(residual: FloatArray, ivar: FloatArray) -> int:
-    """Return the number of stretches whose medians of even cadences foretell the odd ones best."""
+    """Return the number of stretches whose medians of even cadences predict the odd ones best."""
     best, least = 1, np.inf
     even, odd = residual[::2], residual[1::2]
     between: FloatArray = np.arange(odd.shape[0], dtype=np.float64) + 0.5

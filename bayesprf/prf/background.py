@@ -1,4 +1,4 @@
-"""The background of the image that the PRF is fitted to, with the PRF itself left free: wings and sky look alike."""
+"""The background of the image that the PRF is fitted to, with the PRF itself left free: wings and sky look the same."""
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack, identity, vstack

@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 # Positions are never held tighter than this, arcsec.
 _MIN_POSITION_WIDTH = 1e-3
-# Wings of other stars are taken off with the present slope: a full step would oscillate about the answer.
+# Wings of other stars are subtracted with the present slope: a full step would oscillate about the answer.
 _WING_STEP = 0.5
 # At the edge of the splines a single weight does not set the level, dex. Where the level found there deviates by more
 # than the second number the splines are not settled, as in dense fields, and the wing beyond is freed by a share of
 # the excess: held, wing and splines would oscillate from round to round.
 _EDGE_LEVEL, _EDGE_SETTLED, _EDGE_SHARE = 0.1, 0.05, 0.2
-# Far wings and sky look alike: how far the wing's slope may be off where a background is fitted (docs/howto/sky.md).
+# Far wings and sky look the same: error of the wing's slope where a background is fitted (docs/howto/sky.md).
 _SKY_SLOPE = 0.15
 # From this round on the fluxes of the round before decide which pairs lie above the cut.
 _N_NEW_LIGHT = 1
@@ -76,7 +76,7 @@ class ShapeFit:
     n_clipped : int
         Training pixels left out as outliers.
     image : Image
-        The image that was fitted, its background taken off.
+        The image that was fitted, its background subtracted.
     background : ImageBackground, optional
         That background, if one was asked for.
     joint : JointFit, optional
@@ -117,7 +117,7 @@ class ShapeFit:
 
     @property
     def star_pixels(self) -> StarPixels:
-        """The training pixels, with the light of all other stars taken off."""
+        """The training pixels, with the light of all other stars subtracted."""
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
 
 

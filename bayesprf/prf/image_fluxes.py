@@ -33,7 +33,7 @@ class Scene:
     limit : float
         Distance within which pairs were made, arcsec.
     image : Image
-        The image, its background taken off.
+        The image, its background subtracted.
     background : ImageBackground, optional
         That background, as known so far; None where there is none to be fitted.
     """
@@ -61,7 +61,7 @@ class Scene:
         return self.pixels.saturated
 
     def without(self, found: ImageBackground) -> "Scene":
-        """Return the scene with another background taken off its image."""
+        """Return the scene with another background subtracted from its image."""
         more = found.light if self.background is None else found.light - self.background.light
         left = self.image.flux - np.where(self.image.ivar > 0, more, 0.0)
         return replace(self, image=replace(self.image, flux=left), background=found)
@@ -99,7 +99,7 @@ class Light:
         return self.prf.light(self.flux)
 
     def star_pixels(self, image: Image, chosen: BoolArray) -> StarPixels:
-        """Return the pixels of some pairs, shape (n_pair,), with the light of all other stars taken off an image."""
+        """Return the pixels of some pairs, shape (n_pair,), other stars' light subtracted from an image."""
         return gather_star_pixels(self.prf, self.flux, image, fixed=self.distant, chosen=chosen)
 
     def fitted(self, saturated: BoolArray) -> PrfMatrix:
@@ -158,7 +158,7 @@ def find_light(
 
 
 def solve_again(scene: Scene, light: Light) -> Light:
-    """Solve the fluxes of an image from which another background was taken off.
+    """Solve the fluxes of an image from which another background was subtracted.
 
     Parameters
     ----------
@@ -175,6 +175,6 @@ def solve_again(scene: Scene, light: Light) -> Light:
 
 
 def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
-    """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light taken off."""
+    """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light subtracted."""
     image = replace(scene.image, flux=scene.image.flux - light.fixed)
     return fit_image_flux(light.fitted(scene.saturated), image, expected=expected)

@@ -1,4 +1,4 @@
-"""Pixels that one star lights, the light of all others taken off: what the PRF is learned from."""
+"""Pixels that one star lights, the light of all others subtracted: what the PRF is learned from."""
 
 from dataclasses import dataclass, replace
 
@@ -25,7 +25,7 @@ class StarPixels:
     dx, dy : ndarray of float64
         Offset from the star, arcsec.
     light, variance : ndarray of float64
-        Flux with the neighbours taken off, electron / s, and its variance.
+        Flux with the neighbours subtracted, electron / s, and its variance.
     flux : ndarray of float64
         Flux of the star, electron / s (or the catalogue's unit, in the first round).
     """
@@ -73,7 +73,7 @@ class StarPixels:
 def gather_star_pixels(
     prf: PrfMatrix, flux: FloatArray, image: Image, *, fixed: FloatArray, chosen: BoolArray
 ) -> StarPixels:
-    """Take pixels out of an image, with the light of all stars but their own taken off.
+    """Take pixels out of an image, with the light of all stars but their own subtracted.
 
     Parameters
     ----------
@@ -84,9 +84,9 @@ def gather_star_pixels(
     image : Image
         The image.
     fixed : ndarray of float64, shape (n_pixel,)
-        Further light to take off, electron / s.
+        Further light to subtract, electron / s.
     chosen : ndarray of bool, shape (n_pair,)
-        Pairs of star and pixel that are wanted.
+        Pairs of star and pixel that are needed.
 
     Returns
     -------

@@ -65,7 +65,7 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
 
 
 def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> StarPixels:
-    """Choose the pixels that one star dominates, according to the nominal PRF, the others' light taken off.
+    """Choose the pixels that one star dominates, according to the nominal PRF, the others' light subtracted.
 
     The nominal PRF decides whose light a pixel holds; the fluxes are the catalogue's, in its unit.
     """

@@ -36,7 +36,7 @@ def fit_wing(
     prf : PrfModel
         The PRF; its splines give the wing's level and its dependence on the angle.
     training : StarPixels
-        Pixels of the wing, the light of other stars taken off.
+        Pixels of the wing, the light of other stars subtracted.
     scatter : float
         Intrinsic scatter, dex.
     prior : tuple of float

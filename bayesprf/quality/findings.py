@@ -53,7 +53,7 @@ class Measurements:
     saturated : ndarray of bool, shape (n_source,)
         Sources with a saturated pixel.
     n_calibrator, n_training, n_weight : int
-        Stars whose own deviations could be measured, pixels that taught the PRF, weights of the PRF.
+        Stars whose own deviations could be measured, pixels that trained the PRF, weights of the PRF.
     sky_removed : bool or None
         What the files say of their sky.
     sky_fitted : bool

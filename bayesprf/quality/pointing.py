@@ -26,7 +26,7 @@ class PointingTest:
     span : float
         Distance within which 90 % of the cadences lie, pixel.
     scatter : ndarray of float64, shape (n_source,)
-        Standard deviation of what each light curve shares with the pointing, chance taken off, electron / s.
+        Standard deviation of what each light curve shares with the pointing, chance subtracted, electron / s.
     significance : ndarray of float64, shape (n_source,)
         Of that part, over what the same pointing at other times gives.
     """

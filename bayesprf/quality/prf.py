@@ -28,7 +28,7 @@ class MisfitTest:
     Parameters
     ----------
     misplaced : ndarray of float64, shape (n_source,)
-        Share of the star's light that the model puts into the wrong pixels, noise taken off; NaN without own pixels.
+        Share of the star's light that the model puts into the wrong pixels, noise subtracted; NaN without own pixels.
     mismatch : ndarray of float64, shape (n_source,)
         Flux from the sum of the star's own pixels less that of the fit, electron / s.
     tests : csr_matrix of float64, shape (n_source, n_pixel)

@@ -64,7 +64,7 @@ def take_series(left: MeanResiduals, fit: FluxFit) -> SeriesResiduals | None:
     -------
     SeriesResiduals or None
         None for fewer than eight cadences. What the PRF has wrong grows with the flux of a star: it is scaled along
-        before it is taken off.
+        before it is subtracted.
     """
     n_time = fit.flux.shape[0]
     if n_time < _MIN_CADENCES:
@@ -91,7 +91,7 @@ class MotionTest:
     Parameters
     ----------
     rms : float
-        Root mean square of the motion, pixel, that of noise taken off.
+        Root mean square of the motion, pixel, that of noise subtracted.
     significance : float
         Of that motion.
     scatter : ndarray of float64, shape (n_source,)
@@ -180,7 +180,7 @@ def measure_noise(series: SeriesResiduals, significance: float) -> NoiseTest:
 
     Notes
     -----
-    Motion is taken off, bright pixels weigh as if they changed by a hundredth of their light, and all fluxes are free.
+    Motion is subtracted, bright pixels weigh as if they changed by a hundredth of their light, and all fluxes are free.
     """
     left, n = series.left, series.n_looked
     residual, moving = _without_motion(series)

@@ -27,7 +27,7 @@ class SkyTest:
     level : float
         A constant for all pixels, electron / s / pixel; NaN where no pixel tells.
     scatter : float
-        Its standard deviation as the residuals of the cutouts bear it out.
+        Its standard deviation as the residuals of the cutouts confirm it.
     shift : ndarray of float64, shape (n_source,)
         What it adds to the fluxes, directly and by what the PRF has swallowed of it, electron / s.
     test : csr_matrix of float64, shape (1, n_pixel)

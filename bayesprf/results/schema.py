@@ -142,7 +142,7 @@ _QUALITY = (
     Variable("chi2_image", (), "1", "mean squared residual over error of the mean image's pixels, noise alone"),
     Variable("misplaced_field", (), "1", "share of a typical star's light that the PRF puts into the wrong pixels"),
     Variable("n_calibrator", (), "1", "stars whose deviations from the PRF could be measured", "int64"),
-    Variable("n_training_pixel", (), "1", "pairs of star and pixel that taught the PRF", "int64"),
+    Variable("n_training_pixel", (), "1", "pairs of star and pixel that trained the PRF", "int64"),
     Variable("offset_pixel", (), "pixel", "common offset between catalogue and pixels"),
     Variable("converged", (), "1", "whether the iterations settled", "bool"),
     Variable("pointing_span", (), "pixel", "distance within which 90 % of the cadences' pointings lie"),

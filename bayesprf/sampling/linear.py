@@ -50,7 +50,7 @@ def build_linear(
         Coordinates of the sampler. "adaptive" whitens the posterior at whatever width the sampler is, "whitened" at one
         width, "centered" not at all. The posterior is the same; the first alone is efficient in all regimes.
     likelihood : {"normal", "student-t", "statistics"}
-        "student-t" learns its degrees of freedom `nu` and so bears cosmic rays. "statistics" replaces the pixels by the
+        "student-t" learns its degrees of freedom `nu` and so tolerates cosmic rays. "statistics" replaces pixels by the
         normal equations: the same normal likelihood, cheaper, for fixed jitter, but no likelihood of single pixels.
     priors : mapping of str to callable, optional
         Instead of a Hyperprior: functions that, called with its name inside the model, make a hyperparameter, as

@@ -41,7 +41,7 @@ def pixel_likelihood(
         Variability of the stars beside the light curve, a Gaussian process in electron / s, integrated out too. A
         mapping holds the fields of `ProcessKernel`; `sigma`, `scale` and `white` may be variables of the model.
     systematics : bool
-        Let the light of all other stars in the modelled ones err, at all cadences alike, by what `common_errors`
+        Let the light of all other stars in the modelled ones err, equally at all cadences, by what `common_errors`
         carries: it dilutes a transit.
 
     Returns
@@ -114,7 +114,7 @@ def light_curve_likelihood(
     level : GaussianPrior
         Prior of the stars' levels, electron / s.
     leak : ndarray of float64, shape (n_star, n_star)
-        Covariance of light that is added to each star at all cadences alike, (electron / s)**2.
+        Covariance of light that is added to each star equally at all cadences, (electron / s)**2.
     time : ndarray of float64, shape (n_time,), optional
         Times, day; needed with a kernel.
     kernel : ProcessKernel, mapping, or sequence of them per star, optional

@@ -67,7 +67,7 @@ class JointScene:
     Notes
     -----
     y[t, p] = known[p] + sum_s f[t, s] 10**(B (v, own) + fixed)[p, s] factor[t] / area(v), where area(v) is one at the
-    prior's mean: what the wing gains beyond the pixels, all fluxes lose alike.
+    prior's mean: what the wing gains beyond the pixels, all fluxes lose equally.
     """
 
     group: SourceGroup

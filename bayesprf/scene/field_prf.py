@@ -123,7 +123,7 @@ class FieldPrf:
         return self.less(fit_surface(np.log10(self.areas()), self.order))
 
     def less(self, level: FloatArray) -> "FieldPrf":
-        """Return the PRF with a surface of constants, shape (n_field,), taken off the logarithm, dex."""
+        """Return the PRF with a surface of constants, shape (n_field,), subtracted from the logarithm, dex."""
         return replace(self, weights=self.weights - level[:, None])
 
     def areas(self) -> FloatArray:

@@ -154,7 +154,7 @@ class PixelTable:
 
     @property
     def background_removed(self) -> bool | None:
-        """Whether the mission took the sky off all pixels; None where the files do not tell, or there are none."""
+        """Whether the mission subtracted the sky from all pixels; None where no file tells."""
         said = self.meta.get("background_subtracted")
         return None if said is None else bool(said)
 
@@ -198,7 +198,7 @@ class PixelTable:
         return given.astype(np.int64) % self.n_time
 
 
-# Share of the cadences above the saturation level that makes a pixel saturated: not a lone cosmic ray.
+# Share of the cadences above the saturation level that makes a pixel saturated: not a single cosmic ray.
 _SATURATED_SHARE = 0.01
 # Cadences handled at once, so that temporaries stay in cache and small beside the data.
 _CHUNK_ELEMENTS = 1 << 18

@@ -67,7 +67,7 @@ class FieldSettings:
     mag_range, mag_slope : tuple of float, float
         Brightest and faintest magnitude; numbers grow as 10^(mag_slope mag).
     min_separation : float
-        Smallest distance between two stars, pixel; companions of `companion_distance` keep it from nobody.
+        Smallest distance between two stars, pixel; companions of `companion_distance` keep it from no star.
     magnitudes : ndarray of float64, shape (n_source,), optional
         Magnitudes to use instead of drawn ones.
     companion_distance : tuple of float, optional

@@ -175,7 +175,7 @@ def asymmetric_prf(
     wing_beta: float = 1.9,
     anchor: str = "peak",
 ) -> MoffatMixture:
-    """Build a PRF with an elliptical core, a one-sided shoulder and wide lopsided wings.
+    """Build a PRF with an elliptical core, a one-sided shoulder and wide asymmetric wings.
 
     Parameters
     ----------

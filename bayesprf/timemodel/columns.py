@@ -208,7 +208,7 @@ def common_components(series: FloatArray, n_component: int) -> FloatArray:
 
 
 def _solve_motion(groups: GroupMeans, columns: FloatArray, ratio: FloatArray) -> FloatArray:
-    """Return the two coefficients of each cadence, shape (n_time, 2), with the groups' means taken off."""
+    """Return the two coefficients of each cadence, shape (n_time, 2), with the groups' means subtracted."""
     ivar = groups.ivar
     data = groups.centre(ratio)
     parts = [groups.centre(np.broadcast_to(one, ivar.shape)) for one in columns.T]

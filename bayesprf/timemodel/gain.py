@@ -152,7 +152,7 @@ class PixelPlane:
         Returns
         -------
         ndarray of float64, shape (n_source, n_column)
-            Taking these means off the columns leaves the sum of the PRF as it is; zero without pixels.
+            Subtracting these means from the columns leaves the sum of the PRF as it is; zero without pixels.
         """
         member, total = self._weigh(prf)
         return (member @ self.columns).toarray() / total[:, None]

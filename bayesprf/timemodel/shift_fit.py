@@ -92,7 +92,7 @@ def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[
     Returns
     -------
     steady : ndarray of float64, shape (n_time, n_pixel)
-        The data as they would be without motion: uncatalogued light and what motion did to the sources taken off.
+        The data as they would be without motion: uncatalogued light and what motion did to the sources subtracted.
     light : UncataloguedLight or None
         The light of uncatalogued stars.
     """

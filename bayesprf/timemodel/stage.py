@@ -121,7 +121,7 @@ def _warn_if_wild(prf: ShapeFit, gain: GainModel) -> None:
         warnings.warn(
             f"build_time_model: a star's light on its pixels changes between {low:.2g} and {high:.2g} of its mean,"
             f" expected between {1 / _WILD:.2g} and {_WILD:g}; light curves fitted with fit_va=True are not to be"
-            " trusted: take off the sky, use fewer terms, or fit without the time model",
+            " trusted: subtract the sky, use fewer terms, or fit without the time model",
             DataWarning,
             stacklevel=4,
         )

@@ -12,9 +12,9 @@ from bayesprf.stats import fit_clipped, mad_sigma
 from bayesprf.timemodel.columns import POSITIONS
 from bayesprf.timemodel.fit import GainModel
 
-# Knot distance, in roll periods, of the spline that takes slow change off.
+# Knot distance, in roll periods, of the spline that follows slow change.
 _KNOTS_PER_ROLL = 4.0
-# Outliers of a star's series are clipped at so many standard deviations, in so many passes; cadences wanted per column.
+# Outliers of a star's series are clipped at so many standard deviations, in so many passes; cadences needed per column.
 _CLIP_SIGMA, _N_CLIP, _LEAST_CADENCES = 3.0, 5, 10
 # Cauchy weights of outliers among pixels, in standard deviations (95 % efficient for normal errors); passes, which also
 # learn the prior width of a series' coefficients; least ridge relative to the largest product of columns.
@@ -80,7 +80,7 @@ def find_uncatalogued_light(
     -----
     Stars that no catalogue holds move with the others: what they give to a pixel at all pointings is a sum of the
     parts of the PRF's shifts, with coefficients of the same size for all (normalised) parts. What the fluxes share
-    with the parts is left to that light, the rest is the stars' own and taken off; then each pixel is regressed on
+    with the parts is left to that light, the rest is the stars' own and subtracted; then each pixel is regressed on
     the parts, robustly and by ridge regression, both sides free of slow change. Vanderburg & Johnson (2014)
     decorrelate aperture fluxes; this decorrelates pixels, and leaves the scale of the fluxes alone.
     """

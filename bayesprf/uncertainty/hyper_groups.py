@@ -24,13 +24,13 @@ class Groups:
         Names of the groups.
     group : ndarray of int64, shape (n_member,)
         Index of each member's group; -1 for none.
-    teaches : ndarray of bool, shape (n_member,)
+    trains : ndarray of bool, shape (n_member,)
         Members that the group's width is learned from.
     """
 
     labels: tuple[str, ...]
     group: IntArray
-    teaches: BoolArray
+    trains: BoolArray
 
     @property
     def n_group(self) -> int:
@@ -39,25 +39,25 @@ class Groups:
 
     @property
     def learning(self) -> IntArray:
-        """Group of each member that teaches, -1 for the others."""
-        return np.where(self.teaches, self.group, -1)
+        """Group of each member to learn from, -1 for the others."""
+        return np.where(self.trains, self.group, -1)
 
-    def restrict(self, teaches: BoolArray) -> "Groups":
-        """Return the groups that have a member that teaches, numbered anew.
+    def restrict(self, trains: BoolArray) -> "Groups":
+        """Return the groups that have a member to learn from, numbered anew.
 
         Parameters
         ----------
-        teaches : ndarray of bool, shape (n_member,)
+        trains : ndarray of bool, shape (n_member,)
             Members that say something.
 
         Returns
         -------
         Groups
         """
-        kept = np.unique(self.group[teaches & (self.group >= 0)])
+        kept = np.unique(self.group[trains & (self.group >= 0)])
         number = np.full(self.n_group + 1, -1)
         number[kept] = np.arange(kept.size)
-        return replace(self, labels=tuple(self.labels[k] for k in kept), group=number[self.group], teaches=teaches)
+        return replace(self, labels=tuple(self.labels[k] for k in kept), group=number[self.group], trains=trains)
 
     def spread(self, values: FloatArray, *, elsewhere: float) -> FloatArray:
         """Return the value of each member's group.

@@ -32,7 +32,7 @@ class WidthData:
     known : ndarray of float64, shape (n_pixel,)
         Light that is not fitted, electron / s.
     trusted : ndarray of bool, shape (n_source,)
-        Sources whose fluxes may teach the prior: those not saturated.
+        Sources whose fluxes may train the prior: those not saturated.
     """
 
     pixels: PixelTable
@@ -50,7 +50,7 @@ class WidthData:
         return np.asarray(np.diff(own.indptr) > 0) & ~self.pixels.saturated
 
     @property
-    def teaches(self) -> BoolArray:
+    def trains(self) -> BoolArray:
         """Trusted sources of known flux that light a usable pixel, shape (n_source,)."""
         lit = np.unique(self.design.matrix()[self.usable & (self.image.ivar > 0)].indices)
         known = self.trusted & (np.nan_to_num(self.expected) > 0)

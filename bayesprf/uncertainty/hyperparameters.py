@@ -206,9 +206,9 @@ def learn_flux_widths(
     equal errors. A single cadence must tell all. Pixels farther than five standard deviations are left out, and what
     is left learned from again, until there is none.
     """
-    if not data.teaches.any():
+    if not data.trains.any():
         raise InputError("sources: expected some with a positive catalogue flux and data to learn from, got none")
-    sources, pixels = sources.restrict(data.teaches), pixels.restrict(data.usable)
+    sources, pixels = sources.restrict(data.trains), pixels.restrict(data.usable)
     light = mean_light(data)
     found = Estimates.start({name: choice.start(name) for name in _START}, sources.n_group, pixels.n_group)
     found = _learn_from_differences(data, choice, found, sources=sources, pixels=pixels)
@@ -241,7 +241,7 @@ def learn_flux_widths(
         image_scale=float(found.value["image_scale"][0]),
         log_evidence=found.log_evidence,
         converged=found.converged,
-        n_source=int(np.count_nonzero(data.teaches)),
+        n_source=int(np.count_nonzero(data.trains)),
         n_cadence=max(1, 2 * CadencePairs.neighbors(data.pixels.n_time, choice.n_cadence).n_pair),
         n_clipped=found.n_clipped,
         prior=_prior(data, sources, found),
@@ -283,7 +283,7 @@ def _learn_from_differences(
 
 
 def _teaching_prior(data: WidthData, sources: Groups, width: FloatArray, zero_point: FloatArray) -> GaussianPrior:
-    """Return the prior of all fluxes while they teach; the default width for those that do not."""
+    """Return the prior of all fluxes while widths are learned; the default width for those that do not."""
     wide = np.where(sources.learning < 0, PRIOR_WIDTH, sources.spread(width, elsewhere=PRIOR_WIDTH))
     return data.prior(wide, float(zero_point[0]))
 

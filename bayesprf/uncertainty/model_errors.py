@@ -1,4 +1,4 @@
-"""How the model of some pixels may err at all cadences alike."""
+"""How the model of some pixels may err equally at all cadences."""
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
@@ -9,7 +9,7 @@ from bayesprf.uncertainty.systematics import NuisanceWidths, carry
 
 
 def model_errors(shape: ShapeFit, pixel: IntArray, flux: FloatArray, widths: NuisanceWidths) -> FloatArray:
-    """Return how the model of some pixels may err at all cadences alike, as independent patterns.
+    """Return how the model of some pixels may err equally at all cadences, as independent patterns.
 
     Parameters
     ----------

@@ -113,7 +113,7 @@ def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonEr
 def leak_covariance(fit: Fit, sources: IntArray) -> FloatArray:
     """Return how far the light of all other stars may be wrong in some stars' fluxes, shared by all cadences.
 
-    An error that makes a star as a whole brighter or fainter acts on an event of it alike: only what neighbours give or
+    An error that makes a star as a whole brighter or fainter acts equally on its event: only what neighbours give or
     take changes the shape of its relative light curve. Shape (n_sources, n_sources), (electron / s)**2.
     """
     widths = with_systematics(fit).need("systematics").widths

@@ -161,7 +161,7 @@ def carry(
     -------
     dict of str to csr_matrix
         By cause, `gain` times the change of the model by one standard deviation of each nuisance, (n_out, n_nuisance):
-        shape, others, position, moments, model. The slope of the wing changes all fluxes alike, and is left out.
+        shape, others, position, moments, model. The slope of the wing changes all fluxes equally, and is left out.
     """
     light = flux[pairs.source] * values
     to_pixel = csr_matrix(
@@ -273,7 +273,7 @@ def wing_light(shape: ShapeFit, flux: FloatArray) -> csr_matrix:
 
     Notes
     -----
-    A wing is lopsided, and more so the farther out: towards each neighbour it has a slope of its own. Distant light
+    A wing is asymmetric, and more so the farther out: towards each neighbour it has a slope of its own. Distant light
     comes from beyond the farthest pair, R: in a uniform field ln(r / R) is 1 / (-slope - 2) on average.
     """
     pairs, rmax = shape.pairs, shape.prf.basis.rmax

@@ -108,7 +108,7 @@ class Kind:
 
 
 def draw_prf(rng: np.random.Generator, **changes: Any) -> MoffatMixture:
-    """Return a PRF at random: from undersampled to wide, from round to lopsided, with wings or nearly Gaussian."""
+    """Return a PRF at random: from undersampled to wide, from round to asymmetric, with wings or nearly Gaussian."""
     drawn = {
         "fwhm_pix": rng.uniform(1.1, 2.2),
         "beta": rng.choice([2.3, 2.8, 4.0, 8.0]),
@@ -235,7 +235,7 @@ def _positions(rng: np.random.Generator) -> Trial:
 
 
 def _prf(rng: np.random.Generator) -> Trial:
-    """Two PRFs in one field, or a lopsided PRF taken as round."""
+    """Two PRFs in one field, or a asymmetric PRF taken as round."""
     if rng.integers(2):
         made = draw_field(rng, prf=draw_prf(rng, ellipticity=rng.uniform(0.4, 0.6)))
         return _trial(made, settings={"cut_r": 15.9})

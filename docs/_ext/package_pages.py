@@ -70,7 +70,7 @@ class CommandLine(Directive):
 
     def describe(self, name: str, command: Any) -> nodes.section:
         """Return the section of one command."""
-        context = command.make_context(name, [], resilient_parsing=True, info_name=f"bayesprf {name}")
+        context = command.make_context(f"bayesprf {name}", [], resilient_parsing=True)
         usage = command.get_usage(context).removeprefix("Usage: ")
         section = nodes.section(ids=[nodes.make_id(f"bayesprf-{name}")])
         section += [nodes.title(text=f"bayesprf {name}"), nodes.paragraph(text=command.help.replace("\b", ""))]

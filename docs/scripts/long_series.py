@@ -4,7 +4,7 @@
 
 Needs the real files (`BAYESPRF_TEST_DATA` names their directory). Prints, per light curve, the standard deviation of
 flux over its median, and the 6-hour scatter: 1.48 MAD of the means of 12 consecutive cadences after a running median
-over two days is taken off (mean over the 12 cadences with which the first dozen can begin), in parts per million. The
+over two days is subtracted (mean over the 12 cadences with which the first dozen can begin), in parts per million. The
 K2 star is an eclipsing binary: its 6-hour scatter is given with and without the eclipses. Then transits of 2 % are put
 into its pixels, and the depth is quoted that is found.
 """
@@ -70,7 +70,7 @@ def kepler():
 
 
 def k2():
-    """Report a star of the K2 bulge field: roll within hours; the darkest fifth's level is taken off as sky.
+    """Report a star of the K2 bulge field: roll within hours; the darkest fifth's level is subtracted as sky.
 
     What a user calls: ``build_time_model(positions="centroid")``. The motion exceeds `shift_limit`, so that it
     becomes a shift of the PRF.

@@ -472,7 +472,7 @@ def test_star_listed_twice_a_hair_apart_does_not_set_the_scale(field, good, star
     assert machine.fit.prf.scale == pytest.approx(good.fit.prf.scale, rel=0.01)
     others = np.arange(sources.n_source) != star
     move = np.abs(machine.ws[:, :-1] - good.ws)[:, others] / good.werrs_total[:, others]
-    # One bright star less teaches the PRF, so the others move, but within their total errors.
+    # One bright star less trains the PRF, so the others move, but within their total errors.
     assert np.median(move) < 1.0
     assert move.max() < 3.0
     pair = machine.ws[:, [star, -1]].sum(axis=1)

@@ -90,8 +90,7 @@ def read_catalog(
     Warns
     -----
     DataWarning
-        If a star is listed twice. If motions and `epoch` are there, but not the epoch of the positions: nothing is
-        moved then.
+        If a star is listed twice. If there are proper motions but no reference epoch: positions are left unchanged.
 
     See Also
     --------

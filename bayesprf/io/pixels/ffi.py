@@ -63,7 +63,7 @@ def read_image(
     n_read : int, optional
         Number of reads that were added up; NREADOUT or NUM_FRM of the header by default.
     sky_block : int, optional
-        Take the sky off: the clipped median of each block of this side, pixel. By default it stays, for
+        Subtract the sky: the clipped median of each block of this side, pixel. By default it stays, for
         `Machine(background=...)` to fit.
     time : float or sequence of float, optional
         Mid-exposure time of each image, day since `instrument.time_zero_jd`; from TSTART and TSTOP of the header by
@@ -161,7 +161,7 @@ def image_pixels(
     corner : tuple of int
         Detector column and row of array index 0.
     sky_block : int, optional
-        Take off the clipped median of each block of this side, pixel.
+        Subtract the clipped median of each block of this side, pixel.
     time : float
         Mid-exposure time, day.
     instrument : Instrument

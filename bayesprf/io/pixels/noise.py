@@ -154,7 +154,7 @@ def question_errors(
     flux, flux_err : ndarray of float32, shape (n_cadence, n_pixel)
         electron / s.
     sky : ndarray of float32, shape (n_cadence, n_pixel), optional
-        Light that the mission took off, electron / s.
+        Light that the mission subtracted, electron / s.
     noise : Noise
         Of the file.
     floor : float, "noise", "auto" or None

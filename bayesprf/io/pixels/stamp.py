@@ -73,7 +73,7 @@ class Stamp:
     optimal : ndarray of bool, shape (n_pixel,)
         Pixels of the mission's aperture.
     background_removed : bool or None
-        Whether the mission took the sky off; None where the file does not tell.
+        Whether the mission subtracted the sky; None where the file does not tell.
     direction : tuple of float
         Right ascension and declination for which the times are those of the solar-system barycentre, degree.
     notes, alarms : tuple of str
@@ -413,7 +413,7 @@ def _read_pos_corr(parts: _Parts, path: Path) -> tuple[FloatArray, list[str]]:
 
 
 def _find_background(parts: _Parts) -> bool | None:
-    """Return whether the sky was taken off: BACKAPP, or what the columns tell where it is empty."""
+    """Return whether the sky was subtracted: BACKAPP, or what the columns tell where it is empty."""
     said = parts.header.get("BACKAPP")
     if isinstance(said, int | float):
         return bool(said)

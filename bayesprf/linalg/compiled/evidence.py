@@ -144,7 +144,7 @@ def evidence(
 ) -> tuple[float, Slopes]:  # fmt: skip
     """Return the log evidence, summed over batch rows, and its derivatives; NaN if a pivot is zero.
 
-    `observed` is (data, ivar); `which` says whether the derivatives with the noise are wanted, which else stay 0, and
+    `observed` is (data, ivar); `which` says whether the derivatives with the noise are needed, which else stay 0, and
     whether all batch rows have the same covariance.
     """
     data, before = observed

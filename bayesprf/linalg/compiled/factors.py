@@ -64,7 +64,7 @@ def colour_noise(
 ) -> None:
     """Turn white noise, shape (n_draw, n_rows, n_place), into N(0, (L L')^-1).
 
-    `selected` is the components wanted, whose places follow each other in `noise`, and the group of each.
+    `selected` is the requested components, whose places follow each other in `noise`, and the group of each.
     """
     comps, group_of = selected
     work, sums = scratch
