@@ -4,8 +4,8 @@ Run as ``python docs/scripts/walk_docs.py [page ...]``, or with ``--fresh`` to i
 of its own first and walk there. Python blocks of a page share their names; of the blocks for the shell those lines run
 that call ``bayesprf``. A block after the line ``% walk: skip`` needs the internet and is not run.
 
-The files that the pages name, ``field/*.fits`` and ``gaia.csv``, are made by the page "How-to guides"; an image with sky
-coordinates, ``image.fits``, and a table of one's own, ``own.csv``, are made here.
+The files that the pages name, ``field/*.fits`` and ``gaia.csv``, are made by the page "How-to guides"; an image with
+its stars, ``image.fits`` and ``image.csv``, and a table with names of its own, ``own.csv``, are made here.
 """
 
 import os
@@ -64,9 +64,9 @@ def make_files(folder: Path) -> None:
     """Write what the pages take for granted: the example's field, an image and a table of one's own."""
     import numpy as np
     import pandas as pd
+    from astropy.coordinates import SkyCoord
     from astropy.io import fits
     from astropy.wcs.utils import fit_wcs_from_points
-    from astropy.coordinates import SkyCoord
 
     from bayesprf.simulation.fields import make_field
 
