@@ -12,13 +12,13 @@ FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
 BoolArray = NDArray[np.bool_]
 Int32Array = NDArray[np.int32]
+# An array as a file or a caller holds it: of any type.
 AnyArray = NDArray[Any]
-"""An array as a file or a caller holds it: of any type."""
+# A PyTensor variable, or an array where numbers do; PyTensor gives its operators no types.
 Tensor = Any
-"""A PyTensor variable, or an array where numbers do; PyTensor gives its operators no types."""
+# Arrays, numbers and words by name, as files, tables and options hold them.
 Named = Mapping[str, Any]
 NamedDict = dict[str, Any]
-"""Arrays, numbers and words by name, as files, tables and options hold them."""
 
 
 def same_content(one: Any, other: Any) -> bool:

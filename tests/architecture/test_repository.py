@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -23,6 +24,14 @@ def test_environment_yml_lists_what_pyproject_asks_for():
     lines = (ROOT / "environment.yml").read_text().splitlines()
     listed = {line.removeprefix("  - ") for line in lines if line.startswith("  - ") and not line.endswith(":")}
     assert listed - {"conda-forge", "pip"} == wanted
+
+
+def test_conda_recipe_asks_for_what_pyproject_asks_for():
+    recipe = yaml.safe_load((ROOT / "docs" / "contributing" / "conda" / "recipe.yaml").read_text())
+    needed = {f"python{PROJECT['requires-python']}", *PROJECT["dependencies"]}
+    assert {one.replace(" ", "") for one in recipe["requirements"]["run"]} == needed
+    assert recipe["build"]["python"]["entry_points"] == [f"{k} = {v}" for k, v in PROJECT["scripts"].items()]
+    assert recipe["about"]["summary"] == PROJECT["description"]
 
 
 def test_python_version_file_satisfies_pyproject():
