@@ -53,8 +53,12 @@ def _attributes() -> str:
     for name, one in vars(Machine).items():
         if name.startswith("_") or not isinstance(one, Result | Setting | property):
             continue
-        lines.append(f"| `{name}` | {_origin(one)} | {(one.__doc__ or '').strip()} |")
+        lines.append(f"| `{name}` | {_origin(one)} | {_first_sentence(one)} |")
     return "\n".join([*lines, ""])
+
+
+def _first_sentence(one: Any) -> str:
+    return " ".join((one.__doc__ or "").split("\n\n")[0].split())
 
 
 def _origin(one: Any) -> str:
