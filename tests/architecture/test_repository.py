@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from bayesprf.attributes import Result, Setting
+from bayesprf.machine import Machine
+
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 README = (ROOT / "README.md").read_text()
@@ -98,3 +101,19 @@ def test_every_page_is_in_the_table_of_contents():
     private = {"_build", "_static", "_templates", "changes", "generated"}
     pages = {path for path in docs.rglob("*") if path.suffix in (".md", ".rst") and not private & set(path.parts)}
     assert pages_below(docs / "index.md") >= pages
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_to_files_lead_somewhere(name):
+    links = re.findall(r"\]\(([^)#]+)", (ROOT / name).read_text())
+    assert [link for link in links if "://" not in link and not (ROOT / link).exists()] == []
+
+
+def test_one_page_lists_every_public_name_of_machine():
+    page = (ROOT / "docs" / "reference" / "machine.rst").read_text()
+    groups = set(re.findall(r"^\.\. machine-attributes:: (\w+)$", page, re.MULTILINE))
+    assert groups == {"settings", "data", "prf", "fluxes", "apertures"}
+    listed = re.findall(r"^\.\. auto(?:method|attribute):: Machine\.(\w+)$", page, re.MULTILINE)
+    public = {name for name, value in vars(Machine).items() if not name.startswith("_")}
+    tabled = {name for name in public if isinstance(vars(Machine)[name], Result | Setting)}
+    assert sorted(listed) == sorted(public - tabled)
