@@ -48,7 +48,8 @@ def pixel_likelihood(
     -------
     TensorVariable
         A number: log p(pixels | light curve), to be given to ``pymc.Potential``. With a constant, so that differences
-        between models of the same fit are ratios of evidences; after a robust fit the constant is 0.
+        between models of the same fit and the same `sources` are ratios of evidences; after a robust fit the constant
+        is 0. To compare hosts, name all of them in every model, with a flat light curve for those that do not dim.
 
     Raises
     ------
