@@ -49,8 +49,14 @@ def test_arviz_shows_prior_beside_posterior_and_predictions(machine):
         machine.posterior([3], [0, 1], draws=200, random_seed=0),
         machine.sample([3], [0, 1], kind="collapsed", width="learn", draws=200, random_seed=0),
     ]
-    sigma = machine.fit.latest_flux.prior.precision[3] ** -0.5
-    assert float(trees[0]["prior/flux"].std()) == pytest.approx(sigma, rel=0.2)
+    prior, star = machine.fit.latest_flux.prior, machine.sources.source_id[3]
+    for tree in trees:
+        width = tree["prior/width"] if "width" in tree["prior"] else 1.0
+        white = (tree["prior/flux"].sel(source=star) - prior.mean[3]) / (width * prior.precision[3] ** -0.5)
+        assert abs(float(white.mean())) < 4.5 / np.sqrt(white.size)
+        assert float(white.std()) == pytest.approx(1.0, abs=4.5 / np.sqrt(2.0 * white.size))
+    drawn = trees[1]["prior/width"]  # half-normal of scale one
+    assert float(drawn.mean()) == pytest.approx(np.sqrt(2.0 / np.pi), abs=4.5 * 0.603 / np.sqrt(drawn.size))
     for tree in trees:
         assert az.plot_prior_posterior(tree, var_names=["flux"]) is not None
         assert az.plot_ppc_dist(tree) is not None
