@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
+from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 
 # Pixel phases of the star, per axis.
 _N_PHASE = 4
@@ -80,16 +80,27 @@ class PixelPhases:
         the plane, and the share changes slowly; d S / d w = ln10 sum_p m A. Without it the PRF can follow
         the period of the pixels, and fluxes fitted with it follow the pixel phases of the stars.
         """
-        columns, values = prf.basis.entries(*round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear))
-        light = self.share.ravel() * prf.evaluate(self.dx.ravel(), self.dy.ravel())
+        from bayesprf.linalg.compiled.polar import add_columns, evaluate_pairs
+
+        basis, n_pixel = prf.basis, self.dx.size
+        r, phi = round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear)
+        place = np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)
+        wing = np.array([prf.wing_slope, *prf.wing_bends])
+        starts, shape, one = wing_starts(wing.size), (basis.n_core, basis.n_phi_knots), np.zeros(n_pixel, np.int64)
+        log, gradient = np.empty(n_pixel), np.empty((n_pixel, 2))
+        evaluate_pairs(one, place, prf.weights[None], wing, starts, basis.knots, shape, log, gradient)
+        if prf.base is not None:
+            log += prf.base.log10(*place.T)
+        light = self.share.ravel() * 10.0**log
         total = light.reshape(self.n_phase, -1).sum(axis=1)
         mean = float(total.mean())
-        flat = np.repeat(np.arange(self.n_phase), self.dx.shape[1])[:, None] * prf.basis.n_basis + columns
-        rows = np.bincount(
-            flat.ravel(), weights=(values * (LN10 * light / mean)[:, None]).ravel(),
-            minlength=self.n_phase * prf.basis.n_basis,
-        ).reshape(self.n_phase, -1)  # fmt: skip
-        rows = rows - rows.mean(axis=0)
+        rows = np.zeros((self.n_phase, basis.n_basis + wing.size))
+        indptr = np.arange(self.n_phase + 1) * self.dx.shape[1]
+        factors = np.ones((1, 1))
+        add_columns(
+            indptr, np.arange(n_pixel), one, place, LN10 / mean * light, factors, starts, basis.knots, shape, rows
+        )
+        rows = rows[:, : basis.n_basis] - rows[:, : basis.n_basis].mean(axis=0)
         return rows, rows @ prf.weights - (total / mean - 1.0)
 
     def ivar(self, scatter: float) -> FloatArray:

@@ -15,6 +15,8 @@ from bayesprf.design.splines import local_periodic_splines
 # scattered light no slower than r**-2.5.
 _WING_BOUNDS = (-8.0, -2.5)
 _N_NODE, _N_ANGLE = 8, 96
+N_EDGE_NODE = _N_ANGLE
+"""Nodes of the integral of the PRF that lie at rmax."""
 _N_RING = 256
 _WING_STEP = float(np.sqrt(2.0))
 _CHUNK = 1 << 18
@@ -171,11 +173,10 @@ class PrfModel:
 
     def _quadrature(self) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
         """Return basis entries and weights (pixel) of nodes inside rmax, and of the edge for the wing beyond it."""
-        radius, inside = _ring_nodes(self.basis, _N_NODE)
-        wing = self.basis.rmax**2 * wing_area((self.wing_slope, *self.wing_bends))
-        r, phi = np.repeat(np.append(radius, self.basis.rmax), _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size + 1)
+        r, phi, weight = area_nodes(self.basis)
         columns, values = self.basis.entries(r, phi)
-        weight = np.repeat(np.append(inside, wing), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE / self.pixel_area)
+        weight = weight / self.pixel_area
+        weight[-N_EDGE_NODE:] *= wing_area((self.wing_slope, *self.wing_bends))
         return columns, values, weight, self._base_at(r * np.cos(phi), r * np.sin(phi))
 
     def normalized(self) -> "PrfModel":
@@ -302,6 +303,17 @@ def area_columns(prf: PrfModel) -> tuple[csr_matrix, FloatArray]:
     columns = hstack([splines, np.repeat(wing, _N_FREE_ANGLE)[:, None]]).tocsr()
     weight = np.repeat(ring, _N_FREE_ANGLE)
     return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.wing_slope)))
+
+
+def area_nodes(basis: PolarBasis) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return nodes of the integral of a PRF over the sky: r (arcsec), phi (radian) and weights (arcsec**2).
+
+    The last `N_EDGE_NODE` lie at rmax and stand for a wing whose `wing_area` is one.
+    """
+    radius, inside = _ring_nodes(basis, _N_NODE)
+    weight = np.repeat(np.append(inside, basis.rmax**2), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE)
+    radius = np.append(radius, basis.rmax)
+    return np.repeat(radius, _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size), weight
 
 
 def _ring_nodes(basis: PolarBasis, n_node: int) -> tuple[FloatArray, FloatArray]:

@@ -45,6 +45,9 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     )
     start = problem.n_weight + problem.n_wing + 4 * problem.n_geometry
     shared = gain @ global_columns(problem, state, view) - (gain @ light) @ fit.areas.gradient
+    # Far light is known as a sum over stars: it follows their mean area.
+    mean = np.average(fit.areas.gradient, axis=0, weights=np.maximum(fit.flux, 1e-300))
+    shared -= np.outer(gain @ view.far[:, 0], mean)
     shared[:, start:] = 0.0
     factors = {}
     if problem.free:

@@ -1,5 +1,7 @@
 """Compiled polar splines: log10 of the PRF, its gradient, and its columns, pair by pair."""
 
+from typing import NamedTuple
+
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
@@ -52,8 +54,8 @@ def cubic_splines(x: float, knots: FloatArray, value: FloatArray, slope: FloatAr
 
 @inlined
 def periodic_splines(phi: float, n_knot: int, value: FloatArray, slope: FloatArray) -> int:
-    """Fill the four periodic cubic B-splines alive at an angle and their derivatives; return the index of the first."""
-    scaled = (phi / (2.0 * np.pi)) % 1.0 * n_knot
+    """Fill the four periodic cubic B-splines alive at an angle, -pi to pi, and their derivatives; return the first."""
+    scaled = (phi + (2.0 * np.pi if phi < 0.0 else 0.0)) * (n_knot / (2.0 * np.pi))
     first = min(int(scaled), n_knot - 1)
     t = scaled - first
     s = 1.0 - t
@@ -123,7 +125,8 @@ def evaluate_pairs(
                 continue
             ring, turn, offset = 0.0, 0.0, n_core + (function - n_core) * n_phi
             for j in range(4):
-                weight = own[offset + (first + j) % n_phi]
+                around_j = first + j
+                weight = own[offset + (around_j if around_j < n_phi else around_j - n_phi)]
                 ring += around[j] * weight
                 turn += around_slope[j] * weight
             level += radial[i] * ring
@@ -206,9 +209,217 @@ def add_columns(
                         continue
                     offset = k * n_basis + n_core + (function - n_core) * n_phi
                     for j in range(4):
-                        rows[row, offset + (first + j) % n_phi] += part * around[j]
+                        around_j = first + j
+                        rows[row, offset + (around_j if around_j < n_phi else around_j - n_phi)] += part * around[j]
             if not inside:
                 depth = np.log10(r / rmax)
                 for k in range(starts.size):
                     if depth > starts[k]:
                         rows[row, n_field * n_basis + k] += light[pair] * (depth - starts[k])
+
+
+class FarStars(NamedTuple):
+    """What the far light of each star is made from.
+
+    Parameters
+    ----------
+    place : ndarray of float64, shape (n_source, 2)
+        Right ascension and declination past those of the field, arcsec, the first without cos(dec).
+    stretch : ndarray of float64, shape (n_source,)
+        cos(dec).
+    inner, outer : ndarray of float64, shape (n_source,)
+        Squares of the radii from which light is far, and beyond which there is too little, arcsec**2.
+    shift : ndarray of float64, shape (n_source, 2)
+        Offset from the catalogue position, arcsec.
+    frame : ndarray of float64, shape (n_source, 2, 2)
+        The map from the sky to coordinates in which the core is round.
+    turn : ndarray of float64, shape (n_source, 2, 2, 2)
+        Its derivatives by the shear along the axes and along the diagonals.
+    flux, peak : ndarray of float64, shape (n_source,)
+        Flux, and light at the centre, electron / s.
+    edge : ndarray of float64, shape (n_source, n_edge + 3)
+        Weights of log10 PRF at the last knot, dex, the first three again at the end.
+    factors : ndarray of float64, shape (n_source, n_field)
+        Columns over the field of the weights.
+    geometry : ndarray of float64, shape (n_source, n_geometry)
+        Columns over the field of shear and offset.
+    """
+
+    place: FloatArray
+    stretch: FloatArray
+    inner: FloatArray
+    outer: FloatArray
+    shift: FloatArray
+    frame: FloatArray
+    turn: FloatArray
+    flux: FloatArray
+    peak: FloatArray
+    edge: FloatArray
+    factors: FloatArray
+    geometry: FloatArray
+
+
+@inlined
+def _known_edge(angle: float, base: FloatArray) -> tuple[float, float]:
+    """Return log10 of a known PRF at rmax and its derivative by the angle, between the entries of its table."""
+    n_angle = base.size - 1
+    step = (angle + (2.0 * np.pi if angle < 0.0 else 0.0)) * (n_angle / (2.0 * np.pi))
+    left = min(int(step), n_angle - 1)
+    rate = base[left + 1] - base[left]
+    return base[left] + (step - left) * rate, rate * (n_angle / (2.0 * np.pi))
+
+
+@inlined
+def _add_ring(total: FloatArray, r2: float, rings: FloatArray, value: float) -> None:
+    """Add a value to the ring that a radius falls into, given squared."""
+    for k in range(rings.size - 1, -1, -1):
+        if r2 >= rings[k]:
+            total[k] += value
+            break
+
+
+@inlined
+def gradient_of_wing(x: float, y: float, power: float, by_phi: float, gradient: FloatArray) -> None:
+    """Fill d ln PRF / d place of a power law whose logarithm also changes with the angle."""
+    r2 = x * x + y * y
+    gradient[0], gradient[1] = (power * x - by_phi * y) / r2, (power * y + by_phi * x) / r2
+
+
+@inlined
+def bends(dx: float, dy: float, gradient: FloatArray, frame: FloatArray, turn: FloatArray, bend: FloatArray) -> None:
+    """Fill d ln PRF by the two shears, whose frames change by `turn`, and by an offset east and north."""
+    for k in range(2):
+        along = gradient[0] * (turn[k, 0, 0] * dx + turn[k, 0, 1] * dy)
+        bend[k] = along + gradient[1] * (turn[k, 1, 0] * dx + turn[k, 1, 1] * dy)
+        bend[2 + k] = -(frame[0, k] * gradient[0] + frame[1, k] * gradient[1])
+
+
+@inlined
+def add_bends(row: FloatArray, start: int, light: float, geometry: FloatArray, bend: FloatArray) -> None:
+    """Add the derivatives by shear and offset of each column over the field: shears, then offsets."""
+    n_geometry = geometry.size
+    for k in range(n_geometry):
+        for j in range(2):
+            row[start + 2 * k + j] += light * geometry[k] * bend[j]
+            row[start + 2 * (n_geometry + k) + j] += light * geometry[k] * bend[2 + j]
+
+
+@kernel
+def add_geometry(
+    indptr: IntArray,
+    order: IntArray,
+    source: IntArray,
+    offset: FloatArray,
+    gradient: FloatArray,
+    light: FloatArray,
+    frame: FloatArray,
+    turn: FloatArray,
+    geometry: FloatArray,
+    start: int,
+    rows: FloatArray,
+) -> None:
+    """Add up, pixel by pixel, the derivatives of the image with respect to shear and offset.
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (n_row + 1,)
+        Row i holds the pairs ``order[indptr[i]:indptr[i + 1]]``.
+    order : ndarray of int64, shape (n_entry,)
+        Pairs.
+    source : ndarray of int64, shape (n_pair,)
+        Source of each pair.
+    offset, gradient : ndarray of float64, shape (n_pair, 2)
+        Offset on the sky, arcsec, and d ln PRF / d place, 1 / arcsec.
+    light : ndarray of float64, shape (n_pair,)
+        Light of the pair, electron / s.
+    frame : ndarray of float64, shape (n_source, 2, 2)
+        The map from the sky to coordinates in which the core is round.
+    turn : ndarray of float64, shape (n_source, 2, 2, 2)
+        Its derivatives by the shear along the axes and along the diagonals.
+    geometry : ndarray of float64, shape (n_source, n_geometry)
+        Columns over the field.
+    start : int
+        First column of the shears.
+    rows : ndarray of float64, shape (n_row, n_global)
+        Added to.
+    """
+    bend = np.empty(4)
+    for row in range(indptr.size - 1):
+        for entry in range(indptr[row], indptr[row + 1]):
+            pair = order[entry]
+            s = source[pair]
+            bends(offset[pair, 0], offset[pair, 1], gradient[pair], frame[s], turn[s], bend)
+            add_bends(rows[row], start, light[pair], geometry[s], bend)
+
+
+@kernel
+def add_far(
+    node: FloatArray,
+    stars: FarStars,
+    wing: FloatArray,
+    starts: FloatArray,
+    rmax: float,
+    base: FloatArray,
+    rings: FloatArray,
+    light: FloatArray,
+    rows: FloatArray,
+) -> None:
+    """Add up, place by place, the light of stars far from it, where the PRF is a power law, and its derivatives.
+
+    Parameters
+    ----------
+    node : ndarray of float64, shape (n_node, 2)
+        Places, as those of the stars, arcsec.
+    stars : FarStars
+        The stars.
+    wing, starts : ndarray of float64, shape (n_wing,)
+        Power of r beyond rmax and its changes; where these begin, log10(r / rmax).
+    rmax : float
+        Last knot, arcsec.
+    base : ndarray of float64, shape (n_angle + 1,)
+        log10 of a PRF known beforehand at rmax, at equal steps of the angle from 0 to a full turn, dex.
+    rings : ndarray of float64, shape (n_ring,)
+        Squares of the radii from which each ring of the wing begins, arcsec**2.
+    light : ndarray of float64, shape (n_node, 2 + n_ring)
+        Added to: light; light times the peaks of its stars; its square in each ring.
+    rows : ndarray of float64, shape (n_node, n_field (n_edge + 3) + n_wing + 4 n_geometry)
+        Added to: derivatives by the edge of the splines, by slope and bends of the wing, by shear, by offset.
+    """
+    n_edge = stars.edge.shape[1] - 3
+    start = stars.factors.shape[1] * stars.edge.shape[1]
+    around, slope, bend = np.empty(4), np.empty(4), np.empty(4)
+    for s in range(stars.flux.size):
+        frame, edge = stars.frame[s], stars.edge[s]
+        for p in range(node.shape[0]):
+            dx, dy = (node[p, 0] - stars.place[s, 0]) * stars.stretch[s], node[p, 1] - stars.place[s, 1]
+            r2 = dx * dx + dy * dy
+            if r2 <= stars.inner[s] or r2 > stars.outer[s]:
+                continue
+            dx, dy = dx - stars.shift[s, 0], dy - stars.shift[s, 1]
+            x, y = frame[0, 0] * dx + frame[0, 1] * dy, frame[1, 0] * dx + frame[1, 1] * dy
+            angle = np.arctan2(y, x)
+            first = periodic_splines(angle, n_edge, around, slope)
+            level, by_phi = _known_edge(angle, base)
+            for j in range(4):
+                level += around[j] * edge[first + j]
+                by_phi += slope[j] * edge[first + j]
+            depth, power = 0.5 * np.log10((x * x + y * y) / (rmax * rmax)), 0.0
+            for k in range(wing.size):
+                if depth > starts[k]:
+                    level += wing[k] * (depth - starts[k])
+                    power += wing[k]
+            own = stars.flux[s] * np.exp(_LN10 * level)
+            light[p, 0] += own
+            light[p, 1] += own * stars.peak[s]
+            _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
+            row = rows[p]
+            for k in range(stars.factors.shape[1]):
+                part, place = _LN10 * own * stars.factors[s, k], k * (n_edge + 3) + first
+                for j in range(4):
+                    row[place + j] += part * around[j]
+            for k in range(wing.size):
+                if depth > starts[k]:
+                    row[start + k] += _LN10 * own * (depth - starts[k])
+            gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
+            bends(dx, dy, slope, frame, stars.turn[s], bend)
+            add_bends(row, start + wing.size, own, stars.geometry[s], bend)

@@ -36,3 +36,47 @@ def sum_groups(
                     whole = False
             sums[row, g] = total if whole else np.nan
             errors[row, g] = np.sqrt(variance) if whole else np.nan
+
+
+@kernel
+def add_squares(indptr: IntArray, indices: IntArray, data: FloatArray, normal: FloatArray) -> None:
+    """Add J'J of a sparse matrix to the lower triangle of a dense one.
+
+    Parameters
+    ----------
+    indptr, indices : ndarray of int, shape (n_row + 1,) and (n_entry,)
+        Rows and columns of J, whose columns ascend in each row.
+    data : ndarray of float64, shape (n_entry,)
+        Its values.
+    normal : ndarray of float64, shape (n_column, n_column)
+        Added to.
+    """
+    for row in range(indptr.size - 1):
+        for a in range(indptr[row], indptr[row + 1]):
+            for b in range(indptr[row], a + 1):
+                normal[indices[a], indices[b]] += data[a] * data[b]
+
+
+@kernel
+def row_lengths(indptr: IntArray, indices: IntArray, data: FloatArray, covariance: FloatArray, out: FloatArray) -> None:
+    """Fill the quadratic form j' C j of each row j of a sparse matrix.
+
+    Parameters
+    ----------
+    indptr, indices : ndarray of int, shape (n_row + 1,) and (n_entry,)
+        Rows and columns.
+    data : ndarray of float64, shape (n_entry,)
+        Values.
+    covariance : ndarray of float64, shape (n_column, n_column)
+        C.
+    out : ndarray of float64, shape (n_row,)
+        Filled.
+    """
+    for row in range(indptr.size - 1):
+        total = 0.0
+        for a in range(indptr[row], indptr[row + 1]):
+            part = 0.5 * data[a] * covariance[indices[a], indices[a]]
+            for b in range(indptr[row], a):
+                part += data[b] * covariance[indices[a], indices[b]]
+            total += 2.0 * data[a] * part
+        out[row] = total

@@ -57,9 +57,6 @@ class JointHyper:
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 
 
-LN10 = float(np.log(10.0))
-WING_RINGS = (4.0, 8.0, 16.0)
-"""Radii from which each ring of the wing begins, pixel: twice as far out each."""
 # Below this the relative error of the model is not told from none by any star of less than 1e10 electrons.
 MIN_EPS = 1e-5
 MIN_WIDTH = 1e-4

@@ -9,7 +9,6 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.discrepancy import ring_errors
 from bayesprf.prf.joint.hyper import (
-    WING_RINGS,
     JointHyper,
     Outliers,
     find_outliers,
@@ -19,7 +18,17 @@ from bayesprf.prf.joint.hyper import (
     fit_width,
     pixel_variance,
 )
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, look, normalized, prf_of, shifts
+from bayesprf.prf.joint.problem import (
+    JointProblem,
+    JointState,
+    View,
+    growth,
+    look,
+    normalized,
+    prf_of,
+    same_image,
+    shifts,
+)
 from bayesprf.prf.joint.step import Solution, StarAreas, objective, solve_step, star_areas
 from bayesprf.scene.field_prf import FieldPrf
 
@@ -97,6 +106,8 @@ class JointFit:
         Probability that a pixel holds no light but that of the model.
     image : ndarray of float64, shape (n_pixel,)
         The model, electron / s.
+    far : ndarray of float64, shape (n_pixel,)
+        Light of stars beyond their pairs in it, electron / s.
     n_iter : int
         Steps taken.
     converged : bool
@@ -119,6 +130,7 @@ class JointFit:
     solution: Solution
     clean: FloatArray
     image: FloatArray
+    far: FloatArray
     n_iter: int
     converged: bool
 
@@ -141,13 +153,14 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
         aimed = replace(problem, flux=target)
         solution = solve_step(aimed, state, view, hyper, weight=weight, error=error)
         before, old = state, hyper
-        state, view = _advance(aimed, state, solution, hyper, weight=weight, error=error)
+        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         if count > _N_FIRST:
             hyper = _learn(problem, state, view, solution, hyper, outliers=outliers, options=options)
         if robust:
             n_robust += 1
             hyper, outliers = _find_outliers(problem, state, view, solution, hyper)
-        state = normalized(problem, state)
+        raw, state = state, normalized(problem, state)
+        view = same_image(problem, view, raw, state)
         moved = _moved(problem, before, state, solution)
         settled = count > _N_FIRST and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
@@ -164,29 +177,12 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
     return _finish(problem, state, hyper, outliers, n_iter=count, converged=converged)
 
 
-def _growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
-    """Return what the squares of the relative errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
-
-    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
-    """
-    pairs = problem.pairs
-    middle = problem.columns @ state.weights[:, 0]
-    if problem.base is not None:
-        middle = middle + problem.base.log10(np.zeros(1), np.zeros(1))[0]
-    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
-    peak = np.maximum(state.flux, 0.0) * 10.0**middle
-    ring = np.searchsorted(WING_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area), side="right")
-    kinds = [light * peak[pairs.source]]
-    kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
-    return np.stack([np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds], axis=1)
-
-
 def _weigh(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, outliers: Outliers
 ) -> tuple[FloatArray, FloatArray]:
     """Return the weight of each pixel, and the data of a least-squares step that climbs the mixture's likelihood."""
     used = problem.used
-    variance = pixel_variance(problem.ivar, _growth(problem, state, view), hyper.errors)
+    variance = pixel_variance(problem.ivar, growth(problem, state, view), hyper.errors)
     weight = np.where(
         used, outliers.clean / variance + (1.0 - outliers.clean) / (variance + hyper.outlier_sigma**2), 0.0
     )
@@ -203,23 +199,24 @@ def _typical_error(problem: JointProblem) -> float:
 def _advance(
     problem: JointProblem,
     state: JointState,
+    view: View,
     solution: Solution,
-    hyper: JointHyper,
     *,
+    hyper: JointHyper,
     weight: FloatArray,
     error: float,
 ) -> tuple[JointState, View]:
     """Take the step, shortened until the objective falls."""
     share = _longest(problem, solution)
-    now = objective(problem, state, look(problem, state).image, hyper, weight=weight, error=error)
+    now = objective(problem, state, view.image, hyper, weight=weight, error=error)
     for _ in range(_MAX_HALVINGS):
         trial = state.moved(share * solution.common, share * solution.own)
-        view = look(problem, trial)
-        then = objective(problem, trial, view.image, hyper, weight=weight, error=error)
+        seen = look(problem, trial)
+        then = objective(problem, trial, seen.image, hyper, weight=weight, error=error)
         if np.isfinite(then) and then <= now + 1e-6 * max(abs(now), 1.0):
-            return trial, view
+            return trial, seen
         share *= 0.5
-    return state, look(problem, state)
+    return state, view
 
 
 def _longest(problem: JointProblem, solution: Solution) -> float:
@@ -244,11 +241,11 @@ def _learn(
 ) -> JointHyper:
     """Learn relative model error, smoothness, variation over the field and position errors."""
     residual = np.where(problem.used, problem.flux - view.image, 0.0)
-    growth = _growth(problem, state, view)
+    grown = growth(problem, state, view)
     errors = fit_errors(
-        residual, problem.ivar, growth, leverage=solution.leverage, share=outliers.clean, errors=hyper.errors
+        residual, problem.ivar, grown, leverage=solution.leverage, share=outliers.clean, errors=hyper.errors
     )
-    n_basis, rough = problem.basis.n_basis, problem.basis.roughness().toarray()
+    n_basis, rough = problem.basis.n_basis, problem.basis.roughness()
 
     def width(columns: range, old: float) -> float:
         value, variance = [], []
@@ -294,10 +291,10 @@ def _find_outliers(
     problem: JointProblem, state: JointState, view: View, solution: Solution, hyper: JointHyper
 ) -> tuple[JointHyper, Outliers]:
     """Learn errors of the model and light of uncatalogued stars together."""
-    used, growth = problem.used, _growth(problem, state, view)
+    used, grown = problem.used, growth(problem, state, view)
     residual, ivar = (problem.flux - view.image)[used], problem.ivar[used]
-    hyper = fit_noise(residual, ivar, growth[used], leverage=solution.leverage[used], hyper=hyper)
-    found = find_outliers(residual, pixel_variance(ivar, growth[used], hyper.errors), hyper)
+    hyper = fit_noise(residual, ivar, grown[used], leverage=solution.leverage[used], hyper=hyper)
+    found = find_outliers(residual, pixel_variance(ivar, grown[used], hyper.errors), hyper)
     clean, light = np.ones(used.size), np.zeros(used.size)
     clean[used], light[used] = found.clean, found.light
     return hyper, Outliers(clean, light, found.log_evidence)
@@ -352,6 +349,7 @@ def _finish(
         solution=solution,
         clean=outliers.clean,
         image=view.image,
+        far=view.far[:, 0],
         n_iter=n_iter,
         converged=converged,
     )

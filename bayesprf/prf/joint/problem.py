@@ -7,12 +7,16 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
+from bayesprf.prf.joint.areas import AreaRule
+from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.scene.field_prf import FieldFrame, FieldPrf, fit_surface
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LogPrf, wing_starts
 
 LN10 = float(np.log(10.0))
+WING_RINGS = (4.0, 8.0, 16.0)
+"""Radii from which each ring of the wing begins, pixel: twice as far out each."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,8 +64,8 @@ class JointProblem:
     ----------
     flux, ivar : ndarray of float64, shape (n_pixel,)
         The image, electron / s, and its inverse variances; 0 leaves a pixel out.
-    pairs : PairTable
-        Pairs at catalogue positions.
+    layout : Layout
+        Pairs at catalogue positions, in the order of their pixels, and the light of stars beyond them.
     columns : ndarray of float64, shape (n_source, n_field)
         Columns over the field at each star, of the weights.
     geometry : ndarray of float64, shape (n_source, n_geometry)
@@ -82,8 +86,10 @@ class JointProblem:
         Pixel phases over which flux is conserved.
     prior : JointPrior
         Prior.
-    near : ndarray of bool, shape (n_pair,)
-        Pairs whose light is told from noise: the others count, but not one by one.
+    rule : AreaRule
+        How the PRF is integrated.
+    bends : ndarray of float64, shape (n_basis, n_basis)
+        R'R of the rows whose squares penalise bends of the weights.
     base : LogPrf, optional
         A PRF known beforehand.
     free : bool
@@ -94,7 +100,7 @@ class JointProblem:
 
     flux: FloatArray
     ivar: FloatArray
-    pairs: PairTable
+    layout: Layout
     columns: FloatArray
     geometry: FloatArray
     place: FloatArray
@@ -105,10 +111,16 @@ class JointProblem:
     pixel_area: float
     phases: PixelPhases
     prior: JointPrior
-    near: BoolArray
+    rule: AreaRule
+    bends: FloatArray
     base: LogPrf | None = None
     free: bool = True
     n_wing: int = 5
+
+    @property
+    def pairs(self) -> PairTable:
+        """Pairs at catalogue positions."""
+        return self.layout.pairs
 
     @property
     def used(self) -> BoolArray:
@@ -205,7 +217,7 @@ def shifts(problem: JointProblem, state: JointState) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class View:
-    """The model of the image, pair by pair.
+    """The model of the image: pair by pair near the stars, in sums far from them.
 
     Parameters
     ----------
@@ -219,8 +231,14 @@ class View:
         Offset on the sky, arcsec.
     frame : ndarray of float64, shape (n_source, 2, 2)
         The map from the sky to round coordinates.
+    turn : ndarray of float64, shape (n_source, 2, 2, 2)
+        Its derivatives by the two shears.
     image : ndarray of float64, shape (n_pixel,)
         Model of the pixels, electron / s.
+    far : ndarray of float64, shape (n_pixel, 2 + n_ring)
+        The far light in it, this light times the peaks of its stars, and its square in the rings of the wing.
+    far_rows : ndarray of float64, shape (n_pixel, n_far)
+        Derivatives of the far light by edge and wing of the PRF, shear and offset.
     """
 
     place: FloatArray
@@ -228,7 +246,10 @@ class View:
     gradient: FloatArray
     offset: FloatArray
     frame: FloatArray
+    turn: FloatArray
     image: FloatArray
+    far: FloatArray
+    far_rows: FloatArray
 
 
 def look(problem: JointProblem, state: JointState) -> View:
@@ -236,22 +257,74 @@ def look(problem: JointProblem, state: JointState) -> View:
     from bayesprf.linalg.compiled.polar import evaluate_pairs
 
     pairs, basis = problem.pairs, problem.basis
-    shift = shifts(problem, state)[pairs.source]
-    offset = np.stack([pairs.dx - shift[:, 0], pairs.dy - shift[:, 1]], axis=1)
-    frame = frames(problem.geometry @ state.shear)
-    place = np.einsum("pij,pj->pi", frame[pairs.source], offset)
+    weights, shift = problem.columns @ state.weights, shifts(problem, state)
+    offset = np.stack([pairs.dx, pairs.dy], axis=1) - shift[pairs.source]
+    frame, turn = turning_frames(problem.geometry @ state.shear)
+    place = np.empty_like(offset)
+    for k in range(2):
+        place[:, k] = frame[pairs.source, k, 0] * offset[:, 0] + frame[pairs.source, k, 1] * offset[:, 1]
     log, gradient = np.empty(pairs.n_pair), np.empty((pairs.n_pair, 2))
     evaluate_pairs(
-        pairs.source, place, problem.columns @ state.weights, state.wing, wing_starts(problem.n_wing), basis.knots,
+        pairs.source, place, weights, state.wing, wing_starts(problem.n_wing), basis.knots,
         (basis.n_core, basis.n_phi_knots), log, gradient,
     )  # fmt: skip
     if problem.base is not None:
         log += problem.base.log10(place[:, 0], place[:, 1])
         gradient += problem.base.gradient(place[:, 0], place[:, 1])
     values = np.exp(LN10 * log)
-    image = problem.known + problem.sky @ state.sky
+    far, far_rows = _look_far(problem, state, weights, shift, (frame, turn))
+    image = problem.known + problem.sky @ state.sky + far[:, 0]
     image += np.bincount(pairs.pixel, weights=state.flux[pairs.source] * values, minlength=pairs.n_pixel)
-    return View(place, values, gradient, offset, frame, image)
+    return View(place, values, gradient, offset, frame, turn, image, far, far_rows)
+
+
+def _look_far(
+    problem: JointProblem,
+    state: JointState,
+    weights: FloatArray,
+    shift: FloatArray,
+    frames: tuple[FloatArray, FloatArray],
+) -> tuple[FloatArray, FloatArray]:
+    """Evaluate the light of stars far from the pixels, and its derivatives."""
+    from bayesprf.linalg.compiled.polar import FarStars, add_far
+
+    basis, far = problem.basis, problem.layout.far
+    rings = (np.array(WING_RINGS) ** 2) * problem.pixel_area
+    n_edge, n_field = edge_size(basis), problem.n_field
+    edge = weights[:, -n_edge:]
+    edge = np.concatenate([edge, edge[:, np.arange(3) % n_edge]], axis=1)
+    light = np.zeros((far.node.shape[0], 2 + rings.size))
+    rows = np.zeros((far.node.shape[0], edge.shape[1] * n_field + problem.n_wing + 4 * problem.n_geometry))
+    stars = FarStars(
+        far.place, far.stretch, far.inner, far.outer, shift, *frames, state.flux, peaks(problem, state), edge,
+        problem.columns, problem.geometry,
+    )  # fmt: skip
+    add_far(far.node, stars, state.wing, wing_starts(problem.n_wing), basis.rmax, far.base, rings, light, rows)
+    around = rows[:, : edge.shape[1] * n_field].reshape(-1, n_field, edge.shape[1])
+    for k in range(3):
+        around[:, :, k % n_edge] += around[:, :, n_edge + k]
+    by_edge = around[:, :, :n_edge].reshape(-1, n_field * n_edge)
+    return light, np.concatenate([by_edge, rows[:, edge.shape[1] * n_field :]], axis=1)
+
+
+def edge_size(basis: PolarBasis) -> int:
+    """Return how many weights the PRF has at rmax: one per angle, or one alone."""
+    return basis.n_phi_knots if basis.n_core < basis.n_radial else 1
+
+
+def peaks(problem: JointProblem, state: JointState) -> FloatArray:
+    """Return the light of each star in a pixel at its centre, shape (n_source,), electron / s; no less than 0."""
+    middle = problem.columns @ state.weights[:, 0]
+    if problem.base is not None:
+        middle = middle + problem.base.log10(np.zeros(1), np.zeros(1))[0]
+    return np.asarray(np.maximum(state.flux, 0.0) * 10.0**middle)
+
+
+def turning_frames(shear: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the frames of each row, and their derivatives by the two shears, shape (n, 2, 2, 2)."""
+    step = 1e-5
+    turns = [(frames(shear + step * axis) - frames(shear - step * axis)) / (2.0 * step) for axis in np.eye(2)]
+    return frames(shear), np.stack(turns, axis=1)
 
 
 def frames(shear: FloatArray) -> FloatArray:
@@ -264,53 +337,68 @@ def frames(shear: FloatArray) -> FloatArray:
 
 def star_columns(problem: JointProblem, state: JointState, view: View) -> csr_matrix:
     """Return the derivative of the image by flux, east and north of each star, (n_pixel, n_own n_source)."""
-    pairs, parts = problem.pairs, [view.values]
+    order, n_own = problem.layout.order, problem.n_own
+    source = problem.pairs.source[order.near]
+    parts = np.empty((order.near.size, n_own))
+    parts[:, 0] = view.values[order.near]
     if problem.free:
-        light = state.flux[pairs.source] * view.values
-        parts += list(-light * np.einsum("pji,pj->ip", view.frame[pairs.source], view.gradient))
-    n_own, near = len(parts), problem.near
-    column = pairs.source[near, None] * n_own + np.arange(n_own)
-    row = np.broadcast_to(pairs.pixel[near, None], column.shape)
-    values = np.stack([part[near] for part in parts], axis=1)
-    return csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=(pairs.n_pixel, n_own * pairs.n_source))
+        light, gradient = state.flux[source] * parts[:, 0], view.gradient[order.near]
+        for k in range(2):
+            by_place = view.frame[source, 0, k] * gradient[:, 0] + view.frame[source, 1, k] * gradient[:, 1]
+            parts[:, 1 + k] = -light * by_place
+    column = source[:, None] * n_own + np.arange(n_own)
+    shape = (problem.pairs.n_pixel, n_own * problem.n_source)
+    return csr_matrix((parts.ravel(), column.ravel(), order.near_indptr * n_own), shape=shape)
 
 
 def global_columns(problem: JointProblem, state: JointState, view: View) -> FloatArray:
     """Return the derivative of the image with respect to all global parameters, shape (n_pixel, n_global)."""
-    from bayesprf.linalg.compiled.polar import add_columns
+    from bayesprf.linalg.compiled.polar import add_columns, add_geometry
 
-    pairs, basis = problem.pairs, problem.basis
+    pairs, basis, order = problem.pairs, problem.basis, problem.layout.order
     light = state.flux[pairs.source] * view.values
-    order = np.argsort(pairs.pixel, kind="stable")
-    indptr = np.concatenate([[0], np.cumsum(np.bincount(pairs.pixel, minlength=pairs.n_pixel))])
     rows = np.zeros((pairs.n_pixel, problem.n_global))
     add_columns(
-        indptr, order, pairs.source, view.place, LN10 * light, problem.columns, wing_starts(problem.n_wing),
+        order.indptr, order.pair, pairs.source, view.place, LN10 * light, problem.columns, wing_starts(problem.n_wing),
         basis.knots, (basis.n_core, basis.n_phi_knots), rows,
     )  # fmt: skip
     start = problem.n_weight + problem.n_wing
-    bends = [*_shear_slopes(problem, state, view), *(-np.einsum("pji,pj->ip", view.frame[pairs.source], view.gradient))]
-    for number, bend in enumerate(bends):
-        for k in range(problem.n_geometry):
-            column = start + (number // 2) * 2 * problem.n_geometry + 2 * k + number % 2
-            per_pair = light * bend * problem.geometry[pairs.source, k]
-            rows[:, column] = np.bincount(pairs.pixel, weights=per_pair, minlength=pairs.n_pixel)
-    rows[:, start + 4 * problem.n_geometry :] = problem.sky.toarray()
+    add_geometry(
+        order.indptr, order.pair, pairs.source, view.offset, view.gradient, light, view.frame, view.turn,
+        problem.geometry, start, rows,
+    )  # fmt: skip
+    n_edge = edge_size(basis)
+    for k in range(problem.n_field):
+        stop = (k + 1) * basis.n_basis
+        rows[:, stop - n_edge : stop] += view.far_rows[:, k * n_edge : (k + 1) * n_edge]
+    sky = start + 4 * problem.n_geometry
+    rows[:, problem.n_weight : sky] += view.far_rows[:, problem.n_field * n_edge :]
+    rows[:, sky:] = problem.sky.toarray()
     return rows
 
 
-def _shear_slopes(problem: JointProblem, state: JointState, view: View) -> list[FloatArray]:
-    """Return d ln PRF / d shear of each pair, along the axes and along the diagonals."""
-    shear, step, slopes = problem.geometry @ state.shear, 1e-5, []
-    for axis in np.eye(2):
-        turn = (frames(shear + step * axis) - frames(shear - step * axis)) / (2.0 * step)
-        moved = np.einsum("pij,pj->pi", turn[problem.pairs.source], view.offset)
-        slopes.append(np.einsum("pi,pi->p", view.gradient, moved))
-    return slopes
+def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
+    """Return what the squares of the relative errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
+
+    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
+    """
+    pairs = problem.pairs
+    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
+    ring = np.searchsorted(WING_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area), side="right")
+    kinds = [light * peaks(problem, state)[pairs.source]]
+    kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
+    near = [np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds]
+    return np.asarray(np.maximum(view.far[:, 1:], 0.0) + np.stack(near, axis=1))
 
 
 def normalized(problem: JointProblem, state: JointState) -> JointState:
     """Return the same image with a PRF whose area is one over the field as nearly as its columns can."""
-    prf = prf_of(problem, state)
-    level = fit_surface(np.log10(prf.areas()), prf.order)
-    return replace(state, weights=prf.less(level).weights, flux=state.flux * 10.0 ** (problem.columns @ level))
+    level = fit_surface(np.log10(problem.rule.areas(state.weights, state.wing)), prf_of(problem, state).order)
+    weights = state.weights - level[:, None]
+    return replace(state, weights=weights, flux=state.flux * 10.0 ** (problem.columns @ level))
+
+
+def same_image(problem: JointProblem, view: View, before: JointState, after: JointState) -> View:
+    """Return the view after `normalized`: the image stays, what the PRF gains the fluxes lose."""
+    gain = before.flux / after.flux
+    return replace(view, values=view.values * gain[problem.pairs.source])

@@ -11,9 +11,8 @@ from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint.hyper import LN10
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
-from bayesprf.prf.joint.problem import JointProblem
+from bayesprf.prf.joint.problem import LN10, JointProblem
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.prior import build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
@@ -88,8 +87,8 @@ def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, opti
     values = fit.values
     light = np.nan_to_num(fit.flux)[pairs.source] * values
     above = light > options.flux_cut_off
-    far = np.bincount(pairs.pixel, weights=np.where(above, 0.0, light), minlength=pairs.n_pixel)
-    total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    far = fit.far + np.bincount(pairs.pixel, weights=np.where(above, 0.0, light), minlength=pairs.n_pixel)
+    total = fit.far + np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
     own = (light > _OWN_SHARE * total[pairs.pixel]) & (pairs.r < problem.basis.rmax) & problem.used[pairs.pixel]
     factor = fit.solution.global_factor[:n_basis]
     wing = fit.solution.global_factor[problem.n_weight]

@@ -9,13 +9,15 @@ from scipy.sparse.linalg import lsqr
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import BackgroundColumns
+from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.hyper import JointHyper
+from bayesprf.prf.joint.layout import FarField, Layout, PixelOrder, Reach
 from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.field_prf import N_COLUMN, FieldFrame, field_columns
 from bayesprf.scene.image import Image
-from bayesprf.scene.pairs import PairTable, build_pairs, build_pairs_within
+from bayesprf.scene.pairs import build_pairs, build_pairs_within
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LogPrf, PrfModel
 from bayesprf.scene.sources import SourceTable
@@ -24,10 +26,12 @@ from bayesprf.stats import SIGMA_PER_MAD
 # Radii of the splines, pixel: first knot, last knot, and the radius inside which the angle does not count.
 _RMIN, _RMAX, _CUT = 0.25, 8.0, 0.375
 _N_R, _N_PHI = 13, 15
-# A pair counts where a star gives more than this share of the noise of a pixel; and no farther than this, pixel.
+# A star is told from noise where it gives more than this share of it; and no farther than this, pixel.
 _LEVEL, _FARTHEST = 0.05, 120.0
-# All light beyond the pairs together stays below this share of the noise of a pixel.
+# All light beyond the reach of the stars together stays below this share of the noise of a pixel.
 _CUT_LIGHT = 0.02
+# Pairs reach past the splines by as much as shear and shifts may move them.
+_SPLINE_MARGIN = 1.25
 # First fluxes are fitted within this radius, pixel.
 _NEAR = 6.0
 _FLUX_WIDTH = 30.0
@@ -108,11 +112,9 @@ def build_joint(
     geometry = field_columns(place, min(settings.order, 1))
     n_geometry = geometry.shape[1]
     prior = _prior(settings, prf, flux, height, n_geometry)
-    pairs, near = reach_pairs(pixels, sources, prf, np.abs(flux), ivar)
     problem = JointProblem(
         flux=image.flux,
         ivar=ivar,
-        pairs=pairs,
         columns=field_columns(place, settings.order),
         geometry=geometry,
         place=place,
@@ -124,7 +126,9 @@ def build_joint(
         phases=PixelPhases.around(axes, basis.rmax),
         prior=prior,
         base=settings.base,
-        near=near,
+        layout=_layout(pixels, sources, prf, np.abs(flux), ivar),
+        rule=AreaRule.of(basis, area, settings.base),
+        bends=(basis.roughness().T @ basis.roughness()).toarray(),
         free=settings.free,
         n_wing=settings.n_wing,
     )
@@ -136,6 +140,16 @@ def build_joint(
     )  # fmt: skip
     hyper = JointHyper(position=0.02 * side)
     return problem, state, hyper
+
+
+def _layout(pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray) -> Layout:
+    """Return the pairs, as far as light is told from noise and splines reach, and the light beyond."""
+    reach = find_reach(pixels, prf, flux, ivar)
+    # Flat offsets decide, as they do for the light beyond.
+    pairs = build_pairs_within(pixels, sources, 1.01 * reach.pairs)
+    pairs = pairs.select(pairs.r <= reach.pairs[pairs.source])
+    far = FarField.beyond(pixels, sources, reach, base=prf.base, rmax=prf.basis.rmax)
+    return Layout(pairs, PixelOrder.of(pairs, pairs.r <= reach.near[pairs.source]), far)
 
 
 def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: FloatArray, n_geometry: int) -> JointPrior:
@@ -203,10 +217,8 @@ def first_flux(
     return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback)
 
 
-def reach_pairs(
-    pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray
-) -> tuple[PairTable, BoolArray]:
-    """Pair each star with the pixels in which its light counts; say where it gives more than a twentieth of the noise.
+def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray) -> Reach:
+    """Find how far each star gives more than a twentieth of the noise of a pixel, and how far its light counts at all.
 
     Light is cut where the lights cut off, taken together and spread over the field, are a fiftieth of the noise.
     """
@@ -224,5 +236,6 @@ def reach_pairs(
     share = _LEVEL
     while share > 1e-4 and flux @ beyond[reach(share)] / (extent[0] * extent[1]) > _CUT_LIGHT * noise:
         share *= 0.5
-    pairs = build_pairs_within(pixels, sources, radii[reach(share)])
-    return pairs, pairs.r <= radii[reach(_LEVEL)][pairs.source]
+    near, light = radii[reach(_LEVEL)], radii[reach(share)]
+    pairs = np.maximum(near, _SPLINE_MARGIN * prf.basis.rmax)
+    return Reach(near, pairs, np.maximum(light, pairs))

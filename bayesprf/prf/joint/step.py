@@ -4,16 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix, diags
+from scipy.linalg.blas import dtrmm
+from scipy.linalg.lapack import dpotri, dtrtri
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, View, global_columns, prf_of, star_columns
-from bayesprf.scene.field_prf import NODES, field_columns, node_weights
-from bayesprf.scene.prf import wing_area
+from bayesprf.scene.field_prf import field_columns, node_weights
 
 # Precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
+# The centre of the field among its nine nodes.
+_MIDDLE = 4
 # The light beyond any radius is finite below a power of -2.
 _MAX_POWER = -2.1
 # Flux conservation over pixel phase, relative, and the share of the model's relative error that the sums inherit.
@@ -23,58 +26,77 @@ _PHASE_PLACES = np.array([[0.0, 0.0], [0.7, 0.0], [-0.7, 0.0], [0.0, 0.7], [0.0,
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class PriorRows:
-    """Linearised priors of the global parameters: `rows @ step` should be `misfit`, with inverse variances."""
+class GlobalPrior:
+    """Linearised priors of the global parameters: a step s adds half of s' normal s - 2 pull s to the objective."""
 
-    rows: FloatArray
-    misfit: FloatArray
-    ivar: FloatArray
-
-    @property
-    def objective(self) -> float:
-        """Half the sum of squares."""
-        return 0.5 * float(np.sum(self.ivar * self.misfit**2))
+    normal: FloatArray
+    pull: FloatArray
+    objective: float
 
 
-def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) -> PriorRows:
+class _Quadratic:
+    """Collects rows that should equal misfits, with inverse variances."""
+
+    def __init__(self, n: int) -> None:
+        self.normal, self.pull, self.twice = np.zeros((n, n)), np.zeros(n), 0.0
+
+    def add(self, start: int, rows: FloatArray, misfit: FloatArray, ivar: FloatArray | float) -> None:
+        """Add dense rows of the parameters from `start` on."""
+        part, weighted = slice(start, start + rows.shape[1]), rows.T * ivar
+        self.normal[part, part] += weighted @ rows
+        self.pull[part] += weighted @ misfit
+        self.twice += float(np.sum(ivar * misfit**2))
+
+    def add_square(self, start: int, square: FloatArray, misfit: FloatArray, ivar: float) -> None:
+        """Add rows R given as R'R, for misfits R m of a vector m."""
+        part, pulled = slice(start, start + misfit.size), square @ misfit
+        self.normal[part, part] += ivar * square
+        self.pull[part] += ivar * pulled
+        self.twice += ivar * float(misfit @ pulled)
+
+    def add_each(self, start: int, misfit: FloatArray, ivar: FloatArray | float) -> None:
+        """Add one row per parameter."""
+        index = np.arange(start, start + misfit.size)
+        self.normal[index, index] += ivar
+        self.pull[index] += ivar * misfit
+        self.twice += float(np.sum(ivar * misfit**2))
+
+
+def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) -> GlobalPrior:
     """Return the priors of weights, slope, shear, offset and sky about a state, and conservation of flux."""
-    prior, n_basis, n_global = problem.prior, problem.basis.n_basis, problem.n_global
-    rough = problem.basis.roughness().toarray()
-    rows, misfit, ivar = [], [], []
-
-    def add(start: int, block: FloatArray, missing: FloatArray, precision: FloatArray) -> None:
-        full = np.zeros((block.shape[0], n_global))
-        full[:, start : start + block.shape[1]] = block
-        rows.append(full)
-        misfit.append(missing)
-        ivar.append(np.broadcast_to(precision, missing.shape))
-
-    bent = prior.weights - state.weights[0]
-    if prior.weights_factor is None:
-        add(0, np.eye(n_basis), bent, np.array(prior.weights_sigma**-2.0))
-        add(0, rough, rough @ bent, np.array(hyper.tau**-2.0))
-    else:
-        scale, axes = np.linalg.eigh(
-            prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
-        )
-        add(0, axes.T, axes.T @ bent, 1.0 / np.maximum(scale, prior.weights_sigma**2))
-    for k in range(1, problem.n_field):
-        add(k * n_basis, np.eye(n_basis), -state.weights[k], np.array((3.0 * hyper.tau_field) ** -2.0))
-        add(k * n_basis, rough, -rough @ state.weights[k], np.array(hyper.tau_field**-2.0))
+    prior, total = problem.prior, _Quadratic(problem.n_global)
+    _add_weights(total, problem, state, hyper)
     start, n_bend = problem.n_weight + problem.n_wing, 2 * problem.n_geometry
     powers = np.tri(problem.n_wing)
-    add(problem.n_weight, powers, prior.slope - powers @ state.wing, np.array(prior.slope_sigma**-2.0))
-    add(problem.n_weight + 1, np.eye(problem.n_wing - 1), -state.wing[1:], np.array(hyper.wing**-2.0))
-    add(start, np.eye(n_bend), -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
-    add(start + n_bend, np.eye(n_bend), -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
-    add(start + 2 * n_bend, np.eye(state.sky.size), prior.sky - state.sky, prior.sky_sigma**-2.0)
+    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, prior.slope_sigma**-2.0)
+    total.add_each(problem.n_weight + 1, -state.wing[1:], hyper.wing**-2.0)
+    total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
+    total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
+    total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)
     prf, precision = prf_of(problem, state), 1.0 / (_SUM_SIGMA**2 + (_SUM_SHARE * hyper.eps) ** 2)
     for place in _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]:
         one = prf.at(place)
         sums, data = problem.phases.equations(one)
         block = np.concatenate([f * sums for f in field_columns(place[None], prf.order)[0]], axis=1)
-        add(0, block, data - sums @ one.weights, np.array(precision))
-    return PriorRows(np.concatenate(rows), np.concatenate(misfit), np.concatenate(ivar))
+        total.add(0, block, data - sums @ one.weights, precision)
+    return GlobalPrior(total.normal, total.pull, 0.5 * total.twice)
+
+
+def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
+    """Add what is expected of the weights and of their bends."""
+    prior, n_basis = problem.prior, problem.basis.n_basis
+    bent = prior.weights - state.weights[0]
+    if prior.weights_factor is None:
+        total.add_each(0, bent, prior.weights_sigma**-2.0)
+        total.add_square(0, problem.bends, bent, hyper.tau**-2.0)
+    else:
+        scale, axes = np.linalg.eigh(
+            prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
+        )
+        total.add(0, axes.T, axes.T @ bent, 1.0 / np.maximum(scale, prior.weights_sigma**2))
+    for k in range(1, problem.n_field):
+        total.add_each(k * n_basis, -state.weights[k], (3.0 * hyper.tau_field) ** -2.0)
+        total.add_square(k * n_basis, problem.bends, -state.weights[k], hyper.tau_field**-2.0)
 
 
 def star_prior(
@@ -138,51 +160,69 @@ def solve_step(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Solution:
     """Solve the normal equations of all parameters."""
-    residual = np.where(weight > 0, problem.flux - view.image, 0.0)
     root = np.sqrt(weight)
-    own_columns = csr_matrix(diags(root) @ star_columns(problem, state, view))
-    columns = global_columns(problem, state, view) * root[:, None]
+    residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
+    own_columns = star_columns(problem, state, view)
+    own_columns.data *= np.repeat(root, np.diff(own_columns.indptr))
+    columns = global_columns(problem, state, view)
+    columns *= root[:, None]
     misfit, ivar = star_prior(problem, state, hyper, error)
-    normal = (own_columns.T @ own_columns).toarray()
-    normal[np.diag_indices_from(normal)] += ivar.ravel()
-    pull = own_columns.T @ (root * residual) + (ivar * misfit).ravel()
+    pull = own_columns.T @ residual + (ivar * misfit).ravel()
     mixed = own_columns.T @ columns
-    factor = cho_factor(normal, lower=True)
-    response = cho_solve(factor, mixed)
-    prior = global_prior(problem, state, hyper)
-    both = columns.T @ columns + prior.rows.T @ (prior.ivar[:, None] * prior.rows)
-    pins = area_pins(problem, state)
-    schur = both - mixed.T @ response + _PIN * pins.T @ pins
-    right = columns.T @ (root * residual) + prior.rows.T @ (prior.ivar * prior.misfit) - response.T @ pull
-    scale = 1.0 / np.sqrt(np.diag(schur))
-    lower = np.linalg.cholesky(schur * np.outer(scale, scale))
-    global_factor = scale[:, None] * np.linalg.inv(lower).T
+    factor = cho_factor(star_normal(own_columns, ivar.ravel()), lower=True, overwrite_a=True, check_finite=False)
+    response = cho_solve(factor, mixed, check_finite=False)
+    prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
+    schur = columns.T @ columns + prior.normal - mixed.T @ response + _PIN * pins.T @ pins
+    right = columns.T @ residual + prior.pull - response.T @ pull
+    global_factor = _inverse_factor(schur)
     common = global_factor @ (global_factor.T @ right)
     own = cho_solve(factor, pull) - response @ common
-    own_cov = cho_solve(factor, np.eye(normal.shape[0]))
-    rest = (columns - own_columns @ response) @ global_factor
-    leverage = np.einsum("pg,pg->p", rest, rest)
-    leverage += np.asarray(own_columns.multiply(own_columns @ own_cov).sum(axis=1)).ravel()
+    own_cov = _inverse(factor[0])
+    columns -= own_columns @ response
+    rest = dtrmm(1.0, global_factor, columns.T, trans_a=1, overwrite_b=1).T
+    leverage = np.einsum("pg,pg->p", rest, rest) + squared_length(own_columns, own_cov)
     return Solution(common, own.reshape(problem.n_source, -1), global_factor, own_cov, response, leverage, rest)
+
+
+def star_normal(own_columns: csr_matrix, ivar: FloatArray) -> FloatArray:
+    """Return J'J + diag(ivar) of the weighted columns of the stars, its lower triangle filled."""
+    from bayesprf.linalg.compiled.sums import add_squares
+
+    normal = np.diag(ivar)
+    add_squares(own_columns.indptr, own_columns.indices, own_columns.data, normal)
+    return normal
+
+
+def squared_length(columns: csr_matrix, covariance: FloatArray) -> FloatArray:
+    """Return row by row the quadratic form of a covariance, shape (n_row,)."""
+    from bayesprf.linalg.compiled.sums import row_lengths
+
+    out = np.empty(columns.shape[0])
+    row_lengths(columns.indptr, columns.indices, columns.data, covariance, out)
+    return out
+
+
+def _inverse_factor(precision: FloatArray) -> FloatArray:
+    """Return U, upper triangular, with the covariance U U' of a precision."""
+    scale = 1.0 / np.sqrt(np.diag(precision))
+    lower = np.linalg.cholesky(precision * np.outer(scale, scale))
+    return np.asfortranarray(scale[:, None] * dtrtri(lower, lower=1)[0].T)
+
+
+def _inverse(lower: FloatArray) -> FloatArray:
+    """Return the covariance of a Cholesky factor of the precision, in the lower triangle of a matrix."""
+    half = np.tril(dpotri(lower, lower=1)[0])
+    return half + np.tril(half, -1).T
 
 
 def area_pins(problem: JointProblem, state: JointState) -> FloatArray:
     """Return the rows whose product with a step is the change of log10 area, column by column over the field."""
-    middle = prf_of(problem, state).at(np.zeros(2))
-    gradient, n_basis = middle.area_gradient(), problem.basis.n_basis
-    pins = np.zeros((problem.n_field, problem.n_global))
+    by_weights, by_wing = (one[_MIDDLE] for one in problem.rule.gradients(state.weights, state.wing))
+    pins, n_basis = np.zeros((problem.n_field, problem.n_global)), problem.basis.n_basis
     for k in range(problem.n_field):
-        pins[k, k * n_basis : (k + 1) * n_basis] = gradient
-    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    pins[0, wing] = middle.wing_share() * wing_gradient(state.wing)
+        pins[k, k * n_basis : (k + 1) * n_basis] = by_weights
+    pins[0, problem.n_weight : problem.n_weight + problem.n_wing] = by_wing
     return pins
-
-
-def wing_gradient(wing: FloatArray) -> FloatArray:
-    """Return d log10 (area beyond rmax) / d wing at a fixed level at rmax."""
-    step = 1e-4
-    sides = [[wing_area(tuple(wing + sign * step * unit)) for unit in np.eye(wing.size)] for sign in (1.0, -1.0)]
-    return np.asarray(np.diff(np.log10(sides), axis=0)[0] / (-2.0 * step))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -203,14 +243,12 @@ class StarAreas:
 
 def star_areas(problem: JointProblem, state: JointState) -> StarAreas:
     """Interpolate area and its gradient from nine places of the field."""
-    prf, n_basis = prf_of(problem, state), problem.basis.n_basis
-    mix, constant = node_weights(problem.place), problem.n_field == 1 and problem.n_geometry == 1
-    models = [prf.at(NODES[4])] * len(NODES) if constant else [prf.at(place) for place in NODES]
-    area = mix @ np.array([one.area() for one in models])
-    weights = mix @ np.array([one.area_gradient() for one in models])
-    wing = np.outer(mix @ np.array([one.wing_share() for one in models]), wing_gradient(state.wing))
+    mix, n_basis = node_weights(problem.place), problem.basis.n_basis
+    area = mix @ problem.rule.areas(state.weights, state.wing)
+    by_weights, by_wing = problem.rule.gradients(state.weights, state.wing)
+    weights = mix @ by_weights
     gradient = np.zeros((problem.n_source, problem.n_global))
     for k in range(problem.n_field):
         gradient[:, k * n_basis : (k + 1) * n_basis] = weights * problem.columns[:, k : k + 1]
-    gradient[:, problem.n_weight : problem.n_weight + problem.n_wing] = wing
+    gradient[:, problem.n_weight : problem.n_weight + problem.n_wing] = mix @ by_wing
     return StarAreas(area, LN10 * gradient)

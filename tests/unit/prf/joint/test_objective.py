@@ -7,13 +7,25 @@ import pytest
 
 from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.machine import Machine
+from bayesprf.prf.joint.areas import wing_gradient
 from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_noise
+from bayesprf.prf.joint.layout import Layout, PixelOrder
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
-from bayesprf.prf.joint.problem import global_columns, look, normalized, star_columns
+from bayesprf.prf.joint.problem import (
+    LN10,
+    global_columns,
+    growth,
+    look,
+    normalized,
+    prf_of,
+    same_image,
+    star_columns,
+)
 from bayesprf.prf.joint.stage import _check_size, spoiled
 from bayesprf.prf.joint.start import JointSettings, build_joint
-from bayesprf.prf.joint.step import area_pins, star_areas
+from bayesprf.prf.joint.step import area_pins, global_prior, solve_step, star_areas, star_prior
 from bayesprf.scene.image import reduce_image
+from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case
@@ -48,17 +60,108 @@ def bend(problem, state, rng):
     )
 
 
+def whole(problem):
+    """Return the problem with all light looked at pair by pair, and all of it told from noise."""
+    far = problem.layout.far
+    apart = (far.node[None, :] - far.place[:, None]) * np.stack([far.stretch, np.ones_like(far.stretch)], 1)[:, None]
+    source, pixel = (one.ravel() for one in np.indices(apart.shape[:2]))
+    counts = np.maximum(far.outer, far.inner)[:, None] >= np.hypot(*apart.T).T ** 2
+    pairs = PairTable(source, pixel, *apart.reshape(-1, 2).T, *apart.shape[:2]).select(counts.ravel())
+    nothing = replace(far, outer=np.zeros_like(far.outer))
+    return replace(problem, layout=Layout(pairs, PixelOrder.of(pairs, np.ones(pairs.n_pair, bool)), nothing))
+
+
 @pytest.mark.parametrize("order", [0, 1])
 def test_columns_are_the_derivatives_of_the_image(field, rng, order):
     problem, state, _ = build(field, order=order)
-    problem = replace(problem, near=np.ones(problem.pairs.n_pair, bool))
     state = bend(problem, state, rng)
-    view = look(problem, state)
     common, own = rng.normal(size=problem.n_global), rng.normal(size=(problem.n_source, 3)) * [100.0, 1.0, 1.0]
     step = 1e-6
-    ahead, behind = (look(problem, state.moved(s * step * common, s * step * own)).image for s in (1.0, -1.0))
-    predicted = global_columns(problem, state, view) @ common + star_columns(problem, state, view) @ own.ravel()
-    np.testing.assert_allclose((ahead - behind) / (2 * step), predicted, rtol=0, atol=1e-6 * np.abs(predicted).max())
+    for one, moved in ((whole(problem), own), (problem, np.zeros_like(own))):
+        view = look(one, state)
+        ahead, behind = (look(one, state.moved(s * step * common, s * step * moved)).image for s in (1.0, -1.0))
+        predicted = global_columns(one, state, view) @ common + star_columns(one, state, view) @ moved.ravel()
+        np.testing.assert_allclose(
+            (ahead - behind) / (2 * step), predicted, rtol=0, atol=1e-6 * np.abs(predicted).max()
+        )
+
+
+@pytest.mark.parametrize("base", [False, True])
+def test_far_light_is_that_of_the_pairs(field, rng, base):
+    problem, state, _ = build(field, order=1, base=Ellipse() if base else None)
+    state = bend(problem, state, rng)
+    every = whole(problem)
+    assert every.pairs.n_pair > 2 * problem.pairs.n_pair
+    seen, apart = look(every, state), look(problem, state)
+    # A known PRF is interpolated between angles a quarter of a degree apart.
+    exact = 1e-5 if base else 1e-11
+    np.testing.assert_allclose(apart.image, seen.image, rtol=exact)
+    np.testing.assert_allclose(growth(problem, state, apart), growth(every, state, seen), rtol=exact, atol=1e-12)
+    one, two = global_columns(problem, state, apart), global_columns(every, state, seen)
+    largest = np.abs(two).max(axis=0)
+    np.testing.assert_allclose(one / largest, two / largest, rtol=0, atol=exact)
+
+
+class Ellipse:
+    """A known PRF that depends on the angle, constant along a ray beyond the splines."""
+
+    width, rmax = 4.0, 31.84
+
+    def log10(self, x, y):
+        grow = np.minimum(x**2 + y**2, self.rmax**2) / self.width**2
+        return -2.5 * np.log10(1.0 + grow) + 0.002 * grow * np.cos(2.0 * np.arctan2(y, x)) - 1.0
+
+    def gradient(self, x, y):
+        r2, turn = x**2 + y**2, 2.0 * np.arctan2(y, x)
+        grow = np.minimum(r2, self.rmax**2) / self.width**2
+        by_phi = -0.004 * grow * np.sin(turn) / r2
+        by_grow = -2.5 / LN10 / (1.0 + grow) + 0.002 * np.cos(turn)
+        by_r2 = np.where(r2 < self.rmax**2, by_grow / self.width**2, 0.0)
+        return LN10 * np.stack([2.0 * x * by_r2 - y * by_phi, 2.0 * y * by_r2 + x * by_phi], axis=1)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_step_agrees_with_a_dense_twin(field, rng, order):
+    problem, state, hyper = build(field, order=order)
+    state = bend(problem, state, rng)
+    view, weight = look(problem, state), problem.ivar
+    found = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
+    columns = np.hstack([global_columns(problem, state, view), star_columns(problem, state, view).toarray()])
+    prior, pins, n = global_prior(problem, state, hyper), area_pins(problem, state), problem.n_global
+    misfit, ivar = star_prior(problem, state, hyper, 1.0)
+    normal = columns.T @ (weight[:, None] * columns)
+    normal[:n, :n] += prior.normal + 1e10 * pins.T @ pins
+    normal[n:, n:] += np.diag(ivar.ravel())
+    pull = columns.T @ (weight * (problem.flux - view.image))
+    pull[:n] += prior.pull
+    pull[n:] += (ivar * misfit).ravel()
+    scale = 1.0 / np.sqrt(np.diag(normal))
+    inverse = np.linalg.inv(normal * np.outer(scale, scale)) * np.outer(scale, scale)
+    step = inverse @ pull
+    std = np.sqrt(np.diag(inverse))
+    assert (
+        np.abs((np.concatenate([found.common, found.own.ravel()]) - step) / std).max() < 1e-8 * np.abs(step / std).max()
+    )
+    # What is pinned with a precision of 1e10 costs digits, in the twin too.
+    common = found.global_factor @ found.global_factor.T
+    assert np.abs((common - inverse[:n, :n]) / np.outer(std[:n], std[:n])).max() < 1e-9
+    spread = found.response @ found.global_factor
+    own = found.own_cov + spread @ spread.T
+    assert np.abs((own - inverse[n:, n:]) / np.outer(std[n:], std[n:])).max() < 1e-9
+    leverage = weight * np.einsum("pi,ij,pj->p", columns, inverse, columns, optimize=True)
+    np.testing.assert_allclose(found.leverage, leverage, rtol=0, atol=1e-9)
+
+
+def test_areas_are_those_of_the_prf(field, rng):
+    problem, state, _ = build(field, order=1)
+    state = bend(problem, state, rng)
+    prf = prf_of(problem, state)
+    np.testing.assert_allclose(problem.rule.areas(state.weights, state.wing), prf.areas(), rtol=1e-12)
+    middle = prf.at(np.zeros(2))
+    pins = area_pins(problem, state)[0]
+    np.testing.assert_allclose(pins[: problem.basis.n_basis], middle.area_gradient(), rtol=0, atol=1e-12)
+    slope = pins[problem.n_weight : problem.n_weight + problem.n_wing]
+    np.testing.assert_allclose(slope, middle.wing_share() * wing_gradient(state.wing), rtol=1e-9)
 
 
 def test_gradient_of_the_areas_agrees_with_differences(field, rng):
@@ -76,7 +179,9 @@ def test_normalizing_leaves_the_image_and_makes_the_area_one(field, rng):
     problem, state, _ = build(field, order=1)
     state = bend(problem, state, rng)
     done = normalized(problem, state)
-    np.testing.assert_allclose(look(problem, done).image, look(problem, state).image, rtol=1e-12)
+    seen, view = look(problem, done), look(problem, state)
+    np.testing.assert_allclose(seen.image, view.image, rtol=1e-12)
+    np.testing.assert_allclose(same_image(problem, view, state, done).values, seen.values, rtol=1e-12)
     assert abs(star_areas(problem, done).area - 1.0).max() < 0.01
     assert area_pins(problem, done).shape == (3, problem.n_global)
 
@@ -128,7 +233,7 @@ def test_uncatalogued_stars_are_told_from_noise(rng):
 def test_refuses_what_dense_algebra_cannot_hold(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     problem = build(field)[0]
-    many = replace(problem, pairs=replace(problem.pairs, n_source=2000))
+    many = replace(problem, layout=replace(problem.layout, pairs=replace(problem.pairs, n_source=2000)))
     with pytest.raises(UnsupportedError, match="parameters of stars"):
         _check_size(many)
     machine.build_shape_model(method="joint")
