@@ -218,7 +218,7 @@ def _draws(shape: ShapeFit, rng: np.random.Generator) -> list[PrfModel]:
         return [replace(shape.prf, weights=one).normalized() for one in draws]
     joint, models = shape.joint, []
     for place in NODES:
-        factor = joint.solution.global_factor
+        factor = joint.posterior.global_factor
         step = (factor @ rng.standard_normal(factor.shape[1]))[: joint.problem.n_weight]
         prf = replace(joint.prf, weights=joint.prf.weights + step.reshape(joint.prf.weights.shape))
         models.append(prf.normalized_at(place))

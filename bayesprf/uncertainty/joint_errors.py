@@ -59,7 +59,7 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     else:
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
-    factors["shape"] = csr_matrix(-shared @ fit.solution.global_factor)
+    factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
     factors["rings"] = csr_matrix(-gain @ ring_light(problem, state, view).T @ diags(np.tile(fit.rings, flux.size)))
     return factors
 
@@ -70,7 +70,7 @@ def _positions(
     """Return columns of the positions, their covariance at a known PRF, and how they follow the global parameters."""
     index = _shift_index(problem.n_source)
     columns = star_columns(problem, state, view)[:, index]
-    return columns, fit.solution.own_cov[np.ix_(index, index)], fit.solution.response[index]
+    return columns, fit.posterior.own_cov[np.ix_(index, index)], fit.posterior.response[index]
 
 
 def _shift_index(n_source: int) -> IntArray:

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix, diags
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, star_columns
-from bayesprf.prf.joint.step import Solution
+from bayesprf.prf.joint.step import Posterior
 
 # Rings double in radius, pixel: the PRF changes by about as much in each.
 _RINGS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
@@ -16,13 +16,13 @@ _MAX_SIGMA = 0.3
 
 
 def ring_errors(
-    problem: JointProblem, state: JointState, view: View, solution: Solution, *, weight: FloatArray
+    problem: JointProblem, state: JointState, view: View, posterior: Posterior, *, weight: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
     """Learn the relative error of a star's rings, and what it does to the fluxes.
 
     Parameters
     ----------
-    problem, state, view, solution
+    problem, state, view, posterior
         Of the fit.
     weight : ndarray of float64, shape (n_pixel,)
         Weights of the pixels.
@@ -48,12 +48,12 @@ def ring_errors(
     norm = np.asarray(template.multiply(template).sum(axis=1)).ravel()
     good = norm > 1.0
     amplitude = np.divide(template @ residual, norm, out=np.zeros(norm.size), where=good)
-    leverage = np.divide(_absorbed(template, columns, solution), norm, out=np.ones(norm.size), where=good)
+    leverage = np.divide(_absorbed(template, columns, posterior), norm, out=np.ones(norm.size), where=good)
     sigma = np.array(
         [_fit_sigma(amplitude[k::n_ring], norm[k::n_ring], leverage[k::n_ring], good[k::n_ring]) for k in range(n_ring)]
     )
     n_own = problem.n_own
-    response = (whole @ columns) @ solution.own_cov[:, ::n_own]
+    response = (whole @ columns) @ posterior.own_cov[:, ::n_own]
     own_response = response.reshape(problem.n_source, n_ring, problem.n_source)[
         np.arange(problem.n_source), :, np.arange(problem.n_source)
     ]
@@ -71,11 +71,11 @@ def ring_light(problem: JointProblem, state: JointState, view: View, *, share: f
     return csr_matrix((own, (pairs.source * n_ring + ring, pairs.pixel)), shape=shape)
 
 
-def _absorbed(template: csr_matrix, columns: csr_matrix, solution: Solution) -> FloatArray:
+def _absorbed(template: csr_matrix, columns: csr_matrix, posterior: Posterior) -> FloatArray:
     """Return T'W H T: how much of an error of the form of each template the fit takes."""
     seen = csr_matrix(template @ columns)
-    by_stars = np.asarray(seen.multiply(seen @ solution.own_cov).sum(axis=1)).ravel()
-    by_field = template @ solution.rest
+    by_stars = np.asarray(seen.multiply(seen @ posterior.own_cov).sum(axis=1)).ravel()
+    by_field = template @ posterior.rest
     return by_stars + np.einsum("tg,tg->t", by_field, by_field)
 
 

@@ -29,7 +29,7 @@ from bayesprf.prf.joint.problem import (
     same_image,
     shifts,
 )
-from bayesprf.prf.joint.step import Solution, StarAreas, objective, solve_step, star_areas
+from bayesprf.prf.joint.step import Posterior, Solution, StarAreas, find_posterior, objective, solve_step, star_areas
 from bayesprf.scene.field_prf import FieldPrf
 
 # Longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
@@ -100,8 +100,8 @@ class JointFit:
         Weights of the pixels in the last step.
     hyper : JointHyper
         Hyperparameters.
-    solution : Solution
-        The last step, with covariances.
+    posterior : Posterior
+        Covariance of all parameters.
     clean : ndarray of float64, shape (n_pixel,)
         Probability that a pixel holds no light but that of the model.
     image : ndarray of float64, shape (n_pixel,)
@@ -127,7 +127,7 @@ class JointFit:
     areas: StarAreas
     weight: FloatArray
     hyper: JointHyper
-    solution: Solution
+    posterior: Posterior
     clean: FloatArray
     image: FloatArray
     far: FloatArray
@@ -267,8 +267,7 @@ def _learn(
         return found
     if options.position_error is not None:
         return replace(found, position=options.position_error)
-    spread = solution.response @ solution.global_factor
-    variance = (np.diag(solution.own_cov) + np.einsum("sg,sg->s", spread, spread)).reshape(-1, 3)[:, 1:]
+    variance = solution.own_std[:, 1:] ** 2
     expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
     position = fit_position_width(state.shift.ravel(), variance.ravel(), hyper.position, expected)
     return replace(found, position=position)
@@ -302,8 +301,7 @@ def _find_outliers(
 
 def _moved(problem: JointProblem, before: JointState, state: JointState, solution: Solution) -> float:
     """Return how far the brightest fluxes, the slope and the positions moved, in units of their errors."""
-    spread = solution.response @ solution.global_factor
-    std = np.sqrt(np.diag(solution.own_cov) + np.einsum("sg,sg->s", spread, spread)).reshape(problem.n_source, -1)
+    std = solution.own_std
     bright = np.argsort(-before.flux)[:_N_BRIGHT]
     step = (state.flux - before.flux)[bright] / std[bright, 0]
     slope = np.linalg.norm(solution.global_factor[problem.n_weight : problem.n_weight + problem.n_wing], axis=1)
@@ -325,13 +323,13 @@ def _finish(
     view = look(problem, state)
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
-    solution = solve_step(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
+    posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
     areas, n_own = star_areas(problem, state), problem.n_own
     flux = state.flux * areas.area
-    own = np.diag(solution.own_cov)[::n_own] * areas.area**2
-    response = flux[:, None] * areas.gradient - areas.area[:, None] * solution.response[::n_own]
-    response = response @ solution.global_factor
-    rings, ring_std = ring_errors(aimed, state, view, solution, weight=weight)
+    own = np.diag(posterior.own_cov)[::n_own] * areas.area**2
+    response = flux[:, None] * areas.gradient - areas.area[:, None] * posterior.response[::n_own]
+    response = response @ posterior.global_factor
+    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight)
     return JointFit(
         problem=problem,
         state=state,
@@ -341,12 +339,12 @@ def _finish(
         rings=rings,
         flux_response=response,
         shift=shifts(problem, state),
-        shift_err=_shift_errors(problem, solution),
+        shift_err=_shift_errors(problem, posterior),
         values=view.values / areas.area[problem.pairs.source],
         areas=areas,
         weight=weight,
         hyper=hyper,
-        solution=solution,
+        posterior=posterior,
         clean=outliers.clean,
         image=view.image,
         far=view.far[:, 0],
@@ -355,8 +353,7 @@ def _finish(
     )
 
 
-def _shift_errors(problem: JointProblem, solution: Solution) -> FloatArray:
+def _shift_errors(problem: JointProblem, posterior: Posterior) -> FloatArray:
     if not problem.free:
         return np.zeros((problem.n_source, 2))
-    spread = solution.response @ solution.global_factor
-    return np.sqrt(np.diag(solution.own_cov) + np.einsum("sg,sg->s", spread, spread)).reshape(-1, 3)[:, 1:]
+    return posterior.own_std.reshape(-1, 3)[:, 1:]

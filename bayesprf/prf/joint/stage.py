@@ -24,8 +24,8 @@ from bayesprf.stats import weighted_median
 
 # Charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
-# Dense algebra of one step takes some seconds and 0.8 GB at most.
-_MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 3000, 100_000_000, 3_000_000
+# Dense algebra of one step takes some seconds and 2 GB at most.
+_MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
 # The pixels of ShapeFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 
@@ -90,12 +90,12 @@ def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, opti
     far = fit.far + np.bincount(pairs.pixel, weights=np.where(above, 0.0, light), minlength=pairs.n_pixel)
     total = fit.far + np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
     own = (light > _OWN_SHARE * total[pairs.pixel]) & (pairs.r < problem.basis.rmax) & problem.used[pairs.pixel]
-    factor = fit.solution.global_factor[:n_basis]
-    wing = fit.solution.global_factor[problem.n_weight]
+    factor = fit.posterior.global_factor[:n_basis]
+    wing = fit.posterior.global_factor[problem.n_weight]
     image, background = scene.image, None
     if scene.background is not None:
         start = problem.n_weight + problem.n_wing + 4 * problem.n_geometry
-        error = np.linalg.norm(fit.solution.global_factor[start:], axis=1)
+        error = np.linalg.norm(fit.posterior.global_factor[start:], axis=1)
         background = ImageBackground(scene.background.columns, fit.state.sky, error)
         scene = scene.without(background)
         image = scene.image

@@ -17,6 +17,8 @@ from bayesprf.scene.field_prf import field_columns, node_weights
 _PIN = 1e10
 # The centre of the field among its nine nodes.
 _MIDDLE = 4
+# Parameters of stars whose covariance costs no more than the rest of a step.
+_MAX_COVARIANCE = 1500
 # The light beyond any radius is finite below a power of -2.
 _MAX_POWER = -2.1
 # Flux conservation over pixel phase, relative, and the share of the model's relative error that the sums inherit.
@@ -126,7 +128,7 @@ def objective(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Solution:
-    """A step and the covariance about where it leads.
+    """A step and what is known about where it leads.
 
     Parameters
     ----------
@@ -136,30 +138,104 @@ class Solution:
         Step of those of the stars.
     global_factor : ndarray of float64, shape (n_global, n_global)
         L with covariance L L' of the global parameters.
-    own_cov : ndarray of float64, shape (n_own n_source, n_own n_source)
-        Covariance of the stars' parameters at known global ones.
     response : ndarray of float64, shape (n_own n_source, n_global)
         X: the stars' parameters follow the global ones by -X.
+    own_std : ndarray of float64, shape (n_source, n_own)
+        Standard deviations of the stars' parameters.
     leverage : ndarray of float64, shape (n_pixel,)
         How much of each pixel's residual the fit takes away.
-    rest : ndarray of float64, shape (n_pixel, n_global)
-        What the global parameters, in independent combinations of unit variance, do to the weighted pixels that the
-        stars cannot.
     """
 
     common: FloatArray
     own: FloatArray
     global_factor: FloatArray
-    own_cov: FloatArray
     response: FloatArray
+    own_std: FloatArray
     leverage: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior:
+    """The covariance about a state.
+
+    Parameters
+    ----------
+    global_factor : ndarray of float64, shape (n_global, n_global)
+        L with covariance L L' of the global parameters.
+    response : ndarray of float64, shape (n_own n_source, n_global)
+        X: the stars' parameters follow the global ones by -X.
+    own_cov : ndarray of float64, shape (n_own n_source, n_own n_source)
+        Covariance of the stars' parameters at known global ones.
+    rest : ndarray of float64, shape (n_pixel, n_global)
+        What the global parameters, in independent combinations of unit variance, do to the weighted pixels that the
+        stars cannot.
+    leverage : ndarray of float64, shape (n_pixel,)
+        How much of each pixel's residual the fit takes away.
+    """
+
+    global_factor: FloatArray
+    response: FloatArray
+    own_cov: FloatArray
     rest: FloatArray
+    leverage: FloatArray
+
+    @property
+    def own_std(self) -> FloatArray:
+        """Standard deviations of the stars' parameters with the global ones free, shape (n_own n_source,)."""
+        spread = self.response @ self.global_factor
+        return np.sqrt(np.diag(self.own_cov) + np.einsum("sg,sg->s", spread, spread))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Equations:
+    """Weighted columns, and the normal equations in which the stars are eliminated."""
+
+    own_columns: csr_matrix
+    columns: FloatArray
+    factor: tuple[FloatArray, bool]
+    response: FloatArray
+    both: FloatArray
+    global_factor: FloatArray
+    common: FloatArray
+    own: FloatArray
+    blocks: FloatArray
 
 
 def solve_step(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Solution:
-    """Solve the normal equations of all parameters."""
+    """Solve the normal equations of all parameters.
+
+    Notes
+    -----
+    With many stars their covariance, which takes three times as long as the step, waits for `find_posterior`: leverage
+    and standard deviations are then those of each star, and of the global parameters, with the others held. Leverages
+    add up to the number of parameters in both ways.
+    """
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error)
+    shape = problem.n_source, problem.n_own
+    if found.response.shape[0] <= _MAX_COVARIANCE:
+        posterior = _posterior(found)
+        std, leverage = posterior.own_std.reshape(shape), posterior.leverage
+    else:
+        alone = np.linalg.inv(found.blocks)
+        std = np.sqrt(np.diagonal(alone, axis1=1, axis2=2))
+        rest = found.columns @ _inverse_factor(found.both)
+        leverage = np.einsum("pg,pg->p", rest, rest) + block_lengths(found.own_columns, alone)
+    return Solution(found.common, found.own.reshape(shape), found.global_factor, found.response, std, leverage)
+
+
+def find_posterior(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
+) -> Posterior:
+    """Return the covariance of all parameters about a state."""
+    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error))
+
+
+def _set_up(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
+) -> _Equations:
+    """Eliminate the stars and solve."""
     root = np.sqrt(weight)
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
     own_columns = star_columns(problem, state, view)
@@ -169,19 +245,27 @@ def solve_step(
     misfit, ivar = star_prior(problem, state, hyper, error)
     pull = own_columns.T @ residual + (ivar * misfit).ravel()
     mixed = own_columns.T @ columns
-    factor = cho_factor(star_normal(own_columns, ivar.ravel()), lower=True, overwrite_a=True, check_finite=False)
+    normal, n_own = star_normal(own_columns, ivar.ravel()), problem.n_own
+    place = np.arange(problem.n_source)
+    blocks = normal.reshape(problem.n_source, n_own, problem.n_source, n_own)[place, :, place, :]
+    blocks = np.tril(blocks) + np.swapaxes(np.tril(blocks, -1), 1, 2)
+    factor = cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
     response = cho_solve(factor, mixed, check_finite=False)
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
-    schur = columns.T @ columns + prior.normal - mixed.T @ response + _PIN * pins.T @ pins
+    both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
     right = columns.T @ residual + prior.pull - response.T @ pull
-    global_factor = _inverse_factor(schur)
+    global_factor = _inverse_factor(both - mixed.T @ response)
     common = global_factor @ (global_factor.T @ right)
     own = cho_solve(factor, pull) - response @ common
-    own_cov = _inverse(factor[0])
-    columns -= own_columns @ response
-    rest = dtrmm(1.0, global_factor, columns.T, trans_a=1, overwrite_b=1).T
-    leverage = np.einsum("pg,pg->p", rest, rest) + squared_length(own_columns, own_cov)
-    return Solution(common, own.reshape(problem.n_source, -1), global_factor, own_cov, response, leverage, rest)
+    return _Equations(own_columns, columns, factor, response, both, global_factor, common, own, blocks)
+
+
+def _posterior(found: _Equations) -> Posterior:
+    own_cov = _inverse(found.factor[0])
+    rest = found.columns - found.own_columns @ found.response
+    rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1).T
+    leverage = np.einsum("pg,pg->p", rest, rest) + squared_length(found.own_columns, own_cov)
+    return Posterior(found.global_factor, found.response, own_cov, rest, leverage)
 
 
 def star_normal(own_columns: csr_matrix, ivar: FloatArray) -> FloatArray:
@@ -200,6 +284,16 @@ def squared_length(columns: csr_matrix, covariance: FloatArray) -> FloatArray:
     out = np.empty(columns.shape[0])
     row_lengths(columns.indptr, columns.indices, columns.data, covariance, out)
     return out
+
+
+def block_lengths(columns: csr_matrix, blocks: FloatArray) -> FloatArray:
+    """Return row by row the quadratic form of a block diagonal covariance, blocks of shape (n_block, n, n)."""
+    n = blocks.shape[1]
+    values = columns.data.reshape(-1, n)
+    block = columns.indices[::n] // n
+    form = np.einsum("ei,eij,ej->e", values, blocks[block], values)
+    row = np.repeat(np.arange(columns.shape[0]), np.diff(columns.indptr) // n)
+    return np.bincount(row, weights=form, minlength=columns.shape[0])
 
 
 def _inverse_factor(precision: FloatArray) -> FloatArray:

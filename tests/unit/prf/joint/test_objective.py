@@ -7,6 +7,7 @@ import pytest
 
 from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.machine import Machine
+from bayesprf.prf.joint import step as step_module
 from bayesprf.prf.joint.areas import wing_gradient
 from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_noise
 from bayesprf.prf.joint.layout import Layout, PixelOrder
@@ -23,7 +24,7 @@ from bayesprf.prf.joint.problem import (
 )
 from bayesprf.prf.joint.stage import _check_size, spoiled
 from bayesprf.prf.joint.start import JointSettings, build_joint
-from bayesprf.prf.joint.step import area_pins, global_prior, solve_step, star_areas, star_prior
+from bayesprf.prf.joint.step import area_pins, find_posterior, global_prior, solve_step, star_areas, star_prior
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
@@ -121,11 +122,11 @@ class Ellipse:
 
 
 @pytest.mark.parametrize("order", [0, 1])
-def test_step_agrees_with_a_dense_twin(field, rng, order):
+def test_step_agrees_with_a_dense_twin(field, rng, monkeypatch, order):
     problem, state, hyper = build(field, order=order)
     state = bend(problem, state, rng)
     view, weight = look(problem, state), problem.ivar
-    found = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
+    found = whole_step = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
     columns = np.hstack([global_columns(problem, state, view), star_columns(problem, state, view).toarray()])
     prior, pins, n = global_prior(problem, state, hyper), area_pins(problem, state), problem.n_global
     misfit, ivar = star_prior(problem, state, hyper, 1.0)
@@ -143,6 +144,7 @@ def test_step_agrees_with_a_dense_twin(field, rng, order):
         np.abs((np.concatenate([found.common, found.own.ravel()]) - step) / std).max() < 1e-8 * np.abs(step / std).max()
     )
     # What is pinned with a precision of 1e10 costs digits, in the twin too.
+    found = find_posterior(problem, state, view, hyper, weight=weight, error=1.0)
     common = found.global_factor @ found.global_factor.T
     assert np.abs((common - inverse[:n, :n]) / np.outer(std[:n], std[:n])).max() < 1e-9
     spread = found.response @ found.global_factor
@@ -150,6 +152,12 @@ def test_step_agrees_with_a_dense_twin(field, rng, order):
     assert np.abs((own - inverse[n:, n:]) / np.outer(std[n:], std[n:])).max() < 1e-9
     leverage = weight * np.einsum("pi,ij,pj->p", columns, inverse, columns, optimize=True)
     np.testing.assert_allclose(found.leverage, leverage, rtol=0, atol=1e-9)
+    # With many stars errors and leverages come from blocks: the step is the same, and so is their sum.
+    monkeypatch.setattr(step_module, "_MAX_COVARIANCE", 0)
+    alone = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
+    np.testing.assert_array_equal(alone.own, whole_step.own)
+    assert np.all(alone.own_std <= whole_step.own_std * (1.0 + 1e-9))
+    assert abs(alone.leverage.sum() / leverage.sum() - 1.0) < 0.1
 
 
 def test_areas_are_those_of_the_prf(field, rng):
@@ -233,7 +241,7 @@ def test_uncatalogued_stars_are_told_from_noise(rng):
 def test_refuses_what_dense_algebra_cannot_hold(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     problem = build(field)[0]
-    many = replace(problem, layout=replace(problem.layout, pairs=replace(problem.pairs, n_source=2000)))
+    many = replace(problem, layout=replace(problem.layout, pairs=replace(problem.pairs, n_source=2001)))
     with pytest.raises(UnsupportedError, match="parameters of stars"):
         _check_size(many)
     machine.build_shape_model(method="joint")
