@@ -69,6 +69,12 @@ def periodic_splines(phi: float, n_knot: int, value: FloatArray, slope: FloatArr
     return first
 
 
+@inlined
+def _wrap(index: int, n: int) -> int:
+    """Return an index around a circle, less than two turns."""
+    return index if index < n else index - n
+
+
 @kernel
 def evaluate_pairs(
     source: IntArray,
@@ -125,8 +131,7 @@ def evaluate_pairs(
                 continue
             ring, turn, offset = 0.0, 0.0, n_core + (function - n_core) * n_phi
             for j in range(4):
-                around_j = first + j
-                weight = own[offset + (around_j if around_j < n_phi else around_j - n_phi)]
+                weight = own[offset + _wrap(first + j, n_phi)]
                 ring += around[j] * weight
                 turn += around_slope[j] * weight
             level += radial[i] * ring
@@ -209,8 +214,7 @@ def add_columns(
                         continue
                     offset = k * n_basis + n_core + (function - n_core) * n_phi
                     for j in range(4):
-                        around_j = first + j
-                        rows[row, offset + (around_j if around_j < n_phi else around_j - n_phi)] += part * around[j]
+                        rows[row, offset + _wrap(first + j, n_phi)] += part * around[j]
             if not inside:
                 depth = np.log10(r / rmax)
                 for k in range(starts.size):
