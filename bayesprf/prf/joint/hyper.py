@@ -19,9 +19,9 @@ class JointHyper:
         Relative error of the model at the peak of a star; it grows outwards as one over the square root of the light.
     wings : tuple of float
         Relative error of the light of a star in `WING_RINGS`, beside.
-    tau : float
-        Standard deviation of a bend of the weights, dex.
-    tau_field : float
+    tau, turn : float
+        Standard deviation of a bend of the weights along the radius and around the circle, dex.
+    tau_field, turn_field : float
         The same of the columns over the field.
     wing : float
         Standard deviation of a change of the wing's slope.
@@ -35,7 +35,9 @@ class JointHyper:
 
     eps: float = 5e-3
     tau: float = 0.2
+    turn: float = 0.2
     tau_field: float = 0.02
+    turn_field: float = 0.02
     wing: float = 0.3
     position: float = 0.1
     wings: tuple[float, ...] = (1e-3, 1e-3, 1e-3)
@@ -53,7 +55,7 @@ class JointHyper:
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""
-        names = ("eps", "tau", "tau_field", "wing", "position")
+        names = ("eps", "tau", "turn", "tau_field", "turn_field", "wing", "position")
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 
 

@@ -4,6 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
@@ -245,24 +246,17 @@ def _learn(
     errors = fit_errors(
         residual, problem.ivar, grown, leverage=solution.leverage, share=outliers.clean, errors=hyper.errors
     )
-    n_basis, rough = problem.basis.n_basis, problem.basis.roughness()
-
-    def width(columns: range, old: float) -> float:
-        value, variance = [], []
-        for k in columns:
-            bent = state.weights[k] - (problem.prior.weights if k == 0 else 0.0)
-            value.append(rough @ bent)
-            spread = rough @ solution.global_factor[k * n_basis : (k + 1) * n_basis]
-            variance.append(np.einsum("rg,rg->r", spread, spread))
-        return fit_width(np.concatenate(value), np.concatenate(variance), old) if value else old
-
+    field = range(1, problem.n_field)
     found = replace(
         hyper.with_errors(errors),
         wing=_wing_width(problem, state, solution, hyper),
-        tau_field=width(range(1, problem.n_field), hyper.tau_field),
+        tau_field=_bend_width(problem, state, solution, problem.bends, field, old=hyper.tau_field),
+        turn_field=_bend_width(problem, state, solution, problem.turns, field, old=hyper.turn_field),
     )
     if problem.prior.weights_factor is None:
-        found = replace(found, tau=width(range(1), hyper.tau))
+        tau = _bend_width(problem, state, solution, problem.bends, range(1), old=hyper.tau)
+        turn = _bend_width(problem, state, solution, problem.turns, range(1), old=hyper.turn)
+        found = replace(found, tau=tau, turn=turn)
     if not problem.free:
         return found
     if options.position_error is not None:
@@ -271,6 +265,19 @@ def _learn(
     expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
     position = fit_position_width(state.shift.ravel(), variance.ravel(), hyper.position, expected)
     return replace(found, position=position)
+
+
+def _bend_width(
+    problem: JointProblem, state: JointState, solution: Solution, rows: csr_matrix, columns: range, *, old: float
+) -> float:
+    """Learn the width of bends from some of the columns over the field."""
+    value, variance, n_basis = [], [], problem.basis.n_basis
+    for k in columns:
+        bent = state.weights[k] - (problem.prior.weights if k == 0 else 0.0)
+        value.append(rows @ bent)
+        spread = rows @ solution.global_factor[k * n_basis : (k + 1) * n_basis]
+        variance.append(np.einsum("rg,rg->r", spread, spread))
+    return fit_width(np.concatenate(value), np.concatenate(variance), old) if value else old
 
 
 def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:

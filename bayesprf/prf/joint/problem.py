@@ -88,8 +88,8 @@ class JointProblem:
         Prior.
     rule : AreaRule
         How the PRF is integrated.
-    bends : ndarray of float64, shape (n_basis, n_basis)
-        R'R of the rows whose squares penalise bends of the weights.
+    bends, turns : csr_matrix of float64, shape (n_row, n_basis)
+        Rows whose squares penalise bends of the weights along the radius and around the circle.
     base : LogPrf, optional
         A PRF known beforehand.
     free : bool
@@ -112,7 +112,8 @@ class JointProblem:
     phases: PixelPhases
     prior: JointPrior
     rule: AreaRule
-    bends: FloatArray
+    bends: csr_matrix
+    turns: csr_matrix
     base: LogPrf | None = None
     free: bool = True
     n_wing: int = 5

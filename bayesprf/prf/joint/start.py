@@ -15,7 +15,7 @@ from bayesprf.prf.joint.layout import FarField, Layout, PixelOrder, Reach
 from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.scene.axes import pixel_area, pixel_axes
-from bayesprf.scene.field_prf import N_COLUMN, FieldFrame, field_columns
+from bayesprf.scene.field_prf import FieldFrame, field_columns
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import build_pairs, build_pairs_within
 from bayesprf.scene.pixels import PixelTable
@@ -112,6 +112,7 @@ def build_joint(
     geometry = field_columns(place, min(settings.order, 1))
     n_geometry = geometry.shape[1]
     prior = _prior(settings, prf, flux, height, n_geometry)
+    rough, around = basis.roughness(), rows_around(basis)
     problem = JointProblem(
         flux=image.flux,
         ivar=ivar,
@@ -128,18 +129,28 @@ def build_joint(
         base=settings.base,
         layout=_layout(pixels, sources, prf, np.abs(flux), ivar),
         rule=AreaRule.of(basis, area, settings.base),
-        bends=(basis.roughness().T @ basis.roughness()).toarray(),
+        bends=rough[~around],
+        turns=rough[around],
         free=settings.free,
         n_wing=settings.n_wing,
     )
-    start = np.zeros((N_COLUMN[settings.order], basis.n_basis))
+    return problem, _first_state(problem, prf, height, flux), JointHyper(position=0.02 * side)
+
+
+def _first_state(problem: JointProblem, prf: PrfModel, height: FloatArray, flux: FloatArray) -> JointState:
+    """Return the nominal PRF everywhere, with stars where the catalogue has them."""
+    start = np.zeros((problem.n_field, problem.basis.n_basis))
     start[0] = prf.weights
-    state = JointState(
-        start, np.append(prf.wing_slope, np.zeros(settings.n_wing - 1)), np.zeros((n_geometry, 2)),
-        np.zeros((n_geometry, 2)), height, flux, np.zeros((sources.n_source, 2)),
-    )  # fmt: skip
-    hyper = JointHyper(position=0.02 * side)
-    return problem, state, hyper
+    bend = np.zeros((problem.n_geometry, 2))
+    wing = np.append(prf.wing_slope, np.zeros(problem.n_wing - 1))
+    return JointState(start, wing, bend, bend, height, flux, np.zeros((problem.n_source, 2)))
+
+
+def rows_around(basis: PolarBasis) -> BoolArray:
+    """Tell the rows of `PolarBasis.roughness` that lie around one circle from those along the radius, (n_row,)."""
+    rough = basis.roughness()
+    radial, starts = basis.radial_index[rough.indices], rough.indptr[:-1]
+    return np.asarray(np.maximum.reduceat(radial, starts) == np.minimum.reduceat(radial, starts))
 
 
 def _layout(pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray) -> Layout:

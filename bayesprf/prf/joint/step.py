@@ -90,7 +90,7 @@ def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hy
     bent = prior.weights - state.weights[0]
     if prior.weights_factor is None:
         total.add_each(0, bent, prior.weights_sigma**-2.0)
-        total.add_square(0, problem.bends, bent, hyper.tau**-2.0)
+        _add_bends(total, problem, 0, bent, (hyper.tau, hyper.turn))
     else:
         scale, axes = np.linalg.eigh(
             prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
@@ -98,7 +98,15 @@ def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hy
         total.add(0, axes.T, axes.T @ bent, 1.0 / np.maximum(scale, prior.weights_sigma**2))
     for k in range(1, problem.n_field):
         total.add_each(k * n_basis, -state.weights[k], (3.0 * hyper.tau_field) ** -2.0)
-        total.add_square(k * n_basis, problem.bends, -state.weights[k], hyper.tau_field**-2.0)
+        _add_bends(total, problem, k * n_basis, -state.weights[k], (hyper.tau_field, hyper.turn_field))
+
+
+def _add_bends(
+    total: _Quadratic, problem: JointProblem, start: int, misfit: FloatArray, widths: tuple[float, float]
+) -> None:
+    """Add smoothness along the radius and around the circle."""
+    for rows, width in zip((problem.bends, problem.turns), widths, strict=True):
+        total.add_square(start, (rows.T @ rows).toarray(), misfit, width**-2.0)
 
 
 def star_prior(
