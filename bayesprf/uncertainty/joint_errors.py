@@ -28,7 +28,7 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, position, rings; the outer products add up to the covariance.
+        By cause, (n_source, n_nuisance): shape, position, profile, rings; the outer products add up to the covariance.
 
     Notes
     -----
@@ -60,6 +60,7 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
+    factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.profile)
     factors["rings"] = csr_matrix(-gain @ ring_light(problem, state, view).T @ diags(np.tile(fit.rings, flux.size)))
     return factors
 

@@ -5,7 +5,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_matrix, diags
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, star_columns
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, prf_of, star_columns
 from bayesprf.prf.joint.step import Posterior
 
 # Rings double in radius, pixel: the PRF changes by about as much in each.
@@ -13,6 +13,9 @@ _RINGS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 # A pixel tells of a star that gives more than this share of its light.
 _SHARE = 0.5
 _MAX_SIGMA = 0.3
+# Rings of the mean profile, four per doubling of the radius, pixel, and the grid on which its light is added up.
+_PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
+_N_FINE, _N_ANGLE = 32, 24
 
 
 def ring_errors(
@@ -58,6 +61,54 @@ def ring_errors(
         np.arange(problem.n_source), :, np.arange(problem.n_source)
     ]
     return sigma, np.sqrt(np.sum((own_response * sigma) ** 2, axis=1))
+
+
+def profile_errors(problem: JointProblem, state: JointState, view: View, *, weight: FloatArray) -> FloatArray:
+    """Learn from rings of all stars together by how much of a flux the mean profile errs.
+
+    Parameters
+    ----------
+    problem, state, view
+        Of the fit.
+    weight : ndarray of float64, shape (n_pixel,)
+        Weights of the pixels.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_ring + 1,)
+        Relative error of all fluxes by each ring: they err together.
+
+    Notes
+    -----
+    Residuals are fitted by amplitudes a, one per ring, of the light of all stars in it: a wing of another law leaves
+    some, as the columns of the PRF cannot follow it. A ring that holds the share q of the light makes fluxes err by
+    q a; that of noise, v, is taken off: q**2 (a**2 - v).
+    """
+    pairs, n_ring = problem.pairs, _PROFILE.size + 1
+    ring = np.searchsorted(_PROFILE, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
+    light = state.flux[pairs.source] * view.values
+    size = pairs.n_pixel * n_ring
+    rows = np.bincount(pairs.pixel * n_ring + ring, weights=light, minlength=size).reshape(-1, n_ring)
+    normal = rows.T @ (weight[:, None] * rows)
+    # No ring errs by more than all of its light.
+    normal[np.diag_indices(n_ring)] += 1.0
+    covariance = np.linalg.inv(normal)
+    amplitude = covariance @ (rows.T @ (weight * np.where(weight > 0, problem.flux - view.image, 0.0)))
+    excess = np.maximum(amplitude**2 - np.diag(covariance), 0.0)
+    return np.asarray(_ring_shares(problem, state) * np.sqrt(excess))
+
+
+def _ring_shares(problem: JointProblem, state: JointState) -> FloatArray:
+    """Return the share of the light of a star in each ring of the mean profile, shape (n_ring + 1,)."""
+    prf = prf_of(problem, state).normalized_at(np.zeros(2))
+    bounds = np.concatenate([[0.0], _PROFILE, [2.0 * _PROFILE[-1]]])
+    middle = (np.arange(_N_FINE) + 0.5) / _N_FINE
+    r = (bounds[:-1, None] + np.diff(bounds)[:, None] * middle).ravel() * np.sqrt(problem.pixel_area)
+    phi = 2.0 * np.pi / _N_ANGLE * np.arange(_N_ANGLE)
+    values = prf.evaluate((r[:, None] * np.cos(phi)).ravel(), (r[:, None] * np.sin(phi)).ravel())
+    width = np.repeat(np.diff(bounds), _N_FINE) / _N_FINE / np.sqrt(problem.pixel_area)
+    light = values.reshape(r.size, -1).mean(axis=1) * 2.0 * np.pi * r * width
+    return np.asarray(light.reshape(-1, _N_FINE).sum(axis=1))
 
 
 def ring_light(problem: JointProblem, state: JointState, view: View, *, share: float = 0.0) -> csr_matrix:

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
-from bayesprf.prf.joint.discrepancy import ring_errors
+from bayesprf.prf.joint.discrepancy import profile_errors, ring_errors
 from bayesprf.prf.joint.hyper import (
     JointHyper,
     Outliers,
@@ -85,10 +85,13 @@ class JointFit:
         Fluxes, electron / s.
     flux_err : ndarray of float64, shape (n_source,)
         Standard deviation with everything else free, electron / s.
-    flux_response : ndarray of float64, shape (n_source, n_global)
-        Response of the fluxes to one standard deviation of each global parameter's independent combinations.
+    flux_response : ndarray of float64, shape (n_source, n_global + n_profile)
+        Response of the fluxes to one standard deviation of each global parameter's independent combinations, and of
+        the rings of the mean profile.
     rings : ndarray of float64, shape (n_ring,)
         Relative error of the light in the rings of a star.
+    profile : ndarray of float64, shape (n_profile,)
+        Relative error of all fluxes together by each ring of the mean profile.
     shift : ndarray of float64, shape (n_source, 2)
         Offset of each star from its catalogue position, east and north, arcsec.
     shift_err : ndarray of float64, shape (n_source, 2)
@@ -122,6 +125,7 @@ class JointFit:
     flux_err: FloatArray
     flux_response: FloatArray
     rings: FloatArray
+    profile: FloatArray
     shift: FloatArray
     shift_err: FloatArray
     values: FloatArray
@@ -336,6 +340,8 @@ def _finish(
     own = np.diag(posterior.own_cov)[::n_own] * areas.area**2
     response = flux[:, None] * areas.gradient - areas.area[:, None] * posterior.response[::n_own]
     response = response @ posterior.global_factor
+    profile = profile_errors(aimed, state, view, weight=weight)
+    response = np.concatenate([response, flux[:, None] * profile], axis=1)
     rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight)
     return JointFit(
         problem=problem,
@@ -344,6 +350,7 @@ def _finish(
         flux=flux,
         flux_err=np.sqrt(own + np.einsum("sg,sg->s", response, response) + (areas.area * ring_std) ** 2),
         rings=rings,
+        profile=profile,
         flux_response=response,
         shift=shifts(problem, state),
         shift_err=_shift_errors(problem, posterior),

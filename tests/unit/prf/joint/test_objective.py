@@ -9,6 +9,7 @@ from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.machine import Machine
 from bayesprf.prf.joint import step as step_module
 from bayesprf.prf.joint.areas import wing_gradient
+from bayesprf.prf.joint.discrepancy import _ring_shares, profile_errors
 from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_noise
 from bayesprf.prf.joint.layout import Layout, PixelOrder
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
@@ -218,6 +219,33 @@ def test_held_positions_cost_little(field):
     # Positions are off by 0.013 pixel: a relative misfit of some 2 % at the flanks, which the sum over pixels averages.
     assert np.median(np.abs(fit.flux[bright] / field.mean_flux[bright] - 1.0)) < 0.005
     np.testing.assert_array_equal(fit.shift, np.broadcast_to(fit.state.offset[0], fit.shift.shape))
+
+
+def test_a_wing_of_another_law_shows_in_rings_of_all_stars(field):
+    problem, state, _ = build(field)
+    view = look(problem, state)
+    radius = np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area)
+    ring = (radius > 8.0) & (radius <= 2.0**3.25)
+    light = (state.flux[problem.pairs.source] * view.values)[ring]
+    extra = np.bincount(problem.pairs.pixel[ring], weights=0.2 * light, minlength=problem.flux.size)
+    found = profile_errors(replace(problem, flux=view.image + extra), state, view, weight=problem.ivar)
+    shares = _ring_shares(problem, state)
+    # Beyond 64 pixels there is less than a thousandth of the light.
+    assert abs(shares.sum() - 1.0) < 1e-3
+    wrong = int(np.argmax(found))
+    np.testing.assert_allclose(found[wrong], 0.2 * shares[wrong], rtol=0.05)
+    assert found.sum() - found[wrong] < 0.01 * found[wrong]
+    nothing = profile_errors(replace(problem, flux=view.image), state, view, weight=problem.ivar)
+    np.testing.assert_array_equal(nothing, 0.0)
+
+
+def test_rows_around_a_circle_are_told_from_those_along_the_radius(field):
+    problem = build(field)[0]
+    basis = problem.basis
+    assert problem.turns.shape[0] == (basis.n_radial - basis.n_core) * basis.n_phi_knots
+    # A round profile that rises with the logarithm evenly has no bend around the circle.
+    np.testing.assert_allclose(problem.turns @ basis.centers, 0.0, atol=1e-12)
+    assert problem.bends.shape[0] + problem.turns.shape[0] == basis.roughness().shape[0]
 
 
 def test_uncatalogued_stars_are_told_from_noise(rng):
