@@ -82,7 +82,7 @@ def profile_errors(problem: JointProblem, state: JointState, view: View, *, weig
     -----
     Residuals are fitted by amplitudes a, one per ring, of the light of all stars in it: a wing of another law leaves
     some, as the columns of the PRF cannot follow it. A ring that holds the share q of the light makes fluxes err by
-    q a; that of noise, v, is taken off: q**2 (a**2 - v).
+    q a; that of noise, v, is subtracted: q**2 (a**2 - v).
     """
     pairs, n_ring = problem.pairs, _PROFILE.size + 1
     ring = np.searchsorted(_PROFILE, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
