@@ -670,6 +670,7 @@ class Machine:
         prior_sigma: object = None,
         widths: FluxWidths | None = None,
         robust: bool = False,
+        pixel_errors: str = "given",
         n_threads: int | None = None,
     ) -> None:
         """Find the flux of every source at every cadence, all sources at once.
@@ -688,6 +689,11 @@ class Machine:
             Down-weight cosmic rays: pixels far from their usual misfit lose weight at that cadence (Student-t errors).
             `down_weighted` lists them, and the flag DOWN_WEIGHTED marks the fluxes. The usual misfit of each pixel
             joins `model_flux`; there is no evidence, and no leave-one-out score.
+        pixel_errors : {"model", "time-mean", "given"}
+            What the pixels are weighed by: the variance that modelled counts, read noise and sky make; the given
+            variances averaged over time; or the given errors, as PSFMachine has it, which follow the noise and every
+            misfit where they were made from the measured counts. Quoted errors are honest for each; where the given
+            errors are constant in time, all three are the same.
         n_threads : int, optional
             Threads over cadences; all cores by default. The answer does not depend on it.
 
@@ -696,8 +702,8 @@ class Machine:
         StageError
             If a model that is needed has not been built.
         InputError
-            If a prior is not finite, a width not above zero, or one is given beside `widths`; or if there are less
-            than five cadences for a robust fit.
+            If a prior is not finite, a width not above zero, or one is given beside `widths`; if `pixel_errors` is
+            unknown; or if there are less than five cadences for a robust fit.
         NotPositiveDefiniteError
             If a flat prior leaves a source without any constraint.
 
@@ -712,7 +718,7 @@ class Machine:
         >>> bool((machine.werrs_total >= machine.werrs).all())
         True
         """
-        recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust)
+        recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust, pixel_errors)
         check_widths(widths, recipe, self.nsources)
         free = self.fit.without("flux")  # so that the earlier fluxes are freed when the new ones replace them
         for stage, flux in fit_fluxes(free, recipe, widths=widths, n_threads=n_threads):

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import Named
-from bayesprf.checks import check_names, check_types
+from bayesprf.checks import check_choice, check_names, check_types
 from bayesprf.errors import FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
 from bayesprf.io.catalogs.sources import read_sources
@@ -28,6 +28,7 @@ from bayesprf.quality.record import Cure
 from bayesprf.results.gather import cures_from_group, processes_from_group, widths_from_group
 from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
+from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import PrfRecipe, Settings
@@ -62,6 +63,8 @@ class FitOptions:
         Fit every star's own position with the PRF: `Machine.refine_scene`, with `shape` as its arguments.
     robust : bool
         Down-weight cosmic rays; there are no leave-one-out scores then.
+    pixel_errors : {"model", "time-mean", "given"}
+        What the pixels are weighed by: see `Machine.fit_model`.
     learn_widths : bool
         Learn prior width, noise and model error, and fit with them.
     loo : bool
@@ -87,6 +90,7 @@ class FitOptions:
     time_model: Named = field(default_factory=dict)
     refine: bool = False
     robust: bool = False
+    pixel_errors: str = "given"
     learn_widths: bool = False
     loo: bool = False
     catalog: Named = field(default_factory=dict)
@@ -100,6 +104,7 @@ class FitOptions:
                 raise InputError(f"{name}: expected a mapping of options to values, got {getattr(self, name)!r}")
         _check_cures(self.cures)
         check_names(self.reading, READING, "reading")
+        check_choice(self.pixel_errors, PIXEL_ERRORS, "pixel_errors")
         Settings().updated(**{name: value for name, value in self.machine.items() if name != "quiet"})
         apart = ("plot", "frame_index")
         PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})
@@ -124,6 +129,7 @@ def fit(
     fit_va: bool = False,
     refine: bool = False,
     robust: bool = False,
+    pixel_errors: str = "given",
     learn_widths: bool = False,
     background: object = None,
     shape: Mapping[str, object] | None = None,
@@ -149,6 +155,8 @@ def fit(
         Fit every star's own position together with the PRF.
     robust : bool
         Down-weight cosmic rays.
+    pixel_errors : {"model", "time-mean", "given"}
+        What the pixels are weighed by: see `Machine.fit_model`.
     learn_widths : bool
         Learn prior width, noise and model error from the data, and fit with them.
     background : {"stamp", "image"} or Background, optional
@@ -208,6 +216,7 @@ def fit(
         time_model=time_model or {},
         refine=refine,
         robust=robust,
+        pixel_errors=pixel_errors,
         learn_widths=learn_widths,
         catalog={"detect_missing": True} if detect_missing else {},
         cures=cures,
@@ -261,7 +270,7 @@ def fit_files(
         step("learning its change with time")
         machine.build_time_model(**options.time_model)
     step("solving fluxes")
-    machine.fit_model(fit_va=options.fit_va, robust=options.robust)
+    machine.fit_model(fit_va=options.fit_va, robust=options.robust, pixel_errors=options.pixel_errors)
     step("judging the fit")
     machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), cures)
     _finish(machine, options, step)
@@ -271,8 +280,8 @@ def fit_files(
 def _finish(machine: Machine, options: FitOptions, step: Callable[[str], Any]) -> None:
     """Learn widths, score and sum apertures, as the options ask."""
     if options.learn_widths:
-        fit_va, cures = machine.fit.latest == "flux_va", machine.verdict.cures
-        machine.fit_model(fit_va=fit_va, robust=options.robust, widths=machine.learn_widths())
+        fit_va, cures, widths = machine.fit.latest == "flux_va", machine.verdict.cures, machine.learn_widths()
+        machine.fit_model(fit_va=fit_va, robust=options.robust, pixel_errors=options.pixel_errors, widths=widths)
         machine.fit = with_cures(machine.fit, cures)
     if options.loo and not options.robust:
         machine.loo()

@@ -10,6 +10,7 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import InputError
 from bayesprf.instruments import Instrument
+from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 
 BACKGROUND_SCOPES = ("stamp", "image")
 MAX_BACKGROUND_ORDER = 2
@@ -494,9 +495,20 @@ class FluxRecipe:
         Mean and standard deviation of the prior of each flux, electron / s.
     robust : bool
         Outliers are down-weighted.
+    pixel_errors : {"model", "time-mean", "given"}
+        What the pixels are weighed by: see `bayesprf.photometry.fluxes.weigh_pixels`.
+
+    Raises
+    ------
+    InputError
+        If `pixel_errors` is unknown.
     """
 
     fit_va: bool = False
     prior_mu: Any = None
     prior_sigma: Any = None
     robust: bool = False
+    pixel_errors: str = "given"
+
+    def __post_init__(self) -> None:
+        check_choice(self.pixel_errors, PIXEL_ERRORS, "pixel_errors")

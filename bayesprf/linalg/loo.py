@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
+from bayesprf.linalg.solvers.weighted import WeightedFactors
 
 # Batch rows times observations handled at once by `total_densities`: 8 MB an array.
 _CHUNK_ELEMENTS = 1 << 20
@@ -50,7 +51,9 @@ def leave_one_out(problem: LinearProblem, posterior: GaussianPosterior) -> Leave
     -----
     With v = 1 / ivar, h = x' Lambda^-1 x / v and r = y - x' w, taking an observation away leaves
     y_i ~ N(x' w_(-i), v / (1 - h)) with y_i - x' w_(-i) = r / (1 - h), so that
-    log p(y_i | y_(-i)) = -1/2 log(2 pi v / (1 - h)) - r^2 / (2 v (1 - h)) (Sundararajan & Keerthi 2001).
+    log p(y_i | y_(-i)) = -1/2 log(2 pi v / (1 - h)) - r^2 / (2 v (1 - h)) (Sundararajan & Keerthi 2001). Where the
+    weights are not those of the noise, of variance c, and S is the covariance of w, the variance of y_i - x' w_(-i) is
+    c + (x' S x - c h^2) / (1 - h)^2.
     """
     return _densities(problem, posterior, problem.predict(posterior.mean), slice(None))
 
@@ -91,11 +94,23 @@ def total_densities(problem: LinearProblem, posterior: GaussianPosterior) -> tup
 
 def _densities(problem: LinearProblem, posterior: GaussianPosterior, predicted: FloatArray, rows: slice) -> LeaveOneOut:
     """Return leverages and densities of some batch rows."""
-    ivar = problem.ivar[rows]
-    leverage = ivar * posterior.prediction_variance(batches=np.arange(problem.n_batch)[rows])
+    ivar, batches = problem.ivar[rows], np.arange(problem.n_batch)[rows]
     used = ivar > 0
     residual = np.where(used, problem.data[rows], 0.0) - np.where(used, predicted[rows], 0.0)
+    leverage = ivar * _inner_variance(posterior, batches)
     rest = 1.0 - leverage
     with np.errstate(divide="ignore", invalid="ignore"):
-        density = 0.5 * np.log(ivar * rest / (2.0 * np.pi)) - 0.5 * ivar * residual**2 / rest
+        precision = ivar * rest
+        if problem.noise_ratio is not None:
+            noise = 1.0 / problem.noise_ivar[rows]
+            spread = posterior.prediction_variance(batches=batches)
+            precision = 1.0 / (noise + (spread - noise * leverage**2) / rest**2)
+        density = 0.5 * np.log(precision / (2.0 * np.pi)) - 0.5 * precision * (residual / rest) ** 2
     return LeaveOneOut(leverage, np.where(used, density, 0.0))
+
+
+def _inner_variance(posterior: GaussianPosterior, batches: IntArray) -> FloatArray:
+    """Return x' A^-1 x of every observation, where A is by the weights of the fit."""
+    if isinstance(posterior.factors, WeightedFactors):
+        return posterior.factors.inner.prediction_variance(batches)
+    return posterior.prediction_variance(batches=batches)

@@ -116,6 +116,9 @@ class LinearProblem:
         Prior of the coefficients.
     known : ndarray of float64, shape (n_obs,), optional
         Part of every row's data that needs no coefficient: y ~ N(X w + known, C); zero by default.
+    noise_ratio : ndarray of float64, shape (n_batch, n_obs), optional
+        Variance of the data times `ivar`, where `ivar` weighs the fit without being the inverse variance of the
+        noise; one by default. `WeightedSolver` solves such problems.
 
     Raises
     ------
@@ -148,6 +151,7 @@ class LinearProblem:
     ivar: FloatArray
     prior: GaussianPrior
     known: FloatArray = None  # type: ignore[assignment]  # filled on construction
+    noise_ratio: FloatArray | None = None
 
     def __post_init__(self) -> None:
         if self.known is None:
@@ -159,6 +163,8 @@ class LinearProblem:
         check_shape(self.data, (self.data.shape[0], self.design.n_obs), "data", "n_batch, n_obs")
         check_shape(self.ivar, self.data.shape, "ivar", "n_batch, n_obs, as data")
         check_shape(self.prior.mean, (self.design.n_coeff,), "prior", "n_coeff")
+        if self.noise_ratio is not None:
+            check_shape(self.noise_ratio, self.data.shape, "noise_ratio", "n_batch, n_obs, as data")
         if self.design.n_batch not in (None, self.data.shape[0]):
             raise ShapeError(
                 f"design: expected values for {self.data.shape[0]} batch rows, as data, got {self.design.n_batch}"
@@ -167,11 +173,19 @@ class LinearProblem:
     def take(self, batches: IntArray) -> "LinearProblem":
         """Return the problem of some batch rows, given by index."""
         design = self.design.take(batches)
-        return LinearProblem(design, self.data[batches], self.ivar[batches], self.prior, self.known)
+        ratio = None if self.noise_ratio is None else self.noise_ratio[batches]
+        return LinearProblem(design, self.data[batches], self.ivar[batches], self.prior, self.known, ratio)
 
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X w + known, shape (n_batch, n_obs), for w of shape (n_batch, n_coeff)."""
         return self.design.predict(coefficients) + self.known
+
+    @property
+    def noise_ivar(self) -> FloatArray:
+        """Inverse variances of the noise, shape (n_batch, n_obs); `ivar` unless there is a `noise_ratio`."""
+        if self.noise_ratio is None:
+            return self.ivar
+        return np.divide(self.ivar, self.noise_ratio, out=np.zeros_like(self.ivar), where=self.noise_ratio > 0)
 
     @property
     def n_batch(self) -> int:

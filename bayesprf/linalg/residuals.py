@@ -22,7 +22,7 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     Returns
     -------
     chi2 : ndarray of float64, shape (n_batch, n_coeff)
-        Sum of ivar (y - X w - known)**2 over the observations the coefficient touches.
+        Sum of (y - X w - known)**2 over the variance of the noise, over the observations that the coefficient touches.
     count : ndarray of int64, shape (n_batch, n_coeff)
         How many of these have ivar > 0.
 
@@ -44,7 +44,7 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     count = np.zeros(mean.shape, np.int64)
     sum_residuals(
         (design.indptr, design.indices, design.parts, mix),
-        (problem.data, problem.ivar, problem.known),
+        (problem.data, problem.noise_ivar, problem.known),
         mean,
         (chi2, count),
     )

@@ -11,11 +11,13 @@ from bayesprf.errors import InputError, NotPositiveDefiniteError
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver, choose_solver
+from bayesprf.linalg.solvers.weighted import WeightedSolver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.photometry.gaps import settle_gaps
 from bayesprf.photometry.robust import DownWeighted, fit_robustly
 from bayesprf.scene.image import Image
+from bayesprf.scene.pixel_errors import UsualVariance, fit_variance, model_ivar
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 
@@ -96,7 +98,7 @@ class FluxFit:
             return self.problem
         sky = (self.background.matrix @ self.background_w.T).T
         design = self.background.remove(self.problem.design)  # type: ignore[arg-type]
-        return LinearProblem(design, self.problem.data - sky, self.problem.ivar, self.prior, self.problem.known)
+        return replace(self.problem, design=design, data=self.problem.data - sky, prior=self.prior)
 
     @property
     def log_evidence(self) -> FloatArray:
@@ -188,6 +190,7 @@ def fit_flux(
     names: tuple[str, ...] = (),
     background: BackgroundColumns | None = None,
     uncatalogued_light: FloatArray | None = None,
+    pixel_errors: str = "given",
 ) -> FluxFit:
     """Fit one flux per source and cadence.
 
@@ -213,6 +216,8 @@ def fit_flux(
         Surfaces to fit along at every cadence.
     uncatalogued_light : ndarray of float64, shape (n_time, n_pixel), optional
         Further light that is not to be fitted, electron / s.
+    pixel_errors : {"given", "time-mean", "model"}
+        What the pixels are weighed by: see `weigh_pixels`.
 
     Returns
     -------
@@ -232,6 +237,8 @@ def fit_flux(
         problem = replace(problem, data=problem.data - uncatalogued_light)
     solver, down = solver or choose_solver(problem), None
     try:
+        problem = weigh_pixels(problem, pixels, pixel_errors, solver)
+        solver = WeightedSolver(solver)
         if robust:
             fit = fit_robustly(problem, solver)
             if fit.problem.data is not problem.data:
@@ -258,6 +265,51 @@ def fit_flux(
     if down is not None:
         flags[down.touches(design, pixels.n_time)] |= int(QualityFlag.DOWN_WEIGHTED)
     return FluxFit(flux, flux_err, flags, problem, posterior, down, background, uncatalogued_light)
+
+
+def weigh_pixels(problem: LinearProblem, pixels: PixelTable, pixel_errors: str, solver: Solver) -> LinearProblem:
+    """Return a flux problem with the weights and the noise that are asked for.
+
+    Parameters
+    ----------
+    problem : LinearProblem
+        Fluxes of the pixels, with the given errors as noise.
+    pixels : PixelTable
+        The pixels.
+    pixel_errors : {"given", "time-mean", "model"}
+        "given": weights and noise by the given errors. "time-mean": weights by variances averaged over time, noise by
+        the given errors. "model": weights and noise by the variance that a fit with averaged errors foretells.
+    solver : Solver
+        Solves that fit.
+
+    Returns
+    -------
+    LinearProblem
+        The problem itself where all errors are constant in time.
+
+    Notes
+    -----
+    Errors made from the measured counts are small where the counts happen to be low: as weights they lower every flux,
+    the more the less the model fits. In a standard deviation, which is linear in the variances, the same errors do no
+    harm.
+    """
+    if pixel_errors == "given":
+        return problem
+    usual = UsualVariance.of(pixels)
+    if usual.is_given:
+        return problem
+    averaged = replace(problem, ivar=usual.ivar())
+    if pixel_errors == "time-mean":
+        ratio = np.ones_like(pixels.ivar)
+        np.divide(averaged.ivar, pixels.ivar, out=ratio, where=pixels.ivar > 0)
+        return replace(averaged, noise_ratio=ratio)
+    coefficients = solver.solve(averaged).mean
+    every = np.arange(pixels.n_time)
+
+    def predict(part: slice) -> FloatArray:
+        return problem.design.take(every[part]).predict(coefficients[part])
+
+    return replace(problem, ivar=model_ivar(fit_variance(usual, predict), predict))
 
 
 def _flux_problem(

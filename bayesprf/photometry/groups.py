@@ -157,12 +157,17 @@ def hold_neighbors(group: SourceGroup, asked: IntArray, share: float) -> HeldNei
         np.ascontiguousarray(problem.ivar[:, lit]),
         GaussianPrior(problem.prior.mean[free], problem.prior.precision[free]),
         problem.known[lit],
+        _take(problem.noise_ratio, np.ix_(np.arange(problem.n_batch), lit)),
     )
     std = choose_solver(part).solve(part).std[:, np.searchsorted(free, asked)]
     shrinkage = np.max(1.0 - std[rows] / whole.std[np.ix_(rows, asked)], axis=0)
     return HeldNeighbors(
         SourceGroup(part, group.source[free], group.pixel[lit], group.cadence), free, light, np.maximum(shrinkage, 0.0)
     )
+
+
+def _take(array: FloatArray | None, index: tuple[IntArray, ...]) -> FloatArray | None:
+    return None if array is None else np.ascontiguousarray(array[index])
 
 
 def _columns(design: DesignStack, pixel: IntArray, source: IntArray) -> DesignStack:
@@ -217,6 +222,7 @@ def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray)
         ivar,
         GaussianPrior(problem.prior.mean[source], problem.prior.precision[source]),
         problem.known[pixel],
+        _take(problem.noise_ratio, np.ix_(cadences, pixel)),
     )
     return SourceGroup(part, source, pixel, np.asarray(cadences, np.int64))
 

@@ -119,7 +119,10 @@ def fit_robustly(problem: LinearProblem, solver: Solver) -> RobustFit:
         centred = replace(problem, known=problem.known + usual.values[0])
     else:
         centred = replace(problem, data=problem.data - usual.at(np.arange(problem.n_batch)))
-    fit = RobustSolver(PixelWeights(usual.scatter), solver).fit(centred)
+    fit = RobustSolver(PixelWeights(usual.scatter), solver).fit(replace(centred, noise_ratio=None))
+    if problem.noise_ratio is not None:
+        weighted = replace(fit.problem, noise_ratio=problem.noise_ratio)
+        fit = replace(fit, problem=weighted, posterior=solver.solve(weighted))
     return replace(fit, posterior=_without_evidence(fit.posterior))
 
 

@@ -53,6 +53,7 @@ def fit_fluxes(
         fixed_light=prf.fixed_light,
         solver=BlockSolver(n_threads),
         robust=recipe.robust,
+        pixel_errors=recipe.pixel_errors,
         names=fit.coefficient_names,
         background=None if prf.background is None else prf.background.columns,
     )

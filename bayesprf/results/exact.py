@@ -88,7 +88,7 @@ def group_data(
     problem = group.problem
     used = problem.ivar > 0
     with np.errstate(divide="ignore"):
-        error, width = problem.ivar**-0.5, problem.prior.precision[members] ** -0.5
+        error, width = problem.noise_ivar**-0.5, problem.prior.precision[members] ** -0.5
     y = np.where(used, problem.data, np.nan)
     shape = (*np.shape(time), group.pixel.size)
     return GroupData(
@@ -157,7 +157,7 @@ def _pointwise(group: SourceGroup, members: IntArray, flux: FloatArray, rng: np.
     predicted = predict_draws(group, flux)
     found: NamedDict = {"log_likelihood": {"y": log_likelihood(group, predicted)}}
     with np.errstate(divide="ignore"):
-        error = np.where(group.problem.ivar > 0, group.problem.ivar**-0.5, 0.0)
+        error = np.where(group.problem.ivar > 0, group.problem.noise_ivar**-0.5, 0.0)
     predicted += error * rng.standard_normal(predicted.shape)
     found["posterior_predictive"] = {"y": predicted}
     prior, shown = group.problem.prior, flux[:, :, members]

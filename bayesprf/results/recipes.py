@@ -70,6 +70,7 @@ def plain_recipes(fit: Fit) -> NamedDict:
         found["flux"] = {
             "fit_va": fit.latest == "flux_va" and fit.flux_va is not None,
             "robust": fit.flux_recipe.robust,
+            "pixel_errors": fit.flux_recipe.pixel_errors,
         }
     if fit.apertures is not None:
         found["apertures"] = {"optimal": fit.optimal_percentile is not None}
@@ -105,7 +106,7 @@ def read_recipes(tree: xr.DataTree) -> Recipes:
         reading=recipes.get("reading", {}),
         prf=_prf_recipe(settings, recipes.get("prf")) if "shape" in tree.children else None,
         time_model=time if "time_model" in tree.children else None,
-        flux=FluxRecipe(**fluxes, **priors) if has_flux else None,
+        flux=FluxRecipe(**{"pixel_errors": "given", **_known(FluxRecipe, fluxes)}, **priors) if has_flux else None,
         optimal=recipes.get("apertures", {}).get("optimal", True),
     )
 

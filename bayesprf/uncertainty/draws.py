@@ -94,7 +94,7 @@ def predict_draws(group: SourceGroup, flux: FloatArray) -> FloatArray:
 
 
 def log_likelihood(group: SourceGroup, predicted: FloatArray) -> FloatArray:
-    """Return log N(y; predicted, 1 / ivar) of every datum, 0 where ivar is 0.
+    """Return log N(y; predicted, noise) of every datum, 0 where ivar is 0.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def log_likelihood(group: SourceGroup, predicted: FloatArray) -> FloatArray:
     -------
     ndarray of float64, shape (n_draw, n_time, n_pixel)
     """
-    ivar = group.problem.ivar
+    ivar = group.problem.noise_ivar
     used = ivar > 0
     residual = np.where(used, group.problem.data, 0.0) - predicted
     constant = np.where(used, 0.5 * np.log(np.where(used, ivar, 1.0)) - 0.5 * _LOG_2_PI, 0.0)

@@ -145,8 +145,7 @@ def _model_scatter(fit: Fit) -> float:
 
 def _mean_ivar(fit: Fit) -> FloatArray:
     """Return the inverse variance of each pixel in the latest fit, mean over time, shape (n_pixel,)."""
-    used = fit.pixels if fit.hyperparameters is None else fit.hyperparameters.rescale(fit.pixels)
-    return np.asarray(used.ivar.mean(axis=0))
+    return np.asarray(fit.latest_flux.problem.ivar.mean(axis=0))
 
 
 def _position_errors(fit: Fit) -> csr_matrix:

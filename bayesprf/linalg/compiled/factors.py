@@ -1,11 +1,13 @@
 """Compiled covariances and draws of rows that are factorised again on request."""
 
+import numpy as np
+
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.compiled.cholesky import back_substitute, factorise_rows
 from bayesprf.linalg.compiled.jit import inlined, kernel
-from bayesprf.linalg.compiled.lanes import LANES, load, store
+from bayesprf.linalg.compiled.lanes import LANES, fill, load, square_root, store
 from bayesprf.linalg.compiled.solve import reset
-from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work
+from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work, gather
 from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 
@@ -86,3 +88,50 @@ def colour_noise(
                     for j in range(hi - lo):
                         noise[draw, first + lane, offset + j] = work.solution[local + j, lane]
             offset += hi - lo
+
+
+@inlined
+def spread_noise(plan: SymbolicFactor, values: Values, work: Work, group: int, unit: int) -> None:
+    """Write z' e + sum_k d_k (x_k' z)**2 to the buffer; z solves for the unit vector e, d lies where the data were."""
+    j0 = plan.group_coeff[group]
+    e0 = plan.row_ptr[plan.group_obs[group]]
+    variance = load(work.solution, unit - j0)
+    for k in range(plan.group_obs[group], plan.group_obs[group + 1]):
+        response = fill(0.0)
+        for e in range(plan.row_ptr[k], plan.row_ptr[k + 1]):
+            if values.mix.shape[0] == 0:
+                response += values.parts[0, e] * load(work.solution, plan.row_coeff[e])
+            else:
+                response += load(work.value, e - e0) * load(work.solution, plan.row_coeff[e])
+        variance += load(work.data, k - plan.group_obs[group]) * response * response
+    store(work.buffer, 0, square_root(variance))
+
+
+@kernel
+def write_weighted_std(
+    plan: SymbolicFactor,
+    model: tuple[Values, Prior, Rows],
+    noise: tuple[FloatArray, FloatArray],
+    scratch: Scratch,
+    share: tuple[int, int],
+) -> None:
+    """Write the standard deviations of rows share[0] to share[1] for a noise that is not that of the weights.
+
+    `noise` is W (C W - 1) of all rows, shape (n_batch, n_obs), and the answer, shape (n_rows, n_coeff).
+    """
+    excess, answer = noise
+    work, sums = scratch
+    batches = np.empty(LANES, np.int64)
+    for first in range(share[0], share[1], LANES):
+        reset(sums)
+        n_row = min(LANES, answer.shape[0] - first)
+        for lane in range(LANES):
+            batches[lane] = model[2].batch[min(first + lane, model[2].batch.size - 1)]
+        for group in range(plan.group_obs.size - 1):
+            factorise_rows(plan, model, scratch, group, first)
+            gather(plan, excess, batches, group, work.data)
+            for unit in range(plan.group_coeff[group], plan.group_coeff[group + 1]):
+                solve_unit(plan, work, group, unit)
+                spread_noise(plan, model[0], work, group, unit)
+                for lane in range(n_row):
+                    answer[first + lane, plan.order[unit]] = work.buffer[0, lane]

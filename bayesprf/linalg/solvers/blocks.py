@@ -18,6 +18,7 @@ from bayesprf.linalg.density import check_observations
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.singular import singular_error
 from bayesprf.linalg.solvers.symbolic import SymbolicFactor, analyse
+from bayesprf.linalg.solvers.weighted import WeightedFactors
 from bayesprf.linalg.stack import DesignStack
 
 DRAWS_CHUNK = 1 << 22
@@ -171,6 +172,20 @@ class BlockFactors:
         _in_threads(work, batches.size, self.n_threads)
         return answer
 
+    def weighted_std(self, excess: FloatArray) -> FloatArray:
+        """Return standard deviations for the noise C where `ivar` holds other weights W, shape (n_batch, n_coeff).
+
+        `excess` is W (C W - 1), shape (n_batch, n_obs).
+        """
+        batches = np.arange(self.data.shape[0])
+        answer, model = np.empty((batches.size, self.plan.order.size)), self._model(batches)
+
+        def work(lo: int, hi: int) -> None:
+            kernels.write_weighted_std(self.plan, model, (excess, answer), self._scratch(), (lo, hi))
+
+        _in_threads(work, batches.size, self.n_threads)
+        return answer
+
     def pairs(self, batches: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Return coefficients i < j that share an observation and their covariance, shape (n_batches, n_pair)."""
         plan = self.plan
@@ -214,9 +229,9 @@ def pair_covariance(
     Raises
     ------
     UnsupportedError
-        If the posterior does not come from BlockSolver.
+        If the posterior does not come from BlockSolver, alone or within a WeightedSolver.
     """
-    if not isinstance(posterior.factors, BlockFactors):
+    if not isinstance(posterior.factors, BlockFactors | WeightedFactors):
         raise UnsupportedError("posterior: expected an answer of BlockSolver, which knows the pairs; solve with it")
     return posterior.factors.pairs(np.arange(posterior.mean.shape[0]) if batches is None else np.asarray(batches))
 

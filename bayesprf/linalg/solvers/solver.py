@@ -26,10 +26,16 @@ def choose_solver(problem: LinearProblem) -> Solver:
     Returns
     -------
     Solver
-        BlockSolver for a DesignStack, whose pattern it can use, and DenseSolver for any other design.
+        BlockSolver for a DesignStack, whose pattern it can use, and DenseSolver for any other design; within a
+        WeightedSolver where the weights are not those of the noise.
     """
+    solver: Solver = DenseSolver()
     if isinstance(problem.design, DesignStack):
         from bayesprf.linalg.solvers.blocks import BlockSolver
 
-        return BlockSolver()
-    return DenseSolver()
+        solver = BlockSolver()
+    if problem.noise_ratio is None:
+        return solver
+    from bayesprf.linalg.solvers.weighted import WeightedSolver
+
+    return WeightedSolver(solver)
