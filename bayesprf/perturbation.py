@@ -2,10 +2,11 @@
 
 Where they differ from PSFMachine 1.1.4, on purpose: the prior mean is one for columns constant in time and zero for
 all others, so that weak data do not acquire slopes (`prior_mu` and `prior_sigma` can be set); `focus_exptime` is the
-time to fall to 1/e, not a rate; positions stand on fixed knots, and points outside `radius` take the values of its
-edge instead of stretching the basis; NaN values and zero errors drop out; a single cadence, equal times and lists
-are understood; `pca` subtracts the mean of every series; `model` accepts boolean masks, and `fit` returns the weights
-in both classes; the matrix of `PerturbationMatrix3D` is built out only when `matrix` is read.
+time to fall to 1/e, not a rate; positions stand on fixed knots, beyond which the outer pieces go on to twice
+`radius`, instead of stretching the basis; the prior is as wide as data that are not relative to one; NaN values and
+zero errors drop out; a single cadence, equal times and lists are understood; `pca` subtracts the mean of every
+series; `model` accepts boolean masks, and `fit` returns the weights in both classes; the matrix of
+`PerturbationMatrix3D` is built out only when `matrix` is read.
 """
 
 from collections.abc import Sequence
@@ -66,7 +67,8 @@ class PerturbationMatrix:
     weights : ndarray of float64, shape (n_vec,)
         Coefficients of the last fit.
     prior_mu, prior_sigma : ndarray of float64, shape (n_vec,)
-        Gaussian prior of the coefficients; may be set.
+        Gaussian prior of the coefficients; may be set. By default the width is 0.5, or the root mean square of the
+        data about one where that is more.
 
     Raises
     ------
@@ -118,12 +120,16 @@ class PerturbationMatrix:
     def _set_prior(self, constant: BoolArray) -> None:
         """Prepare the binned design, and a prior mean of one for the columns that are constant in time."""
         self._design = KroneckerDesign(bin_mean(self._operator, self.vectors), self._space())
-        self.prior_mu = np.repeat(constant.astype(np.float64), self._space().shape[1])
-        self.prior_sigma = np.full(self._design.n_coeff, PRIOR_SIGMA)
+        self.prior_mu = np.outer(constant, self._unity()).ravel()
+        self.prior_sigma = self._usual_sigma = np.full(self._design.n_coeff, PRIOR_SIGMA)
 
     def _space(self) -> csr_matrix:
         """Return the position columns, shape (n_pixel, n_column): here one pixel and one column."""
         return csr_matrix(np.ones((1, 1)))
+
+    def _unity(self) -> FloatArray:
+        """Return the coefficients of the position columns that add up to one everywhere, shape (n_column,)."""
+        return np.ones(self._space().shape[1])
 
     @property
     def matrix(self) -> csr_matrix:
@@ -212,9 +218,10 @@ class PerturbationMatrix:
         noise = self.bin_func(np.where(good, errors, np.nan), quad=True)
         known = np.isfinite(data) & np.isfinite(noise) & pixel_mask
         ivar = np.where(known, 1.0, 0.0) / np.where(known, noise, 1.0) ** 2
-        prior = GaussianPrior.from_sigma(
-            np.asarray(self.prior_mu, np.float64), np.asarray(self.prior_sigma, np.float64)
-        )
+        sigma = np.asarray(self.prior_sigma, np.float64)
+        if self.prior_sigma is self._usual_sigma and known.any():
+            sigma = np.maximum(sigma, np.sqrt(np.mean((data[known] - 1.0) ** 2)))
+        prior = GaussianPrior.from_sigma(np.asarray(self.prior_mu, np.float64), sigma)
         problem = LinearProblem(self._design, np.where(known, data, 0.0).reshape(1, -1), ivar.reshape(1, -1), prior)
         self.weights = DenseSolver().solve(problem).mean[0]
         return self.weights
@@ -290,7 +297,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
     nknots : int
         Knots on each axis; an even number is raised by one.
     radius : float
-        Half side of the square the knots cover, arcsec.
+        Half side of the square the knots cover, arcsec; the outer pieces go on to twice as far.
     degree : int
         Degree of the splines.
     knot_spacing_type : {"linear", "sqrt"}
@@ -332,7 +339,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
         check_shape(self.dy, self.dx.shape, "dy", "n_pixel, as dx")
         self.nknots, self.radius, self.degree, self.knot_spacing_type = nknots, radius, degree, knot_spacing_type
         basis = CartesianBasis(int(nknots), float(radius), int(degree), knot_spacing_type)
-        self.cartesian_matrix = basis.columns(self.dx, self.dy)
+        self.cartesian_matrix = basis.reaching_columns(self.dx, self.dy)
         super().__init__(
             time=time,
             other_vectors=other_vectors,
@@ -346,6 +353,9 @@ class PerturbationMatrix3D(PerturbationMatrix):
 
     def _space(self) -> csr_matrix:
         return self.cartesian_matrix
+
+    def _unity(self) -> FloatArray:
+        return (np.arange(self.cartesian_matrix.shape[1]) == 0).astype(np.float64)
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -436,6 +446,9 @@ class FittedPerturbation(PerturbationMatrix3D):
         self.weights = np.concatenate([constant.astype(np.float64), gain.weights.ravel()])
         self._factors: FloatArray | None = model.factors(pairs)
         self._mix = model.mix
+
+    def _unity(self) -> FloatArray:
+        return np.ones(self.cartesian_matrix.shape[1])
 
     def fit(self, flux: object, flux_err: object = None, pixel_mask: object = None) -> FloatArray:
         """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""

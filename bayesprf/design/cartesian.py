@@ -89,6 +89,36 @@ class CartesianBasis:
         x, y = (np.clip(one, -self.radius, self.radius) for one in (dx, dy))
         return _row_product(open_splines(x, knots, self.degree), open_splines(y, knots, self.degree))
 
+    def reaching_columns(self, dx: FloatArray, dy: FloatArray) -> csr_matrix:
+        """Evaluate functions that go on beyond the square, as PSFMachine's do.
+
+        Parameters
+        ----------
+        dx, dy : ndarray of float64, shape (n,)
+            Offsets, arcsec.
+
+        Returns
+        -------
+        csr_matrix of float64, shape (n, (n_side + 3)**2)
+            Products of n_side + 3 functions on each axis; the first column is one everywhere.
+
+        Notes
+        -----
+        On each axis: a constant, the splines of `columns`, whose outer pieces go on as polynomials, and two powers of
+        what lies beyond the edges. Within the square they are those of `columns` and the constant, whatever the data;
+        beyond twice its half side they keep their value. PSFMachine puts its outer knots at the outermost data.
+        """
+        first, second = (self._reaching_side(one) for one in (dx, dy))
+        return csr_matrix((second[:, :, None] * first[:, None, :]).reshape(dx.size, -1))
+
+    def _reaching_side(self, offset: FloatArray) -> FloatArray:
+        """Return the functions of one axis, shape (n, n_side + 3)."""
+        offset = np.clip(offset, -2.0 * self.radius, 2.0 * self.radius)
+        knots = open_knots(self.breaks, self.degree)
+        splines = BSpline.design_matrix(offset, knots, self.degree, extrapolate=True).toarray()
+        beyond = np.stack([-offset, offset], axis=1) / self.radius - 1.0
+        return np.hstack([np.ones((offset.size, 1)), splines, np.maximum(beyond, 0.0) ** self.degree])
+
     def gradient(self, dx: FloatArray, dy: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return d/dx and d/dy of sum_m c_m B_m, shape (n,) each, 1 / arcsec times the unit of the coefficients.
 

@@ -154,20 +154,20 @@ def test_script_cube(bin_method):
     p3 = PerturbationMatrix3D(
         time=time, dx=dx, dy=dy, nknots=4, radius=5, resolution=5, poly_order=1, bin_method=bin_method
     )
-    assert p3.cartesian_matrix.shape == (100, 36)
-    assert p3.shape == (1000, 72)
-    assert p3.matrix.shape == (p3.nbins * 100, 72)
+    assert p3.cartesian_matrix.shape == (100, 81)
+    assert p3.shape == (1000, 162)
+    assert p3.matrix.shape == (p3.nbins * 100, 162)
     p3.fit(flux, flux_err)
-    assert p3.weights.shape == (72,)
+    assert p3.weights.shape == (162,)
     model = p3.model()
     assert model.shape == flux.shape
-    # 72 numbers from n_bin means of 5 (or single) cadences: their error is a share of a cadence's
+    # 72 of the 162 numbers count inside the square: their error is a share of that of a cadence
     assert np.std(model - truth) < 0.009
     np.testing.assert_allclose(p3.model(time_indices=[2, 5]), model[[2, 5]], rtol=1e-14)
     np.testing.assert_allclose(p3.model(np.arange(10) > 7), model[8:], rtol=1e-14)
     np.testing.assert_allclose(p3.model(3), model[[3]], rtol=1e-14)
     p3.pca(flux, ncomponents=2)
-    assert p3.shape == (1000, 36 * 4)
+    assert p3.shape == (1000, 81 * 4)
     p3.fit(flux, flux_err, pixel_mask=np.hypot(dx, dy) < 4)
     with pytest.raises(ShapeError, match="pixel_mask: expected shape"):
         p3.fit(flux, flux_err, pixel_mask=np.ones(99, bool))
@@ -211,7 +211,20 @@ def test_basis_does_not_move_with_the_data():
     near = PerturbationMatrix3D([0.0, 1.0], x, x, radius=5)
     far = PerturbationMatrix3D([0.0, 1.0], np.append(x, 11.0), np.append(x, 11.0), radius=5)
     np.testing.assert_array_equal(far.cartesian_matrix.toarray()[:30], near.cartesian_matrix.toarray())
-    np.testing.assert_allclose(np.asarray(far.cartesian_matrix.sum(axis=1)), 1.0)
+    np.testing.assert_array_equal(far.cartesian_matrix[:, [0]].toarray(), 1.0)
+    # A constant and splines that add up to one, on each axis
+    np.testing.assert_allclose(np.asarray(near.cartesian_matrix.sum(axis=1)), 4.0)
+    np.testing.assert_allclose(near.cartesian_matrix.toarray().reshape(30, 11, 11)[:, :, 9:], 0.0)
+
+
+def test_prior_is_as_wide_as_the_data_unless_it_is_set():
+    time = np.linspace(-1, 1, 40)
+    p = PerturbationMatrix(time, poly_order=1, segments=False)
+    p.fit(1000.0 + 300.0 * time, np.full(40, 10.0))
+    np.testing.assert_allclose(p.model(), 1000.0 + 300.0 * time, rtol=1e-4)
+    p.prior_sigma = np.full(2, 0.5)
+    p.fit(1000.0 + 300.0 * time, np.full(40, 10.0))
+    assert p.model().max() < 200.0
 
 
 def test_focus_falls_to_one_over_e_after_the_given_time(gappy):
