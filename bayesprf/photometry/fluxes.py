@@ -278,7 +278,7 @@ def weigh_pixels(problem: LinearProblem, pixels: PixelTable, pixel_errors: str, 
         The pixels.
     pixel_errors : {"given", "time-mean", "model"}
         "given": weights and noise by the given errors. "time-mean": weights by variances averaged over time, noise by
-        the given errors. "model": weights and noise by the variance that a fit with averaged errors foretells.
+        the given errors. "model": weights and noise by the variance that a fit with averaged errors predicts.
     solver : Solver
         Solves that fit.
 

@@ -1,4 +1,4 @@
-"""Errors of pixels that weigh a fit without following its noise: averaged over time, or foretold by a model."""
+"""Errors of pixels that weigh a fit without following its noise: averaged over time, or predicted by a model."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
