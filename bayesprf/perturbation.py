@@ -67,8 +67,8 @@ class PerturbationMatrix:
     weights : ndarray of float64, shape (n_vec,)
         Coefficients of the last fit.
     prior_mu, prior_sigma : ndarray of float64, shape (n_vec,)
-        Gaussian prior of the coefficients; may be set. By default the width is 0.5, or the root mean square of the
-        data about one where that is more.
+        Gaussian prior of the coefficients; may be set. By default the width is 0.5, or the median distance of
+        the data from one where that is more.
 
     Raises
     ------
@@ -220,7 +220,7 @@ class PerturbationMatrix:
         ivar = np.where(known, 1.0, 0.0) / np.where(known, noise, 1.0) ** 2
         sigma = np.asarray(self.prior_sigma, np.float64)
         if self.prior_sigma is self._usual_sigma and known.any():
-            sigma = np.maximum(sigma, np.sqrt(np.mean((data[known] - 1.0) ** 2)))
+            sigma = np.maximum(sigma, np.median(np.abs(data[known] - 1.0)))
         prior = GaussianPrior.from_sigma(np.asarray(self.prior_mu, np.float64), sigma)
         problem = LinearProblem(self._design, np.where(known, data, 0.0).reshape(1, -1), ivar.reshape(1, -1), prior)
         self.weights = DenseSolver().solve(problem).mean[0]
