@@ -6,7 +6,7 @@ from enum import IntFlag
 class QualityFlag(IntFlag):
     """Why a flux deserves a second look; 0 means that no problem was found.
 
-    Bits 0-15 describe a source at all cadences, bits 16 and up one cadence of it.
+    Bits 0-15 and 20 describe a source at all cadences, bits 16-19 one cadence of it.
 
     See Also
     --------
@@ -40,6 +40,7 @@ class QualityFlag(IntFlag):
     NO_DATA = 1 << 17
     NEGATIVE_FLUX = 1 << 18
     DOWN_WEIGHTED = 1 << 19
+    TIME_MODEL_WORSE = 1 << 20
 
 
 FLAG_SENTENCES: dict[QualityFlag, str] = {
@@ -63,6 +64,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.NO_DATA: "No usable pixel at this cadence; the flux is NaN.",
     QualityFlag.NEGATIVE_FLUX: "The flux is negative by more than three standard deviations.",
     QualityFlag.DOWN_WEIGHTED: "A robust fit took a pixel as an outlier at this cadence; it has nearly no weight.",
+    QualityFlag.TIME_MODEL_WORSE: "The time model makes this light curve worse, and the star keeps its mean PRF.",
 }
 
 

@@ -1,6 +1,6 @@
 """The flux and aperture stages of a Fit: what was fitted before in, fluxes, apertures and metrics out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import as_float, check_choice
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
+from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.apertures import (
@@ -24,6 +25,7 @@ from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_pri
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
 from bayesprf.photometry.process_kernels import LEARNABLE
 from bayesprf.photometry.processes import LightCurves, fit_light_curves
+from bayesprf.photometry.time_guard import compare_curves
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -58,10 +60,34 @@ def fit_fluxes(
         background=None if prf.background is None else prf.background.columns,
     )
     matrix = prf.matrix.without(fit.pixels.saturated)
-    yield "flux", solve(matrix.design())
+    still = solve(matrix.design())
+    curves = still.flux, still.flux_err
+    yield "flux", still
     if time is not None:
+        del still
         moving = None if time.light is None else time.light.image()
-        yield "flux_va", solve(matrix.changing(time).design(), uncatalogued_light=moving)
+        solve = partial(solve, uncatalogued_light=moving)
+        yield "flux_va", _with_guard(solve, matrix, matrix.changing(time), curves, fit.sources.source_id)
+
+
+def _with_guard(
+    solve: Callable[..., FluxFit],
+    matrix: PrfMatrix,
+    changing: PrfMatrix,
+    curves: tuple[FloatArray, FloatArray],
+    names: tuple[str, ...],
+) -> FluxFit:
+    """Fit with the time model, and hold the PRF of those stars constant whose light curves it makes worse.
+
+    `curves` are fluxes and errors with the mean PRF.
+    """
+    found = solve(changing.design())
+    disturbed = compare_curves(curves[0], found.flux, curves[1], changing)
+    if disturbed.worse.any():
+        disturbed.warn(names, stacklevel=5)
+        found = solve(changing.holding(disturbed.worse, matrix.values).design())
+        found.flags[:, disturbed.worse] |= int(QualityFlag.TIME_MODEL_WORSE)
+    return found
 
 
 def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:

@@ -105,6 +105,14 @@ class PrfMatrix:
         """Return this constant PRF changed in time by a model."""
         return PrfMatrix(self.pairs, self.values * model.factors(self.pairs), model.mix)
 
+    def holding(self, sources: BoolArray, still: FloatArray) -> "PrfMatrix":
+        """Return the PRF with some sources, shape (n_source,), held at constant values, shape (n_pair,), 1 / pixel."""
+        if self.mix is None:
+            return self
+        held = sources[self.pairs.source]
+        parts = np.vstack([np.where(held, 0.0, self.parts), np.where(held, still, 0.0)])
+        return replace(self, parts=parts, mix=np.hstack([self.mix, np.ones((self.mix.shape[0], 1))]))
+
     def at(self, cadence: int) -> csr_matrix:
         """Return the PRF at a cadence, sparse (n_source, n_pixel), 1 / pixel."""
         return self.pairs.to_sparse(self.values if self.mix is None else self.mix[cadence] @ self.parts)

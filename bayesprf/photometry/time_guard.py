@@ -1,0 +1,155 @@
+"""Does the time model help? Light curves with and without it, star by star, and a cure for those that it spoils."""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.errors import QualityWarning
+from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.settings import QualityOptions
+from bayesprf.stats import mad_sigma
+
+# Parts that a series is cut into for its slow changes, at least so many cadences long, and differences that tell.
+_N_PART, _SHORTEST, _N_TELLING = 10, 3, 8
+# A change of the slow curve by this share of it that does not make it smaller has replaced it by another.
+_REPLACED = 0.5
+# Motion moves no more than this factor of a star's light off or onto its pixels.
+_LEVEL = 1.5
+# Pixels with less than this share of a star's light, and cadences beyond so many, are not looked at for factors.
+_LIT_SHARE, _N_LOOK = 0.01, 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Disturbance:
+    """What the time model does to each light curve.
+
+    Parameters
+    ----------
+    reason : mapping of str to ndarray of bool, shape (n_source,)
+        Where it makes a light curve worse, by reason: level, negative, scatter, slow.
+    """
+
+    reason: Mapping[str, BoolArray]
+
+    @property
+    def worse(self) -> BoolArray:
+        """Stars for which the time model makes things worse, shape (n_source,)."""
+        return np.any(list(self.reason.values()), axis=0)
+
+    def warn(self, names: tuple[str, ...], *, stacklevel: int) -> None:
+        """Name the stars, and what happened to them."""
+        said = []
+        for text, where in self.reason.items():
+            stars = [names[one] for one in np.flatnonzero(where)]
+            if stars:
+                more = f" and {len(stars) - 5} more" if len(stars) > 5 else ""
+                said.append(f"{text}: {', '.join(stars[:5])}{more}")
+        if said:
+            warnings.warn(
+                f"the time model makes light curves worse ({'; '.join(said)}): these stars keep their mean PRF and"
+                " the flag TIME_MODEL_WORSE; take fewer terms, such as build_time_model(poly_order=1), or fit without",
+                QualityWarning,
+                stacklevel=stacklevel,
+            )
+
+
+def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, changing: PrfMatrix) -> Disturbance:
+    """Find the stars whose light curve the time model makes worse.
+
+    Parameters
+    ----------
+    still, moving : ndarray of float64, shape (n_time, n_source)
+        Fluxes with the mean PRF and with the time model, electron / s; NaN where there are none.
+    err : ndarray of float64, shape (n_time, n_source)
+        Errors of the first, electron / s.
+    changing : PrfMatrix
+        The PRF as the time model changes it.
+
+    Returns
+    -------
+    Disturbance
+
+    Notes
+    -----
+    A star's own light is in both curves; the model takes off what motion did to the first. It makes things worse if
+    the second scatters more from cadence to cadence or has larger slow changes (means over a tenth of the series), by
+    more than `QualityOptions.error_ratio` and by `QualityOptions.significance` standard deviations; if it replaces a
+    slow change by another that is no smaller; if it moves the level by more than motion can; or if it makes the PRF
+    negative where the star has light.
+    """
+    limit = QualityOptions()
+    first, second, noise, shift = _relative(still, moving, err)
+    return Disturbance(
+        {
+            "level off by more than a half": shift > np.log(_LEVEL),
+            "negative PRF": _turns_negative(changing),
+            "more scatter": _scatters_more(first, second, limit),
+            "larger slow trends": _drifts_more(first, second, noise, limit),
+        }
+    )
+
+
+def _relative(
+    still: FloatArray, moving: FloatArray, err: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Return both curves over their medians less one, the relative error, and the logarithm of the medians' ratio."""
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        middle, moved, noise = (np.nanmedian(one, axis=0) for one in (still, moving, err))
+        told = np.isfinite(middle) & (middle > 10.0 * noise)
+        shift = np.where(told, np.where(moved > 0, np.abs(np.log(moved / middle)), np.inf), 0.0)
+        curves = (np.where(told, one / base - 1.0, np.nan) for one, base in ((still, middle), (moving, moved)))
+        first, second = curves
+        return first, second, noise / middle, shift
+
+
+def _scatters_more(first: FloatArray, second: FloatArray, limit: QualityOptions) -> BoolArray:
+    """Find the stars whose scatter from cadence to cadence the model makes larger."""
+    if first.shape[0] <= _N_TELLING:
+        return np.zeros(first.shape[1], bool)
+    before, after = np.diff(first, axis=0), np.diff(second, axis=0)
+    spread = [mad_sigma(np.nan_to_num(one), axis=0) for one in (before, after)]
+    bound = 5.0 * np.maximum(spread[0], spread[1])
+    plain = np.isfinite(before + after) & (np.abs(before) < bound) & (np.abs(after) < bound)
+    more = np.where(plain, after**2 - before**2, 0.0)
+    count = np.maximum(plain.sum(axis=0), 1)
+    error = np.sqrt(np.sum(more**2, axis=0)) / count
+    larger = spread[1] > limit.error_ratio * spread[0]
+    return np.asarray(larger & (more.sum(axis=0) / count > limit.significance * error))
+
+
+def _drifts_more(first: FloatArray, second: FloatArray, noise: FloatArray, limit: QualityOptions) -> BoolArray:
+    """Find the stars whose slow changes the model makes larger, or replaces by others that are no smaller."""
+    n_part = min(_N_PART, first.shape[0] // _SHORTEST)
+    if n_part < _SHORTEST:
+        return np.zeros(first.shape[1], bool)
+    slow = [_slow(one, n_part) for one in (first, second, second - first)]
+    before, after, change = (np.sqrt(np.mean(one**2, axis=0)) for one in slow)
+    rest = limit.significance * noise / np.sqrt(first.shape[0] / n_part)
+    larger = (after > limit.error_ratio * before) & (after**2 - before**2 > rest**2)
+    replaced = (change > np.maximum(_REPLACED * before, rest)) & (after > before / limit.error_ratio)
+    return np.asarray(larger | replaced)
+
+
+def _slow(curve: FloatArray, n_part: int) -> FloatArray:
+    """Return the means of equal parts of a series about their mean, shape (n_part, n_source); 0 where unknown."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        means = np.array([np.nanmean(part, axis=0) for part in np.array_split(curve, n_part)])
+        return np.nan_to_num(means - np.nanmean(means, axis=0))
+
+
+def _turns_negative(changing: PrfMatrix) -> BoolArray:
+    """Find the stars whose PRF turns negative in a pixel that holds a share of their light."""
+    pairs, negative = changing.pairs, np.zeros(changing.pairs.n_source, bool)
+    if changing.mix is None:
+        return negative
+    look = changing.mix[:: max(1, changing.mix.shape[0] // _N_LOOK)]
+    light = np.abs(look.mean(axis=0) @ changing.parts)
+    lit = np.flatnonzero(light > _LIT_SHARE)
+    low = (look @ changing.parts[:, lit]).min(axis=0, initial=0.0)
+    negative[pairs.source[lit[low < 0]]] = True
+    return negative

@@ -1,0 +1,95 @@
+"""Stars that the time model spoils are found, named and keep their mean PRF; the others do not notice."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf.errors import QualityWarning
+from bayesprf.flags import QualityFlag
+from bayesprf.machine import Machine
+from bayesprf.photometry.time_guard import compare_curves
+from bayesprf.scene.pairs import PairTable
+from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.simulation.fields import make_field
+
+N_TIME, NOISE = 200, 1e-3
+PHASE = np.linspace(-1.0, 1.0, N_TIME)
+
+
+def steady_prf(n_source):
+    """Return the PRF of stars that light a pixel each, changing in time by a factor of one."""
+    index = np.arange(n_source)
+    pairs = PairTable(index, index, np.zeros(n_source), np.zeros(n_source), n_source, n_source)
+    return PrfMatrix(pairs, np.ones((1, n_source)), np.ones((N_TIME, 1)))
+
+
+def judge(still, moving):
+    """Return which stars are made worse, given relative curves without noise, shape (n_time, n_star)."""
+    noise = NOISE * np.random.default_rng(1).standard_normal(still.shape)
+    err = np.full(still.shape, 1e3 * NOISE)
+    return compare_curves(1e3 * (1.0 + still + noise), 1e3 * (1.0 + moving + noise), err, steady_prf(still.shape[1]))
+
+
+def test_motion_that_is_taken_off_and_variable_stars_that_stay_are_fine():
+    motion, light = 0.03 * PHASE**2, 0.1 * np.sin(9.0 * PHASE)
+    still = np.stack([motion, light, light + motion, 0.0 * PHASE], axis=1)
+    moving = np.stack([0.0 * PHASE, light, light, 2e-4 * PHASE], axis=1)
+    assert not judge(still, moving).worse.any()
+
+
+def test_stars_that_are_made_worse_are_found_with_the_reason():
+    light, jitter = 0.02 * np.sin(9.0 * PHASE), 3e-3 * np.random.default_rng(2).standard_normal(N_TIME)
+    still = np.stack([0.0 * PHASE, 0.0 * PHASE, light, 0.0 * PHASE], axis=1)
+    moving = np.stack([0.01 * PHASE, jitter, -light, np.full(N_TIME, -0.9)], axis=1)
+    found = judge(still, moving).reason
+    np.testing.assert_array_equal(found["larger slow trends"][:3], [True, False, True])
+    np.testing.assert_array_equal(found["more scatter"][:3], [False, True, False])
+    np.testing.assert_array_equal(found["level off by more than a half"], [False, False, False, True])
+
+
+def test_a_negative_prf_is_found():
+    changing = replace(
+        steady_prf(3), parts=np.stack([np.ones(3), [0.0, 0.5, 1.5]]), mix=np.stack([1 + 0 * PHASE, PHASE], 1)
+    )
+    curves = np.full((N_TIME, 3), 100.0)
+    found = compare_curves(curves, curves, 0.1 * curves, changing)
+    np.testing.assert_array_equal(found.reason["negative PRF"], [False, False, True])
+
+
+def test_few_cadences_tell_nothing():
+    curves = 100.0 + np.random.default_rng(3).standard_normal((6, 2))
+    err = np.ones((6, 2))
+    prf = replace(steady_prf(2), mix=np.ones((6, 1)))
+    assert not compare_curves(curves, 3.0 * (curves - 100.0) + 100.0, err, prf).worse.any()
+
+
+def test_constant_prf_of_held_sources():
+    pairs = PairTable(np.array([0, 1]), np.array([0, 1]), np.zeros(2), np.zeros(2), 2, 2)
+    changing = PrfMatrix(pairs, np.array([[1.0, 2.0], [0.5, 0.5]]), np.array([[1.0, 0.0], [1.0, 1.0]]))
+    held = changing.holding(np.array([True, False]), np.array([0.9, 1.9]))
+    np.testing.assert_allclose([held.at(k).diagonal() for k in range(2)], [[0.9, 2.0], [0.9, 2.5]])
+
+
+@pytest.fixture(scope="module")
+def spoiled():
+    """A Machine whose time model makes the first star fade by a tenth."""
+    field = make_field(rng=np.random.default_rng(5), n_source=6, n_stamp=6, n_time=60, mag_range=(11.0, 13.0))
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.build_time_model(poly_order=1)
+    model = machine.fit.need("time_model")
+    weights = model.source_weights.copy()
+    weights[0, 0] += 0.1 / np.abs(model.vectors[:, 1]).max()
+    machine.fit = machine.fit.with_stage("time_model", replace(model, source_weights=weights))
+    return field, machine
+
+
+def test_a_spoiled_star_keeps_its_mean_prf(spoiled):
+    field, machine = spoiled
+    with pytest.warns(QualityWarning, match=r"larger slow trends: star-00000\).*TIME_MODEL_WORSE"):
+        machine.fit_model(fit_va=True)
+    flagged = machine.fit.flux_va.flags & QualityFlag.TIME_MODEL_WORSE
+    np.testing.assert_array_equal(np.all(flagged, axis=0), np.arange(6) == 0)
+    np.testing.assert_allclose(machine.ws_va[:, 0], machine.ws[:, 0], rtol=1e-3)
+    assert np.std(machine.ws_va[:, 0] / field.flux[:, 0]) < 2.0 * field.cramer_rao()[0] / field.mean_flux[0]
