@@ -43,6 +43,10 @@ class QualityFlag(IntFlag):
     TIME_MODEL_WORSE = 1 << 20
 
 
+CADENCE_FLAGS = QualityFlag.PIXELS_DROPPED | QualityFlag.NO_DATA | QualityFlag.NEGATIVE_FLUX | QualityFlag.DOWN_WEIGHTED
+"""The bits that describe one cadence of a source."""
+
+
 FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.NO_PIXELS: "No pixel lies within reach of the source; its fluxes are NaN.",
     QualityFlag.LOW_PSF_FRACTION: "Less than half of the PRF falls on the data.",

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesprf.checks import as_float, check_shape
+from bayesprf.flags import CADENCE_FLAGS
 from bayesprf.plots.canvas import FLUX_LABEL, new_figure, time_label
 
-# Flag bits from this one up belong to one cadence.
-_FIRST_CADENCE_BIT = 1 << 16
 _PANEL_WIDTH, _PANEL_HEIGHT = 5.2, 1.7
 
 
@@ -63,7 +62,7 @@ def plot_lightcurves(
     check_shape(flags, shape, "flags", "n_time, one per label")
     panels = _new_panels(len(labels), time_label(time_zero_jd)) if axes is None else np.atleast_1d(axes)
     for i, (ax, label) in enumerate(zip(panels, labels, strict=True)):
-        flagged = flags[:, i] >= _FIRST_CADENCE_BIT
+        flagged = (flags[:, i] & int(CADENCE_FLAGS)) != 0
         _draw_points(ax, time, flux[:, i], flux_err[:, i], chosen=~flagged, color="tab:blue")
         _draw_points(ax, time, flux[:, i], flux_err[:, i], chosen=flagged, color="tab:orange")
         ax.set_title(label, fontsize="medium", loc="left")
