@@ -10,6 +10,7 @@ series; `model` accepts boolean masks, and `fit` returns the weights in both cla
 """
 
 from collections.abc import Sequence
+from math import isqrt
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -339,7 +340,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
         check_shape(self.dy, self.dx.shape, "dy", "n_pixel, as dx")
         self.nknots, self.radius, self.degree, self.knot_spacing_type = nknots, radius, degree, knot_spacing_type
         basis = CartesianBasis(int(nknots), float(radius), int(degree), knot_spacing_type)
-        self.cartesian_matrix = basis.reaching_columns(self.dx, self.dy)
+        self._n_spline, self.cartesian_matrix = basis.n_side, basis.reaching_columns(self.dx, self.dy)
         super().__init__(
             time=time,
             other_vectors=other_vectors,
@@ -355,7 +356,8 @@ class PerturbationMatrix3D(PerturbationMatrix):
         return self.cartesian_matrix
 
     def _unity(self) -> FloatArray:
-        return (np.arange(self.cartesian_matrix.shape[1]) == 0).astype(np.float64)
+        side = (np.arange(isqrt(self.cartesian_matrix.shape[1])) < self._n_spline).astype(np.float64)
+        return np.outer(side, side).ravel()
 
     @property
     def shape(self) -> tuple[int, int]:

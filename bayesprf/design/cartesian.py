@@ -100,13 +100,14 @@ class CartesianBasis:
         Returns
         -------
         csr_matrix of float64, shape (n, (n_side + 3)**2)
-            Products of n_side + 3 functions on each axis; the first column is one everywhere.
+            Products of n_side + 3 functions on each axis.
 
         Notes
         -----
-        On each axis: a constant, the splines of `columns`, whose outer pieces go on as polynomials, and two powers of
-        what lies beyond the edges. Within the square they are those of `columns` and the constant, whatever the data;
-        beyond twice its half side they keep their value. PSFMachine puts its outer knots at the outermost data.
+        On each axis: the splines of `columns`, whose outer pieces go on as polynomials and which add up to one, then
+        three functions of what lies beyond the edges: the power of each side, and the distance. So columns within the
+        square do not depend on the data; beyond twice its half side they keep their value. PSFMachine puts its outer
+        knots at the outermost data, and adds a constant.
         """
         first, second = (self._reaching_side(one) for one in (dx, dy))
         return csr_matrix((second[:, :, None] * first[:, None, :]).reshape(dx.size, -1))
@@ -116,8 +117,8 @@ class CartesianBasis:
         offset = np.clip(offset, -2.0 * self.radius, 2.0 * self.radius)
         knots = open_knots(self.breaks, self.degree)
         splines = BSpline.design_matrix(offset, knots, self.degree, extrapolate=True).toarray()
-        beyond = np.stack([-offset, offset], axis=1) / self.radius - 1.0
-        return np.hstack([np.ones((offset.size, 1)), splines, np.maximum(beyond, 0.0) ** self.degree])
+        beyond = np.maximum(np.stack([-offset, offset], axis=1) / self.radius - 1.0, 0.0)
+        return np.hstack([splines, beyond**self.degree, beyond.sum(axis=1, keepdims=True)])
 
     def gradient(self, dx: FloatArray, dy: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return d/dx and d/dy of sum_m c_m B_m, shape (n,) each, 1 / arcsec times the unit of the coefficients.
