@@ -74,7 +74,7 @@ def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, chang
 
     Notes
     -----
-    A star's own light is in both curves; the model takes off what motion did to the first. It makes things worse if
+    A star's own light is in both curves; the model subtracts what motion did to the first. It makes things worse if
     the second scatters more from cadence to cadence or has larger slow changes (means over a tenth of the series), by
     more than `QualityOptions.error_ratio` and by `QualityOptions.significance` standard deviations; if it replaces a
     slow change by another that is no smaller; if it moves the level by more than motion can; or if it makes the PRF
