@@ -14,6 +14,8 @@ from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 
 BACKGROUND_SCOPES = ("stamp", "image")
 MAX_BACKGROUND_ORDER = 2
+INSTRUMENT_PRF = "instrument"
+"""Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
 # Documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take them.
 _DOCUMENTED_SCALE, _SAME_SCALE = 3.98, 0.05
 # Settings that the time model reads first; the others shape the PRF, but for the name of a column.
@@ -88,8 +90,9 @@ class ShapeOptions:
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     prf : str, optional
-        File with the PRF that is expected, as `Machine.save_prf` or `bayesprf.io.prf_files.save_prf_tables` write it:
-        few stars are then enough. Joint fit only.
+        The PRF that is expected, so that few stars are enough: a file, as `Machine.save_prf` or
+        `bayesprf.io.prf_files.save_prf_tables` write it; or "instrument", what the handbooks of Kepler and TESS tell
+        of its width and wings, with the spread over field and detectors as its error. Joint fit only.
     """
 
     flux_cut_off: float = 1.0

@@ -7,6 +7,31 @@ from bayesprf.checks import check_positive
 
 
 @dataclass(frozen=True, slots=True)
+class PrfWidths:
+    """How a mission's stars spread over the pixels, before one is seen: a Moffat profile, integrated over pixels.
+
+    Parameters
+    ----------
+    width : float
+        Core radius of the profile (1 + (r / width)**2)**-power, pixel: the median over field and detectors.
+    power : float
+        Its power.
+    width_sigma, power_sigma : float
+        Standard deviation over field and detectors of ln width and of ln (power - 1).
+    """
+
+    width: float
+    power: float
+    width_sigma: float
+    power_sigma: float
+
+    def __post_init__(self) -> None:
+        for name in ("width", "width_sigma", "power_sigma"):
+            check_positive(getattr(self, name), name)
+        check_positive(self.power - 1.0, "power - 1")
+
+
+@dataclass(frozen=True, slots=True)
 class Instrument:
     """Numbers that belong to a mission, not to the method.
 
@@ -38,6 +63,8 @@ class Instrument:
         Time in which light is collected for one read, s; 0 if not known.
     duty : float
         Share of a cadence in which light is collected, where a header does not tell it.
+    prf_widths : PrfWidths, optional
+        The PRF to expect, where it is on record.
     """
 
     name: str
@@ -53,6 +80,7 @@ class Instrument:
     read_noise: float = 0.0
     read_seconds: float = 0.0
     duty: float = 1.0
+    prf_widths: PrfWidths | None = None
 
     def __post_init__(self) -> None:
         check_positive(self.pixel_scale, "pixel_scale")

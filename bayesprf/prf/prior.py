@@ -19,7 +19,7 @@ _FALL, _PADDING = 3.0, 4
 # Values of a table below this share of its peak are noise of its making, 1 / pixel.
 _FLOOR = 1e-7
 # Splines added to a table: those of the joint fit, to beyond the corners of a table that holds all light; pixel.
-_RMIN, _CUT, _RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
+_RMIN, _CUT, RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
 _N_R, _N_PHI = 13, 15
 _SAMPLES = 9.0
 # Keeps the prior's covariance invertible, dex.
@@ -95,12 +95,15 @@ class PrfPrior:
         Error of each weight beside: what splines leave of the differences between tables, weighted by light, dex.
     basis : PolarBasis
         Their columns.
+    slope : tuple of float, optional
+        Power of r beyond the splines, and its standard deviation.
     """
 
     base: TabulatedPrf
     weights_factor: FloatArray
     weights_sigma: float
     basis: PolarBasis
+    slope: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,24 +170,50 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     PrfPrior
         Mean of the tables, and the covariance of one more PRF of their kind: (1 + 1 / n) that of the tables.
     """
-    side = float(np.sqrt(abs(np.linalg.det(axes))))
-    rmax = tables.half + _BEYOND if tables.complete else min(tables.half, _RMAX)
-    basis = PolarBasis(_RMIN * side, rmax * side, _CUT * side, _N_R, _N_PHI)
+    basis = prior_basis(axes, tables.half + _BEYOND if tables.complete else min(tables.half, RMAX))
     base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
-    step, n_side = max(1, round(tables.samples / 4.0)), tables.values.shape[1]
+    logs = np.log10(np.maximum(tables.values, _FLOOR))
+    weights, left = project_tables(logs - logs.mean(axis=0), base, basis)
+    n = tables.values.shape[0]
+    grow = (1.0 + 1.0 / n) / (n - 1.0)
+    return PrfPrior(base, weights * np.sqrt(grow), max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+
+
+def prior_basis(axes: FloatArray, half: float) -> PolarBasis:
+    """Return the splines that are added to a table of some half width, pixel."""
+    side = float(np.sqrt(abs(np.linalg.det(axes))))
+    return PolarBasis(_RMIN * side, half * side, _CUT * side, _N_R, _N_PHI)
+
+
+def project_tables(logs: FloatArray, base: TabulatedPrf, basis: PolarBasis) -> tuple[FloatArray, float]:
+    """Project changes of log10 PRF, given as tables like that of `base`, on splines.
+
+    Parameters
+    ----------
+    logs : ndarray of float64, shape (n_table, n, n)
+        Changes, dex.
+    base : TabulatedPrf
+        Its light weighs what splines leave.
+    basis : PolarBasis
+        Splines.
+
+    Returns
+    -------
+    weights : ndarray of float64, shape (n_basis, n_table)
+        Weights, dex.
+    left : float
+        Mean over the light of the sum over tables of what splines leave, squared, dex**2.
+    """
+    step, n_side = max(1, round(base.samples / 4.0)), base.values.shape[1]
     row, column = (one.ravel() for one in np.mgrid[0:n_side:step, 0:n_side:step])
-    dx, dy = axes @ (np.stack([column, row]) - (n_side - 1) / 2.0) / tables.samples
+    dx, dy = base.axes @ (np.stack([column, row]) - (n_side - 1) / 2.0) / base.samples
     inside = np.hypot(dx, dy) < basis.rmax
     row, column, dx, dy = row[inside], column[inside], dx[inside], dy[inside]
     matrix, rough = basis.matrix(np.hypot(dx, dy), np.arctan2(dy, dx)), basis.roughness()
-    logs = np.log10(np.maximum(tables.values[:, row, column], _FLOOR))
     ridge = (matrix.T @ matrix + 1e-2 * (rough.T @ rough)).toarray()
-    differences, light = (logs - logs.mean(axis=0)).T, base.values[row, column]
+    differences, light = logs[:, row, column].T, base.values[row, column]
     weights = np.linalg.solve(ridge, matrix.T @ differences)
-    n = tables.values.shape[0]
-    grow = (1.0 + 1.0 / n) / (n - 1.0)
-    left = light @ np.sum((differences - matrix @ weights) ** 2, axis=1) / light.sum()
-    return PrfPrior(base, weights * np.sqrt(grow), max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+    return weights, float(light @ np.sum((differences - matrix @ weights) ** 2, axis=1) / light.sum())
 
 
 def tabulate(shape: ShapeFit, axes: FloatArray, rng: np.random.Generator) -> PrfTables:
@@ -204,7 +233,7 @@ def tabulate(shape: ShapeFit, axes: FloatArray, rng: np.random.Generator) -> Prf
     PrfTables
         Nine tables; their wings go on.
     """
-    half = min(_RMAX, shape.prf.basis.rmax / float(np.sqrt(shape.prf.pixel_area)))
+    half = min(RMAX, shape.prf.basis.rmax / float(np.sqrt(shape.prf.pixel_area)))
     along = np.arange(-np.floor(half * _SAMPLES), np.floor(half * _SAMPLES) + 1.0) / _SAMPLES
     column, row = np.meshgrid(along, along)
     dx, dy = axes @ np.stack([column.ravel(), row.ravel()])

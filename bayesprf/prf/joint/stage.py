@@ -11,15 +11,16 @@ from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.image_fluxes import Scene
+from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, JointProblem
 from bayesprf.prf.joint.start import JointSettings, build_joint
-from bayesprf.prf.prior import build_prior, load_prf_tables
+from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.settings import MaskOptions, ShapeOptions
+from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 from bayesprf.stats import weighted_median
 
 # Charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its column.
@@ -36,13 +37,14 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
     settings = JointSettings(order=options.field_variation, free=options.refine)
     image = scene.image
     if options.prf is not None:
-        prior = build_prior(load_prf_tables(options.prf), pixel_axes(scene.pixels))
+        prior = read_prior(options.prf, scene.pixels)
         settings = replace(
             settings,
             base=prior.base,
             basis=prior.basis,
             weights_factor=prior.weights_factor,
             weights_sigma=prior.weights_sigma,
+            slope=settings.slope if prior.slope is None else prior.slope,
         )
     if scene.background is not None:
         image = replace(image, flux=image.flux + np.where(image.ivar > 0, scene.background.light, 0.0))
@@ -51,6 +53,13 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
     _check_size(problem)
     fit = fit_joint(problem, state, hyper, JointOptions(position_error=options.position_error))
     return as_shape_fit(scene, fit, mask_options=mask_options, options=options)
+
+
+def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
+    """Return the PRF that is expected: the instrument's, or that of a file."""
+    if name == INSTRUMENT_PRF:
+        return instrument_prior(pixels.instrument, pixel_axes(pixels))
+    return build_prior(load_prf_tables(name), pixel_axes(pixels))
 
 
 def _check_size(problem: JointProblem) -> None:

@@ -76,6 +76,8 @@ class JointSettings:
         Columns of log10 PRF; by default those of `joint_basis`.
     n_wing : int
         Slope of the wing and its bends.
+    slope : tuple of float
+        Expected power of r beyond the splines, and its standard deviation.
     """
 
     order: int = 0
@@ -87,6 +89,7 @@ class JointSettings:
     sky: BackgroundColumns | None = None
     basis: PolarBasis | None = None
     n_wing: int = 5
+    slope: tuple[float, float] = _SLOPE
 
 
 def build_joint(
@@ -170,8 +173,8 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
         weights=prf.weights,
         weights_sigma=settings.weights_sigma,
         weights_factor=settings.weights_factor,
-        slope=_SLOPE[0],
-        slope_sigma=_SLOPE[1],
+        slope=settings.slope[0],
+        slope_sigma=settings.slope[1],
         shear_sigma=0.3 * np.array([1.0, 1.0 / 3.0, 1.0 / 3.0])[:n_geometry],
         offset_sigma=side * np.array([1.0, 0.1, 0.1])[:n_geometry],
         flux=np.abs(flux),

@@ -1,0 +1,99 @@
+"""The PRF that an instrument's handbook leads to expect, and how far a real one may be off."""
+
+from dataclasses import replace
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+
+from bayesprf.arrays import FloatArray
+from bayesprf.design.polar import PolarBasis
+from bayesprf.errors import UnsupportedError
+from bayesprf.instruments import Instrument, PrfWidths
+from bayesprf.prf.prior import RMAX, PrfPrior, TabulatedPrf, prior_basis, project_tables
+
+# Points per pixel of the table, and cells of the integral between two of them; half width of the table, pixel.
+_SAMPLES, _FINE = 9, 3
+_HALF = 8.5
+# What width and power leave of a real PRF at its peak, dex; it grows outwards as one over the square root of the light,
+# as the relative error of the joint fit does, to a factor of three. 0.04: the official TESS tables of the four corners
+# of camera 2, CCD 3, about the best Moffat profiles (rms 0.05, 0.08, 0.09, 0.15, 0.4, 0.6 dex at 0.25, 0.75, 1.25,
+# 1.75, 2.5 and 3.5 pixels).
+_PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
+# Such deviations are about half as wide as they are far from the star.
+_LENGTH = 0.5
+_JITTER = 1e-3
+
+
+def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
+    """Build the prior of the PRF from the record of an instrument.
+
+    Parameters
+    ----------
+    instrument : Instrument
+        Its `prf_widths` count.
+    axes : ndarray of float64, shape (2, 2)
+        Sky step of one column and one row, arcsec.
+
+    Returns
+    -------
+    PrfPrior
+        Mean: a Moffat profile of the typical width and power, integrated over pixels. Covariance: width and power as
+        they vary over field and detectors, to first order, and smooth deviations of any form. Ellipticity is free in
+        the fit.
+
+    Raises
+    ------
+    UnsupportedError
+        If the record says nothing of the PRF.
+    """
+    widths = instrument.prf_widths
+    if widths is None:
+        raise UnsupportedError(
+            f"prf='instrument': expected pixels of an instrument whose PRF is on record (Kepler, K2, TESS), got"
+            f" {instrument.name}; give the file of a saved PRF, or leave prf out"
+        )
+    basis = prior_basis(axes, RMAX)
+    base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
+    modes = [
+        0.5 * (np.log10(moffat_table(_changed(widths, name, 1.0))) - np.log10(moffat_table(_changed(widths, name, -1.0))))
+        for name in ("width", "power")
+    ]
+    factor = project_tables(np.array(modes), base, basis)[0]
+    factor = np.concatenate([factor, _smooth_factor(base, basis, axes)], axis=1)
+    return PrfPrior(base, factor, _JITTER, basis, slope=_wing(widths))
+
+
+def moffat_table(widths: PrfWidths) -> FloatArray:
+    """Return a round Moffat profile integrated over pixels, 9 points per pixel, 1 / pixel."""
+    fine, step = _SAMPLES * _FINE, 1.0 / (_SAMPLES * _FINE)
+    half = round(_HALF * _SAMPLES) * _FINE + fine // 2
+    along = np.arange(-half, half + 1) * step
+    r2 = (along[:, None] ** 2 + along**2) / widths.width**2
+    density = (widths.power - 1.0) / (np.pi * widths.width**2) * (1.0 + r2) ** -widths.power
+    margin = fine // 2
+    return np.asarray(uniform_filter(density, fine)[margin:-margin:_FINE, margin:-margin:_FINE])
+
+
+def _wing(widths: PrfWidths) -> tuple[float, float]:
+    """Return the power of r with which the profile falls far out, and its standard deviation."""
+    return -2.0 * widths.power, 2.0 * (widths.power - 1.0) * widths.power_sigma
+
+
+def _changed(widths: PrfWidths, name: str, sigma: float) -> PrfWidths:
+    """Return the widths with one of them changed by some standard deviations."""
+    if name == "width":
+        return replace(widths, width=widths.width * float(np.exp(sigma * widths.width_sigma)))
+    return replace(widths, power=1.0 + (widths.power - 1.0) * float(np.exp(sigma * widths.power_sigma)))
+
+
+def _smooth_factor(base: TabulatedPrf, basis: PolarBasis, axes: FloatArray) -> FloatArray:
+    """Return L of smooth deviations: squared-exponential in places whose radius counts as ln(1 + r / pixel)."""
+    side = float(np.sqrt(abs(np.linalg.det(axes))))
+    around = np.concatenate([np.zeros(basis.n_core), np.tile(np.arange(basis.n_phi_knots), basis.n_radial - basis.n_core)])
+    angle, radius = 2.0 * np.pi * around / basis.n_phi_knots, basis.centers / side
+    x, y = np.log1p(radius) * np.cos(angle), np.log1p(radius) * np.sin(angle)
+    level = base.log10(radius * side, np.zeros(radius.size)) - base.log10(np.zeros(1), np.zeros(1))
+    sigma = np.minimum(_PEAK_SIGMA * 10.0 ** (-0.5 * level), _MAX_SIGMA)
+    distance2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
+    kernel = np.exp(-0.5 * distance2 / _LENGTH**2) + _JITTER**2 * np.eye(x.size)
+    return np.asarray(sigma[:, None] * np.linalg.cholesky(kernel))
