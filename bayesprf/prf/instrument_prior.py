@@ -9,7 +9,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import UnsupportedError
 from bayesprf.instruments import Instrument, PrfWidths
-from bayesprf.prf.prior import RMAX, PrfPrior, TabulatedPrf, prior_basis, project_tables
+from bayesprf.prf.prior import RMAX, PrfPrior, TabulatedPrf, prior_basis, project_tables, smooth_factor
 
 # Points per pixel of the table, and cells of the integral between two of them; half width of the table, pixel.
 _SAMPLES, _FINE = 9, 3
@@ -19,9 +19,8 @@ _HALF = 8.5
 # of camera 2, CCD 3, about the best Moffat profiles (rms 0.05, 0.08, 0.09, 0.15, 0.4, 0.6 dex at 0.25, 0.75, 1.25,
 # 1.75, 2.5 and 3.5 pixels).
 _PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
-# Such deviations are about half as wide as they are far from the star.
-_LENGTH = 0.5
-_JITTER = 1e-3
+# What keeps the covariance invertible, dex.
+_MIN_SIGMA = 1e-3
 
 
 def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
@@ -59,8 +58,8 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
         for name in ("width", "power")
     ]
     factor = project_tables(np.array(modes), base, basis)[0]
-    factor = np.concatenate([factor, _smooth_factor(base, basis, axes)], axis=1)
-    return PrfPrior(base, factor, _JITTER, basis, slope=_wing(widths))
+    factor = np.concatenate([factor, smooth_factor(basis, _peak_growth(base, basis), axes)], axis=1)
+    return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=_wing(widths))
 
 
 def moffat_table(widths: PrfWidths) -> FloatArray:
@@ -86,14 +85,7 @@ def _changed(widths: PrfWidths, name: str, sigma: float) -> PrfWidths:
     return replace(widths, power=1.0 + (widths.power - 1.0) * float(np.exp(sigma * widths.power_sigma)))
 
 
-def _smooth_factor(base: TabulatedPrf, basis: PolarBasis, axes: FloatArray) -> FloatArray:
-    """Return L of smooth deviations: squared-exponential in places whose radius counts as ln(1 + r / pixel)."""
-    side = float(np.sqrt(abs(np.linalg.det(axes))))
-    around = np.concatenate([np.zeros(basis.n_core), np.tile(np.arange(basis.n_phi_knots), basis.n_radial - basis.n_core)])
-    angle, radius = 2.0 * np.pi * around / basis.n_phi_knots, basis.centers / side
-    x, y = np.log1p(radius) * np.cos(angle), np.log1p(radius) * np.sin(angle)
-    level = base.log10(radius * side, np.zeros(radius.size)) - base.log10(np.zeros(1), np.zeros(1))
-    sigma = np.minimum(_PEAK_SIGMA * 10.0 ** (-0.5 * level), _MAX_SIGMA)
-    distance2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
-    kernel = np.exp(-0.5 * distance2 / _LENGTH**2) + _JITTER**2 * np.eye(x.size)
-    return np.asarray(sigma[:, None] * np.linalg.cholesky(kernel))
+def _peak_growth(base: TabulatedPrf, basis: PolarBasis) -> FloatArray:
+    """Return the standard deviation of smooth deviations at the places of the columns, dex."""
+    level = base.log10(basis.centers, np.zeros(basis.n_basis)) - base.log10(np.zeros(1), np.zeros(1))
+    return np.minimum(_PEAK_SIGMA * 10.0 ** (-0.5 * level), _MAX_SIGMA)

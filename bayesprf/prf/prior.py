@@ -22,6 +22,10 @@ _FLOOR = 1e-7
 _RMIN, _CUT, RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
 _N_R, _N_PHI = 13, 15
 _SAMPLES = 9.0
+# What is believed of the covariance of tables counts as much as this many of them.
+_N_BELIEF = 2.0
+# Smooth deviations: how far they reach in ln(1 + r / pixel), and what keeps their covariance invertible, relative.
+_LENGTH, _JITTER = 0.5, 1e-6
 # Keeps the prior's covariance invertible, dex.
 _MIN_SIGMA = 1e-4
 
@@ -168,7 +172,9 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     Returns
     -------
     PrfPrior
-        Mean of the tables, and the covariance of one more PRF of their kind: (1 + 1 / n) that of the tables.
+        Mean of the tables, and the covariance of one more PRF of their kind: (1 + 1 / n) that of the tables. A few
+        tables do not show all ways in which another may differ: smooth deviations of the same size count as two of them
+        (an inverse Wishart prior of the covariance).
     """
     basis = prior_basis(axes, tables.half + _BEYOND if tables.complete else min(tables.half, RMAX))
     base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
@@ -176,7 +182,25 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     weights, left = project_tables(logs - logs.mean(axis=0), base, basis)
     n = tables.values.shape[0]
     grow = (1.0 + 1.0 / n) / (n - 1.0)
-    return PrfPrior(base, weights * np.sqrt(grow), max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+    ring = np.bincount(basis.radial_index, np.sum(weights**2, axis=1)) / np.bincount(basis.radial_index) / (n - 1.0)
+    smooth = smooth_factor(basis, np.sqrt(ring)[basis.radial_index], axes)
+    factor = np.concatenate([weights, np.sqrt(_N_BELIEF) * smooth], axis=1)
+    factor *= np.sqrt((1.0 + 1.0 / n) / (n - 1.0 + _N_BELIEF))
+    return PrfPrior(base, factor, max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+
+
+def smooth_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray) -> FloatArray:
+    """Return L, (n_basis, n_basis), of smooth deviations of the weights, about half as wide as they are far from the star.
+
+    Squared-exponential in places whose radius counts as ln(1 + r / pixel), with the standard deviations `sigma`, dex.
+    """
+    around = np.arange(basis.n_basis - basis.n_core) % basis.n_phi_knots
+    angle = 2.0 * np.pi / basis.n_phi_knots * np.concatenate([np.zeros(basis.n_core), around])
+    radius = np.log1p(basis.centers / np.sqrt(abs(np.linalg.det(axes))))
+    x, y = radius * np.cos(angle), radius * np.sin(angle)
+    distance2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
+    kernel = np.exp(-0.5 * distance2 / _LENGTH**2) + _JITTER * np.eye(x.size)
+    return np.asarray(sigma[:, None] * np.linalg.cholesky(kernel))
 
 
 def prior_basis(axes: FloatArray, half: float) -> PolarBasis:

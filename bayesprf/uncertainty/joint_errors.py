@@ -11,6 +11,12 @@ from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, look, star_columns
 
 
+# Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by the
+# square root of two, in 6 sectors.
+_RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
+_N_SECTOR = 6
+
+
 def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: FloatArray) -> dict[str, csr_matrix]:
     """Respond, with the fluxes of another fit to the same pixels, to what the joint fit leaves open.
 
@@ -28,13 +34,15 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, position, profile, rings; the outer products add up to the covariance.
+        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings; the outer products add up to the
+        covariance.
 
     Notes
     -----
     The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
     and the gradient a of its ln area, the columns D of the positions, which follow by -X_d dg, and their own errors dd;
-    the fluxes answer by -K. Background columns are left out: the flux fit has its own.
+    the fluxes answer by -K. Background columns are left out: the flux fit has its own. All fluxes err alike by the light
+    that no pixel tells of.
     """
     problem = fit.problem
     state = replace(fit.state, flux=np.nan_to_num(flux) / fit.areas.area)
@@ -61,8 +69,30 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.profile)
+    factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * unseen_share(fit, view))
     factors["rings"] = csr_matrix(-gain @ ring_light(problem, state, view).T @ diags(np.tile(fit.rings, flux.size)))
     return factors
+
+
+def unseen_share(fit: JointFit, view: View) -> float:
+    """Return the share of a star's light that the fit puts where no pixel tells it from none, its own relative error.
+
+    A cell about the star counts as seen if the light of all stars in it, weighted, is worth a standard deviation.
+    Beyond, only the smoothness of the PRF speaks: there may be no light, or twice as much.
+    """
+    problem, prf = fit.problem, replace(fit.prf.normalized_at(np.zeros(2)), shear=(0.0, 0.0))
+    side, n_ring = float(np.sqrt(problem.pixel_area)), _RINGS.size - 1
+    radius, angle = np.hypot(*view.place.T) / side, np.arctan2(view.place[:, 1], view.place[:, 0])
+    ring = np.minimum(np.searchsorted(_RINGS, radius, side="right") - 1, n_ring - 1)
+    sector = np.floor((angle / (2.0 * np.pi) + 0.5) * _N_SECTOR).astype(np.int64) % _N_SECTOR
+    light = fit.state.flux[problem.pairs.source] * view.values
+    worth = np.where(ring >= 0, light**2 * fit.weight[problem.pairs.pixel], 0.0)
+    signal = np.bincount(np.maximum(ring, 0) * _N_SECTOR + sector, weights=worth, minlength=n_ring * _N_SECTOR)
+    middle = 0.5 * (_RINGS[1:] + _RINGS[:-1])
+    place = (np.arange(_N_SECTOR) + 0.5) / _N_SECTOR * 2.0 * np.pi - np.pi
+    x, y = np.outer(middle, np.cos(place)).ravel(), np.outer(middle, np.sin(place)).ravel()
+    share = prf.evaluate(side * x, side * y) * np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
+    return float(np.sum(share[signal < 1.0]))
 
 
 def _positions(

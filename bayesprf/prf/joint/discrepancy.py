@@ -13,6 +13,8 @@ _RINGS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 # A pixel tells of a star that gives more than this share of its light.
 _SHARE = 0.5
 _MAX_SIGMA = 0.3
+# Stars from which a spread can be learned, at least.
+_MIN_STARS = 5
 # Rings of the mean profile, four per doubling of the radius, pixel, and the grid on which its light is added up.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
 _N_FINE, _N_ANGLE = 32, 24
@@ -134,7 +136,7 @@ def _fit_sigma(amplitude: FloatArray, norm: FloatArray, leverage: FloatArray, go
     """Return the likeliest relative error of a ring; 0 where noise explains all."""
     left = 1.0 - leverage
     use = good & (left > 0.02)
-    if np.count_nonzero(use) < 2:
+    if np.count_nonzero(use) < _MIN_STARS:
         return 0.0
     a2, left, noise = amplitude[use] ** 2, left[use], 1.0 / norm[use]
 
