@@ -82,9 +82,11 @@ class ShapeOptions:
         At most this many (star, pixel) pairs, of the stars with the highest signal-to-noise ratio, are used.
     refine : bool
         Each round also measures every star's own position, jointly with all fluxes.
-    method : {"rounds", "joint"}
+    method : {"auto", "rounds", "joint"}
         Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
-        set in pixels.
+        set in pixels. By default the former; but where fewer than five bright stars light pixels alone, or fewer pixels
+        than the PRF has weights, the latter with ``prf="instrument"`` (Kepler, K2 and TESS); and the latter where an
+        option is given that only it has.
     field_variation : int
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. Joint fit only.
     position_error : float, optional
@@ -104,14 +106,14 @@ class ShapeOptions:
     min_snr: float = 20.0
     max_pairs: int = 100_000
     refine: bool = False
-    method: str = "rounds"
+    method: str = "auto"
     field_variation: int = 0
     position_error: float | None = None
     prf: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_choice(self.method, ("rounds", "joint"), "method")
+        check_choice(self.method, ("auto", "rounds", "joint"), "method")
         if self.field_variation not in (0, 1, 2):
             raise InputError(f"field_variation: expected 0, 1 or 2, got {self.field_variation!r}")
         if self.position_error is not None:
@@ -120,6 +122,11 @@ class ShapeOptions:
             check_positive(getattr(self, name), name)
         if self.n_round < 1:
             raise InputError(f"n_round: expected at least 1, got {self.n_round}")
+
+    @property
+    def asks_joint(self) -> bool:
+        """Whether an option is set that only the joint fit has."""
+        return self.prf is not None or self.field_variation > 0 or self.position_error is not None
 
 
 @dataclass(frozen=True, slots=True)

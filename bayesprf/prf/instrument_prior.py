@@ -53,10 +53,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
         )
     basis = prior_basis(axes, RMAX)
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
-    modes = [
-        0.5 * (np.log10(moffat_table(_changed(widths, name, 1.0))) - np.log10(moffat_table(_changed(widths, name, -1.0))))
-        for name in ("width", "power")
-    ]
+    modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     factor = project_tables(np.array(modes), base, basis)[0]
     factor = np.concatenate([factor, smooth_factor(basis, _peak_growth(base, basis), axes)], axis=1)
     return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=_wing(widths))
@@ -78,11 +75,12 @@ def _wing(widths: PrfWidths) -> tuple[float, float]:
     return -2.0 * widths.power, 2.0 * (widths.power - 1.0) * widths.power_sigma
 
 
-def _changed(widths: PrfWidths, name: str, sigma: float) -> PrfWidths:
-    """Return the widths with one of them changed by some standard deviations."""
-    if name == "width":
-        return replace(widths, width=widths.width * float(np.exp(sigma * widths.width_sigma)))
-    return replace(widths, power=1.0 + (widths.power - 1.0) * float(np.exp(sigma * widths.power_sigma)))
+def _log_table(widths: PrfWidths, name: str, sigma: float) -> FloatArray:
+    """Return log10 of the table with one of the two widths changed by some standard deviations, dex."""
+    changed = replace(widths, width=widths.width * float(np.exp(sigma * widths.width_sigma)))
+    if name == "power":
+        changed = replace(widths, power=1.0 + (widths.power - 1.0) * float(np.exp(sigma * widths.power_sigma)))
+    return np.asarray(np.log10(moffat_table(changed)))
 
 
 def _peak_growth(base: TabulatedPrf, basis: PolarBasis) -> FloatArray:

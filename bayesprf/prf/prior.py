@@ -190,7 +190,7 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
 
 
 def smooth_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray) -> FloatArray:
-    """Return L, (n_basis, n_basis), of smooth deviations of the weights, about half as wide as they are far from the star.
+    """Return L, (n_basis, n_basis), of smooth deviations, about half as wide as they are far from the star.
 
     Squared-exponential in places whose radius counts as ln(1 + r / pixel), with the standard deviations `sigma`, dex.
     """

@@ -1,5 +1,6 @@
 """The PRF stage of a Fit: image, pairs and settings in, the fitted PRF out."""
 
+import logging
 import warnings
 from collections.abc import Callable, Iterable
 
@@ -11,24 +12,67 @@ from bayesprf.fit_record import Fit
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint.stage import fit_joint_shape
+from bayesprf.prf.joint.stage import MAX_OWN, fit_joint_shape
+from bayesprf.prf.training import count_calibrators, first_training, fit_radius
+from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.image import Image, reduce_image
-from bayesprf.settings import PrfRecipe
+from bayesprf.settings import INSTRUMENT_PRF, PrfRecipe, QualityOptions
 
 # Positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
+
+_log = logging.getLogger("bayesprf")
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
 def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter) -> ShapeFit:
     """Fit the PRF to an image, by default the one that the recipe names; `progress` wraps the rounds."""
-    settings = fit.settings
-    basis = PolarBasis(settings.rmin, settings.rmax, settings.cut_r, settings.n_r_knots, settings.n_phi_knots)
-    scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
+    basis, scene = _basis(fit), _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
+    if recipe.shape.method == "auto":
+        recipe = choose_method(fit, recipe, image)
     if recipe.shape.method == "joint":
         return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
     return fit_shape(scene, basis, mask_options=recipe.mask, options=recipe.shape, progress=progress)
+
+
+def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> PrfRecipe:
+    """Return the recipe with "auto" decided.
+
+    Options of the joint fit ask for it. Otherwise the PRF is the data's alone, in rounds, if there are enough stars to
+    train it on: pixels of bright ones that light them alone, one per weight, and as many stars as their spread about
+    the PRF can be learned from. With fewer, the joint fit takes the PRF of the instrument's record and what the stars
+    say against it.
+
+    Raises
+    ------
+    InputError
+        If there is no pixel to train on.
+    """
+    if recipe.shape.method != "auto":
+        return recipe
+    if recipe.shape.asks_joint:
+        return recipe.updated(method="joint")
+    scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
+    basis = _basis(fit)
+    side = float(np.sqrt(pixel_area(fit.pixels)))
+    radius = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=recipe.mask)
+    training = first_training(scene, basis, radius, recipe.mask)
+    n_star, n_pixel = count_calibrators(training, recipe.shape.min_snr)
+    few = n_star < QualityOptions().min_calibrators or n_pixel < basis.n_basis
+    if not few or fit.pixels.instrument.prf_widths is None or 3 * fit.sources.n_source > MAX_OWN:
+        return recipe.updated(method="rounds")
+    _log.info(
+        "the PRF of the instrument's record is the prior of the PRF, and all pixels are fitted jointly: %d bright stars"
+        " light %d pixels alone, fewer than the data's own PRF needs (%d stars, %d pixels)",
+        n_star, n_pixel, QualityOptions().min_calibrators, basis.n_basis,
+    )  # fmt: skip
+    return recipe.updated(method="joint", prf=INSTRUMENT_PRF)
+
+
+def _basis(fit: Fit) -> PolarBasis:
+    settings = fit.settings
+    return PolarBasis(settings.rmin, settings.rmax, settings.cut_r, settings.n_r_knots, settings.n_phi_knots)
 
 
 def select_image(fit: Fit, frame_index: int | str) -> Image:

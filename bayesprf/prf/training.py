@@ -64,6 +64,13 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
     return gather_star_pixels(unknown, scene.flux, scene.image, fixed=np.zeros(scene.pairs.n_pixel), chosen=isolated)
 
 
+def count_calibrators(training: StarPixels, min_snr: float) -> tuple[int, int]:
+    """Return how many stars the PRF can be trained on, those of some signal-to-noise ratio, and on how many pixels."""
+    worth = np.bincount(training.source, weights=np.maximum(training.light, 0.0) ** 2 / training.variance)
+    good = np.sqrt(worth) > min_snr
+    return int(np.count_nonzero(good)), int(np.count_nonzero(good[training.source]))
+
+
 def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> StarPixels:
     """Choose the pixels that one star dominates, according to the nominal PRF, the others' light subtracted.
 

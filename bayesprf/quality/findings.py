@@ -54,6 +54,8 @@ class Measurements:
         Sources with a saturated pixel.
     n_calibrator, n_training, n_weight : int
         Stars whose own deviations could be measured, pixels that trained the PRF, weights of the PRF.
+    n_decided : float
+        Number of these weights that the pixels decide rather than a prior that was given; NaN without one.
     sky_removed : bool or None
         What the files say of their sky.
     sky_fitted : bool
@@ -88,6 +90,7 @@ class Measurements:
     n_calibrator: int
     n_training: int
     n_weight: int
+    n_decided: float
     sky_removed: bool | None
     sky_fitted: bool
     follows_motion: bool
@@ -289,10 +292,24 @@ def _calibrators(found: Measurements, options: QualityOptions) -> Iterator[Findi
             QualityFlag.FEW_CALIBRATORS,
             found.seen,
             1.0,
-            f"the PRF was learned from {found.n_training} pixels, for {found.n_weight} weights, and the deviations of"
-            f" {found.n_calibrator} stars from it",
-            "add files with more isolated stars of the same channel and time; total errors are lower bounds until then",
+            *_few_calibrators(found),
         )
+
+
+def _few_calibrators(found: Measurements) -> tuple[str, str]:
+    """Return sentence and cure where few stars tell of the PRF."""
+    learned = (
+        f"the PRF was learned from {found.n_training} pixels, for {found.n_weight} weights, and the deviations of"
+        f" {found.n_calibrator} stars from it"
+    )
+    cure = "add files with more isolated stars of the same channel and time"
+    if np.isnan(found.n_decided):
+        return learned, f"{cure}; total errors are lower bounds until then"
+    return (
+        f"{learned}: the pixels decide {found.n_decided:.0f} of the weights, the instrument's or a given PRF the rest,"
+        " whose errors the total errors hold",
+        f"{cure}, or give the PRF of that place with prf=",
+    )
 
 
 def followers(found: Measurements, options: QualityOptions) -> tuple[BoolArray, FloatArray]:

@@ -106,6 +106,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         n_calibrator=int(stars.source.size),
         n_training=int(np.count_nonzero(prf.training)),
         n_weight=int(prf.weights_cov.shape[0]),
+        n_decided=np.nan if prf.joint is None else prf.joint.n_decided,
         sky_removed=fit.pixels.background_removed,
         sky_fitted=prf.background is not None,
         follows_motion=fit.latest == "flux_va",

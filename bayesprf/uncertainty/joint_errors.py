@@ -10,9 +10,8 @@ from bayesprf.prf.joint.discrepancy import ring_light
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, look, star_columns
 
-
-# Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by the
-# square root of two, in 6 sectors.
+# Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by
+# the square root of two, in 6 sectors.
 _RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
 _N_SECTOR = 6
 
@@ -41,8 +40,8 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     -----
     The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
     and the gradient a of its ln area, the columns D of the positions, which follow by -X_d dg, and their own errors dd;
-    the fluxes answer by -K. Background columns are left out: the flux fit has its own. All fluxes err alike by the light
-    that no pixel tells of.
+    the fluxes answer by -K. Background columns are left out: the flux fit has its own. All fluxes err alike by the
+    light that no pixel tells of.
     """
     problem = fit.problem
     state = replace(fit.state, flux=np.nan_to_num(flux) / fit.areas.area)

@@ -138,7 +138,7 @@ def test_trees_without_recipes_still_load(directory, fitted):
     tree = fitted.to_datatree()
     del tree.attrs["recipes"]
     np.testing.assert_array_equal(restore(tree, (directory,)).ws, fitted.ws)
-    tree.attrs["options"] = json.dumps(json.loads(tree.attrs["options"]) | {"rmax": 60.0})
+    tree.attrs["options"] = json.dumps(json.loads(tree.attrs["options"]) | {"background": "stamp"})
     with pytest.raises(InputError, match=r"^tree: expected fluxes that these files and options give again, got some"):
         restore(tree, (directory,))
 

@@ -139,6 +139,16 @@ class JointFit:
     n_iter: int
     converged: bool
 
+    @property
+    def n_decided(self) -> float:
+        """Number of weights that the pixels decide, tr(1 - posterior / prior covariance); NaN without a given prior."""
+        prior, n_basis = self.problem.prior, self.problem.basis.n_basis
+        if prior.weights_factor is None:
+            return float(np.nan)
+        expected = prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
+        factor = self.posterior.global_factor[:n_basis]
+        return n_basis - float(np.trace(np.linalg.solve(expected, factor @ factor.T)))
+
 
 def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> JointFit:
     """Maximise the log posterior by Gauss-Newton, and learn the hyperparameters.

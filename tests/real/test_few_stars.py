@@ -1,0 +1,66 @@
+"""Few stars on real pixels and official tables: what the instrument's record expects of the PRF holds."""
+
+import logging
+
+import numpy as np
+import pytest
+
+import bayesprf as bp
+from bayesprf.flags import QualityFlag
+from bayesprf.instruments import TESS
+from bayesprf.io.prf_files import read_prf_table
+from bayesprf.prf.instrument_prior import instrument_prior
+from bayesprf.prf.prior import project_tables
+
+
+def deviations(real_data, name):
+    """Return how far an official table lies from the prior in its weights within 6 pixels, standard deviations."""
+    table = read_prf_table(next((real_data / "prf-models" / "tess").glob(f"*{name}*"))).values
+    prior = instrument_prior(TESS, 21.0 * np.eye(2))
+    along = (np.arange(table.shape[0]) - (table.shape[0] - 1) / 2.0) / table.sum()
+    centre = [round(float(along @ table.sum(axis=axis))) for axis in (1, 0)]
+    log = np.pad(np.log10(np.maximum(table, 3e-5)), (prior.base.values.shape[0] - table.shape[0]) // 2, mode="edge")
+    change = np.roll(log, (-centre[0], -centre[1]), axis=(0, 1)) - np.log10(prior.base.values)
+    weights = project_tables(change[None], prior.base, prior.basis)[0][:, 0]
+    inside = prior.basis.centers < 6.0 * 21.0
+    return (weights / np.sqrt(np.sum(prior.weights_factor**2, axis=1)))[inside]
+
+
+def test_official_tables_lie_within_the_prior(real_data):
+    """Tables that its width was not learned from: 68 and 95 % of the weights, roughly, about their own centres."""
+    names = ("row1025-col1069", "row0513-col1069", "row1025-col0557", "row1536-col1069", "row1025-col1580")
+    size = np.abs(np.concatenate([deviations(real_data, name) for name in names]))
+    assert 0.6 < np.mean(size < 1.0) < 0.85
+    assert 0.88 < np.mean(size < 2.0) < 0.99
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_tess_stamp_with_few_stars_takes_the_instruments_prf(real_data, tmp_path, caplog):
+    """TIC 25155310: 9259 electron / s by the mission, to 5 % or within the total error; 3925 by rounds."""
+    with caplog.at_level(logging.INFO, logger="bayesprf"):
+        machine = bp.fit(
+            real_data / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz",
+            real_data / "field-cases" / "tic25155310_tic_v17.csv",
+            quiet=True,
+        )
+    assert sum("the PRF of the instrument's record" in one for one in caplog.messages) == 1
+    flux, error = machine.ws[:, 0].mean(), machine.werrs_total[:, 0].mean()
+    assert abs(flux - 9259.0) < max(0.05 * 9259.0, error)
+    assert machine.verdict.find(QualityFlag.POOR_PRF) is None
+    assert "instrument" in machine.verdict.find(QualityFlag.FEW_CALIBRATORS).sentence
+    machine.save(tmp_path / "tic.nc")
+    again = bp.load(tmp_path / "tic.nc", directories=[real_data / "tess-tpf"], quiet=True)
+    assert again.fit.prf_recipe.shape.prf == "instrument"
+    np.testing.assert_allclose(again.ws, machine.ws, rtol=1e-9)
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_single_star_is_no_brighter_than_its_stamp(real_data):
+    """KIC 9002278 alone on 24 pixels: what its wing adds to them is what a Kepler PRF has beyond, below a tenth."""
+    machine = bp.fit(
+        real_data / "kepler-tpf" / "long" / "kplr009002278-2010174085026_lpd-targ.fits.gz", "targets", quiet=True
+    )
+    whole = np.nansum(np.nanmean(machine.pixels.flux, axis=0))
+    flux, error = machine.ws[:, 0].mean(), machine.werrs_total[:, 0].mean()
+    assert 1.0 < flux / whole < 1.1
+    assert error / flux > 0.005
