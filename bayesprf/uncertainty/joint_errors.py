@@ -40,8 +40,8 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     -----
     The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
     and the gradient a of its ln area, the columns D of the positions, which follow by -X_d dg, and their own errors dd;
-    the fluxes answer by -K. Background columns are left out: the flux fit has its own. All fluxes err alike by the
-    light that no pixel tells of.
+    the fluxes answer by -K. Background columns are left out: the flux fit has its own. The light that no
+    pixel sees is an error that all fluxes share.
     """
     problem = fit.problem
     state = replace(fit.state, flux=np.nan_to_num(flux) / fit.areas.area)
