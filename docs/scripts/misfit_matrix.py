@@ -2,7 +2,9 @@
 
 Developed on the families and seeds of DEVELOP; JUDGE was held back until the end and run once.
 
-    python docs/scripts/misfit_matrix.py [develop|judge] [joint|old] [family ...]
+    python docs/scripts/misfit_matrix.py [develop|judge] [joint|machine|old|build] [seeds=41,42] [order0] [family ...]
+
+`build` is plain `build_shape_model`, `old` plain `refine_scene`, `machine` ``refine_scene(method="joint")``.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 """
@@ -213,12 +215,17 @@ def fit_machine(field: ForeignField, order: int):
     return machine.ws.mean(axis=0), total, ""
 
 
-def fit_old(field: ForeignField, order: int):
-    """Fit in turns, as `refine_scene` does; return flux and total error."""
+def fit_build(field: ForeignField, order: int):
+    """Fit as `build_shape_model` does by default; return flux and total error."""
+    return fit_old(field, order, refine=False)
+
+
+def fit_old(field: ForeignField, order: int, *, refine: bool = True):
+    """Fit as `refine_scene` does by default; return flux and total error."""
     pixels = field.field.pixels
     background = Background("image", order=1) if np.any(field.sky) else None
     machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
-    machine.refine_scene()
+    (machine.refine_scene if refine else machine.build_shape_model)()
     machine.fit_model()
     total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(pixels.n_time))
     return machine.ws.mean(axis=0), total, ""
@@ -242,11 +249,14 @@ def score(field: ForeignField, flux, error):
 def main() -> None:
     """Print one line per family and kind."""
     which = JUDGE if "judge" in sys.argv else DEVELOP
-    method = fit_old if "old" in sys.argv else fit_machine if "machine" in sys.argv else fit_new
+    named = {"old": fit_old, "machine": fit_machine, "build": fit_build}
+    method = next((named[one] for one in sys.argv if one in named), fit_new)
+    asked = next((one.removeprefix("seeds=") for one in sys.argv if one.startswith("seeds=")), "")
     order = next((int(one[-1]) for one in sys.argv if one.startswith("order")), 1)
     chosen = [one for one in sys.argv[1:] if one in which] or list(which)
     for family in chosen:
         settings, prf, troubles, seeds = which[family]
+        seeds = tuple(int(one) for one in asked.split(",")) if asked else seeds
         prf_at = prf if prf.__code__.co_argcount == 2 else prf()
         rows, started = {}, time.process_time()
         notes = []
