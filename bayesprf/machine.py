@@ -1,7 +1,7 @@
 """Machine: the documented names of PSFMachine over one Fit."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,8 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.settings import Background, FluxRecipe, PrfRecipe, QualityOptions, Settings, TimeRecipe
+from bayesprf.simulation.injection import Injected, NewStars, inject_stars
+from bayesprf.simulation.settings import Transit
 from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
 from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice
 from bayesprf.uncertainty.questions import flux_covariance
@@ -544,6 +546,55 @@ class Machine:
         """
         self.build_shape_model(n_round=n_round, refine=True, **kwargs)
         warn_if_moving(self.fit.need("prf"), n_round)
+
+    def inject(
+        self,
+        ra_deg: object,
+        dec_deg: object,
+        flux: object,
+        *,
+        transits: Sequence[Transit] = (),
+        random_seed: object = None,
+    ) -> Injected:
+        """Put stars of known flux into the pixels, with the PRF that the other stars have shown.
+
+        Parameters
+        ----------
+        ra_deg, dec_deg : float or array-like, shape (n_star,)
+            Catalogue positions of the further stars, degree; beside a star of the catalogue for a blend.
+        flux : float or array-like, shape (n_star,)
+            Their fluxes, electron / s.
+        transits : sequence of bayesprf.simulation.settings.Transit
+            Their dips; `source` counts the stars given here.
+        random_seed : int, sequence of int or numpy.random.Generator, optional
+            Seed of the photon noise that their light adds.
+
+        Returns
+        -------
+        bayesprf.simulation.injection.Injected
+            New pixels and catalogue, for another Machine, and the true fluxes; this Machine stays as it is.
+
+        Raises
+        ------
+        StageError
+            If no PRF has been fitted.
+        InputError
+            If a flux is not above 0, or a transit belongs to none of the stars.
+
+        Notes
+        -----
+        The PRF is that of the middle of the field, the same at all cadences, and the stars share the common offset
+        between catalogue and pixels.
+
+        Examples
+        --------
+        >>> found = machine.inject(290.0, 44.5, 1000.0, random_seed=1)
+        >>> found.sources.source_id[found.source[0]]
+        'injected-0'
+        """
+        prf, stars = self.fit.need("prf"), NewStars(ra_deg, dec_deg, flux, transits)  # type: ignore[arg-type]
+        rng = make_generator(random_seed)
+        return inject_stars(self.pixels, self.sources, prf.prf, stars, offset=prf.offset, scale=prf.scale, rng=rng)
 
     def save_prf(self, path: Any) -> None:
         """Write the fitted PRF and its errors to a file, as a prior for other data of the same instrument.
