@@ -17,7 +17,7 @@ for notebook in (DOCS.parent / "notebooks").glob("*.ipynb"):
     shutil.copy2(notebook, DOCS / "tutorials" / "notebooks")
 
 project = "bayesprf"
-author = "The bayesprf developers"
+author = copyright = "The bayesprf developers"
 version = release = bayesprf.__version__
 
 extensions = [
@@ -48,5 +48,15 @@ myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]
 myst_heading_anchors = 3
 nb_execution_mode = "off"
 
-# `sphinx -b linkcheck` passes without internet: addresses outside are asked only where this variable is set.
-linkcheck_ignore = [] if os.environ.get("BAYESPRF_ONLINE") else [r"https?://.*"]
+# The site builds, and `sphinx -b linkcheck` passes, without internet; what lies outside is asked where this is set.
+online = bool(os.environ.get("BAYESPRF_ONLINE"))
+linkcheck_ignore = [] if online else [r"https?://.*"]
+if online:
+    extensions.append("sphinx.ext.intersphinx")
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "xarray": ("https://docs.xarray.dev/en/stable", None),
+        "astropy": ("https://docs.astropy.org/en/stable", None),
+        "pymc": ("https://www.pymc.io/projects/docs/en/stable", None),
+    }

@@ -166,7 +166,7 @@ class SourceTable:
         Warns
         -----
         DataWarning
-            If there are motions, but no epoch of the positions: nothing is moved then.
+            If there are proper motions but no reference epoch: positions are left unchanged.
         """
         check_positive(year, "epoch")
         if self.motion is None:
