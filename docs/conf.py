@@ -38,10 +38,12 @@ templates_path = ["_templates"]
 html_theme = "furo"
 html_title = "bayesprf"
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 autosummary_generate = True
 default_role = "code"
 autodoc_typehints = "none"
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 numpydoc_show_class_members = False
 myst_enable_extensions = ["dollarmath", "amsmath", "deflist", "colon_fence"]

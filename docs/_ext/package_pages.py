@@ -75,7 +75,10 @@ class CommandLine(Directive):
         section = nodes.section(ids=[nodes.make_id(f"bayesprf-{name}")])
         section += [nodes.title(text=f"bayesprf {name}"), nodes.paragraph(text=command.help.replace("\b", ""))]
         section += nodes.literal_block(text=usage, language="text")
-        rows = [(nodes.literal(text=flags), nodes.Text(text)) for flags, text in _parameters(command, context)]
+        rows = [
+            (nodes.literal(text=flags), nodes.inline("", "", *_parse_quotes(text)))
+            for flags, text in _parameters(command, context)
+        ]
         section += build_table(("argument or option", "what it does"), rows)
         return section
 
