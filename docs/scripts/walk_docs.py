@@ -84,7 +84,7 @@ def make_files(folder: Path) -> None:
     header.update(TSTART=120.0, TSTOP=120.02)
     fits.PrimaryHDU(grid, header).writeto(folder / "image.fits")
     stars = image.sources
-    own = {"star": stars.source_id, "alpha": stars.ra_deg, "delta": stars.dec_deg, "counts": stars.flux}
+    own = {"source_id": stars.source_id, "ra": stars.ra_deg, "dec": stars.dec_deg, "phot_g_mean_flux": stars.flux}
     pd.DataFrame(own).to_csv(folder / "image.csv", index=False)
     table = pd.read_csv(folder / "gaia.csv")
     table.columns = ["star", "alpha", "delta", "counts", "mag"]
