@@ -30,7 +30,16 @@ from bayesprf.prf.joint.problem import (
     same_image,
     shifts,
 )
-from bayesprf.prf.joint.step import Posterior, Solution, StarAreas, find_posterior, objective, solve_step, star_areas
+from bayesprf.prf.joint.step import (
+    MAX_POWER,
+    Posterior,
+    Solution,
+    StarAreas,
+    find_posterior,
+    objective,
+    solve_step,
+    star_areas,
+)
 from bayesprf.scene.field_prf import FieldPrf
 
 # Longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
@@ -42,8 +51,9 @@ _N_BRIGHT = 30
 _POSITION_PIX = 0.02
 # Uncatalogued stars are looked for once fluxes move by less than this share of their errors.
 _ROUGHLY = 0.5
-# Steps before hyperparameters are learned.
-_N_FIRST = 2
+# Hyperparameters are learned once fluxes move by less than this multiple of their errors, or after that many steps:
+# from residuals of a wrong PRF the model's error comes out so large that it explains them for good.
+_N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +170,7 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
     """
     state = normalized(problem, state)
     view = look(problem, state)
-    robust, converged, count, n_robust, moved = False, False, 0, 0, np.inf
+    learning, robust, converged, count, n_robust, moved = False, False, False, 0, 0, np.inf
     outliers = Outliers(np.ones(problem.flux.size), np.zeros(problem.flux.size), 0.0)
     error = _typical_error(problem)
     for count in range(1, options.max_iter + 1):
@@ -168,20 +178,21 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
         aimed = replace(problem, flux=target)
         solution = solve_step(aimed, state, view, hyper, weight=weight, error=error)
         before, old = state, hyper
-        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
-        if count > _N_FIRST:
+        raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
+        state = normalized(problem, raw)
+        view = same_image(problem, view, raw, state)
+        moved = _moved(problem, before, state, solution)
+        robust = robust or (options.robust and learning and moved < _ROUGHLY)
+        learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
+        if learning:
             hyper = _learn(problem, state, view, solution, hyper, outliers=outliers, options=options)
         if robust:
             n_robust += 1
             hyper, outliers = _find_outliers(problem, state, view, solution, hyper)
-        raw, state = state, normalized(problem, state)
-        view = same_image(problem, view, raw, state)
-        moved = _moved(problem, before, state, solution)
-        settled = count > _N_FIRST and max(moved, hyper.distance(old)) < options.tolerance
+        settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
-        robust = robust or (options.robust and count > _N_FIRST and moved < _ROUGHLY)
     if not converged:
         warnings.warn(
             f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
@@ -222,6 +233,7 @@ def _advance(
     error: float,
 ) -> tuple[JointState, View]:
     """Take the step, shortened until the objective falls."""
+    solution = replace(solution, common=_within_bounds(problem, state, solution.common))
     share = _longest(problem, solution)
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
     for _ in range(_MAX_HALVINGS):
@@ -232,6 +244,17 @@ def _advance(
             return trial, seen
         share *= 0.5
     return state, view
+
+
+def _within_bounds(problem: JointProblem, state: JointState, common: FloatArray) -> FloatArray:
+    """Return a step whose wing goes at most half way to the slope at which light no longer ends."""
+    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
+    left, ahead = 0.5 * (MAX_POWER - state.wing.sum()), common[wing].sum()
+    if ahead <= left:
+        return common
+    shorter = common.copy()
+    shorter[wing] *= left / ahead
+    return shorter
 
 
 def _longest(problem: JointProblem, solution: Solution) -> float:

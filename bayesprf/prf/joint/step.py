@@ -20,7 +20,7 @@ _MIDDLE = 4
 # Parameters of stars whose covariance costs no more than the rest of a step.
 _MAX_COVARIANCE = 1500
 # The light beyond any radius is finite below a power of -2.
-_MAX_POWER = -2.1
+MAX_POWER = -2.1
 # Flux conservation over pixel phase, relative, and the share of the model's relative error that the sums inherit.
 _SUM_SIGMA, _SUM_SHARE = 2e-4, 0.03
 # Places of the field at which flux is conserved: its centre, and half way out.
@@ -126,7 +126,7 @@ def objective(
     problem: JointProblem, state: JointState, image: FloatArray, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> float:
     """Return minus the log posterior at fixed weights of the pixels, but for a constant."""
-    if state.wing.sum() > _MAX_POWER:
+    if state.wing.sum() > MAX_POWER:
         return np.inf
     residual = np.where(weight > 0, problem.flux - image, 0.0)
     misfit, ivar = star_prior(problem, state, hyper, error)

@@ -12,7 +12,7 @@ from bayesprf.prf.joint.areas import wing_gradient
 from bayesprf.prf.joint.discrepancy import _ring_shares, profile_errors
 from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_noise
 from bayesprf.prf.joint.layout import Layout, PixelOrder
-from bayesprf.prf.joint.objective import JointOptions, fit_joint
+from bayesprf.prf.joint.objective import JointOptions, _within_bounds, fit_joint
 from bayesprf.prf.joint.problem import (
     LN10,
     global_columns,
@@ -205,6 +205,17 @@ def test_bright_fluxes_are_right_whatever_the_start(field):
     assert np.abs(z).max() < 5.0
     moved = np.abs(fits[1].flux - fits[0].flux) / fits[0].flux_err
     assert np.median(moved[bright]) < 0.1
+
+
+def test_a_step_stops_half_way_to_a_wing_that_never_ends(field):
+    problem, state, _ = build(field)
+    state = replace(state, wing=np.array([-2.5, 0.1, 0.0, 0.0, 0.0]))
+    step, wing = np.ones(problem.n_global), slice(problem.n_weight, problem.n_weight + problem.n_wing)
+    shorter = _within_bounds(problem, state, step)
+    # The slope far out is -2.4, its bound -2.1.
+    np.testing.assert_allclose(shorter[wing].sum(), 0.15)
+    np.testing.assert_array_equal(np.delete(shorter, wing), 1.0)
+    np.testing.assert_array_equal(_within_bounds(problem, state, -step), -step)
 
 
 def test_warns_without_convergence(field):
