@@ -157,34 +157,34 @@ def gaussians(u, v):
 
 SKY = Troubles(sky=(150.0, 40.0, 25.0))
 DEVELOP = {
-    "constant": (stamps(), varying(0.0), None, (1, 2)),
-    "width 5 %": (stamps(), varying(0.05), None, (1, 2)),
-    "wings end": (stamps(), ending, None, (1, 2)),
-    "Kepler Gaussians": (stamps(), kepler_mog, None, (1, 2)),
-    "TESS one table": (tess_image(), lambda: one_table("row1025-col1069"), None, (1, 2)),
-    "TESS sky": (tess_image(), lambda: one_table("row1025-col1069"), SKY, (1, 2)),
+    "constant": (stamps(), varying(0.0), None, (21, 22)),
+    "width 5 %": (stamps(), varying(0.05), None, (21, 22)),
+    "wings end": (stamps(), ending, None, (21, 22)),
+    "Kepler Gaussians": (stamps(), kepler_mog, None, (21, 22)),
+    "TESS one table": (tess_image(), lambda: one_table("row1025-col1069"), None, (21, 22)),
+    "TESS sky": (tess_image(), lambda: one_table("row1025-col1069"), SKY, (21, 22)),
     "TESS sky saturated": (
         tess_image(mag_range=(5.0, 15.0)),
         lambda: one_table("row1025-col1069"),
         replace(SKY, bleeding=True),
-        (1, 2),
+        (21, 22),
     ),
-    "TESS sky missing": (tess_image(), lambda: one_table("row1025-col0557"), replace(SKY, missing_faint=0.5), (1, 2)),
+    "TESS sky missing": (tess_image(), lambda: one_table("row1025-col0557"), replace(SKY, missing_faint=0.5), (21, 22)),
 }
 JUDGE = {
-    "width 1 %": (stamps(), varying(0.01), None, (11, 12)),
-    "width 10 %": (stamps(), varying(0.10), None, (11, 12)),
-    "all varies": (stamps(), all_varying, None, (11, 12)),
-    "double Moffat": (stamps(), double_moffat, None, (11, 12)),
-    "Gaussians": (stamps(), gaussians, None, (11, 12)),
-    "Airy, vanes": (stamps(), airy, None, (11, 12)),
-    "Kepler ETEM2": (stamps(), etem2, None, (11, 12)),
-    "TESS nine tables": (tess_image(), tess_tables, None, (11, 12)),
+    "width 1 %": (stamps(), varying(0.01), None, (31, 32)),
+    "width 10 %": (stamps(), varying(0.10), None, (31, 32)),
+    "all varies": (stamps(), all_varying, None, (31, 32)),
+    "double Moffat": (stamps(), double_moffat, None, (31, 32)),
+    "Gaussians": (stamps(), gaussians, None, (31, 32)),
+    "Airy, vanes": (stamps(), airy, None, (31, 32)),
+    "Kepler ETEM2": (stamps(), etem2, None, (31, 32)),
+    "TESS nine tables": (tess_image(), tess_tables, None, (31, 32)),
     "TESS, sky, saturated": (
-        tess_image(mag_range=(5.0, 15.0)), lambda: one_table("row0513-col0557"), replace(SKY, bleeding=True), (11, 12)
+        tess_image(mag_range=(5.0, 15.0)), lambda: one_table("row0513-col0557"), replace(SKY, bleeding=True), (31, 32)
     ),
     "TESS, sky, faint missing": (
-        tess_image(), lambda: one_table("row1536-col1580"), replace(SKY, missing_faint=0.5), (11, 12)
+        tess_image(), lambda: one_table("row1536-col1580"), replace(SKY, missing_faint=0.5), (31, 32)
     ),
 }  # fmt: skip
 
