@@ -35,6 +35,7 @@ from bayesprf.prf.joint.step import (
     Posterior,
     Solution,
     StarAreas,
+    find_leverage,
     find_posterior,
     objective,
     solve_step,
@@ -185,10 +186,12 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
         robust = robust or (options.robust and learning and moved < _ROUGHLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
-            hyper = _learn(problem, state, view, solution, hyper, outliers=outliers, options=options)
+            leverage = find_leverage(solution)
+            told = _learn(problem, state, view, solution, hyper, options=options)
+            hyper = _learn_errors(problem, state, view, told, leverage=leverage, outliers=outliers)
         if robust:
             n_robust += 1
-            hyper, outliers = _find_outliers(problem, state, view, solution, hyper)
+            hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=leverage)
         settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
@@ -274,18 +277,12 @@ def _learn(
     solution: Solution,
     hyper: JointHyper,
     *,
-    outliers: Outliers,
     options: JointOptions,
 ) -> JointHyper:
-    """Learn relative model error, smoothness, variation over the field and position errors."""
-    residual = np.where(problem.used, problem.flux - view.image, 0.0)
-    grown = growth(problem, state, view)
-    errors = fit_errors(
-        residual, problem.ivar, grown, leverage=solution.leverage, share=outliers.clean, errors=hyper.errors
-    )
+    """Learn smoothness, variation over the field and position errors."""
     field = range(1, problem.n_field)
     found = replace(
-        hyper.with_errors(errors),
+        hyper,
         wing=_wing_width(problem, state, solution, hyper),
         tau_field=_bend_width(problem, state, solution, problem.bends, field, old=hyper.tau_field),
         turn_field=_bend_width(problem, state, solution, problem.turns, field, old=hyper.turn_field),
@@ -302,6 +299,17 @@ def _learn(
     expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
     position = fit_position_width(state.shift.ravel(), variance.ravel(), hyper.position, expected)
     return replace(found, position=position)
+
+
+def _learn_errors(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, leverage: FloatArray, outliers: Outliers
+) -> JointHyper:
+    """Learn the relative errors of the model."""
+    residual = np.where(problem.used, problem.flux - view.image, 0.0)
+    grown = growth(problem, state, view)
+    return hyper.with_errors(
+        fit_errors(residual, problem.ivar, grown, leverage=leverage, share=outliers.clean, errors=hyper.errors)
+    )
 
 
 def _bend_width(
@@ -331,12 +339,12 @@ def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hy
 
 
 def _find_outliers(
-    problem: JointProblem, state: JointState, view: View, solution: Solution, hyper: JointHyper
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, leverage: FloatArray
 ) -> tuple[JointHyper, Outliers]:
     """Learn errors of the model and light of uncatalogued stars together."""
     used, grown = problem.used, growth(problem, state, view)
     residual, ivar = (problem.flux - view.image)[used], problem.ivar[used]
-    hyper = fit_noise(residual, ivar, grown[used], leverage=solution.leverage[used], hyper=hyper)
+    hyper = fit_noise(residual, ivar, grown[used], leverage=leverage[used], hyper=hyper)
     found = find_outliers(residual, pixel_variance(ivar, grown[used], hyper.errors), hyper)
     clean, light = np.ones(used.size), np.zeros(used.size)
     clean[used], light[used] = found.clean, found.light

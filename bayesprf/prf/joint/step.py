@@ -135,6 +135,21 @@ def objective(
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Equations:
+    """Weighted columns, and the normal equations in which the stars are eliminated."""
+
+    own_columns: csr_matrix
+    columns: FloatArray
+    factor: tuple[FloatArray, bool]
+    response: FloatArray
+    both: FloatArray
+    global_factor: FloatArray
+    common: FloatArray
+    own: FloatArray
+    blocks: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Solution:
     """A step and what is known about where it leads.
 
@@ -146,20 +161,20 @@ class Solution:
         Step of those of the stars.
     global_factor : ndarray of float64, shape (n_global, n_global)
         L with covariance L L' of the global parameters.
-    response : ndarray of float64, shape (n_own n_source, n_global)
-        X: the stars' parameters follow the global ones by -X.
     own_std : ndarray of float64, shape (n_source, n_own)
         Standard deviations of the stars' parameters.
-    leverage : ndarray of float64, shape (n_pixel,)
-        How much of each pixel's residual the fit takes away.
+    equations : Equations
+        What was solved.
+    own_cov : ndarray of float64, shape (n_own n_source, n_own n_source), optional
+        Covariance of the stars' parameters at known global ones, unless there are many.
     """
 
     common: FloatArray
     own: FloatArray
     global_factor: FloatArray
-    response: FloatArray
     own_std: FloatArray
-    leverage: FloatArray
+    equations: Equations
+    own_cov: FloatArray | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,21 +209,6 @@ class Posterior:
         return np.sqrt(np.diag(self.own_cov) + np.einsum("sg,sg->s", spread, spread))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Equations:
-    """Weighted columns, and the normal equations in which the stars are eliminated."""
-
-    own_columns: csr_matrix
-    columns: FloatArray
-    factor: tuple[FloatArray, bool]
-    response: FloatArray
-    both: FloatArray
-    global_factor: FloatArray
-    common: FloatArray
-    own: FloatArray
-    blocks: FloatArray
-
-
 def solve_step(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Solution:
@@ -216,33 +216,58 @@ def solve_step(
 
     Notes
     -----
-    With many stars their covariance, which takes three times as long as the step, waits for `find_posterior`: leverage
-    and standard deviations are then those of each star, and of the global parameters, with the others held. Leverages
-    add up to the number of parameters in both ways.
+    With many stars their covariance, which takes three times as long as the step, waits for `find_posterior`:
+    standard deviations are then those of each star with all else held.
     """
     found = _set_up(problem, state, view, hyper, weight=weight, error=error)
-    shape = problem.n_source, problem.n_own
     if found.response.shape[0] <= _MAX_COVARIANCE:
-        posterior = _posterior(found)
-        std, leverage = posterior.own_std.reshape(shape), posterior.leverage
+        own_cov = _inverse(found.factor[0])
+        spread = found.response @ found.global_factor
+        variance = np.diag(own_cov) + np.einsum("sg,sg->s", spread, spread)
     else:
-        alone = np.linalg.inv(found.blocks)
-        std = np.sqrt(np.diagonal(alone, axis1=1, axis2=2))
-        rest = found.columns @ _inverse_factor(found.both)
-        leverage = np.einsum("pg,pg->p", rest, rest) + block_lengths(found.own_columns, alone)
-    return Solution(found.common, found.own.reshape(shape), found.global_factor, found.response, std, leverage)
+        own_cov = None
+        variance = np.diagonal(np.linalg.inv(found.blocks), axis1=1, axis2=2)
+    own = found.own.reshape(problem.n_source, problem.n_own)
+    return Solution(found.common, own, found.global_factor, np.sqrt(variance).reshape(own.shape), found, own_cov)
+
+
+def find_leverage(solution: Solution) -> FloatArray:
+    """Return how much of each pixel's residual the fit takes away, shape (n_pixel,).
+
+    Notes
+    -----
+    With many stars it is that of each star, and of the global parameters, with the others held: leverages add up to
+    the number of parameters in both ways.
+    """
+    found = solution.equations
+    if solution.own_cov is not None:
+        return _leverage(found, _rest(found), solution.own_cov)
+    rest = found.columns @ _inverse_factor(found.both)
+    return np.einsum("pg,pg->p", rest, rest) + block_lengths(found.own_columns, np.linalg.inv(found.blocks))
 
 
 def find_posterior(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Posterior:
     """Return the covariance of all parameters about a state."""
-    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error))
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error)
+    own_cov, rest = _inverse(found.factor[0]), _rest(found)
+    return Posterior(found.global_factor, found.response, own_cov, rest, _leverage(found, rest, own_cov))
+
+
+def _rest(found: Equations) -> FloatArray:
+    """Return the weighted columns of the global parameters, of unit variance, less what the stars take."""
+    rest = found.columns - found.own_columns @ found.response
+    return np.asarray(dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1).T)
+
+
+def _leverage(found: Equations, rest: FloatArray, own_cov: FloatArray) -> FloatArray:
+    return np.einsum("pg,pg->p", rest, rest) + squared_length(found.own_columns, own_cov)
 
 
 def _set_up(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
-) -> _Equations:
+) -> Equations:
     """Eliminate the stars and solve."""
     root = np.sqrt(weight)
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
@@ -265,15 +290,7 @@ def _set_up(
     global_factor = _inverse_factor(both - mixed.T @ response)
     common = global_factor @ (global_factor.T @ right)
     own = cho_solve(factor, pull) - response @ common
-    return _Equations(own_columns, columns, factor, response, both, global_factor, common, own, blocks)
-
-
-def _posterior(found: _Equations) -> Posterior:
-    own_cov = _inverse(found.factor[0])
-    rest = found.columns - found.own_columns @ found.response
-    rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1).T
-    leverage = np.einsum("pg,pg->p", rest, rest) + squared_length(found.own_columns, own_cov)
-    return Posterior(found.global_factor, found.response, own_cov, rest, leverage)
+    return Equations(own_columns, columns, factor, response, both, global_factor, common, own, blocks)
 
 
 def star_normal(own_columns: csr_matrix, ivar: FloatArray) -> FloatArray:

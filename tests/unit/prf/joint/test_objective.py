@@ -25,7 +25,15 @@ from bayesprf.prf.joint.problem import (
 )
 from bayesprf.prf.joint.stage import _check_size, spoiled
 from bayesprf.prf.joint.start import JointSettings, build_joint
-from bayesprf.prf.joint.step import area_pins, find_posterior, global_prior, solve_step, star_areas, star_prior
+from bayesprf.prf.joint.step import (
+    area_pins,
+    find_leverage,
+    find_posterior,
+    global_prior,
+    solve_step,
+    star_areas,
+    star_prior,
+)
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
@@ -153,12 +161,13 @@ def test_step_agrees_with_a_dense_twin(field, rng, monkeypatch, order):
     assert np.abs((own - inverse[n:, n:]) / np.outer(std[n:], std[n:])).max() < 1e-9
     leverage = weight * np.einsum("pi,ij,pj->p", columns, inverse, columns, optimize=True)
     np.testing.assert_allclose(found.leverage, leverage, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(find_leverage(whole_step), leverage, rtol=0, atol=1e-9)
     # With many stars errors and leverages come from blocks: the step is the same, and so is their sum.
     monkeypatch.setattr(step_module, "_MAX_COVARIANCE", 0)
     alone = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
     np.testing.assert_array_equal(alone.own, whole_step.own)
     assert np.all(alone.own_std <= whole_step.own_std * (1.0 + 1e-9))
-    assert abs(alone.leverage.sum() / leverage.sum() - 1.0) < 0.1
+    assert abs(find_leverage(alone).sum() / leverage.sum() - 1.0) < 0.1
 
 
 def test_areas_are_those_of_the_prf(field, rng):
