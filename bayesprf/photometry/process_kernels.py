@@ -226,6 +226,48 @@ def learn_together(
     return place(np.clip(move(found.x), *bounds))
 
 
+def kernel_variance(
+    seen: RowInformation, time: FloatArray, columns: FixedColumns, learned: LearnedKernel, kernel: ProcessKernel
+) -> FloatArray:
+    """Return by how much the variance of a star's flux grows because its kernel is learned and not known.
+
+    Parameters
+    ----------
+    seen, time, columns
+        As for `learn_kernel`: the star alone.
+    learned : LearnedKernel
+        What was learned of it.
+    kernel : ProcessKernel
+        Its kernel after all.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_time,)
+        (electron / s)**2.
+
+    Notes
+    -----
+    The law of total variance, E[var] + var[E] over N(numbers, W W') with the W of `_whitening`, by the symmetric points
+    numbers +- W_j of a rule of third degree (McNamee & Stenger 1967).
+    """
+    low, high = learned.search.bounds(kernel.family)
+    center, family = learned.search.numbers(kernel), kernel.family
+
+    def solve(numbers: FloatArray) -> tuple[FloatArray, FloatArray]:
+        at = learned.search.kernel(family, np.clip(numbers, low, high))
+        found = solve_processes(seen, (at,), time, columns)
+        return found.mean[:, 0], found.std[:, 0] ** 2
+
+    mean, variance = solve(center)
+    moved, spread = np.zeros(time.size), np.zeros(time.size)
+    for step in _whitening(learned.curvature).T:
+        for sign in (-1.0, 1.0):
+            other_mean, other_variance = solve(center + sign * step)
+            moved += 0.5 * (other_mean - mean) ** 2
+            spread += 0.5 * (other_variance - variance)
+    return moved + np.maximum(spread, 0.0)
+
+
 class _Stop:
     """Ends a search when an iteration gains too little for as many numbers."""
 

@@ -12,7 +12,13 @@ from bayesprf.linalg.kalman import FixedColumns, ProcessPosterior, RowInformatio
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.fluxes import FluxFit
-from bayesprf.photometry.process_kernels import LEARNED_FAMILIES, LearnedKernel, learn_kernel, learn_together
+from bayesprf.photometry.process_kernels import (
+    LEARNED_FAMILIES,
+    LearnedKernel,
+    kernel_variance,
+    learn_kernel,
+    learn_together,
+)
 
 MAX_GROUP = 20
 """Stars that are solved together by default: the cost grows as the cube."""
@@ -40,7 +46,9 @@ class ProcessGroup:
     event_of : ndarray of int64, shape (n_event,)
         Place in `source` of the star of each event.
     posterior : ProcessPosterior
-        The answer.
+        The answer, given the kernels.
+    kernel_err : ndarray of float64, shape (n_time, n)
+        Part of the errors of the fluxes by kernels that were learned, electron / s; 0 for those that were given.
     """
 
     source: IntArray
@@ -50,6 +58,7 @@ class ProcessGroup:
     columns: FixedColumns
     event_of: IntArray
     posterior: ProcessPosterior
+    kernel_err: FloatArray
 
     @property
     def level(self) -> FloatArray:
@@ -93,7 +102,8 @@ class LightCurves:
         Times, day.
     flux, flux_err : ndarray of float64, shape (n_time, n_source)
         Posterior mean and standard deviation given all cadences, electron / s, where there are no data too; NaN for
-        stars that were not asked for or have no pixels.
+        stars that were not asked for or have no pixels. The errors hold that of learned kernels; draws, predictions,
+        levels and dips are those of the kernels found.
     groups : tuple of ProcessGroup
         What was solved.
     """
@@ -254,12 +264,15 @@ class KnownProcesses:
         As in `ProcessGroup`.
     templates : mapping of int to ndarray of float64, shape (n_time,)
         Shapes of the events of some of the stars.
+    kernel_err : ndarray of float64, shape (n_time, n)
+        As in `ProcessGroup`.
     """
 
     source: IntArray
     kernels: tuple[ProcessKernel, ...]
     log_bayes_factor: FloatArray
     templates: Mapping[int, FloatArray]
+    kernel_err: FloatArray
 
 
 def solve_light_curves(fit: FluxFit, time: FloatArray, groups: Sequence[KnownProcesses]) -> LightCurves:
@@ -285,7 +298,8 @@ def _gather(fit: FluxFit, time: FloatArray, groups: Sequence[ProcessGroup]) -> L
     """Return the light curves of all groups, NaN for stars of none."""
     flux, error = (np.full(fit.flux.shape, np.nan) for _ in range(2))
     for group in groups:
-        flux[:, group.source], error[:, group.source] = group.posterior.mean, group.posterior.std
+        flux[:, group.source] = group.posterior.mean
+        error[:, group.source] = np.hypot(group.posterior.std, group.kernel_err)
     return LightCurves(time, flux, error, tuple(groups))
 
 
@@ -295,7 +309,9 @@ def _solve_group(fit: FluxFit, time: FloatArray, known: KnownProcesses) -> Proce
     information, columns = flux_information(fit, source), _columns(fit, time, source, known.templates)
     posterior = solve_processes(information, known.kernels, time, columns)
     event_of = np.searchsorted(source, np.array(sorted(known.templates), np.int64))
-    return ProcessGroup(source, known.kernels, known.log_bayes_factor, information, columns, event_of, posterior)
+    return ProcessGroup(
+        source, known.kernels, known.log_bayes_factor, information, columns, event_of, posterior, known.kernel_err
+    )
 
 
 def flux_information(fit: FluxFit, sources: IntArray) -> RowInformation:
@@ -383,22 +399,30 @@ def _fit_group(
 ) -> ProcessGroup:
     """Learn what is to be learned, star by star and then together, and solve."""
     information, columns = flux_information(fit, source), _columns(fit, time, source, templates)
+    alone = {int(one): _alone(fit, time, int(one), templates) for one in source}
     kernels: list[ProcessKernel | LearnedKernel] = []
     for one in source.tolist():
         asked = wanted[one]
-        if isinstance(asked, str):
-            own = {k: v for k, v in templates.items() if k == one}
-            alone = _columns(fit, time, np.array([one]), own)
-            kernels.append(learn_kernel(_single(fit, one), time, alone, _families(asked)))
-        else:
-            kernels.append(asked)
+        kernels.append(learn_kernel(*alone[one], _families(asked)) if isinstance(asked, str) else asked)
     learned = any(isinstance(one, LearnedKernel) for one in kernels)
     if learned and source.size > 1:
         found = learn_together(information, time, columns, tuple(kernels))
     else:
         found = tuple(one.kernel if isinstance(one, LearnedKernel) else one for one in kernels)
     verdicts = [one.log_bayes_factor if isinstance(one, LearnedKernel) else np.nan for one in kernels]
-    return _solve_group(fit, time, KnownProcesses(source, found, np.array(verdicts), templates))
+    variance = np.zeros((time.size, source.size))
+    for k, one in enumerate(kernels):
+        if isinstance(one, LearnedKernel):
+            variance[:, k] = kernel_variance(*alone[int(source[k])], one, found[k])
+    return _solve_group(fit, time, KnownProcesses(source, found, np.array(verdicts), templates, np.sqrt(variance)))
+
+
+def _alone(
+    fit: FluxFit, time: FloatArray, source: int, templates: Mapping[int, FloatArray]
+) -> tuple[RowInformation, FloatArray, FixedColumns]:
+    """Return what `learn_kernel` wants to know of a single star."""
+    own = {k: v for k, v in templates.items() if k == source}
+    return _single(fit, source), time, _columns(fit, time, np.array([source]), own)
 
 
 def _families(asked: str) -> tuple[str, ...]:

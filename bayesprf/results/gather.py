@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import Named, NamedDict
+from bayesprf.arrays import FloatArray, Named, NamedDict
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
 from bayesprf.linalg.state_space import ProcessKernel
@@ -193,8 +193,17 @@ def process_group(curves: LightCurves) -> NamedDict:
         "quality": spread([one.quality if one.family == "oscillator" else np.nan for one in kernels]),
         "process_group": spread(np.repeat(np.arange(len(members)), [one.size for one in members]), -1),
         **_event_shapes(curves),
+        "kernel_err": _by_source(curves),
         **rows,
     }
+
+
+def _by_source(curves: LightCurves) -> FloatArray:
+    """Return the errors by learned kernels, NaN for stars of no group."""
+    errors = np.full(curves.flux.shape, np.nan)
+    for group in curves.groups:
+        errors[:, group.source] = group.kernel_err
+    return errors
 
 
 def _event_shapes(curves: LightCurves) -> NamedDict:
@@ -227,7 +236,8 @@ def processes_from_group(group: Named) -> list[KnownProcesses]:
         kernels = tuple(_kernel_of(values, int(one)) for one in source)
         with_event = source[np.isfinite(shapes[:, source]).all(axis=0)]
         templates = {int(one): shapes[:, one].astype(np.float64) for one in with_event}
-        found.append(KnownProcesses(source, kernels, values["log_bayes_factor"][source], templates))
+        verdicts, errors = values["log_bayes_factor"][source], values["kernel_err"][:, source].astype(np.float64)
+        found.append(KnownProcesses(source, kernels, verdicts, templates, errors))
     return found
 
 

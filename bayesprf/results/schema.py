@@ -214,6 +214,7 @@ _RECIPE = (
 _PROCESS = (
     Variable("flux", ("time", "source"), FLUX_UNIT, "flux as a process in time, given all cadences; gaps are filled"),
     Variable("flux_err", ("time", "source"), FLUX_UNIT, "standard deviation of flux, common errors aside"),
+    Variable("kernel_err", ("time", "source"), FLUX_UNIT, "part of flux_err by a kernel that was learned"),
     Variable("level", ("source",), FLUX_UNIT, "flux about which the source varies"),
     Variable("level_err", ("source",), FLUX_UNIT, "standard deviation of level"),
     Variable("dip", ("source",), FLUX_UNIT, "light lost at full depth of the event given as template; NaN without"),

@@ -123,12 +123,27 @@ def test_errors_cover_the_truth_and_are_smaller_than_those_of_free_fluxes(learne
     assert np.all(curves.flux_err[260:280].mean(axis=0) > 2.0 * np.median(curves.flux_err[outside], axis=0))
 
 
+def test_errors_hold_that_of_learned_kernels(learned):
+    """None for kernels that are given; for learned ones less than the rest of the error."""
+    fit, _, _, curves = learned
+    given = fit_light_curves(fit, TIME, {0: KERNELS[0], 1: "learn"})
+    (group, place), (other, known) = given.find(1), given.find(0)
+    assert np.all(other.kernel_err[:, known] == 0.0)
+    assert np.all(group.kernel_err[:, place] > 0.0)
+    for one in curves.groups:
+        np.testing.assert_allclose(
+            curves.flux_err[:, one.source] ** 2, one.posterior.std**2 + one.kernel_err**2, rtol=1e-12
+        )
+        assert np.median(one.kernel_err / one.posterior.std) < 0.5
+
+
 def test_draws_agree_with_mean_and_errors(learned):
     _, _, _, curves = learned
     draws = curves.draws(np.array([2, 0]), 400, np.random.default_rng(1))
     assert draws.shape == (400, TIME.size, 2)
     for k, source in enumerate((2, 0)):
-        score = (draws[:, :, k] - curves.flux[:, source]) / curves.flux_err[:, source]
+        group, place = curves.find(source)  # draws take the learned kernels as known
+        score = (draws[:, :, k] - curves.flux[:, source]) / group.posterior.std[:, place]
         assert abs(score.mean()) < 0.02
         assert score.std() == pytest.approx(1.0, abs=0.02)
 
@@ -137,7 +152,8 @@ def test_predictions_between_cadences_lie_between_them(learned):
     _, _, _, curves = learned
     flux, error = curves.at(TIME[100:200] + 1e-6)
     np.testing.assert_allclose(flux[:, 0], curves.flux[100:200, 0], atol=0.05)
-    np.testing.assert_allclose(error[:, 0], curves.flux_err[100:200, 0], rtol=0.02)
+    group, place = curves.find(0)
+    np.testing.assert_allclose(error[:, 0], group.posterior.std[100:200, place], rtol=0.02)
     far, far_err = curves.at(np.array([TIME[-1] + 100.0]))
     level, spread = curves.groups[0].level[0], curves.kernel(0).sigma
     assert far[0, 0] == pytest.approx(level, abs=1e-6)
