@@ -12,7 +12,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint.stage import MAX_OWN, fit_joint_shape
+from bayesprf.prf.joint.stage import MAX_QUICK, fit_joint_shape
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.image import Image, reduce_image
@@ -60,7 +60,7 @@ def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> Pr
     training = first_training(scene, basis, radius, recipe.mask)
     n_star, n_pixel = count_calibrators(training, recipe.shape.min_snr)
     few = n_star < QualityOptions().min_calibrators or n_pixel < basis.n_basis
-    if not few or fit.pixels.instrument.prf_widths is None or 3 * fit.sources.n_source > MAX_OWN:
+    if not few or fit.pixels.instrument.prf_widths is None or 3 * fit.sources.n_source > MAX_QUICK:
         return recipe.updated(method="rounds")
     _log.info(
         "the PRF of the instrument's record is the prior of the PRF, and all pixels are fitted jointly: %d bright stars"

@@ -26,7 +26,9 @@ from bayesprf.stats import weighted_median
 # Charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
 # Dense algebra of one step takes some seconds and 2 GB at most.
-MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
+_MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
+MAX_QUICK = 3000
+"""Parameters of stars up to which a step takes about a second: no larger fit is chosen without being asked for."""
 # The pixels of ShapeFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 
@@ -65,7 +67,7 @@ def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
 def _check_size(problem: JointProblem) -> None:
     """Refuse what dense algebra cannot hold: covariance of all stars, columns of all pixels, crowds of pairs."""
     sizes = {
-        "parameters of stars": (problem.n_own * problem.n_source, MAX_OWN),
+        "parameters of stars": (problem.n_own * problem.n_source, _MAX_OWN),
         "pixels times parameters of the PRF": (problem.n_global * problem.flux.size, _MAX_ENTRY),
         "pairs of star and pixel": (problem.pairs.n_pair, _MAX_PAIR),
     }
