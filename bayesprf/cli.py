@@ -175,7 +175,7 @@ def _write_products(report: "FieldReport", plots: Path | None, lightcurves: Path
 
         save_lightcurves(lightcurves / report.name, tree)
     if plots is not None:
-        from bayesprf.plots.report import draw_report
+        from bayesprf.report.tree_pictures import draw_report
 
         save_figures(draw_report(tree), plots / report.name)
 
@@ -243,7 +243,7 @@ def report(
     tree = load_tree(tree_file)
     typer.echo(format_summary(tree))
     if plots is not None:
-        from bayesprf.plots.report import draw_report
+        from bayesprf.report.tree_pictures import draw_report
 
         _announce(save_figures(draw_report(tree), plots), quiet=False)
 
@@ -376,11 +376,12 @@ def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"
     Returns
     -------
     dict of str to matplotlib.figure.Figure
-        "scene", "shape", "lightcurves", "noise" and, if there is one, "time_model".
+        "scene", "prf", "shape", "lightcurves", "noise", "errors" and, if there is one, "time_model".
     """
-    from bayesprf.plots.report import draw_report
+    from bayesprf.report.tree_pictures import draw_report
 
-    figures = {"scene": machine.plot_scene(), "shape": machine.plot_shape_model(), **draw_report(tree)}
+    figures = draw_report(tree)
+    figures |= {"scene": machine.plot_scene(), "prf": machine.plot_prf(), "shape": machine.plot_shape_model()}
     if "time_model" in tree.children:
         figures["time_model"] = machine.plot_time_model()
     return figures

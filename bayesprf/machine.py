@@ -61,7 +61,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import xarray as xr
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 
 class Machine:
@@ -1109,10 +1110,11 @@ class Machine:
         >>> dict(draws["posterior/flux"].sizes)
         {'chain': 4, 'draw': 100, 'source': 2}
         """
+        from bayesprf.report.accessor import with_pictures
         from bayesprf.results.exact import DrawOptions, draw_posterior
 
         options = DrawOptions(draws, max_pointwise)
-        return draw_posterior(self.fit, sources, cadences, options, make_generator(random_seed))
+        return with_pictures(draw_posterior(self.fit, sources, cadences, options, make_generator(random_seed)))
 
     def loo(self) -> ModelScore:
         """Score the fluxes' model by its evidence and by exact leave-one-pixel-out densities.
@@ -1268,12 +1270,14 @@ class Machine:
         >>> sorted(draws["posterior"].data_vars)
         ['flux', 'jitter']
         """
+        from bayesprf.report.accessor import with_pictures
         from bayesprf.sampling.questions import sample_fit
 
-        return sample_fit(
+        tree = sample_fit(
             self.fit, kind, sources, cadences, settings, say=self._say, quiet=self.quiet, draws=draws, tune=tune,
             chains=chains, cores=cores, random_seed=random_seed, sampler=sampler, target_accept=target_accept,
         )  # fmt: skip
+        return with_pictures(tree)
 
     def fit_light_curves(
         self, sources: object = None, kernel: object = "learn", *, template: object = None, max_group: int = MAX_GROUP
@@ -1767,7 +1771,8 @@ class Machine:
         -------
         xarray.DataTree
             Groups ``/photometry``, ``/catalog``, ``/covariance``, ``/comparison``, ``/background``, ``/widths``,
-            ``/process``, ``/shape``, ``/time_model``, as far as their stages have run.
+            ``/process``, ``/shape``, ``/image``, ``/time_model``, as far as their stages have run. It draws itself:
+            ``tree.bayesprf.plot()``, and ``plot_scene``, ``plot_prf``, ``plot_noise``, ``plot_errors``.
 
         Raises
         ------
@@ -1785,9 +1790,10 @@ class Machine:
         >>> tree["photometry/flux"].dims
         ('time', 'source')
         """
+        from bayesprf.report.accessor import with_pictures
         from bayesprf.results.fit_tree import fit_tree
 
-        return fit_tree(self._weighed() if self.fit.has_flux else self.fit)
+        return with_pictures(fit_tree(self._weighed() if self.fit.has_flux else self.fit))
 
     def save(self, path: Any) -> "Path":
         """Save all results so far in one netCDF file; `bayesprf.load` takes the fit up again from there.
@@ -1916,6 +1922,8 @@ class Machine:
         self,
         frame_index: object = "mean",
         bin_data: bool = False,  # noqa: FBT001, FBT002  (documented signature)
+        *,
+        figure: "Figure | SubFigure | None" = None,
     ) -> "Figure":
         """Draw data, model and residual of the PRF, in sky and polar coordinates.
 
@@ -1925,6 +1933,8 @@ class Machine:
             Image whose pixels are drawn.
         bin_data : bool
             Draw medians in cells instead of single pixels.
+        figure : matplotlib.figure.Figure or SubFigure, optional
+            Where to draw; a new one by default.
 
         Returns
         -------
@@ -1932,18 +1942,46 @@ class Machine:
 
         See Also
         --------
+        plot_prf : The PRF as a smooth image.
         build_shape_model : Learn the PRF.
 
         Examples
         --------
         >>> figure = machine.plot_shape_model()
         """
-        from bayesprf.plots.fits import draw_prf
+        from bayesprf.report.pictures import draw_shape
 
-        return draw_prf(self.fit, frame_index, bin_data=bin_data)
+        return draw_shape(self.fit, frame_index, bin_data=bin_data, figure=figure)
 
-    def plot_time_model(self) -> "Figure":
-        """Draw pixels in the first and the last bin, data, model and their ratio.
+    def plot_prf(self, *, figure: "Figure | SubFigure | None" = None) -> "Figure":
+        """Draw the PRF as a smooth image with contours, beside the pixels that trained it and what it leaves of them.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure or SubFigure, optional
+            Where to draw; a new one by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Where the PRF varies over the field, also its change at nine places, with sticks of its ellipticity.
+
+        Raises
+        ------
+        StageError
+            Before `build_shape_model`.
+        """
+        from bayesprf.report.pictures import draw_prf
+
+        return draw_prf(self.fit, figure=figure)
+
+    def plot_time_model(self, *, figure: "Figure | SubFigure | None" = None) -> "Figure":
+        """Draw what the time model learned from: pixels measured, modelled, and what is left of them.
+
+        Parameters
+        ----------
+        figure : matplotlib.figure.Figure or SubFigure, optional
+            Where to draw; a new one by default.
 
         Returns
         -------
@@ -1964,12 +2002,19 @@ class Machine:
         >>> machine.build_time_model()
         >>> figure = machine.plot_time_model()
         """
-        from bayesprf.plots.fits import draw_time_model
+        from bayesprf.report.pictures import draw_time_model
 
-        return draw_time_model(self.fit)
+        return draw_time_model(self.fit, figure=figure)
 
-    def plot_scene(self) -> "Figure":
+    def plot_scene(self, sources: object = None, *, ax: "Axes | None" = None) -> "Figure":
         """Draw the mean image with the sources on it.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Sources whose names are written; by default all, the brightest first, as far as there is room.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw the whole field; by default a new figure, with a panel per cutout where they are far apart.
 
         Returns
         -------
@@ -1983,21 +2028,34 @@ class Machine:
         --------
         >>> figure = machine.plot_scene()
         """
-        from bayesprf.plots.fits import draw_scene
+        from bayesprf.report.pictures import draw_scene
 
-        return draw_scene(self.fit)
+        return draw_scene(self.fit, sources, ax=ax)
 
-    def plot_lightcurves(self, sources: object = None) -> "Figure":
-        """Draw light curves with errors.
+    def plot_lightcurves(
+        self, sources: object = None, *, relative: bool = True, ax: "Axes | Sequence[Axes] | None" = None
+    ) -> "Figure":
+        """Draw light curves with errors; flagged cadences are open circles.
 
         Parameters
         ----------
         sources : int, str or sequence of them, optional
             Index or name of each source; the first twelve by default.
+        relative : bool
+            Draw the change from the median flux; otherwise the flux in electron / s.
+        ax : matplotlib.axes.Axes or sequence of them, one per source, optional
+            Where to draw; a new figure by default.
 
         Returns
         -------
         matplotlib.figure.Figure
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source does not exist.
 
         See Also
         --------
@@ -2007,17 +2065,65 @@ class Machine:
         --------
         >>> figure = machine.plot_lightcurves([0, 1])
         """
-        from bayesprf.plots.fits import draw_lightcurves
+        from bayesprf.report.pictures import draw_lightcurves
 
-        return draw_lightcurves(self.fit, sources)
+        return draw_lightcurves(self.fit, sources, relative=relative, ax=ax)
 
-    def plot_aperture(self, source: int | str) -> "Figure":
+    def plot_noise(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw scatter and error of every light curve against magnitude, with the line of photon noise.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        """
+        from bayesprf.report.tree_pictures import draw_tree_noise
+
+        return draw_tree_noise(self._photometry(), ax=ax)
+
+    def plot_errors(self, sources: object = None, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw the errors of fluxes split into their parts: noise, and by cause what all cadences share.
+
+        Parameters
+        ----------
+        sources : int, str or sequence of them, optional
+            Index or name of each source; the twenty brightest by default.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+
+        Raises
+        ------
+        StageError
+            Before `fit_model`.
+        InputError
+            If a source does not exist.
+        """
+        from bayesprf.report.tree_pictures import draw_tree_errors
+
+        return draw_tree_errors(self._photometry(), None if sources is None else self._names(sources), ax=ax)
+
+    def plot_aperture(self, source: int | str, *, ax: "Axes | None" = None) -> "Figure":
         """Draw the pixels around a source with its aperture outlined.
 
         Parameters
         ----------
         source : int or str
             Index or name of the source.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
 
         Returns
         -------
@@ -2039,6 +2145,6 @@ class Machine:
         >>> machine.create_aperture_mask()
         >>> figure = machine.plot_aperture(0)
         """
-        from bayesprf.plots.fits import draw_aperture
+        from bayesprf.report.pictures import draw_aperture
 
-        return draw_aperture(self.fit, source)
+        return draw_aperture(self.fit, source, ax=ax)

@@ -279,7 +279,7 @@ class PerturbationMatrix:
 
     def plot(self) -> "Figure":
         """Plot the time columns, one above the other."""
-        from bayesprf.plots.perturbation import plot_vectors
+        from bayesprf.plots.time_model import plot_vectors
 
         return plot_vectors(self.time, self.vectors)
 
@@ -404,7 +404,7 @@ class PerturbationMatrix3D(PerturbationMatrix):
 
     def plot_model(self, time_index: int = 0) -> "Figure":
         """Plot the model at one cadence over dx and dy."""
-        from bayesprf.plots.perturbation import plot_factor
+        from bayesprf.plots.time_model import plot_factor
 
         return plot_factor(self.dx, self.dy, self.model(time_index)[0], title=f"Perturbation, cadence {time_index}")
 

@@ -1,6 +1,7 @@
 """How deep an event is: dip over flux of one star, with the error of the flux in it."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -11,6 +12,10 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.event_host import baseline_columns
 from bayesprf.linalg.blas import one_blas_thread
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Steps that double, from about one standard deviation: 1e12 of them are reached.
 _MAX_DOUBLINGS = 40
@@ -77,6 +82,22 @@ class EventDepth:
         """Half the width of its central 68.27 % interval: one standard deviation where it is Gaussian."""
         low, high = self.interval(float(ndtr(1.0) - ndtr(-1.0)))
         return 0.5 * (high - low)
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw the posterior of the depth with the intervals that hold 68 and 95 %.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.answers import plot_event_depth
+
+        return plot_event_depth(self, ax=ax)
 
     def __str__(self) -> str:
         """Give the depth with its central 68 % interval, and what it is the ratio of."""

@@ -1,6 +1,7 @@
 """Which of several blended sources dims: the evidence for each, from fluxes and their covariance at every cadence."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
@@ -12,6 +13,10 @@ from bayesprf.errors import InputError
 from bayesprf.hypotheses.second_star import amplitude_log_bayes
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.stats import mad_sigma
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _DEGREE = 3
 # Coefficients of all baselines of a group, at most: 300 MB.
@@ -83,6 +88,22 @@ class EventHost:
     def best(self) -> str:
         """Name of the most probable source."""
         return self.source[int(np.argmax(self.probability))]
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw the probability of each source to host the event, the most probable twelve.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.answers import plot_event_host
+
+        return plot_event_host(self, ax=ax)
 
     def __str__(self) -> str:
         """Name the most probable sources, with what each would have to lose."""

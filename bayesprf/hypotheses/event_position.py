@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
@@ -13,6 +14,12 @@ from bayesprf.hypotheses.second_star import amplitude_log_bayes
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.scene.pairs import offsets
 from bayesprf.stats import mad_sigma
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from bayesprf.scene.sources import SourceTable
 
 # Prior scales of a dip follow each other by this factor: a mixture of half-normals that is nearly uniform in its
 # logarithm.
@@ -124,6 +131,24 @@ class EventPosition:
         if not 0.0 < level < 1.0:
             raise InputError(f"level: expected a number between 0 and 1, got {level!r}")
         return _smallest(self.probability, self.size, level)
+
+    def plot(self, sources: "SourceTable | None" = None, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw the regions that hold 68, 95 and 99.7 % of the probability of the position.
+
+        Parameters
+        ----------
+        sources : SourceTable, optional
+            Catalogue, such as `Machine.sources`, to mark its stars with.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.sky import plot_event_position
+
+        return plot_event_position(self, sources, ax=ax)
 
     def area(self, level: float = 0.95) -> float:
         """Return the area of the smallest region that holds the event with some probability, arcsec**2."""

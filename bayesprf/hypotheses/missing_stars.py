@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,10 @@ from bayesprf.arrays import FloatArray
 from bayesprf.hypotheses.event_position import dip_evidence
 from bayesprf.linalg.common import RowSum
 from bayesprf.scene.sources import SourceTable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # A found star's own flux is free: its prior is this many times wider than its flux.
 _FREE = 100.0
@@ -81,6 +86,24 @@ class MissingStars:
     def n_candidate(self) -> int:
         """Number of stars found."""
         return int(self.candidates_flux.size)
+
+    def plot(self, sources: "SourceTable | None" = None, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw the evidence for a further star at every position, and the stars found.
+
+        Parameters
+        ----------
+        sources : SourceTable, optional
+            Catalogue, such as `Machine.sources`, to mark its stars with.
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.sky import plot_missing_stars
+
+        return plot_missing_stars(self, sources, ax=ax)
 
     def add_to(self, sources: SourceTable, *, prefix: str = "found-") -> SourceTable:
         """Return a catalogue with the stars found at its end, to fit again with.

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,10 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
 from bayesprf.linalg.loo import total_densities
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Batch rows times observations digested at once, so that temporaries stay small beside the data.
 _CHUNK_ELEMENTS = 1 << 20
@@ -90,6 +95,22 @@ class Comparison:
 
     models: tuple[ComparedModel, ...]
     notes: tuple[str, ...] = ()
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw how far each model lies behind the best one, by leave-one-out and by evidence.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.answers import plot_comparison
+
+        return plot_comparison(self, ax=ax)
 
     def __str__(self) -> str:
         """Return an aligned table."""

@@ -1,7 +1,7 @@
 """One star or two at a place: the evidence for a further star of constant flux."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -9,6 +9,10 @@ from scipy.special import log_ndtr
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.common import sum_rows
 from bayesprf.linalg.problem import LinearProblem
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,22 @@ class BlendTest:
     separation: float
     n_pixel: int
     n_time: int
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw what the data say of the flux of a second star, beside its prior.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.answers import plot_blend_test
+
+        return plot_blend_test(self, ax=ax)
 
     def __str__(self) -> str:
         """Say which way the test went, how clearly, and how bright the second star would be."""

@@ -13,6 +13,7 @@ from bayesprf.arrays import NamedDict
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.files import atomic_path, sha256_of
 from bayesprf.io.pixels.fits_file import check_local
+from bayesprf.report.accessor import with_pictures
 
 __all__ = ["atomic_path", "load_attributes", "load_tree", "save_tree", "sha256_of"]
 
@@ -118,7 +119,7 @@ def load_tree(path: str | Path) -> xr.DataTree:
                 raise ValueError(f"it names {tree.nbytes} bytes of values, more than a file of its size can hold")
             found = tree.load()
         _check_results(found)
-        return found
+        return with_pictures(found)
 
     return _guarded(path, read)
 

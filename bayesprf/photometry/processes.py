@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,10 @@ from bayesprf.photometry.process_kernels import (
     learn_kernel,
     learn_together,
 )
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 MAX_GROUP = 20
 """Stars that are solved together by default: the cost grows as the cube."""
@@ -140,6 +145,35 @@ class LightCurves:
         """Return how a star varies."""
         group, place = self.find(source)
         return group.kernels[place]
+
+    def plot(
+        self,
+        sources: int | Sequence[int],
+        *,
+        names: Sequence[str] | None = None,
+        time_zero_jd: float = 0.0,
+        ax: "Axes | Sequence[Axes] | None" = None,
+    ) -> "Figure":
+        """Draw light curves with the bands that hold 68 and 95 %.
+
+        Parameters
+        ----------
+        sources : int or sequence of int
+            Stars.
+        names : sequence of str, optional
+            Names of all stars, for the titles.
+        time_zero_jd : float
+            Julian date of time 0, day, for the label of the axis.
+        ax : matplotlib.axes.Axes or sequence of them, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.answers import plot_processes
+
+        return plot_processes(self, sources, names=names, time_zero_jd=time_zero_jd, ax=ax)
 
     def draws(self, sources: IntArray, n_draw: int, rng: np.random.Generator) -> FloatArray:
         """Draw whole light curves from their joint posterior.

@@ -1,6 +1,6 @@
 """The pixels around a source with its aperture outlined."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,17 +11,25 @@ from matplotlib.ticker import MaxNLocator
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
-from bayesprf.photometry.apertures import ApertureSet
 from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, stretch
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
+
+if TYPE_CHECKING:
+    from bayesprf.photometry.apertures import ApertureSet
 
 # Pixels shown around those of the source.
 _MARGIN = 1
 
 
 def plot_aperture(
-    pixels: PixelTable, apertures: ApertureSet, source: int, *, name: str = "", image: Any = None, axes: Any = None
+    pixels: PixelTable,
+    apertures: "ApertureSet",
+    source: int,
+    *,
+    name: str = "",
+    image: object = None,
+    ax: Axes | None = None,
 ) -> Figure:
     """Draw the image around a source, the outline of its aperture and the sources nearby.
 
@@ -37,7 +45,7 @@ def plot_aperture(
         Name for the title; the index by default.
     image : array-like, shape (n_pixel,), optional
         Pixel values, electron / s; the mean over time by default.
-    axes : matplotlib.axes.Axes, optional
+    ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
     Returns
@@ -57,7 +65,7 @@ def plot_aperture(
     shown = np.flatnonzero((column >= low[0]) & (column <= high[0]) & (row >= low[1]) & (row <= high[1]))
     grid = np.full((high - low + 1)[::-1], np.nan)
     grid[row[shown] - low[1], column[shown] - low[0]] = _values(pixels, image, shown)
-    ax = new_figure(5.6, 4.8).subplots() if axes is None else axes
+    ax = new_figure(5.6, 4.8).subplots() if ax is None else ax
     edges = (low[0] - 0.5, high[0] + 0.5, low[1] - 0.5, high[1] + 0.5)
     drawn = ax.imshow(grid, origin="lower", extent=edges, cmap="Greys", norm=stretch(grid), interpolation="nearest")
     add_colorbar(drawn, ax, ("mean " if image is None else "") + FLUX_LABEL)
@@ -71,7 +79,7 @@ def plot_aperture(
     return ax.figure
 
 
-def _pairs_of(apertures: ApertureSet, source: int) -> Any:
+def _pairs_of(apertures: "ApertureSet", source: int) -> Any:
     """Return the mask of the source's pairs."""
     n_source = apertures.pairs.n_source
     if not 0 <= source < n_source:
@@ -82,7 +90,7 @@ def _pairs_of(apertures: ApertureSet, source: int) -> Any:
     return own
 
 
-def _values(pixels: PixelTable, image: Any, shown: Any) -> FloatArray:
+def _values(pixels: PixelTable, image: object, shown: Any) -> FloatArray:
     """Return the values of the shown pixels: those given, or the mean of the usable ones over time."""
     if image is not None:
         check_shape(image, (pixels.n_pixel,), "image", "n_pixel")
@@ -110,7 +118,7 @@ def _outline(column: Any, row: Any) -> list[list[tuple[float, float]]]:
 
 
 def _draw_sources(
-    ax: Axes, pixels: PixelTable, apertures: ApertureSet, source: int, edges: tuple[float, float, float, float]
+    ax: Axes, pixels: PixelTable, apertures: "ApertureSet", source: int, edges: tuple[float, float, float, float]
 ) -> None:
     """Mark the source and every other within the picture, where their offsets put them on the detector."""
     pairs = apertures.pairs
@@ -128,7 +136,7 @@ def _draw_sources(
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=2, fontsize="small", frameon=False)
 
 
-def _title(apertures: ApertureSet, source: int, name: str) -> str:
+def _title(apertures: "ApertureSet", source: int, name: str) -> str:
     """Return the name of the source and the two metrics of its aperture."""
     return (
         f"{name or f'source {source}'}\n"

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import AsinhNorm
+from matplotlib.colors import AsinhNorm, LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
@@ -14,6 +14,8 @@ from bayesprf.arrays import FloatArray
 FLUX_LABEL = "flux (electron / s)"
 # Colour of places without a pixel, told apart from faint ones.
 NO_PIXEL = "#dbe7f3"
+# Names of the zeros of time of Kepler and K2, and of TESS.
+_TIME_SYSTEMS = {2454833.0: "BKJD", 2457000.0: "BTJD"}
 
 
 class _Picture(Figure):
@@ -79,6 +81,8 @@ def add_colorbar(drawn: Any, axes: Any, label: str, **options: Any) -> None:
     if isinstance(drawn.norm, AsinhNorm):
         bar.set_ticks(asinh_ticks(drawn.norm))
         bar.ax.minorticks_off()
+    elif isinstance(drawn.norm, LogNorm):
+        return
     else:
         bar.locator = MaxNLocator(6)
         bar.update_ticks()
@@ -118,5 +122,16 @@ def time_label(time_zero_jd: float) -> str:
     Returns
     -------
     str
+        With the name of the time system where the zero is Kepler's or TESS's.
     """
-    return f"time: JD − {time_zero_jd:.10g} (day)" if time_zero_jd else "time (day)"
+    if not time_zero_jd:
+        return "time (day)"
+    name = _TIME_SYSTEMS.get(time_zero_jd)
+    return f"time ({name} = BJD − {time_zero_jd:.10g}, day)" if name else f"time (JD − {time_zero_jd:.10g}, day)"
+
+
+def plain_numbers(ax: Axes) -> None:
+    """Write the numbers of both axes in full, without an offset that the reader has to add."""
+    for axis in (ax.xaxis, ax.yaxis):
+        if isinstance(axis.get_major_formatter(), ScalarFormatter):
+            axis.set_major_formatter(ScalarFormatter(useOffset=False))

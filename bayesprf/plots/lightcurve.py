@@ -7,11 +7,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, NamedDict
 from bayesprf.checks import as_float, check_shape
-from bayesprf.flags import CADENCE_FLAGS
-from bayesprf.plots.canvas import FLUX_LABEL, new_figure, time_label
+from bayesprf.flags import CADENCE_FLAGS, QualityFlag
+from bayesprf.plots.canvas import FLUX_LABEL, new_figure, plain_numbers, time_label
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 5.2, 1.7
+# Changes that stay below this share of the flux are labelled in parts per million.
+_SMALL = 2e-3
+_PLAIN, _FLAGGED = "tab:blue", "tab:orange"
 
 
 def plot_lightcurves(
@@ -22,7 +26,8 @@ def plot_lightcurves(
     labels: Sequence[str],
     flags: object = None,
     time_zero_jd: float = 0.0,
-    axes: Any = None,
+    relative: bool = True,
+    ax: "Axes | Sequence[Axes] | None" = None,
 ) -> Figure:
     """Draw the flux of each source against time, with error bars.
 
@@ -35,10 +40,13 @@ def plot_lightcurves(
     labels : sequence of str, shape (n_source,)
         Title of each panel.
     flags : array-like of int, shape (n_time, n_source), optional
-        Quality bits; cadences with a bit of their own are drawn in another colour.
+        Quality bits; cadences with a bit of their own are open circles, and a legend names the bits.
     time_zero_jd : float
         Julian date of time 0, for the label of the axis.
-    axes : sequence of Axes, shape (n_source,), optional
+    relative : bool
+        Draw the change from the median in per cent (or parts per million); a source whose median flux is not
+        positive is drawn in electron / s all the same, and its title says so.
+    ax : Axes or sequence of Axes, shape (n_source,), optional
         Where to draw; a new figure by default.
 
     Returns
@@ -50,45 +58,95 @@ def plot_lightcurves(
     ShapeError
         If the shapes do not agree.
     """
-    time, flux, flux_err = (
-        as_float(time, "time", ndim=1),
-        as_float(flux, "flux", ndim=2),
-        as_float(flux_err, "flux_err"),
-    )
-    shape = (time.size, len(labels))
-    check_shape(flux, shape, "flux", "n_time, one per label")
-    check_shape(flux_err, shape, "flux_err", "n_time, one per label")
+    time, flux = as_float(time, "time", ndim=1), as_float(flux, "flux", ndim=2)
+    flux_err, shape = as_float(flux_err, "flux_err"), (time.size, len(labels))
     flags = np.zeros(shape, np.int64) if flags is None else np.asarray(flags)
-    check_shape(flags, shape, "flags", "n_time, one per label")
-    panels = _new_panels(len(labels), time_label(time_zero_jd)) if axes is None else np.atleast_1d(axes)
-    for i, (ax, label) in enumerate(zip(panels, labels, strict=True)):
-        flagged = (flags[:, i] & int(CADENCE_FLAGS)) != 0
-        _draw_points(ax, time, flux[:, i], flux_err[:, i], chosen=~flagged, color="tab:blue")
-        _draw_points(ax, time, flux[:, i], flux_err[:, i], chosen=flagged, color="tab:orange")
-        ax.set_title(label, fontsize="medium", loc="left")
-        ax.ticklabel_format(axis="y", useOffset=False, style="plain")
+    for values, name in ((flux, "flux"), (flux_err, "flux_err"), (flags, "flags")):
+        check_shape(values, shape, name, "n_time, one per label")
+    level = _levels(flux) if relative else np.full(len(labels), np.nan)
+    unit, factor = _unit(flux, level)
+    panels = _new_panels(len(labels)) if ax is None else np.atleast_1d(ax)
+    for i, (panel, label) in enumerate(zip(panels, labels, strict=True)):
+        known = bool(np.isfinite(level[i]))
+        shown, error = (
+            (factor * (flux[:, i] / level[i] - 1.0), factor * flux_err[:, i] / level[i])
+            if known
+            else (flux[:, i], flux_err[:, i])
+        )
+        _draw_curve(panel, time, shown, error, flags=flags[:, i])
+        panel.set_title(label if known or not relative else f"{label} (electron / s)", fontsize="medium", loc="left")
+        plain_numbers(panel)
+    _label(panels, unit, time_label(time_zero_jd), own=ax is None)
     return panels[0].figure
 
 
-def _new_panels(count: int, label: str) -> Any:
+def name_flags(value: int) -> str:
+    """Return the names of the bits that belong to single cadences, as "NO_DATA, DOWN_WEIGHTED"."""
+    return ", ".join(str(one.name) for one in QualityFlag if CADENCE_FLAGS & one and value & one)
+
+
+def _levels(flux: FloatArray) -> FloatArray:
+    """Return the median of each light curve, NaN where it is not positive."""
+    masked = np.ma.median(np.ma.masked_invalid(flux), axis=0)
+    median = np.ma.filled(masked.astype(np.float64), np.nan)
+    return np.where(median > 0, median, np.nan)
+
+
+def _unit(flux: FloatArray, level: FloatArray) -> tuple[str, float]:
+    """Return label and factor of the changes: parts per million where nearly all are small, else per cent."""
+    if not np.isfinite(level).any():
+        return FLUX_LABEL, 1.0
+    change = np.abs(flux / level - 1.0)
+    finite = change[np.isfinite(change)]
+    small = finite.size > 0 and float(np.percentile(finite, 99)) < _SMALL
+    return ("change from the median flux (ppm)", 1e6) if small else ("change from the median flux (%)", 100.0)
+
+
+def _new_panels(count: int) -> Any:
     n_column = 1 if count < 4 else 2
     n_row = -(-count // n_column)
-    figure = new_figure(_PANEL_WIDTH * n_column + 0.6, _PANEL_HEIGHT * n_row + 0.8)
+    figure = new_figure(_PANEL_WIDTH * n_column + 0.6, _PANEL_HEIGHT * n_row + 0.9)
     panels = figure.subplots(n_row, n_column, sharex=True, squeeze=False).ravel()
     for ax in panels[count:]:
         ax.remove()
     for ax in panels[count - n_column : count]:
         ax.tick_params(labelbottom=True)
-    figure.supxlabel(label, fontsize="medium")
-    figure.supylabel(FLUX_LABEL, fontsize="medium")
     return panels[:count]
 
 
-def _draw_points(ax: Axes, time: Any, flux: Any, flux_err: Any, *, chosen: Any, color: str) -> None:
+def _label(panels: Any, unit: str, time_name: str, *, own: bool) -> None:
+    """Label the axes: once for a figure of our own, on every panel of somebody else's; name the flags likewise."""
+    marked = [ax for ax in panels if ax.get_legend_handles_labels()[1]]
+    if not own:
+        for ax in panels:
+            ax.set(xlabel=time_name, ylabel=unit)
+        for ax in marked:
+            ax.legend(fontsize="small", frameon=False)
+        return
+    figure = panels[0].figure
+    figure.supxlabel(time_name, fontsize="medium")
+    figure.supylabel(unit, fontsize="medium")
+    if marked:
+        found = [ax.get_legend_handles_labels() for ax in marked]
+        names = sorted({name for _, (label,) in found for name in label.removeprefix("flagged: ").split(", ")})
+        figure.legend([found[0][0][0]], [f"flagged: {', '.join(names)}"], loc="outside upper right", frameon=False)
+
+
+def _draw_curve(ax: Axes, time: FloatArray, flux: FloatArray, flux_err: FloatArray, *, flags: IntArray) -> None:
+    flagged = (flags & int(CADENCE_FLAGS)) != 0
+    _draw_points(ax, time, flux, flux_err, chosen=~flagged, style={"color": _PLAIN, "mew": 0})
+    named = name_flags(int(np.bitwise_or.reduce(flags[flagged & np.isfinite(flux)], initial=0)))
+    style = {"color": _FLAGGED, "mfc": "none", "mew": 0.9, "label": f"flagged: {named}" if named else None}
+    _draw_points(ax, time, flux, flux_err, chosen=flagged, style=style)
+
+
+def _draw_points(
+    ax: Axes, time: FloatArray, flux: FloatArray, flux_err: FloatArray, *, chosen: BoolArray, style: NamedDict
+) -> None:
     if not chosen.any():
         return
-    size = float(np.clip(600.0 / time.size, 1.0, 4.0))
-    style = {"fmt": "o", "ms": size, "mew": 0, "elinewidth": 0.6, "ecolor": color, "alpha": 0.8}
-    drawn = ax.errorbar(time[chosen], flux[chosen], flux_err[chosen], color=color, **style)
+    size = float(np.clip(600.0 / time.size, 1.0, 4.0)) + (1.5 if "mfc" in style else 0.0)
+    common = {"fmt": "o", "ms": size, "elinewidth": 0.6, "alpha": 0.8}
+    drawn = ax.errorbar(time[chosen], flux[chosen], flux_err[chosen], **common, **style)
     for artist in drawn.get_children():
         artist.set_rasterized(True)

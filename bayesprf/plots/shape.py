@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from scipy.stats import binned_statistic_2d
 
 from bayesprf.arrays import FloatArray
@@ -18,7 +18,15 @@ _N_BINS = 40
 _LOW, _HIGH = 0.5, 99.5
 
 
-def plot_shape(dx: Any, dy: Any, data: Any, model: Any, *, bin_data: bool = False, axes: Any = None) -> Figure:
+def plot_shape(
+    dx: object,
+    dy: object,
+    data: object,
+    model: object,
+    *,
+    bin_data: bool = False,
+    figure: Figure | SubFigure | None = None,
+) -> Figure:
     """Draw log10 PRF of pixels as measured, as modelled, and their difference.
 
     Parameters
@@ -29,8 +37,8 @@ def plot_shape(dx: Any, dy: Any, data: Any, model: Any, *, bin_data: bool = Fals
         log10 of pixel flux over flux of the star, as measured and as modelled, dex. NaN is not drawn.
     bin_data : bool
         Draw medians in bins instead of single pixels.
-    axes : array of Axes, shape (2, 3), optional
-        Where to draw; a new figure by default.
+    figure : matplotlib.figure.Figure or SubFigure, optional
+        Where to draw; a new one by default.
 
     Returns
     -------
@@ -45,8 +53,8 @@ def plot_shape(dx: Any, dy: Any, data: Any, model: Any, *, bin_data: bool = Fals
     dx, dy, data, model = (as_float(one, name, ndim=1) for one, name in _named(dx, dy, data, model))
     for one, name in _named(dx, dy, data, model):
         check_shape(one, dx.shape, name, "n_pair")
-    if axes is None:
-        axes = new_figure(12.0, 7.6).subplots(2, 3, sharex="row", sharey="row")
+    figure = new_figure(12.0, 7.6) if figure is None else figure
+    axes = figure.subplots(2, 3, sharex="row", sharey="row")
     values = (data, model, data - model)
     low, high = _limits(np.concatenate([data, model]))
     bound = float(np.max(np.abs(_limits(values[2]))))
@@ -54,10 +62,10 @@ def plot_shape(dx: Any, dy: Any, data: Any, model: Any, *, bin_data: bool = Fals
     places = ((dx, dy), (np.arctan2(dy, dx), np.hypot(dx, dy)))
     for row, (x, y) in zip(axes, places, strict=True):
         drawn = [_draw(ax, x, y, one, scale, bin_data) for ax, one, scale in zip(row, values, scales, strict=True)]
-        add_colorbar(drawn[0], list(row[:2]), "log10 PRF (dex)", pad=0.02)
+        add_colorbar(drawn[0], list(row[:2]), "log10 PRF (dex)", pad=0.04)
         add_colorbar(drawn[2], row[2], "residual (dex)", pad=0.02)
     _label(axes)
-    return axes[0, 0].figure
+    return figure
 
 
 def _named(*arrays: object) -> list[tuple[Any, str]]:

@@ -3,11 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.flags import QualityFlag
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +117,22 @@ class Verdict:
     def find(self, flag: QualityFlag) -> Finding | None:
         """Return the finding of a flag, or None."""
         return next((one for one in self.findings if one.flag == flag), None)
+
+    def plot(self, *, ax: "Axes | None" = None) -> "Figure":
+        """Draw what each fault does to the flux that it touches most.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from bayesprf.plots.answers import plot_verdict
+
+        return plot_verdict(self, ax=ax)
 
     @property
     def sentences(self) -> tuple[str, ...]:

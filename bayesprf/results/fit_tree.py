@@ -19,6 +19,7 @@ from bayesprf.results.gather import (
     time_model_group,
     widths_group,
 )
+from bayesprf.results.images import image_group, place_columns, prf_arrays
 from bayesprf.results.recipes import plain_recipes, plain_settings, recipe_arrays
 from bayesprf.results.scores import score_group
 from bayesprf.results.tree import build_tree, creation_time, root_attributes
@@ -30,7 +31,8 @@ def fit_tree(fit: Fit) -> xr.DataTree:
     fit = with_verdict(fit) if fit.has_flux else fit
     groups = {
         **_flux_groups(fit),
-        "shape": shape_group(fit.need("prf")),
+        "shape": shape_group(fit.need("prf")) | prf_arrays(fit.need("prf")),
+        "image": image_group(fit),
         "time_model": {} if fit.time_model is None else time_model_group(fit.time_model, fit.pixels),
         "recipe": recipe_arrays(fit),
     }
@@ -53,13 +55,13 @@ def fit_tree(fit: Fit) -> xr.DataTree:
 
 def _flux_groups(fit: Fit) -> dict[str, NamedDict]:
     """Return the groups that come of the fluxes, as far as there are any, and of the apertures."""
-    sums, catalog = _aperture_results(fit), {"radius": fit.need("prf").radius}
+    sums, catalog = _aperture_results(fit), {"radius": fit.need("prf").radius, **place_columns(fit)}
     if not fit.has_flux:
         return {"photometry": sums, "catalog": catalog_group(fit.sources, catalog | aperture_catalog(fit))}
     latest = fit.latest_flux
     blends = measure_blends(latest.problem, latest.posterior, latest.n_source)
     catalog |= _flux_catalog(fit, blends) | aperture_catalog(fit)
-    common = {"flux_err_common": fit.need("systematics").std, "flux_err_total": total_errors(fit)}
+    common = {**_common_errors(fit), "flux_err_total": total_errors(fit)}
     return {
         "photometry": {**photometry_group(latest), "flags": quality_flags(fit), **common, **sums},
         "catalog": catalog_group(fit.sources, catalog),
@@ -70,6 +72,16 @@ def _flux_groups(fit: Fit) -> dict[str, NamedDict]:
         "widths": {} if fit.hyperparameters is None else widths_group(fit.hyperparameters),
         "process": {} if fit.process is None else process_group(fit.process),
     }
+
+
+def _common_errors(fit: Fit) -> NamedDict:
+    """Return the errors that all cadences share, and their parts."""
+    errors = fit.need("systematics")
+    parts = {name: one for name, one in errors.parts.items() if one.any()}
+    found: NamedDict = {"flux_err_common": errors.std}
+    if parts:
+        found |= {"flux_err_part": np.stack(list(parts.values())), "error_part": np.array(list(parts), object)}
+    return found
 
 
 def _flux_catalog(fit: Fit, blends: BlendTable) -> NamedDict:

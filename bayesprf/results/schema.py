@@ -43,6 +43,8 @@ _PHOTOMETRY = (
     Variable("flux_err", ("time", "source"), FLUX_UNIT, "cadence-to-cadence standard deviation of flux"),
     Variable("flux_err_total", ("time", "source"), FLUX_UNIT, "standard deviation of flux with all common errors"),
     Variable("flux_err_common", ("source",), FLUX_UNIT, "part of flux_err_total that is common to all cadences"),
+    Variable("flux_err_part", ("error_part", "source"), FLUX_UNIT, "parts of flux_err_common, by cause"),
+    Variable("error_part", ("error_part",), "", "cause of each part: shape of the PRF, wing, positions, ...", "str"),
     Variable("sap_flux", ("time", "source"), FLUX_UNIT, "sum of the pixels in the aperture of the source"),
     Variable("sap_flux_err", ("time", "source"), FLUX_UNIT, "standard deviation of sap_flux"),
     Variable("flags", ("time", "source"), "1", "quality bits, see bayesprf.QualityFlag; 0 is good", "int32"),
@@ -67,6 +69,8 @@ _CATALOG = (
     Variable("perturbed_ratio_mean", ("source",), "1", "mean over time of perturbed over mean PRF"),
     Variable("perturbed_std", ("source",), "1", "standard deviation over time of perturbed over mean PRF"),
     Variable("source_flags", ("source",), "1", "quality bits that hold at all cadences", "int32"),
+    Variable("detector_column", ("source",), "pixel", "where the source lies on the detector, column"),
+    Variable("detector_row", ("source",), "pixel", "where the source lies on the detector, row"),
 )
 
 _COVARIANCE = (
@@ -94,6 +98,18 @@ _SHAPE = (
     Variable("n_pixel_shape", (), "1", "number of pixels the shape was fitted to", "int64"),
     Variable("n_clipped", (), "1", "pixels of the shape fit that were left out as outliers", "int64"),
     Variable("shear", ("shear_axis",), "1", "stretch of the sky after which the core of the PRF is round"),
+    Variable("prf_image", ("prf_place", "prf_north", "prf_east"), "1 / pixel", "PRF on a grid, for pictures"),
+    Variable("prf_offset", ("prf_east",), "arcsec", "offset from the star of its columns and rows"),
+    Variable("prf_position", ("prf_place", "sky_axis"), "1", "places in the field, -1 to 1 towards east and north"),
+)
+
+_IMAGE = (
+    Variable("column", ("pixel",), "pixel", "detector column"),
+    Variable("row", ("pixel",), "pixel", "detector row"),
+    Variable("stamp", ("pixel",), "1", "number of the cutout", "int64"),
+    Variable("flux", ("pixel",), FLUX_UNIT, "image that the PRF was fitted to, background taken off"),
+    Variable("flux_err", ("pixel",), FLUX_UNIT, "standard deviation of flux; NaN where there are no data"),
+    Variable("model", ("pixel",), FLUX_UNIT, "light of all sources in that image"),
 )
 
 _TIME_MODEL = (
@@ -241,6 +257,7 @@ SCHEMA: dict[str, tuple[Variable, ...]] = {
     "widths": _WIDTHS,
     "process": _PROCESS,
     "shape": _SHAPE,
+    "image": _IMAGE,
     "time_model": _TIME_MODEL,
     "recipe": _RECIPE,
 }
@@ -255,6 +272,7 @@ GROUP_SENTENCES: dict[str, str] = {
     "widths": "Learned widths of the flux fit: enough to fit with them again.",
     "process": "Light curves as Gaussian processes in time.",
     "shape": "The PRF shape: enough to evaluate it again.",
+    "image": "The image that the PRF was fitted to, and its model.",
     "time_model": "The change of the PRF with time: enough to evaluate it again.",
     "recipe": "Arrays among the options that the stages were given, to run them again.",
 }

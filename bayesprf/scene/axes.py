@@ -5,6 +5,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
 
 
 def pixel_axes(pixels: PixelTable) -> FloatArray:
@@ -60,3 +61,33 @@ def _median_step(pixels: PixelTable, fixed: FloatArray, moving: FloatArray) -> F
     first, second = first[adjacent], second[adjacent]
     dx, dy = offsets(pixels.ra_deg[second], pixels.dec_deg[second], pixels.ra_deg[first], pixels.dec_deg[first])
     return np.array([np.median(dx), np.median(dy)])
+
+
+def source_places(
+    pixels: PixelTable, sources: SourceTable, offset: tuple[float, float]
+) -> tuple[FloatArray, FloatArray]:
+    """Return where the sources fall on the detector, measured from the pixel nearest to each.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Sky and detector positions.
+    sources : SourceTable
+        Sky positions.
+    offset : tuple of float
+        Added to the catalogue positions, east and north, arcsec.
+
+    Returns
+    -------
+    column, row : ndarray of float64, shape (n_source,)
+        pixel.
+    """
+    inverse = np.linalg.inv(pixel_axes(pixels))
+    column, row = np.empty(sources.n_source), np.empty(sources.n_source)
+    for i in range(sources.n_source):
+        dx, dy = offsets(pixels.ra_deg, pixels.dec_deg, sources.ra_deg[i], sources.dec_deg[i])
+        dx, dy = dx - offset[0], dy - offset[1]
+        near = np.argmin(dx**2 + dy**2)
+        step = inverse @ np.array([dx[near], dy[near]])
+        column[i], row[i] = pixels.column[near] - step[0], pixels.row[near] - step[1]
+    return column, row

@@ -112,7 +112,9 @@ def test_report_prints_the_table_and_draws(demo_directory, tmp_path, run):
     assert len([row for row in rows if row.startswith("star-")]) == 28
     fluxes = [float(row.split()[2]) for row in rows if row.startswith("star-")]
     assert fluxes == sorted(fluxes, reverse=True)
-    assert {path.name for path in tmp_path.iterdir()} == {"lightcurves.png", "noise.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{name}.png" for name in ("errors", "lightcurves", "noise", "prf", "scene")
+    }
 
 
 def test_quiet_says_nothing(demo_directory, tmp_path, run):

@@ -265,4 +265,4 @@ def test_plots_have_labels():
     assert p.plot().axes[0].get_xlabel() == "time (day)"
     figure = p.plot_model(time_index=2)
     assert figure.axes[0].get_xlabel() == "east offset (arcsec)"
-    assert figure.axes[1].get_ylabel() == "PRF / mean PRF"
+    assert figure.axes[1].get_ylabel() == "change of the PRF (%)"

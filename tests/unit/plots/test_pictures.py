@@ -1,5 +1,6 @@
 """Every picture is drawn, with labels, units and colour bars that fit the data."""
 
+import itertools
 from dataclasses import replace
 from io import BytesIO
 
@@ -8,17 +9,22 @@ import matplotlib.figure
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import AsinhNorm
 
 import bayesprf as bp
 from bayesprf.errors import InputError, ShapeError
+from bayesprf.instruments import KEPLER
 from bayesprf.plots.canvas import asinh_ticks, new_figure, stretch, time_label
+from bayesprf.plots.labels import Labels
 from bayesprf.plots.lightcurve import plot_lightcurves
-from bayesprf.plots.report import choose_curves, draw_report
-from bayesprf.plots.scene import plot_scene, source_places
+from bayesprf.plots.noise import plot_noise
+from bayesprf.plots.scene import plot_scene, shorten
 from bayesprf.plots.shape import plot_shape
+from bayesprf.report.tree_pictures import choose_curves, draw_report
 from bayesprf.results.summary import SourceSummary
 from bayesprf.results.tree import build_tree
+from bayesprf.scene.axes import source_places
 from bayesprf.simulation.fields import make_case, make_field
 
 pytestmark = pytest.mark.plots
@@ -84,7 +90,6 @@ def test_scene_picture_shows_pixels_sources_and_units(field):
     assert bar.get_ylabel() == "mean flux (electron / s)"
     image = ax.images[0].get_array()
     assert np.isfinite(image.filled(np.nan)).sum() == field.pixels.n_pixel
-    assert {text.get_text() for text in ax.texts} <= {str(i) for i in range(field.sources.n_source)}
     sizes = ax.collections[0].get_sizes()
     assert sizes.max() == 160.0
 
@@ -114,24 +119,101 @@ def test_given_image_and_axes_are_used(field):
     figure = new_figure(4.0, 4.0)
     ax = figure.subplots()
     image = np.arange(field.pixels.n_pixel, dtype=float)
-    assert plot_scene(field.pixels, field.sources, image=image, axes=ax) is figure
+    assert plot_scene(field.pixels, field.sources, image=image, ax=ax) is figure
     assert ax.images[0].get_array().max() == image[-1]
     with pytest.raises(ShapeError, match="image: expected shape"):
         plot_scene(field.pixels, field.sources, image=image[:-1])
 
 
-def test_lightcurves_have_errors_titles_units_and_mission_time(curves):
+def names_in(ax):
+    """Return the artist that places names."""
+    return next(one for one in ax.get_children() if isinstance(one, Labels))
+
+
+def extents(figure, labels):
+    renderer = figure.canvas.get_renderer()
+    return [text.get_window_extent(renderer) for text in labels.shown]
+
+
+def test_names_in_the_scene_cover_neither_each_other_nor_the_edge(field):
+    figure = plot_scene(field.pixels, field.sources)
+    FigureCanvasAgg(figure).draw()
+    ax = figure.axes[0]
+    labels = names_in(ax)
+    boxes = extents(figure, labels)
+    brightest = field.sources.source_id[field.sources.flux.argmax()]
+    assert labels.shown[0].get_text() == shorten(brightest)
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(ax.bbox.contains(box.x0, box.y0) and ax.bbox.contains(box.x1, box.y1) for box in boxes)
+    n_source = field.sources.n_source
+    assert ax.get_title(loc="right") == (
+        f"{n_source} sources" if len(boxes) == n_source else f"{len(boxes)} of {n_source} sources named"
+    )
+    assert len(boxes) >= 0.8 * n_source
+
+
+def test_a_crowd_names_the_brightest_and_says_so():
+    figure = new_figure(3.0, 3.0)
+    ax = figure.subplots()
+    ax.set(xlim=(0, 1), ylim=(0, 1))
+    x, y = np.random.default_rng(3).uniform(0.3, 0.7, (2, 200))
+    labels = Labels(ax, x, y, [f"star-{i}" for i in range(200)], total=200)
+    FigureCanvasAgg(figure).draw()
+    boxes = extents(figure, labels)
+    assert labels.shown[0].get_text() == "star-0"
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert 5 < len(boxes) < 100
+    assert ax.get_title(loc="right") == f"{len(boxes)} of 200 sources named"
+
+
+def test_scene_names_only_what_is_asked_for_and_shortens_long_names(field):
+    named = field.sources.source_id[5]
+    figure = plot_scene(field.pixels, field.sources, named=named)
+    FigureCanvasAgg(figure).draw()
+    assert [text.get_text() for text in names_in(figure.axes[0]).shown] == [shorten(named)]
+    assert shorten("Gaia DR3 2073456789012345678") == "…89012345678"
+    assert len(shorten("Gaia DR3 2073456789012345678")) == 12
+    assert shorten("star-00001") == "star-00001"
+
+
+def test_lightcurves_are_relative_and_have_errors_titles_units_mission_time_and_marks(curves):
     labels = [f"star {i}" for i in range(5)]
     figure = plot_lightcurves(**curves, labels=labels, time_zero_jd=2454833.0)
     save(figure)
     assert [ax.get_title(loc="left") for ax in figure.axes] == labels
-    assert figure.get_supylabel() == "flux (electron / s)"
-    assert figure.get_supxlabel() == "time: JD − 2454833 (day)"
+    assert figure.get_supylabel() == "change from the median flux (ppm)"
+    assert figure.get_supxlabel() == "time (BKJD = BJD − 2454833, day)"
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["flagged: PIXELS_DROPPED"]
     first, second = figure.axes[:2]
     assert [len(container[0].get_xdata()) for container in first.containers] == [59, 1]
+    assert first.containers[1][0].get_markerfacecolor() == "none"
     assert [len(container[0].get_xdata()) for container in second.containers] == [60]
+    level = np.median(curves["flux"], axis=0)
+    np.testing.assert_allclose(second.containers[0][0].get_ydata(), 1e6 * (curves["flux"][:, 1] / level[1] - 1))
     segments = first.containers[0][2][0].get_segments()
-    np.testing.assert_allclose(np.diff(segments[0], axis=0), [[0.0, 2.0]])
+    np.testing.assert_allclose(np.diff(segments[0], axis=0), [[0.0, 2e6 / level[0]]])
+    assert all(ax.yaxis.get_major_formatter().get_useOffset() is False for ax in figure.axes)
+
+
+def test_lightcurves_in_electrons_and_in_per_cent(curves):
+    absolute = plot_lightcurves(**curves, labels=list("abcde"), relative=False)
+    assert absolute.get_supylabel() == "flux (electron / s)"
+    np.testing.assert_array_equal(absolute.axes[4].containers[0][0].get_ydata(), curves["flux"][:, 4])
+    flux, error = curves["flux"][:, 4:], curves["flux_err"][:, 4:]
+    dip = np.where(np.abs(curves["time"] - 123.0) < 0.5, 0.9, 1.0)[:, None]
+    eclipse = plot_lightcurves(curves["time"], flux * dip, error, labels=["e"])
+    assert eclipse.get_supylabel() == "change from the median flux (%)"
+    assert eclipse.axes[0].containers[0][0].get_ydata().min() == pytest.approx(-10.0, abs=0.1)
+    dark = plot_lightcurves(curves["time"], -flux, error, labels=["dark"])
+    assert dark.axes[0].get_title(loc="left") == "dark (electron / s)"
+
+
+def test_lightcurves_are_drawn_where_they_are_asked_to(curves):
+    figure = new_figure(4.0, 4.0)
+    panels = figure.subplots(5, 1)
+    assert plot_lightcurves(**curves, labels=list("abcde"), ax=panels, time_zero_jd=2457000.0) is figure
+    assert panels[2].get_xlabel() == "time (BTJD = BJD − 2457000, day)"
+    assert panels[0].get_legend().get_texts()[0].get_text() == "flagged: PIXELS_DROPPED"
 
 
 def test_lightcurves_refuse_missing_labels(curves):
@@ -146,17 +228,37 @@ def test_a_source_without_data_and_a_single_cadence_are_drawn():
 
 def test_report_draws_what_a_tree_holds(curves):
     photometry = {name: curves[name] for name in ("flux", "flux_err", "flags")}
+    photometry["flux_err_common"] = np.full(5, 10.0)
     coords = {"time": curves["time"], "source": list("abcde")}
-    tree = build_tree({"photometry": photometry, "catalog": {"mag": np.arange(12.0, 17.0)}}, coords, {})
+    attrs = {"instrument": "Kepler", "time_zero_jd": 2454833.0}
+    tree = build_tree({"photometry": photometry, "catalog": {"mag": np.arange(12.0, 17.0)}}, coords, attrs)
     figures = draw_report(tree)
     for figure in figures.values():
         save(figure)
+    assert sorted(figures) == ["errors", "lightcurves", "noise"]
     assert [ax.get_title(loc="left")[0] for ax in figures["lightcurves"].axes] == list("edcba")
     noise = figures["noise"].axes[0]
-    assert noise.get_ylabel() == "relative to the flux (ppm)"
+    assert noise.get_ylabel() == "noise per cadence, relative to the flux (ppm)"
     errors, scatter = (one.get_offsets() for one in noise.collections)
     np.testing.assert_allclose(np.sort(errors[:, 1]), 1e6 / np.arange(5, 0, -1) / 1e3, rtol=0.01)
     np.testing.assert_allclose(scatter[:, 1], errors[:, 1], rtol=0.5)
+    collected = 86400.0 * (6.0 / 59) * KEPLER.duty
+    line = noise.lines[0]
+    level = np.median(np.log10(1e6 / np.sqrt(1000.0 * np.arange(1, 6) * collected)) - 0.2 * np.arange(12.0, 17.0))
+    np.testing.assert_allclose(np.log10(line.get_ydata()), level + 0.2 * line.get_xdata(), atol=1e-3)
+    split = figures["errors"].axes[0]
+    assert [text.get_text() for text in split.get_yticklabels()] == list("edcba")
+    total = [bar.get_width() for bar in split.patches]
+    np.testing.assert_allclose(total, 100 * np.hypot(1.0, 10.0) / 1000.0 / np.arange(5, 0, -1), rtol=0.01)
+
+
+def test_noise_names_the_loudest_stars():
+    mag, error = np.arange(12.0, 15.0), np.full(3, 1e-4)
+    figure = plot_noise(mag, np.array([1e-4, 5e-4, 1e-4]), error, names=["a", "b", "c"])
+    FigureCanvasAgg(figure).draw()
+    assert [text.get_text() for text in names_in(figure.axes[0]).shown] == ["b"]
+    with pytest.raises(ShapeError, match=r"error: expected shape \(3,\) \(n_source\), got \(2,\)"):
+        plot_noise(mag, error, error[:2])
 
 
 def test_report_chooses_the_brightest_and_the_most_variable():
@@ -188,9 +290,10 @@ def test_colour_scale_covers_the_image_and_its_numbers_are_round():
     assert stretch(np.full(3, np.nan)).vmax == 1.0
 
 
-def test_time_label_names_the_mission_zero():
-    assert time_label(2457000.0) == "time: JD − 2457000 (day)"
-    assert time_label(2400000.5) == "time: JD − 2400000.5 (day)"
+def test_time_label_names_the_time_system():
+    assert time_label(2457000.0) == "time (BTJD = BJD − 2457000, day)"
+    assert time_label(2454833.0) == "time (BKJD = BJD − 2454833, day)"
+    assert time_label(2400000.5) == "time (JD − 2400000.5, day)"
     assert time_label(0.0) == "time (day)"
 
 
@@ -200,6 +303,8 @@ def test_pictures_of_a_machine_take_names():
     machine.build_shape_model(n_round=1)
     machine.fit_model(n_threads=1)
     machine.create_aperture_mask()
+    save(machine.plot_prf())
+    assert save(machine.plot_noise()) != save(machine.plot_errors())
     name = field.sources.source_id[4]
     assert name in machine.plot_aperture(name).axes[0].get_title()
     texts = [one.get_text() for one in machine.plot_lightcurves([name]).findobj(mpl.text.Text)]

@@ -64,7 +64,7 @@ def test_sources_that_cannot_be_drawn_are_refused(scene):
     with pytest.raises(InputError, match="source: expected a source with pixels, got 1, which reaches none"):
         plot_aperture(pixels, apertures, 1)
     axes = new_figure(4, 4).subplots()
-    assert plot_aperture(pixels, apertures, 0, axes=axes) is axes.figure
+    assert plot_aperture(pixels, apertures, 0, ax=axes) is axes.figure
     assert axes.images
     with pytest.raises(ShapeError, match=r"image: expected shape \(100,\)"):
         plot_aperture(pixels, apertures, 0, image=np.ones(3))

@@ -1,27 +1,36 @@
 """Pictures of a Fit."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from bayesprf.fit_record import Fit
 from bayesprf.plots.aperture import plot_aperture
 from bayesprf.plots.lightcurve import plot_lightcurves
-from bayesprf.plots.perturbation import plot_time_model
+from bayesprf.plots.prf import plot_prf
+from bayesprf.plots.records import PrfData
 from bayesprf.plots.scene import plot_scene
 from bayesprf.plots.shape import plot_shape
+from bayesprf.plots.time_model import plot_time_model
 from bayesprf.prf.stage import select_image
 from bayesprf.prf.star_pixels import gather_star_pixels
+from bayesprf.results.images import prf_images
 from bayesprf.timemodel.diagnostics import bin_by_pointing
 from bayesprf.timemodel.shift import ShiftModel
 from bayesprf.timemodel.stage import pixels_without_sky
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
 
 # Light curves that are drawn where none are asked for.
 _N_CURVE = 12
 
 
-def draw_prf(fit: Fit, frame_index: Any = "mean", *, bin_data: bool = False) -> Figure:
+def draw_shape(
+    fit: Fit, frame_index: object = "mean", *, bin_data: bool = False, figure: "Figure | SubFigure | None" = None
+) -> "Figure":
     """Draw data, model and residual of the PRF, in sky and polar coordinates."""
     prf = fit.need("prf")
     image = select_image(fit, frame_index)
@@ -29,15 +38,29 @@ def draw_prf(fit: Fit, frame_index: Any = "mean", *, bin_data: bool = False) -> 
     pixels = gather_star_pixels(prf.matrix, prf.flux, image, fixed=fixed, chosen=prf.training)
     with np.errstate(invalid="ignore", divide="ignore"):
         data = np.log10(pixels.light / pixels.flux)
-    return plot_shape(pixels.dx, pixels.dy, data, np.log10(prf.values[prf.training]), bin_data=bin_data)
+    model = np.log10(prf.values[prf.training])
+    return plot_shape(pixels.dx, pixels.dy, data, model, bin_data=bin_data, figure=figure)
 
 
-def draw_scene(fit: Fit) -> Figure:
+def draw_prf(fit: Fit, *, figure: "Figure | SubFigure | None" = None) -> "Figure":
+    """Draw the PRF as a smooth image beside the means of the training pixels and what it leaves of them."""
+    prf = fit.need("prf")
+    pixels = prf.star_pixels
+    with np.errstate(invalid="ignore", divide="ignore"):
+        data, weight = pixels.light / pixels.flux, pixels.flux**2 / pixels.variance
+    trained = PrfData(pixels.dx, pixels.dy, data, prf.values[prf.training], weight)
+    return plot_prf(prf_images(prf), trained, figure=figure)
+
+
+def draw_scene(fit: Fit, sources: object = None, *, ax: "Axes | None" = None) -> "Figure":
     """Draw the mean image with the sources on it."""
-    return plot_scene(fit.pixels, fit.sources, offset=(0.0, 0.0) if fit.prf is None else fit.prf.offset)
+    offset = (0.0, 0.0) if fit.prf is None else fit.prf.offset
+    return plot_scene(fit.pixels, fit.sources, offset=offset, named=sources, ax=ax)
 
 
-def draw_lightcurves(fit: Fit, sources: object = None) -> Figure:
+def draw_lightcurves(
+    fit: Fit, sources: object = None, *, relative: bool = True, ax: "Axes | Sequence[Axes] | None" = None
+) -> "Figure":
     """Draw light curves with errors, by default of the first twelve sources."""
     latest = fit.latest_flux
     chosen = fit.sources.indices(sources)[: _N_CURVE if sources is None else None]
@@ -48,24 +71,27 @@ def draw_lightcurves(fit: Fit, sources: object = None) -> Figure:
         labels=[fit.sources.source_id[i] for i in chosen],
         flags=latest.flags[:, chosen],
         time_zero_jd=fit.pixels.instrument.time_zero_jd,
+        relative=relative,
+        ax=ax,
     )
 
 
-def draw_aperture(fit: Fit, source: int | str) -> Figure:
+def draw_aperture(fit: Fit, source: int | str, *, ax: "Axes | None" = None) -> "Figure":
     """Draw the pixels around a source with its aperture outlined."""
     apertures = fit.need("apertures")
     index = int(fit.sources.indices(source)[0])
-    return plot_aperture(fit.pixels, apertures, index, name=fit.sources.source_id[index])
+    return plot_aperture(fit.pixels, apertures, index, name=fit.sources.source_id[index], ax=ax)
 
 
-def draw_time_model(fit: Fit) -> Figure:
+def draw_time_model(fit: Fit, *, figure: "Figure | SubFigure | None" = None) -> "Figure":
     """Draw pixels in the first and the last bin of time, or of the pointing where the PRF is shifted."""
     time = fit.need("time_model")
     if isinstance(time, ShiftModel):
         bins = bin_by_pointing(pixels_without_sky(fit), fit.need("prf"), time)
         return plot_time_model(
-            bins.dx, bins.dy, bins.pointing, data=bins.data, model=bins.model, used=bins.used, along="pointing"
-        )
+            bins.dx, bins.dy, bins.pointing, data=bins.data, model=bins.model, used=bins.used, along="pointing",
+            figure=figure,
+        )  # fmt: skip
     training = time.training
     return plot_time_model(
         training.dx,
@@ -75,4 +101,5 @@ def draw_time_model(fit: Fit) -> Figure:
         model=time.model,
         used=time.used,
         time_zero_jd=fit.pixels.instrument.time_zero_jd,
+        figure=figure,
     )

@@ -1,0 +1,1 @@
+"""From fits and saved trees to figures and to one page that shows everything."""
