@@ -15,14 +15,14 @@ _MAX_CORNER = 10
 _RELATIVE = "flux − mean (%)"
 
 
-def plot_corner(tree: xr.DataTree, sources: Sequence[str] | None = None, *, cadence: int = 0) -> Figure:
+def plot_corner(tree: xr.DataTree, sources: str | Sequence[str] | None = None, *, cadence: int = 0) -> Figure:
     """Draw joint and marginal densities of the fluxes at one cadence, and of what was learned with them.
 
     Parameters
     ----------
     tree : xarray.DataTree
         Draws of `Machine.posterior` or `Machine.sample`.
-    sources : sequence of str, optional
+    sources : str or sequence of str, optional
         Names of the sources; all by default.
     cadence : int
         Index of the cadence, where there are several.
@@ -59,14 +59,14 @@ def plot_corner(tree: xr.DataTree, sources: Sequence[str] | None = None, *, cade
     return figure
 
 
-def plot_forest(tree: xr.DataTree, sources: Sequence[str] | None = None, *, cadence: int = 0) -> Figure:
+def plot_forest(tree: xr.DataTree, sources: str | Sequence[str] | None = None, *, cadence: int = 0) -> Figure:
     """Draw credible intervals of the fluxes at one cadence, and of what was learned with them.
 
     Parameters
     ----------
     tree : xarray.DataTree
         Draws of `Machine.posterior` or `Machine.sample`.
-    sources : sequence of str, optional
+    sources : str or sequence of str, optional
         Names of the sources; all by default.
     cadence : int
         Index of the cadence, where there are several.
@@ -99,7 +99,7 @@ def plot_forest(tree: xr.DataTree, sources: Sequence[str] | None = None, *, cade
     return _detached(forest)
 
 
-def _select(tree: xr.DataTree, sources: Sequence[str] | None, cadence: int) -> xr.Dataset:
+def _select(tree: xr.DataTree, sources: str | Sequence[str] | None, cadence: int) -> xr.Dataset:
     """Return the draws of some sources at one cadence."""
     if "posterior" not in tree.children:
         raise InputError(f"tree: expected draws in a group /posterior, got {sorted(tree.children)}; call posterior()")

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-@xr.register_datatree_accessor("bayesprf")
+@xr.register_datatree_accessor("bayesprf")  # type: ignore[no-untyped-call]  # of xarray
 class TreePictures:
     """Pictures of a tree that `to_datatree`, `posterior`, `sample` or `load_tree` gave.
 
@@ -23,12 +23,12 @@ class TreePictures:
     def __init__(self, tree: xr.DataTree) -> None:
         self._tree = tree
 
-    def plot(self, sources: object = None) -> "Figure":
+    def plot(self, sources: str | Sequence[str] | None = None) -> "Figure":
         """Draw what the tree is about: light curves of results, intervals of draws.
 
         Parameters
         ----------
-        sources : int, str or sequence of them, optional
+        sources : str or sequence of str, optional
             Which sources; a choice by default.
 
         Returns
@@ -69,13 +69,13 @@ class TreePictures:
 
         return draw_tree_prf(self._tree, figure=figure)
 
-    def plot_corner(self, sources: Sequence[str] | None = None, *, cadence: int = 0) -> "Figure":
+    def plot_corner(self, sources: str | Sequence[str] | None = None, *, cadence: int = 0) -> "Figure":
         """Draw joint and marginal densities of draws: see `bayesprf.plots.posterior.plot_corner`."""
         from bayesprf.plots.posterior import plot_corner
 
         return plot_corner(self._tree, sources, cadence=cadence)
 
-    def plot_forest(self, sources: Sequence[str] | None = None, *, cadence: int = 0) -> "Figure":
+    def plot_forest(self, sources: str | Sequence[str] | None = None, *, cadence: int = 0) -> "Figure":
         """Draw credible intervals of draws: see `bayesprf.plots.posterior.plot_forest`."""
         from bayesprf.plots.posterior import plot_forest
 

@@ -1,12 +1,12 @@
 """The pictures that a saved tree can give by itself."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
 from bayesprf.instruments import INSTRUMENTS
 from bayesprf.plots.errors import plot_errors
@@ -158,7 +158,7 @@ def draw_tree_errors(tree: xr.DataTree, sources: object = None, *, ax: "Axes | N
     names = [line.source for line in summarize(tree)[:_N_ERROR]] if sources is None else sources
     chosen = _named(tree, names)
     parts = {CAUSES.get(name, name): one[chosen] for name, one in error_parts(tree).items()}
-    return plot_errors([str(one) for one in tree["photometry"]["source"].values[chosen]], parts, ax=ax)
+    return plot_errors([str(one) for one in tree["photometry"]["source"].to_numpy()[chosen]], parts, ax=ax)
 
 
 def error_parts(tree: xr.DataTree) -> dict[str, FloatArray]:
@@ -217,11 +217,11 @@ def draw_tree_prf(tree: xr.DataTree, *, figure: "Figure | SubFigure | None" = No
     return plot_prf(PrfImages(values, offset, place), figure=figure)
 
 
-def _named(tree: xr.DataTree, sources: object) -> Any:
+def _named(tree: xr.DataTree, sources: object) -> IntArray:
     """Return the indices of sources of a tree given by name or index, one or several."""
     names = [str(one) for one in tree["catalog"]["source"].to_numpy()]
-    given = [sources] if isinstance(sources, str) or np.ndim(sources) == 0 else list(sources)
-    index = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
+    given = list(sources) if isinstance(sources, Iterable) and not isinstance(sources, str) else [sources]
+    index: dict[object, int] = {name: i for i, name in enumerate(names)} | {i: i for i in range(len(names))}
     unknown = [one for one in given if one not in index]
     if unknown:
         raise InputError(f"sources: expected names or indices of the tree's sources, got {unknown[0]!r}")
