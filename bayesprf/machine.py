@@ -1920,7 +1920,7 @@ class Machine:
 
     def plot_shape_model(
         self,
-        frame_index: int | str = "mean",
+        frame_index: Any = "mean",
         bin_data: bool = False,  # noqa: FBT001, FBT002  (documented signature)
         *,
         figure: "Figure | SubFigure | None" = None,
