@@ -234,18 +234,28 @@ def gaia(
 
 @app.command()
 def report(
-    tree_file: Annotated[Path, typer.Argument(metavar="OUT.nc", help="Results of `bayesprf fit`.")],
+    tree_file: Annotated[
+        Path, typer.Argument(metavar="OUT.nc", help="Results of `bayesprf fit` or `bayesprf sample`.")
+    ],
     plots: PlotDirectory = None,
+    html: Annotated[Path | None, typer.Option(help="File for one page that shows everything, .html.")] = None,
 ) -> None:
     """Print the summary of saved results, and draw their pictures."""
     from bayesprf.io.save import load_tree
+    from bayesprf.results.summary import describe_draws
 
     tree = load_tree(tree_file)
-    typer.echo(format_summary(tree))
+    drawn = "posterior" in tree.children
+    typer.echo(describe_draws(tree) if drawn else format_summary(tree))
     if plots is not None:
         from bayesprf.report.tree_pictures import draw_report
 
         _announce(save_figures(draw_report(tree), plots), quiet=False)
+    if html is not None:
+        from bayesprf.report.page import make_report
+
+        _make_directory(html.parent)
+        _announce([make_report(tree).save(html)], quiet=False)
 
 
 @app.command()

@@ -64,6 +64,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
+    from bayesprf.report.page import Report
+
 
 class Machine:
     """Fast PRF photometry of all sources in a stack of images, with a posterior.
@@ -1917,6 +1919,31 @@ class Machine:
     def _repr_html_(self) -> str:
         rows = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in describe_fit(self.fit).items())
         return f"<table><caption>bayesprf.Machine</caption>{''.join(rows)}</table>"
+
+    def report(self, path: "str | Path | None" = None) -> "Report":
+        """Make one page of all results so far: verdict, scene, PRF, light curves, errors, table, provenance.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            File to write, ``.html``.
+
+        Returns
+        -------
+        Report
+            Notebooks show it; its `save` writes the file.
+
+        Raises
+        ------
+        StageError
+            If no PRF has been fitted.
+        """
+        from bayesprf.report.page import make_report
+
+        page = make_report(self.to_datatree())
+        if path is not None:
+            page.save(path)
+        return page
 
     def plot_shape_model(
         self,

@@ -8,7 +8,7 @@ from pathlib import Path
 import bayesprf
 
 DOCS = Path(__file__).parent
-sys.path.insert(0, str(DOCS / "_ext"))
+sys.path[:0] = [str(DOCS / "_ext"), str(DOCS)]
 
 # The notebooks live at the top level, and pages must lie below docs; copy2 keeps dates, so that builds stay short.
 shutil.rmtree(DOCS / "tutorials" / "notebooks", ignore_errors=True)
@@ -62,3 +62,20 @@ if online:
         "astropy": ("https://docs.astropy.org/en/stable", None),
         "pymc": ("https://www.pymc.io/projects/docs/en/stable", None),
     }
+
+
+def draw_gallery(app: object) -> None:
+    """Draw the pictures of the gallery, if the script or the package is newer than they are."""
+    from make_figures import HERE, PICTURES, make_pictures
+
+    directory = HERE / "_static" / "gallery"
+    sources = [*HERE.glob("make_figures.py"), *Path(bayesprf.__file__).parent.rglob("*.py")]
+    drawn = [directory / f"{name}.png" for name in PICTURES]
+    newest = max(one.stat().st_mtime for one in sources)
+    if any(not one.exists() or one.stat().st_mtime < newest for one in drawn):
+        make_pictures(directory)
+
+
+def setup(app: object) -> None:
+    """Ask Sphinx to draw the gallery."""
+    app.connect("builder-inited", draw_gallery)

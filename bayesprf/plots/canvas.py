@@ -1,5 +1,6 @@
 """Figures outside pyplot's registry, and the few things all pictures share."""
 
+from base64 import b64encode
 from io import BytesIO
 from typing import Any
 
@@ -41,6 +42,25 @@ def new_figure(width: float, height: float) -> Figure:
         With labels laid out so that they do not overlap.
     """
     return _Picture(figsize=(width, height), layout="constrained")
+
+
+def as_base64(figure: Figure, *, dpi: float) -> str:
+    """Return a figure as a PNG in base64, as pages carry it.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+        The figure.
+    dpi : float
+        Dots per inch.
+
+    Returns
+    -------
+    str
+    """
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=dpi)
+    return b64encode(buffer.getvalue()).decode()
 
 
 def stretch(image: FloatArray) -> AsinhNorm:

@@ -50,5 +50,5 @@ def plot_errors(names: Sequence[str], parts: Mapping[str, object], *, ax: Axes |
         smallest = min(float(one[one > 0].min()) for one in values.values() if (np.nan_to_num(one) > 0).any())
         ax.set_xlim(max(50.0 * smallest, 1e-4 * float(total.max())), 1.3 * float(total.max()))
     ax.grid(axis="x", alpha=0.3)
-    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4, fontsize="small", frameon=False)
+    ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize="small", frameon=False)
     return ax.figure

@@ -39,7 +39,7 @@ def plot_corner(tree: xr.DataTree, sources: str | Sequence[str] | None = None, *
     import arviz_plots as azp
 
     drawn = _select(tree, sources, cadence)
-    count = sum(int(np.prod(one.shape[2:])) for one in drawn.data_vars.values())
+    count = _count(drawn)
     if count > _MAX_CORNER:
         raise InputError(f"sources: expected at most {_MAX_CORNER} numbers in a corner plot, got {count}; name fewer")
     side = 1.5 + 1.9 * count
@@ -85,7 +85,7 @@ def plot_forest(tree: xr.DataTree, sources: str | Sequence[str] | None = None, *
     import arviz_plots as azp
 
     drawn = _select(tree, sources, cadence)
-    count = sum(int(np.prod(one.shape[2:])) for one in drawn.data_vars.values())
+    count = _count(drawn)
     if "flux" in drawn:
         flux = drawn["flux"]
         drawn = drawn.drop_vars("flux").assign({_RELATIVE: 100.0 * (flux / flux.mean(("chain", "draw")) - 1.0)})
@@ -97,6 +97,25 @@ def plot_forest(tree: xr.DataTree, sources: str | Sequence[str] | None = None, *
         figure_kwargs={"figsize": size},
     )
     return _detached(forest)
+
+
+def count_numbers(tree: xr.DataTree) -> int:
+    """Return how many numbers the draws hold at one cadence.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        Draws.
+
+    Returns
+    -------
+    int
+    """
+    return _count(_select(tree, None, 0))
+
+
+def _count(drawn: xr.Dataset) -> int:
+    return sum(int(np.prod(one.shape[2:])) for one in drawn.data_vars.values())
 
 
 def _select(tree: xr.DataTree, sources: str | Sequence[str] | None, cadence: int) -> xr.Dataset:

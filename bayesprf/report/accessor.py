@@ -1,6 +1,7 @@
 """Pictures of a tree of results, as `tree.bayesprf`; matplotlib is loaded when one is drawn."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import xarray as xr
@@ -8,6 +9,8 @@ import xarray as xr
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+
+    from bayesprf.report.page import Report
 
 
 @xr.register_datatree_accessor("bayesprf")  # type: ignore[no-untyped-call]  # of xarray
@@ -36,6 +39,15 @@ class TreePictures:
         matplotlib.figure.Figure
         """
         return self.plot_forest(sources) if "posterior" in self._tree.children else self.plot_lightcurves(sources)
+
+    def report(self, path: "str | Path | None" = None) -> "Report":
+        """Make one page of all that the tree shows: see `Machine.report`."""
+        from bayesprf.report.page import make_report
+
+        page = make_report(self._tree)
+        if path is not None:
+            page.save(path)
+        return page
 
     def plot_lightcurves(
         self, sources: object = None, *, relative: bool = True, ax: "Axes | Sequence[Axes] | None" = None

@@ -52,6 +52,7 @@ HOMES = {
     "pytensor": ("sampling/",),
     "nutpie": ("sampling/", "validation/samplers"),
     "dask": ("batch.py",),
+    "jinja2": ("report/",),
     "typer": ("cli.py",),
     "numba": ("linalg/compiled/", "linalg/solvers/symbolic", "linalg/solvers/blocks"),
     "llvmlite": ("linalg/compiled/lanes",),

@@ -103,6 +103,15 @@ def test_fit_refuses_what_is_no_background(demo_directory, tmp_path, run, option
     assert err == f"bayesprf: {sentence}\n"
 
 
+def test_report_writes_one_page(demo_directory, tmp_path, run):
+    code, out, _ = run("report", demo_directory / "field.nc", "--html", tmp_path / "new" / "report.html")
+    assert code == 0
+    assert out.splitlines()[-1] == f"wrote {tmp_path / 'new' / 'report.html'}"
+    html = (tmp_path / "new" / "report.html").read_text(encoding="utf-8")
+    assert html.count("data-star=") == 28
+    assert 'id="verdict"' in html
+
+
 def test_report_prints_the_table_and_draws(demo_directory, tmp_path, run):
     code, out, _ = run("report", demo_directory / "field.nc", "--plots", tmp_path)
     assert code == 0
