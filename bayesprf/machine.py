@@ -1937,6 +1937,16 @@ class Machine:
         ------
         StageError
             If no PRF has been fitted.
+
+        See Also
+        --------
+        to_datatree : The results as a tree, whose `tree.bayesprf.report()` makes the same page.
+
+        Examples
+        --------
+        >>> report = machine.report()
+        >>> "verdict" in report.html
+        True
         """
         from bayesprf.report.page import make_report
 
@@ -1997,6 +2007,14 @@ class Machine:
         ------
         StageError
             Before `build_shape_model`.
+
+        See Also
+        --------
+        plot_shape_model : Pixels of stars, in sky and polar coordinates.
+
+        Examples
+        --------
+        >>> figure = machine.plot_prf()
         """
         from bayesprf.report.pictures import draw_prf
 
@@ -2112,6 +2130,14 @@ class Machine:
         ------
         StageError
             Before `fit_model`.
+
+        See Also
+        --------
+        plot_errors : Errors split into their parts.
+
+        Examples
+        --------
+        >>> figure = machine.plot_noise()
         """
         from bayesprf.report.tree_pictures import draw_tree_noise
 
@@ -2137,6 +2163,15 @@ class Machine:
             Before `fit_model`.
         InputError
             If a source does not exist.
+
+        See Also
+        --------
+        plot_noise : Scatter and error against magnitude.
+        common_errors : The parts that all cadences share.
+
+        Examples
+        --------
+        >>> figure = machine.plot_errors([0, 1])
         """
         from bayesprf.report.tree_pictures import draw_tree_errors
 
