@@ -26,6 +26,18 @@ class TreePictures:
     def __init__(self, tree: xr.DataTree) -> None:
         self._tree = tree
 
+    def __repr__(self) -> str:
+        """Give the first lines of the page: numbers and verdict."""
+        from bayesprf.report.page import head_of
+
+        return "\n".join(head_of(self._tree))
+
+    def _repr_html_(self) -> str:
+        """Show verdict and sources, and what made the tree at the end."""
+        from bayesprf.report.page import make_summary
+
+        return make_summary(self._tree)
+
     def plot(self, sources: str | Sequence[str] | None = None) -> "Figure":
         """Draw what the tree is about: light curves of results, intervals of draws.
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _DPI = 100
 # Rows of the table of sources; the tree holds them all.
 _MAX_ROWS = 3000
+# Rows of the summary in a notebook.
+_MAX_SUMMARY = 20
 # Variables of draws with more values than this are not listed; a corner plot of more cannot be read.
 _MAX_DRAWN, _MAX_CORNER = 200, 8
 _HEIGHT = 800
@@ -88,34 +90,59 @@ def make_report(tree: xr.DataTree) -> Report:
     InputError
         If the tree holds neither.
     """
+    return Report(_render("report", _content(tree)))
+
+
+def make_summary(tree: xr.DataTree) -> str:
+    """Return verdict, table and provenance of a tree, without pictures, as HTML for a notebook."""
+    content = _content(tree, pictures=False)
+    table = content["table"]
+    if table is not None:
+        content["n_more"], content["table"] = max(0, len(table["rows"]) - _MAX_SUMMARY), table
+        table["rows"] = table["rows"][:_MAX_SUMMARY]
+    return _render("summary", content)
+
+
+def head_of(tree: xr.DataTree) -> list[str]:
+    """Return title, numbers and verdict of a tree, a line each."""
+    content = _content(tree, pictures=False)
+    findings = [f"{one['flag']}: {one['sentence']}: {one['cure']}" for one in content["verdict"].get("findings", ())]
+    return [content["title"], ", ".join(content["facts"]), content["verdict"]["headline"], *findings]
+
+
+def _content(tree: xr.DataTree, *, pictures: bool = True) -> NamedDict:
+    """Return what a page is made of, with or without its pictures and light curves."""
     if "posterior" in tree.children:
-        content = _draws_page(tree)
+        content = _draws_page(tree, pictures=pictures)
     elif "catalog" in tree.children:
-        content = _fit_page(tree)
+        content = _fit_page(tree, pictures=pictures)
     else:
         raise InputError(
             f"tree: expected results of a fit or draws, got groups {sorted(tree.children)}; make the tree by"
             " to_datatree(), posterior() or sample()"
         )
-    content["provenance"] = _provenance(tree)
+    return {**content, "provenance": _provenance(tree)}
+
+
+def _render(name: str, content: NamedDict) -> str:
     from jinja2 import Environment
 
-    text = files("bayesprf.report").joinpath("report.html.jinja").read_text(encoding="utf-8")
-    return Report(Environment(autoescape=True, trim_blocks=True).from_string(text).render(content))
+    text = files("bayesprf.report").joinpath(f"{name}.html.jinja").read_text(encoding="utf-8")
+    return Environment(autoescape=True, trim_blocks=True).from_string(text).render(content)
 
 
-def _fit_page(tree: xr.DataTree) -> NamedDict:
+def _fit_page(tree: xr.DataTree, *, pictures: bool) -> NamedDict:
     """Return what the page of a fit is made of."""
     has_flux = "photometry" in tree.children and "flux" in tree["photometry"]
     lines = summarize(tree) if has_flux else ()
-    before, after = _fit_pictures(tree, has_flux=has_flux)
+    before, after = _fit_pictures(tree, has_flux=has_flux) if pictures else ([], [])
     return {
         "title": f"bayesprf: {tree['catalog'].sizes['source']} sources",
         "facts": _facts(tree),
         "verdict": _verdict(tree, lines, has_flux=has_flux),
         "parts": before,
         "more_parts": after,
-        "curves": curve_data(tree, lines) if has_flux else None,
+        "curves": curve_data(tree, lines) if has_flux and pictures else None,
         "table": _table(tree, lines) if has_flux else None,
     }
 
@@ -260,17 +287,12 @@ def _number(value: float, form: str) -> NamedDict:
     )
 
 
-def _draws_page(tree: xr.DataTree) -> NamedDict:
+def _draws_page(tree: xr.DataTree, *, pictures: bool) -> NamedDict:
     """Return what the page of draws is made of."""
-    from bayesprf.plots.posterior import count_numbers, plot_corner, plot_forest
-
     convergence = str(tree.attrs.get("convergence", "The draws are exact and independent."))
     along = tree.attrs.get("overlapping_sources", "")
     names = [along] if isinstance(along, str) else list(along)
     lines = [f"Sampled along, because their light overlaps: {', '.join(names)}."] if any(names) else []
-    pictures = [_picture(plot_forest(tree), "Credible intervals; fluxes relative to their mean.")]
-    if 1 < count_numbers(tree) <= _MAX_CORNER:
-        pictures.append(_picture(plot_corner(tree), "Joint and marginal densities."))
     sizes = tree["posterior"].sizes
     facts = [f"{sizes['chain']} chains of {sizes['draw']} draws"]
     facts += [f"{sizes['source']} sources"] if "source" in sizes else []
@@ -278,10 +300,19 @@ def _draws_page(tree: xr.DataTree) -> NamedDict:
         "title": "bayesprf: posterior draws",
         "facts": facts,
         "verdict": {"kind": "unknown", "headline": convergence, "lines": lines},
-        "parts": [{"title": "Posterior", "pictures": pictures, "text": _which_cadence(tree)}],
+        "parts": _draws_pictures(tree) if pictures else [],
         "curves": None,
         "table": _draws_table(tree),
     }
+
+
+def _draws_pictures(tree: xr.DataTree) -> list[NamedDict]:
+    from bayesprf.plots.posterior import count_numbers, plot_corner, plot_forest
+
+    drawn = [_picture(plot_forest(tree), "Credible intervals; fluxes relative to their mean.")]
+    if 1 < count_numbers(tree) <= _MAX_CORNER:
+        drawn.append(_picture(plot_corner(tree), "Joint and marginal densities."))
+    return [{"title": "Posterior", "pictures": drawn, "text": _which_cadence(tree)}]
 
 
 def _which_cadence(tree: xr.DataTree) -> str:

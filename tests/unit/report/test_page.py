@@ -217,3 +217,13 @@ def test_notebooks_show_the_page_in_a_frame(page):
     assert shown.startswith('<iframe srcdoc="&lt;!doctype html&gt;')
     assert shown.count("<") == 2
     assert repr(page) == f"<Report: {len(page.html.encode()) / 1e6:.2f} MB of HTML; save('report.html') writes it>"
+
+
+def test_summary_of_a_tree_has_the_verdict_first_and_provenance_last(fitted):
+    tree = fitted.to_datatree()
+    html = tree.bayesprf._repr_html_()
+    places = [html.index(one) for one in ("The fit", "<table>", "<summary>Provenance", "input files", "recipes")]
+    assert places == sorted(places)
+    assert "&lt;b&gt;bold&lt;/b&gt;" in html
+    assert "<script" not in html
+    assert repr(tree.bayesprf).splitlines()[0] == "bayesprf: 6 sources"
