@@ -4,11 +4,11 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import BoolArray, FloatArray, NamedDict
+from bayesprf.flags import CADENCE_FLAGS
 from bayesprf.results.summary import SourceSummary
 
 # Points of all light curves together, and light curves, at most: some ten bytes a point.
 _MAX_POINTS, _MAX_STARS = 100_000, 300
-_FIRST_CADENCE_BIT = 1 << 16
 
 
 def curve_data(tree: xr.DataTree, lines: tuple[SourceSummary, ...]) -> NamedDict:
@@ -36,7 +36,7 @@ def curve_data(tree: xr.DataTree, lines: tuple[SourceSummary, ...]) -> NamedDict
     flux, error, flagged = average(
         photometry["flux"].to_numpy()[:, places],
         photometry["flux_err"].to_numpy()[:, places],
-        photometry["flags"].to_numpy()[:, places] >= _FIRST_CADENCE_BIT,
+        (photometry["flags"].to_numpy()[:, places] & int(CADENCE_FLAGS)) != 0,
         n_mean=n_mean,
     )
     stars = [_star(line, flux[:, k], error[:, k], flagged[:, k]) for k, line in enumerate(chosen)]
