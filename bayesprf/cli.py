@@ -19,15 +19,12 @@ from bayesprf.errors import BayesprfError, BayesprfWarning, FileError, InputErro
 
 if TYPE_CHECKING:
     import xarray as xr
-    from matplotlib.figure import Figure
 
     from bayesprf.batch import FieldReport
-    from bayesprf.machine import Machine
     from bayesprf.pipeline import FitOptions
 
 # Rows of the summary table on the screen; the tree holds every source.
 _MAX_ROWS = 40
-_DPI = 120
 _TICK_SECONDS = 1.0
 _log = logging.getLogger("bayesprf")
 _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
@@ -175,6 +172,7 @@ def _write_products(report: "FieldReport", plots: Path | None, lightcurves: Path
 
         save_lightcurves(lightcurves / report.name, tree)
     if plots is not None:
+        from bayesprf.plots.canvas import save_figures
         from bayesprf.report.tree_pictures import draw_report
 
         save_figures(draw_report(tree), plots / report.name)
@@ -248,6 +246,7 @@ def report(
     drawn = "posterior" in tree.children
     typer.echo(describe_draws(tree) if drawn else format_summary(tree))
     if plots is not None:
+        from bayesprf.plots.canvas import save_figures
         from bayesprf.report.tree_pictures import draw_report
 
         _announce(save_figures(draw_report(tree), plots), quiet=False)
@@ -321,6 +320,7 @@ def calibrate(
     text = format_report(report)
     typer.echo(text)
     if output is not None:
+        from bayesprf.plots.canvas import save_figures
         from bayesprf.validation.plots import draw_calibration
 
         written = save_figures(draw_calibration(report), output / "_static" / "calibration")
@@ -364,58 +364,16 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             save_lightcurves(output.lightcurves, tree)
             written.append(output.lightcurves)
         if output.plots is not None:
+            from bayesprf.plots.canvas import save_figures
+            from bayesprf.report.pictures import draw_pictures
+
             step("drawing")
-            written += save_figures(draw_pictures(machine, tree), output.plots)
+            written += save_figures(draw_pictures(machine.fit, tree), output.plots)
     _say(format_summary(tree), quiet=quiet)
     if machine.verdict.sentences:
         _say(f"\n{machine.verdict}\n", quiet=quiet)
     _announce(written, quiet=quiet)
     return tree
-
-
-def draw_pictures(machine: "Machine", tree: "xr.DataTree") -> dict[str, "Figure"]:
-    """Draw all that a fitted Machine and its tree can show.
-
-    Parameters
-    ----------
-    machine : Machine
-        With shape model and fluxes.
-    tree : xarray.DataTree
-        Its results.
-
-    Returns
-    -------
-    dict of str to matplotlib.figure.Figure
-        "scene", "prf", "shape", "lightcurves", "noise", "errors" and, if there is one, "time_model".
-    """
-    from bayesprf.report.tree_pictures import draw_report
-
-    figures = draw_report(tree)
-    figures |= {"scene": machine.plot_scene(), "prf": machine.plot_prf(), "shape": machine.plot_shape_model()}
-    if "time_model" in tree.children:
-        figures["time_model"] = machine.plot_time_model()
-    return figures
-
-
-def save_figures(figures: dict[str, "Figure"], directory: Path) -> list[Path]:
-    """Save figures as PNG files under their names.
-
-    Parameters
-    ----------
-    figures : dict of str to matplotlib.figure.Figure
-        What to save.
-    directory : Path
-        Made if it does not exist.
-
-    Returns
-    -------
-    list of Path
-        Files written.
-    """
-    _make_directory(directory)
-    for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=_DPI)
-    return [directory / f"{name}.png" for name in figures]
 
 
 def format_summary(tree: "xr.DataTree") -> str:

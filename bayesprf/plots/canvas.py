@@ -1,7 +1,9 @@
 """Figures outside pyplot's registry, and the few things all pictures share."""
 
 from base64 import b64encode
+from collections.abc import Mapping
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayesprf.arrays import FloatArray
+from bayesprf.errors import FileError
 
+_DPI = 120
 FLUX_LABEL = "flux (electron / s)"
 # Colour of places without a pixel, told apart from faint ones.
 NO_PIXEL = "#dbe7f3"
@@ -42,6 +46,37 @@ def new_figure(width: float, height: float) -> Figure:
         With labels laid out so that they do not overlap.
     """
     return _Picture(figsize=(width, height), layout="constrained")
+
+
+def save_figures(figures: Mapping[str, Figure], directory: Path) -> list[Path]:
+    """Save figures as PNG files under their names.
+
+    Parameters
+    ----------
+    figures : mapping of str to matplotlib.figure.Figure
+        What to save.
+    directory : Path
+        Made if it does not exist.
+
+    Returns
+    -------
+    list of Path
+        Files written.
+
+    Raises
+    ------
+    FileError
+        If the directory cannot be made.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"{directory}: expected a directory that exists or can be made ({error.strerror}); choose another"
+        ) from error
+    for name, figure in figures.items():
+        figure.savefig(directory / f"{name}.png", dpi=_DPI)
+    return [directory / f"{name}.png" for name in figures]
 
 
 def as_base64(figure: Figure, *, dpi: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import xarray as xr
 
 from bayesprf.fit_record import Fit
 from bayesprf.plots.aperture import plot_aperture
@@ -15,6 +16,7 @@ from bayesprf.plots.shape import plot_shape
 from bayesprf.plots.time_model import plot_time_model
 from bayesprf.prf.stage import select_image
 from bayesprf.prf.star_pixels import gather_star_pixels
+from bayesprf.report.tree_pictures import draw_report
 from bayesprf.results.images import prf_images
 from bayesprf.timemodel.diagnostics import bin_by_pointing
 from bayesprf.timemodel.shift import ShiftModel
@@ -26,6 +28,25 @@ if TYPE_CHECKING:
 
 # Light curves that are drawn where none are asked for.
 _N_CURVE = 12
+
+
+def draw_pictures(fit: Fit, tree: xr.DataTree) -> "dict[str, Figure]":
+    """Draw all that a finished fit and its tree can show.
+
+    Parameters
+    ----------
+    fit : Fit
+        With PRF and fluxes.
+    tree : xarray.DataTree
+        Its results.
+
+    Returns
+    -------
+    dict of str to matplotlib.figure.Figure
+        "scene", "prf", "shape", "lightcurves", "noise", "errors" and, if there is one, "time_model".
+    """
+    figures = draw_report(tree) | {"scene": draw_scene(fit), "prf": draw_prf(fit), "shape": draw_shape(fit)}
+    return figures | ({"time_model": draw_time_model(fit)} if fit.time_model is not None else {})
 
 
 def draw_shape(
