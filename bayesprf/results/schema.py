@@ -107,7 +107,7 @@ _IMAGE = (
     Variable("column", ("pixel",), "pixel", "detector column"),
     Variable("row", ("pixel",), "pixel", "detector row"),
     Variable("stamp", ("pixel",), "1", "number of the cutout", "int64"),
-    Variable("flux", ("pixel",), FLUX_UNIT, "image that the PRF was fitted to, background taken off"),
+    Variable("flux", ("pixel",), FLUX_UNIT, "image that the PRF was fitted to, without background"),
     Variable("flux_err", ("pixel",), FLUX_UNIT, "standard deviation of flux; NaN where there are no data"),
     Variable("model", ("pixel",), FLUX_UNIT, "light of all sources in that image"),
 )
