@@ -584,6 +584,11 @@ class Machine:
         InputError
             If a flux is not above 0, or a transit belongs to none of the stars.
 
+        See Also
+        --------
+        find_missing : Find the stars again, without a catalogue.
+        event_depth : Measure the dips that were put in.
+
         Notes
         -----
         The PRF is that of the middle of the field, the same at all cadences, and the stars share the common offset
