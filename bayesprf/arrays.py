@@ -1,7 +1,8 @@
-"""Names of the array types used in annotations, and the comparison of records that hold arrays."""
+"""Names of the array types used in annotations, and what records that hold arrays share: comparison, and display."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -44,3 +45,13 @@ def same_content(one: Any, other: Any) -> bool:
 
 def _same_numbers(one: AnyArray, other: AnyArray) -> bool:
     return np.array_equal(one, other, equal_nan=one.dtype.kind in "fc")
+
+
+def brief(record: object) -> str:
+    """Return the first line of what a record says of itself, for its `__repr__`: arrays would fill the screen."""
+    return f"<{type(record).__name__}: {str(record).partition(chr(10))[0]}>"
+
+
+def brief_html(record: object) -> str:
+    """Return what a record says of itself, for its `_repr_html_`."""
+    return f"<pre>{type(record).__name__}: {escape(str(record))}</pre>"

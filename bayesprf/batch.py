@@ -21,7 +21,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,14 @@ import numpy as np
 
 import bayesprf
 from bayesprf.arrays import Named
-from bayesprf.checks import check_choice
-from bayesprf.errors import BayesprfWarning, DataWarning, FileError, InputError, MissingDependencyError, QualityWarning
+from bayesprf.checks import check_choice, checked, shown
+from bayesprf.errors import BayesprfWarning, FileError, InputError, MissingDependencyError, QualityWarning
 from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
 from bayesprf.pipeline import FitOptions, fit_files
 
 # The name that options of a batch had before every road shared them.
 BatchOptions = FitOptions
-SUMMARY_NAME = "summary.csv"
+SUMMARY_NAME, QUALITY_NAME = "summary.csv", "summary.ecsv"
 # Words that stand for a catalogue.
 _CATALOG_WORDS = ("targets", "detect", "gaia")
 _FINGERPRINT = "batch_fingerprint"
@@ -96,6 +96,8 @@ class FieldReport:
         Wall time.
     message : str
         Why it failed, or what was left out (files that could not be read, with their names).
+    quality : mapping of str to object
+        How good it is, by the names of the columns of ``summary.ecsv``; empty if it failed.
     """
 
     name: str
@@ -106,8 +108,10 @@ class FieldReport:
     n_time: int = 0
     seconds: float = 0.0
     message: str = ""
+    quality: Named = field(default_factory=dict)
 
 
+@checked
 def read_fields(path: str | Path) -> list[Field]:
     """Read the fields of a batch from a table.
 
@@ -180,11 +184,12 @@ def connect(address: str | None) -> Iterator[Any]:
     try:
         client = Client(address)
     except (OSError, ValueError) as error:
-        raise FileError(f"dask: expected the address of a scheduler, got {address!r} ({error})") from error
+        raise FileError(f"dask: expected the address of a scheduler, got {shown(address)} ({error})") from error
     with client:
         yield client
 
 
+@checked
 def fit_batch(
     fields: Iterable[Field],
     output_dir: str | Path,
@@ -203,7 +208,7 @@ def fit_batch(
     fields : iterable of Field
         The fields, each name once.
     output_dir : path-like
-        Directory for ``<name>.nc`` and ``summary.csv``; made if it does not exist.
+        Directory for ``<name>.nc``, ``summary.csv`` and ``summary.ecsv``; made if it does not exist.
     options : FitOptions, optional
         How every field is fitted.
     cores : int
@@ -220,25 +225,25 @@ def fit_batch(
     Returns
     -------
     tuple of FieldReport
-        In the order of the fields; ``summary.csv`` holds the same and is rewritten after every field.
+        In the order of the fields; ``summary.csv`` holds the same, ``summary.ecsv`` the quality of every field too
+        (`bayesprf.io.batch_summary.write_summary`). Both are rewritten after every field.
 
     Raises
     ------
     InputError
         If there is no field, a name is used twice, an output is an input, or an argument is not one of those above.
-
-    Warns
-    -----
-    DataWarning
-        If another batch is at work in the same directory.
+    FileError
+        If the directory cannot be made, or another batch is at work in it.
 
     Notes
     -----
     Interrupted at any moment, the batch is taken up by the same call again: finished fields are recognised by a
     fingerprint stored in their file, which is read whole, and no file carries a final name before it is complete. What
     a killed run left behind is removed. A process that dies, for want of memory say, takes no other field with it:
-    those at work at that moment are fitted again, each alone. Trees are the same bytes however they were made, but for
-    their time of creation, which the environment variable SOURCE_DATE_EPOCH sets.
+    those at work at that moment are fitted again, each alone. While a batch is at work, the file
+    ``.bayesprf-batch.lock`` of the directory says where; that of a batch that was killed is taken over. Trees are the
+    same bytes however they were made, but for their time of creation, which the environment variable
+    SOURCE_DATE_EPOCH sets.
     """
     check_choice(on_error, ("skip", "raise"), "on_error")
     if options is not None and not isinstance(options, FitOptions):
@@ -248,20 +253,13 @@ def fit_batch(
     directory = Path(output_dir)
     _check_outputs(todo, directory)
     _make_directory(directory)
-    sweep_parts(directory)
     settings = {"options": options or FitOptions(), "resume": resume, "on_error": on_error}
     reports: dict[str, FieldReport] = {}
-    with claim_directory(directory) as alone, contextlib.closing(_run(todo, directory, settings, cores, client)) as run:
-        if not alone:
-            warnings.warn(
-                f"another batch is at work in {directory}: {SUMMARY_NAME} will list the fields of the one that ends"
-                " last; nothing else is lost",
-                DataWarning,
-                stacklevel=2,
-            )
+    with claim_directory(directory), contextlib.closing(_run(todo, directory, settings, cores, client)) as run:
+        sweep_parts(directory)
         for report in run:
             reports[report.name] = report
-            _write_summary(directory / SUMMARY_NAME, [reports[one.name] for one in todo if one.name in reports])
+            _write_summaries(directory, [reports[one.name] for one in todo if one.name in reports])
             if on_report is not None:
                 on_report(report)
     return tuple(reports[one.name] for one in todo)
@@ -308,6 +306,7 @@ def fit_field(
 
 
 def _fit_or_resume(one: Field, output: Path, options: FitOptions, *, resume: bool, on_error: str) -> FieldReport:
+    from bayesprf.io.batch_summary import quality_of
     from bayesprf.io.save import save_tree
 
     fingerprint = _fingerprint(one, options)
@@ -317,7 +316,9 @@ def _fit_or_resume(one: Field, output: Path, options: FitOptions, *, resume: boo
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BayesprfWarning)
         tree, size = _fit(one, options, on_error)
-    report = FieldReport(one.name, "done", str(output), *size, message=_gather_messages(caught))
+    report = FieldReport(
+        one.name, "done", str(output), *size, message=_gather_messages(caught), quality=quality_of(tree)
+    )
     tree.attrs[_FINGERPRINT] = fingerprint
     tree.attrs["batch_report"] = json.dumps({key: one for key, one in asdict(report).items() if key not in _PASSING})
     save_tree(tree, output)
@@ -350,7 +351,7 @@ def _fingerprint(one: Field, options: FitOptions) -> str:
     content = {
         "version": bayesprf.__version__,
         "options": asdict(options),
-        "catalog": sha256_of(one.catalog),
+        "catalog": one.catalog if one.catalog in _CATALOG_WORDS else sha256_of(one.catalog),
         "files": [[os.path.basename(path), _checksum(path)] for path in list_files(list(one.files))],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
@@ -488,7 +489,7 @@ def _check_workers(cores: object, client: object) -> None:
         expected = "a dask.distributed.Client or a concurrent.futures.Executor"
         raise InputError(f"client: expected {expected}, got {type(client).__name__}")
     if isinstance(cores, bool) or not isinstance(cores, int | np.integer) or cores < 1:
-        raise InputError(f"cores: expected a whole number from 1 up, got {cores!r}")
+        raise InputError(f"cores: expected a whole number from 1 up, got {shown(cores)}")
 
 
 def _make_directory(directory: Path) -> None:
@@ -502,15 +503,16 @@ def _make_directory(directory: Path) -> None:
 
 def _check_outputs(todo: Sequence[Field], directory: Path) -> None:
     """Raise if an output of the batch is the input of a field."""
-    from bayesprf.io.pixels.listing import list_files
+    from bayesprf.io.pixels.listing import named_files
 
-    written = [directory / SUMMARY_NAME, *(directory / f"{one.name}{_ENDING}" for one in todo)]
+    written = [
+        directory / SUMMARY_NAME,
+        directory / QUALITY_NAME,
+        *(directory / f"{one.name}{_ENDING}" for one in todo),
+    ]
     places = {os.path.realpath(path): path for path in written}
     for one in todo:
-        read = [one.catalog]
-        with contextlib.suppress(FileError, InputError):  # what cannot be listed is reported for its field
-            read += list_files(list(one.files))
-        for path in read:
+        for path in (one.catalog, *named_files(list(one.files))):
             if os.path.realpath(path) in places:
                 check_not_input(places[os.path.realpath(path)], [path], "output_dir")
 
@@ -535,8 +537,15 @@ def _check_fields(found: Iterable[Field]) -> list[Field]:
     return todo
 
 
-def _write_summary(path: Path, reports: Sequence[FieldReport]) -> None:
-    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as handle:
+def _write_summaries(directory: Path, reports: Sequence[FieldReport]) -> None:
+    from bayesprf.io.batch_summary import write_summary
+
+    names = [column.name for column in dataclasses.fields(FieldReport) if column.name != "quality"]
+    with (
+        atomic_path(directory / SUMMARY_NAME) as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as handle,
+    ):
         writer = csv.writer(handle)
-        writer.writerow(column.name for column in dataclasses.fields(FieldReport))
-        writer.writerows(astuple(report) for report in reports)
+        writer.writerow(names)
+        writer.writerows([getattr(report, name) for name in names] for report in reports)
+    write_summary(directory / QUALITY_NAME, reports)

@@ -1,16 +1,20 @@
 """Checks at the border: each raises one sentence that names the argument, what was expected and what came."""
 
 import difflib
+import inspect
 import math
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import fields
+from functools import wraps
 from numbers import Real
-from types import NoneType
-from typing import Any, get_args
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
 from bayesprf.errors import InputError, ShapeError, UnitError
 
 
@@ -45,9 +49,11 @@ def as_float(value: Any, name: str, *, ndim: int | None = None, unit: str | None
     if isinstance(value, np.ma.MaskedArray):
         value = np.ma.filled(value.astype(np.float64), np.nan)
     try:
+        if np.iscomplexobj(value):
+            raise TypeError("it is complex")
         array = np.ascontiguousarray(value, dtype=np.float64) if np.ndim(value) else np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of real numbers, got {type(value).__name__} ({error})") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name}: expected an array of real numbers, got {shown(value)} ({error})") from error
     if ndim is not None and array.ndim != ndim:
         raise ShapeError(f"{name}: expected {ndim} dimension(s), got shape {array.shape}")
     return array
@@ -61,6 +67,42 @@ def _in_unit(value: Any, name: str, unit: str | None) -> Any:
         return getattr(value, "quantity", value).to_value(unit)
     except ValueError as error:
         raise UnitError(f"{name}: expected a unit that converts to {unit}, got {value.unit}") from error
+
+
+def as_integer(value: Any, name: str) -> IntArray:
+    """Return an array of int64, or raise unless all values are whole numbers.
+
+    Parameters
+    ----------
+    value : array-like
+        Numbers; 3.0 is a whole number.
+    name : str
+        Name of the argument in error messages.
+
+    Returns
+    -------
+    ndarray of int64
+
+    Raises
+    ------
+    InputError
+        If a value is no whole number, or beyond 2**63.
+    """
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu":
+        number = as_float(value, name)
+        if not np.all(np.abs(number) < 2.0**63) or np.any(number != np.rint(number)):
+            raise InputError(f"{name}: expected whole numbers, got {shown(value)}")
+        array = number
+    return array.astype(np.int64)
+
+
+def as_flag(value: Any, name: str) -> BoolArray:
+    """Return an array of True and False, or raise unless all values are, or are 0 and 1."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or not np.all((array == 0) | (array == 1)):
+        raise InputError(f"{name}: expected True or False for each, got {shown(value)}")
+    return array.astype(bool)
 
 
 def check_shape(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> None:
@@ -126,7 +168,13 @@ def check_positive(value: float, name: str) -> None:
         If it is zero, negative, NaN or infinite.
     """
     if not (_is(value, float) and _is_finite(value) and value > 0):
-        raise InputError(f"{name}: expected a finite number above 0, got {value!r}")
+        raise InputError(f"{name}: expected a finite number above 0, got {shown(value)}")
+
+
+def check_range(value: object, name: str, low: float, high: float, unit: str) -> None:
+    """Raise unless the value is a number between two bounds, both included; `unit` is for the message."""
+    if not is_number(value) or not low <= value <= high:  # type: ignore[operator]
+        raise InputError(f"{name}: expected a number from {low:g} to {high:g} {unit}, got {shown(value)}")
 
 
 def check_choice(value: object, choices: tuple[Any, ...], name: str) -> None:
@@ -147,7 +195,8 @@ def check_choice(value: object, choices: tuple[Any, ...], name: str) -> None:
         If it is none of them.
     """
     if not any(isinstance(value, type(one)) and value == one for one in choices):
-        raise InputError(f"{name}: expected one of {', '.join(repr(c) for c in choices)}, got {_shown(value)}")
+        hint = did_you_mean(value, choices) if isinstance(value, str) else ""
+        raise InputError(f"{name}: expected one of {', '.join(repr(c) for c in choices)}, got {shown(value)}{hint}")
 
 
 def check_names(given: Iterable[str], known: Iterable[str], name: str) -> None:
@@ -170,9 +219,19 @@ def check_names(given: Iterable[str], known: Iterable[str], name: str) -> None:
     known = list(known)
     for one in given:
         if one not in known:
-            near = difflib.get_close_matches(str(one), known, 1, 0.6)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise InputError(f"{name}: expected some of {', '.join(known)}, got {one}{hint}")
+            raise InputError(f"{name}: expected some of {', '.join(known)}, got {one}{did_you_mean(one, known)}")
+
+
+def did_you_mean(given: object, known: Iterable[object]) -> str:
+    """Return the end of a message that names the known word nearest to what came, or nothing."""
+    near = difflib.get_close_matches(str(given), [str(one) for one in known], 1, 0.6)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def check_absent(given: Named, name: str, reason: str) -> None:
+    """Raise if an option was given that is not to choose here."""
+    if name in given:
+        raise InputError(f"{name}: expected no such option here, got {shown(given[name])}; {reason}")
 
 
 # What a field of a record may hold, by its annotation.
@@ -182,6 +241,16 @@ _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     float: ((Real, np.floating, np.integer), "a number"),
     str: ((str,), "a text"),
     NoneType: ((NoneType,), "None"),
+    Path: ((os.PathLike,), "a path"),
+}
+# How to come by a record of the package.
+_MADE_BY = {
+    "PixelTable": "; read_tpfs and read_image make one of files",
+    "SourceTable": "; read_catalog makes one of a file or a table",
+    "Instrument": "; bayesprf.instruments has those of the missions",
+    "DataTree": "; Machine.to_datatree makes one",
+    "FluxWidths": "; Machine.learn_widths makes one",
+    "FitOptions": "; bayesprf.pipeline has it",
 }
 _LONGEST_SHOWN = 80
 
@@ -200,11 +269,75 @@ def check_types(record: Any) -> None:
         If a field holds something else, naming it.
     """
     for one in fields(record):
-        kinds = get_args(one.type) or (one.type,)
-        value = getattr(record, one.name)
-        if all(kind in _KINDS for kind in kinds) and not any(_is(value, kind) for kind in kinds):
-            expected = " or ".join(_KINDS[kind][1] for kind in kinds)
-            raise InputError(f"{one.name}: expected {expected}, got {_shown(value)}")
+        if one.init:
+            _check_kind(getattr(record, one.name), one.type, one.name)
+
+
+def checked[**P, T](function: Callable[P, T]) -> Callable[P, T]:
+    """Make a function look at its arguments before it runs: their names, and what is annotated with plain types.
+
+    Parameters
+    ----------
+    function : callable
+        Annotated with types, not with texts. Numbers, texts, flags, paths, classes, and unions of them are looked at.
+
+    Returns
+    -------
+    callable
+        The same, but it raises `InputError` with the name of the argument for one of a wrong type, or of a name that
+        it does not know.
+    """
+    signature = inspect.signature(function)
+    open_ended = any(one.kind is one.VAR_KEYWORD for one in signature.parameters.values())
+    named = [name for name, one in signature.parameters.items() if one.kind is not one.VAR_KEYWORD and name != "self"]
+
+    @wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not open_ended:
+            check_names(kwargs, named, function.__name__)
+        try:
+            given = signature.bind(*args, **kwargs).arguments
+        except TypeError:  # too few or too many: Python's own sentence says it well
+            return function(*args, **kwargs)
+        for name, value in given.items():
+            parameter = signature.parameters[name]
+            each = value if parameter.kind is parameter.VAR_KEYWORD else {name: value}
+            for one, content in each.items():
+                _check_kind(content, parameter.annotation, one)
+        return function(*args, **kwargs)
+
+    return run
+
+
+def checked_methods[T: type](owner: T) -> T:
+    """Make every public method of a class, and its constructor, look at its arguments: see `checked`."""
+    for name, one in list(vars(owner).items()):
+        if name.startswith("_") and name != "__init__":
+            continue
+        if inspect.isfunction(one):
+            setattr(owner, name, checked(one))
+        elif isinstance(one, classmethod):
+            setattr(owner, name, classmethod(checked(one.__func__)))
+    return owner
+
+
+def _check_kind(value: Any, annotation: Any, name: str) -> None:
+    """Raise unless a value is what an annotation of plain types says; any other annotation says nothing."""
+    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    if all(_is_plain(kind) for kind in kinds) and not any(_is(value, kind) for kind in kinds):
+        cure = "".join(_MADE_BY[kind.__name__] for kind in kinds if kind.__name__ in _MADE_BY)
+        raise InputError(f"{name}: expected {' or '.join(_words_of(kinds))}, got {shown(value)}{cure}")
+
+
+def _is_plain(kind: Any) -> bool:
+    is_class = isinstance(kind, type) and get_origin(kind) is None and not getattr(kind, "_is_protocol", False)
+    return is_class and kind not in (Any, inspect.Parameter.empty)
+
+
+def _words_of(kinds: Iterable[type]) -> Iterator[str]:
+    for kind in kinds:
+        article = "an" if kind.__name__[0] in "AEIOU" else "a"
+        yield _KINDS[kind][1] if kind in _KINDS else f"{article} {kind.__name__}"
 
 
 def check_integer(value: Any, name: str, *, low: int, high: int | None = None) -> None:
@@ -226,7 +359,12 @@ def check_integer(value: Any, name: str, *, low: int, high: int | None = None) -
     """
     if not _is(value, int) or value < low or (high is not None and value > high):
         upper = "up" if high is None else f"to {high}"
-        raise InputError(f"{name}: expected a whole number from {low} {upper}, got {_shown(value)}")
+        raise InputError(f"{name}: expected a whole number from {low} {upper}, got {shown(value)}")
+
+
+def is_number(value: object) -> bool:
+    """Return whether a value is one finite real number."""
+    return _is(value, float) and _is_finite(value)
 
 
 def _is_finite(value: Any) -> bool:
@@ -236,14 +374,15 @@ def _is_finite(value: Any) -> bool:
         return False
 
 
-def _is(value: Any, kind: Any) -> bool:
-    return isinstance(value, _KINDS[kind][0]) and (kind is bool or not isinstance(value, bool | np.bool_))
+def _is(value: Any, kind: type) -> bool:
+    accepted = _KINDS[kind][0] if kind in _KINDS else (kind,)
+    return isinstance(value, accepted) and (kind in (bool, object) or not isinstance(value, bool | np.bool_))
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """Return a value as an error message shows it: in full if short, else its type and shape."""
     text = repr(value)
-    if len(text) <= _LONGEST_SHOWN and "\n" not in text:
+    if len(text) <= _LONGEST_SHOWN and text.isprintable():
         return text
     shape = getattr(value, "shape", None)
     return type(value).__name__ + (f" of shape {shape}" if shape is not None else "")
@@ -270,7 +409,7 @@ def make_generator(random_seed: Any) -> np.random.Generator:
         return np.random.default_rng(random_seed)
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"random_seed: expected None, a whole number from 0 up, several, or a Generator, got {_shown(random_seed)}"
+            f"random_seed: expected None, a whole number from 0 up, several, or a Generator, got {shown(random_seed)}"
         ) from error
 
 

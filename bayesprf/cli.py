@@ -29,22 +29,6 @@ _TICK_SECONDS = 1.0
 _log = logging.getLogger("bayesprf")
 _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
 
-_CALIBRATION_HEAD = """# Calibration
-
-Made by `bayesprf calibrate --output docs --trials {trials} --verdicts {verdicts} --seed {seed}
---samplers {samplers}`: simulations with known truth, whose PRF, noise and prior are those of the model. They show that
-the closed form and the samplers are right, not that a fitted PRF is.
-
-![Ranks of the truths minus the uniform distribution](_static/calibration/ranks.png)
-
-![Scores and correlations of the march](_static/calibration/march.png)
-
-![Verdicts on second stars](_static/calibration/second_star.png)
-![Verdicts on eclipses](_static/calibration/eclipse.png)
-
-"""
-_SAMPLERS_PICTURE = "![Ranks of the truths among draws of the samplers](_static/calibration/samplers.png)\n\n"
-
 app = typer.Typer(
     help="Light curves of every star in crowded pixels, with uncertainties that can be believed.",
     no_args_is_help=True,
@@ -136,8 +120,7 @@ def batch(
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Fit many fields; called again after an interruption, it goes on with those that are not finished."""
-    from bayesprf.batch import connect, fit_batch, read_fields
-    from bayesprf.io.batch_summary import write_summary
+    from bayesprf.batch import QUALITY_NAME, connect, fit_batch, read_fields
     from bayesprf.pipeline import FitOptions
 
     options = _changed(FitOptions(loo=True), config, options_set)
@@ -155,7 +138,7 @@ def batch(
                 _write_products(report, plots, lightcurves)
 
         reports = fit_batch(listed, output, options=options, cores=cores, client=client, on_report=tell)
-    _announce([write_summary(output / "summary.ecsv", reports)], quiet=quiet)
+    _announce([output / QUALITY_NAME], quiet=quiet)
     if any(report.status == "failed" for report in reports):
         raise typer.Exit(1)
 
@@ -194,7 +177,7 @@ def _changed(
 @app.command()
 def demo(
     directory: Annotated[Path, typer.Argument(help="Where to put everything.")] = Path("bayesprf-demo"),
-    seed: Annotated[int, typer.Option(help="Seed of the simulation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulation.")] = 0,
     quiet: Quiet = False,  # noqa: FBT002
 ) -> None:
     """Simulate a small field, write it as real files, and fit them."""
@@ -313,7 +296,7 @@ def calibrate(
     import numpy as np
 
     from bayesprf.validation.suite import calibrate as run_suite
-    from bayesprf.validation.tables import format_report
+    from bayesprf.validation.tables import calibration_page, format_report
 
     counts = {"n_trial": trials, "n_realisation": 2 * trials, "n_verdict": verdicts, "n_sampler": samplers}
     report = run_suite(np.random.default_rng(seed), **counts)
@@ -325,8 +308,7 @@ def calibrate(
 
         written = save_figures(draw_calibration(report), output / "_static" / "calibration")
         page = output / "calibration.md"
-        head = _CALIBRATION_HEAD.format(trials=trials, verdicts=verdicts, samplers=samplers, seed=seed)
-        page.write_text(head + (_SAMPLERS_PICTURE if samplers else "") + text)
+        page.write_text(calibration_page(text, trials=trials, verdicts=verdicts, samplers=samplers, seed=seed))
         _announce([*written, page], quiet=False)
 
 
@@ -341,6 +323,8 @@ class Output:
 
 def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Output, *, quiet: bool) -> "xr.DataTree":
     """Read, fit, write and say what came of it; return the tree."""
+    from bayesprf.io.files import check_not_input
+    from bayesprf.io.pixels.listing import named_files
     from bayesprf.io.save import save_tree
     from bayesprf.pipeline import fit_files
 
@@ -351,6 +335,7 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             f"output: expected a name that ends in .nc (netCDF), got {output.tree}; for light curves as FITS add"
             " --lightcurves DIR"
         )
+    check_not_input(output.tree, [catalog, *named_files(files)])
     _make_directory(output.tree.parent)
     with _progress(6 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
         machine = fit_files(files, catalog, options, step=step)

@@ -1,6 +1,11 @@
 """Exception and warning classes: every error of the package has one base and one familiar built-in."""
 
+from pathlib import Path
+
 from numpy.linalg import LinAlgError
+
+# Warnings point at the line outside of the package that led to them: `skip_file_prefixes` of `warnings.warn`.
+PACKAGE_FILES = (str(Path(__file__).parent),)
 
 
 class BayesprfError(Exception):

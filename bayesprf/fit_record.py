@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, NamedDict, same_content
+from bayesprf.arrays import FloatArray, NamedDict, brief, brief_html, same_content
 from bayesprf.errors import StageError
 from bayesprf.flags import QualityFlag
+from bayesprf.scene.image import masked_cadences
 from bayesprf.scene.pairs import PairTable, build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -142,9 +143,16 @@ class Fit:
     def __eq__(self, other: object) -> bool:
         return same_content(self, other)
 
+    def __str__(self) -> str:
+        """Give in a few words what it holds."""
+        return "; ".join(f"{name}: {text}" for name, text in describe_fit(self).items())
+
+    __repr__, _repr_html_ = brief, brief_html
+
     @classmethod
     def of(cls, pixels: PixelTable, sources: SourceTable, settings: Settings) -> Self:
         """Return a Fit before any stage."""
+        masked_cadences(settings.time_mask, pixels.n_time)
         return cls(pixels, sources, settings, build_pairs(pixels, sources, settings.sparse_dist_lim))
 
     def with_stage(self, stage: str, record: object, **recipe: object) -> Self:
@@ -177,6 +185,7 @@ class Fit:
     def with_settings(self, **changes: object) -> Self:
         """Return the Fit with some settings changed, without the stages that read them."""
         settings = self.settings.updated(**changes)
+        masked_cadences(settings.time_mask, self.pixels.n_time)
         fit = replace(self, settings=settings)
         if "sparse_dist_lim" in changes:
             fit = replace(fit, pairs=build_pairs(self.pixels, self.sources, settings.sparse_dist_lim))

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.attributes import Result, Setting
-from bayesprf.checks import make_generator
+from bayesprf.checks import check_absent, checked_methods, make_generator
 from bayesprf.design.trends import TrendOptions
 from bayesprf.fit_record import Fit, describe_fit
 from bayesprf.hypotheses.event_depth import EventDepth
@@ -67,6 +67,7 @@ if TYPE_CHECKING:
     from bayesprf.report.page import Report
 
 
+@checked_methods
 class Machine:
     """Fast PRF photometry of all sources in a stack of images, with a posterior.
 
@@ -547,6 +548,7 @@ class Machine:
         >>> machine.ws.shape
         (250, 12)
         """
+        check_absent(kwargs, "refine", "refine_scene refines always")
         self.build_shape_model(n_round=n_round, refine=True, **kwargs)
         warn_if_moving(self.fit.need("prf"), n_round)
 
@@ -2182,13 +2184,13 @@ class Machine:
 
         return draw_tree_errors(self._photometry(), None if sources is None else self._names(sources), ax=ax)
 
-    def plot_aperture(self, source: int | str, *, ax: "Axes | None" = None) -> "Figure":
+    def plot_aperture(self, source: object, *, ax: "Axes | None" = None) -> "Figure":
         """Draw the pixels around a source with its aperture outlined.
 
         Parameters
         ----------
-        source : int or str
-            Index or name of the source.
+        source : int, str or SkyCoord
+            Index, name or position of the source.
         ax : matplotlib.axes.Axes, optional
             Where to draw; a new figure by default.
 

@@ -12,8 +12,8 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import Named
-from bayesprf.checks import check_choice, check_names, check_types
-from bayesprf.errors import FileError, InputError, QualityWarning
+from bayesprf.checks import check_choice, check_names, check_types, checked, shown
+from bayesprf.errors import PACKAGE_FILES, FileError, InputError, QualityWarning
 from bayesprf.fit_record import Fit
 from bayesprf.io.catalogs.sources import read_sources
 from bayesprf.io.files import sha256_of
@@ -119,9 +119,10 @@ class FitOptions:
 
 def _check_cures(cures: object) -> None:
     if not isinstance(cures, bool | list | tuple) or (not isinstance(cures, bool) and not set(cures) <= set(CURES)):
-        raise InputError(f"cures: expected True, False or some of {', '.join(CURES)}, got {cures!r}")
+        raise InputError(f"cures: expected True, False or some of {', '.join(CURES)}, got {shown(cures)}")
 
 
+@checked
 def fit(
     files: object,
     catalog: object,
@@ -223,7 +224,9 @@ def fit(
     )
     machine = fit_files(files, catalog, options, quiet=quiet)
     if machine.verdict.sentences:
-        warnings.warn(f"bayesprf.fit: {'; '.join(machine.verdict.sentences)}", QualityWarning, stacklevel=2)
+        warnings.warn(
+            f"bayesprf.fit: {'; '.join(machine.verdict.sentences)}", QualityWarning, skip_file_prefixes=PACKAGE_FILES
+        )
     return machine
 
 
@@ -343,6 +346,7 @@ def read_field(
     return pixels, read_sources(catalog, pixels, **options.catalog)
 
 
+@checked
 def load(path: str | Path, *, directories: Sequence[str | Path] = (), quiet: bool = False) -> Machine:
     """Take a saved fit up again: read its files once more, and run its stages with the options they had.
 
@@ -384,6 +388,7 @@ def load(path: str | Path, *, directories: Sequence[str | Path] = (), quiet: boo
     return restore(load_tree(path), tuple(Path(one) for one in directories) or (path.resolve().parent,), quiet=quiet)
 
 
+@checked
 def restore(tree: xr.DataTree, directories: tuple[Path, ...] = (), *, quiet: bool = True) -> Machine:
     """Return the Machine whose results a tree holds: see `load`.
 

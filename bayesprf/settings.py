@@ -4,9 +4,9 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, Self
 
 from bayesprf.arrays import BoolArray, same_content
-from bayesprf.checks import check_choice, check_names, check_positive, check_types
+from bayesprf.checks import check_choice, check_names, check_positive, check_types, shown
 from bayesprf.design.binning import BIN_METHODS
-from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.design.cartesian import KNOT_SPACINGS, CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import InputError
 from bayesprf.instruments import Instrument
@@ -16,6 +16,7 @@ BACKGROUND_SCOPES = ("stamp", "image")
 MAX_BACKGROUND_ORDER = 2
 INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
+_TIME_CORRECTORS = ("polynomial", "poscorr")
 # Documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take them.
 _DOCUMENTED_SCALE, _SAME_SCALE = 3.98, 0.05
 # Settings that the time model reads first; the others shape the PRF, but for the name of a column.
@@ -115,7 +116,7 @@ class ShapeOptions:
         check_types(self)
         check_choice(self.method, ("auto", "rounds", "joint"), "method")
         if self.field_variation not in (0, 1, 2):
-            raise InputError(f"field_variation: expected 0, 1 or 2, got {self.field_variation!r}")
+            raise InputError(f"field_variation: expected 0, 1 or 2, got {shown(self.field_variation)}")
         if self.position_error is not None:
             check_positive(self.position_error, "position_error")
         for name in ("flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"):
@@ -256,8 +257,9 @@ class Background:
 
     def __post_init__(self) -> None:
         check_choice(self.scope, BACKGROUND_SCOPES, "background")
-        if isinstance(self.order, bool) or self.order not in range(MAX_BACKGROUND_ORDER + 1):
-            raise InputError(f"order: expected 0, 1 or {MAX_BACKGROUND_ORDER}, got {self.order!r}")
+        check_types(self)
+        if self.order not in range(MAX_BACKGROUND_ORDER + 1):
+            raise InputError(f"order: expected 0, 1 or {MAX_BACKGROUND_ORDER}, got {shown(self.order)}")
         if self.sigma is not None:
             check_positive(self.sigma, "sigma")
 
@@ -285,7 +287,7 @@ class Background:
             return cls(value)
         if isinstance(value, dict) and set(value) <= set(cls.__slots__):
             return cls(**value)
-        raise InputError(f"background: expected None, 'stamp', 'image' or a Background, got {value!r}")
+        raise InputError(f"background: expected None, 'stamp', 'image' or a Background, got {shown(value)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,10 +342,7 @@ class QualityOptions:
     @classmethod
     def of(cls, **options: float) -> Self:
         """Return the options with some set, and raise if one is unknown."""
-        known = [one.name for one in fields(cls)]
-        for name in options:
-            if name not in known:
-                raise InputError(f"options: expected some of {', '.join(known)}, got {name!r}")
+        check_names(options, [one.name for one in fields(cls)], "options")
         return cls(**options)  # type: ignore[arg-type]
 
 
@@ -402,8 +401,10 @@ class Settings:
     background: Background | None = None
 
     def __post_init__(self) -> None:
-        check_types(self)
         object.__setattr__(self, "background", Background.parse(self.background))
+        check_types(self)
+        check_choice(self.cartesian_knot_spacing, KNOT_SPACINGS, "cartesian_knot_spacing")
+        check_choice(self.time_corrector, _TIME_CORRECTORS, "time_corrector")
         object.__setattr__(self, "sparse_dist_lim", float(self.sparse_dist_lim))
 
     def __eq__(self, other: object) -> bool:

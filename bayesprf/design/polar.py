@@ -14,6 +14,9 @@ DEGREE = 3
 # A knot closer to cut_r than this share of the local spacing is dropped: the cut itself is a knot.
 _MERGE_SHARE = 0.5
 
+# Weights whose normal matrix is factorised in about a third of a second, some fifty times in a fit.
+_MAX_WEIGHTS = 1600
+
 
 @dataclass(frozen=True, slots=True)
 class PolarBasis:
@@ -61,6 +64,11 @@ class PolarBasis:
             raise InputError(f"n_r_knots: expected at least 3, got {self.n_r_knots}")
         if self.n_phi_knots <= DEGREE:
             raise InputError(f"n_phi_knots: expected at least {DEGREE + 1}, got {self.n_phi_knots}")
+        if self.n_r_knots * self.n_phi_knots > _MAX_WEIGHTS:
+            raise InputError(
+                f"n_r_knots, n_phi_knots: expected at most {_MAX_WEIGHTS} weights, got {self.n_r_knots} x"
+                f" {self.n_phi_knots}; take fewer knots"
+            )
         object.__setattr__(self, "knots", open_knots(self._breaks(), DEGREE))
 
     def _breaks(self) -> FloatArray:

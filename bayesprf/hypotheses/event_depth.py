@@ -8,7 +8,8 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.optimize import brentq
 from scipy.special import ndtr, owens_t
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, brief, brief_html
+from bayesprf.checks import shown
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.event_host import baseline_columns
 from bayesprf.linalg.blas import one_blas_thread
@@ -71,6 +72,8 @@ class EventDepth:
     flux_err: float
     correlation: float
     noise_err: float
+
+    __repr__, _repr_html_ = brief, brief_html
 
     @property
     def depth(self) -> float:
@@ -314,4 +317,4 @@ def _both_below(a: float, b: float, correlation: float) -> float:
 
 def _check_share(value: float, name: str) -> None:
     if not 0.0 < value < 1.0:
-        raise InputError(f"{name}: expected a number between 0 and 1, got {value!r}")
+        raise InputError(f"{name}: expected a number between 0 and 1, got {shown(value)}")

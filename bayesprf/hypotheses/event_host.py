@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, brief, brief_html
 from bayesprf.design.splines import open_knots, open_splines
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.second_star import amplitude_log_bayes
@@ -78,6 +78,8 @@ class EventHost:
     dip: FloatArray
     dip_err: FloatArray
     flux: FloatArray
+
+    __repr__, _repr_html_ = brief, brief_html
 
     @property
     def depth(self) -> FloatArray:

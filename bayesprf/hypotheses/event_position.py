@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve, solve_triangular
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, brief, brief_html
+from bayesprf.checks import shown
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.event_host import baseline_columns
 from bayesprf.hypotheses.second_star import amplitude_log_bayes
@@ -32,6 +33,10 @@ _RIDGE, _TOLD = 1e-12, 1e-3
 # The event is moved to so many other times at most, over which it overlaps with itself by less than this share; so many
 # at least tell how dips scatter.
 _MAX_PLACEBO, _OVERLAP, _MIN_PLACEBO = 40, 0.05, 8
+
+
+# Stars that are named in its display.
+_N_NAMED = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +102,19 @@ class EventPosition:
     none_probability: float
     source_log_bayes_factor: FloatArray
 
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """Give the most probable position, the size of the 95 % region, and the most probable star."""
+        (ra_deg, dec_deg), (east, north) = self.best, self.std
+        lines = [
+            f"RA {ra_deg:.5f} +- {east:.2g} arcsec, Dec {dec_deg:+.5f} +- {north:.2g} arcsec; 95 % region of"
+            f" {self.area():.3g} arcsec**2, dip {self.dip:.4g} +- {self.dip_err:.2g} electron / s"
+        ]
+        order = np.argsort(-self.source_probability)[:_N_NAMED]
+        lines += [f"  {self.source[i]}: probability {self.source_probability[i]:.3g}" for i in order]
+        return "\n".join([*lines, f"  none of the catalogue: probability {self.none_probability:.3g}"])
+
     @property
     def best(self) -> tuple[float, float]:
         """Right ascension and declination of the most probable position, degree."""
@@ -129,7 +147,7 @@ class EventPosition:
             If the level is not between 0 and 1.
         """
         if not 0.0 < level < 1.0:
-            raise InputError(f"level: expected a number between 0 and 1, got {level!r}")
+            raise InputError(f"level: expected a number between 0 and 1, got {shown(level)}")
         return _smallest(self.probability, self.size, level)
 
     def plot(self, sources: "SourceTable | None" = None, *, ax: "Axes | None" = None) -> "Figure":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.hypotheses.event_position import dip_evidence
 from bayesprf.linalg.common import RowSum
 from bayesprf.scene.sources import SourceTable
@@ -81,6 +81,20 @@ class MissingStars:
     candidates_log_bayes_factor: FloatArray
     candidates_probability: FloatArray
     scale: float
+
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """List the stars found."""
+        found = zip(
+            self.candidates_ra_deg, self.candidates_dec_deg, self.candidates_flux, self.candidates_flux_err,
+            self.candidates_probability, strict=True,
+        )  # fmt: skip
+        lines = [
+            f"  RA {ra:.5f}, Dec {dec:+.5f}: flux {flux:.4g} +- {err:.2g} electron / s, probability {probability:.3g}"
+            for ra, dec, flux, err, probability in found
+        ]
+        return "\n".join([f"{self.n_candidate} stars found, searched at {self.ra_deg.size} positions", *lines])
 
     @property
     def n_candidate(self) -> int:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_pair, check_positive
+from bayesprf.checks import as_float, check_pair, check_positive, shown
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_dip, without_prior
@@ -47,7 +47,7 @@ def weigh_second_star(
     """Weigh whether a further star of constant flux stands at a position near a source: see `Machine.blend_test`."""
     check_positive(prior_odds, "prior_odds")
     position = _sky_position(position)
-    index = int(fit.sources.indices(source)[0])
+    index = fit.sources.index(source)
     group = _window(fit, index, cadences)
     column = _prf_at(fit, position, group.pixel)
     if column.max() < _LEAST_PEAK * fit.need("prf").prf.peak:
@@ -106,8 +106,8 @@ def measure_depth(
     template, rows = event_template(fit, event, cadences)
     spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
     if not spacing > 0:
-        raise InputError(f"baseline: expected a number above 0, got {baseline!r}")
-    index = int(fit.sources.indices(source)[0])
+        raise InputError(f"baseline: expected a number above 0, got {shown(baseline)}")
+    index = fit.sources.index(source)
     latest = fit.latest_flux
     if not np.isfinite(latest.flux[rows, index]).any():
         raise InputError(f"source: expected a source with data, got {fit.sources.source_id[index]!r}")
@@ -146,7 +146,7 @@ def as_template(event: object, n_time: int) -> FloatArray:
     InputError
         If it has another shape, leaves 0 to 1, or is the same everywhere.
     """
-    template = np.asarray(event, np.float64)
+    template = as_float(event, "event")
     inside = np.all((template >= -_ROUNDING) & (template <= 1.0 + _ROUNDING))
     fits = template.shape == (n_time,) and inside and np.ptp(template) > 0
     if not fits:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.errors import InputError
 from bayesprf.linalg.loo import total_densities
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
@@ -42,6 +42,15 @@ class ModelScore:
     elpd_time: FloatArray
     elpd_pixel: FloatArray
     data_digest: str
+
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """Give the sums over all cadences and pixels."""
+        loo = float(np.sum(self.elpd_time))
+        scored = f"exact leave-one-pixel-out {loo:.1f}" if np.isfinite(loo) else "leave-one-out not computed"
+        n_time, n_pixel = self.log_evidence.size, self.elpd_pixel.size
+        return f"ln evidence {np.sum(self.log_evidence):.1f}, {scored}, of {n_time} cadences x {n_pixel} pixels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +120,10 @@ class Comparison:
         from bayesprf.plots.answers import plot_comparison
 
         return plot_comparison(self, ax=ax)
+
+    def __repr__(self) -> str:
+        """Give the number of models, and the best."""
+        return f"<Comparison: {len(self.models)} models, the best by evidence is {self.models[0].name}>"
 
     def __str__(self) -> str:
         """Return an aligned table."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import log_ndtr
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.linalg.common import sum_rows
 from bayesprf.linalg.problem import LinearProblem
 
@@ -63,6 +63,8 @@ class BlendTest:
         from bayesprf.plots.answers import plot_blend_test
 
         return plot_blend_test(self, ax=ax)
+
+    __repr__, _repr_html_ = brief, brief_html
 
     def __str__(self) -> str:
         """Say which way the test went, how clearly, and how bright the second star would be."""

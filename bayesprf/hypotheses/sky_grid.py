@@ -7,6 +7,7 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.checks import check_range
 from bayesprf.fit_record import Fit
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.sky import ARCSEC_PER_DEG
@@ -15,6 +16,10 @@ from bayesprf.scene.sky import ARCSEC_PER_DEG
 CELL = 0.5
 # Half the diagonal of a pixel reaches its corners.
 _CORNER = 0.75
+
+
+# Farther out a star gives no light to the pixels, and cells would fill the memory.
+_MAX_MARGIN = 100.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +50,7 @@ class SkyGrid:
     @classmethod
     def of(cls, fit: Fit, pixel: IntArray, margin: float) -> "SkyGrid":
         """Lay cells over pixels and `margin` pixels around them."""
+        check_range(margin, "margin", 0.0, _MAX_MARGIN, "pixel")
         width = float(np.sqrt(fit.need("prf").prf.pixel_area))
         reference = float(fit.pixels.ra_deg[pixel[0]]), float(fit.pixels.dec_deg[pixel[0]])
         place = np.stack(_plane(fit.pixels.ra_deg[pixel], fit.pixels.dec_deg[pixel], reference), axis=1)

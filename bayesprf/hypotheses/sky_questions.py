@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_positive
+from bayesprf.checks import check_positive, shown
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.event_position import (
@@ -59,7 +59,7 @@ def find_event_position(
     spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
     check_positive(spacing, "baseline")
     if none_prior is not None and not 0.0 < none_prior < 1.0:
-        raise InputError(f"none_prior: expected a probability between 0 and 1, got {none_prior!r}")
+        raise InputError(f"none_prior: expected a probability between 0 and 1, got {shown(none_prior)}")
     fit = with_systematics(fit)
     grid = search_grid(fit, sources, margin)
     return locate_event(grid, cell_light(grid), SeenEvent(rows, template[rows], spacing), none_prior=none_prior)

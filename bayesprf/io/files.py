@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import secrets
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +19,8 @@ except ImportError:  # systems without file locks of this kind
     fcntl = None  # type: ignore[assignment]
 
 _READ_BYTES = 1 << 20
+# Lock file of a directory, and the most that is read of it.
+_CLAIM, _OWNER_BYTES = ".bayesprf-batch.lock", 300
 _PART = re.compile(r"\.[0-9a-f]{12}\.part\..+")
 
 
@@ -129,27 +132,67 @@ def sweep_parts(directory: str | Path) -> list[Path]:
 
 
 @contextmanager
-def claim_directory(directory: str | Path) -> Iterator[bool]:
-    """Claim a directory for this process as long as the body runs.
+def claim_directory(directory: str | Path) -> Iterator[None]:
+    """Claim a directory for this process as long as the body runs, by a lock file that says who has it.
 
     Parameters
     ----------
     directory : path-like
         An existing directory.
 
-    Yields
+    Raises
     ------
-    bool
-        False if another process has claimed it.
+    FileError
+        If another process has claimed it, or it cannot be written.
+
+    Notes
+    -----
+    The system drops the lock with the process, so that the file of one that was killed is taken over. Where the system
+    knows no locks, a file of this machine is taken over if no process of its number lives.
     """
-    if fcntl is None:
-        yield True
-        return
-    handle = os.open(directory, os.O_RDONLY)
+    path = Path(directory) / _CLAIM
+    with _say_what_the_system_refused(path):
+        handle = _claim(path)
     try:
-        yield _lock(handle) is not False
+        yield
     finally:
+        path.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _claim(path: Path) -> int:
+    """Open and lock the lock file, write who has it, and return its handle."""
+    while True:
+        handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        locked, owner = _lock(handle), os.read(handle, _OWNER_BYTES).decode(errors="replace")
+        if locked is False or (locked is None and _lives(owner)):
+            os.close(handle)
+            raise FileError(
+                f"output_dir: expected a directory where no other batch is at work, got {str(path.parent)!r}, which"
+                f" {owner or 'another process'} has claimed; wait for it, or choose another (if that process is gone,"
+                f" remove {path.name})"
+            )
+        if path.exists() and os.path.samestat(os.fstat(handle), os.stat(path)):  # it was not removed before the lock
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+            return handle
+        os.close(handle)
+
+
+def _lives(owner: str) -> bool:
+    """Return whether the process that a lock file names may still be at work."""
+    found = re.fullmatch(r"process (\d+) on (.+)", owner)
+    if found is None:
+        return False
+    if found[2] != socket.gethostname():
+        return True
+    try:
+        os.kill(int(found[1]), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def check_not_input(output: str | Path, inputs: Iterable[Any], name: str = "output") -> None:

@@ -15,7 +15,7 @@ from astropy.io import fits
 from astropy.time import Time
 
 from bayesprf.arrays import AnyArray, FloatArray
-from bayesprf.checks import as_float, check_shape
+from bayesprf.checks import as_float, check_shape, checked
 from bayesprf.errors import FileError, InputError, MissingDependencyError
 from bayesprf.io.files import atomic_path
 
@@ -50,6 +50,7 @@ _LONGEST_NAME = 150
 _FLUX_UNIT = units.electron / units.s
 
 
+@checked
 def save_lightcurves(
     directory: str | Path,
     tree: xr.DataTree,
@@ -121,6 +122,7 @@ def save_lightcurves(
     return paths
 
 
+@checked
 def to_lightkurve(tree: xr.DataTree, source: str, *, process: bool = False) -> "LightCurve":
     """Return the light curve of one source as a lightkurve.LightCurve; needs lightkurve.
 

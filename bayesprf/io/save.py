@@ -10,6 +10,7 @@ from pathlib import Path
 import xarray as xr
 
 from bayesprf.arrays import NamedDict
+from bayesprf.checks import checked
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.files import atomic_path, sha256_of
 from bayesprf.io.pixels.fits_file import check_local
@@ -32,6 +33,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 
+@checked
 def save_tree(tree: xr.DataTree, path: str | Path) -> Path:
     """Write a DataTree as netCDF-4; the final name appears only when the file is complete.
 
@@ -93,6 +95,7 @@ def _check_replaceable(path: Path) -> None:
             )
 
 
+@checked
 def load_tree(path: str | Path) -> xr.DataTree:
     """Read a DataTree written by `save_tree` into memory and close the file.
 
@@ -139,6 +142,7 @@ def _check_results(tree: xr.DataTree) -> None:
         raise ValueError("it has no catalogue")
 
 
+@checked
 def load_attributes(path: str | Path) -> NamedDict:
     """Read only the root attributes of a file written by `save_tree`.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_choice, check_positive
+from bayesprf.checks import check_choice, check_positive, shown
 from bayesprf.errors import InputError
 
 N_STATE = {"constant": 1, "matern12": 1, "matern32": 2, "matern52": 3, "oscillator": 2}
@@ -76,7 +76,7 @@ class ProcessKernel:
             if not (np.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
                 raise InputError(f"{name}: expected 0 electron / s or more, got {getattr(self, name)!r}")
         if not self.quality > 0.5:
-            raise InputError(f"quality: expected a number above one half, got {self.quality!r}")
+            raise InputError(f"quality: expected a number above one half, got {shown(self.quality)}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

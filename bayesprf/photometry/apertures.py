@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import as_float, check_shape
+from bayesprf.checks import as_float, check_shape, shown
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -375,5 +375,5 @@ def _as_target(target: float | None, name: str) -> float | None:
     if target is None:
         return None
     if not target <= 1:
-        raise InputError(f"{name}: expected a fraction up to 1, or None to switch it off, got {target!r}")
+        raise InputError(f"{name}: expected a fraction up to 1, or None to switch it off, got {shown(target)}")
     return float(target) if target >= 0 else None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, brief, brief_html
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.linalg.kalman import FixedColumns, ProcessPosterior, RowInformation, draw_processes, solve_processes
@@ -30,6 +30,8 @@ MAX_GROUP = 20
 
 # Pairs whose flux errors correlate less than this are not worth one solution: both errors change by half its square.
 _LEAST_CORRELATION = 0.01
+# Stars that are named in its display.
+_N_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -117,6 +119,16 @@ class LightCurves:
     flux: FloatArray
     flux_err: FloatArray
     groups: tuple[ProcessGroup, ...]
+
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """Give the number of stars and cadences, and how the first stars vary."""
+        n_star = sum(one.source.size for one in self.groups)
+        lines = [f"{n_star} stars in {len(self.groups)} groups, {self.time.size} cadences"]
+        told = [(star, kernel) for one in self.groups for star, kernel in zip(one.source, one.kernels, strict=True)]
+        lines += [f"  source {star}: {kernel.family}, sigma {kernel.sigma:.3g}" for star, kernel in told[:_N_NAMED]]
+        return "\n".join(lines + ([f"  and {n_star - _N_NAMED} more"] if n_star > _N_NAMED else []))
 
     def find(self, source: int) -> tuple[ProcessGroup, int]:
         """Return the group of a star, and its place in it.

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, brief, brief_html
 from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.robust import RobustFit, RobustSolver, StudentWeights, Weighting
@@ -29,6 +29,12 @@ class DownWeighted:
     cadence: IntArray
     pixel: IntArray
     weight: FloatArray
+
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """Give their number."""
+        return f"{self.pixel.size} outliers in {np.unique(self.cadence).size} cadences"
 
     @classmethod
     def empty(cls) -> "DownWeighted":

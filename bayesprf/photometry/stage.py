@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import as_float, check_choice
+from bayesprf.checks import as_float, check_choice, shown
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
+from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.apertures import (
@@ -48,7 +49,7 @@ def fit_fluxes(
     time = fit.need("time_model") if recipe.fit_va else None
     data, prior = _data_and_prior(fit, recipe, widths)
     solve = partial(
-        fit_flux,
+        in_one_blas_thread(fit_flux),
         data,
         prior=prior,
         source_flags=_source_flags(fit),
@@ -90,6 +91,7 @@ def _with_guard(
     return found
 
 
+@in_one_blas_thread
 def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:
     """Solve the latest fluxes as processes in time: see `Machine.fit_light_curves`."""
     given = kernel if isinstance(kernel, Mapping) else None
@@ -97,7 +99,7 @@ def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, 
     if given is None:
         kernels = dict.fromkeys(chosen.tolist(), kernel)
     else:
-        named = {int(fit.sources.indices(one)[0]): value for one, value in given.items()}
+        named = {fit.sources.index(one): value for one, value in given.items()}
         kernels = {one: named.get(one, "learn") for one in chosen.tolist()}
     for value in kernels.values():
         if not isinstance(value, ProcessKernel):
@@ -111,7 +113,7 @@ def _events(fit: Fit, chosen: IntArray, template: object) -> dict[int, FloatArra
     if template is None:
         return {}
     if isinstance(template, Mapping):
-        return {int(fit.sources.indices(one)[0]): as_float(shape, "template") for one, shape in template.items()}
+        return {fit.sources.index(one): as_float(shape, "template") for one, shape in template.items()}
     if chosen.size != 1:
         raise InputError(
             f"template: expected a mapping from star to event where several stars are asked for, got one event for"
@@ -140,11 +142,13 @@ def _data_and_prior(fit: Fit, recipe: FluxRecipe, widths: "FluxWidths | None") -
     return fit.pixels, make_prior(expected, noise, prior_mu=recipe.prior_mu, prior_sigma=recipe.prior_sigma)
 
 
+@in_one_blas_thread
 def choose_apertures(fit: Fit, percentile: object) -> ApertureSet:
     """Return the aperture of every source as an isophote of its PRF."""
     return build_apertures(*aperture_inputs(fit), percentile)
 
 
+@in_one_blas_thread
 def choose_percentile(
     fit: Fit, aperture_size: object, target_complete: float | None, target_crowd: float | None
 ) -> tuple[Any, bool]:
@@ -152,16 +156,18 @@ def choose_percentile(
     if not isinstance(aperture_size, str):
         return aperture_size, False
     if aperture_size != "optimal":
-        raise InputError(f"aperture_size: expected 'optimal' or percentiles from 0 to 100, got {aperture_size!r}")
+        raise InputError(f"aperture_size: expected 'optimal' or percentiles from 0 to 100, got {shown(aperture_size)}")
     return optimal_percentile(*aperture_inputs(fit), target_complete, target_crowd), True
 
 
+@in_one_blas_thread
 def sum_apertures(fit: Fit) -> ApertureSums:
     """Return the sums of the pixels in the apertures."""
     chosen = fit.need("apertures")
     return ApertureSums(*sum_in_apertures(fit.pixels.flux, fit.pixels.ivar, chosen.pairs, chosen.mask))
 
 
+@in_one_blas_thread
 def measure_prf(fit: Fit, npoints_per_pixel: int) -> PsfMetrics:
     """Return how much of each source's PRF is on the data, and how far the time model moves it."""
     prf, time, pairs = fit.need("prf"), fit.time_model, fit.shifted_pairs

@@ -230,7 +230,8 @@ def _start_weights(matrix: DesignStack, training: StarPixels, prior: ShapePrior)
     if not lit.any():
         lit = training.light > 0
     z = np.log10(np.where(lit, training.light, 1.0) / training.flux)
-    ivar = np.where(lit, 1.0 / (0.1**2 + training.variance / (LN10 * np.where(lit, training.light, 1.0)) ** 2), 0.0)
+    with np.errstate(divide="ignore", over="ignore"):  # light whose square is no number any more weighs nothing
+        ivar = np.where(lit, 1.0 / (0.1**2 + training.variance / (LN10 * np.where(lit, training.light, 1.0)) ** 2), 0.0)
     nothing = np.zeros(matrix.n_obs - z.size - prior.curvature.size)
     return _solve(matrix, training.source, z, ivar, prior, sums=nothing, sums_ivar=nothing).mean
 

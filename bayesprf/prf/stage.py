@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import ConvergenceWarning
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
 from bayesprf.fit_record import Fit
+from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
@@ -26,6 +27,7 @@ _log = logging.getLogger("bayesprf")
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
+@in_one_blas_thread
 def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter) -> ShapeFit:
     """Fit the PRF to an image, by default the one that the recipe names; `progress` wraps the rounds."""
     basis, scene = _basis(fit), _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
@@ -88,7 +90,7 @@ def warn_if_moving(prf: ShapeFit, n_round: int) -> None:
             f"refine_scene: a star still moved by {moved:.3f} arcsec in the last of {n_round} rounds,"
             " expected less than a hundredth of a pixel; raise n_round",
             ConvergenceWarning,
-            stacklevel=3,
+            skip_file_prefixes=PACKAGE_FILES,
         )
 
 

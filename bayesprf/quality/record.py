@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, brief, brief_html
 from bayesprf.flags import QualityFlag
 
 if TYPE_CHECKING:
@@ -38,6 +38,8 @@ class Finding:
     effect: float
     sentence: str
     cure: str
+
+    __repr__, _repr_html_ = brief, brief_html
 
     def __str__(self) -> str:
         return f"{self.sentence}: {self.cure}"
@@ -100,6 +102,8 @@ class Verdict:
     field: Mapping[str, float]
     sources: Mapping[str, FloatArray]
     cures: tuple[Cure, ...] = ()
+
+    __repr__ = brief
 
     @property
     def is_sound(self) -> bool:

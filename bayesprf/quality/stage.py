@@ -5,6 +5,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
+from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.quality.astrometry import measure_offsets
 from bayesprf.quality.blends import measure_splits
 from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
@@ -20,6 +21,7 @@ from bayesprf.stats import median_over_time
 from bayesprf.uncertainty.stage import measure_training_stars, with_systematics
 
 
+@in_one_blas_thread
 def judge_fit(fit: Fit, options: QualityOptions | None = None) -> Verdict:
     """Measure what a Fit leaves of the pixels, and say what is known against it.
 

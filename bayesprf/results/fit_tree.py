@@ -6,6 +6,7 @@ import xarray as xr
 from bayesprf.arrays import NamedDict
 from bayesprf.fit_record import Fit
 from bayesprf.hypotheses.questions import known_score
+from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.overlaps import BlendTable, measure_blends
 from bayesprf.quality.stage import quality_flags, with_verdict
 from bayesprf.results.gather import (
@@ -26,6 +27,7 @@ from bayesprf.results.tree import build_tree, creation_time, root_attributes
 from bayesprf.uncertainty.stage import total_errors
 
 
+@in_one_blas_thread
 def fit_tree(fit: Fit) -> xr.DataTree:
     """Return the results of all stages that have run: see `Machine.to_datatree`."""
     fit = with_verdict(fit) if fit.has_flux else fit

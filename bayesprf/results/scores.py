@@ -6,10 +6,12 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import Named, NamedDict
+from bayesprf.checks import checked
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.scores import Comparison, ModelScore, compare_scores
 
 
+@checked
 def compare(models: Named) -> Comparison:
     """Compare models of the same data: evidence, Bayes factors, exact leave-one-out.
 
@@ -74,7 +76,7 @@ def read_score(name: str, model: object) -> ModelScore:
     if not isinstance(model, xr.DataTree):
         raise InputError(f"models[{name!r}]: expected a Machine or a DataTree, got {type(model).__name__}")
     if "comparison" in model.children and "log_evidence" in model["comparison"]:
-        return _from_results(model["comparison"].to_dataset())
+        return _from_results(name, model["comparison"].to_dataset())
     if "gaussian" in model.children:
         return _from_draws(name, model)
     raise InputError(
@@ -103,7 +105,13 @@ def score_group(score: ModelScore) -> NamedDict:
     }
 
 
-def _from_results(group: xr.Dataset) -> ModelScore:
+def _from_results(name: str, group: xr.Dataset) -> ModelScore:
+    lacking = [one for one in ("log_evidence", "elpd_loo", "elpd_loo_pixel", "data_digest") if one not in group]
+    if lacking:
+        raise InputError(
+            f"models[{name!r}]: expected {lacking[0]} in the group /comparison, got none; the results are damaged, so"
+            " fit anew"
+        )
     return ModelScore(
         group["log_evidence"].values,
         group["elpd_loo"].values,

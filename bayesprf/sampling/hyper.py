@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayesprf.arrays import FloatArray, Tensor
-from bayesprf.checks import check_choice, check_positive
+from bayesprf.checks import check_choice, check_positive, shown
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
@@ -139,7 +139,7 @@ def _resolve(value: object, name: str, default: Hyperprior) -> float | Hyperprio
     if isinstance(value, str) and value == LEARN:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InputError(f"{name}: expected a number, 'learn' or a Hyperprior, got {value!r}")
+        raise InputError(f"{name}: expected a number, 'learn' or a Hyperprior, got {shown(value)}")
     if not np.isfinite(value) or (name in ("width", "noise_scale") and value <= 0) or (name == "jitter" and value < 0):
         raise InputError(
             f"{name}: expected a finite number {'of 0 or more' if name == 'jitter' else 'above 0'}, got {value}"

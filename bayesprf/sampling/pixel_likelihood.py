@@ -10,7 +10,7 @@ from pytensor.graph.basic import Apply
 from pytensor.graph.op import Op
 
 from bayesprf.arrays import AnyArray, FloatArray, NamedDict, Tensor
-from bayesprf.checks import check_shape
+from bayesprf.checks import check_shape, checked, shown
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.kalman import FixedColumns, RowInformation, solve_processes
@@ -23,6 +23,7 @@ from bayesprf.uncertainty.stage import leak_covariance
 _FREE = ("sigma", "scale", "white")
 
 
+@checked
 def pixel_likelihood(
     machine: Any, sources: object, light_curve: object, *, kernel: object = None, systematics: bool = True
 ) -> Tensor:
@@ -85,7 +86,7 @@ def pixel_likelihood(
     fit: Fit = getattr(machine, "fit", machine)
     chosen = fit.sources.indices(sources)
     if np.unique(chosen).size != chosen.size:
-        raise InputError(f"sources: expected each star once, got {sources!r}")
+        raise InputError(f"sources: expected each star once, got {shown(sources)}")
     latest = fit.latest_flux
     prior = GaussianPrior(latest.prior.mean[chosen], latest.prior.precision[chosen])
     seen = flux_information(latest, chosen)
@@ -179,7 +180,7 @@ def _as_mapping(kernel: object) -> NamedDict:
         return {name: getattr(kernel, name) for name in names}
     if not isinstance(kernel, Mapping) or not set(kernel) <= set(names) or "family" not in kernel:
         raise InputError(
-            f"kernel: expected a ProcessKernel, or a mapping with family and some of {names[1:]}, got {kernel!r}"
+            f"kernel: expected a ProcessKernel, or a mapping with family and some of {names[1:]}, got {shown(kernel)}"
         )
     return {"sigma": 0.0, "scale": 1.0, "white": 0.0, **kernel}
 

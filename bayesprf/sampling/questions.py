@@ -9,7 +9,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_positive, check_shape
-from bayesprf.errors import InputError, PrecisionWarning, UnsupportedError
+from bayesprf.errors import PACKAGE_FILES, InputError, PrecisionWarning, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
@@ -214,7 +214,7 @@ def _hold(
             f"neighbors: the error of {names[group.source[members[worst]]]} comes out {held.shrinkage[worst]:.0%} too"
             f" small with neighbours held that share less than {share:g} of its light; give a smaller share, or 'free'",
             PrecisionWarning,
-            stacklevel=5,
+            skip_file_prefixes=PACKAGE_FILES,
         )
     fixed = [names[int(one)] for one in np.delete(group.source, held.free)]
     return held.group, np.searchsorted(held.free, members), fixed

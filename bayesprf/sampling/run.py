@@ -13,8 +13,8 @@ import pymc as pm
 import xarray as xr
 
 from bayesprf.arrays import AnyArray, FloatArray, IntArray, Named, NamedDict
-from bayesprf.checks import check_choice
-from bayesprf.errors import ConvergenceWarning, InputError, MissingDependencyError
+from bayesprf.checks import check_choice, check_integer
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, InputError, MissingDependencyError
 from bayesprf.results.posterior import GroupData, posterior_tree
 
 # Vehtari et al. (2021): R-hat below 1.01, and 100 effective draws per chain.
@@ -112,7 +112,7 @@ def check_convergence(tree: xr.DataTree, names: Sequence[str] | None = None) -> 
     )  # fmt: skip
     answer = replace(found, problems=_problems(found))
     if answer.problems:
-        warnings.warn(answer.sentence, ConvergenceWarning, stacklevel=2)
+        warnings.warn(answer.sentence, ConvergenceWarning, skip_file_prefixes=PACKAGE_FILES)
     return answer
 
 
@@ -218,8 +218,7 @@ class SamplerOptions:
 
     def __post_init__(self) -> None:
         for name in ("draws", "tune", "chains"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name}: expected 1 or more, got {getattr(self, name)}")
+            check_integer(getattr(self, name), name, low=1)
         if not 0 < self.target_accept < 1:
             raise InputError(f"target_accept: expected a number between 0 and 1, got {self.target_accept}")
         check_choice(self.sampler, (None, *SAMPLERS), "sampler")

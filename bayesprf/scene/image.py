@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.checks import check_shape, shown
 from bayesprf.errors import InputError
 from bayesprf.scene.garbage import PixelSums, find_garbage
 from bayesprf.scene.pixels import PixelTable
@@ -59,23 +59,48 @@ def reduce_image(pixels: PixelTable, frame_index: object = "mean", time_mask: Bo
     """
     if isinstance(frame_index, str) and frame_index == "mean":
         return _mean_image(pixels, time_mask)
-    if not isinstance(frame_index, (int, np.integer)) or not -pixels.n_time <= frame_index < pixels.n_time:
-        raise InputError(f"frame_index: expected 'mean' or an integer below {pixels.n_time}, got {frame_index!r}")
+    refusal = f"frame_index: expected 'mean' or an integer below {pixels.n_time}, got {shown(frame_index)}"
+    if not isinstance(frame_index, int | np.integer) or isinstance(frame_index, bool):
+        raise InputError(refusal)
+    if not -pixels.n_time <= frame_index < pixels.n_time:
+        raise InputError(refusal)
     used = pixels.ivar[frame_index]
     flux = np.where(used > 0, pixels.flux[frame_index], 0.0)
     return Image(flux, used.copy(), _median_error(used))
 
 
+def masked_cadences(time_mask: BoolArray | None, n_time: int) -> IntArray:
+    """Return the cadences that a mask leaves for the mean image.
+
+    Parameters
+    ----------
+    time_mask : ndarray of bool, shape (n_time,), optional
+        The mask; None leaves all.
+    n_time : int
+        Number of cadences.
+
+    Returns
+    -------
+    ndarray of int64, shape (n_left,)
+
+    Raises
+    ------
+    InputError
+        If it is no mask of the cadences, or leaves none.
+    """
+    if time_mask is None:
+        return np.arange(n_time)
+    mask = np.asarray(time_mask)
+    if mask.dtype != bool:
+        raise InputError(f"time_mask: expected True or False per cadence, got an array of {mask.dtype}")
+    check_shape(mask, (n_time,), "time_mask", "n_time")
+    if not mask.any():
+        raise InputError("time_mask: expected at least one True, got none; no cadence is left for the mean image")
+    return np.flatnonzero(mask)
+
+
 def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
-    rows = np.arange(pixels.n_time)
-    if time_mask is not None:
-        mask = np.asarray(time_mask)
-        if mask.dtype != bool:
-            raise InputError(f"time_mask: expected True or False per cadence, got an array of {mask.dtype}")
-        check_shape(mask, (pixels.n_time,), "time_mask", "n_time")
-        rows = rows[mask]
-        if rows.size == 0:
-            raise InputError("time_mask: expected at least one True, got none; no cadence is left for the mean image")
+    rows = masked_cadences(time_mask, pixels.n_time)
     sums = _add_up(pixels, rows)
     left_out = find_garbage(pixels, rows, sums)
     total, variance, count = sums.total, sums.variance, sums.count

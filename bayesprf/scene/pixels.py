@@ -1,13 +1,15 @@
 """PixelTable: what was measured, when and where."""
 
 from dataclasses import dataclass, field
+from html import escape
 
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
-from bayesprf.checks import as_float, check_finite, check_shape
+from bayesprf.checks import as_flag, as_float, as_integer, check_finite, check_shape, check_types, shown
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.instruments.record import GENERIC, Instrument
+from bayesprf.scene.sky import check_sky
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +92,7 @@ class PixelTable:
 
     def __post_init__(self) -> None:
         put = object.__setattr__
+        check_types(self)
         units = {"time": "day", "ra_deg": "deg", "dec_deg": "deg", "column": "pix", "row": "pix"}
         for name, unit in units.items():
             put(self, name, as_float(getattr(self, name), name, ndim=1, unit=unit))
@@ -108,6 +111,9 @@ class PixelTable:
         check_shape(self.flux_err, (n_time, n_pixel), "flux_err", "n_time, n_pixel, as flux")
         for name in ("dec_deg", "column", "row"):
             check_shape(getattr(self, name), (n_pixel,), name, "n_pixel, as ra")
+        check_sky(self.ra_deg, self.dec_deg, "pixel")
+        for name in ("column", "row"):
+            _check_detector(getattr(self, name), name)
         self._check_duplicates()
         ivar, gaps = _inverse_variance(self.flux, self.flux_err)
         put(self, "ivar", ivar)
@@ -117,14 +123,10 @@ class PixelTable:
     def _fill_optional(self, n_time: int, n_pixel: int) -> None:
         put = object.__setattr__
         saturated = _find_saturated(self.flux, self.instrument) if self.saturated is None else self.saturated
-        put(self, "saturated", np.asarray(saturated, bool))
-        put(
-            self,
-            "stamp",
-            np.zeros(n_pixel, np.int64) if self.stamp is None else np.asarray(self.stamp, np.int64),
-        )
+        put(self, "saturated", as_flag(saturated, "saturated"))
+        put(self, "stamp", as_integer(np.zeros(n_pixel, np.int64) if self.stamp is None else self.stamp, "stamp"))
         numbers = np.arange(n_time) if self.cadence_number is None else self.cadence_number
-        put(self, "cadence_number", np.asarray(numbers, np.int64))
+        put(self, "cadence_number", as_integer(numbers, "cadence_number"))
         check_shape(self.saturated, (n_pixel,), "saturated", "n_pixel")
         check_shape(self.stamp, (n_pixel,), "stamp", "n_pixel")
         check_shape(self.cadence_number, (n_time,), "cadence_number", "n_time")
@@ -151,6 +153,9 @@ class PixelTable:
             f" centre RA {np.median(self.ra_deg):.4f} Dec {np.median(self.dec_deg):+.4f} deg,"
             f" {dropped} values without data, {int(self.saturated.sum())} saturated pixels>"
         )
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>"
 
     @property
     def background_removed(self) -> bool | None:
@@ -193,11 +198,22 @@ class PixelTable:
         whole = np.issubdtype(given.dtype, np.integer) and given.ndim == 1 and given.size > 0
         if not whole or np.any((given < -self.n_time) | (given >= self.n_time)):
             raise InputError(
-                f"cadences: expected whole numbers from 0 to {self.n_time - 1} or a mask, got {cadences!r}"
+                f"cadences: expected whole numbers from 0 to {self.n_time - 1} or a mask, got {shown(cadences)}"
             )
         return given.astype(np.int64) % self.n_time
 
 
+def _check_detector(places: FloatArray, name: str) -> None:
+    """Raise unless all positions are on a detector that can be."""
+    if np.any(np.abs(places) > _LARGEST_DETECTOR):
+        raise InputError(
+            f"{name}: expected detector positions from {-_LARGEST_DETECTOR:g} to {_LARGEST_DETECTOR:g} pixel, got"
+            f" {places[np.argmax(np.abs(places))]:g}; give the positions in pixels"
+        )
+
+
+# Whole numbers up to this are apart in float32, and no detector has so many pixels along a side.
+_LARGEST_DETECTOR = 2.0**24
 # Share of the cadences above the saturation level that makes a pixel saturated: not a single cosmic ray.
 _SATURATED_SHARE = 0.01
 # Cadences handled at once, so that temporaries stay in cache and small beside the data.

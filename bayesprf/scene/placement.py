@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import close_pairs, format_angle, nearest, unit_vectors
 from bayesprf.scene.sources import SourceTable
@@ -95,7 +95,7 @@ def _warn_of_empty_files(pixels: PixelTable, sources: SourceTable) -> None:
             f"the catalogue has no star on {empty.size} of {len(files)} files ({named}"
             f"{', ...' if empty.size > _MAX_NAMED else ''}): their light is fitted by nothing",
             DataWarning,
-            stacklevel=4,
+            skip_file_prefixes=PACKAGE_FILES,
         )
 
 
@@ -123,7 +123,7 @@ def warn_of_twins(sources: SourceTable, limit: float = SAME_PLACE) -> None:
             f" {_describe_pairs(sources, pairs[near], distance[near])}; only their summed flux is measured, so keep one"
             " row of each star",
             DataWarning,
-            stacklevel=4,
+            skip_file_prefixes=PACKAGE_FILES,
         )
 
 
@@ -159,7 +159,7 @@ def merge_twins(sources: SourceTable, limit: float = SAME_PLACE) -> SourceTable:
         f" any data can separate, and were left out: of {_describe_pairs(sources, pairs, distance)} one row is kept;"
         " min_separation=0 keeps all",
         DataWarning,
-        stacklevel=3,
+        skip_file_prefixes=PACKAGE_FILES,
     )
     return sources.select(keep)
 

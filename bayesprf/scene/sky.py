@@ -4,8 +4,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.checks import check_finite
+from bayesprf.errors import InputError
 
 ARCSEC_PER_DEG = 3600.0
+_MAX_NAMED = 5
 _MAS_PER_RADIAN = np.degrees(1.0) * 3_600_000.0
 
 
@@ -117,3 +120,30 @@ def move_positions(
 def format_angle(arcsec: float) -> str:
     """Return an angle as text, in degrees from one degree on."""
     return f"{arcsec / ARCSEC_PER_DEG:.4g} deg" if arcsec >= ARCSEC_PER_DEG else f"{arcsec:.4g} arcsec"
+
+
+def check_sky(ra_deg: FloatArray, dec_deg: FloatArray, what: str) -> None:
+    """Raise unless all positions are on the sky, naming those that are not.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : ndarray of float64, shape (n,)
+        Positions, degree.
+    what : str
+        What has a position: "row" of a catalogue, or "pixel".
+
+    Raises
+    ------
+    InputError
+        If one is not finite, or not on the sky.
+    """
+    check_finite(ra_deg, "ra_deg")
+    check_finite(dec_deg, "dec_deg")
+    bad = np.flatnonzero((np.abs(ra_deg) > 360.0) | (np.abs(dec_deg) > 90.0))
+    if bad.size:
+        listed = ", ".join(str(one) for one in bad[:_MAX_NAMED]) + (", ..." if bad.size > _MAX_NAMED else "")
+        raise InputError(
+            f"ra_deg, dec_deg: expected right ascensions from -360 to 360 and declinations from -90 to 90 degree, got"
+            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in {what} {bad[0]} ({bad.size} in all: {listed}); drop these"
+            f" {what}s"
+        )

@@ -3,18 +3,18 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from html import escape
 from typing import Any
 
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
-from bayesprf.checks import as_float, check_finite, check_positive, check_shape
-from bayesprf.errors import DataWarning, InputError
-from bayesprf.scene.sky import format_angle, move_positions, nearest
+from bayesprf.checks import as_float, check_positive, check_shape, did_you_mean, shown
+from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.scene.sky import check_sky, format_angle, move_positions, nearest
 
 # A position within one Kepler pixel of a star names it, arcsec.
 _SAME_STAR = 4.0
-_MAX_NAMED = 5
 # Fluxes beyond this, or below its inverse, are none, and become NaN: their squares are no numbers.
 _LARGEST_FLUX = 1e100
 
@@ -97,7 +97,7 @@ class SourceTable:
         try:
             put(self, "source_id", tuple(str(one) for one in self.source_id))
         except TypeError as error:
-            raise InputError(f"source_id: expected a sequence of names, got {self.source_id!r}") from error
+            raise InputError(f"source_id: expected a sequence of names, got {shown(self.source_id)}") from error
         n_source = len(self.source_id)
         if n_source == 0:
             raise InputError(
@@ -112,7 +112,7 @@ class SourceTable:
             "flux",
             np.where((size > _LARGEST_FLUX) | ((size > 0) & (size < 1.0 / _LARGEST_FLUX)), np.nan, self.flux),
         )
-        _check_sky(self.ra_deg, self.dec_deg)
+        check_sky(self.ra_deg, self.dec_deg, "row")
         _check_names(self.source_id)
         with np.errstate(divide="ignore", invalid="ignore"):
             mag = 25.0 - 2.5 * np.log10(self.flux) if self.mag is None else self.mag
@@ -134,6 +134,9 @@ class SourceTable:
         flux = f"catalogue flux {known.min():.4g} to {known.max():.4g}" if known.size else "no catalogue flux"
         first = ", ".join(self.source_id[:3]) + (", ..." if self.n_source > 3 else "")
         return f"<SourceTable: {self.n_source} sources ({first}), {flux}, {self.n_source - known.size} without flux>"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self)[1:-1])}</p>"
 
     @property
     def n_source(self) -> int:
@@ -176,7 +179,7 @@ class SourceTable:
                 "the catalogue has proper motions but not the epoch of its positions, so these were not carried to the"
                 " epoch of the data; give ref_epoch=2016.0 (Gaia DR3), 2015.5 (Gaia DR2) or 2000.0 (TIC, KIC, EPIC)",
                 DataWarning,
-                stacklevel=3,
+                skip_file_prefixes=PACKAGE_FILES,
             )
             return self
         years = year - self.epoch
@@ -264,6 +267,13 @@ class SourceTable:
             )
         return found
 
+    def index(self, source: object) -> int:
+        """Return the index of one source given by index, name or position; raise for none or several."""
+        found = self.indices([] if source is None else source)
+        if found.size != 1:
+            raise InputError(f"source: expected one source, got {found.size}; choose one of them")
+        return int(found[0])
+
     def _chosen(self, given: Sequence[Any]) -> IntArray:
         if given and all(isinstance(one, bool | np.bool_) for one in given):
             check_shape(given, (self.n_source,), "sources", "n_source, as a mask")
@@ -278,7 +288,8 @@ class SourceTable:
         if (whole or isinstance(source, str)) and name in self.source_id:
             return self.source_id.index(name)
         raise InputError(
-            f"sources: expected {self._describe_names()} or whole numbers from 0 to {self.n_source - 1}, got {source!r}"
+            f"sources: expected {self._describe_names()} or whole numbers from 0 to {self.n_source - 1}, got"
+            f" {shown(source)}{did_you_mean(source, self.source_id) if isinstance(source, str) else ''}"
         )
 
     def _describe_names(self) -> str:
@@ -320,16 +331,3 @@ def _check_names(names: tuple[str, ...]) -> None:
                 f"source_id: expected every source once, got {name!r} more than once; drop the duplicate rows"
             )
         seen.add(name)
-
-
-def _check_sky(ra_deg: FloatArray, dec_deg: FloatArray) -> None:
-    """Raise unless all positions are on the sky, naming the rows that are not."""
-    check_finite(ra_deg, "ra_deg")
-    check_finite(dec_deg, "dec_deg")
-    bad = np.flatnonzero((np.abs(ra_deg) > 360.0) | (np.abs(dec_deg) > 90.0))
-    if bad.size:
-        rows = ", ".join(str(one) for one in bad[:_MAX_NAMED]) + (", ..." if bad.size > _MAX_NAMED else "")
-        raise InputError(
-            f"ra_deg, dec_deg: expected right ascensions from -360 to 360 and declinations from -90 to 90 degree, got"
-            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in row {bad[0]} ({bad.size} in all: {rows}); drop these rows"
-        )

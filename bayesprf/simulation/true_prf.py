@@ -7,7 +7,7 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray
-from bayesprf.checks import check_choice, check_positive
+from bayesprf.checks import check_choice, check_positive, shown
 from bayesprf.errors import InputError
 
 # Gauss-Legendre nodes per axis, used from this distance on (pixel): the relative error of a pixel's integral
@@ -62,7 +62,9 @@ class Moffat:
         check_positive(self.major, "major")
         check_positive(self.minor, "minor")
         if not self.beta > 1.5:
-            raise InputError(f"beta: expected a slope above 1.5, so that the centroid is finite, got {self.beta!r}")
+            raise InputError(
+                f"beta: expected a slope above 1.5, so that the centroid is finite, got {shown(self.beta)}"
+            )
 
     def intensity(self, column: FloatArray, row: FloatArray) -> FloatArray:
         """Return the light per square pixel at points given in pixels."""

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import Trends, build_trends, find_breaks
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
@@ -219,7 +219,7 @@ def _time_columns(
             "build_time_model: no pixel is bright enough, unsaturated and dominated by one source; the PRF is left"
             " constant in time",
             DataWarning,
-            stacklevel=3,
+            skip_file_prefixes=PACKAGE_FILES,
         )
         return Trends(np.ones((pixels.n_time, 1)), ("constant",))
     others = np.zeros((pixels.n_time, 0))

@@ -9,11 +9,12 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, NamedDict
-from bayesprf.checks import check_choice, check_integer, check_names
+from bayesprf.checks import check_choice, check_integer, check_names, shown
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.fit_record import Fit
+from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import ShapeFit
 from bayesprf.prf.stage import Progress, fit_prf
@@ -27,7 +28,6 @@ from bayesprf.timemodel.shift_fit import fit_shift, settle_light
 from bayesprf.timemodel.training import choose_training
 from bayesprf.timemodel.uncatalogued import add_roll_gain
 
-_TIME_CORRECTORS = ("polynomial", "poscorr")
 _POSITIONS = ("poscorr", "centroid")
 # A normal matrix of this size, byte, is factorised in a minute on one core, with two copies.
 _MAX_BYTES = 1 << 29
@@ -41,7 +41,6 @@ def time_options(
     settings: Settings, trends: TrendOptions, *, positions: Any, further: NamedDict, **documented: Any
 ) -> PerturbationOptions:
     """Return the options of the time model from settings, documented arguments and further keywords."""
-    check_choice(settings.time_corrector, _TIME_CORRECTORS, "time_corrector")
     check_choice(positions, (False, None, *_POSITIONS), "positions")
     options = PerturbationOptions(
         trends=trends,
@@ -67,6 +66,7 @@ def _check_size(options: PerturbationOptions) -> None:
         )
 
 
+@in_one_blas_thread
 def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:
     """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
     pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
@@ -123,7 +123,7 @@ def _warn_if_wild(prf: ShapeFit, gain: GainModel) -> None:
             f" expected between {1 / _WILD:.2g} and {_WILD:g}; light curves fitted with fit_va=True are not to be"
             " trusted: subtract the sky, use fewer terms, or fit without the time model",
             DataWarning,
-            stacklevel=4,
+            skip_file_prefixes=PACKAGE_FILES,
         )
 
 
@@ -140,6 +140,6 @@ def perturbed_prf(fit: Fit, time_index: object) -> csr_matrix | list[csr_matrix]
     chosen = np.asarray(time_index)
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
     if not np.issubdtype(chosen.dtype, np.integer) or np.any((chosen < -n_time) | (chosen >= n_time)):
-        raise InputError(f"time_index: expected whole numbers from 0 to {n_time - 1}, got {time_index!r}")
+        raise InputError(f"time_index: expected whole numbers from 0 to {n_time - 1}, got {shown(time_index)}")
     changing = fit.need("prf").matrix.changing(fit.need("time_model"))
     return changing.at(int(chosen)) if chosen.ndim == 0 else [changing.at(int(one)) for one in chosen]

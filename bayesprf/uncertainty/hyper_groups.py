@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.checks import check_shape, shown
 from bayesprf.errors import InputError
 
 # A width is known to a sixth from this many members; bins of brightness hold at least as many, and are no more than 4.
@@ -107,7 +107,7 @@ def make_groups(value: object, n_member: int, name: str, *, known: Mapping[str, 
     if isinstance(value, str):
         if value not in known:
             choices = ", ".join(repr(one) for one in known)
-            raise InputError(f"{name}: expected None, {choices} or a label for each of {n_member}, got {value!r}")
+            raise InputError(f"{name}: expected None, {choices} or a label for each of {n_member}, got {shown(value)}")
         if np.asarray(known[value]).dtype.kind == "f":
             return _bins(known[value], value)
         labels = known[value]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import ConvergenceWarning
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
 from bayesprf.linalg.evidence import EvidenceMaximum, maximise_evidence
 from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
@@ -115,7 +115,7 @@ def learn_from(
             f"learn_widths: no maximum of the evidence found for {listed} ({learned.message}); the data may want a"
             " width of zero: fix one of them to a number, or make groups larger",
             ConvergenceWarning,
-            stacklevel=4,
+            skip_file_prefixes=PACKAGE_FILES,
         )
     done = start.times(learned, one.free, names)
     return replace(done, n_clipped=found.n_clipped + n_clipped)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.arrays import FloatArray, IntArray, brief, brief_html
+from bayesprf.checks import check_shape, is_number, shown
 from bayesprf.errors import InputError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters, Tunable
 from bayesprf.linalg.problem import GaussianPrior
@@ -56,13 +56,12 @@ class WidthChoice:
             value = getattr(self, name)
             if isinstance(value, str) and value == LEARN:
                 continue
-            number = not isinstance(value, bool | str) and np.isscalar(value) and np.isfinite(value)  # type: ignore[arg-type]
             may_vanish = name in ("model", "variability")
-            if not number or not (value > 0 or (may_vanish and value == 0)):
+            if not is_number(value) or not (value > 0 or (may_vanish and value == 0)):
                 least = "0 or more" if may_vanish else "above 0"
-                raise InputError(f"{name}: expected 'learn' or a finite number {least}, got {value!r}")
+                raise InputError(f"{name}: expected 'learn' or a finite number {least}, got {shown(value)}")
         if isinstance(self.n_cadence, bool) or not isinstance(self.n_cadence, int | np.integer) or self.n_cadence < 2:
-            raise InputError(f"n_cadence: expected a whole number of 2 or more, got {self.n_cadence!r}")
+            raise InputError(f"n_cadence: expected a whole number of 2 or more, got {shown(self.n_cadence)}")
 
     def learns(self, name: str) -> bool:
         """Return whether a width is learned."""
@@ -71,6 +70,12 @@ class WidthChoice:
     def start(self, name: str) -> float:
         """Return the number a width is fixed to, or where its search starts."""
         return _START[name] if self.learns(name) else float(getattr(self, name))
+
+
+def _listed(name: str, values: FloatArray, errors: FloatArray, labels: tuple[str, ...]) -> str:
+    """Return a number per group with its error and the group's name."""
+    ends = [f" ({label})" if len(labels) > 1 else "" for label in labels]
+    return ", ".join(f"{name} {v:.3g} +- {e:.2g}{end}" for v, e, end in zip(values, errors, ends, strict=True))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,6 +140,18 @@ class FluxWidths:
     prior: GaussianPrior = field(repr=False)
     noise_factor: FloatArray = field(repr=False)
     model_variance: FloatArray = field(repr=False)
+
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """Give every width with its error, group by group."""
+        prior = _listed("prior width", self.prior_width, self.prior_width_err, self.prior_labels)
+        change = _listed("variability", self.variability, self.variability_err, self.prior_labels)
+        zero = f"zero point {self.zero_point:.4g} +- {self.zero_point_err:.2g}"
+        noise = _listed("noise x", self.noise_scale, self.noise_scale_err, self.noise_labels)
+        model = f"model error {self.model_error:.3g} +- {self.model_error_err:.2g}"
+        ended = "" if self.converged else "; the evidence has no maximum"
+        return f"{prior}; {change}; {zero}; {noise}; {model}{ended}"
 
     @property
     def model_in_fit(self) -> bool:

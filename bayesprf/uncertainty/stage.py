@@ -4,10 +4,11 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack, vstack
 
 from bayesprf.arrays import AnyArray, FloatArray, IntArray
-from bayesprf.checks import as_float, check_shape
+from bayesprf.checks import as_float, check_shape, shown
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
+from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.prf.astrometry import fit_position_errors
 from bayesprf.prf.star_residuals import StarResiduals, measure_stars
@@ -23,6 +24,7 @@ from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_c
 _FEW_STARS_POSITION, _FEW_STARS_MOMENTS = 0.017, 0.017
 
 
+@in_one_blas_thread
 def learn_hyperparameters(
     fit: Fit, choice: WidthChoice, *, expected: object, prior_groups: object, noise_groups: object, model_in_fit: bool
 ) -> FluxWidths:
@@ -67,6 +69,7 @@ def with_systematics(fit: Fit) -> Fit:
     return fit if fit.systematics is not None else fit.with_stage("systematics", fit_systematics(fit))
 
 
+@in_one_blas_thread
 def fit_systematics(
     fit: Fit,
     *,
@@ -85,7 +88,7 @@ def fit_systematics(
         before = _FEW_STARS_POSITION * float(np.sqrt(prf.prf.pixel_area))
         position = prf.positions.std.mean(axis=1) if refined else stars.width("east", "north", unknown=before)
     widths = NuisanceWidths(
-        position=np.broadcast_to(np.asarray(position, np.float64), (fit.sources.n_source,)),
+        position=_per_source(position, fit.sources.n_source),
         moments=stars.width("size", "e1", "e2", unknown=_FEW_STARS_MOMENTS) if moments is None else moments,
         model=_model_scatter(fit) * stars.excess[0] if model is None else model,
         tail=prf.wing_err if tail is None else tail,
@@ -93,6 +96,16 @@ def fit_systematics(
         places=places,
     )
     return carry_errors(fit, mean_over_time(latest.flux), widths)
+
+
+def _per_source(position: object, n_source: int) -> FloatArray:
+    """Return the standard deviation of every position, shape (n_source,), arcsec."""
+    given = as_float(position, "position")
+    if given.ndim:
+        check_shape(given, (n_source,), "position", "n_source")
+    if not np.all(given >= 0) or not np.isfinite(given).all():
+        raise InputError(f"position: expected standard deviations of 0 arcsec or more, got {shown(position)}")
+    return np.broadcast_to(given, (n_source,))
 
 
 def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonErrors:
@@ -126,6 +139,7 @@ def leak_covariance(fit: Fit, sources: IntArray) -> FloatArray:
     return np.asarray((factor @ factor.T).toarray())
 
 
+@in_one_blas_thread
 def total_errors(fit: Fit) -> FloatArray:
     """Return the total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
     return np.hypot(fit.latest_flux.flux_err, with_systematics(fit).need("systematics").std)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_matrix, diags, hstack, identity
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
@@ -75,6 +75,13 @@ class CommonErrors:
     parts: Mapping[str, FloatArray]
     factors: Mapping[str, csr_matrix]
     widths: NuisanceWidths
+
+    __repr__, _repr_html_ = brief, brief_html
+
+    def __str__(self) -> str:
+        """Give the median over the sources of the whole and of each cause."""
+        causes = ", ".join(f"{name} {_median(part):.3g}" for name, part in self.parts.items())
+        return f"median of {self.std.size} sources {_median(self.std):.3g} electron / s; by cause: {causes}"
 
     def covariance(self, sources: FloatArray) -> FloatArray:
         """Return the covariance of some sources' common errors, shape (n, n), (electron / s)**2."""
@@ -352,3 +359,9 @@ def _model_factor(
     sums = csr_matrix((unit, (pair, pairs.source)), (pairs.n_pair, pairs.n_source))
     response = gain @ errors
     return csr_matrix(response - (response @ sums) @ sums.T)
+
+
+def _median(values: FloatArray) -> float:
+    """Return the median of the values that are known."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if known.size else np.nan

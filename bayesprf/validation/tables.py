@@ -5,6 +5,22 @@ from scipy.stats import binom
 
 from bayesprf.validation.suite import COVERAGE, CalibrationReport, ProbabilityCheck, SamplerReport
 
+_CALIBRATION_HEAD = """# Calibration
+
+Made by `bayesprf calibrate --output docs --trials {trials} --verdicts {verdicts} --seed {seed}
+--samplers {samplers}`: simulations with known truth, whose PRF, noise and prior are those of the model. They show that
+the closed form and the samplers are right, not that a fitted PRF is.
+
+![Ranks of the truths minus the uniform distribution](_static/calibration/ranks.png)
+
+![Scores and correlations of the march](_static/calibration/march.png)
+
+![Verdicts on second stars](_static/calibration/second_star.png)
+![Verdicts on eclipses](_static/calibration/eclipse.png)
+
+"""
+_SAMPLERS_PICTURE = "![Ranks of the truths among draws of the samplers](_static/calibration/samplers.png)\n\n"
+
 
 def format_report(report: CalibrationReport) -> str:
     """Return the tables of a report as Markdown.
@@ -94,3 +110,9 @@ def _verdict_table(checks: tuple[ProbabilityCheck, ...]) -> str:
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def calibration_page(text: str, *, trials: int, verdicts: int, samplers: int, seed: int) -> str:
+    """Return the page of a calibration: how it was made, its pictures, and its tables."""
+    head = _CALIBRATION_HEAD.format(trials=trials, verdicts=verdicts, samplers=samplers, seed=seed)
+    return head + (_SAMPLERS_PICTURE if samplers else "") + text

@@ -215,7 +215,7 @@ def test_duplicate_pixels_are_refused(arguments):
         ({"prior_sigma": 0.0}, r"^prior_sigma: expected widths above 0 electron / s, got 0.0 for source 0"),
         ({"prior_sigma": -1.0}, r"^prior_sigma: expected widths above 0"),
         ({"prior_sigma": np.nan}, r"^prior_sigma: expected widths above 0"),
-        ({"prior_sigma": "wide"}, r"^prior_sigma: expected an array of real numbers, got str"),
+        ({"prior_sigma": "wide"}, r"^prior_sigma: expected an array of real numbers, got 'wide'"),
     ],
 )
 def test_bad_prior_is_refused(good, prior, message):
@@ -288,9 +288,11 @@ def test_unknown_setting_is_refused(field):
     ],
 )
 def test_bad_time_mask_is_refused(field, mask, error, message):
-    machine = Machine.from_pixels(field.pixels, field.sources, time_mask=mask)
     with pytest.raises(error, match=message):
-        machine.build_shape_model()
+        Machine.from_pixels(field.pixels, field.sources, time_mask=mask)
+    machine = Machine.from_pixels(field.pixels, field.sources)
+    with pytest.raises(error, match=message):
+        machine.time_mask = mask
 
 
 def test_stages_out_of_order_name_the_method_to_call(field):

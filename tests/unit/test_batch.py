@@ -6,8 +6,10 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
+import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -16,10 +18,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
+from astropy.table import Table
 
 from bayesprf import batch
 from bayesprf.batch import BatchOptions, Field, FieldReport, fit_batch, fit_field
-from bayesprf.errors import DataWarning, FileError, InputError
+from bayesprf.errors import FileError, InputError
+from bayesprf.flags import QualityFlag
+from bayesprf.io import files
 from bayesprf.io.files import claim_directory
 from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.io.save import load_attributes, load_tree
@@ -93,7 +98,10 @@ def test_every_field_leaves_a_tree_and_a_row(two_fields, finished):
     assert [(row["name"], row["status"], row["n_pixel"]) for row in rows] == [
         (report.name, "done", str(report.n_pixel)) for report in reports
     ]
-    assert sorted(path.name for path in output.iterdir()) == ["north.nc", "south.nc", "summary.csv"]
+    assert sorted(path.name for path in output.iterdir()) == ["north.nc", "south.nc", "summary.csv", "summary.ecsv"]
+    quality = Table.read(output / "summary.ecsv")
+    assert quality["verdict"].tolist() == [report.quality["verdict"] for report in reports]
+    assert all(len(report.quality) == 6 + len(QualityFlag) for report in reports)
 
 
 def test_finished_fields_are_kept_and_changed_ones_fitted_again(two_fields, finished):
@@ -190,7 +198,7 @@ def test_an_interrupted_batch_is_taken_up_where_it_stopped(two_fields, tmp_path,
         fit_batch(fields, tmp_path, on_report=report_first)
     assert seen == ["north"]
     assert [row["name"] for row in read_summary(tmp_path)] == ["north"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["north.nc", "summary.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["north.nc", "summary.csv", "summary.ecsv"]
     monkeypatch.undo()
     calls = []
 
@@ -315,14 +323,33 @@ def test_what_a_killed_run_left_is_removed(two_fields, tmp_path, quick_fit):
     stale = tmp_path / ".0123456789ab.part.north.nc"
     stale.write_bytes(b"half")
     fit_batch(two_fields[:1], tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["north.nc", "summary.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["north.nc", "summary.csv", "summary.ecsv"]
 
 
 def test_two_batches_at_work_in_one_directory(two_fields, tmp_path, quick_fit):
-    message = r"another batch is at work in .*: summary.csv will list the fields of"
-    with claim_directory(tmp_path), pytest.warns(DataWarning, match=message):  # as another process would
-        reports = fit_batch(two_fields, tmp_path)
-    assert [report.status for report in reports] == ["done", "done"]
+    message = r"output_dir: expected a directory where no other batch is at work, got .*, which process \d+ on .* wait"
+    with claim_directory(tmp_path), pytest.raises(FileError, match=message):  # as another process would
+        fit_batch(two_fields, tmp_path)
+    assert quick_fit == []
+    assert [report.status for report in fit_batch(two_fields, tmp_path)] == ["done", "done"]
+
+
+@pytest.mark.parametrize("owner", ["process 999999999 on another machine", "process 1 on here", ""])
+def test_the_lock_of_a_batch_that_was_killed_is_taken_over(two_fields, tmp_path, quick_fit, owner):
+    (tmp_path / ".bayesprf-batch.lock").write_text(owner)
+    assert [report.status for report in fit_batch(two_fields, tmp_path)] == ["done", "done"]
+    assert not (tmp_path / ".bayesprf-batch.lock").exists()
+
+
+def test_a_lock_where_the_system_has_none(two_fields, tmp_path, quick_fit, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)
+    lock, here = tmp_path / ".bayesprf-batch.lock", socket.gethostname()
+    lock.write_text(f"process 999999999 on {here}")  # more than any system allows
+    assert [report.status for report in fit_batch(two_fields, tmp_path)] == ["done", "done"]
+    for owner in (f"process {os.getpid()} on {here}", "process 5 on a-node"):
+        lock.write_text(owner)
+        with pytest.raises(FileError, match=rf"which {owner} has claimed; .* remove \.bayesprf-batch\.lock"):
+            fit_batch(two_fields, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["summary.csv", "north.nc"])
@@ -403,44 +430,75 @@ def write_fields(root, count):
     return [write_field(root / f"field-{seed:02d}", seed) for seed in range(count)]
 
 
+def run_until(command, ready, *, seconds=60.0):
+    """Run a command and kill it with all its processes as soon as `ready()` holds; return whether it ended before."""
+    process = subprocess.Popen(command, start_new_session=True)
+    end = time.monotonic() + seconds
+    while process.poll() is None and not ready() and time.monotonic() < end:
+        time.sleep(1e-3)
+    ended = process.poll() is not None
+    if not ended:
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return ended
+
+
+def content_of(directory):
+    return {path.name: path.read_bytes() for path in directory.glob("*.nc")}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kills process groups")
+def test_a_batch_killed_at_work_goes_on_to_the_same_bytes(two_fields, finished, tmp_path, monkeypatch):
+    """Killed as it claims the directory, as it writes a file, and as the first file is there."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    out, root = tmp_path / "out", Path(two_fields[0].catalog).parents[1]
+    (tmp_path / "run.py").write_text(KILLED_BATCH)
+    command = [sys.executable, tmp_path / "run.py", root, out, "1"]
+    for pattern in (".bayesprf-batch.lock", ".*.part.north.nc", "north.nc"):
+        assert not run_until(command, lambda one=pattern: any(out.glob(one)))
+    subprocess.run(command, check=True, timeout=300)
+    assert content_of(out) == content_of(finished[0])
+    assert sorted(path.name for path in out.iterdir()) == ["north.nc", "south.nc", "summary.csv", "summary.ecsv"]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="kills process groups")
-@pytest.mark.parametrize("cores", [1, 2])
-def test_killed_and_resumed_batches_end_in_the_same_bytes(tmp_path, monkeypatch, cores):
+@pytest.mark.parametrize(("cores", "n_kill"), [(1, 30), (2, 20)])
+def test_killed_at_random_and_resumed_batches_end_in_the_same_bytes(tmp_path, monkeypatch, cores, n_kill):
+    """A batch that ended before its kill loses a random half of its fields, and begins again."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-    fields = write_fields(tmp_path / "fields", 5)
+    fields, out = write_fields(tmp_path / "fields", 8), tmp_path / "out"
     fit_batch(fields, tmp_path / "clean")
-    wanted = {path.name: path.read_bytes() for path in (tmp_path / "clean").glob("*.nc")}
     (tmp_path / "run.py").write_text(KILLED_BATCH)
-    command = [sys.executable, tmp_path / "run.py", tmp_path / "fields", tmp_path / "out", str(cores)]
-    rng = random.Random(cores)
-    for _ in range(6):
-        process = subprocess.Popen(command, start_new_session=True)
-        try:
-            process.wait(timeout=rng.uniform(2.0, 12.0))
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    command = [sys.executable, tmp_path / "run.py", tmp_path / "fields", out, str(cores)]
+    rng, killed = random.Random(cores), 0
+    while killed < n_kill:
+        end = time.monotonic() + rng.uniform(1.0, 8.0)
+        if not run_until(command, lambda end=end: time.monotonic() > end):
+            killed += 1
+            continue
+        for path in rng.sample(sorted(out.glob("*.nc")), 4):
+            path.unlink()
     subprocess.run(command, check=True, timeout=300)
-    out = tmp_path / "out"
-    assert {path.name: path.read_bytes() for path in out.glob("*.nc")} == wanted
-    assert sorted(path.name for path in out.iterdir()) == sorted([*wanted, "summary.csv"])
+    wanted = content_of(tmp_path / "clean")
+    assert content_of(out) == wanted
+    assert sorted(path.name for path in out.iterdir()) == sorted([*wanted, "summary.csv", "summary.ecsv"])
 
 
 @pytest.mark.slow
-def test_dask_and_local_processes_give_the_same_bytes(tmp_path, monkeypatch):
+def test_dask_and_local_processes_give_the_same_bytes_from_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
+    fields = write_fields(tmp_path / "fields", 20)
+    rows = [f"{one.name},fields/{one.name}/tpf-*.fits,fields/{one.name}/catalog.csv" for one in fields]
+    (tmp_path / "fields.csv").write_text("\n".join(["name,files,catalog", *rows]))
+    command = [sys.executable, "-c", "from bayesprf.cli import main; main()", "batch", tmp_path / "fields.csv", "-q"]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the cluster's own libraries
         distributed = pytest.importorskip("distributed")
-        monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-        fields = write_fields(tmp_path / "fields", 20)
-        with (
-            distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
-            distributed.Client(cluster) as client,
-        ):
-            reports = fit_batch(fields, tmp_path / "dask", client=client)
-    assert {report.status for report in reports} == {"done"}
-    fit_batch(fields, tmp_path / "local", cores=2)
-    for name in (f"{one.name}.nc" for one in fields):
-        assert differences(load_tree(tmp_path / "dask" / name), load_tree(tmp_path / "local" / name)) == ()
-        assert (tmp_path / "dask" / name).read_bytes() == (tmp_path / "local" / name).read_bytes()
+        with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+            dask = [*command, "--output", tmp_path / "dask", "--dask", cluster.scheduler_address]
+            subprocess.run(dask, check=True, timeout=600)
+    subprocess.run([*command, "--output", tmp_path / "local", "--cores", "2"], check=True, timeout=600)
+    assert len(content_of(tmp_path / "local")) == 20
+    assert content_of(tmp_path / "dask") == content_of(tmp_path / "local")
+    assert set(Table.read(tmp_path / "dask" / "summary.ecsv")["status"]) == {"done"}

@@ -97,3 +97,23 @@ def test_wrong_options_of_a_fit(table, tmp_path, monkeypatch, more, message):
     with pytest.raises(InputError, match=message):
         raise result.exception
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_is_an_input_is_refused(table, tmp_path):
+    files, catalog = table.parent / "north" / "pixels", tmp_path / "stars.nc"
+    catalog.write_text("source_id,ra,dec,flux")
+    arguments = ["fit", str(files), "--catalog", str(catalog), "--output", str(catalog)]
+    result = CliRunner().invoke(cli.app, arguments)
+    with pytest.raises(InputError, match=r"output: expected a file of its own, got .*stars\.nc', which is an input"):
+        raise result.exception
+    assert catalog.read_text() == "source_id,ra,dec,flux"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"), [("bayesprf ba", ["batch"]), ("bayesprf fit --ca", ["--catalog"]), ("bayesprf fit --zz", [])]
+)
+def test_the_shell_completes_commands_and_options(typed, offered):
+    words = typed.split()
+    environment = {"_BAYESPRF_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
+    result = CliRunner().invoke(cli.app, [], prog_name="bayesprf", env=environment)
+    assert result.output.split() == offered

@@ -1,14 +1,17 @@
 """What one does with a Machine every day: look at it, save it, hand its light curves on."""
 
 import copy
+import re
 
 import numpy as np
 import pytest
 
 from bayesprf.errors import InputError, StageError
+from bayesprf.hypotheses.missing_stars import MissingStars
 from bayesprf.io.lightcurves import to_lightkurve
 from bayesprf.io.save import load_tree
 from bayesprf.machine import Machine
+from bayesprf.results.scores import compare
 from bayesprf.simulation.fields import make_field
 
 
@@ -62,3 +65,51 @@ def test_a_copy_shares_nothing_that_changes(machine):
         assert other.fit.prf is None
         assert machine.rmax == 16.0
         assert machine.ws is flux
+
+
+@pytest.fixture(scope="module")
+def answers(machine):
+    """Everything that a Machine hands out, by the beginning of what it says of itself."""
+    event = np.arange(6) == 3
+    at = (machine.sources.ra_deg[0] + 5e-4, machine.sources.dec_deg[0])
+    curves = machine.fit_light_curves(kernel="matern32")
+    return {
+        "<PixelTable: Kepler, 6 cadences x ": machine.pixels,
+        "<SourceTable: 4 sources (star-00000, star-00001, star-00002, ...), catalogue flux ": machine.sources,
+        "<Fit: pixels: Kepler, 6 cadences": machine.fit,
+        "<Verdict: ": machine.verdict,
+        "<CommonErrors: median of 4 sources ": machine.common_errors,
+        "<FluxWidths: prior width ": machine.learn_widths(),
+        "<ModelScore: ln evidence ": machine.loo(),
+        "<DownWeighted: 0 outliers in 0 cadences>": machine.down_weighted,
+        "<LightCurves: 4 stars in ": curves,
+        "<BlendTest: ": machine.blend_test(0, at),
+        "<EventHost: most probable host: ": machine.which_source(event),
+        "<EventDepth: star-00000: depth ": machine.event_depth(0, event),
+        "<EventPosition: RA ": machine.event_position(event, 0),
+        "<MissingStars: ": machine.find_missing(),
+        "<Comparison: 2 models, the best by evidence is o": compare({"one": machine, "other": machine}),
+    }
+
+
+def test_everything_says_in_a_line_what_it_is(answers):
+    for beginning, one in answers.items():
+        assert repr(one).startswith(beginning)
+        assert len(repr(one)) < 400
+        assert repr(one).isprintable()
+        html = one._repr_html_()
+        assert re.fullmatch(r"<(pre|p|table)>.*</(pre|p|table)>", html, re.DOTALL)
+        assert "array(" not in repr(one) + str(one) + html
+
+
+def test_what_is_printed_names_stars_and_numbers(answers):
+    said = {repr(one).partition(":")[0][1:]: str(one) for one in answers.values()}
+    assert re.search(
+        r"\n  star-0000\d: probability \S+\n.*none of the catalogue: probability", said["EventPosition"], re.S
+    )
+    assert said["MissingStars"].startswith("0 stars found, searched at ")
+    assert re.search(r"by cause: wing \S+, shape", said["CommonErrors"])
+    assert "  source 0: matern32, sigma " in said["LightCurves"]
+    assert re.search(r"exact leave-one-pixel-out -?\d+\.\d, of 6 cadences", said["ModelScore"])
+    found = MissingStars(*np.zeros((5, 3)), *np.array([[290.0], [44.5], [50.0], [5.0], [9.0], [0.97]]), scale=1.0)
+    assert str(found).endswith("\n  RA 290.00000, Dec +44.50000: flux 50 +- 5 electron / s, probability 0.97")

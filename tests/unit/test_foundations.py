@@ -28,7 +28,7 @@ def test_masked_becomes_nan_even_for_integers():
 
 
 def test_checks_name_argument_expectation_and_what_came():
-    with pytest.raises(InputError, match=r"^x: expected an array of real numbers, got list"):
+    with pytest.raises(InputError, match=r"^x: expected an array of real numbers, got \[1.0, 'a'\]"):
         as_float([1.0, "a"], "x")
     with pytest.raises(ShapeError, match=r"^x: expected 2 dimension\(s\), got shape \(3,\)"):
         as_float([1.0, 2.0, 3.0], "x", ndim=2)

@@ -151,5 +151,5 @@ def test_options_are_checked_before_anything_is_read():
     with pytest.raises(InputError, match=r"^cures: expected True, False or some of sky, .*, got \['rol'\]$"):
         FitOptions(cures=["rol"])
     assert (FitOptions(cures=False).chosen_cures, FitOptions(cures=("sky",)).chosen_cures) == ((), ("sky",))
-    with pytest.raises(InputError, match=r"^options: expected FitOptions, got dict$"):
+    with pytest.raises(InputError, match=r"^options: expected a FitOptions or None, got {'fit_va': True}; bayesprf"):
         fit_batch([Field("a", "b", "c")], "nowhere", options={"fit_va": True})

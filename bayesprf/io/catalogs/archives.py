@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bayesprf.arrays import Named
+from bayesprf.checks import as_float
 from bayesprf.errors import InputError
 from bayesprf.instruments import KEPLER, TESS
 from bayesprf.io.catalogs.columns import find_column
@@ -281,7 +282,7 @@ BANDS: Mapping[str, Band] = {
 
 def check_years(years: object, name: str) -> None:
     """Raise unless all years that are known lie between 1800 and 2200: epochs are Julian years, not dates."""
-    known = np.asarray(years, float)[np.isfinite(np.asarray(years, float))]
+    known = as_float(years, name)[np.isfinite(as_float(years, name))]
     if known.size and (known.min() < 1800 or known.max() > 2200):
         raise InputError(
             f"{name}: expected Julian years as 2016.0, got {known[np.argmax(np.abs(known - 2000))]:g}; a Julian date JD"

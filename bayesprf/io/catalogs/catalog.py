@@ -8,6 +8,7 @@ from astropy import units
 from astropy.coordinates import Angle
 
 from bayesprf.arrays import BoolArray, FloatArray, Named
+from bayesprf.checks import checked
 from bayesprf.errors import InputError
 from bayesprf.io.catalogs.archives import (
     ANY,
@@ -36,6 +37,7 @@ _FULL_PRECISION_INTEGER = 2**53
 _MAX_NAMED = 5
 
 
+@checked
 def read_catalog(
     catalog: object,
     *,

@@ -12,8 +12,8 @@ from astropy.table import Table
 from platformdirs import user_cache_dir
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.checks import check_positive
-from bayesprf.errors import DataWarning, FileError, InputError, MissingDependencyError
+from bayesprf.checks import check_positive, checked
+from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, MissingDependencyError
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.files import atomic_path
 from bayesprf.scene.pixels import PixelTable
@@ -26,6 +26,7 @@ _COLUMNS = (
 )
 
 
+@checked
 def query_gaia(
     pixels: PixelTable,
     *,
@@ -76,6 +77,7 @@ def query_gaia(
     return read_catalog(rows, epoch=epoch, flux_column=flux_column or pixels.instrument.flux_column)
 
 
+@checked
 def fetch_gaia(
     pixels: PixelTable,
     *,
@@ -165,7 +167,9 @@ def _answer(query: str) -> Table:
         try:
             return Table.read(kept, format="ascii.ecsv")
         except (ValueError, OSError) as error:
-            warnings.warn(f"{kept} cannot be read ({error}) and is asked for again", DataWarning, stacklevel=5)
+            warnings.warn(
+                f"{kept} cannot be read ({error}) and is asked for again", DataWarning, skip_file_prefixes=PACKAGE_FILES
+            )
     rows = _ask(query)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -176,7 +180,7 @@ def _answer(query: str) -> Table:
             f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror or error}); set"
             " BAYESPRF_CACHE to a directory that can",
             DataWarning,
-            stacklevel=5,
+            skip_file_prefixes=PACKAGE_FILES,
         )
     return rows
 

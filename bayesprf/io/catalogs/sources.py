@@ -6,6 +6,7 @@ from inspect import signature
 from typing import Any
 
 from bayesprf.arrays import Named
+from bayesprf.checks import did_you_mean
 from bayesprf.errors import InputError
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.catalogs.detect import add_missing, detect_sources, sources_from_targets
@@ -61,8 +62,18 @@ def read_sources(catalog: Any, pixels: PixelTable, *, detect_missing: bool = Fal
     elif word in MADE_FROM_PIXELS:
         sources = MADE_FROM_PIXELS[word](pixels, **_accepted(word, choices))
     else:
+        _check_word(word)
         sources = read_catalog(catalog, **choices)
     return add_missing(pixels, place_sources(sources, pixels)) if detect_missing else sources
+
+
+def _check_word(word: str) -> None:
+    """Raise if what came is a word that is nearly one of those that stand for a catalogue, and no file."""
+    hint = did_you_mean(word, MADE_FROM_PIXELS)
+    if hint and not os.path.exists(word):
+        raise InputError(
+            f"catalog: expected a table, a file or one of {', '.join(MADE_FROM_PIXELS)}, got {word!r}{hint}"
+        )
 
 
 def _accepted(word: str, choices: Named) -> Named:

@@ -1,5 +1,7 @@
 """Tables of any kind as columns: files, pandas and astropy tables."""
 
+import gzip
+import io
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -15,10 +17,12 @@ from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
 from bayesprf.arrays import Named, NamedDict
+from bayesprf.checks import shown
 from bayesprf.errors import FileError, InputError, MissingDependencyError
 from bayesprf.io.catalogs.archives import ANY, ARCHIVES, find_position
 from bayesprf.io.catalogs.text import read_text
 
+_GZIP = b"\x1f\x8b"
 NamedTables = list[tuple[str, Any]]
 # Format by the ending of the file's name, without .gz.
 _FORMATS: Mapping[str, str] = {
@@ -93,7 +97,7 @@ def _choose(tables: NamedTables, which: str | int | None, file: str) -> NamedDic
     if which is not None:
         number = names.index(which) if which in names else which
         if not isinstance(number, int) or not 0 <= number < len(tables):
-            raise InputError(f"table: expected one of the tables of {file}, {listed}, got {which!r}")
+            raise InputError(f"table: expected one of the tables of {file}, {listed}, got {shown(which)}")
         return _columns_of(tables[number][1])
     found = [_columns_of(table) for _, table in tables]
     placed = [columns for columns in found if columns and _has_positions(columns)]
@@ -112,7 +116,8 @@ def _has_positions(columns: Named) -> bool:
 
 def _read_file(path: Path) -> NamedTables:
     if not path.is_file():
-        raise FileError(f"catalog: expected a file, found none at {str(path)!r}")
+        came = f"the directory {str(path)!r}" if path.is_dir() else f"{str(path)!r}, where there is none"
+        raise FileError(f"catalog: expected a file, got {came}; check the name")
     suffix = path.with_suffix("").suffix.lower() if path.suffix.lower() == ".gz" else path.suffix.lower()
     if suffix not in _FORMATS:
         raise InputError(
@@ -134,14 +139,20 @@ def _read_file(path: Path) -> NamedTables:
         raise FileError(f"{path}: expected a table, but it cannot be read ({reason})") from error
 
 
+def _content(path: Path) -> io.BytesIO:
+    """Return what a file holds, unpacked: astropy leaves damaged files open that it opens itself."""
+    content = path.read_bytes()
+    return io.BytesIO(gzip.decompress(content) if content.startswith(_GZIP) else content)
+
+
 def _read_fits(path: Path) -> NamedTables:
-    with fits.open(path, memmap=False) as hdus:
+    with fits.open(_content(path), memmap=False) as hdus:
         kinds = (fits.BinTableHDU, fits.TableHDU)
         return [(hdu.name or f"extension {i}", Table.read(hdu)) for i, hdu in enumerate(hdus) if isinstance(hdu, kinds)]
 
 
 def _read_votable(path: Path) -> NamedTables:
-    tables = list(votable.parse(path).iter_tables())
+    tables = list(votable.parse(_content(path)).iter_tables())
     return [(one.name or one.ID or f"table {i}", _from_votable(one)) for i, one in enumerate(tables)]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import FloatArray, Named
-from bayesprf.checks import as_float, check_finite
+from bayesprf.checks import as_float, check_finite, checked, shown
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
 from bayesprf.io.pixels.stack import unit_vector
 from bayesprf.scene.pixels import PixelTable
@@ -16,6 +16,7 @@ _LIGHT_KM_PER_S = 299792.458
 _FLAT = 1e-3
 
 
+@checked
 def barycentric_shift(pixels: PixelTable, ra_deg: object, dec_deg: object) -> FloatArray:
     """Return what `pixels.time` lacks to be the barycentric time of single stars.
 
@@ -140,7 +141,7 @@ def parse_direction(value: Any, name: str) -> tuple[float, float]:
     try:
         ra_deg, dec_deg = (float(one) for one in value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected one SkyCoord or (ra, dec) in degrees, got {value!r}") from error
+        raise InputError(f"{name}: expected one SkyCoord or (ra, dec) in degrees, got {shown(value)}") from error
     if not (np.isfinite(ra_deg) and abs(dec_deg) <= 90.0):
         raise InputError(f"{name}: expected a position on the sky in degrees, got ({ra_deg}, {dec_deg})")
     return ra_deg, dec_deg

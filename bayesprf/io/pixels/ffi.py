@@ -13,8 +13,8 @@ from astropy.units import Unit
 from astropy.wcs import WCS
 
 from bayesprf.arrays import FloatArray, NamedDict
-from bayesprf.checks import as_float, check_positive
-from bayesprf.errors import DataWarning, FileError, InputError, ShapeError
+from bayesprf.checks import as_float, check_positive, checked, shown
+from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, ShapeError
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.io.pixels.headers import Header, find_instrument, read_noise_of, read_number
 from bayesprf.io.pixels.image_file import ImageFile, open_image, read_corner, read_image_exposure, read_mid_time
@@ -30,6 +30,7 @@ _META_KEYS = ("CHANNEL", "CAMERA", "CCD", "QUARTER", "CAMPAIGN", "SECTOR", "NUM_
 _STILL, _ELSEWHERE = 1e-3, 20.0
 
 
+@checked
 def read_image(
     file: object,
     *,
@@ -127,6 +128,7 @@ def read_image(
     )
 
 
+@checked
 def image_pixels(
     image: object,
     wcs: WCS,
@@ -251,7 +253,7 @@ def block_sky(image: FloatArray, side: int) -> FloatArray:
         If the side is below 5 pixels, too few for a median to be sky.
     """
     if isinstance(side, bool) or not isinstance(side, int | np.integer) or side < 5:
-        raise InputError(f"sky_block: expected a whole number of 5 pixels or more, got {side!r}")
+        raise InputError(f"sky_block: expected a whole number of 5 pixels or more, got {shown(side)}")
     sky = np.zeros_like(image)
     for row in range(0, image.shape[0], side):
         for column in range(0, image.shape[1], side):
@@ -271,7 +273,7 @@ def _check_series(images: Sequence[ImageFile], instrument: Instrument | None) ->
                 f"{one.path.name}: expected the image that DATASUM was made from, got another: the file was changed"
                 " after it was written, by a tool or by damage; download it again if you did not change it",
                 DataWarning,
-                stacklevel=3,
+                skip_file_prefixes=PACKAGE_FILES,
             )
         if one.flux.shape[1:] != first.flux.shape[1:]:
             raise ShapeError(
@@ -290,7 +292,7 @@ def _check_noise(exposure: float, read_noise: float, n_read: float) -> Noise:
     check_positive(exposure, "exposure")
     check_positive(n_read, "n_read")
     if not (np.isfinite(read_noise) and read_noise >= 0):
-        raise InputError(f"read_noise: expected a finite number of electrons, 0 or more, got {read_noise!r}")
+        raise InputError(f"read_noise: expected a finite number of electrons, 0 or more, got {shown(read_noise)}")
     return Noise(float(exposure), (float(read_noise), float(n_read)))
 
 
@@ -336,7 +338,7 @@ def _reduce(image: ImageFile, noise: Noise, used: tuple[slice, slice]) -> tuple[
         f"{image.path.name}: expected errors for all {flux[0].size} pixels, but those of the file cover"
         f" {own.shape[1]} rows and {own.shape[2]} columns; beyond them they are photon and read noise",
         DataWarning,
-        stacklevel=3,
+        skip_file_prefixes=PACKAGE_FILES,
     )
     return flux, errors
 
@@ -402,7 +404,7 @@ def _slice(limits: tuple[int, int] | None, size: int, name: str) -> slice:
         return slice(0, size)
     first, last = limits
     if not 0 <= first < last <= size:
-        raise InputError(f"{name}: expected first and last-plus-one index within 0 to {size}, got {limits!r}")
+        raise InputError(f"{name}: expected first and last-plus-one index within 0 to {size}, got {shown(limits)}")
     return slice(int(first), int(last))
 
 

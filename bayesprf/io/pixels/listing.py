@@ -1,5 +1,6 @@
 """From what a caller names to single files and objects: patterns, directories, lists, collections."""
 
+import contextlib
 import glob
 import os
 from collections.abc import Iterable
@@ -50,6 +51,13 @@ def list_files(files: object, kind: str = "target pixel file") -> list[Any]:
     if not found:
         raise InputError(f"files: expected at least one {kind}, got an empty list")
     return found
+
+
+def named_files(files: list[Any]) -> list[Any]:
+    """Return the files that patterns and directories stand for; as they are where the reader will refuse them."""
+    with contextlib.suppress(FileError, InputError):
+        return list_files(files)
+    return files
 
 
 def _entries(files: object) -> list[Any] | None:

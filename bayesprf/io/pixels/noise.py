@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.checks import check_positive
+from bayesprf.checks import check_positive, shown
 from bayesprf.errors import FileError, InputError
 from bayesprf.instruments import Instrument
 
@@ -248,5 +248,5 @@ def check_floor(floor: object) -> None:
     if floor is None or (isinstance(floor, str) and floor in ("noise", "auto")):
         return
     if isinstance(floor, str | bool) or not isinstance(floor, int | float | np.number):
-        raise InputError(f"error_floor: expected None, 'noise', 'auto' or a number of electron / s, got {floor!r}")
+        raise InputError(f"error_floor: expected None, 'noise', 'auto' or a number of electron / s, got {shown(floor)}")
     check_positive(float(floor), "error_floor")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.instruments import Instrument
 from bayesprf.io.pixels.stamp import Stamp
 
@@ -94,7 +94,7 @@ def _warn_unmatched(stamps: Sequence[Stamp], common: IntArray) -> None:
         f"{every.size - common.size} of {every.size} cadences are not in every file and were left out:"
         f" {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}",
         DataWarning,
-        stacklevel=4,
+        skip_file_prefixes=PACKAGE_FILES,
     )
 
 

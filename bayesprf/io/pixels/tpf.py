@@ -10,8 +10,8 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, NamedDict
-from bayesprf.checks import check_choice, check_positive
-from bayesprf.errors import DataWarning, FileError, InputError
+from bayesprf.checks import check_choice, check_positive, checked
+from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError
 from bayesprf.io.pixels.barycenter import barycentric_shift, parse_direction
 from bayesprf.io.pixels.listing import list_files
 from bayesprf.io.pixels.noise import check_floor
@@ -32,6 +32,7 @@ from bayesprf.scene.pixels import PixelTable
 _DETECTOR = "detector"
 
 
+@checked
 def read_tpfs(
     files: object,
     *,
@@ -171,11 +172,11 @@ def _read_stamps(
         except FileError as error:
             if on_error == "raise":
                 raise
-            warnings.warn(f"skipped a file: {error}", DataWarning, stacklevel=3)
+            warnings.warn(f"skipped a file: {error}", DataWarning, skip_file_prefixes=PACKAGE_FILES)
     if not stamps:
         raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
     for alarm in (alarm for stamp in stamps for alarm in stamp.alarms):
-        warnings.warn(alarm, DataWarning, stacklevel=3)
+        warnings.warn(alarm, DataWarning, skip_file_prefixes=PACKAGE_FILES)
     return stamps, coordinates
 
 
@@ -279,7 +280,7 @@ def _use_copies(
             f"{int(differs.any(axis=0).sum())} pixels of {name} lie in an earlier file too, with other"
             f" fluxes (by up to {np.abs(copy - kept)[differs].max():.3g} electron / s); the earlier file's are used",
             DataWarning,
-            stacklevel=5,
+            skip_file_prefixes=PACKAGE_FILES,
         )
     usable = np.isfinite(kept) & np.isfinite(kept_err) & (kept_err > 0)
     fill = ~usable & np.isfinite(copy) & np.isfinite(copy_err) & (copy_err > 0) & ~lost[:, None]

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.checks import check_integer
+from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.compiled import factors as kernels
 from bayesprf.linalg.compiled import leverage
 from bayesprf.linalg.compiled import solve as lanewise
@@ -41,8 +42,8 @@ class BlockSolver:
     n_threads: int | None = None
 
     def __post_init__(self) -> None:
-        if self.n_threads is not None and self.n_threads < 1:
-            raise InputError(f"n_threads: expected 1 or more, got {self.n_threads}")
+        if self.n_threads is not None:
+            check_integer(self.n_threads, "n_threads", low=1)
 
     def solve(self, problem: LinearProblem) -> GaussianPosterior:
         """Return the posterior of every batch row.

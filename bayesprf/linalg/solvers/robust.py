@@ -8,7 +8,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_positive
-from bayesprf.errors import ConvergenceWarning
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver, choose_solver
 
@@ -142,7 +142,7 @@ class RobustSolver:
                 f"RobustSolver: {moving.size} of {problem.n_batch} batch rows still moved after {n_iter} rounds;"
                 " raise max_iter",
                 ConvergenceWarning,
-                stacklevel=2,
+                skip_file_prefixes=PACKAGE_FILES,
             )
         converged = np.isin(np.arange(problem.n_batch), moving, invert=True)
         held = (weights < REPORTED_WEIGHT) & (problem.ivar > 0)

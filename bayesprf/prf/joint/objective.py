@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import ConvergenceWarning
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
 from bayesprf.prf.joint.discrepancy import profile_errors, ring_errors
 from bayesprf.prf.joint.hyper import (
     JointHyper,
@@ -201,7 +201,7 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
             f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
             f" iterations, got {moved:.3g}; check the catalogue, or raise max_iter",
             ConvergenceWarning,
-            stacklevel=2,
+            skip_file_prefixes=PACKAGE_FILES,
         )
     return _finish(problem, state, hyper, outliers, n_iter=count, converged=converged)
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import socket
 import subprocess
 import sys
 
@@ -58,11 +59,11 @@ def test_other_files_are_not_swept(tmp_path):
 
 @LOCKED
 def test_a_directory_is_claimed_once(tmp_path):
-    code = "from bayesprf.io.files import claim_directory\nwith claim_directory('.') as alone: print(alone)"
-    with claim_directory(tmp_path) as alone:
-        assert alone
-        assert run(code, tmp_path).stdout.strip() == "False"
-    assert run(code, tmp_path).stdout.strip() == "True"
+    code = "from bayesprf.io.files import claim_directory\nwith claim_directory('.'): print('alone')"
+    with claim_directory(tmp_path):
+        assert f"which process {os.getpid()} on {socket.gethostname()} has claimed" in run(code, tmp_path).stderr
+    assert run(code, tmp_path).stdout.strip() == "alone"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -90,3 +91,20 @@ def test_an_output_is_no_input(tmp_path):
     for one in (file, str(file), tmp_path / "." / "a.fits", tmp_path / "link.fits"):
         with pytest.raises(InputError, match=r"output: expected a file of its own, got .*, which is an input"):
             check_not_input(one, [object(), str(file)])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of the size of files")
+def test_a_file_that_the_system_cuts_off_leaves_nothing(tmp_path):
+    """As on a full disk: the system itself takes no more than some bytes."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))
+    try:
+        with (
+            pytest.raises(FileError, match=r"a\.nc: cannot be written \(File too large\); make room, or choose"),
+            atomic_path(tmp_path / "a.nc") as temporary,
+        ):
+            temporary.write_bytes(bytes(20_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []

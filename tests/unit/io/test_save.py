@@ -90,7 +90,7 @@ def test_missing_directory_is_named(tree, tmp_path):
 
 
 def test_only_trees_are_saved(tmp_path):
-    with pytest.raises(InputError, match=r"tree: expected an xarray.DataTree, got dict"):
+    with pytest.raises(InputError, match=r"tree: expected a DataTree, got .*; Machine.to_datatree makes one"):
         save_tree({}, tmp_path / "a.nc")
 
 

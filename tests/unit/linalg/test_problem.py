@@ -42,7 +42,7 @@ def test_block_solver_refuses_other_designs(kronecker):
 
 
 def test_number_of_threads_must_be_positive():
-    with pytest.raises(InputError, match="n_threads: expected 1 or more, got 0"):
+    with pytest.raises(InputError, match="n_threads: expected a whole number from 1 up, got 0"):
         BlockSolver(0)
 
 

@@ -170,7 +170,7 @@ def test_nutpie_is_checked_too(problem):
 
 
 def test_options_are_checked():
-    with pytest.raises(InputError, match="draws: expected 1 or more, got 0"):
+    with pytest.raises(InputError, match="draws: expected a whole number from 1 up, got 0"):
         SamplerOptions(draws=0)
     with pytest.raises(InputError, match="target_accept: expected a number between 0 and 1"):
         SamplerOptions(target_accept=1.0)

@@ -199,7 +199,9 @@ def test_bad_arguments_are_refused(plain, field, widths):
         plain.learn_widths(noise_groups="channel")
     with pytest.raises(ShapeError, match=r"prior_groups: expected shape \(28,\)"):
         plain.learn_widths(prior_groups=[1, 2])
-    with pytest.raises(InputError, match=r"widths: expected what learn_widths\(\) returns, got float"):
+    with pytest.raises(
+        InputError, match=r"widths: expected a FluxWidths or None, got .*; Machine.learn_widths makes one"
+    ):
         plain.fit_model(widths=0.1)
     with pytest.raises(InputError, match="prior_mu, prior_sigma: expected neither beside widths"):
         plain.fit_model(widths=widths, prior_sigma=1.0)

@@ -240,7 +240,7 @@ def test_bad_rows_are_refused():
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    with pytest.raises(FileError, match=r"catalog: expected a file, found none at .*absent.csv"):
+    with pytest.raises(FileError, match=r"catalog: expected a file, got .*absent.csv', where there is none; check"):
         read_catalog(tmp_path / "absent.csv")
     odd = tmp_path / "stars.xlsx"
     odd.write_bytes(b"x")

@@ -56,7 +56,7 @@ def test_options_that_do_not_apply_are_refused(field, frame):
         read_sources("detect", field.pixels, id_column="x")
     with pytest.raises(InputError, match=r"^catalog: expected a file or table to read with id_column, got a Source"):
         read_sources(field.sources, field.pixels, id_column="x")
-    with pytest.raises(FileError, match=r"catalog: expected a file, found none at 'nowhere.csv'"):
+    with pytest.raises(FileError, match=r"catalog: expected a file, got 'nowhere.csv', where there is none"):
         as_sources("nowhere.csv", field.pixels)
     with pytest.raises(InputError, match=r"catalog: expected a path, a pandas DataFrame or an astropy Table, got int"):
         as_sources(3, field.pixels)
