@@ -108,7 +108,7 @@ def test_what_is_printed_names_stars_and_numbers(answers):
         r"\n  star-0000\d: probability \S+\n.*none of the catalogue: probability", said["EventPosition"], re.S
     )
     assert said["MissingStars"].startswith("0 stars found, searched at ")
-    assert re.search(r"by cause: wing \S+, shape", said["CommonErrors"])
+    assert re.search(r"by cause: (\w+ \S+, )+model \S+$", said["CommonErrors"])
     assert "  source 0: matern32, sigma " in said["LightCurves"]
     assert re.search(r"exact leave-one-pixel-out -?\d+\.\d, of 6 cadences", said["ModelScore"])
     found = MissingStars(*np.zeros((5, 3)), *np.array([[290.0], [44.5], [50.0], [5.0], [9.0], [0.97]]), scale=1.0)
