@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
 from bayesprf.plots.aperture import plot_aperture
 from bayesprf.plots.lightcurve import plot_lightcurves
@@ -85,6 +86,8 @@ def draw_lightcurves(
     """Draw light curves with errors, by default of the first twelve sources."""
     latest = fit.latest_flux
     chosen = fit.sources.indices(sources)[: _N_CURVE if sources is None else None]
+    if chosen.size == 0:
+        raise InputError("sources: expected at least one source to draw, got none; leave it out for the first twelve")
     return plot_lightcurves(
         fit.pixels.time,
         latest.flux[:, chosen],
@@ -97,10 +100,10 @@ def draw_lightcurves(
     )
 
 
-def draw_aperture(fit: Fit, source: int | str, *, ax: "Axes | None" = None) -> "Figure":
+def draw_aperture(fit: Fit, source: object, *, ax: "Axes | None" = None) -> "Figure":
     """Draw the pixels around a source with its aperture outlined."""
     apertures = fit.need("apertures")
-    index = int(fit.sources.indices(source)[0])
+    index = fit.sources.index(source)
     return plot_aperture(fit.pixels, apertures, index, name=fit.sources.source_id[index], ax=ax)
 
 
