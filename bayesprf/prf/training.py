@@ -128,7 +128,9 @@ def rough_scale(training: StarPixels) -> float:
     return float(np.median(light[good] * number[good] / flux[good])) if good.any() else 1.0
 
 
-def usable_pairs(scene: Scene, pairs: PairTable, radius: float, options: MaskOptions) -> BoolArray:
+def usable_pairs(
+    scene: Scene, pairs: PairTable, radius: float, options: MaskOptions, *, known: BoolArray | None = None
+) -> BoolArray:
     """Return the pairs near enough, of stars of known flux, whose pixel has data and is not saturated.
 
     Parameters
@@ -141,6 +143,8 @@ def usable_pairs(scene: Scene, pairs: PairTable, radius: float, options: MaskOpt
         Largest distance, arcsec.
     options : MaskOptions
         Further limits.
+    known : ndarray of bool, shape (n_source,), optional
+        Stars of known flux; those of the catalogue by default.
 
     Returns
     -------
@@ -149,7 +153,8 @@ def usable_pairs(scene: Scene, pairs: PairTable, radius: float, options: MaskOpt
     image = scene.image
     upper = options.upper_flux_limit or scene.pixels.instrument.saturation
     pixel = (image.ivar > 0) & ~scene.saturated & (image.flux < upper)
-    return pixel[pairs.pixel] & scene.known[pairs.source] & (pairs.r < min(options.limit_radius, radius))
+    known = scene.known if known is None else known
+    return pixel[pairs.pixel] & known[pairs.source] & (pairs.r < min(options.limit_radius, radius))
 
 
 def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
@@ -184,7 +189,8 @@ def training_pairs(
     pairs, model = light.pairs, light.model
     counted = np.where(_contaminants(scene, mask)[pairs.source], model, 0.0)
     share = np.bincount(pairs.pixel, weights=counted, minlength=pairs.n_pixel)[pairs.pixel] - counted
-    chosen = light.above & usable_pairs(scene, pairs, basis.rmax, mask) & (share < options.max_neighbor_share * model)
+    usable = usable_pairs(scene, pairs, basis.rmax, mask, known=np.nan_to_num(light.flux) > 0)
+    chosen = light.above & usable & (share < options.max_neighbor_share * model)
     signal = np.bincount(
         pairs.source, weights=np.where(chosen, model**2 * scene.image.ivar[pairs.pixel], 0.0), minlength=pairs.n_source
     )

@@ -30,6 +30,7 @@ from bayesprf.io.catalogs.tables import read_columns
 from bayesprf.results.columns import is_missing, plain_columns, texts_of
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.placement import SAME_PLACE, check_placement, merge_twins, warn_of_twins
+from bayesprf.scene.plausible import question_fluxes
 from bayesprf.scene.sources import Brightness, SourceTable
 
 _EPOCH = ("ref_epoch",)
@@ -187,6 +188,7 @@ def sources_from_frame(
     if pixels is not None:
         warn_of_twins(frame)
         check_placement(pixels, frame)
+        frame = question_fluxes(pixels, frame)
     return frame
 
 

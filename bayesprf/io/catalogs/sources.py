@@ -14,6 +14,7 @@ from bayesprf.io.catalogs.epoch import julian_year_of
 from bayesprf.io.catalogs.gaia import query_gaia
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.placement import check_placement, warn_of_twins
+from bayesprf.scene.plausible import question_fluxes
 from bayesprf.scene.sources import SourceTable
 
 # Words that stand for a catalogue, and where it comes from.
@@ -132,9 +133,10 @@ def as_sources(catalog: Any, pixels: PixelTable, **choices: Any) -> SourceTable:
     Warns
     -----
     DataWarning
-        As for `read_catalog`; if two stars are closer than data can tell, or some files of a stack hold no star.
+        As for `read_catalog`; if two stars are closer than data can tell, some files of a stack hold no star, or
+        fluxes are not on the scale of the others.
     """
     sources = place_sources(read_sources(catalog, pixels, **choices), pixels)
     warn_of_twins(sources)
     check_placement(pixels, sources)
-    return sources
+    return question_fluxes(pixels, sources)
