@@ -15,6 +15,7 @@ from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.stage import MAX_QUICK, fit_joint_shape
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
+from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import INSTRUMENT_PRF, PrfRecipe, QualityOptions
@@ -35,7 +36,10 @@ def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress
         recipe = choose_method(fit, recipe, image)
     if recipe.shape.method == "joint":
         return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
-    return fit_shape(scene, basis, mask_options=recipe.mask, options=recipe.shape, progress=progress)
+    groups = find_groups(fit.sources, ONE_STAR_PIX * fit.pixels.instrument.pixel_scale)
+    merged = scene if groups is None else together(scene, groups)
+    found = fit_shape(merged, basis, mask_options=recipe.mask, options=recipe.shape, progress=progress)
+    return found if groups is None else apart(scene, groups, found, recipe.shape.flux_cut_off)
 
 
 def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> PrfRecipe:
