@@ -66,7 +66,12 @@ def test_all_roads_give_the_same_bits(directory, fitted, tmp_path):
     by_hand = bp.Machine.from_pixels(fitted.pixels, fitted.sources, quiet=True)
     by_hand.build_shape_model()
     by_hand.fit_model()
-    for flux in (load_tree(out)["photometry/flux"], load_tree(tmp_path / "one.nc")["photometry/flux"], by_hand.ws):
+    pixels, catalog = bp.read_tpfs(directory / "*.fits"), bp.read_catalog(directory / "catalog.csv")
+    read = bp.Machine.from_pixels(pixels, catalog, quiet=True)
+    read.build_shape_model()
+    read.fit_model()
+    trees = [load_tree(one)["photometry/flux"] for one in (out, tmp_path / "one.nc")]
+    for flux in (*trees, by_hand.ws, read.ws):
         np.testing.assert_array_equal(flux, fitted.ws)
 
 

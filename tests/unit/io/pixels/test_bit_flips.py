@@ -1,0 +1,69 @@
+"""One flipped bit of a pixel file does not move the fluxes of other cadences, or it is said."""
+
+import warnings
+
+import numpy as np
+import pytest
+from astropy.io import fits
+
+from bayesprf import Machine, read_tpfs
+from bayesprf.errors import BayesprfError, BayesprfWarning
+from bayesprf.instruments import KEPLER
+from bayesprf.io.pixels.fits_file import find_units
+from bayesprf.io.pixels.tpf_writer import write_tpf
+from bayesprf.simulation.fields import make_field
+
+# Bits of FLUX and FLUX_ERR alone: flips of other columns and of headers are questions of the reader.
+COLUMNS = ("FLUX", "FLUX_ERR")
+
+
+def fluxes(pixels, sources):
+    machine = Machine.from_pixels(pixels, sources, quiet=True)
+    machine.build_shape_model(n_round=2)
+    machine.fit_model(n_threads=1)
+    return machine
+
+
+def flip(content, path, rng):
+    """Write the file with one bit of one value of a random row changed; return the row."""
+    start = find_units(content)[1].data_start
+    with fits.open(path) as hdus:
+        dtype, n_row = hdus[1].data.dtype, len(hdus[1].data)
+    row, name = int(rng.integers(n_row)), COLUMNS[int(rng.integers(2))]
+    kind, offset = dtype.fields[name][:2]
+    place = start + row * dtype.itemsize + offset + int(rng.integers(kind.itemsize))
+    changed = bytearray(content)
+    changed[place] ^= 1 << int(rng.integers(8))
+    path.write_bytes(changed)
+    return row
+
+
+def try_flips(directory, count, seed):
+    """Return how far other cadences move, in their errors, for each flip that is not said; NaN for the rest."""
+    shape = {"layout": "image", "image_shape": (9, 9), "n_source": 3, "mag_range": (11.0, 13.0)}
+    made = make_field(rng=np.random.default_rng(7), n_time=12, instrument=KEPLER, **shape)
+    path = directory / "one.fits"
+    write_tpf(path, made.pixels, stamp=0, target=1)
+    content = path.read_bytes()
+    clean = fluxes(read_tpfs(path), made.sources)
+    rng, moved = np.random.default_rng(seed), np.full(count, np.nan)
+    for number in range(count):
+        row = flip(content, path, rng)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", BayesprfWarning)
+            try:
+                found = fluxes(read_tpfs(path), made.sources)
+            except BayesprfError:
+                continue
+        if not caught:
+            away = np.abs(found.ws - clean.ws) / clean.werrs
+            moved[number] = np.delete(away, row, axis=0).max()
+    return moved
+
+
+@pytest.mark.parametrize("count", [15, pytest.param(120, marks=pytest.mark.slow)])
+def test_other_cadences_stay(tmp_path, count):
+    moved = try_flips(tmp_path, count, seed=count)
+    silent = moved[np.isfinite(moved)]
+    assert silent.size > 0.5 * count  # most flips are small, and need no word
+    assert silent.max() < 1.0
