@@ -94,7 +94,7 @@ def _attempt(attempt: Callable[[Fit], _Attempt], fit: Fit) -> tuple[Fit, bool, s
 def _asks_for_positions(fit: Fit) -> str:
     """Return what free positions may mend, or nothing."""
     recipe, verdict = fit.prf_recipe or PrfRecipe(), fit.need("verdict")
-    given = recipe.shape.refine or recipe.shape.method == "joint" or fit.time_model is not None
+    given = recipe.shape.refine or fit.need("prf").joint is not None or fit.time_model is not None
     poor = [one for one in verdict.findings if one.flag in (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF)]
     return "" if given or not poor else poor[0].sentence
 
