@@ -159,6 +159,8 @@ def _unexplained(
     for one in np.flatnonzero(asked & peaks.clear & (peaks.distance < chord(side))):
         place = centre[peaks.pixel[one]]
         near = [other for other in stars.query_ball_point(place, chord(_REACH_PIX * side)) if other != one]
+        if np.any(pixels.saturated & (np.linalg.norm(centre - place, axis=1) < chord(_REACH_PIX * side))):
+            continue  # light of a saturated star: nothing tells how much
         away = np.linalg.norm(stars.data[near] - place, axis=1) / chord(side)
         found[one] = np.sum(lit[near] * np.maximum(away, 1.0) ** -_FALL) < _EXPLAINED * peaks.light[one]
     return found
