@@ -68,7 +68,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.NO_DATA: "No usable pixel at this cadence; the flux is NaN.",
     QualityFlag.NEGATIVE_FLUX: "The flux is negative by more than three standard deviations.",
     QualityFlag.DOWN_WEIGHTED: "A robust fit took a pixel as an outlier at this cadence; it has nearly no weight.",
-    QualityFlag.TIME_MODEL_WORSE: "The time model makes this light curve worse, and the star keeps its mean PRF.",
+    QualityFlag.TIME_MODEL_WORSE: "The time model makes this light curve worse, and was held back for this star.",
 }
 
 

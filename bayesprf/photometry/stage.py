@@ -26,13 +26,16 @@ from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_pri
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
 from bayesprf.photometry.process_kernels import LEARNABLE
 from bayesprf.photometry.processes import LightCurves, fit_light_curves
-from bayesprf.photometry.time_guard import compare_curves
+from bayesprf.photometry.time_guard import Disturbance, LeavingLight, compare_curves, relative_errors
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.prf import PrfModel, prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import FluxRecipe
 
 if TYPE_CHECKING:
+    from bayesprf.timemodel.fit import GainModel
+    from bayesprf.timemodel.shift import ShiftModel
     from bayesprf.uncertainty.hyperparameters import FluxWidths
 
 
@@ -68,26 +71,34 @@ def fit_fluxes(
         del still
         moving = None if time.light is None else time.light.image()
         solve = partial(solve, uncatalogued_light=moving)
-        yield "flux_va", _with_guard(solve, matrix, matrix.changing(time), curves, fit.sources.source_id)
+        yield "flux_va", _with_guard(solve, matrix, time, curves, prf.prf, fit.sources.source_id)
 
 
 def _with_guard(
     solve: Callable[..., FluxFit],
     matrix: PrfMatrix,
-    changing: PrfMatrix,
+    time: "GainModel | ShiftModel",
     curves: tuple[FloatArray, FloatArray],
+    prf: PrfModel,
     names: tuple[str, ...],
 ) -> FluxFit:
-    """Fit with the time model, and hold the PRF of those stars constant whose light curves it makes worse.
+    """Fit with the time model, held back for the stars whose light curves it makes worse.
 
     `curves` are fluxes and errors with the mean PRF.
     """
+    changing, pairs = matrix.changing(time), matrix.pairs
+    gradients = prf_gradients(prf, pairs.dx, pairs.dy)
+    leaving = LeavingLight.of(changing, np.stack([gradients["east"], gradients["north"]]), prf.evaluate)
+    off = np.zeros(len(names), bool) if leaving is None else leaving.unexplained(relative_errors(*curves))
+    if leaving is not None and off.any():
+        changing = leaving.anchor(changing, off)
     found = solve(changing.design())
     disturbed = compare_curves(curves[0], found.flux, curves[1], changing)
     if disturbed.worse.any():
-        disturbed.warn(names, stacklevel=5)
         found = solve(changing.holding(disturbed.worse, matrix.values).design())
-        found.flags[:, disturbed.worse] |= int(QualityFlag.TIME_MODEL_WORSE)
+    told = Disturbance({"light that leaves the pixels without motion": off & ~disturbed.worse, **disturbed.reason})
+    told.warn(names, stacklevel=5)
+    found.flags[:, told.worse] |= int(QualityFlag.TIME_MODEL_WORSE)
     return found
 
 

@@ -1,8 +1,8 @@
 """Does the time model help? Light curves with and without it, star by star, and a cure for those that it spoils."""
 
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,6 +22,9 @@ _LEVEL = 1.5
 _LIT_SHARE, _N_LOOK = 0.01, 200
 
 
+PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Disturbance:
     """What the time model does to each light curve.
@@ -29,7 +32,7 @@ class Disturbance:
     Parameters
     ----------
     reason : mapping of str to ndarray of bool, shape (n_source,)
-        Where it makes a light curve worse, by reason: level, negative, scatter, slow.
+        Where it makes a light curve worse, by reason.
     """
 
     reason: Mapping[str, BoolArray]
@@ -49,11 +52,98 @@ class Disturbance:
                 said.append(f"{text}: {', '.join(stars[:5])}{more}")
         if said:
             warnings.warn(
-                f"the time model makes light curves worse ({'; '.join(said)}): these stars keep their mean PRF and"
-                " the flag TIME_MODEL_WORSE; take fewer terms, such as build_time_model(poly_order=1), or fit without",
+                f"the time model makes light curves worse ({'; '.join(said)}): it is held back for these stars, which"
+                " have the flag TIME_MODEL_WORSE; take fewer terms, as build_time_model(poly_order=1), or fit without",
                 QualityWarning,
                 stacklevel=stacklevel,
             )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LeavingLight:
+    """How the light that each star puts on its pixels changes in time.
+
+    Parameters
+    ----------
+    found, expected : ndarray of float64, shape (n_part, n_source)
+        Relative change per part of the time model after the first: what the model has, and what the motion of the
+        star's centroid in the model carries off its pixels.
+    mix : ndarray of float64, shape (n_time, n_part)
+        Weight of each of these parts.
+    mean : ndarray of float64, shape (n_pair,)
+        The mean PRF, 1 / pixel.
+    bend : ndarray of float64, shape (n_source,)
+        What the motion carries off in second order at most, relative.
+
+    Notes
+    -----
+    A change of brightness of a star's few pixels and a change of the light beyond them look the same. With the PRF's
+    gradient G, a shift e changes the light on the pixels by sum G e and their centroid by sum x G e less its mean's
+    share; the second, which the pixels tell, gives e, and e the first.
+    """
+
+    found: FloatArray
+    expected: FloatArray
+    mix: FloatArray
+    mean: FloatArray
+    bend: FloatArray
+
+    @classmethod
+    def of(cls, changing: PrfMatrix, gradient: FloatArray, evaluate: PrfFunction) -> "LeavingLight | None":
+        """Compare the two, given the PRF as a function of offsets, arcsec, and its derivative with a shift east and
+        north, shape (2, n_pair), 1 / (pixel arcsec).
+
+        None unless the parts after the first change a mean PRF, which is the first.
+        """
+        pairs, mix = changing.pairs, changing.mix
+        if mix is None or mix.shape[1] < 2 or not np.all(mix[:, 0] == 1.0):
+            return None
+        place = np.stack([pairs.dx, pairs.dy])
+
+        def total(values: FloatArray) -> FloatArray:
+            return np.bincount(pairs.source, values, minlength=pairs.n_source)
+
+        mean, parts = changing.parts[0], changing.parts[1:]
+        light = total(mean)
+        light = np.where(light > 0, light, np.inf)
+        middle = np.stack([total(mean * one) for one in place]) / light
+        away = place - middle[:, pairs.source]
+        carried = np.stack([total(one) for one in gradient]) / light
+        moved = np.stack([[total(a * g) for g in gradient] for a in away]) / light
+        centroid = np.stack([[total(a * part) for part in parts] for a in away]) / light
+        shift = np.linalg.pinv(moved.transpose(2, 0, 1)) @ centroid.transpose(2, 0, 1)
+        expected = np.einsum("is,sik->ks", carried, shift)
+        reach = np.abs(np.einsum("tk,sik->tis", mix[:, 1:], shift)).max(axis=0)[:, pairs.source]
+        bend = np.zeros(pairs.n_source)
+        for sign in (1.0, -1.0):
+            ahead, behind = (evaluate(pairs.dx + k * reach[0], pairs.dy + k * sign * reach[1]) for k in (1.0, -1.0))
+            bend = np.maximum(bend, np.abs(total(ahead + behind - 2.0 * evaluate(pairs.dx, pairs.dy))) / (2.0 * light))
+        found = np.stack([total(part) for part in parts]) / light
+        return cls(found, expected, mix[:, 1:], mean, bend)
+
+    def unexplained(self, noise: FloatArray) -> BoolArray:
+        """Find the stars whose light changes by more than twice what motion carries, given their relative errors.
+
+        The difference has to exceed the error of a mean over a tenth of the series as often as any finding.
+        """
+        rest = np.std(self.mix @ (self.found - self.expected), axis=0)
+        moved = np.std(self.mix @ self.expected, axis=0)
+        told = QualityOptions().significance * noise / np.sqrt(max(1.0, self.mix.shape[0] / _N_PART))
+        return np.asarray((rest > moved + self.bend) & (rest > told))
+
+    def anchor(self, changing: PrfMatrix, stars: BoolArray) -> PrfMatrix:
+        """Return the PRF with the light of some stars changing as their motion has it."""
+        source = changing.pairs.source
+        rest = np.where(stars, self.found - self.expected, 0.0)[:, source]
+        return replace(changing, parts=np.vstack([changing.parts[:1], changing.parts[1:] - rest * self.mean]))
+
+
+def relative_errors(flux: FloatArray, err: FloatArray) -> FloatArray:
+    """Return the median error of each source over its median flux, shape (n_source,); infinite where that is dark."""
+    with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        ratio = np.nanmedian(err, axis=0) / np.nanmedian(flux, axis=0)
+    return np.where(ratio > 0, ratio, np.inf)
 
 
 def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, changing: PrfMatrix) -> Disturbance:

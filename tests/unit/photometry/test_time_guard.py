@@ -8,7 +8,7 @@ import pytest
 from bayesprf.errors import QualityWarning
 from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
-from bayesprf.photometry.time_guard import compare_curves
+from bayesprf.photometry.time_guard import LeavingLight, compare_curves
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.simulation.fields import make_field
@@ -71,6 +71,46 @@ def test_constant_prf_of_held_sources():
     np.testing.assert_allclose([held.at(k).diagonal() for k in range(2)], [[0.9, 2.0], [0.9, 2.5]])
 
 
+def round_star(dx, dy):
+    return np.exp(-(dx**2 + dy**2) / 4.0) / (4.0 * np.pi)
+
+
+@pytest.fixture
+def shifted():
+    """A round star off the middle of 7 x 7 pixels, its derivatives, and a time model that moves it east."""
+    dx, dy = (one.ravel() - 1.5 for one in np.meshgrid(np.arange(-3.0, 4.0), np.arange(-3.0, 4.0)))
+    prf = round_star(dx, dy)
+    gradient = np.stack([0.5 * dx * prf, 0.5 * dy * prf])
+    pairs = PairTable(np.zeros(49, np.int64), np.arange(49), dx, dy, 1, 49)
+    mix = np.stack([np.ones(N_TIME), PHASE], axis=1)
+    return PrfMatrix(pairs, np.stack([prf, 0.1 * gradient[0]]), mix), gradient, round_star
+
+
+def test_light_that_a_shift_carries_off_the_pixels_is_explained(shifted):
+    changing, gradient, evaluate = shifted
+    leaving = LeavingLight.of(changing, gradient, evaluate)
+    assert abs(leaving.found[0, 0]) > 1e-3
+    np.testing.assert_allclose(leaving.found, leaving.expected, rtol=1e-9)
+    assert not leaving.unexplained(np.array([1e-6])).any()
+
+
+def test_light_that_nothing_carries_off_is_taken_back(shifted):
+    moved, gradient, evaluate = shifted
+    changing = replace(moved, parts=np.stack([moved.parts[0], moved.parts[1] + 0.02 * moved.parts[0]]))
+    leaving = LeavingLight.of(changing, gradient, evaluate)
+    np.testing.assert_allclose(leaving.found - leaving.expected, 0.02, rtol=1e-9)
+    assert leaving.unexplained(np.array([1e-3])).all()
+    assert not leaving.unexplained(np.array([0.1])).any()
+    anchored = leaving.anchor(changing, np.array([True]))
+    np.testing.assert_allclose(anchored.parts, moved.parts, atol=1e-12)
+
+
+def test_a_constant_or_a_shifted_prf_has_no_such_parts(shifted):
+    moved, gradient, evaluate = shifted
+    assert LeavingLight.of(PrfMatrix.constant(moved.pairs, moved.parts[0]), gradient, evaluate) is None
+    assert LeavingLight.of(replace(moved, mix=moved.mix[:, ::-1]), gradient, evaluate) is None
+
+
 @pytest.fixture(scope="module")
 def spoiled():
     """A Machine whose time model makes the first star fade by a tenth."""
@@ -87,7 +127,7 @@ def spoiled():
 
 def test_a_spoiled_star_keeps_its_mean_prf(spoiled):
     field, machine = spoiled
-    with pytest.warns(QualityWarning, match=r"larger slow trends: star-00000\).*TIME_MODEL_WORSE"):
+    with pytest.warns(QualityWarning, match=r"without motion: star-00000\).*TIME_MODEL_WORSE"):
         machine.fit_model(fit_va=True)
     flagged = machine.fit.flux_va.flags & QualityFlag.TIME_MODEL_WORSE
     np.testing.assert_array_equal(np.all(flagged, axis=0), np.arange(6) == 0)
