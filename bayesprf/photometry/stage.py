@@ -88,7 +88,7 @@ def _with_guard(
     """
     changing, pairs = matrix.changing(time), matrix.pairs
     gradients = prf_gradients(prf, pairs.dx, pairs.dy)
-    leaving = LeavingLight.of(changing, np.stack([gradients["east"], gradients["north"]]), prf.evaluate)
+    leaving = LeavingLight.of(changing, np.stack([gradients["east"], gradients["north"]]))
     off = np.zeros(len(names), bool) if leaving is None else leaving.unexplained(relative_errors(*curves))
     if leaving is not None and off.any():
         changing = leaving.anchor(changing, off)

@@ -1,7 +1,7 @@
 """Does the time model help? Light curves with and without it, star by star, and a cure for those that it spoils."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +20,6 @@ _REPLACED = 0.5
 _LEVEL = 1.5
 # Pixels with less than this share of a star's light, and cadences beyond so many, are not looked at for factors.
 _LIT_SHARE, _N_LOOK = 0.01, 200
-
-
-PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,8 +69,8 @@ class LeavingLight:
         Weight of each of these parts.
     mean : ndarray of float64, shape (n_pair,)
         The mean PRF, 1 / pixel.
-    bend : ndarray of float64, shape (n_source,)
-        What the motion carries off in second order at most, relative.
+    moved : ndarray of float64, shape (n_source,)
+        Root mean square of the relative light that the motion moves from pixel to pixel.
 
     Notes
     -----
@@ -86,12 +83,11 @@ class LeavingLight:
     expected: FloatArray
     mix: FloatArray
     mean: FloatArray
-    bend: FloatArray
+    moved: FloatArray
 
     @classmethod
-    def of(cls, changing: PrfMatrix, gradient: FloatArray, evaluate: PrfFunction) -> "LeavingLight | None":
-        """Compare the two, given the PRF as a function of offsets, arcsec, and its derivative with a shift east and
-        north, shape (2, n_pair), 1 / (pixel arcsec).
+    def of(cls, changing: PrfMatrix, gradient: FloatArray) -> "LeavingLight | None":
+        """Compare the two, given the PRF's derivative with a shift east and north, shape (2, n_pair), per arcsec.
 
         None unless the parts after the first change a mean PRF, which is the first.
         """
@@ -113,23 +109,23 @@ class LeavingLight:
         centroid = np.stack([[total(a * part) for part in parts] for a in away]) / light
         shift = np.linalg.pinv(moved.transpose(2, 0, 1)) @ centroid.transpose(2, 0, 1)
         expected = np.einsum("is,sik->ks", carried, shift)
-        reach = np.abs(np.einsum("tk,sik->tis", mix[:, 1:], shift)).max(axis=0)[:, pairs.source]
-        bend = np.zeros(pairs.n_source)
-        for sign in (1.0, -1.0):
-            ahead, behind = (evaluate(pairs.dx + k * reach[0], pairs.dy + k * sign * reach[1]) for k in (1.0, -1.0))
-            bend = np.maximum(bend, np.abs(total(ahead + behind - 2.0 * evaluate(pairs.dx, pairs.dy))) / (2.0 * light))
+        shifts = np.einsum("tk,sik->tis", mix[:, 1:], shift)
+        length = np.sqrt(np.mean(shifts**2, axis=0))[:, pairs.source]
+        between = 0.5 * total(np.sum(np.abs(gradient) * length, axis=0)) / light
         found = np.stack([total(part) for part in parts]) / light
-        return cls(found, expected, mix[:, 1:], mean, bend)
+        return cls(found, expected, mix[:, 1:], mean, between)
 
     def unexplained(self, noise: FloatArray) -> BoolArray:
         """Find the stars whose light changes by more than twice what motion carries, given their relative errors.
 
-        The difference has to exceed the error of a mean over a tenth of the series as often as any finding.
+        The difference has to exceed the error of a mean over a tenth of the series as often as any finding, and the
+        share of the light moved from pixel to pixel that a usable PRF may put into wrong ones.
         """
+        options = QualityOptions()
         rest = np.std(self.mix @ (self.found - self.expected), axis=0)
-        moved = np.std(self.mix @ self.expected, axis=0)
-        told = QualityOptions().significance * noise / np.sqrt(max(1.0, self.mix.shape[0] / _N_PART))
-        return np.asarray((rest > moved + self.bend) & (rest > told))
+        carried = np.std(self.mix @ self.expected, axis=0) + options.max_misplaced * self.moved
+        told = options.significance * noise / np.sqrt(max(1.0, self.mix.shape[0] / _N_PART))
+        return np.asarray((rest > carried) & (rest > told))
 
     def anchor(self, changing: PrfMatrix, stars: BoolArray) -> PrfMatrix:
         """Return the PRF with the light of some stars changing as their motion has it."""

@@ -83,21 +83,21 @@ def shifted():
     gradient = np.stack([0.5 * dx * prf, 0.5 * dy * prf])
     pairs = PairTable(np.zeros(49, np.int64), np.arange(49), dx, dy, 1, 49)
     mix = np.stack([np.ones(N_TIME), PHASE], axis=1)
-    return PrfMatrix(pairs, np.stack([prf, 0.1 * gradient[0]]), mix), gradient, round_star
+    return PrfMatrix(pairs, np.stack([prf, 0.1 * gradient[0]]), mix), gradient
 
 
 def test_light_that_a_shift_carries_off_the_pixels_is_explained(shifted):
-    changing, gradient, evaluate = shifted
-    leaving = LeavingLight.of(changing, gradient, evaluate)
+    changing, gradient = shifted
+    leaving = LeavingLight.of(changing, gradient)
     assert abs(leaving.found[0, 0]) > 1e-3
     np.testing.assert_allclose(leaving.found, leaving.expected, rtol=1e-9)
     assert not leaving.unexplained(np.array([1e-6])).any()
 
 
 def test_light_that_nothing_carries_off_is_taken_back(shifted):
-    moved, gradient, evaluate = shifted
+    moved, gradient = shifted
     changing = replace(moved, parts=np.stack([moved.parts[0], moved.parts[1] + 0.02 * moved.parts[0]]))
-    leaving = LeavingLight.of(changing, gradient, evaluate)
+    leaving = LeavingLight.of(changing, gradient)
     np.testing.assert_allclose(leaving.found - leaving.expected, 0.02, rtol=1e-9)
     assert leaving.unexplained(np.array([1e-3])).all()
     assert not leaving.unexplained(np.array([0.1])).any()
@@ -106,9 +106,9 @@ def test_light_that_nothing_carries_off_is_taken_back(shifted):
 
 
 def test_a_constant_or_a_shifted_prf_has_no_such_parts(shifted):
-    moved, gradient, evaluate = shifted
-    assert LeavingLight.of(PrfMatrix.constant(moved.pairs, moved.parts[0]), gradient, evaluate) is None
-    assert LeavingLight.of(replace(moved, mix=moved.mix[:, ::-1]), gradient, evaluate) is None
+    moved, gradient = shifted
+    assert LeavingLight.of(PrfMatrix.constant(moved.pairs, moved.parts[0]), gradient) is None
+    assert LeavingLight.of(replace(moved, mix=moved.mix[:, ::-1]), gradient) is None
 
 
 @pytest.fixture(scope="module")
