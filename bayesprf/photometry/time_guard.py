@@ -14,10 +14,11 @@ from bayesprf.stats import mad_sigma
 
 # Parts that a series is cut into for its slow changes, at least so many cadences long, and differences that tell.
 _N_PART, _SHORTEST, _N_TELLING = 10, 3, 8
-# A change of the slow curve by this share of it that does not make it smaller has replaced it by another.
-_REPLACED = 0.5
-# Motion moves no more than this factor of a star's light off or onto its pixels.
-_LEVEL = 1.5
+# Scatter or slow trends are worse if they are this many times larger: in sound drifting fields the errors of the time
+# model make slow trends of single stars somewhat larger.
+_WORSE = 2.0
+# Motion moves no more than this factor of a star's light off or onto its pixels, those at an edge included.
+_LEVEL = 5.0
 # Pixels with less than this share of a star's light, and cadences beyond so many, are not looked at for factors.
 _LIT_SHARE, _N_LOOK = 0.01, 200
 
@@ -161,19 +162,19 @@ def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, chang
     Notes
     -----
     A star's own light is in both curves; the model subtracts what motion did to the first. It makes things worse if
-    the second scatters more from cadence to cadence or has larger slow changes (means over a tenth of the series), by
-    more than `QualityOptions.error_ratio` and by `QualityOptions.significance` standard deviations; if it replaces a
-    slow change by another that is no smaller; if it moves the level by more than motion can; or if it makes the PRF
-    negative where the star has light.
+    the second scatters more from cadence to cadence or has larger slow changes (means over a tenth of the series),
+    twice as much and by `QualityOptions.significance` standard deviations; if it moves the level by more than motion
+    can; or if it makes the PRF negative where the star has light. Slow changes are left to a shift of
+    the PRF, which is measured from the pixels at every cadence.
     """
     limit = QualityOptions()
     first, second, noise, shift = _relative(still, moving, err)
     return Disturbance(
         {
-            "level off by more than a half": shift > np.log(_LEVEL),
+            "level off by more than a factor of five": shift > np.log(_LEVEL),
             "negative PRF": _turns_negative(changing),
             "more scatter": _scatters_more(first, second, limit),
-            "larger slow trends": _drifts_more(first, second, noise, limit),
+            "larger slow trends": _drifts_more(first, second, noise, limit) & changing.is_gain,
         }
     )
 
@@ -203,21 +204,19 @@ def _scatters_more(first: FloatArray, second: FloatArray, limit: QualityOptions)
     more = np.where(plain, after**2 - before**2, 0.0)
     count = np.maximum(plain.sum(axis=0), 1)
     error = np.sqrt(np.sum(more**2, axis=0)) / count
-    larger = spread[1] > limit.error_ratio * spread[0]
+    larger = spread[1] > _WORSE * spread[0]
     return np.asarray(larger & (more.sum(axis=0) / count > limit.significance * error))
 
 
 def _drifts_more(first: FloatArray, second: FloatArray, noise: FloatArray, limit: QualityOptions) -> BoolArray:
-    """Find the stars whose slow changes the model makes larger, or replaces by others that are no smaller."""
+    """Find the stars whose slow changes the model makes larger."""
     n_part = min(_N_PART, first.shape[0] // _SHORTEST)
     if n_part < _SHORTEST:
         return np.zeros(first.shape[1], bool)
-    slow = [_slow(one, n_part) for one in (first, second, second - first)]
-    before, after, change = (np.sqrt(np.mean(one**2, axis=0)) for one in slow)
+    slow = [_slow(one, n_part) for one in (first, second)]
+    before, after = (np.sqrt(np.mean(one**2, axis=0)) for one in slow)
     rest = limit.significance * noise / np.sqrt(first.shape[0] / n_part)
-    larger = (after > limit.error_ratio * before) & (after**2 - before**2 > rest**2)
-    replaced = (change > np.maximum(_REPLACED * before, rest)) & (after > before / limit.error_ratio)
-    return np.asarray(larger | replaced)
+    return np.asarray((after > _WORSE * before) & (after**2 - before**2 > rest**2))
 
 
 def _slow(curve: FloatArray, n_part: int) -> FloatArray:

@@ -105,6 +105,11 @@ class PrfMatrix:
         """Return this constant PRF changed in time by a model."""
         return PrfMatrix(self.pairs, self.values * model.factors(self.pairs), model.mix)
 
+    @property
+    def is_gain(self) -> bool:
+        """Whether the first part is there at all times and the others change it, as a factor in time does."""
+        return self.mix is not None and self.mix.shape[1] > 1 and bool(np.all(self.mix[:, 0] == 1.0))
+
     def holding(self, sources: BoolArray, still: FloatArray) -> "PrfMatrix":
         """Return the PRF with some sources, shape (n_source,), held at constant values, shape (n_pair,), 1 / pixel."""
         if self.mix is None:
