@@ -16,7 +16,7 @@ from bayesprf.stats import mad_sigma
 _N_PART, _SHORTEST, _N_TELLING = 10, 3, 8
 # Scatter or slow trends are worse if they are this many times larger: in sound drifting fields the errors of the time
 # model make slow trends of single stars somewhat larger.
-_WORSE = 2.0
+_WORSE = 4.0
 # Motion moves no more than this factor of a star's light off or onto its pixels, those at an edge included.
 _LEVEL = 5.0
 # Pixels with less than this share of a star's light, and cadences beyond so many, are not looked at for factors.
@@ -163,9 +163,9 @@ def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, chang
     -----
     A star's own light is in both curves; the model subtracts what motion did to the first. It makes things worse if
     the second scatters more from cadence to cadence or has larger slow changes (means over a tenth of the series),
-    twice as much and by `QualityOptions.significance` standard deviations; if it moves the level by more than motion
-    can; or if it makes the PRF negative where the star has light. Slow changes are left to a shift of
-    the PRF, which is measured from the pixels at every cadence.
+    four times as much and by `QualityOptions.significance` standard deviations; if it moves the level by more than
+    motion can; or if it makes the PRF negative where the star has light. Slow changes are left to a shift of the PRF,
+    which is measured from the pixels at every cadence.
     """
     limit = QualityOptions()
     first, second, noise, shift = _relative(still, moving, err)
