@@ -196,7 +196,7 @@ def measure_noise(series: SeriesResiduals, significance: float) -> NoiseTest:
     excess = np.where(worst > significance, ratio - 1.0, 0.0)
     if common > significance:
         excess = np.maximum(excess, np.median(ratio[told]) - 1.0)
-    variance = np.where(told, expected / np.maximum(patches.response, 1e-300) ** 2, 0.0)
+    variance = np.where(told, expected / np.maximum(patches.response**2, 1e-300), 0.0)
     scatter = np.sqrt(np.asarray((left.gain @ patches.member).power(2) @ (variance * excess)).ravel())
     level = float(np.sqrt(np.median((variance * np.maximum(ratio - 1.0, 0.0))[told]))) if told.any() else 0.0
     return NoiseTest(level, max(common, float(worst.max(initial=0.0))), scatter, typical, _per_source(left, scale))
