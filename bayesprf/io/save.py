@@ -26,6 +26,8 @@ _ENDINGS = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")
 _DENSEST = 1032
 _TITLE = "bayesprf photometry"
 _JSON_ATTRIBUTES = ("versions", "options", "input_files")
+# Those that results of earlier versions lack.
+_LATER_ATTRIBUTES = ("recipes",)
 # What HDF5, h5netcdf and xarray raise for damaged files.
 _DAMAGE = (
     OSError, ValueError, KeyError, RuntimeError, AttributeError, TypeError, IndexError, AssertionError, ArithmeticError,
@@ -131,7 +133,8 @@ def _check_results(tree: xr.DataTree) -> None:
     """Raise if results of a fit lack what all of them have."""
     if tree.attrs.get("title") != _TITLE:
         return
-    for name in _JSON_ATTRIBUTES:
+    later = [name for name in _LATER_ATTRIBUTES if name in tree.attrs]
+    for name in (*_JSON_ATTRIBUTES, *later):
         try:
             sound = isinstance(json.loads(tree.attrs.get(name, "")), dict)
         except (TypeError, ValueError):
