@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import eigh
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import as_float, check_choice
+from bayesprf.checks import as_float, check_choice, shown
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.centred import GroupMeans
@@ -21,6 +21,9 @@ SMOOTH_DAYS = 1.0
 _CHUNK_ELEMENTS, _MAX_PCA_PIXELS = 1 << 19, 1000
 # A component that is one pixel's own is not common: pixels with a larger loading are left out, in this many passes.
 _MAX_LOADING, _N_PCA_PASSES = 0.5, 3
+
+# The square of a number is one too up to this, and so is the sum of many.
+_LARGEST = 1e100
 
 
 def check_vectors(vectors: Any, n_time: int) -> FloatArray:
@@ -43,6 +46,8 @@ def check_vectors(vectors: Any, n_time: int) -> FloatArray:
         If no axis has n_time entries.
     """
     array = np.atleast_2d(as_float(vectors, "other_vectors"))
+    if np.any(np.abs(array) > _LARGEST):
+        raise InputError(f"other_vectors: expected finite numbers up to {_LARGEST:g}, got {shown(vectors)}; scale them")
     if array.ndim != 2 or n_time not in array.shape:
         raise ShapeError(f"other_vectors: expected shape (n_vector, {n_time}), got {np.shape(vectors)}")
     return np.nan_to_num(array.T if array.shape[1] == n_time else array)

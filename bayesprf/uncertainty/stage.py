@@ -23,6 +23,9 @@ from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_c
 # of M67 with Gaia's catalogue say of theirs (tests/real/test_m67_errors.py).
 _FEW_STARS_POSITION, _FEW_STARS_MOMENTS = 0.017, 0.017
 
+# A flux above this, whose square is hardly a number any more, is none.
+_LARGEST_FLUX = 1e100
+
 
 @in_one_blas_thread
 def learn_hyperparameters(
@@ -33,6 +36,7 @@ def learn_hyperparameters(
     flux = np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale if expected is None else expected
     flux = as_float(flux, "expected", ndim=1, unit="electron / s")
     check_shape(flux, (n_source,), "expected", "n_source")
+    flux = np.where(np.abs(flux) < _LARGEST_FLUX, flux, np.nan)
     image, prior = reduce_image(fit.pixels), latest.problem.prior
     data = WidthData(
         pixels=fit.pixels,

@@ -17,6 +17,7 @@ from bayesprf.testing import any_value, odd_array
 # Arguments that a method cannot do without, by method.
 EVENT = np.arange(8) == 5
 NEEDED = {
+    "inject": {"ra_deg": 290.0, "dec_deg": 44.5, "flux": 100.0},
     "blend_test": {"source": 0, "position": (290.0, 44.5)},
     "event_depth": {"source": 0, "event": EVENT},
     "event_position": {"event": EVENT},
@@ -32,15 +33,17 @@ OPTIONS = {
     "quality": tuple(QualityOptions.__dataclass_fields__),
     "refine_scene": tuple(ShapeOptions.__dataclass_fields__),
 }
+# Axes and figures of matplotlib, whatever draws like them.
+DRAWN_INTO = ("ax", "figure")
 # PyMC takes seconds for every model that can be built, and files are in test_files.py.
-ELSEWHERE = ("sample", "pymc_model", "save", "save_prf", "to_fits", "from_fit", "from_pixels")
+ELSEWHERE = ("sample", "pymc_model", "report", "save", "save_prf", "to_fits", "from_fit", "from_pixels")
 
 
 def arguments_of(name):
     """Return every argument of a method by name, with its options."""
     parameters = inspect.signature(getattr(Machine, name)).parameters.values()
     plain = [one.name for one in parameters if one.name != "self" and one.kind is not one.VAR_KEYWORD]
-    return [*plain, *OPTIONS.get(name, ())]
+    return [one for one in (*plain, *OPTIONS.get(name, ())) if one not in DRAWN_INTO]
 
 
 METHODS = [
