@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import as_float, check_shape
+from bayesprf.checks import as_float, check_shape, shown
 from bayesprf.errors import InputError
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
@@ -75,6 +75,8 @@ class NewStars:
             check_shape(value, (self.ra_deg.size,), name, "n_star, as ra_deg")
         if not np.all(self.flux > 0):
             raise InputError(f"flux: expected fluxes above 0 electron / s, got {self.flux.min()}")
+        if not isinstance(self.transits, list | tuple) or not all(isinstance(one, Transit) for one in self.transits):
+            raise InputError(f"transits: expected a list of Transit records, got {shown(self.transits)}")
         for one in self.transits:
             if not 0 <= one.source < self.flux.size:
                 raise InputError(f"transits: expected stars 0 to {self.flux.size - 1}, got {one.source}")
