@@ -70,4 +70,5 @@ def test_every_bit_has_one_sentence():
 
 def test_bits_of_a_cadence_are_the_upper_ones():
     cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX, QualityFlag.DOWN_WEIGHTED}
+    cadence |= {QualityFlag.TIME_MODEL_WORSE}  # of a source, but the sixteen lower bits are taken
     assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence
