@@ -81,7 +81,7 @@ def make_files(folder: Path) -> None:
     wcs = fit_wcs_from_points((column, row), SkyCoord(pixels.ra_deg, pixels.dec_deg, unit="deg"), projection="TAN")
     header = wcs.to_header()
     header.update(BUNIT="electron/s", EXPOSURE=1625.0, READNOIS=88.0, NREADOUT=270, TELESCOP="Kepler")
-    header.update(TSTART=120.0, TSTOP=120.02)
+    header.update(TSTART=2454953.0, TSTOP=2454953.02)
     fits.PrimaryHDU(grid, header).writeto(folder / "image.fits")
     stars = image.sources
     own = {"source_id": stars.source_id, "ra": stars.ra_deg, "dec": stars.dec_deg, "phot_g_mean_flux": stars.flux}
