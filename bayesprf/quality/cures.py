@@ -15,7 +15,7 @@ from bayesprf.photometry.stage import fit_fluxes
 from bayesprf.prf.stage import fit_prf
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.stage import with_verdict
-from bayesprf.settings import FluxRecipe, PrfRecipe, TimeRecipe
+from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, TimeRecipe
 from bayesprf.stats import mad_sigma, median_over_time
 from bayesprf.timemodel.stage import fit_time_model, time_options
 
@@ -30,15 +30,18 @@ _N_ROUND = 10
 _FARTHEST_PIX = 2.0
 # Light curves are compared about their medians over so many rolls: slower changes are the stars' own.
 _N_ROLL = 8
+# The PRF of the instrument's record holds the level of few stars: another must be much quieter.
+_MUCH_LESS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A fit that was tried, whether it is better, and what is said of it."""
+    """A fit that was tried, whether it is better, what is said of it, and whether single stars are guarded in it."""
 
     fit: Fit
     better: bool
     told: str
+    guarded: bool = False
 
 
 def cure_fit(fit: Fit, names: Collection[str] = CURES) -> Fit:
@@ -79,7 +82,7 @@ def with_cures(fit: Fit, cures: Collection[Cure]) -> Fit:
 
 
 def _attempt(attempt: Callable[[Fit], _Attempt], fit: Fit) -> tuple[Fit, bool, str]:
-    """Return the better fit, whether it is the new one, and what is said of it; an attempt that warns is not kept."""
+    """Return the better fit, whether it is the new one, and what is said of it; one that warns must be guarded."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BayesprfWarning)
         try:
@@ -87,7 +90,7 @@ def _attempt(attempt: Callable[[Fit], _Attempt], fit: Fit) -> tuple[Fit, bool, s
         except BayesprfError as error:
             return fit, False, str(error)
     alarms = [str(one.message) for one in caught if issubclass(one.category, DataWarning)]
-    kept = found.better and not alarms
+    kept = found.better and (not alarms or found.guarded)
     return (found.fit if kept else fit), kept, "; ".join([found.told, *alarms])
 
 
@@ -129,17 +132,32 @@ def _asks_for_time(fit: Fit) -> str:
 
 
 def _follow(fit: Fit) -> _Attempt:
-    """Fit the time model that follows the measured pointing, and the fluxes with it."""
-    options = time_options(fit.settings, TrendOptions(), positions="centroid", further={})
-    recipe = TimeRecipe(options)
-    other = fit.with_stage("time_model", fit_time_model(fit, recipe), time_recipe=recipe)
-    other = with_verdict(_with_fluxes(other, fit, fit_va=True))
-    before, after = (np.nanmedian(one) for one in light_curve_scatter(other))
+    """Fit the time model that follows the measured pointing, and the fluxes with it.
+
+    A PRF that leans on the instrument's record is that of a star at rest: where it was not asked for, the data's own,
+    smeared by the roll, is tried too, and taken if its light curves scatter half as much.
+    """
+    plain = fit.prf_recipe or PrfRecipe()
+    starts = [fit]
+    if fit.need("prf").joint is not None and plain.shape.prf in (None, INSTRUMENT_PRF):
+        own = plain.updated(method="rounds", prf=None)
+        starts.append(_with_fluxes(fit.with_stage("prf", fit_prf(fit, own), prf_recipe=own), fit))
+    before = float(np.nanmedian(_scatter(fit, fit.need("flux").flux)))
+    tried = [_following(one) for one in starts]
+    after = [float(np.nanmedian(light_curve_scatter(one)[1])) for one in tried]
+    best = int(after[-1] < _MUCH_LESS * after[0])
     told = (
         "time_model={'positions': 'centroid'} took the scatter of a typical light curve from"
-        f" {1e6 * before:.3g} to {1e6 * after:.3g} ppm"
+        f" {1e6 * before:.3g} to {1e6 * after[best]:.3g} ppm"
     )
-    return _Attempt(other, bool(after < before), told)
+    return _Attempt(with_verdict(tried[best]), after[best] < before, told, guarded=True)
+
+
+def _following(fit: Fit) -> Fit:
+    """Return the fit with a time model that follows the pointing, and fluxes."""
+    recipe = TimeRecipe(time_options(fit.settings, TrendOptions(), positions="centroid", further={}))
+    other = fit.with_stage("time_model", fit_time_model(fit, recipe), time_recipe=recipe)
+    return _with_fluxes(other, fit, fit_va=True)
 
 
 def light_curve_scatter(fit: Fit) -> tuple[FloatArray, FloatArray]:
@@ -147,18 +165,18 @@ def light_curve_scatter(fit: Fit) -> tuple[FloatArray, FloatArray]:
 
     About their medians over eight rolls: slower changes are the stars' own.
     """
-    plain, latest = fit.need("flux").flux, fit.need("flux_va").flux
-    days = _N_ROLL * fit.pixels.instrument.roll_hours / 24.0
-    time = fit.pixels.time
+    return _scatter(fit, fit.need("flux").flux), _scatter(fit, fit.need("flux_va").flux)
+
+
+def _scatter(fit: Fit, flux: FloatArray) -> FloatArray:
+    """Return the scatter of light curves about their medians over eight rolls, relative, shape (n_source,)."""
+    days, time = _N_ROLL * fit.pixels.instrument.roll_hours / 24.0, fit.pixels.time
     block = ((time - time[0]) // days).astype(int) if days > 0 else np.zeros(time.size, int)
-    level = np.abs(median_over_time(latest, empty=np.nan))
-    found = []
-    for flux in (plain, latest):
-        away = np.concatenate([flux[block == one] - median_over_time(flux[block == one]) for one in np.unique(block)])
-        seen = np.isfinite(away).any(axis=0) & (level > 0)
-        found.append(np.full(level.size, np.nan))
-        found[-1][seen] = mad_sigma(away[:, seen], axis=0) / level[seen]
-    return found[0], found[1]
+    level = np.abs(median_over_time(flux, empty=np.nan))
+    away = np.concatenate([flux[block == one] - median_over_time(flux[block == one]) for one in np.unique(block)])
+    seen, found = np.isfinite(away).any(axis=0) & (level > 0), np.full(level.size, np.nan)
+    found[seen] = mad_sigma(away[:, seen], axis=0) / level[seen]
+    return found
 
 
 def _with_fluxes(fit: Fit, like: Fit, *, fit_va: bool = False) -> Fit:
