@@ -86,7 +86,7 @@ class ShapeOptions:
     method : {"auto", "rounds", "joint"}
         Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
         set in pixels. By default the former; but where fewer than five bright stars light pixels alone, or fewer pixels
-        than the PRF has weights, the latter with ``prf="instrument"`` (Kepler, K2 and TESS); and the latter where an
+        than the PRF has weights, on TESS pixels the latter with ``prf="instrument"``; and the latter where an
         option is given that only it has.
     field_variation : int
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. Joint fit only.

@@ -23,6 +23,9 @@ from bayesprf.settings import INSTRUMENT_PRF, PrfRecipe, QualityOptions
 # Positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
 
+# Missions whose few stars are fitted jointly by default. On Kepler and K2 stamps the joint fit is not yet as good: it
+# loses the faint companion of KIC 6804648, and does not settle on a stamp in the bulge that rolls.
+_FEW_STARS_JOINT = ("TESS",)
 _log = logging.getLogger("bayesprf")
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -47,7 +50,7 @@ def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> Pr
 
     Options of the joint fit ask for it. Otherwise the PRF is the data's alone, in rounds, if there are enough stars to
     train it on: pixels of bright ones that light them alone, one per weight, and as many stars as their spread about
-    the PRF can be learned from. With fewer, the joint fit takes the PRF of the instrument's record and what the stars
+    the PRF can be learned from. With fewer, on TESS pixels, the joint fit takes the PRF of the instrument's record and what the stars
     say against it.
 
     Raises

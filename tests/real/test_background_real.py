@@ -19,10 +19,14 @@ SCENES = {
 
 
 def run(pixels, table, background, **options):
-    """Return a Machine with shape and fluxes."""
+    """Return a Machine with shape and fluxes, fitted in rounds: the sky of that fit is what these tests are about.
+
+    The joint fit, the default of single stamps, does not settle within 60 steps on the K2 file (0.6 of an error), and
+    gives 8.5 peaks for one of the two TESS stars.
+    """
     sources = read_catalog(table, flux_column="sum3x3")
     machine = bp.Machine.from_pixels(pixels, sources, quiet=True, background=background)
-    machine.build_shape_model(**options)
+    machine.build_shape_model(method="rounds", **options)
     machine.fit_model()
     return machine
 
