@@ -50,8 +50,8 @@ def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> Pr
 
     Options of the joint fit ask for it. Otherwise the PRF is the data's alone, in rounds, if there are enough stars to
     train it on: pixels of bright ones that light them alone, one per weight, and as many stars as their spread about
-    the PRF can be learned from. With fewer, on TESS pixels, the joint fit takes the PRF of the instrument's record and what the stars
-    say against it.
+    the PRF can be learned from. With fewer, on TESS pixels, the joint fit
+    takes the PRF of the instrument's record and what the stars say against it.
 
     Raises
     ------
