@@ -23,8 +23,8 @@ from bayesprf.settings import INSTRUMENT_PRF, PrfRecipe, QualityOptions
 # Positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
 
-# Missions whose few stars are fitted jointly by default. On Kepler and K2 stamps the joint fit is not yet as good: it
-# loses the faint companion of KIC 6804648, and does not settle on a stamp in the bulge that rolls.
+# Missions whose few stars are fitted jointly by default. Not K2, where the joint fit does not settle on a stamp of the
+# bulge that rolls, nor Kepler, where it has not been compared on enough files.
 _FEW_STARS_JOINT = ("TESS",)
 _log = logging.getLogger("bayesprf")
 
