@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[1]
 PAGES = [
     DOCS.parent / "README.md",
     *(DOCS / name for name in ("index.md", "install.md", "quickstart.md", "tutorials/index.md")),
-    *sorted((DOCS / "howto").glob("*.md")),
+    *sorted(path for path in (DOCS / "howto").glob("*.md") if path.stem != "index"),  # that page is run first
     *(DOCS / "reference" / name for name in ("datatree.md", "flags.md", "posterior_tree.md", "command_line.md")),
 ]
 _BLOCK = re.compile(r"(% walk: skip\n)?```(python|bash)\n(.*?)```", re.DOTALL)
