@@ -69,7 +69,8 @@ def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> Pr
     training = first_training(scene, basis, radius, recipe.mask)
     n_star, n_pixel = count_calibrators(training, recipe.shape.min_snr)
     few = n_star < QualityOptions().min_calibrators or n_pixel < basis.n_basis
-    if not few or fit.pixels.instrument.prf_widths is None or 3 * fit.sources.n_source > MAX_QUICK:
+    usable = fit.pixels.instrument.name in _FEW_STARS_JOINT and 3 * fit.sources.n_source <= MAX_QUICK
+    if not few or n_star == 0 or not usable:
         return recipe.updated(method="rounds")
     _log.info(
         "the PRF of the instrument's record is the prior of the PRF, and all pixels are fitted jointly: %d bright stars"
