@@ -35,7 +35,7 @@ RANKS = (
     ("perturbation", "attributes"),
     ("machine",),
     ("pipeline",),
-    ("batch", "overrides", "testing", "validation", "datasets"),
+    ("batch", "testing", "validation", "datasets"),
     ("cli",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
@@ -53,7 +53,7 @@ HOMES = {
     "nutpie": ("sampling/", "validation/samplers"),
     "dask": ("batch.py",),
     "jinja2": ("report/",),
-    "typer": ("cli.py",),
+    "typer": ("cli",),
     "numba": ("linalg/compiled/", "linalg/solvers/symbolic", "linalg/solvers/blocks"),
     "llvmlite": ("linalg/compiled/lanes",),
 }

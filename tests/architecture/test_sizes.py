@@ -104,7 +104,7 @@ def test_habits(path):
 FREE_SIGNATURES = [
     path
     for path in MODULES
-    if path.name not in ("machine.py", "perturbation.py", "cli.py") and path.parent.name != "compiled"
+    if path.name not in ("machine.py", "perturbation.py") and path.parent.name not in ("cli", "compiled")
 ]
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from bayesprf.cli.overrides import change_options, names_of_options, parse_pairs, read_config
 from bayesprf.errors import FileError, InputError
-from bayesprf.overrides import change_options, names_of_options, parse_pairs, read_config
 from bayesprf.pipeline import FitOptions
 
 

@@ -165,7 +165,7 @@ def _changed(
     options: "FitOptions", config: Path | None, pairs: list[str] | None, quality: str | None = None
 ) -> "FitOptions":
     """Return the options with those of a file, of `--set` and of `--quality`; the later ones win."""
-    from bayesprf.overrides import change_options, parse_pairs, read_config
+    from bayesprf.cli.overrides import change_options, parse_pairs, read_config
 
     given = {} if config is None else read_config(config)
     given |= parse_pairs(pairs or ())
