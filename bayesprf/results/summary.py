@@ -66,7 +66,7 @@ def summarize(tree: xr.DataTree) -> tuple[SourceSummary, ...]:
     Raises
     ------
     InputError
-        If the tree holds no fluxes.
+        If the tree holds no fluxes, or parts of it do not fit together.
     """
     if "photometry" not in tree.children or "flux" not in tree["photometry"]:
         raise InputError("tree: expected a group /photometry with the variable flux, got none; call fit_model() first")
@@ -79,10 +79,10 @@ def summarize(tree: xr.DataTree) -> tuple[SourceSummary, ...]:
         scatter, relative = point_scatter(flux) / np.abs(level), error / np.abs(level)
         variability = np.ma.filled(np.ma.masked_invalid(flux).std(axis=0).astype(np.float64), np.nan) / error
     names = [str(name) for name in np.asarray(photometry["source"])]
-    lines = [
-        SourceSummary(*one)
-        for one in zip(names, *(x.tolist() for x in (mag, level, scatter, relative, variability, flags)), strict=True)
-    ]
+    columns = (mag, level, scatter, relative, variability, flags)
+    if any(one.shape != (len(names),) for one in columns):
+        raise InputError("tree: expected one number per source in /photometry and /catalog, got arrays of other sizes")
+    lines = [SourceSummary(*one) for one in zip(names, *(x.tolist() for x in columns), strict=True)]
     return tuple(sorted(lines, key=lambda line: -line.flux if np.isfinite(line.flux) else np.inf))
 
 

@@ -1,5 +1,6 @@
 """Sky under the stars: surfaces, the fit with known PRF against dense formulas, and with the PRF learned along."""
 
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, QualityWarning
+from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.machine import Machine
@@ -71,7 +73,7 @@ def known_prf_fit(field, pixels, options, prior_width=10.0):
     [
         ({"scope": "field"}, "background: expected .*stamp.*image.*got 'field'"),
         ({"order": 3}, "order: expected 0, 1 or 2, got 3"),
-        ({"order": True}, "order: expected 0, 1 or 2, got True"),
+        ({"order": True}, "order: expected a whole number, got True"),
         ({"sigma": 0.0}, "sigma: expected .* got 0"),
     ],
 )
@@ -386,14 +388,18 @@ def test_the_time_model_learns_from_pixels_without_sky():
     """A star that drifts: relative changes are those of the same field without sky."""
     drift = np.stack([0.05 * np.linspace(-1.0, 1.0, 80), np.zeros(80)], axis=1)
     field = make_field(n_source=60, n_stamp=40, n_time=80, drift=drift, rng=np.random.default_rng(4))
-    curves = []
+    curves, held = [], np.zeros(60, bool)
     for sky, background in ((0.0, None), (SKY, "stamp")):
         machine = run(field, sky, background)
         machine.build_time_model()
-        machine.fit_model(fit_va=True)
+        with warnings.catch_warnings():  # one star keeps its mean PRF, and is named
+            warnings.filterwarnings("ignore", "the time model makes light curves worse", QualityWarning)
+            machine.fit_model(fit_va=True)
         curves.append(machine.ws_va / np.median(machine.ws_va, axis=0))
+        held |= (machine.flags & QualityFlag.TIME_MODEL_WORSE).any(axis=0)
     bright = np.argsort(-field.mean_flux)[:20]
-    assert np.std((curves[1] - curves[0])[:, bright]) < 5e-4
+    assert held.sum() <= 2  # with the mean PRF they drift, which is what the time model would take away
+    assert np.std((curves[1] - curves[0])[:, bright[~held[bright]]]) < 5e-4
 
 
 def test_a_cadence_without_data_falls_back_to_the_prior(field):
