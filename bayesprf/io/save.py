@@ -123,10 +123,19 @@ def load_tree(path: str | Path) -> xr.DataTree:
             if tree.nbytes > _DENSEST * path.stat().st_size:
                 raise ValueError(f"it names {tree.nbytes} bytes of values, more than a file of its size can hold")
             found = tree.load()
+        _check_axes(found)
         _check_results(found)
         return with_pictures(found)
 
     return _guarded(path, read)
+
+
+def _check_axes(tree: xr.DataTree) -> None:
+    """Raise if a variable has lost the names of its axes."""
+    for node in tree.subtree:
+        for name, variable in node.variables.items():
+            if len(variable.dims) != variable.ndim:
+                raise ValueError(f"its variable {node.path}/{name} has lost an axis")
 
 
 def _check_results(tree: xr.DataTree) -> None:

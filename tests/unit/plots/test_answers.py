@@ -164,10 +164,11 @@ def test_draws_are_drawn_by_arviz_and_no_figure_stays_open():
     draws = np.random.default_rng(1).normal(size=(4, 50, 2, 3)) + np.array([100.0, 200.0, 300.0])
     flux = xr.DataArray(draws, dims=("chain", "draw", "time", "source"), coords={"source": list("abc")})
     tree = xr.DataTree.from_dict({"/posterior": xr.Dataset({"flux": flux})})
+    before = plt.get_fignums()
     corner = tree.bayesprf.plot_corner(["a", "c"])
     assert sum(ax.has_data() for ax in corner.axes) == 3
     assert tree.bayesprf.plot(["a", "b"]).axes
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
     with pytest.raises(InputError, match="sources: expected names of the tree's sources, got 'x'"):
         tree.bayesprf.plot_forest(["x"])
     with pytest.raises(InputError, match="cadence: expected an index below 2, got 2"):
