@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import kstest, kstwo, norm
+from scipy import stats
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive
@@ -256,14 +256,14 @@ def check_ranks(blend: Blend, n_trial: int, rng: np.random.Generator) -> tuple[R
         One per star, and one for all fluxes together.
     """
     trials = prior_trials(blend, n_trial, rng)
-    band = float(kstwo.ppf(0.99, n_trial))
-    inside = [np.abs(trials.score) < norm.ppf(0.5 + 0.5 * level) for level in COVERAGE]
+    band = float(stats.kstwo.ppf(0.99, n_trial))
+    inside = [np.abs(trials.score) < stats.norm.ppf(0.5 + 0.5 * level) for level in COVERAGE]
     checks = []
     for star in range(blend.flux.size):
         rank = trials.rank[:, star]
         coverage = tuple(float(one[:, star].mean()) for one in inside)
-        checks.append(RankCheck(blend.name, star, rank, float(kstest(rank, "uniform").statistic), band, coverage))
-    together = float(kstest(trials.joint, "uniform").statistic)
+        checks.append(RankCheck(blend.name, star, rank, float(stats.kstest(rank, "uniform").statistic), band, coverage))
+    together = float(stats.kstest(trials.joint, "uniform").statistic)
     return (*checks, RankCheck(blend.name, -1, trials.joint, together, band, ()))
 
 
@@ -292,12 +292,12 @@ def check_samplers(n_trial: int, rng: np.random.Generator) -> SamplerReport:
     width = Hyperprior("half-normal", _WIDTH_SCALE)
     jitter = Hyperprior("half-normal", float(np.median(_SAMPLED_BLEND.noise())))
     trials = sampler_trials(prior_problem(_SAMPLED_BLEND, _SAMPLED_CADENCES), width, jitter, n_trial, rng)
-    band = float(kstwo.ppf(0.99, n_trial))
+    band = float(stats.kstwo.ppf(0.99, n_trial))
     checks = []
     for sampler, ranks in trials.rank.items():
         for name, rank in zip(trials.names, ranks.T, strict=True):
             coverage = tuple(float(np.mean(np.abs(rank - 0.5) < 0.5 * level)) for level in COVERAGE)
-            distance = float(kstest(rank, "uniform").statistic)
+            distance = float(stats.kstest(rank, "uniform").statistic)
             checks.append(SamplerCheck(sampler, name, rank, distance, band, coverage))
     return SamplerReport(n_trial, tuple(checks), trials.correlation, trials.n_divergent)
 
