@@ -175,6 +175,11 @@ class PerturbationOptions:
         rounds learn it from the data.
     fix_pixels : bool
         Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
+    max_worse : float
+        A star keeps its mean PRF if the time model makes its scatter or its slow trends this many times as large;
+        infinity leaves it to the time model.
+    max_level : float
+        Likewise if the time model changes the level of its light curve by more than this factor.
 
     Raises
     ------
@@ -199,9 +204,14 @@ class PerturbationOptions:
     n_round: int = 5
     prior_sigma: float = 0.5
     fix_pixels: bool = True
+    max_worse: float = 4.0
+    max_level: float = 5.0
 
     def __post_init__(self) -> None:
         check_types(self)
+        for name in ("max_worse", "max_level"):
+            if not getattr(self, name) > 1.0:
+                raise InputError(f"{name}: expected a number above 1, got {getattr(self, name)}")
         check_choice(self.bin_method, BIN_METHODS, "bin_method")
         for name in ("min_share", "min_snr", "clip_sigma", "prior_sigma"):
             check_positive(getattr(self, name), name)

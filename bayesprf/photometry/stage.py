@@ -31,7 +31,7 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import PrfModel, prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.settings import FluxRecipe
+from bayesprf.settings import FluxRecipe, PerturbationOptions
 
 if TYPE_CHECKING:
     from bayesprf.timemodel.fit import GainModel
@@ -71,7 +71,9 @@ def fit_fluxes(
         del still
         moving = None if time.light is None else time.light.image()
         solve = partial(solve, uncatalogued_light=moving)
-        yield "flux_va", _with_guard(solve, matrix, time, curves, prf.prf, fit.sources.source_id)
+        options = PerturbationOptions() if fit.time_recipe is None else fit.time_recipe.options
+        guard = {"max_worse": options.max_worse, "max_level": options.max_level}
+        yield "flux_va", _with_guard(solve, matrix, time, curves, prf.prf, fit.sources.source_id, guard)
 
 
 def _with_guard(
@@ -81,10 +83,11 @@ def _with_guard(
     curves: tuple[FloatArray, FloatArray],
     prf: PrfModel,
     names: tuple[str, ...],
+    guard: Mapping[str, float],
 ) -> FluxFit:
     """Fit with the time model, held back for the stars whose light curves it makes worse.
 
-    `curves` are fluxes and errors with the mean PRF.
+    `curves` are fluxes and errors with the mean PRF, `guard` the limits of `compare_curves`.
     """
     changing, pairs = matrix.changing(time), matrix.pairs
     gradients = prf_gradients(prf, pairs.dx, pairs.dy)
@@ -93,7 +96,7 @@ def _with_guard(
     if leaving is not None and off.any():
         changing = leaving.anchor(changing, off)
     found = solve(changing.design())
-    disturbed = compare_curves(curves[0], found.flux, curves[1], changing)
+    disturbed = compare_curves(curves[0], found.flux, curves[1], changing, **guard)
     if disturbed.worse.any():
         found = solve(changing.holding(disturbed.worse, matrix.values).design())
     told = Disturbance({"light that leaves the pixels without motion": off & ~disturbed.worse, **disturbed.reason})

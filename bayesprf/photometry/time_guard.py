@@ -14,11 +14,6 @@ from bayesprf.stats import mad_sigma
 
 # Parts that a series is cut into for its slow changes, at least so many cadences long, and differences that tell.
 _N_PART, _SHORTEST, _N_TELLING = 10, 3, 8
-# Scatter or slow trends are worse if they are this many times larger: in sound drifting fields the errors of the time
-# model make slow trends of single stars somewhat larger.
-_WORSE = 4.0
-# Motion moves no more than this factor of a star's light off or onto its pixels, those at an edge included.
-_LEVEL = 5.0
 # Pixels with less than this share of a star's light, and cadences beyond so many, are not looked at for factors.
 _LIT_SHARE, _N_LOOK = 0.01, 200
 
@@ -143,7 +138,15 @@ def relative_errors(flux: FloatArray, err: FloatArray) -> FloatArray:
     return np.where(ratio > 0, ratio, np.inf)
 
 
-def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, changing: PrfMatrix) -> Disturbance:
+def compare_curves(
+    still: FloatArray,
+    moving: FloatArray,
+    err: FloatArray,
+    changing: PrfMatrix,
+    *,
+    max_worse: float,
+    max_level: float,
+) -> Disturbance:
     """Find the stars whose light curve the time model makes worse.
 
     Parameters
@@ -154,6 +157,8 @@ def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, chang
         Errors of the first, electron / s.
     changing : PrfMatrix
         The PRF as the time model changes it.
+    max_worse, max_level : float
+        As in `PerturbationOptions`.
 
     Returns
     -------
@@ -163,18 +168,18 @@ def compare_curves(still: FloatArray, moving: FloatArray, err: FloatArray, chang
     -----
     A star's own light is in both curves; the model subtracts what motion did to the first. It makes things worse if
     the second scatters more from cadence to cadence or has larger slow changes (means over a tenth of the series),
-    four times as much and by `QualityOptions.significance` standard deviations; if it moves the level by more than
-    motion can; or if it makes the PRF negative where the star has light. Slow changes are left to a shift of the PRF,
-    which is measured from the pixels at every cadence.
+    `max_worse` times as much and by `QualityOptions.significance` standard deviations; if it moves the level by a
+    factor of more than `max_level`; or if it makes the PRF negative where the star has light. Slow changes are left to
+    a shift of the PRF, which is measured from the pixels at every cadence.
     """
     limit = QualityOptions()
     first, second, noise, shift = _relative(still, moving, err)
     return Disturbance(
         {
-            "level off by more than a factor of five": shift > np.log(_LEVEL),
+            f"level off by more than a factor of {max_level:g}": shift > np.log(max_level),
             "negative PRF": _turns_negative(changing),
-            "more scatter": _scatters_more(first, second, limit),
-            "larger slow trends": _drifts_more(first, second, noise, limit) & changing.is_gain,
+            "more scatter": _scatters_more(first, second, limit, max_worse),
+            "larger slow trends": _drifts_more(first, second, noise, limit, max_worse) & changing.is_gain,
         }
     )
 
@@ -193,7 +198,7 @@ def _relative(
         return first, second, noise / middle, shift
 
 
-def _scatters_more(first: FloatArray, second: FloatArray, limit: QualityOptions) -> BoolArray:
+def _scatters_more(first: FloatArray, second: FloatArray, limit: QualityOptions, max_worse: float) -> BoolArray:
     """Find the stars whose scatter from cadence to cadence the model makes larger."""
     if first.shape[0] <= _N_TELLING:
         return np.zeros(first.shape[1], bool)
@@ -204,11 +209,13 @@ def _scatters_more(first: FloatArray, second: FloatArray, limit: QualityOptions)
     more = np.where(plain, after**2 - before**2, 0.0)
     count = np.maximum(plain.sum(axis=0), 1)
     error = np.sqrt(np.sum(more**2, axis=0)) / count
-    larger = spread[1] > _WORSE * spread[0]
+    larger = spread[1] > max_worse * spread[0]
     return np.asarray(larger & (more.sum(axis=0) / count > limit.significance * error))
 
 
-def _drifts_more(first: FloatArray, second: FloatArray, noise: FloatArray, limit: QualityOptions) -> BoolArray:
+def _drifts_more(
+    first: FloatArray, second: FloatArray, noise: FloatArray, limit: QualityOptions, max_worse: float
+) -> BoolArray:
     """Find the stars whose slow changes the model makes larger."""
     n_part = min(_N_PART, first.shape[0] // _SHORTEST)
     if n_part < _SHORTEST:
@@ -216,7 +223,7 @@ def _drifts_more(first: FloatArray, second: FloatArray, noise: FloatArray, limit
     slow = [_slow(one, n_part) for one in (first, second)]
     before, after = (np.sqrt(np.mean(one**2, axis=0)) for one in slow)
     rest = limit.significance * noise / np.sqrt(first.shape[0] / n_part)
-    return np.asarray((after > _WORSE * before) & (after**2 - before**2 > rest**2))
+    return np.asarray((after > max_worse * before) & (after**2 - before**2 > rest**2))
 
 
 def _slow(curve: FloatArray, n_part: int) -> FloatArray:

@@ -5,15 +5,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bayesprf.errors import QualityWarning
+from bayesprf.errors import InputError, QualityWarning
 from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
 from bayesprf.photometry.time_guard import LeavingLight, compare_curves
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.settings import PerturbationOptions
 from bayesprf.simulation.fields import make_field
 
 N_TIME, NOISE = 200, 1e-3
+GUARD = {name: getattr(PerturbationOptions(), name) for name in ("max_worse", "max_level")}
 PHASE = np.linspace(-1.0, 1.0, N_TIME)
 
 
@@ -24,11 +26,12 @@ def steady_prf(n_source):
     return PrfMatrix(pairs, np.ones((2, n_source)), np.ones((N_TIME, 2)) * [1.0, 0.0])
 
 
-def judge(still, moving):
+def judge(still, moving, **guard):
     """Return which stars are made worse, given relative curves without noise, shape (n_time, n_star)."""
     noise = NOISE * np.random.default_rng(1).standard_normal(still.shape)
     err = np.full(still.shape, 1e3 * NOISE)
-    return compare_curves(1e3 * (1.0 + still + noise), 1e3 * (1.0 + moving + noise), err, steady_prf(still.shape[1]))
+    curves = (1e3 * (1.0 + still + noise), 1e3 * (1.0 + moving + noise), err)
+    return compare_curves(*curves, steady_prf(still.shape[1]), **{**GUARD, **guard})
 
 
 def test_motion_that_is_taken_off_and_variable_stars_that_stay_are_fine():
@@ -45,7 +48,21 @@ def test_stars_that_are_made_worse_are_found_with_the_reason():
     found = judge(still, moving).reason
     np.testing.assert_array_equal(found["larger slow trends"][[0, 2]], [True, False])
     np.testing.assert_array_equal(found["more scatter"][:3], [False, True, False])
-    np.testing.assert_array_equal(found["level off by more than a factor of five"], [False, False, False, True])
+    np.testing.assert_array_equal(found["level off by more than a factor of 5"], [False, False, False, True])
+
+
+def test_limits_decide_what_is_worse():
+    still = np.zeros((N_TIME, 2))
+    moving = np.stack([0.01 * PHASE, np.full(N_TIME, -0.6)], axis=1)
+    assert not judge(still, moving, max_worse=np.inf).worse.any()
+    np.testing.assert_array_equal(judge(still, moving).worse, [True, False])
+    np.testing.assert_array_equal(judge(still, moving, max_worse=np.inf, max_level=2.0).worse, [False, True])
+
+
+@pytest.mark.parametrize("name", ["max_worse", "max_level"])
+def test_limits_are_above_one(name):
+    with pytest.raises(InputError, match=rf"^{name}: expected a number above 1, got 1\.0"):
+        PerturbationOptions(**{name: 1.0})
 
 
 def test_a_negative_prf_is_found():
@@ -53,7 +70,7 @@ def test_a_negative_prf_is_found():
         steady_prf(3), parts=np.stack([np.ones(3), [0.0, 0.5, 1.5]]), mix=np.stack([1 + 0 * PHASE, PHASE], 1)
     )
     curves = np.full((N_TIME, 3), 100.0)
-    found = compare_curves(curves, curves, 0.1 * curves, changing)
+    found = compare_curves(curves, curves, 0.1 * curves, changing, **GUARD)
     np.testing.assert_array_equal(found.reason["negative PRF"], [False, False, True])
 
 
@@ -61,7 +78,7 @@ def test_few_cadences_tell_nothing():
     curves = 100.0 + np.random.default_rng(3).standard_normal((6, 2))
     err = np.ones((6, 2))
     prf = replace(steady_prf(2), mix=np.ones((6, 2)) * [1.0, 0.0])
-    assert not compare_curves(curves, 3.0 * (curves - 100.0) + 100.0, err, prf).worse.any()
+    assert not compare_curves(curves, 3.0 * (curves - 100.0) + 100.0, err, prf, **GUARD).worse.any()
 
 
 def test_constant_prf_of_held_sources():
