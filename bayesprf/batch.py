@@ -465,12 +465,11 @@ def _feed_pool(waiting: deque[_Task], running: dict[Future[FieldReport], _Task],
                 while waiting and len(running) < cores:
                     running[waiting[0].submit(pool)] = waiting[0]
                     waiting.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    if isinstance(future.exception(), BrokenExecutor):
-                        continue
+                done = wait(running, return_when=FIRST_COMPLETED).done
+                for future in [one for one in done if not isinstance(one.exception(), BrokenExecutor)]:
                     del running[future]
                     yield future.result()
-                if any(future.done() for future in running):
+                if not done.isdisjoint(running):  # what is left of them are fields whose process died
                     return
         except BrokenExecutor:  # the process died before a field was handed to it: the field still waits
             return

@@ -11,7 +11,8 @@ import subprocess
 import sys
 import time
 import warnings
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -299,6 +300,24 @@ def test_a_dead_process_takes_no_other_field_with_it():
     }
     assert reports["field-2"].status == reports["field-5"].status == "failed"
     assert "terminated abruptly" in reports["field-2"].message
+
+
+def test_fields_that_end_while_another_is_reported_are_not_taken_for_dead():
+    """Writing a report takes time, in which the other processes go on."""
+
+    class Task:
+        def __init__(self, seconds):
+            self.seconds = seconds
+
+        def submit(self, pool):
+            return pool.submit(time.sleep, self.seconds)
+
+    running = {}
+    reports = batch._feed_pool(deque([Task(0.0), Task(0.5), Task(0.0)]), running, 2)
+    next(reports)
+    wait(running)
+    assert len(list(reports)) == 2
+    assert running == {}
 
 
 def test_what_an_executor_says_of_a_field_fails_that_field_alone(two_fields, tmp_path, quick_fit):

@@ -1,7 +1,9 @@
 """How the compiled modules are compiled: cached on disk, without the GIL, only multiply-add contracted."""
 
 import contextlib
+import glob
 import hashlib
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,9 +49,44 @@ def _compile(function: Callable[..., object], **options: Any) -> Any:
     except RuntimeError:  # numba found no directory to write to
         return njit(**{**OPTIONS, "cache": False}, **options)(function)
     cache = compiled._cache
-    cache._cache_file._version = f"{cache._cache_file._version}-{SOURCES}"
+    cache._cache_file = _FileOfEach(cache._cache_file)
     cache.save_overload = _forgive_the_disk(cache.save_overload)
     return compiled
+
+
+class _FileOfEach:
+    """Keeps compiled code in files that are named after everything the code depends on.
+
+    Numba numbers the files of one function and lists them in an index. Two processes that compile the same function
+    for different types at the same time give their files the same number, and from then on one of the types is
+    answered by the code of the other. A name that no other code can have needs neither number nor index.
+    """
+
+    def __init__(self, numbered: Any) -> None:
+        self._numbered = numbered
+        self._stem = Path(numbered._index_name).stem
+        self._made_from = _short_digest((numbered._version, numbered._source_stamp, SOURCES))
+
+    def _name(self, key: object) -> str:
+        return f"{self._stem}.{self._made_from}.{_short_digest(key)}.nbc"
+
+    def save(self, key: object, data: object) -> None:
+        """Keep code, in place of what was made from other sources."""
+        for old in Path(self._numbered._cache_path).glob(f"{glob.escape(self._stem)}.*.nb[ci]"):
+            if not old.name.startswith(f"{self._stem}.{self._made_from}."):
+                old.unlink(missing_ok=True)
+        self._numbered._save_data(self._name(key), data)
+
+    def load(self, key: object) -> object:
+        """Return what was kept, or None where there is nothing or the file is damaged."""
+        try:
+            return self._numbered._load_data(self._name(key))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            return None
+
+
+def _short_digest(content: object) -> str:
+    return hashlib.sha256(repr(content).encode()).hexdigest()[:16]
 
 
 def _forgive_the_disk(save: Callable[..., None]) -> Callable[..., None]:

@@ -1,4 +1,5 @@
 import errno
+import importlib.util
 
 import numpy as np
 from numba.core import caching
@@ -7,9 +8,61 @@ from bayesprf.linalg.compiled import jit
 from bayesprf.linalg.compiled.solve import solve_rows
 
 
-def test_compiled_code_is_kept_under_a_digest_of_all_sources():
+def test_compiled_code_is_kept_under_a_digest_of_all_sources(monkeypatch):
     # a change of lanes.py alone must not leave old machine code of solve_rows in use
-    assert solve_rows._cache._cache_file._version.endswith(jit.SOURCES)
+    kept = solve_rows._cache._cache_file
+    monkeypatch.setattr(jit, "SOURCES", "changed")
+    assert jit._FileOfEach(kept._numbered)._name("a key") != kept._name("a key")
+
+
+HALF = """
+from bayesprf.linalg.compiled.jit import kernel
+
+@kernel
+def half(value):
+    return value / 2
+"""
+
+
+def import_half(folder):
+    """Return `half` as a process of its own would have it, with nothing of the cache in memory."""
+    spec = importlib.util.spec_from_file_location("halves", folder / "halves.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.half
+
+
+def test_processes_that_compile_for_different_types_do_not_mix_their_code(tmp_path, monkeypatch):
+    """Both find an empty cache; the second is done while the first is writing."""
+    (tmp_path / "halves.py").write_text(HALF)
+    first, second, third = (import_half(tmp_path) for _ in range(3))
+    write, writing = caching.IndexDataCacheFile._save_data, []
+
+    def write_late(self, name, data):
+        writing.append(name)
+        if len(writing) == 1:
+            assert second(3.0j) == 1.5j
+        write(self, name, data)
+
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_load_index", lambda self: {})
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", write_late)
+    assert first(3) == 1.5
+    monkeypatch.undo()
+    assert (third(3.0j), third(3)) == (1.5j, 1.5)
+    assert (len(writing), sum(third.stats.cache_hits.values())) == (2, 2)
+
+
+def test_code_of_changed_sources_is_replaced_and_damaged_code_made_anew(tmp_path, monkeypatch):
+    (tmp_path / "halves.py").write_text(HALF)
+    assert import_half(tmp_path)(3) == 1.5
+    (before,) = (tmp_path / "__pycache__").glob("*.nbc")
+    before.write_bytes(before.read_bytes()[:100])
+    again = import_half(tmp_path)
+    assert (again(3), sum(again.stats.cache_hits.values())) == (1.5, 0)
+    monkeypatch.setattr(jit, "SOURCES", "changed")
+    assert import_half(tmp_path)(3) == 1.5
+    (after,) = (tmp_path / "__pycache__").glob("*.nbc")
+    assert after != before
 
 
 def test_digest_changes_with_the_sources(monkeypatch, tmp_path):
@@ -53,7 +106,7 @@ def test_code_that_a_full_disk_cannot_keep_runs(monkeypatch):
     def refuse(*arguments):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(caching.IndexDataCacheFile, "save", refuse)
+    monkeypatch.setattr(caching.IndexDataCacheFile, "_save_data", refuse)
 
     @jit.kernel
     def triple(value):
