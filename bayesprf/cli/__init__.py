@@ -58,7 +58,7 @@ def fit(
         Path,
         typer.Option(help="Star catalogue: CSV, VizieR text, ECSV, FITS, VOTable, Parquet; or targets, detect, gaia."),
     ],
-    output: Annotated[Path, typer.Option(help="File for all results, netCDF.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for all results, netCDF.")],
     va: Annotated[bool, typer.Option("--va", help="Also fit how the PRF changes with time.")] = False,  # noqa: FBT002
     plots: PlotDirectory = None,
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
@@ -109,7 +109,7 @@ def fit(
 @app.command()
 def batch(
     fields: Annotated[Path, typer.Argument(metavar="FIELDS.csv", help="Columns name, files (split by ;), catalog.")],
-    output: Annotated[Path, typer.Option(help="Directory for results and summaries.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Directory for results and summaries.")],
     cores: Annotated[int, typer.Option(help="Processes on this machine.")] = 1,
     dask: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Scheduler of a Dask cluster.")] = None,
     plots: PlotDirectory = None,
@@ -199,7 +199,7 @@ def demo(
 @app.command()
 def gaia(
     files: Annotated[list[str], typer.Argument(help="Target pixel files, patterns or directories.")],
-    output: Annotated[Path, typer.Option(help="File for the catalogue: ECSV, CSV, FITS or VOTable.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File for the catalogue: ECSV, CSV, FITS or VOTable.")],
     magnitude_limit: Annotated[float, typer.Option(help="Faintest G magnitude.")] = 19.0,
     margin: Annotated[
         float | None, typer.Option(help="Distance from the pixels, arcsec; 10 pixels if left out.")
@@ -244,7 +244,9 @@ def report(
 def sample(
     tree_file: Annotated[Path, typer.Argument(metavar="OUT.nc", help="Results of `bayesprf fit`.")],
     source: Annotated[list[str], typer.Option(help="Name of a source; may be repeated.")],
-    output: Annotated[Path | None, typer.Option(help="File for the draws; OUT-posterior.nc by default.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="File for the draws; OUT-posterior.nc by default.")
+    ] = None,
     kind: Annotated[
         str | None, typer.Option(help="linear, robust, joint or collapsed; joint by default, collapsed to --learn.")
     ] = None,
@@ -286,7 +288,9 @@ def compare(
 
 @app.command()
 def calibrate(
-    output: Annotated[Path | None, typer.Option(help="Directory for calibration.md and its pictures.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Directory for calibration.md and its pictures.")
+    ] = None,
     trials: Annotated[int, typer.Option(help="Trials per blend.")] = 10_000,
     verdicts: Annotated[int, typer.Option(help="Scenes per kind of verdict.")] = 2000,
     samplers: Annotated[int, typer.Option(help="Trials of grid and NUTS; needs nutpie.")] = 0,

@@ -37,6 +37,7 @@ RANKS = (
     ("pipeline",),
     ("batch", "testing", "validation", "datasets"),
     ("cli",),
+    ("__main__",),
 )
 RANK_OF = {name: rank for rank, names in enumerate(RANKS) for name in names}
 LIGHT_RANK = RANK_OF["hypotheses"]

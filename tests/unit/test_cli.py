@@ -128,7 +128,7 @@ def test_report_prints_the_table_and_draws(demo_directory, tmp_path, run):
 
 def test_quiet_says_nothing(demo_directory, tmp_path, run):
     catalog = demo_directory / "catalog.csv"
-    arguments = ("fit", demo_directory / "pixels", "--catalog", catalog, "--output", tmp_path / "q.nc", "--quiet")
+    arguments = ("fit", demo_directory / "pixels", "--catalog", catalog, "-o", tmp_path / "q.nc", "--quiet")
     assert run(*arguments) == (0, "", "")
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import logging
+import runpy
+import sys
 
 import numpy as np
 import pytest
@@ -50,6 +52,13 @@ def run(*arguments, code=0):
 
 def test_version():
     assert run("--version").output == f"bayesprf {__version__}\n"
+
+
+def test_the_package_runs_as_a_module(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["bayesprf", "--version"])
+    with pytest.raises(SystemExit, match="0"):
+        runpy.run_module("bayesprf", run_name="__main__")
+    assert capsys.readouterr().out == f"bayesprf {__version__}\n"
 
 
 def test_batch_leaves_trees_light_curves_pictures_log_and_quality(table, tmp_path):
