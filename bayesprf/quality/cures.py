@@ -13,6 +13,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.photometry.stage import fit_fluxes
 from bayesprf.prf.stage import fit_prf
+from bayesprf.quality.findings import rough
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.stage import with_verdict
 from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, TimeRecipe
@@ -112,7 +113,7 @@ def _free_positions(fit: Fit) -> _Attempt:
     better = np.count_nonzero(_marked(after)) < np.count_nonzero(_marked(before))
     better &= all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
     better &= shift.max(initial=0.0) < _FARTHEST_PIX
-    shares = " to ".join(f"{100 * one.field['misplaced_field']:.2g}" for one in (before, after))
+    shares = " to ".join(rough(100 * one.field["misplaced_field"]) for one in (before, after))
     told = f"positions fitted along, refine=True, took the misplaced light from {shares} %"
     return _Attempt(other, bool(better), told)
 

@@ -157,7 +157,7 @@ def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {level:.3g} electron / s)"
         yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(sky.shift, found.seen), 1.0), sentence, cure)
     elif measured and sources.any():
-        sentence = f"sky is left in these pixels, {sky.level:.3g} +- {found.sky_error:.2g} electron / s each"
+        sentence = f"sky is left in these pixels, {sky.level:.3g} +- {rough(found.sky_error)} electron / s each"
         cure = "more terms for it, such as Background('stamp', 1)" if found.sky_fitted else cure
         yield Finding(QualityFlag.SKY_LEFT, sources, found.effect(sky.shift, sources), sentence, cure)
 
@@ -223,9 +223,14 @@ def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding
             QualityFlag.POSITION_OFF,
             sources,
             found.effect(found.positions.loss, sources),
-            f"{_count(sources)} off the catalogue's position, by {np.median(off):.2g} pixel in the median",
+            f"{_count(sources)} off the catalogue's position, by {rough(np.median(off))} pixel in the median",
             "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
         )
+
+
+def rough(value: float) -> str:
+    """Return a number to two digits, without an exponent where it is read more easily."""
+    return f"{float(f'{value:.2g}'):g}"
 
 
 def _count(sources: BoolArray) -> str:
@@ -247,8 +252,8 @@ def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             QualityFlag.POOR_PRF,
             sources,
             found.effect(misfit.mismatch, sources),
-            f"the PRF puts {100 * share:.2g} % of the light into the wrong pixels, and the pixels of"
-            f" {int(sources.sum())} sources hold up to {100 * worst:.2g} % more or less light than their flux",
+            f"the PRF puts {rough(100 * share)} % of the light into the wrong pixels, and the pixels of"
+            f" {int(sources.sum())} sources hold up to {rough(100 * worst)} % more or less light than their flux",
             "try refine_scene(), add stars to learn from, or check the catalogue",
         )
 
@@ -279,7 +284,7 @@ def _trend(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             QualityFlag.PRF_VARIES,
             sources,
             found.effect(trends.shift, sources),
-            f"the PRF changes over the field by up to {100 * trends.largest:.2g} %"
+            f"the PRF changes over the field by up to {rough(100 * trends.largest)} %"
             f" ({trends.significance:.0f} standard deviations)",
             "fit smaller parts of the field",
         )
@@ -328,9 +333,9 @@ def _motion(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         return
     cure = "build_time_model() and fit_model(fit_va=True)"
     span = found.pointing.span
-    what = f"the image moves by {span:.2g} pixel"
+    what = f"the image moves by {rough(span)} pixel"
     if found.roll_hours > 0:
-        what = f"the spacecraft rolls by {span:.2g} pixel in {found.roll_hours:g} hours"
+        what = f"the spacecraft rolls by {rough(span)} pixel in {found.roll_hours:g} hours"
         cure = "build_time_model(positions='centroid') and fit_model(fit_va=True)"
         cure = "further time columns (other_vectors), or leave out the worst cadences" if found.follows_motion else cure
     elif found.follows_motion:
@@ -340,7 +345,7 @@ def _motion(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         sources,
         found.scatter_ratio(scatter, sources),
         f"{what}, which {int(sources.sum())} light curves follow by up to"
-        f" {found.scatter_ratio(scatter, sources):.2g} of their errors",
+        f" {rough(found.scatter_ratio(scatter, sources))} of their errors",
         cure,
     )
 
@@ -355,8 +360,8 @@ def _noise(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             QualityFlag.CORRELATED_NOISE,
             sources,
             found.scatter_ratio(noise.scatter, sources),
-            f"neighbouring pixels share noise of {noise.level:.2g} electron / s, which adds up to"
-            f" {found.scatter_ratio(noise.scatter, sources):.2g} of the errors of {int(sources.sum())} light curves",
+            f"neighbouring pixels share noise of {rough(noise.level)} electron / s, which adds up to"
+            f" {rough(found.scatter_ratio(noise.scatter, sources))} of the errors of {int(sources.sum())} light curves",
             "fit a sky for every cutout and cadence with background='stamp'",
         )
 
