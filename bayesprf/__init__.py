@@ -2,7 +2,6 @@
 
 import importlib
 import logging
-from typing import Any
 
 __version__ = "0.2.0"
 
@@ -31,7 +30,7 @@ _PUBLIC = {
 __all__ = ["__version__", *_PUBLIC]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a public name when it is first asked for, so that importing the package stays light."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'bayesprf' has no attribute {name!r}")

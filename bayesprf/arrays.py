@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import issparse
+from scipy.sparse import sparray, spmatrix
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -22,23 +25,28 @@ Named = Mapping[str, Any]
 NamedDict = dict[str, Any]
 
 
-def same_content(one: Any, other: Any) -> bool:
+def shape_of(value: object) -> tuple[int, ...]:
+    """Return the shape of whatever NumPy makes an array of."""
+    return np.shape(cast("ArrayLike", value))
+
+
+def same_content(one: object, other: object) -> bool:
     """Return whether two values hold the same numbers, NaN equal to NaN, however deep in records, lists or mappings."""
     if one is other:
         return True
     if type(one) is not type(other):
         return False
-    if isinstance(one, np.ndarray):
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
         return one.shape == other.shape and one.dtype == other.dtype and _same_numbers(one, other)
-    if issparse(one):
+    if isinstance(one, sparray | spmatrix) and isinstance(other, sparray | spmatrix):
         return one.shape == other.shape and _same_numbers(one.toarray(), other.toarray())
     if is_dataclass(one):
         return all(same_content(getattr(one, part.name), getattr(other, part.name)) for part in fields(one))
-    if isinstance(one, dict):
+    if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(same_content(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(same_content, one, other))
-    if type(one).__eq__ is object.__eq__:  # type: ignore[comparison-overlap]
+    if type(one).__eq__ is object.__eq__:
         return same_content(one.__getstate__(), other.__getstate__())
     return bool(one == other) or bool(one != one and other != other)
 

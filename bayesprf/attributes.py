@@ -1,7 +1,7 @@
 """Attributes of a Machine, each declared in one line: results are read from its Fit, settings replace it."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 from bayesprf.arrays import FloatArray
 from bayesprf.fit_record import HOW_TO, Fit
@@ -49,7 +49,7 @@ class Result[T]:
     def __init__(self, stage: Literal["optimal_percentile"], get: Callable[[FloatArray], T], sentence: str) -> None: ...
     @overload
     def __init__(self, stage: Literal["metrics"], get: "Callable[[PsfMetrics], T]", sentence: str) -> None: ...
-    def __init__(self, stage: str, get: Callable[[Any], T], sentence: str, *, set_by: str | None = None) -> None:
+    def __init__(self, stage: str, get: Callable[..., T], sentence: str, *, set_by: str | None = None) -> None:
         self.stage, self.get, self.__doc__ = stage, get, sentence
         self._set_by = set_by or ("flux" if stage == "latest" else stage)
 
@@ -75,7 +75,7 @@ class Result[T]:
         return HOW_TO.get(self._set_by)
 
 
-def _record(fit: Any, stage: str) -> Any:
+def _record(fit: Fit, stage: str) -> object:
     if stage == "data":
         return fit
     return fit.latest_flux if stage == "latest" else fit.need(stage)

@@ -23,7 +23,7 @@ from concurrent.futures import (
 )
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -33,6 +33,10 @@ from bayesprf.checks import check_choice, checked, shown
 from bayesprf.errors import BayesprfWarning, FileError, InputError, MissingDependencyError, QualityWarning
 from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
 from bayesprf.pipeline import FitOptions, fit_files
+
+if TYPE_CHECKING:
+    import xarray as xr
+    from distributed import Client
 
 # The name that options of a batch had before every road shared them.
 BatchOptions = FitOptions
@@ -153,7 +157,7 @@ def read_fields(path: str | Path) -> list[Field]:
 
 
 @contextlib.contextmanager
-def connect(address: str | None) -> Iterator[Any]:
+def connect(address: str | None) -> "Iterator[Client | None]":
     """Give a client of a Dask scheduler; None without an address.
 
     Parameters
@@ -325,7 +329,7 @@ def _fit_or_resume(one: Field, output: Path, options: FitOptions, *, resume: boo
     return report
 
 
-def _fit(one: Field, options: FitOptions, on_error: str) -> tuple[Any, tuple[int, int, int]]:
+def _fit(one: Field, options: FitOptions, on_error: str) -> tuple["xr.DataTree", tuple[int, int, int]]:
     """Return the DataTree of a field and its number of sources, pixels and cadences."""
     machine = fit_files(one.files, one.catalog, options, on_error=on_error)
     for cure in machine.verdict.cures:
@@ -352,7 +356,7 @@ def _fingerprint(one: Field, options: FitOptions) -> str:
         "version": bayesprf.__version__,
         "options": asdict(options),
         "catalog": one.catalog if one.catalog in _CATALOG_WORDS else sha256_of(one.catalog),
-        "files": [[os.path.basename(path), _checksum(path)] for path in list_files(list(one.files))],
+        "files": [[os.path.basename(str(path)), _checksum(str(path))] for path in list_files(list(one.files))],
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=_plain).encode()).hexdigest()
 
@@ -365,7 +369,7 @@ def _checksum(path: str | Path) -> str:
         return "unreadable"
 
 
-def _plain(value: object) -> Any:
+def _plain(value: object) -> object:
     """Return numpy values as plain ones, and anything else as its text."""
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else repr(value)
 
@@ -421,9 +425,9 @@ class _Task:
         return FieldReport(self.field.name, "failed", message=f"the process died before it was done ({error})")
 
 
-def _run_elsewhere(tasks: Sequence[_Task], client: Any) -> Iterator[FieldReport]:
+def _run_elsewhere(tasks: Sequence[_Task], client: object) -> Iterator[FieldReport]:
     """Yield the reports of a caller's executor or Dask client; what it says of a dead worker fails that field alone."""
-    executor = client.get_executor(pure=False) if hasattr(client, "get_executor") else client
+    executor = cast("Executor", client.get_executor(pure=False) if hasattr(client, "get_executor") else client)
     futures = {task.submit(executor): task for task in tasks}
     try:
         for future in as_completed(futures):
@@ -512,8 +516,9 @@ def _check_outputs(todo: Sequence[Field], directory: Path) -> None:
     places = {os.path.realpath(path): path for path in written}
     for one in todo:
         for path in (one.catalog, *named_files(list(one.files))):
-            if os.path.realpath(path) in places:
-                check_not_input(places[os.path.realpath(path)], [path], "output_dir")
+            place = os.path.realpath(str(path))
+            if place in places:
+                check_not_input(places[place], [path], "output_dir")
 
 
 def _use_one_thread() -> None:

@@ -10,15 +10,20 @@ from functools import wraps
 from numbers import Real
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, get_args, get_origin
+from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args, get_origin
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named, shape_of
 from bayesprf.errors import InputError, ShapeError, UnitError
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from astropy.units import Quantity
+    from numpy.typing import ArrayLike
 
-def as_float(value: Any, name: str, *, ndim: int | None = None, unit: str | None = None) -> FloatArray:
+
+def as_float(value: object, name: str, *, ndim: int | None = None, unit: str | None = None) -> FloatArray:
     """Return a native, C-contiguous float64 array, without a copy where the input already is one.
 
     Parameters
@@ -48,10 +53,11 @@ def as_float(value: Any, name: str, *, ndim: int | None = None, unit: str | None
     value = _in_unit(value, name, unit) if hasattr(value, "unit") else value
     if isinstance(value, np.ma.MaskedArray):
         value = np.ma.filled(value.astype(np.float64), np.nan)
+    given = cast("ArrayLike", value)  # NumPy raises if it is none
     try:
-        if np.iscomplexobj(value):
+        if np.iscomplexobj(given):
             raise TypeError("it is complex")
-        array = np.ascontiguousarray(value, dtype=np.float64) if np.ndim(value) else np.asarray(value, np.float64)
+        array = np.ascontiguousarray(given, dtype=np.float64) if np.ndim(given) else np.asarray(given, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: expected an array of real numbers, got {shown(value)} ({error})") from error
     if ndim is not None and array.ndim != ndim:
@@ -59,17 +65,19 @@ def as_float(value: Any, name: str, *, ndim: int | None = None, unit: str | None
     return array
 
 
-def _in_unit(value: Any, name: str, unit: str | None) -> Any:
+def _in_unit(value: object, name: str, unit: str | None) -> object:
     """Return the numbers of a quantity in the unit; of a column without a unit as they are."""
-    if unit is None or value.unit is None:
+    own = getattr(value, "unit", None)
+    if unit is None or own is None:
         return getattr(value, "value", value)
     try:
-        return getattr(value, "quantity", value).to_value(unit)
+        quantity: Quantity = getattr(value, "quantity", value)
+        return quantity.to_value(unit)
     except ValueError as error:
-        raise UnitError(f"{name}: expected a unit that converts to {unit}, got {value.unit}") from error
+        raise UnitError(f"{name}: expected a unit that converts to {unit}, got {own}") from error
 
 
-def as_integer(value: Any, name: str) -> IntArray:
+def as_integer(value: object, name: str) -> IntArray:
     """Return an array of int64, or raise unless all values are whole numbers.
 
     Parameters
@@ -97,7 +105,7 @@ def as_integer(value: Any, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def as_flag(value: Any, name: str) -> BoolArray:
+def as_flag(value: object, name: str) -> BoolArray:
     """Return an array of True and False, or raise unless all values are, or are 0 and 1."""
     array = np.asarray(value)
     if array.dtype.kind not in "biuf" or not np.all((array == 0) | (array == 1)):
@@ -105,7 +113,7 @@ def as_flag(value: Any, name: str) -> BoolArray:
     return array.astype(bool)
 
 
-def check_shape(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> None:
+def check_shape(array: object, shape: tuple[int, ...], name: str, meaning: str) -> None:
     """Raise unless the array has the shape.
 
     Parameters
@@ -124,8 +132,8 @@ def check_shape(array: Any, shape: tuple[int, ...], name: str, meaning: str) -> 
     ShapeError
         If the shapes differ.
     """
-    if np.shape(array) != shape:
-        raise ShapeError(f"{name}: expected shape {shape} ({meaning}), got {np.shape(array)}")
+    if shape_of(array) != shape:
+        raise ShapeError(f"{name}: expected shape {shape} ({meaning}), got {shape_of(array)}")
 
 
 def check_finite(array: FloatArray, name: str) -> None:
@@ -173,11 +181,11 @@ def check_positive(value: float, name: str) -> None:
 
 def check_range(value: object, name: str, low: float, high: float, unit: str) -> None:
     """Raise unless the value is a number between two bounds, both included; `unit` is for the message."""
-    if not is_number(value) or not low <= value <= high:  # type: ignore[operator]
+    if not is_number(value) or not low <= value <= high:
         raise InputError(f"{name}: expected a number from {low:g} to {high:g} {unit}, got {shown(value)}")
 
 
-def check_choice(value: object, choices: tuple[Any, ...], name: str) -> None:
+def check_choice(value: object, choices: tuple[object, ...], name: str) -> None:
     """Raise unless the value is one of the choices.
 
     Parameters
@@ -255,7 +263,7 @@ _MADE_BY = {
 _LONGEST_SHOWN = 80
 
 
-def check_types(record: Any) -> None:
+def check_types(record: "DataclassInstance") -> None:
     """Raise unless every field of a dataclass that is annotated as plain numbers, texts or flags holds such a thing.
 
     Parameters
@@ -321,15 +329,17 @@ def checked_methods[T: type](owner: T) -> T:
     return owner
 
 
-def _check_kind(value: Any, annotation: Any, name: str) -> None:
+def _check_kind(value: object, annotation: object, name: str) -> None:
     """Raise unless a value is what an annotation of plain types says; any other annotation says nothing."""
-    kinds = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
-    if all(_is_plain(kind) for kind in kinds) and not any(_is(value, kind) for kind in kinds):
+    given = get_args(annotation) if isinstance(annotation, UnionType) else (annotation,)
+    kinds = [kind for kind in given if _is_plain(kind)]
+    if len(kinds) == len(given) and not any(_is(value, kind) for kind in kinds):
         cure = "".join(_MADE_BY[kind.__name__] for kind in kinds if kind.__name__ in _MADE_BY)
         raise InputError(f"{name}: expected {' or '.join(_words_of(kinds))}, got {shown(value)}{cure}")
 
 
-def _is_plain(kind: Any) -> bool:
+def _is_plain(kind: object) -> TypeGuard[type]:
+    """Return whether an annotation is a plain class."""
     is_class = isinstance(kind, type) and get_origin(kind) is None and not getattr(kind, "_is_protocol", False)
     return is_class and kind not in (Any, inspect.Parameter.empty)
 
@@ -340,7 +350,7 @@ def _words_of(kinds: Iterable[type]) -> Iterator[str]:
         yield _KINDS[kind][1] if kind in _KINDS else f"{article} {kind.__name__}"
 
 
-def check_integer(value: Any, name: str, *, low: int, high: int | None = None) -> None:
+def check_integer(value: object, name: str, *, low: int, high: int | None = None) -> None:
     """Raise unless the value is a whole number between two bounds, both included.
 
     Parameters
@@ -362,19 +372,20 @@ def check_integer(value: Any, name: str, *, low: int, high: int | None = None) -
         raise InputError(f"{name}: expected a whole number from {low} {upper}, got {shown(value)}")
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[float]:
     """Return whether a value is one finite real number."""
     return _is(value, float) and _is_finite(value)
 
 
-def _is_finite(value: Any) -> bool:
+def _is_finite(value: float) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:
         return False
 
 
-def _is(value: Any, kind: type) -> bool:
+def _is[T](value: object, kind: type[T]) -> TypeGuard[T]:
+    """Return whether a value can stand for a kind: a whole number for a real one, but no flag for a number."""
     accepted = _KINDS[kind][0] if kind in _KINDS else (kind,)
     return isinstance(value, accepted) and (kind in (bool, object) or not isinstance(value, bool | np.bool_))
 
@@ -388,7 +399,7 @@ def shown(value: object) -> str:
     return type(value).__name__ + (f" of shape {shape}" if shape is not None else "")
 
 
-def make_generator(random_seed: Any) -> np.random.Generator:
+def make_generator(random_seed: object) -> np.random.Generator:
     """Return the generator of a seed.
 
     Parameters
@@ -406,7 +417,7 @@ def make_generator(random_seed: Any) -> np.random.Generator:
         If it is something else.
     """
     try:
-        return np.random.default_rng(random_seed)
+        return np.random.default_rng(cast("int | None", random_seed))  # NumPy raises if it is none
     except (TypeError, ValueError) as error:
         raise InputError(
             f"random_seed: expected None, a whole number from 0 up, several, or a Generator, got {shown(random_seed)}"

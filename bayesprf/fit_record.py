@@ -5,7 +5,7 @@ functions of a Fit.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Self, overload
+from typing import TYPE_CHECKING, Literal, Self, overload
 
 import numpy as np
 
@@ -217,7 +217,9 @@ class Fit:
     def need(self, stage: Literal["optimal_percentile"]) -> FloatArray: ...
     @overload
     def need(self, stage: Literal["metrics"]) -> "PsfMetrics": ...
-    def need(self, stage: str) -> Any:
+    @overload
+    def need(self, stage: str) -> object: ...
+    def need(self, stage: str) -> object:
         """Return the record of a stage.
 
         Parameters
@@ -234,7 +236,7 @@ class Fit:
         StageError
             If the stage has not been run, naming the method of a Machine that runs it.
         """
-        record = getattr(self, stage)
+        record: object = getattr(self, stage)
         if record is None:
             raise StageError(f"no {stage.replace('_', ' ')} result yet: call {HOW_TO[stage]} first")
         return record

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, NamedDict, shape_of
 from bayesprf.attributes import Result, Setting
 from bayesprf.checks import check_absent, checked_methods, make_generator
 from bayesprf.design.trends import TrendOptions
@@ -60,9 +60,12 @@ from bayesprf.uncertainty.systematics import CommonErrors
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pymc as pm
     import xarray as xr
+    from lightkurve import LightCurve
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
+    from scipy.sparse import csr_matrix
 
     from bayesprf.report.page import Report
 
@@ -355,7 +358,7 @@ class Machine:
         column: Any,
         row: Any,
         limit_radius: float = 24.0,
-        time_mask: Any = None,
+        time_mask: BoolArray | None = None,
         n_r_knots: int = 10,
         n_phi_knots: int = 15,
         time_nknots: int = 10,
@@ -368,21 +371,21 @@ class Machine:
         sources_flux_column: str = "phot_g_mean_flux",
         *,
         instrument: Instrument = GENERIC,
-        background: Any = None,
+        background: object = None,
         quiet: bool = False,
     ) -> None:
         from bayesprf.io.catalogs.catalog import sources_from_frame
 
         settings = Settings(
             limit_radius, time_mask, n_r_knots, n_phi_knots, time_nknots, time_resolution, time_radius, rmin, rmax,
-            cut_r, sparse_dist_lim, sources_flux_column, background=background,
+            cut_r, sparse_dist_lim, sources_flux_column, background=Background.parse(background),
         )  # fmt: skip
         pixels = PixelTable(time, flux, flux_err, ra, dec, column, row, instrument=instrument)
         self.fit = Fit.of(pixels, sources_from_frame(sources, sources_flux_column, pixels=pixels), settings)
         self.quiet = quiet
 
     @classmethod
-    def from_pixels(cls, pixels: PixelTable, sources: Any, **settings: Any) -> "Machine":
+    def from_pixels(cls, pixels: PixelTable, sources: object, *, quiet: bool = False, **settings: object) -> "Machine":
         """Build a Machine from tables, as `read_tpfs` and `read_catalog` return them.
 
         Parameters
@@ -416,7 +419,6 @@ class Machine:
         """
         from bayesprf.io.catalogs.sources import as_sources
 
-        quiet = settings.pop("quiet", False)
         given = Settings.for_instrument(pixels.instrument, **settings)
         return cls.from_fit(Fit.of(pixels, as_sources(sources, pixels), given), quiet=quiet)
 
@@ -515,7 +517,7 @@ class Machine:
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
-    def refine_scene(self, *, n_round: int = 10, **kwargs: Any) -> None:
+    def refine_scene(self, *, n_round: int = 10, **kwargs: object) -> None:
         """Learn PRF, fluxes and every star's own position together, on all pixels, blended ones too.
 
         Parameters
@@ -549,7 +551,8 @@ class Machine:
         (250, 12)
         """
         check_absent(kwargs, "refine", "refine_scene refines always")
-        self.build_shape_model(n_round=n_round, refine=True, **kwargs)
+        given: NamedDict = kwargs
+        self.build_shape_model(n_round=n_round, refine=True, **given)
         warn_if_moving(self.fit.need("prf"), n_round)
 
     def inject(
@@ -606,7 +609,7 @@ class Machine:
         rng = make_generator(random_seed)
         return inject_stars(self.pixels, self.sources, prf.prf, stars, offset=prf.offset, scale=prf.scale, rng=rng)
 
-    def save_prf(self, path: Any) -> None:
+    def save_prf(self, path: "str | Path") -> None:
         """Write the fitted PRF and its errors to a file, as a prior for other data of the same instrument.
 
         Parameters
@@ -716,9 +719,10 @@ class Machine:
         (250, 12)
         """
         trends = TrendOptions(poly_order, segments, focus, focus_exptime)
-        documented = {"bin_method": bin_method, "pca_ncomponents": pca_ncomponents}
-        documented["pca_smooth_time_scale"] = pca_smooth_time_scale
-        options = time_options(self.fit.settings, trends, positions=positions, further=kwargs, **documented)
+        options = time_options(
+            self.fit.settings, trends, positions=positions, further=kwargs, bin_method=bin_method,
+            pca_ncomponents=pca_ncomponents, pca_smooth_time_scale=pca_smooth_time_scale,
+        )  # fmt: skip
         recipe = TimeRecipe(options, other_vectors)
         found = fit_time_model(self.fit, recipe, progress=self._progress)
         self.fit = self.fit.with_stage("time_model", found, time_recipe=recipe)
@@ -1157,7 +1161,7 @@ class Machine:
 
     def pymc_model(
         self, kind: str = "linear", *, sources: object = None, cadences: object = None, **settings: object
-    ) -> Any:
+    ) -> "pm.Model":
         """Build a PyMC model, to read, change or sample by hand.
 
         Parameters
@@ -1739,7 +1743,7 @@ class Machine:
         """
         self.fit = self.fit.with_stage("metrics", measure_prf(self.fit, npoints_per_pixel))
 
-    def perturbed_model(self, time_index: object) -> Any:
+    def perturbed_model(self, time_index: object) -> "csr_matrix | list[csr_matrix]":
         """Return the PRF of every source in every pixel at given cadences.
 
         Parameters
@@ -1804,7 +1808,7 @@ class Machine:
 
         return with_pictures(fit_tree(self._weighed() if self.fit.has_flux else self.fit))
 
-    def save(self, path: Any) -> "Path":
+    def save(self, path: "str | Path") -> "Path":
         """Save all results so far in one netCDF file; `bayesprf.load` takes the fit up again from there.
 
         Parameters
@@ -1838,7 +1842,7 @@ class Machine:
 
         return save_tree(self.to_datatree(), path)
 
-    def to_fits(self, directory: Any, sources: Any = None) -> "list[Path]":
+    def to_fits(self, directory: "str | Path", sources: object = None) -> "list[Path]":
         """Save one FITS light curve per source, which lightkurve reads.
 
         Parameters
@@ -1873,7 +1877,7 @@ class Machine:
 
         return save_lightcurves(directory, self._photometry(), sources=self._names(sources))
 
-    def to_lightkurve(self, sources: Any = None) -> Any:
+    def to_lightkurve(self, sources: object = None) -> "LightCurve | list[LightCurve]":
         """Return light curves as lightkurve objects; needs lightkurve.
 
         Parameters
@@ -1909,7 +1913,7 @@ class Machine:
 
         tree = self._photometry()
         curves = [to_lightkurve(tree, name) for name in self._names(sources)]
-        return curves[0] if sources is not None and np.ndim(sources) == 0 else curves
+        return curves[0] if sources is not None and shape_of(sources) == () else curves
 
     def _photometry(self) -> "xr.DataTree":
         """Return the tree, or raise before `fit_model`."""
@@ -1964,7 +1968,7 @@ class Machine:
 
     def plot_shape_model(
         self,
-        frame_index: Any = "mean",
+        frame_index: object = "mean",
         bin_data: bool = False,  # noqa: FBT001, FBT002  (documented signature)
         *,
         figure: "Figure | SubFigure | None" = None,

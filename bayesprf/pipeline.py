@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -235,7 +234,7 @@ def fit_files(
     catalog: object,
     options: FitOptions | None = None,
     *,
-    step: Callable[[str], Any] = lambda name: None,
+    step: Callable[[str], object] = lambda name: None,
     on_error: str = "raise",
     quiet: bool = True,
 ) -> Machine:
@@ -280,7 +279,7 @@ def fit_files(
     return machine
 
 
-def _finish(machine: Machine, options: FitOptions, step: Callable[[str], Any]) -> None:
+def _finish(machine: Machine, options: FitOptions, step: Callable[[str], object]) -> None:
     """Learn widths, score and sum apertures, as the options ask."""
     if options.learn_widths:
         fit_va, cures, widths = machine.fit.latest == "flux_va", machine.verdict.cures, machine.learn_widths()
@@ -306,7 +305,7 @@ def _with_sky(options: FitOptions, pixels: PixelTable) -> tuple[Named, tuple[Cur
     return {**settings, "background": "stamp"}, (Cure("sky", kept=True, reason=reason, result=told),)
 
 
-def _logged(step: Callable[[str], Any]) -> Callable[[str], Any]:
+def _logged(step: Callable[[str], object]) -> Callable[[str], object]:
     """Return a function that logs what begins, and says so."""
 
     def begin(name: str) -> None:
@@ -317,7 +316,7 @@ def _logged(step: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def read_field(
-    files: Any, catalog: Any, options: FitOptions, *, on_error: str = "raise"
+    files: object, catalog: object, options: FitOptions, *, on_error: str = "raise"
 ) -> tuple[PixelTable, SourceTable]:
     """Read pixels and catalogue, as `Machine.from_pixels` takes them.
 
@@ -336,14 +335,14 @@ def read_field(
     -------
     tuple of PixelTable and SourceTable
     """
-    pixels = files
-    if not isinstance(files, PixelTable):
-        paths = [files] if isinstance(files, str | Path) else list(files)
-        usual = {"error_floor": "auto"} if options.cures else {}
-        usual |= {"wcs": "detector"} if isinstance(catalog, str | Path) and str(catalog) == "detect" else {}
-        reading = {**usual, **options.reading}
-        pixels = read_tpfs(paths, quality_bitmask=options.quality_bitmask, on_error=on_error, **reading)
+    pixels = files if isinstance(files, PixelTable) else _read_pixels(files, catalog, options, on_error)
     return pixels, read_sources(catalog, pixels, **options.catalog)
+
+
+def _read_pixels(files: object, catalog: object, options: FitOptions, on_error: str) -> PixelTable:
+    usual = {"error_floor": "auto"} if options.cures else {}
+    usual |= {"wcs": "detector"} if isinstance(catalog, str | Path) and str(catalog) == "detect" else {}
+    return read_tpfs(files, quality_bitmask=options.quality_bitmask, on_error=on_error, **{**usual, **options.reading})
 
 
 @checked

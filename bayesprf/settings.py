@@ -1,9 +1,9 @@
 """The options of the fits, each with its default."""
 
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Self
 
-from bayesprf.arrays import BoolArray, same_content
+from bayesprf.arrays import BoolArray, NamedDict, same_content
 from bayesprf.checks import check_choice, check_names, check_positive, check_types, shown
 from bayesprf.design.binning import BIN_METHODS
 from bayesprf.design.cartesian import KNOT_SPACINGS, CartesianBasis
@@ -439,11 +439,12 @@ class Settings:
         }
         return cls().updated(**{name: value * stretch for name, value in radii.items()}).updated(**given)
 
-    def updated(self, **changes: Any) -> "Settings":
+    def updated(self, **changes: object) -> "Settings":
         """Return the settings with some changed."""
         known = [one.name for one in fields(self)]
         check_names(changes, [*known, "quiet"], "settings")
-        return replace(self, **changes)
+        given: NamedDict = changes
+        return replace(self, **given)
 
     @staticmethod
     def first_reader(name: str) -> str | None:
@@ -469,10 +470,10 @@ class PrfRecipe:
 
     mask: MaskOptions = field(default_factory=MaskOptions)
     shape: ShapeOptions = field(default_factory=ShapeOptions)
-    frame_index: Any = "mean"
+    frame_index: object = "mean"
 
     @classmethod
-    def from_settings(cls, settings: Settings, *, frame_index: Any = "mean") -> "PrfRecipe":
+    def from_settings(cls, settings: Settings, *, frame_index: object = "mean") -> "PrfRecipe":
         """Return the recipe with what the settings say of stars and pixels, and defaults."""
         mask = MaskOptions(limit_radius=settings.limit_radius, contaminant_mag_limit=settings.contaminant_mag_limit)
         return cls(mask, frame_index=frame_index)
@@ -526,8 +527,8 @@ class FluxRecipe:
     """
 
     fit_va: bool = False
-    prior_mu: Any = None
-    prior_sigma: Any = None
+    prior_mu: object = None
+    prior_sigma: object = None
     robust: bool = False
     pixel_errors: str = "given"
 

@@ -1,18 +1,21 @@
 """Helpers for tests of anything that solves linear problems: tiny problems, and a twin that shares no formula."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import AnyArray, FloatArray, IntArray
 from bayesprf.errors import InputError
 from bayesprf.linalg.kalman import FixedColumns
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.linalg.state_space import ProcessKernel
+
+if TYPE_CHECKING:
+    from hypothesis.strategies import SearchStrategy
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -254,7 +257,7 @@ def _matrix(problem: LinearProblem, batch: int) -> FloatArray:
     return design.predict(np.eye(design.n_coeff)).T
 
 
-def any_value() -> Any:
+def any_value() -> "SearchStrategy[object]":
     """Return a hypothesis strategy of whatever may be given for an argument: right and wrong types, and odd numbers.
 
     Returns
@@ -277,7 +280,7 @@ def any_value() -> Any:
     )
 
 
-def odd_array(good: Any) -> Any:
+def odd_array(good: object) -> "SearchStrategy[AnyArray]":
     """Return a hypothesis strategy of arrays like a good one, with something odd about them.
 
     Parameters
@@ -311,24 +314,24 @@ def odd_array(good: Any) -> Any:
     )
 
 
-def _with_value(array: Any, place: int, value: float) -> Any:
+def _with_value(array: AnyArray, place: int, value: float) -> AnyArray:
     changed = np.array(array, np.float64)
     if changed.size:
         changed.ravel()[place] = value
     return changed
 
 
-def _scaled(array: Any, value: float, add: bool) -> Any:  # noqa: FBT001  (a strategy gives its arguments by place)
+def _scaled(array: AnyArray, value: float, add: bool) -> AnyArray:  # noqa: FBT001  (a strategy gives its arguments by place)
     with np.errstate(all="ignore"):
         return array + value if add else array * value
 
 
-def _cast(array: Any, kind: str) -> Any:
+def _cast(array: AnyArray, kind: str) -> AnyArray:
     with np.errstate(all="ignore"):
         return array.astype(np.int64).astype(kind) if kind == "M8[s]" else array.astype(kind)
 
 
-def damaged(content: bytes) -> Any:
+def damaged(content: bytes) -> "SearchStrategy[bytes]":
     """Return a hypothesis strategy of a file's content as broken disks, downloads and editors leave it.
 
     Parameters

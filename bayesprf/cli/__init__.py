@@ -5,11 +5,11 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from tqdm import tqdm
@@ -405,7 +405,7 @@ def _align(row: tuple[str, ...], widths: list[int]) -> str:
 
 
 @contextmanager
-def _progress(n_step: int, *, quiet: bool) -> Iterator[Any]:
+def _progress(n_step: int, *, quiet: bool) -> Iterator[Callable[[str], None]]:
     """Give a function that says which step begins; the clock of the bar ticks, and compiling is said once."""
     bar_format = "{n_fmt}/{total_fmt} |{bar:20}| {elapsed} {desc}"
     ended, begun = threading.Event(), itertools.count()

@@ -1,7 +1,7 @@
 """One star or two at a place: the evidence for a further star of constant flux."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -107,7 +107,11 @@ def second_star(
 
 
 def amplitude_log_bayes(
-    precision: FloatArray | float, rhs: FloatArray | float, scale: FloatArray | float, *, limit: Any = np.inf
+    precision: FloatArray | float,
+    rhs: FloatArray | float,
+    scale: FloatArray | float,
+    *,
+    limit: FloatArray | float = np.inf,
 ) -> FloatArray:
     """Return the log Bayes factor of a positive amplitude against none.
 

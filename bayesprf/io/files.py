@@ -9,7 +9,6 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from bayesprf.errors import BayesprfError, FileError, InputError
 
@@ -195,7 +194,7 @@ def _lives(owner: str) -> bool:
     return True
 
 
-def check_not_input(output: str | Path, inputs: Iterable[Any], name: str = "output") -> None:
+def check_not_input(output: str | Path, inputs: Iterable[object], name: str = "output") -> None:
     """Raise if a file to be written is one of those that are read.
 
     Parameters

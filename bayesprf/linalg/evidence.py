@@ -2,7 +2,7 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
@@ -12,6 +12,11 @@ from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
+
+if TYPE_CHECKING:
+    from bayesprf.linalg.compiled.evidence import Density, Given, Scales
+    from bayesprf.linalg.compiled.work import Values
+    from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 LOG_BOUND = float(np.log(1e6))
 """Widths and inflations are sought within a factor of a million of where they start."""
@@ -51,9 +56,9 @@ class Evidence:
     """
 
     problem: LinearProblem
-    plan: Any
-    values: Any
-    given: Any
+    plan: "SymbolicFactor"
+    values: "Values"
+    given: "Given"
     is_shared: bool
 
     @classmethod
@@ -105,7 +110,7 @@ class Evidence:
         return float(value), {name: getattr(slopes, name) for name in names}
 
 
-def pack_scales(hyper: Hyperparameters, n_coeff: int, n_obs: int) -> Any:
+def pack_scales(hyper: Hyperparameters, n_coeff: int, n_obs: int) -> "Scales":
     """Return hyperparameters that are numbers as the compiled kernel wants them, a `Scales`."""
     from bayesprf.linalg.compiled.evidence import Scales
 
@@ -115,7 +120,7 @@ def pack_scales(hyper: Hyperparameters, n_coeff: int, n_obs: int) -> Any:
     return Scales(**numbers, width_group=hyper.groups(n_coeff), noise_group=of_noise, model_variance=extra)
 
 
-def compile_density(evidence: Evidence, hyper: Hyperparameters) -> Any:
+def compile_density(evidence: Evidence, hyper: Hyperparameters) -> "Density":
     """Return the evidence as a compiled function, for samplers that are compiled themselves.
 
     Parameters

@@ -169,6 +169,13 @@ class ProcessPosterior:
         """Standard deviation of f, shape (n_time, n_coeff)."""
         return np.sqrt(np.maximum(np.einsum("tii->ti", self.covariance), 0.0))
 
+    @property
+    def slopes(self) -> ProcessGradient:
+        """The gradient, which must have been asked for."""
+        if self.gradient is None:
+            raise InputError("gradient: expected a posterior of solve_processes(..., gradient=True), got one without")
+        return self.gradient
+
 
 def solve_processes(
     information: RowInformation,

@@ -133,9 +133,7 @@ def default_prior(expected: FloatArray, noise: float) -> GaussianPrior:
     return GaussianPrior.from_sigma(mean, sigma)
 
 
-def make_prior(
-    expected: FloatArray, noise: float, *, prior_mu: FloatArray | None, prior_sigma: FloatArray | None
-) -> GaussianPrior:
+def make_prior(expected: FloatArray, noise: float, *, prior_mu: object, prior_sigma: object) -> GaussianPrior:
     """Return the prior from what the user gave, and the default for the rest.
 
     Parameters
@@ -171,7 +169,7 @@ def make_prior(
     return GaussianPrior.from_sigma(mean, sigma)
 
 
-def _per_source(value: FloatArray, n_source: int, name: str) -> FloatArray:
+def _per_source(value: object, n_source: int, name: str) -> FloatArray:
     array = as_float(value, name)
     array = np.full(n_source, float(array)) if array.ndim == 0 else array
     check_shape(array, (n_source,), name, "n_source")

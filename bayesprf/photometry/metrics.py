@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
-from typing import Any
 
 import numpy as np
 from scipy.interpolate import RectBivariateSpline
@@ -154,7 +153,7 @@ def perturbation_metrics(mean: PrfMatrix, changing: PrfMatrix) -> tuple[FloatArr
     return np.where(empty, np.nan, ratio), np.where(empty, np.nan, perturbed.std(axis=0))
 
 
-def _as_count(npoints_per_pixel: Any) -> int:
+def _as_count(npoints_per_pixel: int) -> int:
     """Return the number of points as a plain int."""
     check_integer(npoints_per_pixel, "npoints_per_pixel", low=0, high=_MAX_POINTS)
     return int(npoints_per_pixel)

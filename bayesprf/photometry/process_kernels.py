@@ -2,14 +2,17 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.kalman import FixedColumns, RowInformation, solve_processes
+from bayesprf.linalg.kalman import FixedColumns, ProcessGradient, RowInformation, solve_processes
 from bayesprf.linalg.state_space import ProcessKernel
+
+if TYPE_CHECKING:
+    from scipy.optimize import OptimizeResult
 
 LEARNED_FAMILIES = ("matern32", "matern12", "matern52")
 """Families among which "learn" chooses by the evidence."""
@@ -99,7 +102,7 @@ class SearchRange:
             return ProcessKernel(family, float(sigma), float(scale), white, float(np.exp(numbers[3])))
         return ProcessKernel(family, float(sigma), float(scale), white)
 
-    def slopes(self, kernel: ProcessKernel, gradient: Any, k: int) -> FloatArray:
+    def slopes(self, kernel: ProcessKernel, gradient: ProcessGradient, k: int) -> FloatArray:
         """Return the gradient of the log evidence in the search's numbers of coefficient k."""
         white = gradient.white_variance[k] * (self.error**2 + kernel.white**2)
         parts = (gradient.log_sigma[k], gradient.log_scale[k], white, kernel.quality * gradient.quality[k])
@@ -156,7 +159,7 @@ def learn_kernel(
 
     def evidence(kernel: ProcessKernel) -> tuple[float, FloatArray]:
         found = solve_processes(seen, (kernel,), time, columns, gradient=True)
-        return float(found.log_evidence.sum()), search.slopes(kernel, found.gradient, 0)
+        return float(found.log_evidence.sum()), search.slopes(kernel, found.slopes, 0)
 
     def best(starts: list[ProcessKernel]) -> tuple[ProcessKernel, float]:
         first = starts[0] if len(starts) == 1 else max(starts, key=lambda one: evidence(one)[0])
@@ -215,7 +218,7 @@ def learn_together(
         asked = move(whitened)
         trial = place(np.clip(asked, *bounds))
         found = solve_processes(seen, trial, time, columns, gradient=True)
-        slopes = np.concatenate([one.search.slopes(trial[k], found.gradient, k) for k, one in learned])
+        slopes = np.concatenate([one.search.slopes(trial[k], found.slopes, k) for k, one in learned])
         slopes[(asked < bounds[0]) | (asked > bounds[1])] = 0.0  # beyond a bound the evidence stays what it is there
         parts = [part.T @ slopes[a:b] for part, a, b in zip(scale, edges, edges[1:], strict=False)]
         return -float(found.log_evidence.sum()), -np.concatenate(parts)
@@ -274,7 +277,7 @@ class _Stop:
     def __init__(self, n_number: int) -> None:
         self.last, self.gain = np.inf, _GAIN * n_number
 
-    def __call__(self, intermediate_result: Any) -> None:
+    def __call__(self, intermediate_result: "OptimizeResult") -> None:
         """Compare with the iteration before."""
         if self.last - intermediate_result.fun < self.gain:
             raise StopIteration
@@ -322,7 +325,7 @@ def _whitening(curvature: FloatArray) -> FloatArray:
     return np.asarray(axes / np.sqrt(np.maximum(scale, 1.0)))
 
 
-def _chosen(family: str, sigma: object, scale: object, white: object, quality: object) -> list[Any]:
+def _chosen[T](family: str, sigma: T, scale: T, white: T, quality: T) -> list[T]:
     """Return those of the numbers that a family has."""
     if family == "constant":
         return [white]

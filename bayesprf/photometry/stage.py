@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -106,20 +106,25 @@ def _with_guard(
 
 
 @in_one_blas_thread
-def fit_processes(fit: Fit, sources: Any, kernel: Any, *, template: Any = None, max_group: int) -> LightCurves:
+def fit_processes(fit: Fit, sources: object, kernel: object, *, template: object = None, max_group: int) -> LightCurves:
     """Solve the latest fluxes as processes in time: see `Machine.fit_light_curves`."""
     given = kernel if isinstance(kernel, Mapping) else None
     chosen = fit.sources.indices(list(given) if given is not None and sources is None else sources)
     if given is None:
-        kernels = dict.fromkeys(chosen.tolist(), kernel)
+        named = dict.fromkeys(chosen.tolist(), kernel)
     else:
         named = {fit.sources.index(one): value for one, value in given.items()}
-        kernels = {one: named.get(one, "learn") for one in chosen.tolist()}
-    for value in kernels.values():
-        if not isinstance(value, ProcessKernel):
-            check_choice(value, LEARNABLE, "kernel")
+    kernels = {one: _as_kernel(named.get(one, "learn")) for one in chosen.tolist()}
     events = _events(fit, chosen, template)
     return fit_light_curves(fit.latest_flux, fit.pixels.time, kernels, templates=events, max_group=max_group)
+
+
+def _as_kernel(kernel: object) -> ProcessKernel | str:
+    """Return a kernel, or the word for what is learned; raise for anything else."""
+    if isinstance(kernel, ProcessKernel):
+        return kernel
+    check_choice(kernel, LEARNABLE, "kernel")
+    return str(kernel)
 
 
 def _events(fit: Fit, chosen: IntArray, template: object) -> dict[int, FloatArray]:
@@ -165,7 +170,7 @@ def choose_apertures(fit: Fit, percentile: object) -> ApertureSet:
 @in_one_blas_thread
 def choose_percentile(
     fit: Fit, aperture_size: object, target_complete: float | None, target_crowd: float | None
-) -> tuple[Any, bool]:
+) -> tuple[object, bool]:
     """Return the percentile of the apertures asked for, and whether it was optimised."""
     if not isinstance(aperture_size, str):
         return aperture_size, False

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesprf.plots.canvas import new_figure, plain_numbers, time_label
+from bayesprf.plots.canvas import as_list, new_figure, plain_numbers, root_figure, time_label
 from bayesprf.plots.scene import shorten
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def plot_blend_test(test: "BlendTest", *, ax: Axes | None = None) -> Figure:
     ax.set(xlabel="flux of a second star (electron / s)", ylabel="density over its peak", ylim=(0.0, 1.08))
     ax.legend(frameon=False)
     plain_numbers(ax)
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_event_host(host: "EventHost", *, ax: Axes | None = None) -> Figure:
@@ -65,7 +65,7 @@ def plot_event_host(host: "EventHost", *, ax: Axes | None = None) -> Figure:
     ax.set(xlabel="probability that the event is its own", xlim=(0.0, 1.0), ylim=(order.size - 0.4, -0.6))
     left_out = len(host.source) - order.size
     ax.set_title(f"{left_out} less probable sources not shown" if left_out else "", fontsize="small", loc="right")
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_event_depth(depth: "EventDepth", *, ax: Axes | None = None) -> Figure:
@@ -85,7 +85,7 @@ def plot_event_depth(depth: "EventDepth", *, ax: Axes | None = None) -> Figure:
     ax.set(xlabel="depth, share of the star's light", ylabel="posterior density", ylim=(0.0, None))
     ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
     plain_numbers(ax)
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_comparison(comparison: "Comparison", *, ax: Axes | None = None) -> Figure:
@@ -102,7 +102,7 @@ def plot_comparison(comparison: "Comparison", *, ax: Axes | None = None) -> Figu
     ax.set_yticks(place, [one.name for one in models])
     ax.set(xlabel="behind the best model", ylim=(len(models) - 0.4, -0.6))
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=2, fontsize="small", frameon=False)
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_verdict(verdict: "Verdict", *, ax: Axes | None = None) -> Figure:
@@ -115,7 +115,7 @@ def plot_verdict(verdict: "Verdict", *, ax: Axes | None = None) -> Figure:
     ax.set_yticks(place, names)
     ax.set(xlabel="shift of the flux that it touches most, in units of its error", ylim=(len(findings) - 0.4, -0.6))
     ax.set_title("the fit is sound" if verdict.is_sound else "what was found against the fit", fontsize="medium")
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_processes(
@@ -129,9 +129,10 @@ def plot_processes(
     """Draw light curves as processes, with the bands that hold 68 and 95 %: see `LightCurves.plot`."""
     chosen = np.atleast_1d(np.asarray(sources, np.int64))
     if ax is None:
-        panels = new_figure(7.0, 1.0 + 2.0 * chosen.size).subplots(chosen.size, 1, sharex=True, squeeze=False).ravel()
+        figure = new_figure(7.0, 1.0 + 2.0 * chosen.size)
+        panels = list(figure.subplots(chosen.size, 1, sharex=True, squeeze=False).ravel())
     else:
-        panels = np.atleast_1d(ax)
+        panels = as_list(ax)
     for panel, source in zip(panels, chosen, strict=True):
         level = float(np.nanmedian(curves.flux[:, source]))
         change, error = (100.0 * one[:, source] / level for one in (curves.flux - level, curves.flux_err))
@@ -142,4 +143,4 @@ def plot_processes(
         panel.set_ylabel("change of flux (%)")
         plain_numbers(panel)
     panels[-1].set_xlabel(time_label(time_zero_jd))
-    return panels[0].figure
+    return root_figure(panels[0])

@@ -1,6 +1,6 @@
 """The pixels around a source with its aperture outlined."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -8,10 +8,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
-from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, stretch
+from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, root_figure, stretch
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 
@@ -76,10 +76,10 @@ def plot_aperture(
     ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     ax.set(xlabel="column (pixel)", ylabel="row (pixel)", title=_title(apertures, source, name))
-    return ax.figure
+    return root_figure(ax)
 
 
-def _pairs_of(apertures: "ApertureSet", source: int) -> Any:
+def _pairs_of(apertures: "ApertureSet", source: int) -> BoolArray:
     """Return the mask of the source's pairs."""
     n_source = apertures.pairs.n_source
     if not 0 <= source < n_source:
@@ -90,7 +90,7 @@ def _pairs_of(apertures: "ApertureSet", source: int) -> Any:
     return own
 
 
-def _values(pixels: PixelTable, image: object, shown: Any) -> FloatArray:
+def _values(pixels: PixelTable, image: object, shown: IntArray) -> FloatArray:
     """Return the values of the shown pixels: those given, or the mean of the usable ones over time."""
     if image is not None:
         check_shape(image, (pixels.n_pixel,), "image", "n_pixel")
@@ -100,7 +100,7 @@ def _values(pixels: PixelTable, image: object, shown: Any) -> FloatArray:
     return np.where(good.any(axis=0), total / np.maximum(good.sum(axis=0), 1), np.nan)
 
 
-def _outline(column: Any, row: Any) -> list[list[tuple[float, float]]]:
+def _outline(column: IntArray, row: IntArray) -> list[list[tuple[float, float]]]:
     """Return the pixel sides that have a pixel of the aperture on one side only, as line segments."""
     members = set(zip(column.tolist(), row.tolist(), strict=True))
     segments = []
@@ -108,11 +108,9 @@ def _outline(column: Any, row: Any) -> list[list[tuple[float, float]]]:
         for dx, dy in ((1, 0), (-1, 0), (0, 1), (0, -1)):
             if (x + dx, y + dy) not in members:
                 middle = (x + dx / 2, y + dy / 2)
+                half = (abs(dy) / 2, abs(dx) / 2)
                 segments.append(
-                    [
-                        (middle[0] - abs(dy) / 2, middle[1] - abs(dx) / 2),
-                        (middle[0] + abs(dy) / 2, middle[1] + abs(dx) / 2),
-                    ]
+                    [(middle[0] - half[0], middle[1] - half[1]), (middle[0] + half[0], middle[1] + half[1])]
                 )
     return segments
 
@@ -127,12 +125,12 @@ def _draw_sources(
     column, row = pixels.column[pairs.pixel[first]] - step[0], pixels.row[pairs.pixel[first]] - step[1]
     near = (column > edges[0]) & (column < edges[1]) & (row > edges[2]) & (row < edges[3])
     target = pairs.source[first] == source
-    for chosen, style in (
-        (target, {"color": "tab:red", "marker": "x", "label": "source"}),
-        (near & ~target, {"color": "tab:blue", "marker": "+", "label": "other sources"}),
+    for chosen, color, marker, label in (
+        (target, "tab:red", "x", "source"),
+        (near & ~target, "tab:blue", "+", "other sources"),
     ):
         if chosen.any():
-            ax.scatter(column[chosen], row[chosen], s=50, linewidths=1.6, **style)
+            ax.scatter(column[chosen], row[chosen], s=50, linewidths=1.6, color=color, marker=marker, label=label)
     ax.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.13), ncols=2, fontsize="small", frameon=False)
 
 

@@ -1,19 +1,22 @@
 """Figures outside pyplot's registry, and the few things all pictures share."""
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import AsinhNorm, LogNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import FileError
+from bayesprf.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from matplotlib.cm import ScalarMappable
 
 _DPI = 120
 FLUX_LABEL = "flux (electron / s)"
@@ -21,6 +24,22 @@ FLUX_LABEL = "flux (electron / s)"
 NO_PIXEL = "#dbe7f3"
 # Names of the zeros of time of Kepler and K2, and of TESS.
 _TIME_SYSTEMS = {2454833.0: "BKJD", 2457000.0: "BTJD"}
+
+
+class Colors(TypedDict):
+    """How values become colours, as `Axes.imshow` and `Axes.scatter` take it."""
+
+    cmap: str
+    vmin: float
+    vmax: float
+
+
+class BarOptions(TypedDict, total=False):
+    """Options of a colour bar, as `Figure.colorbar` takes them: distance, length, and length over width."""
+
+    pad: float
+    shrink: float
+    aspect: float
 
 
 class _Picture(Figure):
@@ -46,6 +65,34 @@ def new_figure(width: float, height: float) -> Figure:
         With labels laid out so that they do not overlap.
     """
     return _Picture(figsize=(width, height), layout="constrained")
+
+
+def root_figure(drawn: Axes | Figure | SubFigure) -> Figure:
+    """Return the whole figure that axes, or a part of a figure, belong to.
+
+    Parameters
+    ----------
+    drawn : Axes, Figure or SubFigure
+        Where something was drawn.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    InputError
+        If the axes were removed from their figure.
+    """
+    figure = drawn.get_figure(root=True)
+    if figure is None:
+        raise InputError("ax: expected axes of a figure, got axes that were removed from theirs; give others")
+    return figure
+
+
+def as_list(ax: Axes | Sequence[Axes]) -> list[Axes]:
+    """Return panels as a list, be it one, or several of any shape."""
+    return list(np.atleast_1d(np.asarray(ax, object)).ravel())
 
 
 def save_figures(figures: Mapping[str, Figure], directory: Path) -> list[Path]:
@@ -117,7 +164,9 @@ def stretch(image: FloatArray) -> AsinhNorm:
     return AsinhNorm(linear_width=width, vmin=low, vmax=high if high > low else low + 1.0)
 
 
-def add_colorbar(drawn: Any, axes: Any, label: str, **options: Any) -> None:
+def add_colorbar(
+    drawn: "ScalarMappable", axes: Axes | Sequence[Axes], label: str, **options: Unpack[BarOptions]
+) -> None:
     """Draw a colour bar with a few plain numbers.
 
     Parameters
@@ -162,8 +211,7 @@ def asinh_ticks(norm: AsinhNorm) -> list[float]:
     size = 10.0 ** np.floor(np.log10(np.maximum(np.abs(even), 1e-12)))
     rounded = np.round(even / size) * size
     rounded[np.abs(even) < 1e-3 * np.abs(even).max()] = 0.0
-    inside = (rounded >= norm.vmin) & (rounded <= norm.vmax)
-    return sorted({float(value) for value in rounded[inside]})
+    return sorted({float(value) for value in rounded if (norm.vmin or 0.0) <= value <= (norm.vmax or 0.0)})
 
 
 def time_label(time_zero_jd: float) -> str:

@@ -7,7 +7,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bayesprf.checks import as_float, check_shape
-from bayesprf.plots.canvas import new_figure
+from bayesprf.plots.canvas import new_figure, root_figure
 from bayesprf.plots.scene import shorten
 
 
@@ -41,8 +41,8 @@ def plot_errors(names: Sequence[str], parts: Mapping[str, object], *, ax: Axes |
     ax.barh(place, total, color="0.88", height=0.8, label="total", zorder=1)
     for k, (name, one) in enumerate(values.items()):
         good = np.isfinite(one) & (one > 0)
-        style = {"marker": "|", "s": 70} if k == 0 else {"marker": "o", "s": 22}
-        ax.scatter(100.0 * one[good], place[good], color=f"C{k}", label=name, **style)
+        marker, size = ("|", 70) if k == 0 else ("o", 22)
+        ax.scatter(100.0 * one[good], place[good], s=size, marker=marker, color=f"C{k}", label=name)
     ax.set_yticks(place, [shorten(one) for one in names], fontsize="small")
     ax.set(xlabel="error of the flux of one cadence (% of the flux)", ylim=(len(names) - 0.4, -0.6))
     if total.max(initial=0.0) > 0:
@@ -51,4 +51,4 @@ def plot_errors(names: Sequence[str], parts: Mapping[str, object], *, ax: Axes |
         ax.set_xlim(max(50.0 * smallest, 1e-4 * float(total.max())), 1.3 * float(total.max()))
     ax.grid(axis="x", alpha=0.3)
     ax.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3, fontsize="small", frameon=False)
-    return ax.figure
+    return root_figure(ax)

@@ -1,14 +1,14 @@
 """Names beside points, none on top of another."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.patheffects import withStroke
 from matplotlib.text import Text
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from bayesprf.arrays import FloatArray
 
@@ -57,7 +57,7 @@ class Labels(Artist):
         ax.add_artist(self)
         self._count(len(names))
 
-    def draw(self, renderer: Any) -> None:
+    def draw(self, renderer: RendererBase) -> None:
         """Choose a side for each name that overlaps with none before, and draw it.
 
         Parameters
@@ -68,10 +68,10 @@ class Labels(Artist):
         ax = self.axes
         if not isinstance(ax, Axes):
             return
-        pixel = renderer.points_to_pixels(1.0)
-        places, taken = ax.transData.transform(self.points), []
+        pixel = float(np.asarray(renderer.points_to_pixels(1.0)))
+        taken: list[BboxBase] = []
         self.shown = []
-        for text, place, room in zip(self.texts, places, self.room, strict=True):
+        for text, place, room in zip(self.texts, ax.transData.transform(self.points), self.room, strict=True):
             text.set_position((0.0, 0.0))
             size = text.get_window_extent(renderer)
             box = _free_box(place, (size.width, size.height), pixel * room, taken=taken, frame=ax.bbox, pixel=pixel)
@@ -96,7 +96,7 @@ def _make_text(ax: Axes, name: str) -> Text:
 
 
 def _free_box(
-    place: FloatArray, size: tuple[float, float], room: float, *, taken: list[Bbox], frame: Any, pixel: float
+    place: FloatArray, size: tuple[float, float], room: float, *, taken: list[BboxBase], frame: BboxBase, pixel: float
 ) -> Bbox | None:
     """Return a box of the size beside a place, inside the frame and clear of those taken; None without one."""
     for gap in _GAPS:

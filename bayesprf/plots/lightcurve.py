@@ -1,21 +1,30 @@
 """Light curves with errors, one panel per source."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray, NamedDict
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_shape
 from bayesprf.flags import CADENCE_FLAGS, QualityFlag
-from bayesprf.plots.canvas import FLUX_LABEL, new_figure, plain_numbers, time_label
+from bayesprf.plots.canvas import FLUX_LABEL, as_list, new_figure, plain_numbers, root_figure, time_label
 
 _PANEL_WIDTH, _PANEL_HEIGHT = 5.2, 1.7
 # Changes that stay below this share of the flux are labelled in parts per million.
 _SMALL = 2e-3
 _PLAIN, _FLAGGED = "tab:blue", "tab:orange"
+
+
+class _PointStyle(TypedDict, total=False):
+    """How points are drawn, as `Axes.errorbar` takes it."""
+
+    color: str
+    mew: float
+    mfc: str
+    label: str | None
 
 
 def plot_lightcurves(
@@ -65,7 +74,7 @@ def plot_lightcurves(
         check_shape(values, shape, name, "n_time, one per label")
     level = _levels(flux) if relative else np.full(len(labels), np.nan)
     unit, factor = _unit(flux, level)
-    panels = _new_panels(len(labels)) if ax is None else np.atleast_1d(ax)
+    panels = _new_panels(len(labels)) if ax is None else as_list(ax)
     for i, (panel, label) in enumerate(zip(panels, labels, strict=True)):
         known = bool(np.isfinite(level[i]))
         shown, error = (
@@ -77,7 +86,7 @@ def plot_lightcurves(
         panel.set_title(label if known or not relative else f"{label} (electron / s)", fontsize="medium", loc="left")
         plain_numbers(panel)
     _label(panels, unit, time_label(time_zero_jd), own=ax is None)
-    return panels[0].figure
+    return root_figure(panels[0])
 
 
 def name_flags(value: int) -> str:
@@ -102,7 +111,7 @@ def _unit(flux: FloatArray, level: FloatArray) -> tuple[str, float]:
     return ("change from the median flux (ppm)", 1e6) if small else ("change from the median flux (%)", 100.0)
 
 
-def _new_panels(count: int) -> Any:
+def _new_panels(count: int) -> list[Axes]:
     n_column = 1 if count < 4 else 2
     n_row = -(-count // n_column)
     figure = new_figure(_PANEL_WIDTH * n_column + 0.6, _PANEL_HEIGHT * n_row + 0.9)
@@ -111,10 +120,10 @@ def _new_panels(count: int) -> Any:
         ax.remove()
     for ax in panels[count - n_column : count]:
         ax.tick_params(labelbottom=True)
-    return panels[:count]
+    return list(panels[:count])
 
 
-def _label(panels: Any, unit: str, time_name: str, *, own: bool) -> None:
+def _label(panels: Sequence[Axes], unit: str, time_name: str, *, own: bool) -> None:
     """Label the axes: once for a figure of our own, on every panel of somebody else's; name the flags likewise."""
     marked = [ax for ax in panels if ax.get_legend_handles_labels()[1]]
     if not own:
@@ -123,7 +132,7 @@ def _label(panels: Any, unit: str, time_name: str, *, own: bool) -> None:
         for ax in marked:
             ax.legend(fontsize="small", frameon=False)
         return
-    figure = panels[0].figure
+    figure = root_figure(panels[0])
     figure.supxlabel(time_name, fontsize="medium")
     figure.supylabel(unit, fontsize="medium")
     if marked:
@@ -136,17 +145,18 @@ def _draw_curve(ax: Axes, time: FloatArray, flux: FloatArray, flux_err: FloatArr
     flagged = (flags & int(CADENCE_FLAGS)) != 0
     _draw_points(ax, time, flux, flux_err, chosen=~flagged, style={"color": _PLAIN, "mew": 0})
     named = name_flags(int(np.bitwise_or.reduce(flags[flagged & np.isfinite(flux)], initial=0)))
-    style = {"color": _FLAGGED, "mfc": "none", "mew": 0.9, "label": f"flagged: {named}" if named else None}
+    style: _PointStyle = {"color": _FLAGGED, "mfc": "none", "mew": 0.9, "label": f"flagged: {named}" if named else None}
     _draw_points(ax, time, flux, flux_err, chosen=flagged, style=style)
 
 
 def _draw_points(
-    ax: Axes, time: FloatArray, flux: FloatArray, flux_err: FloatArray, *, chosen: BoolArray, style: NamedDict
+    ax: Axes, time: FloatArray, flux: FloatArray, flux_err: FloatArray, *, chosen: BoolArray, style: _PointStyle
 ) -> None:
     if not chosen.any():
         return
     size = float(np.clip(600.0 / time.size, 1.0, 4.0)) + (1.5 if "mfc" in style else 0.0)
-    common = {"fmt": "o", "ms": size, "elinewidth": 0.6, "alpha": 0.8}
-    drawn = ax.errorbar(time[chosen], flux[chosen], flux_err[chosen], **common, **style)
+    drawn = ax.errorbar(
+        time[chosen], flux[chosen], flux_err[chosen], fmt="o", ms=size, elinewidth=0.6, alpha=0.8, **style
+    )
     for artist in drawn.get_children():
         artist.set_rasterized(True)

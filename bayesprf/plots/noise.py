@@ -1,14 +1,14 @@
 """How quiet light curves are, against magnitude, beside what photons alone would leave."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import as_float, check_shape
-from bayesprf.plots.canvas import new_figure
+from bayesprf.plots.canvas import new_figure, root_figure
 from bayesprf.plots.labels import Labels
 
 # Stars whose scatter exceeds their error most are named, so many at most, and from this ratio on.
@@ -68,15 +68,15 @@ def plot_noise(
     ax.grid(which="both", alpha=0.2)
     ax.set(xlabel="magnitude", ylabel="noise per cadence, relative to the flux (ppm)", yscale="log")
     ax.legend(frameon=False)
-    return ax.figure
+    return root_figure(ax)
 
 
-def _drawable(mag: object, values: Any) -> Any:
+def _drawable(mag: FloatArray, values: FloatArray) -> BoolArray:
     with np.errstate(invalid="ignore"):
         return np.isfinite(mag) & np.isfinite(values) & (values > 0)
 
 
-def _draw_photon_noise(ax: Axes, mag: object, photon: object) -> None:
+def _draw_photon_noise(ax: Axes, mag: FloatArray, photon: FloatArray) -> None:
     """Draw the line of photon noise: its square grows as the flux falls, with one zero point for all stars."""
     good = _drawable(mag, photon)
     if not good.any():

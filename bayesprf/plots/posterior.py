@@ -1,7 +1,7 @@
 """Posterior draws as pictures, by arviz-plots."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -9,6 +9,9 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from bayesprf.errors import InputError
+
+if TYPE_CHECKING:
+    from arviz_plots.plot_collection import PlotCollection
 
 # A corner plot of more numbers than this cannot be read.
 _MAX_CORNER = 10
@@ -136,7 +139,7 @@ def _select(tree: xr.DataTree, sources: str | Sequence[str] | None, cadence: int
     return drawn
 
 
-def _detached(grid: Any) -> Figure:
+def _detached(grid: "PlotCollection") -> Figure:
     """Return the figure of arviz-plots, taken out of pyplot's registry, so that nothing has to close it."""
     figure: Figure = grid.viz["figure"].item()
     plt.close(figure)

@@ -1,15 +1,17 @@
 """The PRF as a smooth image with contours, beside data and residual; its change over the field."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Literal, TypedDict
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from scipy.stats import binned_statistic_2d
 
 from bayesprf.arrays import FloatArray
-from bayesprf.plots.canvas import add_colorbar, new_figure
+from bayesprf.plots.canvas import add_colorbar, new_figure, root_figure
 from bayesprf.plots.records import PrfData, PrfImages
 
 # Contours, over the peak.
@@ -20,6 +22,14 @@ _FLOOR = 1e-4
 _CONTRAST = 98.0
 # Cells per side in which star pixels are averaged, at most; a cell holds some pixels.
 _MAX_CELLS, _PIXELS_PER_CELL = 48, 4.0
+
+
+class _ImageStyle(TypedDict):
+    """How `Axes.imshow` lays values out."""
+
+    origin: Literal["lower"]
+    extent: tuple[float, float, float, float]
+    interpolation: str
 
 
 def plot_prf(prf: PrfImages, data: PrfData | None = None, *, figure: Figure | SubFigure | None = None) -> Figure:
@@ -44,18 +54,21 @@ def plot_prf(prf: PrfImages, data: PrfData | None = None, *, figure: Figure | Su
     wide = 4.2 if data is None else 12.0
     if figure is None:
         figure = new_figure(max(wide, 10.5) if varies else wide, 9.2 if varies else 4.0)
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1.0, 1.25)) if varies else (figure, None)
-    panels = np.atleast_1d(upper.subplots(1, 1 if data is None else 3, sharex=True, sharey=True))
-    drawn = _draw_image(panels[0 if data is None else 1], prf)
+    upper: Figure | SubFigure = figure
+    if varies:
+        upper, lower = figure.subfigures(2, 1, height_ratios=(1.0, 1.25), squeeze=False).ravel()
+        _draw_field(lower, prf)
+    panels = list(upper.subplots(1, 1 if data is None else 3, sharex=True, sharey=True, squeeze=False).ravel())
+    peak = float(prf.middle.max())
+    norm = LogNorm(_FLOOR * peak, peak)
+    drawn = _draw_image(panels[0 if data is None else 1], prf, norm)
     if data is not None:
-        _draw_data(panels, prf, data, drawn.norm)
-    add_colorbar(drawn, list(panels[: 1 if data is None else 2]), "PRF (1 / pixel)", pad=0.02, shrink=0.85)
+        _draw_data(panels, prf, data, norm)
+    add_colorbar(drawn, panels[: 1 if data is None else 2], "PRF (1 / pixel)", pad=0.02, shrink=0.85)
     for ax in panels:
         ax.set_xlabel("east offset (arcsec)")
     panels[0].set_ylabel("north offset (arcsec)")
-    if lower is not None:
-        _draw_field(lower, prf)
-    return figure
+    return root_figure(figure)
 
 
 def _edges(offset: FloatArray) -> tuple[float, float, float, float]:
@@ -64,10 +77,9 @@ def _edges(offset: FloatArray) -> tuple[float, float, float, float]:
     return low, high, low, high
 
 
-def _draw_image(ax: Axes, prf: PrfImages) -> Any:
+def _draw_image(ax: Axes, prf: PrfImages, norm: LogNorm) -> AxesImage:
     """Draw the PRF of the middle, with contours that name their share of the peak."""
     peak = float(prf.middle.max())
-    norm = LogNorm(_FLOOR * peak, peak)
     drawn = ax.imshow(prf.middle, origin="lower", extent=_edges(prf.offset), norm=norm, interpolation="bilinear")
     lines = ax.contour(
         prf.offset, prf.offset, prf.middle / peak, levels=_LEVELS, colors="white", linewidths=0.7, alpha=0.8
@@ -77,7 +89,7 @@ def _draw_image(ax: Axes, prf: PrfImages) -> Any:
     return drawn
 
 
-def _draw_data(panels: Any, prf: PrfImages, data: PrfData, norm: LogNorm) -> None:
+def _draw_data(panels: Sequence[Axes], prf: PrfImages, data: PrfData, norm: LogNorm) -> None:
     """Draw the means of the pixels, and of what the PRF leaves of them over the peak, in cells of the sky."""
     low, high, *_ = _edges(prf.offset)
     seen = np.isfinite(data.data * data.weight) & (np.maximum(np.abs(data.dx), np.abs(data.dy)) < high)
@@ -89,8 +101,8 @@ def _draw_data(panels: Any, prf: PrfImages, data: PrfData, norm: LogNorm) -> Non
         found = binned_statistic_2d(data.dy[seen], data.dx[seen], summed, "sum", n_cell, range=box).statistic
         return np.divide(found[0], found[1], out=np.full(found[0].shape, np.nan), where=found[1] > 0)
 
-    style = {"origin": "lower", "extent": (low, high, low, high), "interpolation": "nearest"}
-    panels[0].imshow(np.maximum(mean(data.data), norm.vmin), norm=norm, **style)
+    style: _ImageStyle = {"origin": "lower", "extent": (low, high, low, high), "interpolation": "nearest"}
+    panels[0].imshow(np.maximum(mean(data.data), _FLOOR * float(prf.middle.max())), norm=norm, **style)
     panels[0].set_title(f"{int(seen.sum())} pixels of stars, averaged", fontsize="medium")
     left = 100.0 * mean(data.data - data.model) / float(prf.middle.max())
     finite = np.abs(left[np.isfinite(left)])
@@ -100,9 +112,9 @@ def _draw_data(panels: Any, prf: PrfImages, data: PrfData, norm: LogNorm) -> Non
     add_colorbar(drawn, panels[2], "share of the peak (%)", pad=0.02, shrink=0.85)
 
 
-def _draw_field(figure: Any, prf: PrfImages) -> None:
+def _draw_field(figure: SubFigure, prf: PrfImages) -> None:
     """Draw the difference from the middle at every place, and a map of sizes and ellipticities."""
-    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0))
+    left, right = figure.subfigures(1, 2, width_ratios=(1.25, 1.0), squeeze=False).ravel()
     order = np.lexsort((prf.place[:, 0], -np.round(prf.place[:, 1], 6)))
     side = int(np.ceil(np.sqrt(order.size)))
     axes = left.subplots(side, side, sharex=True, sharey=True).ravel()

@@ -7,7 +7,7 @@ from matplotlib.ticker import MaxNLocator
 
 from bayesprf.arrays import FloatArray, IntArray, NamedDict
 from bayesprf.checks import as_float, check_shape
-from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, stretch
+from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, root_figure, stretch
 from bayesprf.plots.labels import Labels
 from bayesprf.plots.records import FieldImage, FieldStars
 from bayesprf.scene.axes import source_places
@@ -105,7 +105,7 @@ def plot_field(
         _draw_sources(panel, stars, sizes, edges=edges, named=named)
         panel.set_facecolor(NO_PIXEL)
     add_colorbar(drawn, list(panels), label, shrink=0.9)
-    return panels[0].figure
+    return root_figure(panels[0])
 
 
 def mean_image(pixels: PixelTable) -> FloatArray:

@@ -1,15 +1,15 @@
 """The PRF shape: data, model and residual, on the sky and in polar coordinates."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection, QuadMesh
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 from scipy.stats import binned_statistic_2d
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import as_float, check_shape
-from bayesprf.plots.canvas import add_colorbar, new_figure
+from bayesprf.plots.canvas import Colors, add_colorbar, new_figure, root_figure
 
 _TITLES = ("data", "model", "data − model")
 # Bins per axis of the binned picture.
@@ -58,17 +58,19 @@ def plot_shape(
     values = (data, model, data - model)
     low, high = _limits(np.concatenate([data, model]))
     bound = float(np.max(np.abs(_limits(values[2]))))
-    scales = [("viridis", low, high)] * 2 + [("RdBu_r", -bound, bound)]
+    scale: Colors = {"cmap": "viridis", "vmin": low, "vmax": high}
+    scales: list[Colors] = [scale, scale, {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}]
     places = ((dx, dy), (np.arctan2(dy, dx), np.hypot(dx, dy)))
     for row, (x, y) in zip(axes, places, strict=True):
-        drawn = [_draw(ax, x, y, one, scale, bin_data) for ax, one, scale in zip(row, values, scales, strict=True)]
+        panels = zip(row, values, scales, strict=True)
+        drawn = [_draw(ax, x, y, one, scale, bin_data=bin_data) for ax, one, scale in panels]
         add_colorbar(drawn[0], list(row[:2]), "log10 PRF (dex)", pad=0.04)
         add_colorbar(drawn[2], row[2], "residual (dex)", pad=0.02)
     _label(axes)
-    return figure
+    return root_figure(figure)
 
 
-def _named(*arrays: object) -> list[tuple[Any, str]]:
+def _named(*arrays: object) -> list[tuple[object, str]]:
     return list(zip(arrays, ("dx", "dy", "data", "model"), strict=True))
 
 
@@ -80,18 +82,18 @@ def _limits(values: FloatArray) -> tuple[float, float]:
     return (float(low), float(high)) if high > low else (float(low) - 0.5, float(low) + 0.5)
 
 
-def _draw(ax: Axes, x: FloatArray, y: FloatArray, values: FloatArray, scale: Any, bin_data: bool) -> Any:  # noqa: FBT001
-    name, low, high = scale
-    style = {"cmap": name, "vmin": low, "vmax": high, "rasterized": True}
+def _draw(
+    ax: Axes, x: FloatArray, y: FloatArray, values: FloatArray, scale: Colors, *, bin_data: bool
+) -> QuadMesh | PathCollection:
     good = np.isfinite(values)
     if bin_data and good.any():
         median, x_edges, y_edges, _ = binned_statistic_2d(x[good], y[good], values[good], np.nanmedian, _N_BINS)
-        return ax.pcolormesh(x_edges, y_edges, median.T, **style)
+        return ax.pcolormesh(x_edges, y_edges, median.T, rasterized=True, **scale)
     size = float(np.clip(9000.0 / max(int(good.sum()), 1), 2.0, 24.0))
-    return ax.scatter(x[good], y[good], c=values[good], s=size, linewidths=0, **style)
+    return ax.scatter(x[good], y[good], c=values[good], s=size, linewidths=0, rasterized=True, **scale)
 
 
-def _label(axes: Any) -> None:
+def _label(axes: NDArray[np.object_]) -> None:
     for ax, title in zip(axes[0], _TITLES, strict=True):
         ax.set(title=title, xlabel="east offset (arcsec)")
         ax.set_aspect("equal", adjustable="box")

@@ -1,6 +1,6 @@
 """Maps of the sky: where an event happened, and where stars are missing."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from bayesprf.arrays import FloatArray
-from bayesprf.plots.canvas import add_colorbar, new_figure
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.plots.canvas import add_colorbar, new_figure, root_figure
 from bayesprf.plots.labels import Labels
 from bayesprf.plots.scene import shorten
 from bayesprf.scene.pairs import offsets
@@ -48,7 +48,7 @@ def plot_event_position(
         order = np.argsort([-share.get(one, 0.0) for one in sources.source_id], kind="stable")
         _mark(ax, *_offsets(sources.ra_deg, sources.dec_deg, best), names=names, order=order)
     _label(ax, best, f"none of the catalogue's stars: {found.none_probability:.2g}")
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_missing_stars(
@@ -74,7 +74,7 @@ def plot_missing_stars(
         Labels(ax, *at, names, room=6.0)
     add_colorbar(cells, ax, "ln Bayes factor of a further star")
     _label(ax, centre, f"{found.n_candidate} stars found")
-    return ax.figure
+    return root_figure(ax)
 
 
 def _offsets(ra_deg: FloatArray, dec_deg: FloatArray, centre: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
@@ -94,7 +94,7 @@ def _spacing(x: FloatArray, y: FloatArray) -> float:
     return float(np.min(np.hypot(x[1:] - x[0], y[1:] - y[0])))
 
 
-def _mark(ax: Axes, x: FloatArray, y: FloatArray, *, names: list[str], order: Any) -> None:
+def _mark(ax: Axes, x: FloatArray, y: FloatArray, *, names: list[str], order: IntArray) -> None:
     """Mark the catalogue's stars in view, and name them, the most probable first."""
     (left, right), (low, high) = sorted(ax.get_xlim()), sorted(ax.get_ylim())
     seen = [i for i in order if left < x[i] < right and low < y[i] < high]

@@ -1,14 +1,13 @@
 """The time model: pixels measured, modelled and what is left; time columns; the factor on the PRF."""
 
-from typing import Any
-
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure, SubFigure
 
 from bayesprf.arrays import FloatArray
 from bayesprf.checks import as_float, check_choice, check_shape
-from bayesprf.plots.canvas import add_colorbar, new_figure, plain_numbers, time_label
+from bayesprf.plots.canvas import Colors, add_colorbar, new_figure, plain_numbers, root_figure, time_label
 
 # Share of the values that the colours span, so that one outlier does not take them all.
 _SPAN = 98.0
@@ -75,7 +74,7 @@ def plot_time_model(
         check_shape(one, (time.size, dx.size), name, "n_bin, n_train")
     changes = [100.0 * (np.where(shown, one, np.nan) - 1.0) for one in (data, model, data / model)]
     figure = new_figure(11.5, 10.0) if figure is None else figure
-    upper, lower = figure.subfigures(2, 1, height_ratios=(2.0, 1.0))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(2.0, 1.0), squeeze=False).ravel()
     places = [_PLACES[along].format(one) for one in (time[0], time[-1])]
     _draw_bins(upper, dx, dy, changes, places)
     curves, left = lower.subplots(1, 2)
@@ -86,10 +85,10 @@ def plot_time_model(
         ax.set_xlabel(name)
         ax.grid(alpha=0.2)
         plain_numbers(ax)
-    return figure
+    return root_figure(figure)
 
 
-def _draw_bins(figure: Any, dx: FloatArray, dy: FloatArray, changes: list[FloatArray], places: list[str]) -> None:
+def _draw_bins(figure: SubFigure, dx: FloatArray, dy: FloatArray, changes: list[FloatArray], places: list[str]) -> None:
     """Draw the first and the last bin on the sky: measured, modelled, left."""
     axes = figure.subplots(2, 3, sharex=True, sharey=True)
     both = _bound(changes[:2])
@@ -153,7 +152,7 @@ def plot_vectors(time: object, vectors: object, *, ax: Axes | None = None) -> Fi
         ax.plot(time, 0.4 * one / max(float(np.abs(one).max(initial=0.0)), 1e-300) - number, lw=1.0)
     ax.set_yticks(-np.arange(vectors.shape[1]), [f"{number}" for number in range(vectors.shape[1])])
     ax.set(xlabel="time (day)", ylabel="time column (each scaled to its largest size)", title="Time columns")
-    return ax.figure
+    return root_figure(ax)
 
 
 def plot_factor(dx: object, dy: object, factor: object, *, title: str = "", ax: Axes | None = None) -> Figure:
@@ -180,7 +179,7 @@ def plot_factor(dx: object, dy: object, factor: object, *, title: str = "", ax: 
     drawn = _draw_sky(ax, dx, dy, change, _bound([change]))
     ax.set(xlabel="east offset (arcsec)", ylabel="north offset (arcsec)", title=title)
     add_colorbar(drawn, ax, "change of the PRF (%)", pad=0.02)
-    return ax.figure
+    return root_figure(ax)
 
 
 def _bound(values: list[FloatArray]) -> float:
@@ -189,10 +188,10 @@ def _bound(values: list[FloatArray]) -> float:
     return max(float(np.percentile(finite, _SPAN)), _LEAST_SPAN) if finite.size else 1.0
 
 
-def _draw_sky(ax: Axes, dx: FloatArray, dy: FloatArray, values: FloatArray, bound: float) -> Any:
+def _draw_sky(ax: Axes, dx: FloatArray, dy: FloatArray, values: FloatArray, bound: float) -> PathCollection:
     good = np.isfinite(values)
     size = float(np.clip(9000.0 / max(int(good.sum()), 1), 2.0, 24.0))
     reach = 1.05 * float(np.max(np.abs([dx, dy]), initial=1e-9))
     ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
-    style = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound, "rasterized": True}
-    return ax.scatter(dx[good], dy[good], c=values[good], s=size, linewidths=0, **style)
+    colors: Colors = {"cmap": "RdBu_r", "vmin": -bound, "vmax": bound}
+    return ax.scatter(dx[good], dy[good], c=values[good], s=size, linewidths=0, rasterized=True, **colors)

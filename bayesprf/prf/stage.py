@@ -85,7 +85,7 @@ def _basis(fit: Fit) -> PolarBasis:
     return PolarBasis(settings.rmin, settings.rmax, settings.cut_r, settings.n_r_knots, settings.n_phi_knots)
 
 
-def select_image(fit: Fit, frame_index: int | str) -> Image:
+def select_image(fit: Fit, frame_index: object) -> Image:
     """Return one frame, or the mean over the cadences that `time_mask` leaves."""
     return reduce_image(fit.pixels, frame_index, fit.settings.time_mask)
 

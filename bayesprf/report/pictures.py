@@ -51,7 +51,7 @@ def draw_pictures(fit: Fit, tree: xr.DataTree) -> "dict[str, Figure]":
 
 
 def draw_shape(
-    fit: Fit, frame_index: int | str = "mean", *, bin_data: bool = False, figure: "Figure | SubFigure | None" = None
+    fit: Fit, frame_index: object = "mean", *, bin_data: bool = False, figure: "Figure | SubFigure | None" = None
 ) -> "Figure":
     """Draw data, model and residual of the PRF, in sky and polar coordinates."""
     prf = fit.need("prf")

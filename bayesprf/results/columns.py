@@ -1,7 +1,5 @@
 """Columns of a catalogue as results can hold them."""
 
-from typing import Any
-
 import numpy as np
 
 from bayesprf.arrays import AnyArray, BoolArray, Named
@@ -73,10 +71,10 @@ def _split(name: str, column: object) -> dict[str, AnyArray]:
     return {name: _as_stored(column)}
 
 
-def _values_of(column: Any) -> AnyArray:
+def _values_of(column: object) -> AnyArray:
     """Return the values of a column as an array of NumPy, masked if they are."""
-    values = getattr(column, "value", column)
-    if hasattr(values, "unmasked"):
+    values: object = getattr(column, "value", column)
+    if hasattr(values, "unmasked") and hasattr(values, "mask"):
         return np.ma.MaskedArray(np.asarray(values.unmasked), mask=values.mask)
     return np.ma.MaskedArray(values) if isinstance(values, np.ma.MaskedArray) else np.asarray(values)
 

@@ -1,12 +1,11 @@
 """The exact posterior of a group of sources as a DataTree in ArviZ's layout."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import FloatArray, IntArray, NamedDict
+from bayesprf.arrays import FloatArray, IntArray, NamedDict, shape_of
 from bayesprf.checks import check_types
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -51,12 +50,12 @@ class DrawOptions:
 
 
 def draw_posterior(
-    fit: Fit, sources: object, cadences: Any, options: DrawOptions, rng: np.random.Generator
+    fit: Fit, sources: object, cadences: object, options: DrawOptions, rng: np.random.Generator
 ) -> xr.DataTree:
     """Draw the fluxes of some sources at some cadences from their exact joint posterior: see `Machine.posterior`."""
     group, members = select_group(fit, sources, cadences)
     time: FloatArray | float = fit.pixels.time[group.cadence]
-    if np.ndim(cadences) == 0 and cadences is not None:
+    if cadences is not None and shape_of(cadences) == ():
         time = float(fit.pixels.time[group.cadence[0]])
     places = np.stack([fit.pixels.row[group.pixel], fit.pixels.column[group.pixel]], axis=1)
     data = group_data(group, members, fit.coefficient_names, time, places=places)

@@ -1,11 +1,10 @@
 """From fit records to the named arrays of each group of the DataTree."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, Named, NamedDict
+from bayesprf.arrays import AnyArray, FloatArray, Named, NamedDict
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.residuals import residual_sums
 from bayesprf.linalg.state_space import ProcessKernel
@@ -169,12 +168,12 @@ def process_group(curves: LightCurves) -> NamedDict:
     where = np.concatenate([*members, np.zeros(0, np.int64)]).astype(np.int64)
     kernels = [one for group in curves.groups for one in group.kernels]
 
-    def spread(values: object, empty: object = np.nan) -> Any:
+    def spread(values: object, empty: float | str = np.nan) -> AnyArray:
         answer = np.full(n_source, empty)
         answer[where] = values
         return answer
 
-    def gather(name: str) -> Any:
+    def gather(name: str) -> AnyArray:
         return spread(np.concatenate([getattr(group, name) for group in curves.groups] or [np.zeros(0)]))
 
     family = np.full(n_source, "", object)

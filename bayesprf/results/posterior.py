@@ -23,12 +23,11 @@ likelihood, and would count as a point in leave-one-out.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
-from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named, NamedDict
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named, NamedDict, shape_of
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.results.schema import FLUX_UNIT
 from bayesprf.results.tree import creation_time
@@ -259,21 +258,21 @@ def _coordinates(data: GroupData, further: Named) -> dict[str, xr.DataArray]:
     return axes
 
 
-def _label(group: str, name: str, values: Any, data: GroupData, dims: Mapping[str, Sequence[str]]) -> xr.DataArray:
+def _label(group: str, name: str, values: object, data: GroupData, dims: Mapping[str, Sequence[str]]) -> xr.DataArray:
     """Return an array with the axes, unit and sentence of its name."""
     axes, unit, sentence = LAYOUT.get(name, (tuple(dims.get(name, ())), "", name))
     axes = tuple(dims.get(name, axes))
     axes = axes if data.has_time or name in dims else tuple(one for one in axes if one != "time")
     if name == "y" and not data.used.all():
-        values = np.asarray(values)
-        if values.shape[values.ndim - data.used.ndim :] == data.used.shape:
-            values, axes = values[..., data.used], ("observation",)
+        array = np.asarray(values)
+        if array.shape[array.ndim - data.used.ndim :] == data.used.shape:
+            values, axes = array[..., data.used], ("observation",)
     axes = (*SAMPLE_DIMS, *axes) if group in _SAMPLED else axes
     if group in _LOG_GROUPS:
         unit, sentence = "1", f"{_LOG_GROUPS[group]} {sentence}"
-    if np.ndim(values) != len(axes):
+    if len(shape_of(values)) != len(axes):
         wanted = ", ".join(axes)
-        raise ShapeError(f"groups[{group!r}][{name!r}]: expected axes ({wanted}), got shape {np.shape(values)}")
+        raise ShapeError(f"groups[{group!r}][{name!r}]: expected axes ({wanted}), got shape {shape_of(values)}")
     return xr.DataArray(np.asarray(values), dims=axes, attrs={"units": unit, "long_name": sentence})
 
 

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xarray as xr
@@ -22,6 +22,9 @@ from bayesprf.settings import (
     TimeRecipe,
 )
 from bayesprf.timemodel.stage import time_options
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 # Settings that are no plain values, or that say where the catalogue came from.
 _APART = ("time_mask", "sources_flux_column")
@@ -125,7 +128,7 @@ def _time_options(settings: Settings, plain: Named | None) -> PerturbationOption
     return PerturbationOptions(**{**_known(PerturbationOptions, plain), **parts})
 
 
-def _known(kind: Any, plain: Named) -> NamedDict:
+def _known(kind: "type[DataclassInstance]", plain: Named) -> NamedDict:
     """Return the entries that are fields of a record: other versions have others."""
     names = {one.name for one in fields(kind)}
     return {name: value for name, value in plain.items() if name in names}

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import cast
 
 import numpy as np
 import xarray as xr
@@ -147,7 +147,7 @@ def _label(variable: Variable, values: object, argument: str, sizes: Mapping[str
     if not fits:
         wanted = ", ".join(f"{dim} = {sizes.get(dim, 'any')}" for dim in variable.dims)
         raise ShapeError(f"{argument}: expected shape ({wanted}), got {array.shape}")
-    attrs = {"units": variable.unit, "long_name": variable.long_name}
+    attrs: dict[str, object] = {"units": variable.unit, "long_name": variable.long_name}
     if _is_masked(values) and array.dtype.kind in "iu":
         attrs["masked_value"] = _masked_value(array.dtype)
     return xr.DataArray(array, dims=variable.dims, attrs=attrs)
@@ -168,13 +168,14 @@ def _is_masked(values: object) -> bool:
     return isinstance(values, np.ma.MaskedArray) and bool(np.any(values.mask))
 
 
-def _masked_value(dtype: np.dtype[Any]) -> Any:
+def _masked_value(dtype: np.dtype[np.generic]) -> np.integer:
     """Return what stands for a masked whole number: the smallest of its type, or the largest of an unsigned one."""
-    limits = np.iinfo(dtype)
-    return dtype.type(limits.min if limits.min < 0 else limits.max)
+    whole = cast("np.dtype[np.integer]", dtype)
+    limits = np.iinfo(whole)
+    return whole.type(limits.min if limits.min < 0 else limits.max)
 
 
-def _fill_masked(values: np.ma.MaskedArray[Any, Any]) -> AnyArray:
+def _fill_masked(values: np.ma.MaskedArray[tuple[int, ...], np.dtype[np.generic]]) -> AnyArray:
     """Return numbers with NaN, or `_masked_value`, where they are masked, or text with "" there."""
     if not _is_masked(values):
         return np.asarray(values.data)
@@ -198,5 +199,5 @@ def _as_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, default=_json_default)
 
 
-def _json_default(value: object) -> Any:
+def _json_default(value: object) -> object:
     return value.tolist() if isinstance(value, np.ndarray | np.generic) else str(value)

@@ -1,8 +1,9 @@
 """All coefficients integrated out by the package's solver: NUTS on the hyperparameters, then exact draws."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pymc as pm
@@ -11,11 +12,12 @@ import xarray as xr
 from pymc.blocking import DictToArrayBijection, RaveledVars
 from pytensor.gradient import DisconnectedType, grad_not_implemented
 from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
+from pytensor.graph.op import Op, OutputStorageType
 from pytensor.link.numba.dispatch.basic import numba_funcify
+from pytensor.tensor.shape import specify_shape
 from scipy.optimize import minimize
 
-from bayesprf.arrays import AnyArray, FloatArray, IntArray, NamedDict, Tensor
+from bayesprf.arrays import FloatArray, IntArray, NamedDict, Tensor
 from bayesprf.errors import InputError
 from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.evidence import Evidence, compile_density
@@ -27,6 +29,9 @@ from bayesprf.sampling.draws import draw_groups, label_draws
 from bayesprf.sampling.hyper import SAMPLED, Priors, add_hyperparameters, proper_design, resolve
 from bayesprf.sampling.linear import add_data, data_coords, data_dims, predict, spread_out
 from bayesprf.sampling.run import SamplerOptions, check_convergence, sample_model, sampler_statistics
+
+if TYPE_CHECKING:
+    from bayesprf.linalg.compiled.evidence import Density
 
 # Step of the central differences of the gradient over the value: their error is 1e-8 of the Hessian.
 _HESSIAN_STEP = 1e-4
@@ -100,11 +105,11 @@ class LogEvidence(Op):
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
 
-    def make_node(self, values: Tensor, data: Tensor) -> Apply:
+    def make_node(self, *inputs: Tensor) -> "Apply[LogEvidence]":
         """Return the node of the graph."""
-        return Apply(self, [pt.as_tensor_variable(values), pt.as_tensor_variable(data)], [pt.dscalar(), pt.dvector()])
+        return Apply(self, [pt.as_tensor_variable(one) for one in inputs], [pt.dscalar(), pt.dvector()])
 
-    def perform(self, node: Apply, inputs: Sequence[AnyArray], output_storage: list[list[AnyArray]]) -> None:
+    def perform(self, node: object, inputs: Sequence[FloatArray], output_storage: OutputStorageType) -> None:
         """Compute both."""
         del node
         value, gradient = self.conditional.density(*inputs)
@@ -127,20 +132,18 @@ class EvidenceHessian(Op):
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
 
-    def make_node(self, values: Tensor, data: Tensor) -> Apply:
+    def make_node(self, *inputs: Tensor) -> "Apply[EvidenceHessian]":
         """Return the node of the graph."""
-        return Apply(self, [pt.as_tensor_variable(values), pt.as_tensor_variable(data)], [pt.dmatrix()])
+        return Apply(self, [pt.as_tensor_variable(one) for one in inputs], [pt.dmatrix()])
 
-    def perform(self, node: Apply, inputs: Sequence[AnyArray], output_storage: list[list[AnyArray]]) -> None:
+    def perform(self, node: object, inputs: Sequence[FloatArray], output_storage: OutputStorageType) -> None:
         """Compute them."""
         del node
         output_storage[0][0] = self.conditional.hessian(*inputs)
 
 
 @numba_funcify.register(LogEvidence)
-def _compile_evidence(
-    op: LogEvidence, node: object = None, **kwargs: object
-) -> Callable[..., tuple[float, FloatArray]]:
+def _compile_evidence(op: LogEvidence, node: object = None, **kwargs: object) -> "Density":
     """Return the compiled function of the density, so that no sampler steps through Python."""
     del node, kwargs
     return compile_density(op.conditional.evidence, op.conditional.hyper)
@@ -209,7 +212,8 @@ def add_marginal(conditional: Conditional, data: GroupData, values: Tensor) -> N
         Hyperparameters, as for `Conditional.at`.
     """
     problem, n_width = conditional.problem, conditional.hyper.size("width")
-    prior, group = problem.prior, conditional.hyper.groups(problem.design.n_coeff)
+    design, prior = proper_design(problem), problem.prior
+    group = conditional.hyper.groups(design.n_coeff)
     observed = add_data(data)
     variance = 1.0 / np.where(problem.ivar > 0, problem.ivar, 1.0)
     operation = LogEvidence(conditional)
@@ -220,11 +224,11 @@ def add_marginal(conditional: Conditional, data: GroupData, values: Tensor) -> N
         shape = (problem.n_batch, prior.mean.size)
         flux = pm.Normal.dist(zero_point * prior.mean, values[:n_width][group] * prior.precision**-0.5, shape=shape)
         noise = pm.Normal.dist(0.0, noise_scale * pt.sqrt(variance + jitter**2))
-        full = predict(problem.design, pt.specify_shape(flux, shape)) + problem.known + noise
+        full = predict(design, specify_shape(flux, shape)) + problem.known + noise
         return full.reshape(data.used.shape) if data.used.all() else full.flatten()[np.flatnonzero(data.used)]
 
     def log_density(value: Tensor, values: Tensor) -> Tensor:
-        return operation(values, spread_out(value, data).reshape(problem.data.shape))[0]
+        return operation.make_node(values, spread_out(value, data).reshape(problem.data.shape)).outputs[0]
 
     dims = data_dims(data)
     pm.CustomDist(

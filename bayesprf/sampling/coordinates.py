@@ -8,6 +8,7 @@ import pymc as pm
 import pytensor.sparse as ps
 import pytensor.tensor as pt
 from pymc.logprob.transforms import Transform
+from pytensor.tensor.shape import specify_shape
 from scipy.linalg import cho_solve, cholesky, solve_triangular
 from scipy.sparse import csc_matrix, diags
 
@@ -95,7 +96,7 @@ def times(matrix: Tensor, rows: Tensor) -> Tensor:
     n_row, size = rows.type.shape[0], matrix.shape[0]
     if n_row == 1:  # a view, where a transposition would break the loops over pixels
         return ps.structured_dot(csc_matrix(matrix), rows.reshape((matrix.shape[1], 1))).reshape((1, size))
-    return pt.specify_shape(ps.structured_dot(csc_matrix(matrix), rows.T).T, (n_row, size))
+    return specify_shape(ps.structured_dot(csc_matrix(matrix), rows.T).T, (n_row, size))
 
 
 class TotalNoise(Transform):
@@ -170,7 +171,7 @@ class AdaptiveWhitening(Transform):
         return times(matrix, rows.reshape((1, rows.type.shape[0] * rows.type.shape[1]))).reshape(rows.type.shape)
 
     def _rows(self, value: Tensor) -> Tensor:
-        return pt.specify_shape(value if value.ndim == 2 else value[None], self.spectrum.peak.shape)
+        return specify_shape(value if value.ndim == 2 else value[None], self.spectrum.peak.shape)
 
     def forward(self, value: Tensor, *inputs: object) -> Tensor:
         """Return the coordinates of coefficients."""
@@ -304,7 +305,9 @@ def add_blocks(laplace: Laplace, blocks: Sequence[Block]) -> list[Tensor]:
     -------
     list of TensorVariable
     """
-    factor, before, added, start = laplace.factor, [], [], 0
+    factor, start = laplace.factor, 0
+    before: list[Tensor] = []
+    added: list[Tensor] = []
     for block in blocks:
         ahead, own = slice(0, start), slice(start, start + int(np.prod(block.shape)))
         mode = laplace.mode[own].reshape(block.shape)
@@ -313,8 +316,12 @@ def add_blocks(laplace: Laplace, blocks: Sequence[Block]) -> list[Tensor]:
             gain = solve_triangular(factor[ahead, ahead], factor[own, ahead].T, lower=True, trans="T").T
             guides += [pm.Data(f"{block.name}_gain", gain), pt.concatenate(before)]
         coordinates = LaplaceCoordinates(mode, follows=bool(before))
-        shared = {"parents": block.parents, "shape": block.shape, "dims": block.dims, "log_density": block.log_density}
-        added.append(add_variable(block.name, block.prior, coordinates, guides=guides, **shared))
+        added.append(
+            add_variable(
+                block.name, block.prior, coordinates, parents=block.parents, guides=guides, shape=block.shape,
+                dims=block.dims, log_density=block.log_density,
+            )
+        )  # fmt: skip
         before.append(added[-1].flatten() - mode.ravel())
         start = own.stop
     return added

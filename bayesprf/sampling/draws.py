@@ -179,8 +179,10 @@ def label_draws(groups: dict[str, NamedDict], data: GroupData, members: IntArray
         if not data.has_time:
             arrays.update({name: arrays[name][:, :, 0] for name in ("flux", "y") if name in arrays})
     width = groups["posterior"].get("width", np.zeros((1, 1)))
-    several = {"dims": {"width": ["width_group"]}, "coords": {"width_group": np.arange(width.shape[-1])}}
-    return posterior_tree(groups, data, attrs=attrs, **(several if width.ndim == 3 else {}))
+    if width.ndim < 3:
+        return posterior_tree(groups, data, attrs=attrs)
+    names = {"width_group": np.arange(width.shape[-1])}
+    return posterior_tree(groups, data, dims={"width": ["width_group"]}, coords=names, attrs=attrs)
 
 
 def _pointwise(

@@ -373,7 +373,7 @@ def _support(nodes: FloatArray, profile: FloatArray) -> tuple[float, float, floa
 def _middles(box: tuple[float, float], n_cell: int) -> FloatArray:
     if box[0] == box[1]:
         return np.array([box[0]])
-    return box[0] + _side(box, n_cell) * (np.arange(n_cell) + 0.5)
+    return box[0] + _side(box, n_cell) * (np.arange(n_cell, dtype=np.float64) + 0.5)
 
 
 def _side(box: tuple[float, float], n_cell: int) -> float:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
+
+if TYPE_CHECKING:
+    from pymc import Continuous
 
 FAMILIES = ("half-normal", "log-normal", "normal")
 
@@ -122,13 +126,13 @@ def resolve(hyper: Hyperparameters, problem: LinearProblem) -> Hyperparameters:
         raise InputError("width_group: expected 0 or more, got -1; give fixed coefficients a group of their own")
     used = problem.ivar > 0
     error = float(np.median(problem.ivar[used] ** -0.5)) if used.any() else 1.0
-    defaults = {
-        "width": Hyperprior("half-normal", 1.0),
-        "zero_point": Hyperprior("normal", 0.5, 1.0),
-        "noise_scale": Hyperprior("log-normal", 0.5, 1.0),
-        "jitter": Hyperprior("half-normal", error),
-    }
-    return replace(hyper, **{name: _resolve(getattr(hyper, name), name, one) for name, one in defaults.items()})
+    return replace(
+        hyper,
+        width=_resolve(hyper.width, "width", Hyperprior("half-normal", 1.0)),
+        zero_point=_resolve(hyper.zero_point, "zero_point", Hyperprior("normal", 0.5, 1.0)),
+        noise_scale=_resolve(hyper.noise_scale, "noise_scale", Hyperprior("log-normal", 0.5, 1.0)),
+        jitter=_resolve(hyper.jitter, "jitter", Hyperprior("half-normal", error)),
+    )
 
 
 def _resolve(value: object, name: str, default: Hyperprior) -> float | Hyperprior:
@@ -253,7 +257,7 @@ def _noise_scale(problem: LinearProblem, hyper: Hyperparameters, jitter: object)
     return add_variable("noise_scale", prior, TotalNoise(error), guides=[jitter])
 
 
-def _family(prior: Hyperprior) -> Callable[..., Tensor]:
+def _family(prior: Hyperprior) -> "type[Continuous]":
     import pymc as pm
 
     return {"half-normal": pm.HalfNormal, "log-normal": pm.LogNormal, "normal": pm.Normal}[prior.family]

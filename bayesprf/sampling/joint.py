@@ -103,8 +103,7 @@ def build_joint(
 def _blocks(scene: JointScene, data: GroupData) -> list[Block]:
     """Return the parameters with their priors, in the order of `JointScene.split`."""
     n_basis, prior = scene.n_shape - 1, scene.group.problem.prior
-    shape = (scene.group.problem.n_batch, prior.mean.size)
-    axes = slice(0, 2) if data.has_time else slice(1, 2)
+    n_time, n_source = scene.group.problem.n_batch, prior.mean.size
     blocks = [
         gaussian_block("psf_w", scene.weights[:n_basis], scene.weights_cov[:n_basis, :n_basis], dims=("basis",)),
         Block("tail_slope", _normal(scene.weights[-1], np.sqrt(scene.weights_cov[-1, -1]))),
@@ -113,9 +112,11 @@ def _blocks(scene: JointScene, data: GroupData) -> list[Block]:
         offset = _normal(0.0, scene.own_sigma[0])
         blocks.append(Block("offset", offset, (scene.n_offset // 2, 2), ("source", "axis")))
     if scene.own_sigma.size > scene.n_offset:
-        blocks.append(Block("wing", _normal(0.0, scene.own_sigma[-1]), (shape[1],), ("source",)))
+        blocks.append(Block("wing", _normal(0.0, scene.own_sigma[-1]), (n_source,), ("source",)))
     flux = _normal(prior.mean, prior.precision**-0.5)
-    return [*blocks, Block("flux", flux, shape[axes], ("time", "source")[axes])]
+    if not data.has_time:
+        return [*blocks, Block("flux", flux, (n_source,), ("source",))]
+    return [*blocks, Block("flux", flux, (n_time, n_source), ("time", "source"))]
 
 
 def _normal(mean: object, sigma: object) -> Callable[..., Tensor]:

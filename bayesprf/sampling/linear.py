@@ -6,6 +6,7 @@ import numpy as np
 import pymc as pm
 import pytensor.sparse as ps
 import pytensor.tensor as pt
+from pytensor.tensor.shape import specify_shape
 from scipy.sparse import csc_matrix, csr_matrix, diags, hstack
 
 from bayesprf.arrays import FloatArray, IntArray, NamedDict, Tensor
@@ -16,7 +17,7 @@ from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.results.posterior import GroupData
 from bayesprf.sampling.coordinates import AdaptiveWhitening, add_variable, times
-from bayesprf.sampling.hyper import Hyperprior, Priors, add_hyperparameters, resolve
+from bayesprf.sampling.hyper import Hyperprior, Priors, add_hyperparameters, proper_design, resolve
 from bayesprf.sampling.spectrum import Decomposer, Spectrum
 
 FORMS = ("adaptive", "centered", "whitened")
@@ -94,11 +95,11 @@ def build_linear(
         else:
             towards = _towards(parts, observed) if follow and observed is not None else parts.towards
             flux = _whitened(parts, values, towards, width=parts.width if form == "whitened" else None)
-        weights = pt.specify_shape(flux if data.has_time else flux[None, :], parts.spectrum.peak.shape)
+        weights = specify_shape(flux if data.has_time else flux[None, :], parts.spectrum.peak.shape)
         if observed is None:
             _add_statistics(parts, values, weights)
         else:
-            model_y = predict(problem.design, weights) + problem.known
+            model_y = predict(proper_design(problem), weights) + problem.known
             noise = {"noise_scale": values.noise_scale, "jitter": values.jitter}
             add_observed(parts.labelled(model_y), data, observed, robust=likelihood == "student-t", **noise)
     return model
@@ -151,7 +152,7 @@ class _Parts:
         width = hyper.width if not isinstance(hyper.width, Hyperprior) else 1.0
         coords = {"source": [str(one) for one in data.source], **data_coords(data)}
         if hyper.has_groups:
-            coords["width_group"] = np.unique(hyper.width_group)
+            coords["width_group"] = np.unique(hyper.groups(decomposer.sigma.size))
         return cls(
             problem, data, decomposer.at(jitter), problem.prior.mean, decomposer.sigma, float(width), jitter,
             hyper.groups(decomposer.sigma.size), coords,
@@ -200,14 +201,15 @@ def _whitened(parts: _Parts, values: Hyperparameters, towards: Tensor, *, width:
         return constant - parts.sigma.size * pt.log(width) - 0.5 * (away**2).sum(axis=-1) / width**2
 
     transform = AdaptiveWhitening(parts.spectrum, parts.sigma, width)
-    inputs = {"parents": (values.width, values.zero_point), "guides": (values.noise_scale, towards)}
-    shaped = {"shape": parts.flux_shape, "dims": parts.flux_dims, "log_density": log_density}
-    return add_variable("flux", prior, transform, **shaped, **inputs)
+    return add_variable(
+        "flux", prior, transform, parents=(values.width, values.zero_point), guides=(values.noise_scale, towards),
+        shape=parts.flux_shape, dims=parts.flux_dims, log_density=log_density,
+    )  # fmt: skip
 
 
 def _towards(parts: _Parts, observed: Tensor) -> Tensor:
     """Return U' S X' D^-1 (y - X m) of the data, whatever they are set to, shape as `flux`."""
-    problem, design, spectrum = parts.problem, parts.problem.design, parts.spectrum
+    problem, design, spectrum = parts.problem, proper_design(parts.problem), parts.spectrum
     n_batch, used = problem.n_batch, problem.ivar > 0
     n_row = 1 if spectrum.is_shared else n_batch
     variance = 1.0 / np.where(used, problem.ivar, 1.0) + parts.fiducial**2

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pytensor.tensor as pt
 from pytensor.graph.basic import Apply
-from pytensor.graph.op import Op
+from pytensor.graph.op import Op, OutputStorageType
 
-from bayesprf.arrays import AnyArray, FloatArray, NamedDict, Tensor
+from bayesprf.arrays import FloatArray, NamedDict, Tensor
 from bayesprf.checks import check_shape, checked, shown
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -19,13 +19,18 @@ from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.processes import flux_information
 from bayesprf.uncertainty.stage import leak_covariance
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from bayesprf.machine import Machine
+
 # Numbers of a kernel that may be variables of a model.
 _FREE = ("sigma", "scale", "white")
 
 
 @checked
 def pixel_likelihood(
-    machine: Any, sources: object, light_curve: object, *, kernel: object = None, systematics: bool = True
+    machine: object, sources: object, light_curve: object, *, kernel: object = None, systematics: bool = True
 ) -> Tensor:
     """Return the log likelihood of all pixels as a function of the light curve of one or several stars.
 
@@ -83,7 +88,7 @@ def pixel_likelihood(
             pymc.Potential("pixels", bayesprf.pixel_likelihood(machine, [3], 1.0 - depth * inside))
             trace = pymc.sample()
     """
-    fit: Fit = getattr(machine, "fit", machine)
+    fit = machine if isinstance(machine, Fit) else cast("Machine", machine).fit
     chosen = fit.sources.indices(sources)
     if np.unique(chosen).size != chosen.size:
         raise InputError(f"sources: expected each star once, got {shown(sources)}")
@@ -103,7 +108,7 @@ def light_curve_likelihood(
     *,
     leak: FloatArray,
     time: FloatArray | None = None,
-    kernel: Any = None,
+    kernel: object = None,
 ) -> Tensor:
     """Return the log likelihood of a light curve from what each cadence says about the fluxes.
 
@@ -147,7 +152,9 @@ def light_curve_likelihood(
     if time is None:
         raise InputError("time: expected the times of the cadences beside a kernel, got None")
     check_shape(time, (n_time,), "time", "n_time")
-    kernels = [kernel] * n_star if isinstance(kernel, ProcessKernel | Mapping) else list(kernel)
+    kernels = (
+        [kernel] * n_star if isinstance(kernel, ProcessKernel | Mapping) else list(cast("Iterable[object]", kernel))
+    )
     if len(kernels) != n_star:
         raise InputError(f"kernel: expected one, or {n_star} of them, one per star, got {len(kernels)}")
     fields = [_as_mapping(one) for one in kernels]
@@ -156,7 +163,7 @@ def light_curve_likelihood(
         ProcessKernel(one["family"], **({"quality": one["quality"]} if "quality" in one else {})) for one in fields
     )
     evidence = ProcessEvidence(seen, fixed, time, mean, precision)
-    return evidence(columns, numbers.astype("float64"))[0]
+    return evidence.make_node(columns, numbers.astype("float64")).outputs[0]
 
 
 def _plain(seen: RowInformation, change: Tensor, columns: Tensor, mean: FloatArray, precision: FloatArray) -> Tensor:
@@ -211,12 +218,12 @@ class ProcessEvidence(Op):
         self.seen, self.kernels, self.time = seen, kernels, time
         self.mean, self.precision = mean, precision
 
-    def make_node(self, columns: Tensor, numbers: Tensor) -> Apply:
+    def make_node(self, *inputs: Tensor) -> "Apply[ProcessEvidence]":
         """Return the node: columns (n_time, n_star, n_column) and sigma, scale, white (3, n_star); value and slopes."""
-        inputs = [pt.as_tensor_variable(columns), pt.as_tensor_variable(numbers)]
-        return Apply(self, inputs, [pt.dscalar(), pt.dtensor3(), pt.dmatrix()])
+        given = [pt.as_tensor_variable(one) for one in inputs]
+        return Apply(self, given, [pt.dscalar(), pt.dtensor3(), pt.dmatrix()])
 
-    def perform(self, node: Apply, inputs: Sequence[AnyArray], output_storage: list[list[AnyArray]]) -> None:
+    def perform(self, node: object, inputs: Sequence[FloatArray], output_storage: OutputStorageType) -> None:
         """Compute all three; minus infinity where a kernel cannot be."""
         del node
         columns, numbers = inputs
@@ -225,12 +232,12 @@ class ProcessEvidence(Op):
             output_storage[1][0], output_storage[2][0] = np.zeros(columns.shape), np.zeros(numbers.shape)
             return
         kernels = tuple(
-            replace(one, **dict(zip(_FREE, map(float, numbers[:, k]), strict=True)))
-            for k, one in enumerate(self.kernels)
+            replace(one, sigma=float(sigma), scale=float(scale), white=float(white))
+            for one, (sigma, scale, white) in zip(self.kernels, numbers.T, strict=True)
         )
         fixed = FixedColumns(columns, self.mean, self.precision)
         found = solve_processes(self.seen, kernels, self.time, fixed, gradient=True)
-        slopes = found.gradient
+        slopes = found.slopes
         by_number = np.stack(
             [
                 slopes.log_sigma / np.maximum(numbers[0], 1e-300),

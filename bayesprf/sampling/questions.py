@@ -3,11 +3,11 @@
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray, NamedDict
+from bayesprf.arrays import FloatArray, IntArray, NamedDict, shape_of
 from bayesprf.checks import check_choice, check_positive, check_shape
 from bayesprf.errors import PACKAGE_FILES, InputError, PrecisionWarning, UnsupportedError
 from bayesprf.fit_record import Fit
@@ -70,6 +70,19 @@ def build_model(
     return _flux_model(fit, kind, ask_group(fit, kind, sources, cadences, settings, say=say), settings)
 
 
+class SamplerSettings(TypedDict):
+    """The fields of `SamplerOptions`, which is loaded with PyMC."""
+
+    draws: int
+    tune: int
+    chains: int
+    cores: int | None
+    sampler: str | None
+    target_accept: float
+    random_seed: int | None
+    quiet: bool
+
+
 def choose_kind(kind: str | None, settings: NamedDict) -> str:
     """Return the kind asked for; by default "collapsed" where hyperparameters are learned, else "linear"."""
     if kind is not None:
@@ -86,7 +99,7 @@ def sample_fit(
     settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
-    **sampler: Any,
+    **sampler: Unpack[SamplerSettings],
 ) -> "xr.DataTree":
     """Sample a model and check the draws: see `Machine.sample`; `sampler` are the fields of `SamplerOptions`."""
     kind = choose_kind(kind, settings)
@@ -161,7 +174,7 @@ def ask_group(
     fit: Fit,
     kind: str,
     sources: object,
-    cadences: Any,
+    cadences: object,
     settings: NamedDict,
     *,
     say: Callable[[str], None] | None = None,
@@ -180,9 +193,9 @@ def ask_group(
     if mean_image:
         group = _with_image(group, prf.image.flux, prf.image.ivar)
     group, members, held = _hold(group, members, kind, settings, fit.coefficient_names)
-    time: Any = fit.pixels.time[group.cadence]
-    if mean_image or (cadences is not None and np.ndim(cadences) == 0):
-        time = float(np.mean(fit.pixels.time)) if mean_image else float(time[0])
+    time: FloatArray | float = fit.pixels.time[group.cadence]
+    if mean_image or (cadences is not None and shape_of(cadences) == ()):
+        time = float(np.mean(fit.pixels.time if mean_image else time))
     places = np.stack([fit.pixels.row[group.pixel], fit.pixels.column[group.pixel]], axis=1)
     names = fit.coefficient_names
     whole = group_data(group, np.arange(group.source.size), names, time, places=places)

@@ -104,7 +104,7 @@ def check_convergence(tree: xr.DataTree, names: Sequence[str] | None = None) -> 
         r_hat = _extreme(az.rhat(varying), np.nanmax)[1] if n_chain > 1 else np.nan
     worst, ess_bulk = _extreme(bulk, np.nanmin)
     ess_tail = _extreme(tail, np.nanmin)[1]
-    stats = tree["sample_stats"] if "sample_stats" in tree.children else {}
+    stats = tree["sample_stats"].to_dataset() if "sample_stats" in tree.children else xr.Dataset()
     counts = [sum(int(stats[name].sum()) for name in names if name in stats) for names in (_DIVERGING, _LONGEST)]
     found = Convergence(
         n_chain, n_draw, counts[0], r_hat, ess_bulk, ess_tail, worst, counts[1],
@@ -340,9 +340,9 @@ def sample_posterior(
     groups: dict[str, NamedDict] = {name: {key: one[key].to_numpy() for key in kept} for name, one in shown.items()}
     groups |= {"sample_stats": sampler_statistics(raw), **_pointwise(model, raw, data, options)}
     if "prior_predictive" in prior.children:
-        groups["prior_predictive"] = {"y": _spread(prior["prior_predictive"]["y"], data)}
-    dims = {name: posterior[name].dims[2:] for name in kept if name != "flux"}
-    named = {str(dim) for one in dims.values() for dim in one} & set(posterior.coords) - {"source", "time", "pixel"}
+        groups["prior_predictive"] = {"y": _spread(prior["prior_predictive"].to_dataset()["y"], data)}
+    dims = {name: [str(dim) for dim in posterior[name].dims[2:]] for name in kept if name != "flux"}
+    named = {dim for one in dims.values() for dim in one} & set(posterior.coords) - {"source", "time", "pixel"}
     marks = {
         "inference_library": options.chosen_sampler,
         "sampler": "NUTS",
@@ -407,7 +407,7 @@ def _pointwise(model: pm.Model, raw: xr.DataTree, data: GroupData, options: Samp
         )
     return {
         "log_likelihood": {"y": _spread(likelihood["y"], data)},
-        "posterior_predictive": {"y": _spread(replica["posterior_predictive"]["y"], data)},
+        "posterior_predictive": {"y": _spread(replica["posterior_predictive"].to_dataset()["y"], data)},
     }
 
 

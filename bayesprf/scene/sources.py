@@ -1,14 +1,14 @@
 """SourceTable: the stars of the catalogue."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
-from typing import Any
+from typing import cast
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
+from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray, Named, shape_of
 from bayesprf.checks import as_float, check_positive, check_shape, did_you_mean, shown
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.scene.sky import check_sky, format_angle, move_positions, nearest
@@ -234,7 +234,7 @@ class SourceTable:
             epoch=None if self.epoch is None else np.concatenate([self.epoch, np.full(count, np.nan)]),
         )
 
-    def indices(self, sources: Any = None) -> IntArray:
+    def indices(self, sources: object = None) -> IntArray:
         """Return the indices of sources given by index, name or position, one or several; of all for None.
 
         Parameters
@@ -258,8 +258,8 @@ class SourceTable:
         if hasattr(sources, "icrs"):
             found = self._at(np.atleast_1d(sources.icrs.ra.deg), np.atleast_1d(sources.icrs.dec.deg))
         else:
-            single = isinstance(sources, str) or np.ndim(sources) == 0
-            found = np.array([self._index(sources)]) if single else self._chosen(list(sources))
+            one = isinstance(sources, str) or shape_of(sources) == ()
+            found = np.array([self._index(sources)]) if one else self._chosen(list(cast("Iterable[object]", sources)))
         repeated = np.flatnonzero(np.bincount(found, minlength=self.n_source) > 1)
         if repeated.size:
             raise InputError(
@@ -274,18 +274,18 @@ class SourceTable:
             raise InputError(f"source: expected one source, got {found.size}; choose one of them")
         return int(found[0])
 
-    def _chosen(self, given: Sequence[Any]) -> IntArray:
+    def _chosen(self, given: Sequence[object]) -> IntArray:
         if given and all(isinstance(one, bool | np.bool_) for one in given):
             check_shape(given, (self.n_source,), "sources", "n_source, as a mask")
-            return np.flatnonzero(given)
+            return np.flatnonzero(np.asarray(given))
         return np.array([self._index(one) for one in given], np.int64)
 
-    def _index(self, source: Any) -> int:
-        whole = isinstance(source, int | np.integer) and not isinstance(source, bool)
-        if whole and -self.n_source <= source < self.n_source:
-            return int(source) % self.n_source
+    def _index(self, source: object) -> int:
+        number = int(source) if isinstance(source, int | np.integer) and not isinstance(source, bool) else None
+        if number is not None and -self.n_source <= number < self.n_source:
+            return number % self.n_source
         name = str(source)
-        if (whole or isinstance(source, str)) and name in self.source_id:
+        if (number is not None or isinstance(source, str)) and name in self.source_id:
             return self.source_id.index(name)
         raise InputError(
             f"sources: expected {self._describe_names()} or whole numbers from 0 to {self.n_source - 1}, got"
@@ -308,7 +308,7 @@ class SourceTable:
         return found
 
 
-def _with_missing(values: Any, count: int) -> Any:
+def _with_missing(values: AnyArray, count: int) -> AnyArray:
     """Return a column with missing entries after it: NaN, "", or masked."""
     kind = values.dtype.kind
     if kind == "f":

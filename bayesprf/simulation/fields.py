@@ -1,14 +1,13 @@
 """Forward model with known truth, for tests, notebooks and calibration."""
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, NamedDict
 from bayesprf.checks import as_float, check_choice, check_shape
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
@@ -140,7 +139,7 @@ def make_case(name: str, rng: np.random.Generator, **changes: object) -> Simulat
     return make_field(CASES[name], rng=rng, **changes)
 
 
-def make_field(settings: FieldSettings | None = None, *, rng: np.random.Generator, **changes: Any) -> SimulatedField:
+def make_field(settings: FieldSettings | None = None, *, rng: np.random.Generator, **changes: object) -> SimulatedField:
     """Simulate a field: stars, catalogue, pixels and noise.
 
     Parameters
@@ -169,7 +168,8 @@ def make_field(settings: FieldSettings | None = None, *, rng: np.random.Generato
     With e[t, p] = sum_s flux[t, s] PRF(pixel p - star s at t) the data are Gaussian with mean e and variance
     e / exposure + background / exposure + (read_noise / exposure)^2.
     """
-    chosen = replace(settings or FieldSettings(), **changes)
+    given: NamedDict = changes
+    chosen = replace(settings or FieldSettings(), **given)
     for_stars, for_catalog, for_noise = rng.spawn(3)
     mag = draw_magnitudes(chosen, for_stars)
     position, grid = place_stars(chosen, mag, for_stars)

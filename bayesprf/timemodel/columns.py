@@ -1,11 +1,9 @@
 """Time columns measured from the data: image motion and principal components of the pixels."""
 
-from typing import Any
-
 import numpy as np
 from scipy.linalg import eigh
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, shape_of
 from bayesprf.checks import as_float, check_choice, shown
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.errors import InputError, ShapeError
@@ -26,7 +24,7 @@ _MAX_LOADING, _N_PCA_PASSES = 0.5, 3
 _LARGEST = 1e100
 
 
-def check_vectors(vectors: Any, n_time: int) -> FloatArray:
+def check_vectors(vectors: object, n_time: int) -> FloatArray:
     """Return given time columns as shape (n_time, n_vector); NaN becomes 0.
 
     Parameters
@@ -49,7 +47,7 @@ def check_vectors(vectors: Any, n_time: int) -> FloatArray:
     if np.any(np.abs(array) > _LARGEST):
         raise InputError(f"other_vectors: expected finite numbers up to {_LARGEST:g}, got {shown(vectors)}; scale them")
     if array.ndim != 2 or n_time not in array.shape:
-        raise ShapeError(f"other_vectors: expected shape (n_vector, {n_time}), got {np.shape(vectors)}")
+        raise ShapeError(f"other_vectors: expected shape (n_vector, {n_time}), got {shape_of(vectors)}")
     return np.nan_to_num(array.T if array.shape[1] == n_time else array)
 
 

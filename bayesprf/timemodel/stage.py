@@ -3,7 +3,6 @@
 import warnings
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -38,16 +37,26 @@ _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_
 
 
 def time_options(
-    settings: Settings, trends: TrendOptions, *, positions: Any, further: NamedDict, **documented: Any
+    settings: Settings,
+    trends: TrendOptions,
+    *,
+    positions: object,
+    further: NamedDict,
+    bin_method: str = "bin",
+    pca_ncomponents: int = 0,
+    pca_smooth_time_scale: float = 0.0,
 ) -> PerturbationOptions:
     """Return the options of the time model from settings, documented arguments and further keywords."""
     check_choice(positions, (False, None, *_POSITIONS), "positions")
+    corrector = None if settings.time_corrector == "polynomial" else settings.time_corrector
     options = PerturbationOptions(
         trends=trends,
         basis=CartesianBasis(settings.time_nknots, settings.time_radius, spacing=settings.cartesian_knot_spacing),
         resolution=settings.time_resolution,
-        positions=positions or (None if settings.time_corrector == "polynomial" else settings.time_corrector),
-        **documented,
+        positions=str(positions) if positions else corrector,
+        bin_method=bin_method,
+        pca_ncomponents=pca_ncomponents,
+        pca_smooth_time_scale=pca_smooth_time_scale,
     )
     known = [name for name in PerturbationOptions.__dataclass_fields__ if name not in _DOCUMENTED]
     check_names(further, known, "kwargs")

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, Named
+from bayesprf.arrays import BoolArray, FloatArray, Named, NamedDict
 from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
 from bayesprf.quality.record import Verdict
@@ -107,9 +106,9 @@ class Kind:
     matters: Callable[[Judged], bool] = lambda one: True
 
 
-def draw_prf(rng: np.random.Generator, **changes: Any) -> MoffatMixture:
+def draw_prf(rng: np.random.Generator, **changes: float) -> MoffatMixture:
     """Return a PRF at random: from undersampled to wide, from round to asymmetric, with wings or nearly Gaussian."""
-    drawn = {
+    drawn: NamedDict = {
         "fwhm_pix": rng.uniform(1.1, 2.2),
         "beta": rng.choice([2.3, 2.8, 4.0, 8.0]),
         "ellipticity": rng.uniform(0.0, 0.3),
@@ -118,23 +117,25 @@ def draw_prf(rng: np.random.Generator, **changes: Any) -> MoffatMixture:
         "wing_fraction": rng.uniform(0.0, 0.08),
         "wing_beta": rng.uniform(1.8, 3.0),
     }
-    return asymmetric_prf(**{**drawn, **changes})
+    return asymmetric_prf(**(drawn | changes))
 
 
-def draw_field(rng: np.random.Generator, **changes: Any) -> SimulatedField:
+def draw_field(rng: np.random.Generator, **changes: object) -> SimulatedField:
     """Return a small field of well separated stars, with a PRF at random."""
     settings = FieldSettings(
         n_source=28, n_time=60, n_stamp=24, mag_range=(11.0, 16.0), min_separation=2.5, prf=draw_prf(rng)
     )
-    return make_field(replace(settings, **changes), rng=rng)
+    return make_field(settings, rng=rng, **changes)
 
 
-def _trial(made: SimulatedField, **changes: Any) -> Trial:
-    return replace(Trial(made.pixels, made.sources, made.flux), **changes)
+def _trial(made: SimulatedField, **changes: object) -> Trial:
+    given: NamedDict = changes
+    return replace(Trial(made.pixels, made.sources, made.flux), **given)
 
 
-def _with_pixels(made: SimulatedField, **changes: Any) -> Trial:
-    return _trial(made, pixels=replace(made.pixels, **changes))
+def _with_pixels(made: SimulatedField, **changes: object) -> Trial:
+    given: NamedDict = changes
+    return _trial(made, pixels=replace(made.pixels, **given))
 
 
 def _wander(size: float, rng: np.random.Generator) -> Callable[[FloatArray], FloatArray]:

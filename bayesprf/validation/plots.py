@@ -1,7 +1,7 @@
 """Pictures of the calibration suite."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from bayesprf.plots.canvas import new_figure
 
 if TYPE_CHECKING:
-    from bayesprf.validation.suite import CalibrationReport
+    from bayesprf.validation.suite import CalibrationReport, MarchCheck, ProbabilityCheck, RankCheck, SamplerCheck
 
 
 _TICKS = (0.25, 0.5, 1.0, 2.0, 3.0)
@@ -37,7 +37,7 @@ def draw_calibration(report: "CalibrationReport") -> dict[str, Figure]:
     return figures | ({"samplers": plot_ranks(report.samplers.checks)} if report.samplers else {})
 
 
-def plot_ranks(checks: Sequence[Any]) -> Figure:
+def plot_ranks(checks: "Sequence[RankCheck | SamplerCheck]") -> Figure:
     """Draw how far the ranks of the truths are from uniform.
 
     Parameters
@@ -62,7 +62,7 @@ def plot_ranks(checks: Sequence[Any]) -> Figure:
     return figure
 
 
-def plot_march(checks: Sequence[Any]) -> Figure:
+def plot_march(checks: "Sequence[MarchCheck]") -> Figure:
     """Draw the scores and correlations of the march of the second star.
 
     Parameters
@@ -94,7 +94,7 @@ def plot_march(checks: Sequence[Any]) -> Figure:
     return figure
 
 
-def plot_verdicts(checks: Sequence[Any], title: str) -> Figure:
+def plot_verdicts(checks: "Sequence[ProbabilityCheck]", title: str) -> Figure:
     """Draw how often verdicts were right against their probability.
 
     Parameters

@@ -4,7 +4,6 @@ import importlib.util
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -143,7 +142,7 @@ class _Nuts:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tree: Any = nutpie.sample(
+            tree = nutpie.sample(
                 self._compiled.with_data(y_observed=problem.data), draws=_THIN * N_RANKED, tune=_TUNE,
                 chains=1, cores=1, seed=int(rng.integers(2**31)), progress_bar=False,
             )  # fmt: skip

@@ -1,7 +1,6 @@
 """Star catalogues -> SourceTable."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from astropy import units
@@ -326,7 +325,7 @@ def _read_names(columns: Named, name: str | None, n_source: int) -> tuple[str, .
     return tuple(str(int(value)) for value in array)
 
 
-def _is_exact(array: Any) -> BoolArray:
+def _is_exact(array: FloatArray) -> BoolArray:
     return np.isfinite(array) & (array == np.floor(array)) & (np.abs(array) < _FULL_PRECISION_INTEGER)
 
 

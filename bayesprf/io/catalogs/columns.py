@@ -1,7 +1,6 @@
 """Columns of catalogues, found by name and read as numbers."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 from astropy import units
@@ -66,8 +65,8 @@ def numbers_of(columns: Named, name: str, unit: str | None = None, *, default: s
     """
     column = columns[name]
     own = str(getattr(column, "unit", None) or "") or default
-    values: Any = getattr(column, "value", column)
-    if hasattr(values, "unmasked"):  # astropy's own masked arrays, beside NumPy's
+    values: object = getattr(column, "value", column)
+    if hasattr(values, "filled") and hasattr(values, "unmasked"):  # astropy's own masked arrays, beside NumPy's
         values = values.filled(np.nan)
     numbers = as_float(values, name, ndim=1)
     numbers = np.where(np.isin(numbers, _FILL), np.nan, numbers)

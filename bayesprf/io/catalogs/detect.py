@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import replace
 from itertools import count, islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import sigma_clipped_stats
@@ -161,7 +161,7 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = 
     )
 
 
-def add_missing(pixels: PixelTable, sources: SourceTable, **options: Any) -> SourceTable:
+def add_missing(pixels: PixelTable, sources: SourceTable) -> SourceTable:
     """Return the sources with the stars of the mean image that they lack.
 
     Parameters
@@ -170,8 +170,6 @@ def add_missing(pixels: PixelTable, sources: SourceTable, **options: Any) -> Sou
         The stack.
     sources : SourceTable
         The catalogue, at the epoch of the data.
-    **options
-        As for `detect_sources`.
 
     Returns
     -------
@@ -180,7 +178,7 @@ def add_missing(pixels: PixelTable, sources: SourceTable, **options: Any) -> Sou
         median over the stars that are in both.
     """
     try:
-        found = detect_sources(pixels, **options)
+        found = detect_sources(pixels)
     except InputError:
         return sources
     match, distance = nearest(found.ra_deg, found.dec_deg, sources.ra_deg, sources.dec_deg)

@@ -5,7 +5,7 @@ import os
 import warnings
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
@@ -19,6 +19,9 @@ from bayesprf.io.files import atomic_path
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
+
+if TYPE_CHECKING:
+    from astroquery.gaia import GaiaClass
 
 _COLUMNS = (
     "source_id, ra, dec, ref_epoch, pmra, pmdec, parallax, ruwe, phot_g_mean_flux, phot_g_mean_mag,"
@@ -249,7 +252,7 @@ def _is_near(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray, margin
     return nearest(ra_deg, dec_deg, pixels.ra_deg, pixels.dec_deg)[1] <= margin
 
 
-def _archive() -> Any:
+def _archive() -> "GaiaClass":
     try:
         from astroquery.gaia import Gaia
     except ImportError as error:

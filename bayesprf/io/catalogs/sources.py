@@ -3,9 +3,8 @@
 import os
 from collections.abc import Callable, Mapping
 from inspect import signature
-from typing import Any
 
-from bayesprf.arrays import Named
+from bayesprf.arrays import Named, NamedDict
 from bayesprf.checks import did_you_mean
 from bayesprf.errors import InputError
 from bayesprf.io.catalogs.catalog import read_catalog
@@ -25,7 +24,9 @@ MADE_FROM_PIXELS: Mapping[str, Callable[..., SourceTable]] = {
 }
 
 
-def read_sources(catalog: Any, pixels: PixelTable, *, detect_missing: bool = False, **choices: Any) -> SourceTable:
+def read_sources(
+    catalog: object, pixels: PixelTable, *, detect_missing: bool = False, **choices: object
+) -> SourceTable:
     """Return the sources of whatever stands for a catalogue, with their own epoch and bands.
 
     Parameters
@@ -64,7 +65,8 @@ def read_sources(catalog: Any, pixels: PixelTable, *, detect_missing: bool = Fal
         sources = MADE_FROM_PIXELS[word](pixels, **_accepted(word, choices))
     else:
         _check_word(word)
-        sources = read_catalog(catalog, **choices)
+        options: NamedDict = choices
+        sources = read_catalog(catalog, **options)
     return add_missing(pixels, place_sources(sources, pixels)) if detect_missing else sources
 
 
@@ -108,7 +110,7 @@ def place_sources(sources: SourceTable, pixels: PixelTable) -> SourceTable:
     return sources.in_band(pixels.instrument.flux_column)
 
 
-def as_sources(catalog: Any, pixels: PixelTable, **choices: Any) -> SourceTable:
+def as_sources(catalog: object, pixels: PixelTable, **choices: object) -> SourceTable:
     """Return the sources of whatever stands for a catalogue, where and as bright as the pixels see them.
 
     Parameters
@@ -136,7 +138,8 @@ def as_sources(catalog: Any, pixels: PixelTable, **choices: Any) -> SourceTable:
         As for `read_catalog`; if two stars are closer than data can tell, some files of a stack hold no star, or
         fluxes are not on the scale of the others.
     """
-    sources = place_sources(read_sources(catalog, pixels, **choices), pixels)
+    options: NamedDict = choices
+    sources = place_sources(read_sources(catalog, pixels, **options), pixels)
     warn_of_twins(sources)
     check_placement(pixels, sources)
     return question_fluxes(pixels, sources)

@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,14 +16,17 @@ from astropy.io.votable.exceptions import VOWarning
 from astropy.table import Table
 from astropy.utils.exceptions import AstropyUserWarning
 
-from bayesprf.arrays import Named, NamedDict
+from bayesprf.arrays import AnyArray, Named, NamedDict
 from bayesprf.checks import shown
 from bayesprf.errors import FileError, InputError, MissingDependencyError
 from bayesprf.io.catalogs.archives import ANY, ARCHIVES, find_position
 from bayesprf.io.catalogs.text import read_text
 
+if TYPE_CHECKING:
+    from astropy.io.votable.tree import TableElement
+
 _GZIP = b"\x1f\x8b"
-NamedTables = list[tuple[str, Any]]
+NamedTables = list[tuple[str, pd.DataFrame | Table]]
 # Format by the ending of the file's name, without .gz.
 _FORMATS: Mapping[str, str] = {
     ".csv": "text",
@@ -73,13 +76,13 @@ def read_columns(table: object, *, which: str | int | None = None) -> NamedDict:
     raise InputError(f"catalog: expected a path, a pandas DataFrame or an astropy Table, got {type(table).__name__}")
 
 
-def _columns_of(table: Any) -> NamedDict:
+def _columns_of(table: pd.DataFrame | Table) -> NamedDict:
     if isinstance(table, pd.DataFrame):
         return {str(name): _plain(table.iloc[:, i]) for i, name in enumerate(table.columns)}
     return {name: table[name] for name in table.colnames if getattr(table[name], "ndim", 0) == 1}
 
 
-def _plain(column: pd.Series) -> Any:
+def _plain(column: pd.Series) -> AnyArray:
     """Return the values of a DataFrame column; numbers with missing entries are masked and keep all digits."""
     if pd.api.types.is_extension_array_dtype(column.dtype) and pd.api.types.is_numeric_dtype(column.dtype):
         missing, dtype = column.isna().to_numpy(), column.dtype.numpy_dtype
@@ -156,7 +159,7 @@ def _read_votable(path: Path) -> NamedTables:
     return [(one.name or one.ID or f"table {i}", _from_votable(one)) for i, one in enumerate(tables)]
 
 
-def _from_votable(table: Any) -> Table:
+def _from_votable(table: "TableElement") -> Table:
     return table.to_table(use_names_over_ids=True)
 
 

@@ -1,6 +1,6 @@
 """Barycentric times of single stars: light reaches the stars of a wide stack at different times."""
 
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -9,6 +9,9 @@ from bayesprf.checks import as_float, check_finite, checked, shown
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
 from bayesprf.io.pixels.stack import unit_vector
 from bayesprf.scene.pixels import PixelTable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _SECONDS_PER_DAY = 86400.0
 _LIGHT_KM_PER_S = 299792.458
@@ -117,7 +120,7 @@ def _earth(jd: FloatArray) -> FloatArray:
     return np.asarray(place.xyz.to_value("km").T, np.float64) / _LIGHT_KM_PER_S
 
 
-def parse_direction(value: Any, name: str) -> tuple[float, float]:
+def parse_direction(value: object, name: str) -> tuple[float, float]:
     """Return right ascension and declination, degree, of a SkyCoord or a pair of numbers.
 
     Parameters
@@ -136,10 +139,9 @@ def parse_direction(value: Any, name: str) -> tuple[float, float]:
     InputError
         If it is neither.
     """
-    if hasattr(value, "icrs"):
-        value = (value.icrs.ra.deg, value.icrs.dec.deg)
+    given = (value.icrs.ra.deg, value.icrs.dec.deg) if hasattr(value, "icrs") else cast("Iterable[float]", value)
     try:
-        ra_deg, dec_deg = (float(one) for one in value)
+        ra_deg, dec_deg = (float(one) for one in given)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: expected one SkyCoord or (ra, dec) in degrees, got {shown(value)}") from error
     if not (np.isfinite(ra_deg) and abs(dec_deg) <= 90.0):

@@ -5,14 +5,13 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.stats import sigma_clipped_stats
 from astropy.units import Unit
 from astropy.wcs import WCS
 
-from bayesprf.arrays import FloatArray, NamedDict
+from bayesprf.arrays import FloatArray, Named, NamedDict
 from bayesprf.checks import as_float, check_positive, checked, shown
 from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, ShapeError
 from bayesprf.instruments import GENERIC, Instrument
@@ -207,7 +206,7 @@ class _Grid:
     instrument: Instrument
 
     def table(
-        self, time: FloatArray, flux: FloatArray, errors: FloatArray, *, pos_corr: FloatArray | None, meta: Any
+        self, time: FloatArray, flux: FloatArray, errors: FloatArray, *, pos_corr: FloatArray | None, meta: Named
     ) -> PixelTable:
         """Return images of shape (n_image, n_row, n_column) as a stack."""
         row, column = (np.arange(part.start, part.stop) for part in self.used)

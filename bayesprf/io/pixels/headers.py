@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -11,7 +10,9 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import FileError
 from bayesprf.instruments import INSTRUMENTS, Instrument
 
-Header = Mapping[str, Any]
+# What a card may hold.
+Card = str | int | float
+Header = Mapping[str, Card]
 
 # Header keywords that say which detector, when and how: files of one stack agree in all of them.
 STACK_KEYS = ("CHANNEL", "CAMERA", "CCD", "QUARTER", "CAMPAIGN", "SECTOR", "OBSMODE", "NUM_FRM")
@@ -23,7 +24,7 @@ _SECONDS_PER_DAY = 86400.0
 _TWO_WHEELS_DAY = 1591.0
 
 
-def plain_header(header: fits.Header) -> dict[str, Any]:
+def plain_header(header: fits.Header) -> dict[str, Card]:
     """Return the cards that hold a value and can be read.
 
     Parameters
@@ -36,7 +37,7 @@ def plain_header(header: fits.Header) -> dict[str, Any]:
     dict
         Text without blanks at its end, numbers and truth values; empty and unreadable cards are left out.
     """
-    found: dict[str, Any] = {}
+    found: dict[str, Card] = {}
     for card in header.cards:
         try:
             key, value = card.keyword, card.value
@@ -119,7 +120,7 @@ def settle_mission(instrument: Instrument, primary: Header, time: FloatArray) ->
     return INSTRUMENTS["K2"] if unnamed and late.any() and late.sum() == np.isfinite(time).sum() else instrument
 
 
-def read_target(primary: Header, name: str) -> dict[str, Any]:
+def read_target(primary: Header, name: str) -> dict[str, Card]:
     """Return what a header says of its target: `id`, `ra_deg`, `dec_deg`, `mag`, and `pmra`, `pmdec` in mas / yr.
 
     Parameters

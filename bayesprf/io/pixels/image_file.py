@@ -3,7 +3,7 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from astropy.io import fits
@@ -16,6 +16,9 @@ from bayesprf.io.files import sha256_of
 from bayesprf.io.pixels.fits_file import Unit, check_local, guarded_read, open_fits
 from bayesprf.io.pixels.headers import Header, plain_header, read_number
 from bayesprf.io.pixels.place import image_corner, image_wcs
+
+if TYPE_CHECKING:
+    import os
 
 _KIND = "a FITS image"
 _UNCERTAINTY = re.compile(r"\b(uncert\w*|err(or)?s?|sigma)\b", re.IGNORECASE)
@@ -55,7 +58,7 @@ class ImageFile:
     intact: bool | None
 
 
-def open_image(source: Any, extension: int | str | None, wcs: WCS | None) -> ImageFile:
+def open_image(source: object, extension: int | str | None, wcs: WCS | None) -> ImageFile:
     """Read the image, or the cube of images, of one file.
 
     Parameters
@@ -81,7 +84,7 @@ def open_image(source: Any, extension: int | str | None, wcs: WCS | None) -> Ima
         parts = guarded_read(path, lambda: _read_parts(source, [], path, extension), _KIND)
     else:
         check_local(source, "file")
-        path = Path(source)
+        path = Path(cast("str | os.PathLike[str]", source))
         if not path.is_file():
             raise FileError(f"{path}: expected a FITS image, found no file of this name")
         parts = guarded_read(path, lambda: _open_and_read(path, extension), _KIND)
@@ -123,7 +126,9 @@ def _read_parts(hdus: fits.HDUList, units: list[Unit], path: Path, extension: in
     )
 
 
-def _choose(hdus: Any, held: list[Any], images: list[Any], path: Path, extension: int | str | None) -> Any:
+def _choose(
+    hdus: fits.HDUList, held: list[fits.ImageHDU], images: list[fits.ImageHDU], path: Path, extension: int | str | None
+) -> fits.ImageHDU:
     names = ", ".join(repr(one.name) for one in images)
     if extension is None:
         if len(images) != 1:

@@ -3,9 +3,8 @@
 import contextlib
 import glob
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from astropy.io import fits
 
@@ -15,7 +14,7 @@ from bayesprf.io.pixels.fits_file import check_local
 _PATTERNS = ("*.fits", "*.fits.gz")
 
 
-def list_files(files: object, kind: str = "target pixel file") -> list[Any]:
+def list_files(files: object, kind: str = "target pixel file") -> list[object]:
     """Return the single files and objects that `files` stands for; patterns and directories in sorted order.
 
     Parameters
@@ -53,14 +52,14 @@ def list_files(files: object, kind: str = "target pixel file") -> list[Any]:
     return found
 
 
-def named_files(files: list[Any]) -> list[Any]:
+def named_files(files: Sequence[object]) -> list[object]:
     """Return the files that patterns and directories stand for; as they are where the reader will refuse them."""
     with contextlib.suppress(FileError, InputError):
         return list_files(files)
-    return files
+    return list(files)
 
 
-def _entries(files: object) -> list[Any] | None:
+def _entries(files: object) -> list[object] | None:
     """Return the members of a sequence or of a collection that has only a length and an index, or None."""
     if isinstance(files, bytes | dict):
         return None
@@ -71,13 +70,13 @@ def _entries(files: object) -> list[Any] | None:
     return None
 
 
-def _expand(text: str, kind: str) -> list[Any]:
+def _expand(text: str, kind: str) -> list[object]:
     check_local(text, "files")
     if os.path.isdir(text):
         found = {path for pattern in _PATTERNS for path in Path(text).glob(pattern) if not path.name.startswith(".")}
         if not found:
             raise FileError(f"files: expected {kind}s ({', '.join(_PATTERNS)}) in {text!r}, found none")
-        return sorted(found)
+        return [*sorted(found)]
     if not os.path.exists(text) and glob.has_magic(text):
         matches = sorted(glob.glob(_escape_folder(text), recursive=True))
         if not matches:

@@ -3,11 +3,10 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.instruments import Instrument
 from bayesprf.io.pixels.stamp import Stamp
@@ -122,7 +121,7 @@ def check_clocks(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> None:
             )
 
 
-def unit_vector(ra_deg: Any, dec_deg: Any) -> FloatArray:
+def unit_vector(ra_deg: FloatArray | float, dec_deg: FloatArray | float) -> FloatArray:
     """Return the unit vectors of sky positions, last axis x, y, z."""
     ra, dec = np.radians(ra_deg), np.radians(dec_deg)
     return np.stack(np.broadcast_arrays(np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)), axis=-1)
@@ -137,7 +136,7 @@ def fill_cadences(stamps: Sequence[Stamp]) -> list[Stamp]:
 def _fill(stamp: Stamp, every: IntArray) -> Stamp:
     place = np.searchsorted(every, _numbers(stamp))
 
-    def fill(values: Any, empty: float) -> Any:
+    def fill(values: AnyArray, empty: float) -> AnyArray:
         filled = np.full((every.size, *values.shape[1:]), empty, values.dtype)
         filled[place] = values
         return filled
@@ -146,7 +145,10 @@ def _fill(stamp: Stamp, every: IntArray) -> Stamp:
         stamp,
         cadence_number=every,
         quality=fill(stamp.quality, 0),
-        **{name: fill(getattr(stamp, name), np.nan) for name in ("time", "flux", "flux_err", "pos_corr")},
+        time=fill(stamp.time, np.nan),
+        flux=fill(stamp.flux, np.nan),
+        flux_err=fill(stamp.flux_err, np.nan),
+        pos_corr=fill(stamp.pos_corr, np.nan),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from astropy.io import fits
@@ -28,6 +28,9 @@ from bayesprf.io.pixels.headers import (
 )
 from bayesprf.io.pixels.noise import Noise, question_errors, question_flux, rate_factor
 from bayesprf.io.pixels.place import Place, check_positions, find_place
+
+if TYPE_CHECKING:
+    import os
 
 _KIND = "a target pixel file"
 _REQUIRED_COLUMNS = ("TIME", "FLUX", "FLUX_ERR", "QUALITY")
@@ -119,7 +122,7 @@ class StampOptions:
 
     wcs: WCS | str | None = None
     exposure: float | None = None
-    error_floor: Any = None
+    error_floor: float | str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -168,9 +171,9 @@ def read_stamp(source: object, options: StampOptions | None = None) -> Stamp:
         return _make_stamp(parts, path, options)
 
 
-def _existing(source: Any) -> Path:
+def _existing(source: object) -> Path:
     check_local(source, "files")
-    path = Path(source)
+    path = Path(cast("str | os.PathLike[str]", source))
     if not path.is_file():
         raise FileError(f"{path}: expected a target pixel file, found no file of this name")
     return path

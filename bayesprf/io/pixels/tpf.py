@@ -3,13 +3,12 @@
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
 from astropy.wcs import WCS
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray, NamedDict
+from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_positive, checked
 from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError
 from bayesprf.io.pixels.barycenter import barycentric_shift, parse_direction
@@ -41,7 +40,7 @@ def read_tpfs(
     cadences: str = "common",
     wcs: object = None,
     exposure: float | None = None,
-    error_floor: object = None,
+    error_floor: "float | str | None" = None,
     time_at: object = None,
 ) -> PixelTable:
     """Read target pixel files of one detector and one quarter, campaign or sector as one stack.
@@ -134,7 +133,7 @@ def read_tpfs(
     stamps = number_cadences(stamps)
     stamps = fill_cadences(stamps) if cadences == "union" else stamps
     bitmask = parse_bitmask(quality_bitmask, stamps[0].instrument)
-    given = {"cadences": cadences, "exposure": exposure, "error_floor": error_floor, "time_at": direction}
+    given: NamedDict = {"cadences": cadences, "exposure": exposure, "error_floor": error_floor, "time_at": direction}
     if wcs is not None:
         given["wcs"] = [one.to_header_string(relax=True) if isinstance(one, WCS) else one for one in coordinates]
     reading = {name: value for name, value in given.items() if value is not None}
@@ -142,7 +141,7 @@ def read_tpfs(
     return pixels if direction is None else _move_clock(pixels, direction)
 
 
-def _coordinates(sources: Sequence[Any], wcs: object) -> list[WCS | None]:
+def _coordinates(sources: Sequence[object], wcs: object) -> list[WCS | None]:
     """Return the sky coordinates given for each file; a saved tree keeps them as the text of a header."""
     alike = wcs is None or (isinstance(wcs, str) and wcs == _DETECTOR)
     given = list(wcs) if isinstance(wcs, list | tuple) else [wcs] * (len(sources) if alike else 1)
@@ -161,7 +160,7 @@ def _coordinates(sources: Sequence[Any], wcs: object) -> list[WCS | None]:
 
 
 def _read_stamps(
-    sources: Sequence[Any], options: Sequence[StampOptions], on_error: str
+    sources: Sequence[object], options: Sequence[StampOptions], on_error: str
 ) -> tuple[list[Stamp], list[WCS | str | None]]:
     """Return the stamps that could be read, and the sky coordinates given for them; say what is odd about them."""
     stamps, coordinates = [], []
@@ -269,7 +268,7 @@ def _gather(
 
 
 def _use_copies(
-    flux: FloatArray, flux_err: FloatArray, place: IntArray, copies: tuple[Any, Any, BoolArray], name: str
+    flux: FloatArray, flux_err: FloatArray, place: IntArray, copies: tuple[AnyArray, AnyArray, BoolArray], name: str
 ) -> None:
     """Fill what is lost from a file's copies of the pixels, and warn where both files have a value and they differ."""
     copy, copy_err, lost = copies

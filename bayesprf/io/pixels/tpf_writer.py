@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from astropy.io import fits
@@ -157,7 +156,7 @@ def _fit_tangent_plane(pixels: PixelTable, chosen: IntArray, corner: tuple[int, 
 def _primary(pixels: PixelTable, target: int, position: tuple[float, float], mag: float) -> fits.PrimaryHDU:
     telescope, number, prefix, band, keywords = _MISSION_HEADERS[pixels.instrument.name]
     hdu = fits.PrimaryHDU()
-    cards: list[tuple[str, Any]] = [
+    cards: list[tuple[str, str | float]] = [
         ("ORIGIN", "bayesprf"),
         ("CREATOR", "bayesprf TargetPixelFile"),
         ("TELESCOP", telescope),
@@ -225,9 +224,9 @@ def _pixel_table(
     return hdu
 
 
-def _column_wcs(wcs: WCS, corner: tuple[int, int]) -> list[tuple[str, Any]]:
+def _column_wcs(wcs: WCS, corner: tuple[int, int]) -> list[tuple[str, str | float]]:
     """Return the coordinates of the fifth column, FLUX, as the archives write them."""
-    cards: list[tuple[str, Any]] = []
+    cards: list[tuple[str, str | float]] = []
     for i in (1, 2):
         cards += [
             (f"{i}CTYP5", wcs.wcs.ctype[i - 1]),

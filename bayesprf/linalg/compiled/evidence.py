@@ -1,6 +1,7 @@
 """Compiled evidence of a linear problem as a function of its hyperparameters, and its gradient."""
 
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -11,6 +12,9 @@ from bayesprf.linalg.compiled.leverage import read_inverse
 from bayesprf.linalg.compiled.solve import Answer, solve_rows
 from bayesprf.linalg.compiled.work import Prior, Rows, Scratch, Values, Work, make_scratch
 from bayesprf.linalg.solvers.symbolic import SymbolicFactor
+
+# Log evidence, an array without axes, and its gradient, of hyperparameters in one vector and data (n_batch, n_obs).
+Density = Callable[[FloatArray, FloatArray], tuple[FloatArray, FloatArray]]
 
 
 class Scales(NamedTuple):
@@ -173,7 +177,7 @@ def evidence(
 
 def density_of(
     model: tuple[SymbolicFactor, Values, Given], ivar: FloatArray, groups: Scales, *, is_shared: bool
-) -> Any:
+) -> Density:
     """Return a compiled function of widths, zero point, noise scale and jitter in one vector, and of the data.
 
     It returns the log evidence, an array without axes, and its gradient. `groups` gives the groups of coefficients.

@@ -42,12 +42,13 @@ def inlined[F: Callable[..., object]](function: F) -> F:
     return _compile(function, forceinline=True)
 
 
-def _compile(function: Callable[..., object], **options: Any) -> Any:
+def _compile(function: Callable[..., object], **further: bool) -> Any:
     """Compile with the code kept on disk, or for this process alone where no place for it can be written."""
+    options: NamedDict = {**OPTIONS, **further}
     try:
-        compiled = njit(**OPTIONS, **options)(function)
+        compiled: Any = njit(**options)(function)
     except RuntimeError:  # numba found no directory to write to
-        return njit(**{**OPTIONS, "cache": False}, **options)(function)
+        return njit(**(options | {"cache": False}))(function)
     cache = compiled._cache
     cache._cache_file = _FileOfEach(cache._cache_file)
     cache.save_overload = _forgive_the_disk(cache.save_overload)
