@@ -1,5 +1,7 @@
 """The time model: pixels measured, modelled and what is left; time columns; the factor on the PRF."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
@@ -129,7 +131,14 @@ def _draw_typical(ax: Axes, time: FloatArray, changes: list[FloatArray]) -> None
     ax.legend(frameon=False)
 
 
-def plot_vectors(time: object, vectors: object, *, ax: Axes | None = None) -> Figure:
+def plot_vectors(
+    time: object,
+    vectors: object,
+    *,
+    names: Sequence[str] | None = None,
+    time_zero_jd: float = 0.0,
+    ax: Axes | None = None,
+) -> Figure:
     """Draw the time columns, one above the other.
 
     Parameters
@@ -138,6 +147,10 @@ def plot_vectors(time: object, vectors: object, *, ax: Axes | None = None) -> Fi
         Times, day.
     vectors : array-like, shape (n_time, n_vector)
         Columns; each is drawn scaled to its largest size.
+    names : sequence of str, optional
+        What the columns are called; their numbers by default.
+    time_zero_jd : float
+        Julian date of time 0, day, for the label.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
@@ -150,8 +163,10 @@ def plot_vectors(time: object, vectors: object, *, ax: Axes | None = None) -> Fi
     ax = new_figure(8.0, 1.5 + 0.6 * vectors.shape[1]).subplots() if ax is None else ax
     for number, one in enumerate(vectors.T):
         ax.plot(time, 0.4 * one / max(float(np.abs(one).max(initial=0.0)), 1e-300) - number, lw=1.0)
-    ax.set_yticks(-np.arange(vectors.shape[1]), [f"{number}" for number in range(vectors.shape[1])])
-    ax.set(xlabel="time (day)", ylabel="time column (each scaled to its largest size)", title="Time columns")
+    labels = [str(number) for number in range(vectors.shape[1])] if names is None else list(names)
+    ax.set_yticks(-np.arange(vectors.shape[1]), labels)
+    ax.set(xlabel=time_label(time_zero_jd), ylabel="each scaled to its largest size", title="Time columns")
+    plain_numbers(ax)
     return root_figure(ax)
 
 

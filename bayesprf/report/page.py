@@ -220,6 +220,9 @@ def _fit_pictures(tree: xr.DataTree, *, has_flux: bool) -> tuple[list[NamedDict]
     if draw.has_prf(tree):
         prf = _picture(draw.draw_tree_prf(tree), "The PRF; contours are shares of its peak.")
         before.append({"title": "PRF", "pictures": [prf], "text": _prf_text(tree)})
+    if "time_model" in tree.children:
+        columns = _picture(draw.draw_tree_time_columns(tree), "What the PRF follows in time.")
+        before.append({"title": "Time model", "pictures": [columns], "text": _time_model_text(tree)})
     if has_flux:
         curves = _picture(draw.draw_tree_lightcurves(tree), "The brightest and the most variable stars.")
         noise = _picture(draw.draw_tree_noise(tree), "Noise of every light curve against magnitude.")
@@ -240,6 +243,16 @@ def _prf_text(tree: xr.DataTree) -> str:
     return (
         f"Trained on {n_pixel} pixels of stars, which scatter about it by {scatter:.3g} dex beyond their errors. The"
         f" stars lie {east:+.3f} arcsec east and {north:+.3f} arcsec north of the catalogue."
+    )
+
+
+def _time_model_text(tree: xr.DataTree) -> str:
+    """Return in a sentence how well the time model fits."""
+    group = tree["time_model"].to_dataset()
+    scatter, n_clipped = 100.0 * float(group["time_scatter"]), int(group["n_clipped_time"])
+    return (
+        f"Pixels, averaged in bins of time, scatter about it by {scatter:.2g} % beyond their errors; {n_clipped} of"
+        " them were left out as outliers."
     )
 
 

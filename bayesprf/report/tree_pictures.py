@@ -15,6 +15,7 @@ from bayesprf.plots.noise import plot_noise
 from bayesprf.plots.prf import plot_prf
 from bayesprf.plots.records import FieldImage, FieldStars, PrfImages
 from bayesprf.plots.scene import plot_field
+from bayesprf.plots.time_model import plot_vectors
 from bayesprf.results.summary import SourceSummary, summarize
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def draw_report(tree: xr.DataTree) -> "dict[str, Figure]":
     -------
     dict of str to matplotlib.figure.Figure
         "lightcurves" of the brightest and the most variable stars, "noise", "errors", and, if the tree holds what they
-        need, "scene" and "prf".
+        need, "scene", "prf" and "time_columns".
 
     Raises
     ------
@@ -66,6 +67,8 @@ def draw_report(tree: xr.DataTree) -> "dict[str, Figure]":
         figures["scene"] = draw_tree_scene(tree)
     if has_prf(tree):
         figures["prf"] = draw_tree_prf(tree)
+    if "time_model" in tree.children:
+        figures["time_columns"] = draw_tree_time_columns(tree)
     return figures
 
 
@@ -215,6 +218,16 @@ def draw_tree_prf(tree: xr.DataTree, *, figure: "Figure | SubFigure | None" = No
     shape = tree["shape"].to_dataset()
     values, offset, place = (shape[name].to_numpy() for name in ("prf_image", "prf_offset", "prf_position"))
     return plot_prf(PrfImages(values, offset, place), figure=figure)
+
+
+def draw_tree_time_columns(tree: xr.DataTree, *, ax: "Axes | None" = None) -> "Figure":
+    """Draw the columns in time that the PRF of a tree follows."""
+    time_model = tree["time_model"].to_dataset()
+    names = [str(one) for one in time_model["time_vector_name"].to_numpy()]
+    zero = float(tree.attrs.get("time_zero_jd", 0.0))
+    return plot_vectors(
+        time_model["time"].to_numpy(), time_model["time_vectors"].to_numpy(), names=names, time_zero_jd=zero, ax=ax
+    )
 
 
 def _named(tree: xr.DataTree, sources: object) -> IntArray:

@@ -198,6 +198,7 @@ def test_every_kind_of_saved_tree_has_a_page(kind, fitted, tmp_path, without_pic
     assert expected.get(kind, 'id="verdict"') in html
     assert ('id="star"' in html) == ("posterior" not in tree.children)
     assert ("<h2>Scene</h2>" in html) == ("image" in tree.children)
+    assert ("<h2>Time model</h2>" in html) == ("time_model" in tree.children)
 
 
 def test_a_fit_without_fluxes_has_a_page_without_light_curves(fitted, without_pictures):
