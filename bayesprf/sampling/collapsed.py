@@ -1,8 +1,10 @@
 """All coefficients integrated out by the package's solver: NUTS on the hyperparameters, then exact draws."""
 
+import importlib.util
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +20,7 @@ from pytensor.tensor.shape import specify_shape
 from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray, IntArray, NamedDict, Tensor
-from bayesprf.errors import InputError
+from bayesprf.errors import InputError, MissingDependencyError, UnsupportedError
 from bayesprf.linalg.compiled.work import Prior
 from bayesprf.linalg.evidence import Evidence, compile_density
 from bayesprf.linalg.hyperparameters import Hyperparameters
@@ -105,6 +107,10 @@ class LogEvidence(Op):
     def __init__(self, conditional: Conditional) -> None:
         self.conditional = conditional
 
+    def __str__(self) -> str:
+        """Say what to do where PyTensor prints that it has no conversion of this Op."""
+        return "LogEvidence, for numba and C; for JAX call bayesprf.sampling.collapsed.use_jax() first"
+
     def make_node(self, *inputs: Tensor) -> "Apply[LogEvidence]":
         """Return the node of the graph."""
         return Apply(self, [pt.as_tensor_variable(one) for one in inputs], [pt.dscalar(), pt.dvector()])
@@ -147,6 +153,74 @@ def _compile_evidence(op: LogEvidence, node: object = None, **kwargs: object) ->
     """Return the compiled function of the density, so that no sampler steps through Python."""
     del node, kwargs
     return compile_density(op.conditional.evidence, op.conditional.hyper)
+
+
+def use_jax() -> None:
+    """Let models of kind "collapsed" be compiled for JAX: its programs then call the evidence on the host.
+
+    Raises
+    ------
+    MissingDependencyError
+        If JAX is not installed.
+
+    Notes
+    -----
+    Once per process, as importing JAX starts threads. NumPyro, BlackJAX and nutpie's JAX backend can then sample such a
+    model; each density is one call into compiled code, as without JAX, and chains wait for each other.
+    """
+    if importlib.util.find_spec("jax") is None:
+        raise MissingDependencyError("use_jax: JAX is not installed; run pip install jax, or sample by nutpie or PyMC")
+    from pytensor.link.jax.dispatch.basic import jax_funcify
+
+    jax_funcify.register(LogEvidence, _jax_evidence)
+    jax_funcify.register(EvidenceHessian, lambda op, **_: partial(_call_hessian, op.conditional))
+
+
+def _jax_evidence(op: LogEvidence, **kwargs: object) -> Callable[..., object]:
+    """Return the evidence as a function of JAX arrays, with two derivatives; third ones are NaN."""
+    import jax
+
+    del kwargs
+    density = jax.custom_jvp(partial(_call_density, op.conditional))
+    hessian = jax.custom_jvp(partial(_call_hessian, op.conditional))
+
+    def differentiate(primals: tuple[FloatArray, ...], tangents: tuple[FloatArray, ...]) -> tuple[object, object]:
+        moved, of_data = tangents
+        if not isinstance(of_data, jax.custom_derivatives.SymbolicZero):
+            raise UnsupportedError("data: the evidence has no gradient with the data; differentiate hyperparameters")
+        value, slope = density(*primals)
+        return (value, slope), (slope @ moved, hessian(*primals) @ moved)
+
+    def differentiate_again(primals: tuple[FloatArray, ...], tangents: tuple[FloatArray, ...]) -> tuple[object, object]:
+        del tangents
+        found = hessian(*primals)
+        return found, jax.numpy.full_like(found, np.nan)
+
+    density.defjvp(differentiate, symbolic_zeros=True)
+    hessian.defjvp(differentiate_again)
+    return density
+
+
+def _call_density(conditional: Conditional, values: FloatArray, data: FloatArray) -> object:
+    """Compute the density and its gradient outside of JAX's program."""
+    import jax
+
+    shapes = jax.ShapeDtypeStruct((), np.float64), jax.ShapeDtypeStruct(values.shape, np.float64)
+    return jax.pure_callback(
+        lambda *given: conditional.density(*(np.asarray(one) for one in given)), shapes, values, data,
+        vmap_method="sequential",
+    )  # fmt: skip
+
+
+def _call_hessian(conditional: Conditional, values: FloatArray, data: FloatArray) -> object:
+    """Compute the second derivatives outside of JAX's program."""
+    import jax
+
+    return jax.pure_callback(
+        lambda *given: conditional.hessian(*(np.asarray(one) for one in given)),
+        jax.ShapeDtypeStruct((values.shape[0], values.shape[0]), np.float64), values, data,
+        vmap_method="sequential",
+    )  # fmt: skip
 
 
 def build_collapsed(

@@ -1,6 +1,6 @@
 """Print how light curves as processes do: speed, learning, coverage of known, learned and wrong kernels, transits.
 
-    python docs/scripts/calibrate_processes.py [--fields 100] [--part speed learn cover transit]
+    python docs/scripts/calibrate_processes.py [--fields 100] [--first 0] [--part speed learn cover transit]
 
 Stars of a stamp overlap; levels and processes are drawn from their priors, kernels at random: a Matern family,
 sigma 3 to 30 electron / s, a correlation time of 0.1 to 2 days, white variation up to 5 electron / s. The noise of a
@@ -94,12 +94,12 @@ def wrong(kernel):
     return replace(kernel, family="matern52", sigma=kernel.sigma / 3.0, scale=3.0 * kernel.scale, white=0.0)
 
 
-def cover(n_field):
+def cover(seeds):
     """Print z and coverage of fields of four stars and 300 cadences, gaps included."""
     time = np.arange(300) * CADENCE
     scores = {"known": [], "learned": [], "wrong": []}
     narrower, preferred = [], 0
-    for seed in range(n_field):
+    for seed in seeds:
         rng = np.random.default_rng([3, seed])
         kernels = draw_kernels(4, rng)
         fit, truth = make_fit(time, kernels, rng)
@@ -121,19 +121,20 @@ def cover(n_field):
         inside = [100.0 * np.mean(np.abs(z) < k) for k in (1.0, 2.0)]
         print(f"| {name} | {np.sqrt(np.mean(z**2)):.3f} | {inside[0]:.1f} | {inside[1]:.1f} |", flush=True)
     nominal = [100.0 * (2.0 * norm.cdf(k) - 1.0) for k in (1.0, 2.0)]
-    print(f"nominal {nominal[0]:.1f} and {nominal[1]:.1f}; {n_field} fields of 4 stars and 300 cadences")
+    print(f"nominal {nominal[0]:.1f} and {nominal[1]:.1f}; {len(seeds)} fields of 4 stars and 300 cadences")
     print(f"errors smaller than those of free fluxes: {np.median(narrower):.1f} times (median)")
     print(
-        f"fields in which the evidence prefers the true kernels to the wrong ones: {preferred} of {n_field}", flush=True
+        f"fields in which the evidence prefers the true kernels to the wrong ones: {preferred} of {len(seeds)}",
+        flush=True,
     )
 
 
-def transit(n_field):
+def transit(seeds):
     """Print the bias of the depth of a 1 % transit, named as template, and how much of it is eaten if not."""
     time = np.arange(300) * CADENCE
     shape = np.clip((0.15 - np.abs(time - 3.0)) / 0.03, 0.0, 1.0)
     named, learned, eaten = [], [], []
-    for seed in range(n_field):
+    for seed in seeds:
         rng, again = (np.random.default_rng([4, seed]) for _ in range(2))
         kernels = draw_kernels(3, rng)
         draw_kernels(3, again)
@@ -150,19 +151,22 @@ def transit(n_field):
         z = np.array(scores)
         error = z.std() / len(z) ** 0.5
         print(f"1 % transit with template, {name}: (depth - truth) / error = {z.mean():+.3f} +- {error:.3f}")
-    print(f"without template the process takes {np.median(eaten):.0f} % of it along (median of {n_field})", flush=True)
+    print(
+        f"without template the process takes {np.median(eaten):.0f} % of it along (median of {len(seeds)})", flush=True
+    )
 
 
 def main():
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fields", type=int, default=100)
+    parser.add_argument("--first", type=int, default=0, help="seed of the first field")
     parser.add_argument("--part", nargs="+", default=["speed", "learn", "cover", "transit"])
     given = parser.parse_args()
     for part in given.part:
         run = {"speed": speed, "learn": learn}.get(part)
         if run is None:
-            {"cover": cover, "transit": transit}[part](given.fields)
+            {"cover": cover, "transit": transit}[part](range(given.first, given.first + given.fields))
         else:
             run()
 

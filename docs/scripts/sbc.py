@@ -140,8 +140,9 @@ def simuk_ranks(kind, n_simulation, seed=1):
     draws = {"draws": THIN * N_RANKED, "tune": TUNE, "chains": 1, "cores": 1}
     suite = simuk.SBC(build(kind), num_simulations=n_simulation, sample_kwargs=draws, seed=seed, progress_bar=False)
     suite.run_simulations()
-    found = suite.simulations["prior_sbc"]
-    return {name: one.to_numpy().reshape(n_simulation, -1) for name, one in found.data_vars.items()}
+    found, rng = suite.simulations["prior_sbc"], np.random.default_rng(seed)
+    counts = {str(name): one.to_numpy().reshape(n_simulation, -1) for name, one in found.data_vars.items()}
+    return {name: (one + rng.uniform(size=one.shape)) / (THIN * N_RANKED + 1) for name, one in counts.items()}
 
 
 def ranks(kind, n_simulation, seed=1):

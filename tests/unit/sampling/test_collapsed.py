@@ -1,6 +1,10 @@
 """NUTS on the hyperparameters alone: density and gradient, exact fluxes, and agreement with grid and full model."""
 
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import arviz as az
 import numpy as np
@@ -8,14 +12,16 @@ import pytensor.tensor as pt
 import pytest
 from sampling_scenes import group_data, make_problem
 
-from bayesprf.errors import ConvergenceWarning, InputError, UnsupportedError
+from bayesprf.errors import ConvergenceWarning, InputError, MissingDependencyError, UnsupportedError
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.sampling.collapsed import (
     Conditional,
+    LogEvidence,
     build_collapsed,
     draw_coefficients,
     find_start,
     sample_collapsed,
+    use_jax,
 )
 from bayesprf.sampling.draws import grid_tree
 from bayesprf.sampling.grid import Marginal, integrate_grid
@@ -221,3 +227,57 @@ def test_agrees_with_the_full_model_in_more_hyperparameters(free):
         full = sample_posterior(build_linear(problem, data, hyper), data, options)
     assert float(az.ess(full["posterior/jitter"])) > 1000
     assert_agree(ours, full, (*resolve(hyper, problem).free, "flux"))
+
+
+def test_jax_is_refused_in_words():
+    """PyTensor prints the Op that it cannot convert: its name says what to do."""
+    problem = make_problem(4)
+    op = LogEvidence(Conditional.of(problem, resolve(ALL, problem)))
+    assert str(op) == "LogEvidence, for numba and C; for JAX call bayesprf.sampling.collapsed.use_jax() first"
+
+
+def test_jax_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(MissingDependencyError, match="use_jax: JAX is not installed; run pip install jax, or sample"):
+        use_jax()
+
+
+JAX = """
+import sys
+import numpy as np, jax, pymc as pm
+from pymc.sampling.jax import get_jaxified_logp
+from sampling_scenes import group_data, make_problem
+from bayesprf.sampling.collapsed import build_collapsed, use_jax
+from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
+
+problem = make_problem(4, 2)
+hyper = Hyperparameters(width=Hyperprior("half-normal", 0.5), zero_point="learn", jitter=1.5)
+model = build_collapsed(problem, group_data(problem), hyper)
+point = np.array([np.log(0.2), 0.9])
+try:
+    get_jaxified_logp(model)
+except NotImplementedError as error:
+    assert "call bayesprf.sampling.collapsed.use_jax() first" in str(error), error
+use_jax()
+plain = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
+plain.set_extra_values({})
+value, slope = plain(point)
+cost = get_jaxified_logp(model)
+density = lambda v: -cost([v[0], v[1]])
+found, gradient = jax.jit(jax.value_and_grad(density))(point)
+np.testing.assert_allclose([found, *gradient], [value, *slope], rtol=1e-10)
+named = {"width_log__": point[0], "zero_point": point[1]}
+expected = pm.find_hessian(named, model=model, negate_output=False)
+np.testing.assert_allclose(jax.jit(jax.hessian(density))(point), expected, rtol=1e-6)
+np.testing.assert_allclose(jax.vmap(density)(np.stack([point, point])), found, rtol=1e-12)
+"""
+
+
+def test_jax_calls_the_same_evidence():
+    """Density, gradient, second derivatives and rows of a vmap; in a process of its own, as JAX starts threads."""
+    pytest.importorskip("jax", reason="JAX is optional")
+    here = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", JAX], env={**os.environ, "PYTHONPATH": here}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
