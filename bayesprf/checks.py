@@ -5,6 +5,7 @@ import inspect
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
 from numbers import Real
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args, get_origin
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named, shape_of
-from bayesprf.errors import InputError, ShapeError, UnitError
+from bayesprf.errors import BayesprfError, FileError, InputError, ShapeError, UnitError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -240,6 +241,21 @@ def check_absent(given: Named, name: str, reason: str) -> None:
     """Raise if an option was given that is not to choose here."""
     if name in given:
         raise InputError(f"{name}: expected no such option here, got {shown(given[name])}; {reason}")
+
+
+@contextmanager
+def say_what_the_system_refused(path: Path) -> Iterator[None]:
+    """Turn what the system says about a file that it does not write into a sentence."""
+    if "\0" in str(path):
+        raise InputError(f"path: expected a name of a file, got {str(path)!r} with a null character")
+    try:
+        yield
+    except BayesprfError:
+        raise
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another place"
+        ) from error
 
 
 # What a field of a record may hold, by its annotation.

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from bayesprf.photometry.stage import (
     sum_apertures,
 )
 from bayesprf.prf.prior import tabulate
-from bayesprf.prf.stage import choose_method, fit_prf, warn_if_moving
+from bayesprf.prf.stage import choose_method, fit_prf, warn_if_left_out, warn_if_moving
 from bayesprf.quality.record import Verdict
 from bayesprf.quality.stage import judge_fit, quality_flags, with_verdict
 from bayesprf.scene.axes import pixel_axes
@@ -58,8 +59,6 @@ from bayesprf.uncertainty.stage import (
 from bayesprf.uncertainty.systematics import CommonErrors
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import pymc as pm
     import xarray as xr
     from lightkurve import LightCurve
@@ -515,6 +514,7 @@ class Machine:
         recipe = choose_method(self.fit, recipe)
         found = fit_prf(self.fit, recipe, progress=self._progress)
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
+        warn_if_left_out(self.fit)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
     def refine_scene(self, *, n_round: int = 10, **kwargs: object) -> None:
@@ -609,7 +609,7 @@ class Machine:
         rng = make_generator(random_seed)
         return inject_stars(self.pixels, self.sources, prf.prf, stars, offset=prf.offset, scale=prf.scale, rng=rng)
 
-    def save_prf(self, path: "str | Path") -> None:
+    def save_prf(self, path: str | Path) -> None:
         """Write the fitted PRF and its errors to a file, as a prior for other data of the same instrument.
 
         Parameters
@@ -1808,7 +1808,7 @@ class Machine:
 
         return with_pictures(fit_tree(self._weighed() if self.fit.has_flux else self.fit))
 
-    def save(self, path: "str | Path") -> "Path":
+    def save(self, path: str | Path) -> Path:
         """Save all results so far in one netCDF file; `bayesprf.load` takes the fit up again from there.
 
         Parameters
@@ -1842,7 +1842,7 @@ class Machine:
 
         return save_tree(self.to_datatree(), path)
 
-    def to_fits(self, directory: "str | Path", sources: object = None) -> "list[Path]":
+    def to_fits(self, directory: str | Path, sources: object = None) -> list[Path]:
         """Save one FITS light curve per source, which lightkurve reads.
 
         Parameters
@@ -1931,7 +1931,7 @@ class Machine:
         rows = (f"<tr><th>{name}</th><td>{escape(text)}</td></tr>" for name, text in describe_fit(self.fit).items())
         return f"<table><caption>bayesprf.Machine</caption>{''.join(rows)}</table>"
 
-    def report(self, path: "str | Path | None" = None) -> "Report":
+    def report(self, path: str | Path | None = None) -> "Report":
         """Make one page of all results so far: verdict, scene, PRF, light curves, errors, table, provenance.
 
         Parameters

@@ -143,8 +143,9 @@ def fit(
 
     Parameters
     ----------
-    files : path-like, sequence of them, or PixelTable
-        Target pixel files, patterns or directories, as for `bayesprf.read_tpfs`; or pixels that were read before.
+    files : path-like, HDUList, object with `hdu`, sequence of them, or PixelTable
+        Target pixel files, patterns, directories or open files, as for `bayesprf.read_tpfs`; or pixels that were read
+        before.
     catalog : path-like, table, SourceTable, "targets", "detect" or "gaia"
         As for `bayesprf.read_catalog`; or the stars that the headers name, those that the mean image shows, or those
         that Gaia's archive lists. Fluxes come from the column nearest to the instrument's band (Gaia RP for TESS, G

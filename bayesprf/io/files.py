@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bayesprf.errors import BayesprfError, FileError, InputError
+from bayesprf.checks import say_what_the_system_refused
+from bayesprf.errors import FileError, InputError
 
 try:
     import fcntl
@@ -52,7 +53,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         raise FileError(
             f"path: expected a name in an existing directory, got {str(path)!r}; create {path.parent} first"
         )
-    with _say_what_the_system_refused(path):
+    with say_what_the_system_refused(path):
         temporary, lock = _reserve(path)
         try:
             yield temporary
@@ -64,18 +65,6 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         finally:
             temporary.unlink(missing_ok=True)
             os.close(lock)
-
-
-@contextmanager
-def _say_what_the_system_refused(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except BayesprfError:
-        raise
-    except OSError as error:
-        raise FileError(
-            f"{path}: cannot be written ({error.strerror or error}); make room, or choose another place"
-        ) from error
 
 
 def _reserve(path: Path) -> tuple[Path, int]:
@@ -150,7 +139,7 @@ def claim_directory(directory: str | Path) -> Iterator[None]:
     knows no locks, a file of this machine is taken over if no process of its number lives.
     """
     path = Path(directory) / _CLAIM
-    with _say_what_the_system_refused(path):
+    with say_what_the_system_refused(path):
         handle = _claim(path)
     try:
         yield

@@ -7,6 +7,7 @@ import numpy as np
 from scipy.interpolate import RectBivariateSpline
 
 from bayesprf.arrays import FloatArray
+from bayesprf.checks import checked, say_what_the_system_refused
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.prf.fit import ShapeFit
@@ -143,9 +144,11 @@ class PrfTables:
         """Half width, pixel."""
         return float((self.values.shape[1] - 1) / 2.0 / self.samples)
 
+    @checked
     def save(self, path: str | Path) -> None:
         """Write the tables to an ``.npz`` file."""
-        np.savez_compressed(path, values=self.values, samples=self.samples, complete=self.complete)
+        with say_what_the_system_refused(Path(path)):
+            np.savez_compressed(path, values=self.values, samples=self.samples, complete=self.complete)
 
 
 def load_prf_tables(path: str | Path) -> PrfTables:

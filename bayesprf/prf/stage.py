@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
@@ -100,6 +100,23 @@ def warn_if_moving(prf: ShapeFit, n_round: int) -> None:
             ConvergenceWarning,
             skip_file_prefixes=PACKAGE_FILES,
         )
+
+
+def warn_if_left_out(fit: Fit) -> None:
+    """Warn if the mean image is without some values, because no star can have made them."""
+    pixels, left_out = fit.pixels, fit.need("prf").image.left_out
+    if not len(left_out):
+        return
+    time, pixel = left_out[0]
+    usual = np.nanmedian(np.where(pixels.ivar[:, pixel] > 0, pixels.flux[:, pixel], np.nan))
+    warnings.warn(
+        f"the PRF is fitted without {len(left_out)} of {pixels.flux.size} values of flux, which no star can have made"
+        f" (cosmic rays, damage); the first at cadence {time}, column {pixels.column[pixel]:g}, row"
+        f" {pixels.row[pixel]:g}: {pixels.flux[time, pixel]:.4g} +- {pixels.flux_err[time, pixel]:.2g} electron / s,"
+        f" usually {usual:.4g}; fit_model(robust=True) takes them out of the light curves too",
+        DataWarning,
+        skip_file_prefixes=PACKAGE_FILES,
+    )
 
 
 def _scene(fit: Fit, image: Image) -> Scene:

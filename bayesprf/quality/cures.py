@@ -13,7 +13,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.photometry.stage import fit_fluxes
 from bayesprf.prf.stage import fit_prf
-from bayesprf.quality.findings import rough
+from bayesprf.quality.findings import rough, without_tried
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.stage import with_verdict
 from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, TimeRecipe
@@ -79,7 +79,10 @@ def cure_fit(fit: Fit, names: Collection[str] = CURES) -> Fit:
 def with_cures(fit: Fit, cures: Collection[Cure]) -> Fit:
     """Return the fit with what was tried in its verdict, before what is said there already."""
     verdict = with_verdict(fit).need("verdict")
-    return with_verdict(fit).with_stage("verdict", replace(verdict, cures=(*cures, *verdict.cures)))
+    vain = [one.name for one in cures if not one.kept]
+    findings = tuple(without_tried(one, vain) for one in verdict.findings)
+    told = replace(verdict, findings=findings, cures=(*cures, *verdict.cures))
+    return with_verdict(fit).with_stage("verdict", told)
 
 
 def _attempt(attempt: Callable[[Fit], _Attempt], fit: Fit) -> tuple[Fit, bool, str]:

@@ -1,7 +1,7 @@
 """From measurements to findings: which sources a fault touches, one sentence, and the cure."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -24,6 +24,51 @@ from bayesprf.stats import NORMAL_MEDIAN
 _USUAL = 3.0
 # Stars that say whether the PRF is wrong for all: so many errors bright, and more than so many.
 _BRIGHT, _FEW = 20.0, 4
+
+
+# What to do about a fault, and what is left to do once the first of it was tried (`bayesprf.quality.cures`).
+_CURES = {
+    QualityFlag.POSITION_OFF: (
+        "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
+        "check epoch and proper motions of the catalogue",
+    ),
+    QualityFlag.POOR_PRF: (
+        "try refine_scene(), add stars to learn from, or check the catalogue",
+        "add stars to learn from, give the PRF of that place with prf=, or check the catalogue",
+    ),
+    QualityFlag.MOTION_LEFT: (
+        "build_time_model(positions='centroid') and fit_model(fit_va=True)",
+        "further time columns (other_vectors), or leave out the worst cadences",
+    ),
+}
+# Which faults a cure is for.
+_MENDS = {
+    "positions": (QualityFlag.POSITION_OFF, QualityFlag.POOR_PRF),
+    "roll": (QualityFlag.MOTION_LEFT,),
+}
+
+
+def _cure(flag: QualityFlag, *, tried: bool) -> str:
+    """Return what to do about a fault, beyond what was tried."""
+    return _CURES[flag][int(tried)]
+
+
+def without_tried(finding: Finding, names: Iterable[str]) -> Finding:
+    """Return the finding with a cure that does not name what was tried in vain.
+
+    Parameters
+    ----------
+    finding : Finding
+        A fault.
+    names : iterable of str
+        Which of `bayesprf.quality.cures.CURES` were tried and not kept.
+
+    Returns
+    -------
+    Finding
+    """
+    tried = any(finding.flag in _MENDS.get(name, ()) for name in names)
+    return replace(finding, cure=_cure(finding.flag, tried=True)) if tried else finding
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +101,8 @@ class Measurements:
         Stars whose own deviations could be measured, pixels that trained the PRF, weights of the PRF.
     n_decided : float
         Number of these weights that the pixels decide rather than a prior that was given; NaN without one.
+    positions_free : bool
+        Whether the positions of the stars were fitted along.
     sky_removed : bool or None
         What the files say of their sky.
     sky_fitted : bool
@@ -91,6 +138,7 @@ class Measurements:
     n_training: int
     n_weight: int
     n_decided: float
+    positions_free: bool
     sky_removed: bool | None
     sky_fitted: bool
     follows_motion: bool
@@ -224,7 +272,7 @@ def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding
             sources,
             found.effect(found.positions.loss, sources),
             f"{_count(sources)} off the catalogue's position, by {rough(np.median(off))} pixel in the median",
-            "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
+            _cure(QualityFlag.POSITION_OFF, tried=found.positions_free),
         )
 
 
@@ -254,7 +302,7 @@ def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             found.effect(misfit.mismatch, sources),
             f"the PRF puts {rough(100 * share)} % of the light into the wrong pixels, and the pixels of"
             f" {int(sources.sum())} sources hold up to {rough(100 * worst)} % more or less light than their flux",
-            "try refine_scene(), add stars to learn from, or check the catalogue",
+            _cure(QualityFlag.POOR_PRF, tried=found.positions_free),
         )
 
 
@@ -336,8 +384,7 @@ def _motion(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     what = f"the image moves by {rough(span)} pixel"
     if found.roll_hours > 0:
         what = f"the spacecraft rolls by {rough(span)} pixel in {found.roll_hours:g} hours"
-        cure = "build_time_model(positions='centroid') and fit_model(fit_va=True)"
-        cure = "further time columns (other_vectors), or leave out the worst cadences" if found.follows_motion else cure
+        cure = _cure(QualityFlag.MOTION_LEFT, tried=found.follows_motion)
     elif found.follows_motion:
         cure = "build_time_model(positions='centroid') or more time columns"
     yield Finding(

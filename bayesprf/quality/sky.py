@@ -75,10 +75,7 @@ def measure_sky(left: MeanResiduals) -> SkyTest:
     test = (columns @ inverse[0]) * weight / scale[0]
     scatter = _cutout_scatter(left.pixels.stamp, test * (left.residual - columns @ found))
     level = float(test @ left.residual)
-    rings = np.zeros(1 + _RINGS.size + 1)
-    rings[kept] = found / scale
-    swallowed = -float(rings[1:] @ _ring_shares(left))
-    shift = level * np.asarray(left.gain @ good.astype(np.float64)) + swallowed * left.flux
+    shift = level * (np.asarray(left.gain @ good.astype(np.float64)) + _swallowed(left) * left.flux)
     return SkyTest(level, scatter, shift, csr_matrix(test[None]))
 
 
@@ -91,6 +88,20 @@ def _columns(left: MeanResiduals) -> FloatArray:
     constant = np.flatnonzero(left.ivar > 0)
     light = light + csr_matrix((np.ones(constant.size), (constant, np.zeros(constant.size, int))), shape)
     return np.asarray(left.free(light).todense())
+
+
+def _swallowed(left: MeanResiduals) -> float:
+    """Return the share by which a constant of 1 electron / s makes the PRF too bright, by the pixels that trained it.
+
+    In each ring the PRF takes sum w l / sum w l**2 of its light l from the constant, which enters all fluxes.
+    """
+    pairs, side = left.pairs, np.sqrt(left.prf.prf.pixel_area)
+    used = ~left.pixels.saturated[left.prf.matrix.pairs.pixel]
+    weight = left.weight[pairs.pixel] * left.prf.training[used]
+    ring = np.digitize(pairs.r / side, _RINGS)
+    one, two = (np.bincount(ring, weight * left.light**power, _RINGS.size + 1) for power in (1, 2))
+    taken = np.divide(one, two, out=np.zeros_like(one), where=two > 0)
+    return float(taken @ _ring_shares(left))
 
 
 def _ring_shares(left: MeanResiduals) -> FloatArray:

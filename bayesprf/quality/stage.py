@@ -109,6 +109,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         n_training=int(np.count_nonzero(prf.training)),
         n_weight=int(prf.weights_cov.shape[0]),
         n_decided=np.nan if prf.joint is None else prf.joint.n_decided,
+        positions_free=bool(np.any(prf.positions.shift)),
         sky_removed=fit.pixels.background_removed,
         sky_fitted=prf.background is not None,
         follows_motion=fit.latest == "flux_va",

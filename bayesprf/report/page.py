@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import NamedDict
+from bayesprf.checks import checked, say_what_the_system_refused
 from bayesprf.errors import InputError
 from bayesprf.flags import FLAG_SENTENCES, QualityFlag
 from bayesprf.report.curves import curve_data
@@ -44,6 +45,7 @@ class Report:
 
     html: str
 
+    @checked
     def save(self, path: str | Path) -> Path:
         """Write the page to a file.
 
@@ -56,9 +58,17 @@ class Report:
         -------
         Path
             The file written.
+
+        Raises
+        ------
+        InputError
+            If `path` is no path.
+        FileError
+            If the file cannot be written.
         """
         target = Path(path)
-        target.write_text(self.html, encoding="utf-8")
+        with say_what_the_system_refused(target):
+            target.write_text(self.html, encoding="utf-8")
         return target
 
     def __repr__(self) -> str:

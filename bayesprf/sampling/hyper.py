@@ -206,12 +206,24 @@ def add_hyperparameters(
     With errors sigma near e, data hold k**2 (e**2 + j**2) much better than noise scale k and jitter j apart, a
     curved ridge. Where both are free, the sampler therefore moves in j and log k + log(1 + j**2/e**2) / 2.
     """
-    priors = priors or {}
+    priors = _check_priors(priors)
     apart = not {"noise_scale", "jitter"} <= set(hyper.free) or {"noise_scale", "jitter"} & set(priors)
     found = {name: _variable(name, hyper, priors) for name in SAMPLED if apart or name != "noise_scale"}
     if not apart:
         found["noise_scale"] = _noise_scale(problem, hyper, found["jitter"])
     return replace(hyper, **found)
+
+
+def _check_priors(priors: object) -> Priors:
+    """Return the priors given by hand, none for None, and raise if they are no functions by name."""
+    if priors is None:
+        return {}
+    if not isinstance(priors, Mapping) or not all(name in SAMPLED and callable(one) for name, one in priors.items()):
+        raise InputError(
+            f"priors: expected a mapping of {', '.join(SAMPLED)} to functions that add a variable of that name, got"
+            f" {shown(priors)}; for example {{'jitter': lambda name: pm.HalfNormal(name, 5.0)}}"
+        )
+    return priors
 
 
 def _variable(name: str, hyper: Hyperparameters, priors: Priors) -> Tensor:

@@ -15,6 +15,8 @@ _SIGMA = 20.0
 _SHARE = 0.15
 # No star makes a pixel a thousand times brighter than the brightest of the stack.
 _IMPOSSIBLE = 1e3
+# Errors of a pixel follow the root of its light and sky: one a third of the usual at the usual flux is broken.
+_SMALL_ERROR = 1.0 / 3.0
 # Fewer cadences have no median to stand out from.
 _FEWEST = 4
 _AROUND = [(column, row) for column in (-1, 0, 1) for row in (-1, 0, 1) if (column, row) != (0, 0)]
@@ -32,8 +34,8 @@ class PixelSums:
         Of the squared errors.
     count : ndarray of float64
         Cadences.
-    low, high, worst : ndarray of float64
-        Least and largest flux, and largest error.
+    low, high, best, worst : ndarray of float64
+        Least and largest flux, and least and largest error.
     """
 
     total: FloatArray
@@ -42,6 +44,7 @@ class PixelSums:
     count: FloatArray
     low: FloatArray
     high: FloatArray
+    best: FloatArray
     worst: FloatArray
 
 
@@ -61,7 +64,8 @@ def find_garbage(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> IntArra
     -------
     ndarray of int64, shape (n_found, 2)
         A flux stands out from its pixel's median by 20 sigma, and the eight pixels around do not follow it; or it is a
-        thousand times the brightest pixel; or its error outweighs all others of the pixel together.
+        thousand times the brightest pixel; or its error outweighs all others of the pixel together, or is less than a
+        third of the usual.
     """
     found = [*_broken_errors(pixels, rows, sums)]
     doubtful = np.flatnonzero(_stands_out(sums))
@@ -156,11 +160,19 @@ def _changes(pixels: PixelTable, rows: IntArray, pixel: int) -> tuple[FloatArray
 
 
 def _broken_errors(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> list[tuple[int, int]]:
-    """Return the values whose squared error is more than half of the sum over their pixel."""
-    with np.errstate(over="ignore"):
-        heavy = np.flatnonzero((sums.count >= _FEWEST) & (sums.worst**2 > 0.5 * sums.variance))
+    """Return the values whose squared error is more than half of their pixel's sum, or far below its median."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        usual = np.where(sums.count >= _FEWEST, sums.variance / sums.count, 0.0)
+        heavy = np.flatnonzero((usual > 0) & (sums.worst**2 > 0.5 * sums.variance))
+        light = np.flatnonzero((usual > 0) & (sums.best**2 < _SMALL_ERROR**2 * usual))
     found = []
     for pixel in heavy.tolist():
         errors = np.where(pixels.ivar[rows, pixel] > 0, pixels.flux_err[rows, pixel], 0.0)
         found.append((int(rows[np.argmax(errors)]), pixel))
+    for pixel in light.tolist():
+        change, sigma = _changes(pixels, rows, pixel)
+        errors = np.where(np.isfinite(change), pixels.flux_err[rows, pixel], np.inf)
+        small = errors < _SMALL_ERROR * np.median(errors[np.isfinite(errors)])
+        if np.count_nonzero(small) <= rows.size // 4:
+            found += [(int(rows[i]), pixel) for i in np.flatnonzero(small & (np.abs(change) < _SIGMA * sigma))]
     return found

@@ -117,7 +117,8 @@ def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
 def _add_up(pixels: PixelTable, rows: IntArray) -> PixelSums:
     """Return the sums over the cadences of these rows, chunk by chunk."""
     total, square, variance, count, worst = (np.zeros(pixels.n_pixel) for _ in range(5))
-    low, high = np.full(pixels.n_pixel, np.inf), np.full(pixels.n_pixel, -np.inf)
+    low, best = np.full((2, pixels.n_pixel), np.inf)
+    high = np.full(pixels.n_pixel, -np.inf)
     step = max(1, (1 << 18) // pixels.n_pixel)
     whole = rows.size == pixels.n_time
     for start in range(0, rows.size, step):
@@ -126,17 +127,19 @@ def _add_up(pixels: PixelTable, rows: IntArray) -> PixelSums:
         if not good.all():
             np.minimum(low, np.where(good, flux, np.inf).min(axis=0), out=low)
             np.maximum(high, np.where(good, flux, -np.inf).max(axis=0), out=high)
+            np.minimum(best, np.where(good, error, np.inf).min(axis=0), out=best)
             flux, error = np.where(good, flux, 0.0), np.where(good, error, 0.0)
         else:
             np.minimum(low, flux.min(axis=0), out=low)
             np.maximum(high, flux.max(axis=0), out=high)
+            np.minimum(best, error.min(axis=0), out=best)
         total += flux.sum(axis=0)
         with np.errstate(over="ignore"):
             square += np.einsum("tp,tp->p", flux, flux)
         variance += np.einsum("tp,tp->p", error, error)
         np.maximum(worst, error.max(axis=0), out=worst)
         count += good.sum(axis=0)
-    return PixelSums(total, square, variance, count, low=low, high=high, worst=worst)
+    return PixelSums(total, square, variance, count, low=low, high=high, best=best, worst=worst)
 
 
 def _median_error(ivar: FloatArray) -> float:

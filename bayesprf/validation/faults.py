@@ -8,11 +8,14 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, Named, NamedDict
 from bayesprf.flags import QualityFlag
+from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.machine import Machine
+from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.quality.record import Verdict
 from bayesprf.quality.stage import judge_fit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+from bayesprf.settings import QualityOptions
 from bayesprf.simulation.fields import SimulatedField, make_field
 from bayesprf.simulation.settings import FieldSettings
 from bayesprf.simulation.true_prf import MoffatMixture, asymmetric_prf
@@ -42,6 +45,8 @@ class Trial:
         Motion that the time model follows; no time model by default.
     polynomial : bool
         Whether to fit a time model of powers of time.
+    noise : ndarray of float64, shape (n_time, n_pixel), optional
+        Noise of the pixels, electron / s, where it is known: without it the light curves of a sound field are smooth.
     """
 
     pixels: PixelTable
@@ -50,6 +55,7 @@ class Trial:
     settings: Named = field(default_factory=dict)
     positions: str | None = None
     polynomial: bool = False
+    noise: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,6 +74,9 @@ class Judged:
         The same over the true flux.
     scatter : ndarray of float64, shape (n_source,)
         Scatter of the flux over the truth, in units of the error from cadence to cadence.
+    expected_scatter : ndarray of float64, shape (n_source,)
+        What that is on average over the noise: one, and what the same fit makes of the pixels without noise; NaN where
+        the noise is not known.
     """
 
     kind: str
@@ -75,6 +84,7 @@ class Judged:
     away: FloatArray
     share: FloatArray
     scatter: FloatArray
+    expected_scatter: FloatArray
 
     @property
     def moved(self) -> BoolArray:
@@ -129,7 +139,7 @@ def draw_field(rng: np.random.Generator, **changes: object) -> SimulatedField:
 
 
 def _trial(made: SimulatedField, **changes: object) -> Trial:
-    given: NamedDict = changes
+    given: NamedDict = {"noise": made.pixels.flux - made.expected(), **changes}
     return replace(Trial(made.pixels, made.sources, made.flux), **given)
 
 
@@ -275,7 +285,7 @@ def _blend(rng: np.random.Generator) -> Trial:
 
 
 def _is_right(one: Judged) -> bool:
-    return not one.moved.any() and not one.disturbed.any()
+    return not one.moved.any() and not np.any(one.expected_scatter > QualityOptions().error_ratio)
 
 
 def _is_moved(one: Judged) -> bool:
@@ -341,9 +351,25 @@ def judge_trial(kind: str, trial: Trial) -> Judged:
     total = np.hypot(machine.common_errors.std, np.median(latest.flux_err, axis=0) / np.sqrt(trial.pixels.n_time))
     with np.errstate(divide="ignore", invalid="ignore"):
         away, share = (np.where(lit, (mean - truth) / one, np.nan) for one in (total, truth))
-        ratio = (latest.flux / trial.flux - np.mean(latest.flux / trial.flux, axis=0)) * trial.flux / latest.flux_err
-        scatter = np.where(lit, ratio.std(axis=0), np.nan)
-    return Judged(kind, judge_fit(machine.fit), away, share, scatter)
+        scatter, quiet = (
+            np.where(lit, _scatter(one, trial.flux, latest.flux_err), np.nan)
+            for one in (latest.flux, _flux_without_noise(trial, latest))
+        )
+    return Judged(kind, judge_fit(machine.fit), away, share, scatter, np.hypot(1.0, quiet))
+
+
+def _scatter(flux: FloatArray, truth: FloatArray, error: FloatArray) -> FloatArray:
+    """Return the scatter of fluxes over the truth, in units of their errors, shape (n_source,)."""
+    growth = flux / truth
+    return np.asarray(((growth - growth.mean(axis=0)) * truth / error).std(axis=0))
+
+
+def _flux_without_noise(trial: Trial, fitted: FluxFit) -> FloatArray:
+    """Return what the same fit makes of the pixels without their noise, shape (n_time, n_source); NaN if unknown."""
+    if trial.noise is None:
+        return np.full(fitted.flux.shape, np.nan)
+    quiet = replace(fitted.problem, data=fitted.problem.data - trial.noise)
+    return choose_solver(quiet).solve(quiet).mean[:, : fitted.n_source]
 
 
 def judge_kind(kind: str, count: int, rng: np.random.Generator) -> Iterator[Judged]:

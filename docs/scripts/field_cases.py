@@ -13,17 +13,29 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from astropy.io import fits
+from astropy.io.votable import from_table
+from astropy.io.votable.tree import Resource, VOTableFile
 from astropy.table import Table
+from astropy.wcs import WCS
 
 import bayesprf as bp
 from bayesprf.errors import BayesprfError, BayesprfWarning
+from bayesprf.flags import QualityFlag
+from bayesprf.instruments import TESS as TESS_MISSION
 from bayesprf.io.pixels.ffi import read_image
 from bayesprf.io.save import load_tree, save_tree
+from bayesprf.scene.sources import SourceTable
+from bayesprf.simulation.fields import make_field
+from bayesprf.simulation.foreign import gaussian_table
 
 DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CASES, TESS = DATA / "field-cases", DATA / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz"
 STAMP = DATA / "tess-tpf" / "tess-tic273589987-s15-100cad.fits.gz"
 PAGE = Path(__file__).parents[1] / "evidence" / "field_cases.md"
+SKY, SKY_CATALOG = CASES / "astrocut-sky150-15x15.fits.gz", CASES / "astrocut-sky150-15x15_catalog.csv"
+# A Gaussian of 0.8 pixel, integrated over the pixel.
+GAUSSIAN = gaussian_table(np.array([[1.0, 0.0, 0.0, 0.8**2 + 1.0 / 12.0, 0.0, 0.8**2 + 1.0 / 12.0]]))
 LONGEST = 330
 
 HEAD = """# What people really bring
@@ -57,7 +69,7 @@ def k2_arrays():
 
 
 def sky():
-    machine = bp.fit(CASES / "astrocut-sky150-15x15.fits.gz", CASES / "astrocut-sky150-15x15_catalog.csv", quiet=True)
+    machine = bp.fit(SKY, SKY_CATALOG, quiet=True)
     return f"{machine.ws[:, 0].mean():.0f} +- {machine.werrs_total[:, 0].mean():.0f}; truth 9000"
 
 
@@ -142,27 +154,269 @@ def flux_of(frame):
     return "flux"
 
 
+def simulated(side, n_source, scale):
+    """Cases 3, 4: TESS pixels and a Gaussian PRF of 0.8 pixel, which the PRF's splines do not hold."""
+
+    def ask():
+        inside, bias = [], []
+        for seed in range(1, 1 + max(1, 200 // n_source)):
+            settings = {
+                "layout": "image", "image_shape": (side, side), "n_source": n_source, "n_time": 10,
+                "instrument": TESS_MISSION, "prf": GAUSSIAN, "mag_range": (8.0, 15.0),
+            }  # fmt: skip
+            field = make_field(rng=np.random.default_rng(seed), **settings)
+            sources = replace(field.sources, flux=scale * field.sources.flux)
+            machine = bp.fit(field.pixels, sources, quiet=True)
+            mean, error = machine.fit.latest_flux.flux.mean(axis=0), machine.werrs_total.mean(axis=0)
+            bright = (field.mean_flux > 3000.0) & np.isfinite(mean)
+            bias += (mean / field.mean_flux - 1.0)[bright].tolist()
+            inside += (np.abs(mean - field.mean_flux) < error)[bright].tolist()
+        share = 100 * np.mean(inside)
+        return f"median bias {100 * np.median(bias):+.2f} %, {share:.0f} % of {len(bias)} inside 1 sigma"
+
+    return ask
+
+
+def target_only():
+    machine = bp.fit(STAMP, "targets", quiet=True)
+    return f"{machine.ws[:, 0].mean():.0f} +- {machine.werrs_total[:, 0].mean():.0f}; mission 11,044"
+
+
+def changed(path, change):
+    """Return the HDUs of a file in memory, changed."""
+    with fits.open(path) as hdus:
+        copies = fits.HDUList([hdu.copy() for hdu in hdus[:3]])
+    change(copies)
+    return copies
+
+
+def empty_cadence():
+    def change(hdus):
+        hdus[1].data["FLUX"][3] = 0.0
+
+    pixels = bp.read_tpfs(changed(SKY, change))
+    return f"{pixels.n_time} of {bp.read_tpfs(SKY).n_time} cadences; {pixels.meta['notes'][-1]}"
+
+
+def no_motion():
+    machine = bp.Machine.from_pixels(bp.read_tpfs(SKY), SKY_CATALOG, quiet=True, background="stamp")
+    machine.build_shape_model()
+    machine.build_time_model(positions="poscorr")
+
+
+def time_of_star():
+    paths = sorted((DATA / "kepler-tpf").glob("tpf_test_0*.fits"))
+    stack, alone = bp.read_tpfs(paths), bp.read_tpfs(paths[3])
+    target = alone.meta["targets"][0]
+    moved = bp.read_tpfs(paths, time_at=(target["ra_deg"], target["dec_deg"]))
+    before, after = (86400.0 * np.abs(one.time - alone.time).max() for one in (stack, moved))
+    return f"off by {before:.2f} s in the stack, by {after:.4f} s with time_at="
+
+
+def long_series():
+    rng, n_time = np.random.default_rng(1), 110_000
+    settings = {"layout": "image", "image_shape": (11, 11), "instrument": TESS_MISSION, "mag_range": (8.0, 12.0)}
+    field = make_field(rng=rng, n_time=n_time, n_source=6, **settings)
+    machine = bp.fit(field.pixels, field.sources, quiet=True)
+    with tempfile.TemporaryDirectory() as folder:
+        size = Path(save_tree(machine.to_datatree(), Path(folder) / "out.nc")).stat().st_size
+    return f"{n_time} cadences x {field.pixels.n_pixel} pixels, {machine.nsources} stars: file of {size / 1e6:.0f} MB"
+
+
+def off_the_pixels():
+    field = make_field(rng=np.random.default_rng(1), n_source=12, n_stamp=8, n_time=10, mag_range=(11.0, 13.0))
+    stars, pixels = field.sources, field.pixels
+    far = SourceTable(
+        (*stars.source_id, "far"), np.append(stars.ra_deg, stars.ra_deg[0]),
+        np.append(stars.dec_deg, stars.dec_deg[0] + 1.0), np.append(stars.flux, stars.flux[0]),
+    )  # fmt: skip
+    dead = np.argmax(np.where(pixels.stamp == 0, pixels.flux[0], 0.0))
+    flux = pixels.flux.copy()
+    flux[:, dead] = np.nan
+    star = int(np.argmax(field.true_design()[dead].toarray() * field.mean_flux))
+    machine = bp.fit(replace(pixels, flux=flux), far, quiet=True)
+    share = machine.ws[:, star].mean() / field.mean_flux[star]
+    far_flags, flags = (QualityFlag(int(machine.fit.flux.flags[0, one])).name for one in (-1, star))
+    far_flux = machine.ws[0, -1]
+    return f"far: {far_flux}, {far_flags}; without its brightest pixel {share:.3f} of its flux, {flags}"
+
+
+def missing_rp():
+    rng = np.random.default_rng(2)
+    field = make_field(rng=rng, n_source=20, n_stamp=16, n_time=6, instrument=TESS_MISSION, mag_range=(8.0, 12.0))
+    full, own, others = bp.fit(field.pixels, field.sources, quiet=True), [], []
+    error = full.werrs_total.mean(axis=0)
+    for star in range(5):
+        flux = field.sources.flux.copy()
+        flux[star] = np.nan
+        machine = bp.fit(field.pixels, replace(field.sources, flux=flux), quiet=True)
+        away = np.abs(machine.ws - full.ws).mean(axis=0)
+        own.append(away[star] / full.ws[0, star])
+        others.append(np.delete(away / error, star).max())
+    return f"own flux moves by at most {100 * max(own):.2f} %, others by at most {max(others):.2f} total errors"
+
+
+def no_position():
+    def change(hdus):
+        for key in ("RA_OBJ", "DEC_OBJ", "PMRA", "PMDEC"):
+            del hdus[0].header[key]
+
+    pixels, whole = bp.read_tpfs(changed(STAMP, change)), bp.read_tpfs(STAMP)
+    same = np.array_equal(pixels.ra_deg, whole.ra_deg) and np.array_equal(pixels.flux, whole.flux)
+    return f"pixels the same: {same}; position of the target {pixels.meta['targets'][0]['ra_deg']}"
+
+
+def in_memory():
+    with fits.open(STAMP) as hdus:
+        return f"HDUList: {bp.read_tpfs(hdus).n_pixel} pixels, as from the file: {bp.read_tpfs(STAMP).n_pixel}"
+
+
+def no_sky_coordinates():
+    def change(hdus):
+        for key in ("CTYPE1", "CTYPE2", "CRVAL1", "CRVAL2"):
+            del hdus[2].header[key]
+        for key in ("1CTYP5", "2CTYP5"):
+            del hdus[1].header[key]
+
+    return bp.read_tpfs(changed(STAMP, change))
+
+
+def list_of_images():
+    path = CASES / "tess2018206192942-s0001-1-4-0120-s_ffic-128rows.fits.gz"
+    pixels = read_image([path, path], extension=1)
+    return f"{pixels.n_time} images of {pixels.n_pixel} pixels"
+
+
+def cube_of_images():
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "cube.fits"
+        header = WCS(naxis=2).to_header()
+        header["TELESCOP"], header["INT_TIME"], header["NUM_FRM"] = "TESS", 1.98, 720
+        fits.PrimaryHDU(np.ones((3, 4, 4), np.float32), header).writeto(path)
+        return read_image(path, wcs=WCS(naxis=2), exposure=1.98, read_noise=10.0)
+
+
+def other_epoch():
+    def change(hdus):
+        hdus[1].header["BJDREFI"] = 2454833
+        hdus[1].data["TIME"] += 2457000 - 2454833
+
+    found, whole = bp.read_tpfs(changed(STAMP, change)), bp.read_tpfs(STAMP)
+    return f"times differ by {np.abs(found.time - whole.time).max():.1e} day"
+
+
+def strip():
+    machine = bp.fit(DATA / "k2-tpf" / "ktwo200071160-c91-3x3-cutout.fits.gz", "targets", quiet=True)
+    return f"{machine.nsources} stars, flux of the first {np.nanmean(machine.ws[:, 0]):.0f}"
+
+
+def no_vectors():
+    def change(hdus):
+        del hdus[0].header["TESSMAG"]
+        for name in ("POS_CORR1", "POS_CORR2"):
+            hdus[1].data[name] = np.nan
+
+    pixels = bp.read_tpfs(changed(STAMP, change))
+    return f"pos_corr {pixels.pos_corr}, magnitude {pixels.meta['targets'][0]['mag']}"
+
+
+def hard_bitmask():
+    return bp.read_tpfs(STAMP, quality_bitmask="hard").n_time
+
+
+def archive_votable():
+    rows = Table.read(CASES / "gaia_bulk_null_5rows.ecsv.gz", format="ascii.ecsv", fill_values=[("null", "0")])
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "result.vot"
+        rows.write(path, format="votable")
+        return f"first {bp.read_catalog(path).source_id[0]}; 6636090334814214528"
+
+
+def motion_at_the_epoch():
+    field = make_field(rng=np.random.default_rng(1), n_source=12, n_stamp=8, n_time=6)
+    stars = field.sources
+    frame = Table({"source_id": list(stars.source_id), "ra": stars.ra_deg, "dec": stars.dec_deg})
+    frame["phot_g_mean_flux"], frame["pmra"], frame["pmdec"], frame["ref_epoch"] = stars.flux, 3000.0, 0.0, 2016.0
+    machine = bp.Machine.from_pixels(field.pixels, frame, quiet=True)
+    east = 3600.0 * (machine.sources.ra_deg - stars.ra_deg) * np.cos(np.radians(stars.dec_deg))
+    return f"moved by {np.median(east):.1f} arcsec: {np.median(east) / 3.0:.1f} years, to the epoch of the data"
+
+
+def several_tables():
+    rows = Table.read(CASES / "tic_mast_10rows.csv")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "two.vot"
+        votable = VOTableFile()
+        resource = Resource()
+        votable.resources.append(resource)
+        for name in ("one", "two"):
+            plain = Table({"ID": np.array(rows["ID"]), "ra": np.array(rows["ra"]), "dec": np.array(rows["dec"])})
+            plain["Tmag"] = np.array(rows["Tmag"], float)
+            table = from_table(plain).get_first_table()
+            table.ID = table.name = name
+            resource.tables.append(table)
+        votable.to_xml(str(path))
+        return bp.read_catalog(path).n_source
+
+
+def listed_twice():
+    rows = Table.read(CASES / "tic_mast_10rows.csv")
+    return bp.read_catalog(rows[[0, 1, 1]]).n_source
+
+
+def exports():
+    field = make_field(rng=np.random.default_rng(1), n_source=12, n_stamp=8, n_time=10, mag_range=(11.0, 13.0))
+    machine = bp.fit(field.pixels, field.sources, quiet=True)
+    count = machine.posterior(sources=[0, 0], draws=8, random_seed=1)["posterior"].sizes["draw"]
+    return f"posterior([0, 0]): {count} draws"
+
+
 ROWS = (
     ("1", "flux of TIC 25155310 with 8 TIC stars", "3575 +- 487, no flag", tic_flux),
     ("2", "the same, catalogue x 0.01, 1, 53, 1000", "9420 to 140,851", tic_scale),
+    ("3", "own simulation: 21 x 21 pixels, 120 stars, Gaussian PRF", "+4.6 %, 0 to 29 %", simulated(21, 120, 1.0)),
+    ("3", "the same, catalogue x 53", "+15.3 %", simulated(21, 120, 53.0)),
+    ("4", "the same in 11 x 11 pixels with 7 stars", "+7 % (-4 to +19 %), 25 %", simulated(11, 7, 1.0)),
+    ("7", "flux of TIC 273589987, target only", "11,377 +- 3090", target_only),
     ("8, 9", "simulated K2 star that rolls, impossible errors, no coordinates", "6988, scatter 52 %", k2_arrays),
     ("10", "TESScut with its sky", "14,903 for 9000, no word", sky),
+    ("12", "a cadence of zeros with errors, QUALITY 0", "4 electron/s, flags 0", empty_cadence),
     ("13", "bit 4096 of one target", "40 cadences left for both", bits_per_target),
+    ("14", "POS_CORR of a TESScut: all zero", "accepted, no word", no_motion),
     ("15", "TICA cutout: electrons, errors 0", "misleading sentence", tica),
     ("16", "errors of a TESS full frame image", "0.827 of the mission's", image_errors),
+    ("17", "time of one star in a stack", "not corrected", time_of_star),
+    ("18", "20-second TESS: 110,000 cadences, 6 stars", "0.95 GB", long_series),
+    ("19", "a star off the pixels, and one with a dead pixel", "NaN, NO_PIXELS; PIXELS_DROPPED", off_the_pixels),
+    ("20", "stars without RP flux", "own flux 0.15 %, others 4 %", missing_rp),
     ("21", "lightkurve's cutout", "off by 103 arcsec", cutout),
+    ("22", "headers without position and motion", "same pixels", no_position),
+    ("23, 24", "open files, as objects", "refused", in_memory),
     ("25, 26", "cutout that was saved: CADENCENO all 0", "refused", saved_cutout),
     ("27", "POS_CORR2 without width", "false advice", broken_column),
     ("28", "empty cards, no coordinates", "false sentence", no_coordinates),
+    ("29", "a stamp without sky coordinates", "refused, no way on", no_sky_coordinates),
+    ("30", "a list of images", "TypeError", list_of_images),
+    ("31", "a cube of images", "unclear", cube_of_images),
+    ("32", "TESS times that count from 2454833", "converted", other_epoch),
+    ("33", "a K2 stamp of 3 x 3 pixels", "12 electron/s from 3 training pixels", strip),
     ("34", "file cut short in a header", "unclear", cut_short),
+    ("35", "missing vectors and magnitudes", "None, NaN", no_vectors),
     ("36", "URL", "unclear", address),
+    ("37", "quality_bitmask='hard'", "one sentence", hard_bitmask),
+    ("38", "the Gaia archive's result as VOTable", "exact", archive_votable),
     ("39", "Gaia bulk file with null", "refused", catalog("gaia_bulk_null_5rows.ecsv.gz")),
     ("40, 41", "TIC of MAST", "refused", catalog("tic_mast_10rows.csv")),
     ("42, 44", "VizieR text, pmRA*", "refused; not moved", catalog("vizier_ic2391_60rows.csv")),
+    ("43", "proper motions, epoch of the data", "20 arcsec off, no word", motion_at_the_epoch),
     ("45", "ExoFOP, sexagesimal", "refused", catalog("exofop_toi103_sexagesimal.csv")),
     ("46", "masks filled with 1e20", "taken as a star", catalog("ic2391_1e20_10rows.fits")),
+    ("47", "names in GaiaDR2", "0, 1, 2, no word", catalog("vizier_ic2391_60rows.csv")),
+    ("48", "VOTable with several tables", "unclear", several_tables),
+    ("49", "one name twice", "refused, id named", listed_twice),
     ("50", "column S/G", "traceback after the fit", slash),
     ("51", "masked 64 bit ids", "...496, digits lost", masked_ids),
+    ("52", "draws of one star named twice", "LinAlgError", exports),
 )
 
 

@@ -5,11 +5,14 @@ import inspect
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import pymc as pm
 import pytest
 from hypothesis import strategies as st
 
+from bayesprf.errors import BayesprfError
 from bayesprf.fit_record import Fit
 from bayesprf.machine import Machine
+from bayesprf.sampling.questions import HYPER
 from bayesprf.settings import PerturbationOptions, QualityOptions, Settings, ShapeOptions
 from bayesprf.simulation.fields import make_field
 from bayesprf.testing import any_value, odd_array
@@ -30,13 +33,17 @@ OPTIONS = {
     "build_shape_model": tuple(ShapeOptions.__dataclass_fields__),
     "build_time_model": tuple(PerturbationOptions.__dataclass_fields__),
     "from_pixels": tuple(Settings.__dataclass_fields__),
+    "pymc_model": (*HYPER, "form", "likelihood", "priors", "unknown"),
     "quality": tuple(QualityOptions.__dataclass_fields__),
     "refine_scene": tuple(ShapeOptions.__dataclass_fields__),
+    "sample": (*HYPER, "form", "likelihood", "priors", "unknown"),
 }
 # Axes and figures of matplotlib, whatever draws like them.
 DRAWN_INTO = ("ax", "figure")
-# PyMC takes seconds for every model that can be built, and files are in test_files.py.
-ELSEWHERE = ("sample", "pymc_model", "report", "save", "save_prf", "to_fits", "from_fit", "from_pixels")
+# Models of PyMC and what is written to disk have fewer inputs, in tests of their own; constructors likewise.
+SAMPLED = ("sample", "pymc_model")
+WRITTEN = ("report", "save", "save_prf", "to_fits")
+ELSEWHERE = (*SAMPLED, *WRITTEN, "from_fit", "from_pixels")
 
 
 def arguments_of(name):
@@ -46,11 +53,15 @@ def arguments_of(name):
     return [one for one in (*plain, *OPTIONS.get(name, ())) if one not in DRAWN_INTO]
 
 
+def cases_of(*names):
+    """Return methods with each of their arguments."""
+    return st.sampled_from([(name, argument) for name in names for argument in arguments_of(name)])
+
+
 METHODS = [
-    (name, argument)
+    name
     for name, one in vars(Machine).items()
     if inspect.isfunction(one) and not name.startswith("_") and name not in ELSEWHERE
-    for argument in arguments_of(name)
 ]
 
 
@@ -83,7 +94,39 @@ def test_methods(fuzz, fitted, n_example):
         finally:
             plt.close("all")
 
-    fuzz(check, n_example, case=st.sampled_from(METHODS), value=st.one_of(any_value(), *arrays))
+    fuzz(check, n_example, case=cases_of(*METHODS), value=st.one_of(any_value(), *arrays))
+
+
+class ReachedSampler(BayesprfError):
+    """All arguments were taken; the draws themselves are no question here."""
+
+
+@pytest.mark.parametrize("n_example", [30, pytest.param(600, marks=pytest.mark.slow)])
+def test_sampling(fuzz, fitted, monkeypatch, n_example):
+    def stop(**_):
+        raise ReachedSampler("sampling")
+
+    monkeypatch.setattr(pm, "sample", stop)
+
+    def check(case, value):
+        name, argument = case
+        getattr(Machine.from_fit(fitted, quiet=True), name)(**{"sources": [0], argument: value})
+
+    fuzz(check, n_example, case=cases_of(*SAMPLED), value=st.one_of(any_value(), st.sampled_from(["learn", "linear"])))
+
+
+@pytest.mark.parametrize("n_example", [25, pytest.param(600, marks=pytest.mark.slow)])
+def test_what_is_written(fuzz, fitted, tmp_path, monkeypatch, n_example):
+    """Texts are names of files: they are written below a directory of this test."""
+    monkeypatch.chdir(tmp_path)
+
+    def check(case, value):
+        name, argument = case
+        needed = {"directory": tmp_path / "out"} if name == "to_fits" else {}
+        value = value.replace("/", "_") if isinstance(value, str) else value
+        getattr(Machine.from_fit(fitted, quiet=True), name)(**{**needed, argument: value})
+
+    fuzz(check, n_example, case=cases_of(*WRITTEN), value=any_value())
 
 
 @pytest.mark.parametrize("n_example", [150, pytest.param(1500, marks=pytest.mark.slow)])

@@ -1,10 +1,12 @@
 """One way from files to results: every road gives the same fit, and a saved one can be taken up again."""
 
+import contextlib
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
+from astropy.io import fits
 from typer.testing import CliRunner
 
 import bayesprf as bp
@@ -56,6 +58,19 @@ def fitted(directory):
         machine = bp.fit(directory / "*.fits", directory / "catalog.csv", quiet=True)
     assert len(caught) == 1
     return machine
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
+def test_open_files_are_fitted_as_paths_are(directory, fitted):
+    """One HDUList was taken for a list of files; a list of them and a generator of paths work alike."""
+    paths = sorted(directory.glob("*.fits"))
+    with contextlib.ExitStack() as stack:
+        opened = [stack.enter_context(fits.open(path)) for path in paths]
+        np.testing.assert_array_equal(bp.fit(opened, directory / "catalog.csv", quiet=True).ws, fitted.ws)
+        pixels, _ = read_field(opened[0], directory / "catalog.csv", FitOptions())
+    assert pixels.n_pixel == bp.read_tpfs(paths[0]).n_pixel
+    pixels, _ = read_field(iter(paths), directory / "catalog.csv", FitOptions())
+    assert pixels.n_pixel == fitted.pixels.n_pixel
 
 
 def test_all_roads_give_the_same_bits(directory, fitted, tmp_path):

@@ -1,5 +1,7 @@
 """What a first fit lacks is tried, and kept where it is better."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,9 @@ from bayesprf.flags import QualityFlag
 from bayesprf.instruments import K2
 from bayesprf.io.save import save_tree
 from bayesprf.io.simulated import write_field
-from bayesprf.quality.cures import light_curve_scatter
+from bayesprf.quality.cures import light_curve_scatter, with_cures
+from bayesprf.quality.record import Cure, Finding
+from bayesprf.quality.stage import with_verdict
 from bayesprf.simulation.fields import make_field
 
 
@@ -67,6 +71,34 @@ def test_positions_are_freed_where_that_mends_the_fit(displaced):
     assert wrong[1] < 0.2 * wrong[0]
     assert plain.verdict.find(QualityFlag.POSITION_OFF) is not None
     assert machine.verdict.find(QualityFlag.POSITION_OFF) is None
+
+
+def test_a_cure_that_was_tried_in_vain_is_advised_no_more(cases):
+    """POOR_PRF advised refine_scene() after positions had been freed and that fit had been rejected."""
+    fit = cases.fitted("sky")[1].fit
+    flags = QualityFlag.POOR_PRF, QualityFlag.MOTION_LEFT
+    sources = np.ones(fit.sources.n_source, bool)
+    poor, moving = (Finding(flag, sources, 2.0, "a fault", "try refine_scene()") for flag in flags)
+    fit = fit.with_stage("verdict", replace(with_verdict(fit).need("verdict"), findings=(poor, moving)))
+    told = [
+        with_cures(fit, [Cure("positions", kept, "a fault", "positions fitted along")]).need("verdict").findings
+        for kept in (True, False)
+    ]
+    assert told[0] == (poor, moving)
+    assert told[1][0].cure == "add stars to learn from, give the PRF of that place with prf=, or check the catalogue"
+    assert told[1][1] == moving
+
+
+def test_free_positions_are_not_advised_where_they_are_free(displaced):
+    """The verdict on a fit with free positions names what is left to do."""
+    machine = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
+    options = {"max_misplaced": 1e-6}
+    machine.build_shape_model(n_round=2)
+    machine.fit_model()
+    assert "refine_scene()" in machine.quality(**options).find(QualityFlag.POOR_PRF).cure
+    machine.refine_scene()
+    machine.fit_model()
+    assert "refine_scene()" not in machine.quality(**options).find(QualityFlag.POOR_PRF).cure
 
 
 def test_a_sound_fit_is_left_alone(cases):

@@ -94,6 +94,22 @@ def test_several_values_and_broken_errors():
     np.testing.assert_allclose(image.ivar, wanted.ivar, rtol=0.04)
 
 
+def test_errors_far_below_the_usual_are_broken():
+    """A bit of a float's exponent makes an error a quarter, a sixteenth, ... of itself."""
+    bad = plant(make_stack(), {(3, CENTRE): 1e-20, (4, CENTRE): 1.0, (9, 0): 0.8}, "flux_err")
+    assert reduce_image(bad).left_out.tolist() == [[3, CENTRE], [4, CENTRE], [9, 0]]
+    half = plant(make_stack(), {(3, CENTRE): 17.0}, "flux_err")
+    assert len(reduce_image(half).left_out) == 0
+
+
+def test_errors_that_follow_an_eclipse_are_none():
+    """A star that is gone for five cadences leaves the small errors of the sky."""
+    pixels = make_stack(change=np.where(np.arange(N_TIME) // 5 == 4, 0.0, 1.0))
+    error = pixels.flux_err.copy()
+    error[20:25] = 10.0 / 3.0
+    assert len(reduce_image(replace(pixels, flux_err=error)).left_out) == 0
+
+
 def test_neighbours_that_are_garbage_too_are_impossible_together():
     image = reduce_image(plant(make_stack(), {(3, CENTRE): 1e12, (3, CENTRE + 1): 2e12}))
     assert image.left_out.tolist() == [[3, CENTRE], [3, CENTRE + 1]]
