@@ -6,6 +6,8 @@ import pytest
 from scipy.ndimage import maximum_filter, uniform_filter
 
 import bayesprf as bp
+from bayesprf import Background
+from bayesprf.flags import QualityFlag
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.scene.image import reduce_image
@@ -90,12 +92,20 @@ def test_a_nearly_empty_field_with_rolling_band(empty_field, record_property):
     assert misfit(fitted) < 0.5 * misfit(plain)
 
 
-@pytest.mark.xfail(
-    strict=False, reason="0.854 at 4 rounds, 0.842 at 8, 0.850 at 16, since the catalogue's scale stays out"
-)
-def test_the_rolling_band_leaves_the_light_curves(empty_field):
-    """With the band fitted along, light curves scatter by at most 0.85 of what they do without."""
+def test_the_rolling_band_leaves_the_light_curves(empty_field, record_property):
+    """The band has rows: a level for the stamp takes little of it, a surface of second order to 0.62 of the scatter.
+
+    Printed: scatter over error 3.28 without a background, 2.82 with a level, 2.05 with the surface. What is left is no
+    noise: from cadence to cadence it is 1.36, 1.22, 1.17, and each pixel scatters by 1.13 to 1.16 of its quoted error.
+    The PRF of this stamp, learned from five stars, has 24 % of the light in wrong pixels, and the spacecraft rolls.
+    """
     pixels, table = empty_field
-    fitted, plain = (run(pixels, table, background, min_snr=5.0) for background in ("stamp", None))
-    after, before = (np.median(np.std(one.ws, axis=0) / np.median(one.werrs, axis=0)) for one in (fitted, plain))
-    assert after < 0.85 * before
+    choices = (None, "stamp", Background("stamp", 2))
+    fitted = [run(pixels, table, background, min_snr=5.0) for background in choices]
+    plain, level, surface = (np.median(np.std(one.ws, axis=0) / np.median(one.werrs, axis=0)) for one in fitted)
+    steps = [np.std(np.diff(one.ws, axis=0), axis=0) / np.median(one.werrs, axis=0) / np.sqrt(2.0) for one in fitted]
+    record_property("scatter / error", f"{plain:.2f}, {level:.2f}, {surface:.2f}")
+    record_property("scatter / error from cadence to cadence", ", ".join(f"{np.median(one):.2f}" for one in steps))
+    assert level < 0.9 * plain
+    assert surface < 0.7 * plain
+    assert fitted[0].verdict.find(QualityFlag.CORRELATED_NOISE) is not None
