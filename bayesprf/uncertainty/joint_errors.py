@@ -100,7 +100,7 @@ def _positions(
     """Return columns of the positions, their covariance at a known PRF, and how they follow the global parameters."""
     index = _shift_index(problem.n_source)
     columns = star_columns(problem, state, view)[:, index]
-    return columns, fit.posterior.own_cov[np.ix_(index, index)], fit.posterior.response[index]
+    return columns, fit.posterior.own_factor.dense()[np.ix_(index, index)], fit.posterior.response[index]
 
 
 def _shift_index(n_source: int) -> IntArray:

@@ -39,44 +39,24 @@ def sum_groups(
 
 
 @kernel
-def add_squares(indptr: IntArray, indices: IntArray, data: FloatArray, normal: FloatArray) -> None:
-    """Add J'J of a sparse matrix to the lower triangle of a dense one.
+def add_block(place: IntArray, n_own: int, block: FloatArray, whole: FloatArray) -> None:
+    """Add the upper triangle of a symmetric matrix of groups of parameters to that of a larger one.
 
     Parameters
     ----------
-    indptr, indices : ndarray of int, shape (n_row + 1,) and (n_entry,)
-        Rows and columns of J, whose columns ascend in each row.
-    data : ndarray of float64, shape (n_entry,)
-        Its values.
-    normal : ndarray of float64, shape (n_column, n_column)
-        Added to.
+    place : ndarray of int64, shape (n_group,)
+        Where each group stands in the larger matrix, ascending.
+    n_own : int
+        Parameters of a group.
+    block : ndarray of float64, shape (n_own n_group, n_own n_group)
+        Matrix, contiguous along its rows.
+    whole : ndarray of float64, shape (n, n)
+        Added to, contiguous along its rows.
     """
-    for row in range(indptr.size - 1):
-        for a in range(indptr[row], indptr[row + 1]):
-            for b in range(indptr[row], a + 1):
-                normal[indices[a], indices[b]] += data[a] * data[b]
-
-
-@kernel
-def row_lengths(indptr: IntArray, indices: IntArray, data: FloatArray, covariance: FloatArray, out: FloatArray) -> None:
-    """Fill the quadratic form j' C j of each row j of a sparse matrix.
-
-    Parameters
-    ----------
-    indptr, indices : ndarray of int, shape (n_row + 1,) and (n_entry,)
-        Rows and columns.
-    data : ndarray of float64, shape (n_entry,)
-        Values.
-    covariance : ndarray of float64, shape (n_column, n_column)
-        C.
-    out : ndarray of float64, shape (n_row,)
-        Filled.
-    """
-    for row in range(indptr.size - 1):
-        total = 0.0
-        for a in range(indptr[row], indptr[row + 1]):
-            part = 0.5 * data[a] * covariance[indices[a], indices[a]]
-            for b in range(indptr[row], a):
-                part += data[b] * covariance[indices[a], indices[b]]
-            total += 2.0 * data[a] * part
-        out[row] = total
+    for a in range(place.size):
+        for i in range(n_own):
+            row, into = block[a * n_own + i], whole[place[a] * n_own + i]
+            for b in range(a, place.size):
+                start, stop = place[b] * n_own, b * n_own
+                for j in range(n_own):
+                    into[start + j] += row[stop + j]

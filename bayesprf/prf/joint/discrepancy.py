@@ -5,7 +5,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_matrix, diags
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, prf_of, star_columns
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_columns
 from bayesprf.prf.joint.step import Posterior
 
 # Rings double in radius, pixel: the PRF changes by about as much in each.
@@ -15,6 +15,8 @@ _SHARE = 0.5
 _MAX_SIGMA = 0.3
 # Stars from which a spread can be learned, at least.
 _MIN_STARS = 5
+# And at most, the brightest: from so many it is known to 5 %. Templates solved together, for the sake of memory.
+_MAX_STARS, _N_TOGETHER = 200, 256
 # Rings of the mean profile, four per doubling of the radius, pixel, and the grid on which its light is added up.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
 _N_FINE, _N_ANGLE = 32, 24
@@ -46,23 +48,25 @@ def ring_errors(
     the likeliest over all stars; a flux then errs by (F row of the stars' covariance) J'W T sigma_k.
     """
     n_ring, root = _RINGS.size + 1, np.sqrt(weight)
-    whole = csr_matrix(ring_light(problem, state, view) @ diags(root))
-    template = csr_matrix(ring_light(problem, state, view, share=_SHARE) @ diags(root))
     columns = csr_matrix(diags(root) @ star_columns(problem, state, view))
-    residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
+    template = csr_matrix(ring_light(problem, state, view, share=_SHARE) @ diags(root))
     norm = np.asarray(template.multiply(template).sum(axis=1)).ravel()
+    best = np.sort(np.argsort(-norm.reshape(-1, n_ring).sum(axis=1), kind="stable")[:_MAX_STARS])
+    rows = (best[:, None] * n_ring + np.arange(n_ring)).ravel()
+    template, norm = template[rows], norm[rows]
+    residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
     good = norm > 1.0
     amplitude = np.divide(template @ residual, norm, out=np.zeros(norm.size), where=good)
-    leverage = np.divide(_absorbed(template, columns, posterior), norm, out=np.ones(norm.size), where=good)
+    common = template @ (root[:, None] * global_columns(problem, state, view))
+    absorbed = _absorbed(csr_matrix(template @ columns), common, posterior)
+    leverage = np.divide(absorbed, norm, out=np.ones(norm.size), where=good)
     sigma = np.array(
         [_fit_sigma(amplitude[k::n_ring], norm[k::n_ring], leverage[k::n_ring], good[k::n_ring]) for k in range(n_ring)]
     )
-    n_own = problem.n_own
-    response = (whole @ columns) @ posterior.own_cov[:, ::n_own]
-    own_response = response.reshape(problem.n_source, n_ring, problem.n_source)[
-        np.arange(problem.n_source), :, np.arange(problem.n_source)
-    ]
-    return sigma, np.sqrt(np.sum((own_response * sigma) ** 2, axis=1))
+    whole = csr_matrix(ring_light(problem, state, view) @ diags(root))
+    by_flux = posterior.own_factor.first_rows()[np.repeat(np.arange(problem.n_source), n_ring)]
+    response = np.asarray((whole @ columns).multiply(by_flux).sum(axis=1)).reshape(-1, n_ring)
+    return sigma, np.sqrt(np.sum((response * sigma) ** 2, axis=1))
 
 
 def profile_errors(problem: JointProblem, state: JointState, view: View, *, weight: FloatArray) -> FloatArray:
@@ -124,11 +128,14 @@ def ring_light(problem: JointProblem, state: JointState, view: View, *, share: f
     return csr_matrix((own, (pairs.source * n_ring + ring, pairs.pixel)), shape=shape)
 
 
-def _absorbed(template: csr_matrix, columns: csr_matrix, posterior: Posterior) -> FloatArray:
-    """Return T'W H T: how much of an error of the form of each template the fit takes."""
-    seen = csr_matrix(template @ columns)
-    by_stars = np.asarray(seen.multiply(seen @ posterior.own_cov).sum(axis=1)).ravel()
-    by_field = template @ posterior.rest
+def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior) -> FloatArray:
+    """Return T'W H T, how much of an error of the form of each template the fit takes, from T'W J and T'W G."""
+    by_field = np.asarray((common - seen @ posterior.response) @ posterior.global_factor)
+    by_stars = np.zeros(seen.shape[0])
+    for start in range(0, seen.shape[0], _N_TOGETHER):
+        part = slice(start, start + _N_TOGETHER)
+        half = posterior.own_factor.halve(seen[part].T.toarray())
+        by_stars[part] = np.einsum("st,st->t", half, half)
     return by_stars + np.einsum("tg,tg->t", by_field, by_field)
 
 

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.prf.joint.elimination import EliminationTree
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LogPrf
@@ -12,6 +14,8 @@ from bayesprf.scene.sources import SourceTable
 
 # Angles of the table of a known PRF at rmax: a hundred per knot of the splines.
 _N_ANGLE = 1440
+# Side of a tile, pixel: no wider than the circle in which the faintest star is looked at, so that it lights most of it.
+_TILE = 8.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,9 +116,95 @@ class FarField:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Tiles:
+    """Square pieces of the image, in which a star that lights one pixel lights most: dense algebra tile by tile.
+
+    Parameters
+    ----------
+    pixel, pixel_indptr : ndarray of int64
+        Tile t holds the pixels ``pixel[pixel_indptr[t]:pixel_indptr[t + 1]]``.
+    star, star_indptr : ndarray of int64
+        The same of the stars told from noise in it, in the order of their elimination.
+    entry, entry_indptr : ndarray of int64
+        The same of their pairs, as `PixelOrder.near` counts them.
+    place : ndarray of int64, shape (n_near,)
+        Where each of these pairs stands in the tile's matrix of pixels and stars, row by row.
+    tree : EliminationTree
+        The order of elimination.
+    """
+
+    pixel: IntArray
+    pixel_indptr: IntArray
+    star: IntArray
+    star_indptr: IntArray
+    entry: IntArray
+    entry_indptr: IntArray
+    place: IntArray
+    tree: EliminationTree
+
+    @classmethod
+    def of(cls, pairs: PairTable, order: PixelOrder, node: FloatArray, star_place: FloatArray, side: float) -> "Tiles":
+        """Cut the image in squares of `side`; pixels and stars at the given places, shape (n, 2), arcsec."""
+        cell = np.floor((node - node.min(axis=0)) / side).astype(np.int64)
+        tile = np.unique(cell[:, 0] * (cell[:, 1].max(initial=0) + 1) + cell[:, 1], return_inverse=True)[1]
+        n_tile, n_star = int(tile.max(initial=-1)) + 1, pairs.n_source
+        pixel, indptr = np.argsort(tile, kind="stable"), _indptr(tile, n_tile)
+        row = np.empty(tile.size, np.int64)
+        row[pixel] = np.arange(tile.size) - indptr[tile[pixel]]
+        near_pixel, near_star = pairs.pixel[order.near], pairs.source[order.near]
+        near_tile = tile[near_pixel]
+        lit = np.zeros((n_tile, n_star), bool)
+        lit[near_tile, near_star] = True
+        tree = EliminationTree.of(star_place, csr_matrix(lit))
+        ranked = np.argsort(tree.rank)
+        tile_of, rank = np.nonzero(lit[:, ranked])
+        star_indptr = _indptr(tile_of, n_tile)
+        column = np.zeros((n_tile, n_star), np.int32)
+        column[tile_of, ranked[rank]] = np.arange(rank.size) - star_indptr[tile_of]
+        place = row[near_pixel] * np.diff(star_indptr)[near_tile] + column[near_tile, near_star]
+        entry = np.argsort(near_tile, kind="stable")
+        return cls(
+            pixel, indptr, ranked[rank], star_indptr, entry, _indptr(near_tile, n_tile), place[entry], tree,
+        )  # fmt: skip
+
+    @property
+    def n_tile(self) -> int:
+        """Number of tiles."""
+        return self.pixel_indptr.size - 1
+
+    def pixels(self, tile: int) -> IntArray:
+        """Return the pixels of a tile."""
+        return self.pixel[self.pixel_indptr[tile] : self.pixel_indptr[tile + 1]]
+
+    def stars(self, tile: int) -> IntArray:
+        """Return the stars told from noise in a tile."""
+        return self.star[self.star_indptr[tile] : self.star_indptr[tile + 1]]
+
+    def matrix(self, tile: int, parts: FloatArray) -> FloatArray:
+        """Return the columns of a tile's stars in its pixels, shape (n_pixel, n_own n_star).
+
+        `parts` has the shape (n_near, n_own).
+        """
+        own = slice(self.entry_indptr[tile], self.entry_indptr[tile + 1])
+        n_pixel, n_star = np.diff(self.pixel_indptr)[tile], np.diff(self.star_indptr)[tile]
+        out = np.zeros((n_pixel * n_star, parts.shape[1]))
+        out[self.place[own]] = parts[self.entry[own]]
+        return out.reshape(n_pixel, n_star * parts.shape[1])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Pairs, their order, and the light beyond them."""
+    """Pairs, their order, the light beyond them, and the tiles of the image."""
 
     pairs: PairTable
     order: PixelOrder
     far: FarField
+    tiles: Tiles
+
+    @classmethod
+    def of(cls, pairs: PairTable, near: BoolArray, far: FarField, side: float) -> "Layout":
+        """Lay out pairs, of which `near`, shape (n_pair,), are told from noise, on pixels of some side, arcsec."""
+        order = PixelOrder.of(pairs, near)
+        stretch = np.array([float(np.mean(far.stretch)) if far.stretch.size else 1.0, 1.0])
+        tiles = Tiles.of(pairs, order, far.node * stretch, far.place * stretch, _TILE * side)
+        return cls(pairs, order, far, tiles)

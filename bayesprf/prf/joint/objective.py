@@ -35,7 +35,6 @@ from bayesprf.prf.joint.step import (
     Posterior,
     Solution,
     StarAreas,
-    find_leverage,
     find_posterior,
     objective,
     solve_step,
@@ -186,12 +185,11 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
         robust = robust or (options.robust and learning and moved < _ROUGHLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
-            leverage = find_leverage(solution)
             told = _learn(problem, state, view, solution, hyper, options=options)
-            hyper = _learn_errors(problem, state, view, told, leverage=leverage, outliers=outliers)
+            hyper = _learn_errors(problem, state, view, told, leverage=solution.leverage, outliers=outliers)
         if robust:
             n_robust += 1
-            hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=leverage)
+            hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
         settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
@@ -378,7 +376,7 @@ def _finish(
     posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
     areas, n_own = star_areas(problem, state), problem.n_own
     flux = state.flux * areas.area
-    own = np.diag(posterior.own_cov)[::n_own] * areas.area**2
+    own = posterior.own_blocks[:, 0, 0] * areas.area**2
     response = flux[:, None] * areas.gradient - areas.area[:, None] * posterior.response[::n_own]
     response = response @ posterior.global_factor
     profile = profile_errors(aimed, state, view, weight=weight)

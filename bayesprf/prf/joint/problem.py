@@ -336,19 +336,26 @@ def frames(shear: FloatArray) -> FloatArray:
     return np.stack([np.stack([even + e1, e2], axis=1), np.stack([e2, even - e1], axis=1)], axis=1)
 
 
+def star_parts(problem: JointProblem, state: JointState, view: View) -> FloatArray:
+    """Return the derivative of the image by flux, east and north of each star told from noise, (n_near, n_own)."""
+    near = problem.layout.order.near
+    source, values = problem.pairs.source[near], view.values[near]
+    if not problem.free:
+        return values[:, None]
+    parts = np.empty((near.size, 3))
+    light, gradient, frame = state.flux[source] * values, view.gradient[near], view.frame[source]
+    parts[:, 0] = values
+    for k in range(2):
+        parts[:, 1 + k] = -light * (frame[:, 0, k] * gradient[:, 0] + frame[:, 1, k] * gradient[:, 1])
+    return parts
+
+
 def star_columns(problem: JointProblem, state: JointState, view: View) -> csr_matrix:
     """Return the derivative of the image by flux, east and north of each star, (n_pixel, n_own n_source)."""
     order, n_own = problem.layout.order, problem.n_own
-    source = problem.pairs.source[order.near]
-    parts = np.empty((order.near.size, n_own))
-    parts[:, 0] = view.values[order.near]
-    if problem.free:
-        light, gradient = state.flux[source] * parts[:, 0], view.gradient[order.near]
-        for k in range(2):
-            by_place = view.frame[source, 0, k] * gradient[:, 0] + view.frame[source, 1, k] * gradient[:, 1]
-            parts[:, 1 + k] = -light * by_place
-    column = source[:, None] * n_own + np.arange(n_own)
+    column = problem.pairs.source[order.near][:, None] * n_own + np.arange(n_own)
     shape = (problem.pairs.n_pixel, n_own * problem.n_source)
+    parts = star_parts(problem, state, view)
     return csr_matrix((parts.ravel(), column.ravel(), order.near_indptr * n_own), shape=shape)
 
 

@@ -11,7 +11,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.layout import FarField, Layout, PixelOrder, Reach
+from bayesprf.prf.joint.layout import FarField, Layout, Reach
 from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.scene.axes import pixel_area, pixel_axes
@@ -163,7 +163,7 @@ def _layout(pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: Float
     pairs = build_pairs_within(pixels, sources, 1.01 * reach.pairs)
     pairs = pairs.select(pairs.r <= reach.pairs[pairs.source])
     far = FarField.beyond(pixels, sources, reach, base=prf.base, rmax=prf.basis.rmax)
-    return Layout(pairs, PixelOrder.of(pairs, pairs.r <= reach.near[pairs.source]), far)
+    return Layout.of(pairs, pairs.r <= reach.near[pairs.source], far, float(np.sqrt(prf.pixel_area)))
 
 
 def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: FloatArray, n_geometry: int) -> JointPrior:

@@ -3,22 +3,20 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.linalg.blas import dtrmm
-from scipy.linalg.lapack import dpotri, dtrtri
-from scipy.sparse import csr_matrix
+from scipy.linalg.blas import dsyrk, dtrmm
+from scipy.linalg.lapack import dtrtri
 
 from bayesprf.arrays import FloatArray
+from bayesprf.prf.joint.elimination import StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, View, global_columns, prf_of, star_columns
+from bayesprf.prf.joint.layout import Tiles
+from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, View, global_columns, prf_of, star_parts
 from bayesprf.scene.field_prf import field_columns, node_weights
 
 # Precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
 # The centre of the field among its nine nodes.
 _MIDDLE = 4
-# Parameters of stars whose covariance costs no more than the rest of a step.
-_MAX_COVARIANCE = 1500
 # The light beyond any radius is finite below a power of -2.
 MAX_POWER = -2.1
 # Flux conservation over pixel phase, relative, and the share of the model's relative error that the sums inherit.
@@ -136,17 +134,36 @@ def objective(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Equations:
-    """Weighted columns, and the normal equations in which the stars are eliminated."""
+    """Weighted columns, and the normal equations in which the stars are eliminated.
 
-    own_columns: csr_matrix
+    Parameters
+    ----------
+    tiles : Tiles
+        Tiles of the image.
+    parts : ndarray of float64, shape (n_near, n_own)
+        Weighted columns of the stars, pair by pair.
+    columns : ndarray of float64, shape (n_pixel, n_global)
+        Weighted columns of the global parameters.
+    factor : StarFactor
+        L of the stars' normal matrix L L' at known global parameters.
+    half : ndarray of float64, shape (n_own n_source, n_global)
+        L^-1 J'G: what stars and global parameters share.
+    global_factor : ndarray of float64, shape (n_global, n_global)
+        U with the covariance U U' of the global parameters.
+    common : ndarray of float64, shape (n_global,)
+        Step of the global parameters.
+    own : ndarray of float64, shape (n_own n_source,)
+        Step of those of the stars.
+    """
+
+    tiles: Tiles
+    parts: FloatArray
     columns: FloatArray
-    factor: tuple[FloatArray, bool]
-    response: FloatArray
-    both: FloatArray
+    factor: StarFactor
+    half: FloatArray
     global_factor: FloatArray
     common: FloatArray
     own: FloatArray
-    blocks: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,18 +180,15 @@ class Solution:
         L with covariance L L' of the global parameters.
     own_std : ndarray of float64, shape (n_source, n_own)
         Standard deviations of the stars' parameters.
-    equations : Equations
-        What was solved.
-    own_cov : ndarray of float64, shape (n_own n_source, n_own n_source), optional
-        Covariance of the stars' parameters at known global ones, unless there are many.
+    leverage : ndarray of float64, shape (n_pixel,)
+        How much of each pixel's residual the fit takes away.
     """
 
     common: FloatArray
     own: FloatArray
     global_factor: FloatArray
     own_std: FloatArray
-    equations: Equations
-    own_cov: FloatArray | None
+    leverage: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -187,138 +201,107 @@ class Posterior:
         L with covariance L L' of the global parameters.
     response : ndarray of float64, shape (n_own n_source, n_global)
         X: the stars' parameters follow the global ones by -X.
-    own_cov : ndarray of float64, shape (n_own n_source, n_own n_source)
-        Covariance of the stars' parameters at known global ones.
-    rest : ndarray of float64, shape (n_pixel, n_global)
-        What the global parameters, in independent combinations of unit variance, do to the weighted pixels that the
-        stars cannot.
+    own_factor : StarFactor
+        Factor of the precision of the stars' parameters at known global ones.
+    own_blocks : ndarray of float64, shape (n_source, n_own, n_own)
+        Their covariance, star by star.
     leverage : ndarray of float64, shape (n_pixel,)
         How much of each pixel's residual the fit takes away.
     """
 
     global_factor: FloatArray
     response: FloatArray
-    own_cov: FloatArray
-    rest: FloatArray
+    own_factor: StarFactor
+    own_blocks: FloatArray
     leverage: FloatArray
 
     @property
     def own_std(self) -> FloatArray:
         """Standard deviations of the stars' parameters with the global ones free, shape (n_own n_source,)."""
-        spread = self.response @ self.global_factor
-        return np.sqrt(np.diag(self.own_cov) + np.einsum("sg,sg->s", spread, spread))
+        return _deviations(self.own_blocks, self.response, self.global_factor)
 
 
 def solve_step(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Solution:
-    """Solve the normal equations of all parameters.
-
-    Notes
-    -----
-    With many stars their covariance, which takes three times as long as the step, waits for `find_posterior`:
-    standard deviations are then those of each star with all else held.
-    """
+    """Solve the normal equations of all parameters."""
     found = _set_up(problem, state, view, hyper, weight=weight, error=error)
-    if found.response.shape[0] <= _MAX_COVARIANCE:
-        own_cov = _inverse(found.factor[0])
-        spread = found.response @ found.global_factor
-        variance = np.diag(own_cov) + np.einsum("sg,sg->s", spread, spread)
-    else:
-        own_cov = None
-        variance = np.diagonal(np.linalg.inv(found.blocks), axis1=1, axis2=2)
     own = found.own.reshape(problem.n_source, problem.n_own)
-    return Solution(found.common, own, found.global_factor, np.sqrt(variance).reshape(own.shape), found, own_cov)
-
-
-def find_leverage(solution: Solution) -> FloatArray:
-    """Return how much of each pixel's residual the fit takes away, shape (n_pixel,).
-
-    Notes
-    -----
-    With many stars it is that of each star, and of the global parameters, with the others held: leverages add up to
-    the number of parameters in both ways.
-    """
-    found = solution.equations
-    if solution.own_cov is not None:
-        return _leverage(found, _rest(found), solution.own_cov)
-    rest = found.columns @ _inverse_factor(found.both)
-    return np.einsum("pg,pg->p", rest, rest) + block_lengths(found.own_columns, np.linalg.inv(found.blocks))
+    posterior = _posterior(found)
+    std = posterior.own_std.reshape(own.shape)
+    return Solution(found.common, own, found.global_factor, std, posterior.leverage)
 
 
 def find_posterior(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Posterior:
     """Return the covariance of all parameters about a state."""
-    found = _set_up(problem, state, view, hyper, weight=weight, error=error)
-    own_cov, rest = _inverse(found.factor[0]), _rest(found)
-    return Posterior(found.global_factor, found.response, own_cov, rest, _leverage(found, rest, own_cov))
+    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error))
 
 
-def _rest(found: Equations) -> FloatArray:
-    """Return the weighted columns of the global parameters, of unit variance, less what the stars take."""
-    rest = found.columns - found.own_columns @ found.response
-    return np.asarray(dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1).T)
+def _posterior(found: Equations) -> Posterior:
+    tiles, factor = found.tiles, found.factor
+    response = factor.finish(found.half)
+    n_own = factor.n_own
+    blocks = np.empty((tiles.tree.rank.size, n_own, n_own))
+    leverage = np.zeros(found.columns.shape[0])
+    rest = found.columns.copy()
+    for front, covariance in factor.covariances():
+        each = np.arange(front.own.size)
+        shape = front.own.size + front.bound.size, n_own
+        blocks[front.own] = covariance.reshape(shape + shape)[each, :, each]
+        for tile in front.tiles:
+            pixels, columns = tiles.pixels(tile), tiles.matrix(tile, found.parts)
+            index = (tiles.tree.places[tile][:, None] * n_own + np.arange(n_own)).ravel()
+            leverage[pixels] = np.einsum("pi,pi->p", columns @ covariance[np.ix_(index, index)], columns)
+            rest[pixels] -= columns @ response.reshape(-1, n_own, rest.shape[1])[tiles.stars(tile)].reshape(index.size, -1)
+    rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
+    leverage += np.einsum("gp,gp->p", rest, rest)
+    return Posterior(found.global_factor, response, factor, blocks, leverage)
 
 
-def _leverage(found: Equations, rest: FloatArray, own_cov: FloatArray) -> FloatArray:
-    return np.einsum("pg,pg->p", rest, rest) + squared_length(found.own_columns, own_cov)
+def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatArray) -> FloatArray:
+    spread = dtrmm(1.0, global_factor, response.T, trans_a=1)
+    return np.asarray(np.sqrt(np.einsum("sii->si", blocks).ravel() + np.einsum("gs,gs->s", spread, spread)))
 
 
 def _set_up(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Equations:
     """Eliminate the stars and solve."""
-    root = np.sqrt(weight)
+    root, order, n = np.sqrt(weight), problem.layout.order, problem.n_global
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
-    own_columns = star_columns(problem, state, view)
-    own_columns.data *= np.repeat(root, np.diff(own_columns.indptr))
+    parts = star_parts(problem, state, view)
+    parts *= root[problem.pairs.pixel[order.near]][:, None]
     columns = global_columns(problem, state, view)
     columns *= root[:, None]
     misfit, ivar = star_prior(problem, state, hyper, error)
-    pull = own_columns.T @ residual + (ivar * misfit).ravel()
-    mixed = own_columns.T @ columns
-    normal, n_own = star_normal(own_columns, ivar.ravel()), problem.n_own
-    place = np.arange(problem.n_source)
-    blocks = normal.reshape(problem.n_source, n_own, problem.n_source, n_own)[place, :, place, :]
-    blocks = np.tril(blocks) + np.swapaxes(np.tril(blocks, -1), 1, 2)
-    factor = cho_factor(normal, lower=True, overwrite_a=True, check_finite=False)
-    response = cho_solve(factor, mixed, check_finite=False)
+    factor, mixed, pull = _eliminate(problem.layout.tiles, parts, columns, residual, ivar)
+    pull += (ivar * misfit).ravel()
+    half, half_pull = factor.halve(mixed), factor.halve(pull[:, None])[:, 0]
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
     both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
-    right = columns.T @ residual + prior.pull - response.T @ pull
-    global_factor = _inverse_factor(both - mixed.T @ response)
+    right = columns.T @ residual + prior.pull - half.T @ half_pull
+    global_factor = _inverse_factor(both - half.T @ half)
     common = global_factor @ (global_factor.T @ right)
-    own = cho_solve(factor, pull) - response @ common
-    return Equations(own_columns, columns, factor, response, both, global_factor, common, own, blocks)
+    own = factor.finish((half_pull - half @ common)[:, None])[:, 0]
+    return Equations(problem.layout.tiles, parts, columns, factor, half, global_factor, common, own)
 
 
-def star_normal(own_columns: csr_matrix, ivar: FloatArray) -> FloatArray:
-    """Return J'J + diag(ivar) of the weighted columns of the stars, its lower triangle filled."""
-    from bayesprf.linalg.compiled.sums import add_squares
-
-    normal = np.diag(ivar)
-    add_squares(own_columns.indptr, own_columns.indices, own_columns.data, normal)
-    return normal
-
-
-def squared_length(columns: csr_matrix, covariance: FloatArray) -> FloatArray:
-    """Return row by row the quadratic form of a covariance, shape (n_row,)."""
-    from bayesprf.linalg.compiled.sums import row_lengths
-
-    out = np.empty(columns.shape[0])
-    row_lengths(columns.indptr, columns.indices, columns.data, covariance, out)
-    return out
-
-
-def block_lengths(columns: csr_matrix, blocks: FloatArray) -> FloatArray:
-    """Return row by row the quadratic form of a block diagonal covariance, blocks of shape (n_block, n, n)."""
-    n = blocks.shape[1]
-    values = columns.data.reshape(-1, n)
-    block = columns.indices[::n] // n
-    form = np.einsum("ei,eij,ej->e", values, blocks[block], values)
-    row = np.repeat(np.arange(columns.shape[0]), np.diff(columns.indptr) // n)
-    return np.bincount(row, weights=form, minlength=columns.shape[0])
+def _eliminate(
+    tiles: Tiles, parts: FloatArray, columns: FloatArray, residual: FloatArray, ivar: FloatArray
+) -> tuple[StarFactor, FloatArray, FloatArray]:
+    """Return the factor of the stars' normal matrix, and the products of their columns with others and residuals."""
+    n_star, n_own = ivar.shape
+    mixed, pull = np.zeros((n_star, n_own, columns.shape[1])), np.zeros((n_star, n_own))
+    normal = []
+    for tile in range(tiles.n_tile):
+        pixels, stars, own = tiles.pixels(tile), tiles.stars(tile), tiles.matrix(tile, parts)
+        normal.append(dsyrk(1.0, own.T, lower=1))
+        mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, -1)
+        pull[stars] += (own.T @ residual[pixels]).reshape(stars.size, n_own)
+    factor = StarFactor.of(tiles.tree, normal, ivar)
+    return factor, mixed.reshape(n_star * n_own, -1), pull.ravel()
 
 
 def _inverse_factor(precision: FloatArray) -> FloatArray:
@@ -326,12 +309,6 @@ def _inverse_factor(precision: FloatArray) -> FloatArray:
     scale = 1.0 / np.sqrt(np.diag(precision))
     lower = np.linalg.cholesky(precision * np.outer(scale, scale))
     return np.asfortranarray(scale[:, None] * dtrtri(lower, lower=1)[0].T)
-
-
-def _inverse(lower: FloatArray) -> FloatArray:
-    """Return the covariance of a Cholesky factor of the precision, in the lower triangle of a matrix."""
-    half = np.tril(dpotri(lower, lower=1)[0])
-    return half + np.tril(half, -1).T
 
 
 def area_pins(problem: JointProblem, state: JointState) -> FloatArray:
