@@ -3,17 +3,19 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import csr_matrix, diags
+from scipy.sparse import block_diag, csr_matrix, diags
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.prf.joint.discrepancy import ring_light
 from bayesprf.prf.joint.objective import JointFit
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, look, star_columns
+from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
 
 # Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by
 # the square root of two, in 6 sectors.
 _RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
 _N_SECTOR = 6
+# Stars whose positions have one covariance, which takes a second; those of more err star by star.
+_MAX_TOGETHER = 1000
 
 
 def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: FloatArray) -> dict[str, csr_matrix]:
@@ -58,11 +60,10 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     shared[:, start:] = 0.0
     factors = {}
     if problem.free:
-        places, own_cov, response = _positions(problem, state, view, fit)
-        moved = csr_matrix(gain @ places)
-        shared = shared - moved @ response
-        scale, axes = np.linalg.eigh(own_cov)
-        factors["position"] = csr_matrix(-(moved @ (axes * np.sqrt(np.maximum(scale, 0.0)))))
+        index = _shift_index(problem.n_source)
+        moved = csr_matrix(gain @ star_columns(problem, state, view)[:, index])
+        shared = shared - moved @ fit.posterior.response[index]
+        factors["position"] = csr_matrix(-(moved @ _position_factor(fit)))
     else:
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
@@ -94,13 +95,14 @@ def unseen_share(fit: JointFit, view: View) -> float:
     return float(np.sum(share[signal < 1.0]))
 
 
-def _positions(
-    problem: JointProblem, state: JointState, view: View, fit: JointFit
-) -> tuple[csr_matrix, FloatArray, FloatArray]:
-    """Return columns of the positions, their covariance at a known PRF, and how they follow the global parameters."""
-    index = _shift_index(problem.n_source)
-    columns = star_columns(problem, state, view)[:, index]
-    return columns, fit.posterior.own_factor.dense()[np.ix_(index, index)], fit.posterior.response[index]
+def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:
+    """Return L with the covariance L L' of all positions at a known PRF; of each star alone where there are many."""
+    posterior, n_source = fit.posterior, fit.problem.n_source
+    if n_source > _MAX_TOGETHER:
+        return block_diag(np.linalg.cholesky(posterior.own_blocks[:, 1:, 1:]), format="csr")
+    index = _shift_index(n_source)
+    scale, axes = np.linalg.eigh(posterior.own_factor.dense()[np.ix_(index, index)])
+    return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))
 
 
 def _shift_index(n_source: int) -> IntArray:

@@ -356,9 +356,44 @@ def add_geometry(
             add_bends(rows[row], start, light[pair], geometry[s], bend)
 
 
+class FarCells(NamedTuple):
+    """Nested squares of the image, each before its parts: far from a star a few nodes stand for all of its pixels.
+
+    Parameters
+    ----------
+    center : ndarray of float64, shape (n_cell, 2)
+        As the places of pixels, arcsec, the first without cos(dec).
+    radius : ndarray of float64, shape (n_cell,)
+        Half the diagonal, arcsec.
+    after : ndarray of int64, shape (n_cell,)
+        The next cell that is no part of this one.
+    first_pixel, last_pixel : ndarray of int64, shape (n_cell,)
+        The cell holds the pixels ``pixel[first_pixel:last_pixel]``.
+    first_node : ndarray of int64, shape (n_cell,)
+        Where its nodes begin; -1 for a cell of so few pixels that it has none.
+    pixel : ndarray of int64, shape (n_pixel,)
+        Pixels, cell by cell.
+    """
+
+    center: FloatArray
+    radius: FloatArray
+    after: IntArray
+    first_pixel: IntArray
+    last_pixel: IntArray
+    first_node: IntArray
+    pixel: IntArray
+
+
+N_NODE = 16
+"""Nodes of a cell: four by four, for cubic polynomials."""
+FAR_RADII = 3.0
+"""A cell is seen as a whole from so many times its radius: cubic polynomials then err by less than 1e-3."""
+
+
 @kernel
 def add_far(
     node: FloatArray,
+    cells: FarCells,
     stars: FarStars,
     wing: FloatArray,
     starts: FloatArray,
@@ -373,7 +408,9 @@ def add_far(
     Parameters
     ----------
     node : ndarray of float64, shape (n_node, 2)
-        Places, as those of the stars, arcsec.
+        Places, as those of the stars, arcsec: pixels, then nodes of the cells.
+    cells : FarCells
+        Cells of the image.
     stars : FarStars
         The stars.
     wing, starts : ndarray of float64, shape (n_wing,)
@@ -389,41 +426,78 @@ def add_far(
     rows : ndarray of float64, shape (n_node, n_field (n_edge + 3) + n_wing + 4 n_geometry)
         Added to: derivatives by the edge of the splines, by slope and bends of the wing, by shear, by offset.
     """
-    n_edge = stars.edge.shape[1] - 3
-    start = stars.factors.shape[1] * stars.edge.shape[1]
     around, slope, bend = np.empty(4), np.empty(4), np.empty(4)
     for s in range(stars.flux.size):
-        frame, edge = stars.frame[s], stars.edge[s]
-        for p in range(node.shape[0]):
-            dx, dy = (node[p, 0] - stars.place[s, 0]) * stars.stretch[s], node[p, 1] - stars.place[s, 1]
-            r2 = dx * dx + dy * dy
-            if r2 <= stars.inner[s] or r2 > stars.outer[s]:
+        inner, outer = np.sqrt(stars.inner[s]), np.sqrt(stars.outer[s])
+        apart = max(inner, np.sqrt(rings[-1]))
+        cell = 0
+        while cell < cells.radius.size:
+            dx = (cells.center[cell, 0] - stars.place[s, 0]) * stars.stretch[s]
+            distance, radius = np.hypot(dx, cells.center[cell, 1] - stars.place[s, 1]), cells.radius[cell]
+            seen = distance - radius <= outer and distance + radius > inner
+            far = distance - radius > apart and distance >= FAR_RADII * radius and distance + radius <= outer
+            if seen and far and cells.first_node[cell] >= 0:
+                for p in range(cells.first_node[cell], cells.first_node[cell] + N_NODE):
+                    _add_far(p, s, node, stars, wing, starts, rmax, base, rings, around, slope, bend, light, rows)
+            elif seen and cells.after[cell] > cell + 1:
+                cell += 1
                 continue
-            dx, dy = dx - stars.shift[s, 0], dy - stars.shift[s, 1]
-            x, y = frame[0, 0] * dx + frame[0, 1] * dy, frame[1, 0] * dx + frame[1, 1] * dy
-            angle = np.arctan2(y, x)
-            first = periodic_splines(angle, n_edge, around, slope)
-            level, by_phi = _known_edge(angle, base)
-            for j in range(4):
-                level += around[j] * edge[first + j]
-                by_phi += slope[j] * edge[first + j]
-            depth, power = 0.5 * np.log10((x * x + y * y) / (rmax * rmax)), 0.0
-            for k in range(wing.size):
-                if depth > starts[k]:
-                    level += wing[k] * (depth - starts[k])
-                    power += wing[k]
-            own = stars.flux[s] * np.exp(_LN10 * level)
-            light[p, 0] += own
-            light[p, 1] += own * stars.peak[s]
-            _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
-            row = rows[p]
-            for k in range(stars.factors.shape[1]):
-                part, place = _LN10 * own * stars.factors[s, k], k * (n_edge + 3) + first
-                for j in range(4):
-                    row[place + j] += part * around[j]
-            for k in range(wing.size):
-                if depth > starts[k]:
-                    row[start + k] += _LN10 * own * (depth - starts[k])
-            gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
-            bends(dx, dy, slope, frame, stars.turn[s], bend)
-            add_bends(row, start + wing.size, own, stars.geometry[s], bend)
+            elif seen:
+                for k in range(cells.first_pixel[cell], cells.last_pixel[cell]):
+                    p = cells.pixel[k]
+                    _add_far(p, s, node, stars, wing, starts, rmax, base, rings, around, slope, bend, light, rows)
+            cell = cells.after[cell]
+
+
+@inlined
+def _add_far(
+    p: int,
+    s: int,
+    node: FloatArray,
+    stars: FarStars,
+    wing: FloatArray,
+    starts: FloatArray,
+    rmax: float,
+    base: FloatArray,
+    rings: FloatArray,
+    around: FloatArray,
+    slope: FloatArray,
+    bend: FloatArray,
+    light: FloatArray,
+    rows: FloatArray,
+) -> None:
+    """Add the light of one star at one place, if it is far."""
+    dx, dy = (node[p, 0] - stars.place[s, 0]) * stars.stretch[s], node[p, 1] - stars.place[s, 1]
+    r2 = dx * dx + dy * dy
+    if r2 <= stars.inner[s] or r2 > stars.outer[s]:
+        return
+    n_edge, frame, edge = stars.edge.shape[1] - 3, stars.frame[s], stars.edge[s]
+    start = stars.factors.shape[1] * stars.edge.shape[1]
+    dx, dy = dx - stars.shift[s, 0], dy - stars.shift[s, 1]
+    x, y = frame[0, 0] * dx + frame[0, 1] * dy, frame[1, 0] * dx + frame[1, 1] * dy
+    angle = np.arctan2(y, x)
+    first = periodic_splines(angle, n_edge, around, slope)
+    level, by_phi = _known_edge(angle, base)
+    for j in range(4):
+        level += around[j] * edge[first + j]
+        by_phi += slope[j] * edge[first + j]
+    depth, power = 0.5 * np.log10((x * x + y * y) / (rmax * rmax)), 0.0
+    for k in range(wing.size):
+        if depth > starts[k]:
+            level += wing[k] * (depth - starts[k])
+            power += wing[k]
+    own = stars.flux[s] * np.exp(_LN10 * level)
+    light[p, 0] += own
+    light[p, 1] += own * stars.peak[s]
+    _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
+    row = rows[p]
+    for k in range(stars.factors.shape[1]):
+        part, place = _LN10 * own * stars.factors[s, k], k * (n_edge + 3) + first
+        for j in range(4):
+            row[place + j] += part * around[j]
+    for k in range(wing.size):
+        if depth > starts[k]:
+            row[start + k] += _LN10 * own * (depth - starts[k])
+    gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
+    bends(dx, dy, slope, frame, stars.turn[s], bend)
+    add_bends(row, start + wing.size, own, stars.geometry[s], bend)

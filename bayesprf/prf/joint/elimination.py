@@ -156,14 +156,14 @@ class StarFactor:
 
     @classmethod
     def of(cls, tree: EliminationTree, tiles: list[FloatArray], ivar: FloatArray) -> "StarFactor":
-        """Factorise the sum of the tiles' matrices and of diag(ivar), shape (n_star, n_own).
+        """Factorise the sum of J'J of the tiles and of diag(ivar).
 
         Parameters
         ----------
         tree : EliminationTree
             Order of elimination.
-        tiles : list of ndarray of float64
-            Lower triangles of the tiles' normal matrices, their stars in the order of elimination.
+        tiles : list of ndarray of float64, shape (n_tile_pixel, n_own n_tile_star)
+            Weighted columns J of each tile's stars, in the order of elimination.
         ivar : ndarray of float64, shape (n_star, n_own)
             Prior precision.
         """
@@ -186,27 +186,28 @@ class StarFactor:
     def _parts(self) -> list[tuple[Front, FloatArray, FloatArray]]:
         return list(zip(self.tree.fronts, self.pivots, self.couplings, strict=True))
 
-    def _index(self, stars: IntArray) -> IntArray:
+    def index(self, stars: IntArray) -> IntArray:
+        """Return where the parameters of some stars stand, shape (n_own n,)."""
         return (stars[:, None] * self.n_own + np.arange(self.n_own)).ravel()
 
     def halve(self, right: FloatArray) -> FloatArray:
         """Return L^-1 B, shape (n_own n_star, n_column), rows of each star in its place."""
         out = right.copy()
         for front, pivot, coupling in self._parts():
-            own = self._index(front.own)
+            own = self.index(front.own)
             out[own] = part = dtrsm(1.0, pivot, out[own], lower=1)
             if front.bound.size:
-                out[self._index(front.bound)] -= coupling @ part
+                out[self.index(front.bound)] -= coupling @ part
         return out
 
     def finish(self, half: FloatArray) -> FloatArray:
         """Return L^-T B: of a half solution the whole."""
         out = half.copy()
         for front, pivot, coupling in reversed(self._parts()):
-            own = self._index(front.own)
+            own = self.index(front.own)
             part = out[own]
             if front.bound.size:
-                part = part - coupling.T @ out[self._index(front.bound)]
+                part = part - coupling.T @ out[self.index(front.bound)]
             out[own] = dtrsm(1.0, pivot, part, lower=1, trans_a=1)
         return out
 
@@ -235,7 +236,7 @@ class StarFactor:
                 whole[n:, n:], whole[n:, :n], whole[:n, n:] = later, -mixed, -mixed.T
                 whole[:n, :n] += across.T @ mixed
             for child in front.children:
-                index = self._index(_positions(self.tree, front, self.tree.fronts[child].bound))
+                index = self.index(_positions(self.tree, front, self.tree.fronts[child].bound))
                 known[child] = whole[np.ix_(index, index)]
             yield front, whole
 
@@ -253,7 +254,7 @@ class StarFactor:
                 (front.bound, front.own, first[front.own.size :, :n]),
             ):
                 rows.append(np.repeat(stars, others.size * n_own))
-                columns.append(np.tile(self._index(others), stars.size))
+                columns.append(np.tile(self.index(others), stars.size))
                 values.append(part.ravel())
         entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
         return csr_matrix(entries, shape=(n_star, n_own * n_star))
@@ -275,7 +276,7 @@ def _assemble(
     diagonal = np.arange(front.own.size * n_own)
     whole[diagonal, diagonal] = ivar[front.own].ravel()
     for tile in front.tiles:
-        add_block(tree.places[tile], n_own, tiles[tile].T, whole.T)
+        add_block(tree.places[tile], n_own, dsyrk(1.0, tiles[tile].T, lower=1).T, whole.T)
     for child in front.children:
         place = _positions(tree, front, tree.fronts[child].bound)
         add_block(place, n_own, left.pop(child).T, whole.T)

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.prf.joint.cells import Cells
 from bayesprf.prf.joint.elimination import EliminationTree
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
@@ -153,19 +154,15 @@ class Tiles:
         row[pixel] = np.arange(tile.size) - indptr[tile[pixel]]
         near_pixel, near_star = pairs.pixel[order.near], pairs.source[order.near]
         near_tile = tile[near_pixel]
-        lit = np.zeros((n_tile, n_star), bool)
-        lit[near_tile, near_star] = True
-        tree = EliminationTree.of(star_place, csr_matrix(lit))
-        ranked = np.argsort(tree.rank)
-        tile_of, rank = np.nonzero(lit[:, ranked])
-        star_indptr = _indptr(tile_of, n_tile)
-        column = np.zeros((n_tile, n_star), np.int32)
-        column[tile_of, ranked[rank]] = np.arange(rank.size) - star_indptr[tile_of]
-        place = row[near_pixel] * np.diff(star_indptr)[near_tile] + column[near_tile, near_star]
+        lit = csr_matrix((np.ones(near_tile.size, bool), (near_tile, near_star)), shape=(n_tile, n_star))
+        tree = EliminationTree.of(star_place, lit)
+        key = near_tile * n_star + tree.rank[near_star]
+        found, inverse = np.unique(key, return_inverse=True)
+        star_indptr = _indptr(found // max(n_star, 1), n_tile)
+        star = np.argsort(tree.rank)[found % max(n_star, 1)]
+        place = row[near_pixel] * np.diff(star_indptr)[near_tile] + inverse - star_indptr[near_tile]
         entry = np.argsort(near_tile, kind="stable")
-        return cls(
-            pixel, indptr, ranked[rank], star_indptr, entry, _indptr(near_tile, n_tile), place[entry], tree,
-        )  # fmt: skip
+        return cls(pixel, indptr, star, star_indptr, entry, _indptr(near_tile, n_tile), place[entry], tree)
 
     @property
     def n_tile(self) -> int:
@@ -186,7 +183,7 @@ class Tiles:
         `parts` has the shape (n_near, n_own).
         """
         own = slice(self.entry_indptr[tile], self.entry_indptr[tile + 1])
-        n_pixel, n_star = np.diff(self.pixel_indptr)[tile], np.diff(self.star_indptr)[tile]
+        n_pixel, n_star = self.pixels(tile).size, self.stars(tile).size
         out = np.zeros((n_pixel * n_star, parts.shape[1]))
         out[self.place[own]] = parts[self.entry[own]]
         return out.reshape(n_pixel, n_star * parts.shape[1])
@@ -194,11 +191,12 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Pairs, their order, the light beyond them, and the tiles of the image."""
+    """Pairs, their order, the light beyond them and the cells for it, and the tiles of the image."""
 
     pairs: PairTable
     order: PixelOrder
     far: FarField
+    cells: Cells
     tiles: Tiles
 
     @classmethod
@@ -207,4 +205,4 @@ class Layout:
         order = PixelOrder.of(pairs, near)
         stretch = np.array([float(np.mean(far.stretch)) if far.stretch.size else 1.0, 1.0])
         tiles = Tiles.of(pairs, order, far.node * stretch, far.place * stretch, _TILE * side)
-        return cls(pairs, order, far, tiles)
+        return cls(pairs, order, far, Cells.of(far.node, float(stretch[0]), side), tiles)

@@ -287,20 +287,24 @@ def _look_far(
     frames: tuple[FloatArray, FloatArray],
 ) -> tuple[FloatArray, FloatArray]:
     """Evaluate the light of stars far from the pixels, and its derivatives."""
-    from bayesprf.linalg.compiled.polar import FarStars, add_far
+    from bayesprf.linalg.compiled.polar import FarCells, FarStars, add_far
 
-    basis, far = problem.basis, problem.layout.far
+    basis, far, cells = problem.basis, problem.layout.far, problem.layout.cells
     rings = (np.array(WING_RINGS) ** 2) * problem.pixel_area
     n_edge, n_field = edge_size(basis), problem.n_field
     edge = weights[:, -n_edge:]
     edge = np.concatenate([edge, edge[:, np.arange(3) % n_edge]], axis=1)
-    light = np.zeros((far.node.shape[0], 2 + rings.size))
-    rows = np.zeros((far.node.shape[0], edge.shape[1] * n_field + problem.n_wing + 4 * problem.n_geometry))
+    light = np.zeros((cells.place.shape[0], 2 + rings.size))
+    rows = np.zeros((light.shape[0], edge.shape[1] * n_field + problem.n_wing + 4 * problem.n_geometry))
     stars = FarStars(
         far.place, far.stretch, far.inner, far.outer, shift, *frames, state.flux, peaks(problem, state), edge,
         problem.columns, problem.geometry,
     )  # fmt: skip
-    add_far(far.node, stars, state.wing, wing_starts(problem.n_wing), basis.rmax, far.base, rings, light, rows)
+    add_far(
+        cells.place, FarCells(*(getattr(cells, name) for name in FarCells._fields)), stars, state.wing,
+        wing_starts(problem.n_wing), basis.rmax, far.base, rings, light, rows,
+    )  # fmt: skip
+    light, rows = cells.add_nodes(light), cells.add_nodes(rows)
     around = rows[:, : edge.shape[1] * n_field].reshape(-1, n_field, edge.shape[1])
     for k in range(3):
         around[:, :, k % n_edge] += around[:, :, n_edge + k]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.blas import dsyrk, dtrmm
+from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 
 from bayesprf.arrays import FloatArray
@@ -140,8 +140,8 @@ class Equations:
     ----------
     tiles : Tiles
         Tiles of the image.
-    parts : ndarray of float64, shape (n_near, n_own)
-        Weighted columns of the stars, pair by pair.
+    own_columns : list of ndarray of float64, shape (n_tile_pixel, n_own n_tile_star)
+        Weighted columns of the stars, tile by tile.
     columns : ndarray of float64, shape (n_pixel, n_global)
         Weighted columns of the global parameters.
     factor : StarFactor
@@ -157,7 +157,7 @@ class Equations:
     """
 
     tiles: Tiles
-    parts: FloatArray
+    own_columns: list[FloatArray]
     columns: FloatArray
     factor: StarFactor
     half: FloatArray
@@ -240,21 +240,22 @@ def find_posterior(
 
 
 def _posterior(found: Equations) -> Posterior:
+    """Return the covariance of what was solved; the global columns are overwritten."""
     tiles, factor = found.tiles, found.factor
     response = factor.finish(found.half)
     n_own = factor.n_own
     blocks = np.empty((tiles.tree.rank.size, n_own, n_own))
     leverage = np.zeros(found.columns.shape[0])
-    rest = found.columns.copy()
+    rest = found.columns
     for front, covariance in factor.covariances():
         each = np.arange(front.own.size)
         shape = front.own.size + front.bound.size, n_own
         blocks[front.own] = covariance.reshape(shape + shape)[each, :, each]
         for tile in front.tiles:
-            pixels, columns = tiles.pixels(tile), tiles.matrix(tile, found.parts)
-            index = (tiles.tree.places[tile][:, None] * n_own + np.arange(n_own)).ravel()
-            leverage[pixels] = np.einsum("pi,pi->p", columns @ covariance[np.ix_(index, index)], columns)
-            rest[pixels] -= columns @ response.reshape(-1, n_own, rest.shape[1])[tiles.stars(tile)].reshape(index.size, -1)
+            pixels, columns = tiles.pixels(tile), found.own_columns[tile]
+            within = factor.index(tiles.tree.places[tile])
+            leverage[pixels] = np.einsum("pi,pi->p", columns @ covariance[np.ix_(within, within)], columns)
+            rest[pixels] -= columns @ response[factor.index(tiles.stars(tile))]
     rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
     leverage += np.einsum("gp,gp->p", rest, rest)
     return Posterior(found.global_factor, response, factor, blocks, leverage)
@@ -269,14 +270,15 @@ def _set_up(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> Equations:
     """Eliminate the stars and solve."""
-    root, order, n = np.sqrt(weight), problem.layout.order, problem.n_global
+    root, order, tiles = np.sqrt(weight), problem.layout.order, problem.layout.tiles
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
     parts = star_parts(problem, state, view)
     parts *= root[problem.pairs.pixel[order.near]][:, None]
     columns = global_columns(problem, state, view)
     columns *= root[:, None]
     misfit, ivar = star_prior(problem, state, hyper, error)
-    factor, mixed, pull = _eliminate(problem.layout.tiles, parts, columns, residual, ivar)
+    own_columns = [tiles.matrix(tile, parts) for tile in range(tiles.n_tile)]
+    factor, mixed, pull = _eliminate(tiles, own_columns, columns, residual, ivar)
     pull += (ivar * misfit).ravel()
     half, half_pull = factor.halve(mixed), factor.halve(pull[:, None])[:, 0]
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
@@ -285,22 +287,20 @@ def _set_up(
     global_factor = _inverse_factor(both - half.T @ half)
     common = global_factor @ (global_factor.T @ right)
     own = factor.finish((half_pull - half @ common)[:, None])[:, 0]
-    return Equations(problem.layout.tiles, parts, columns, factor, half, global_factor, common, own)
+    return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own)
 
 
 def _eliminate(
-    tiles: Tiles, parts: FloatArray, columns: FloatArray, residual: FloatArray, ivar: FloatArray
+    tiles: Tiles, own_columns: list[FloatArray], columns: FloatArray, residual: FloatArray, ivar: FloatArray
 ) -> tuple[StarFactor, FloatArray, FloatArray]:
     """Return the factor of the stars' normal matrix, and the products of their columns with others and residuals."""
     n_star, n_own = ivar.shape
     mixed, pull = np.zeros((n_star, n_own, columns.shape[1])), np.zeros((n_star, n_own))
-    normal = []
-    for tile in range(tiles.n_tile):
-        pixels, stars, own = tiles.pixels(tile), tiles.stars(tile), tiles.matrix(tile, parts)
-        normal.append(dsyrk(1.0, own.T, lower=1))
+    for tile, own in enumerate(own_columns):
+        pixels, stars = tiles.pixels(tile), tiles.stars(tile)
         mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, -1)
         pull[stars] += (own.T @ residual[pixels]).reshape(stars.size, n_own)
-    factor = StarFactor.of(tiles.tree, normal, ivar)
+    factor = StarFactor.of(tiles.tree, own_columns, ivar)
     return factor, mixed.reshape(n_star * n_own, -1), pull.ravel()
 
 

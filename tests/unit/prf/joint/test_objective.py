@@ -100,7 +100,8 @@ def test_far_light_is_that_of_the_pairs(field, rng, base):
     state = bend(problem, state, rng)
     every = whole(problem)
     assert every.pairs.n_pair > 2 * problem.pairs.n_pair
-    seen, apart = look(every, state), look(problem, state)
+    seen, together, problem = look(every, state), look(problem, state), one_by_one(problem)
+    apart = look(problem, state)
     # A known PRF is interpolated between angles a quarter of a degree apart.
     exact = 1e-5 if base else 1e-11
     np.testing.assert_allclose(apart.image, seen.image, rtol=exact)
@@ -108,6 +109,18 @@ def test_far_light_is_that_of_the_pairs(field, rng, base):
     one, two = global_columns(problem, state, apart), global_columns(every, state, seen)
     largest = np.abs(two).max(axis=0)
     np.testing.assert_allclose(one / largest, two / largest, rtol=0, atol=exact)
+    # Cubic polynomials over cells seen from three times their radius: the far light is a third of the noise here.
+    np.testing.assert_allclose(together.image, apart.image, rtol=0, atol=1e-3 * apart.far[:, 0].max())
+    np.testing.assert_allclose(
+        together.far_rows, apart.far_rows, rtol=0, atol=0.01 * np.abs(apart.far_rows).max(axis=0).max()
+    )
+
+
+def one_by_one(problem):
+    """Return the problem whose pixels are all looked at alone."""
+    cells = problem.layout.cells
+    cells = replace(cells, first_node=np.full_like(cells.first_node, -1))
+    return replace(problem, layout=replace(problem.layout, cells=cells))
 
 
 class Ellipse:

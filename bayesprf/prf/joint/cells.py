@@ -1,0 +1,126 @@
+"""Nested squares of an image: the light of distant stars is evaluated at their nodes, and interpolated to pixels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+
+# Side of the smallest cell, pixel: it has four nodes a side.
+_SIDE = 8.0
+_N_SIDE = 4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """A quadtree of the pixels.
+
+    Parameters
+    ----------
+    center : ndarray of float64, shape (n_cell, 2)
+        Right ascension, without cos(dec), and declination, arcsec.
+    half : ndarray of float64, shape (n_cell, 2)
+        Half the sides, in the same coordinates.
+    radius : ndarray of float64, shape (n_cell,)
+        Half the diagonal, arcsec.
+    after : ndarray of int64, shape (n_cell,)
+        The next cell that is no part of this one: each comes before its parts.
+    first_pixel, last_pixel : ndarray of int64, shape (n_cell,)
+        The cell holds the pixels ``pixel[first_pixel:last_pixel]``.
+    first_node : ndarray of int64, shape (n_cell,)
+        Where its nodes begin, past the pixels; -1 for cells of no more pixels than nodes.
+    pixel : ndarray of int64, shape (n_pixel,)
+        Pixels, cell by cell.
+    place : ndarray of float64, shape (n_pixel + n_node, 2)
+        Places of pixels and nodes.
+    """
+
+    center: FloatArray
+    half: FloatArray
+    radius: FloatArray
+    after: IntArray
+    first_pixel: IntArray
+    last_pixel: IntArray
+    first_node: IntArray
+    pixel: IntArray
+    place: FloatArray
+
+    @classmethod
+    def of(cls, place: FloatArray, stretch: float, side: float) -> "Cells":
+        """Build the tree of pixels at `place`, shape (n_pixel, 2), of some side, arcsec; stretch is cos(dec)."""
+        low = place.min(axis=0)
+        unit = _SIDE * side / np.array([stretch, 1.0])
+        cell = np.floor((place - low) / unit).astype(np.int64)
+        depth = int(np.ceil(np.log2(cell.max(initial=0) + 1.0)))
+        code = np.zeros(place.shape[0], np.int64)
+        for bit in range(depth):
+            code |= ((cell[:, 0] >> bit) & 1) << (2 * bit) | ((cell[:, 1] >> bit) & 1) << (2 * bit + 1)
+        pixel = np.argsort(code, kind="stable")
+        level, start, stop = _tree(code[pixel], depth)
+        size = unit * (2.0**level)[:, None]
+        corner = (cell[pixel[start]] >> level[:, None]) * size
+        numbered = np.cumsum(stop - start > _N_SIDE**2) - 1
+        first_node = np.where(stop - start > _N_SIDE**2, place.shape[0] + _N_SIDE**2 * numbered, -1)
+        center, half = low + corner + 0.5 * size, 0.5 * size
+        x, y = (one.ravel() for one in np.meshgrid(_CHEBYSHEV, _CHEBYSHEV, indexing="ij"))
+        node = center[:, None] + half[:, None] * np.stack([x, y], axis=1)
+        return cls(
+            center=center,
+            half=half,
+            radius=np.hypot(stretch * half[:, 0], half[:, 1]),
+            after=_next(level),
+            first_pixel=start,
+            last_pixel=stop,
+            first_node=first_node,
+            pixel=pixel,
+            place=np.concatenate([place, node[first_node >= 0].reshape(-1, 2)]),
+        )
+
+    def add_nodes(self, values: FloatArray) -> FloatArray:
+        """Add what was found at the nodes to the pixels, (n_pixel + n_node, n_value) -> (n_pixel, n_value)."""
+        n_pixel = self.pixel.size
+        out = values[:n_pixel].copy()
+        for cell in np.flatnonzero(self.first_node >= 0):
+            first = self.first_node[cell]
+            nodes = values[first : first + _N_SIDE**2]
+            if nodes.any():
+                pixel = self.pixel[self.first_pixel[cell] : self.last_pixel[cell]]
+                x, y = ((self.place[pixel] - self.center[cell]) / self.half[cell]).T
+                weight = (_lagrange(x)[:, :, None] * _lagrange(y)[:, None, :]).reshape(pixel.size, -1)
+                out[pixel] += weight @ nodes
+        return out
+
+
+_CHEBYSHEV = np.cos(np.pi * (np.arange(_N_SIDE) + 0.5) / _N_SIDE)
+
+
+def _lagrange(x: FloatArray) -> FloatArray:
+    """Return the polynomials that are one at one node and zero at the others, shape (n, n_side)."""
+    parts = [
+        np.prod([(x - other) / (one - other) for other in _CHEBYSHEV if other != one], axis=0) for one in _CHEBYSHEV
+    ]
+    return np.stack(parts, axis=1)
+
+
+def _tree(code: IntArray, depth: int) -> tuple[IntArray, IntArray, IntArray]:
+    """Return level, first and last pixel of each cell of sorted Morton codes, each before its parts."""
+    levels, starts, stops = [], [], []
+    for level in range(depth + 1):
+        own = code >> (2 * level)
+        start = np.flatnonzero(np.concatenate([[True], own[1:] != own[:-1]])[: own.size])
+        levels.append(np.full(start.size, level))
+        starts.append(start)
+        stops.append(np.append(start[1:], own.size))
+    level, start, stop = (np.concatenate(one).astype(np.int64) for one in (levels, starts, stops))
+    order = np.lexsort((-level, start))
+    return level[order], start[order], stop[order]
+
+
+def _next(level: IntArray) -> IntArray:
+    """Return for each cell the next one on its level or above."""
+    after, waiting = np.full(level.size, level.size), []
+    for cell, height in enumerate(level):
+        while waiting and level[waiting[-1]] <= height:
+            after[waiting.pop()] = cell
+        waiting.append(cell)
+    return after
