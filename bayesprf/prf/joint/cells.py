@@ -111,14 +111,15 @@ def _tree(code: IntArray, depth: int) -> tuple[IntArray, IntArray, IntArray]:
         levels.append(np.full(start.size, level))
         starts.append(start)
         stops.append(np.append(start[1:], own.size))
-    level, start, stop = (np.concatenate(one).astype(np.int64) for one in (levels, starts, stops))
-    order = np.lexsort((-level, start))
-    return level[order], start[order], stop[order]
+    height, start, stop = (np.concatenate(one).astype(np.int64) for one in (levels, starts, stops))
+    order = np.lexsort((-height, start))
+    return height[order], start[order], stop[order]
 
 
 def _next(level: IntArray) -> IntArray:
     """Return for each cell the next one on its level or above."""
-    after, waiting = np.full(level.size, level.size), []
+    after = np.full(level.size, level.size)
+    waiting: list[int] = []
     for cell, height in enumerate(level):
         while waiting and level[waiting[-1]] <= height:
             after[waiting.pop()] = cell
