@@ -19,6 +19,7 @@ from bayesprf.prf.joint.hyper import (
     fit_width,
     pixel_variance,
 )
+from bayesprf.prf.joint.part import brightest_part
 from bayesprf.prf.joint.problem import (
     JointProblem,
     JointState,
@@ -163,14 +164,51 @@ class JointFit:
 def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> JointFit:
     """Maximise the log posterior by Gauss-Newton, and learn the hyperparameters.
 
+    Notes
+    -----
+    A large image starts from the PRF of its brightest stars' surroundings.
+
     Warns
     -----
     ConvergenceWarning
         If fluxes, slope, positions or hyperparameters still move at the last step.
     """
-    state = normalized(problem, state)
+    state, warm = normalized(problem, state), False
+    part = brightest_part(problem, state)
+    if part is not None:
+        first = _iterate(part.problem, state, hyper, replace(options, tolerance=_ROUGHLY))
+        warm = first.converged
+        if warm:
+            state, hyper = part.whole_state(state, first.state), first.hyper
+    found = _iterate(problem, state, hyper, options, warm=warm)
+    if not found.converged:
+        warnings.warn(
+            f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
+            f" iterations, got {found.moved:.3g}; check the catalogue, or raise max_iter",
+            ConvergenceWarning,
+            skip_file_prefixes=PACKAGE_FILES,
+        )
+    return _finish(problem, found)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Iteration:
+    """Where the steps led."""
+
+    state: JointState
+    hyper: JointHyper
+    outliers: Outliers
+    n_iter: int
+    converged: bool
+    moved: float
+
+
+def _iterate(
+    problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions, *, warm: bool = False
+) -> _Iteration:
+    """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on."""
     view = look(problem, state)
-    learning, robust, converged, count, n_robust, moved = False, False, False, 0, 0, np.inf
+    learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers(np.ones(problem.flux.size), np.zeros(problem.flux.size), 0.0)
     error = _typical_error(problem)
     for count in range(1, options.max_iter + 1):
@@ -194,14 +232,7 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
-    if not converged:
-        warnings.warn(
-            f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
-            f" iterations, got {moved:.3g}; check the catalogue, or raise max_iter",
-            ConvergenceWarning,
-            skip_file_prefixes=PACKAGE_FILES,
-        )
-    return _finish(problem, state, hyper, outliers, n_iter=count, converged=converged)
+    return _Iteration(state, hyper, outliers, count, converged, moved)
 
 
 def _weigh(
@@ -361,15 +392,8 @@ def _moved(problem: JointProblem, before: JointState, state: JointState, solutio
     return float(max(parts))
 
 
-def _finish(
-    problem: JointProblem,
-    state: JointState,
-    hyper: JointHyper,
-    outliers: Outliers,
-    *,
-    n_iter: int,
-    converged: bool,
-) -> JointFit:
+def _finish(problem: JointProblem, found: _Iteration) -> JointFit:
+    state, hyper, outliers = found.state, found.hyper, found.outliers
     view = look(problem, state)
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
@@ -401,8 +425,8 @@ def _finish(
         clean=outliers.clean,
         image=view.image,
         far=view.far[:, 0],
-        n_iter=n_iter,
-        converged=converged,
+        n_iter=found.n_iter,
+        converged=found.converged,
     )
 
 

@@ -1,0 +1,73 @@
+"""A large image starts from the surroundings of its brightest stars, and ends where it would have ended anyway."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf.prf.joint import part as part_module
+from bayesprf.prf.joint.objective import JointOptions, fit_joint
+from bayesprf.prf.joint.part import brightest_part
+from bayesprf.prf.joint.problem import global_columns, look, normalized
+from bayesprf.prf.joint.start import JointSettings, build_joint
+from bayesprf.scene.image import reduce_image
+from bayesprf.simulation.fields import make_field
+from bayesprf.simulation.settings import CASES
+
+
+@pytest.fixture(scope="module")
+def field():
+    settings = replace(CASES["ffi"], n_source=90, image_shape=(64, 64), catalog_scale=1.3, catalog_scatter=0.05)
+    return make_field(settings, rng=np.random.default_rng(12))
+
+
+@pytest.fixture(scope="module")
+def built(field):
+    image = reduce_image(field.pixels)
+    return build_joint(field.pixels, field.sources, image, field.pixels.saturated, JointSettings())
+
+
+def test_a_part_is_the_same_image_in_fewer_pixels(built, monkeypatch):
+    problem, state = built[0], normalized(*built[:2])
+    # Fifty stars of this image light nearly all of it.
+    assert brightest_part(problem, state) is None
+    monkeypatch.setattr(part_module, "_N_STAR", 5)
+    monkeypatch.setattr(part_module, "_SHARE", 0.5)
+    part = brightest_part(problem, state)
+    pairs = problem.pairs
+    bright = np.argsort(-state.flux)[:5]
+    assert part.member[bright].all()
+    near = (pairs.r <= problem.basis.rmax) & np.isin(pairs.source, bright)
+    keep = np.unique(pairs.pixel[near])
+    assert part.problem.flux.size == keep.size
+    np.testing.assert_array_equal(part.problem.flux, problem.flux[keep])
+    whole, seen = look(problem, state), look(part.problem, state)
+    # Cells of a part have other nodes.
+    atol = 1e-3 * whole.far[:, 0].max()
+    np.testing.assert_allclose(seen.image, whole.image[keep], rtol=0, atol=atol)
+    one, two = global_columns(part.problem, state, seen), global_columns(problem, state, whole)[keep]
+    np.testing.assert_allclose(one, two, rtol=0, atol=0.01 * np.abs(two).max())
+
+
+def test_stars_outside_are_scaled_as_those_inside(built, monkeypatch):
+    problem, state = built[0], normalized(*built[:2])
+    monkeypatch.setattr(part_module, "_N_STAR", 5)
+    monkeypatch.setattr(part_module, "_SHARE", 0.5)
+    part = brightest_part(problem, state)
+    found = replace(state, flux=np.where(part.member, 0.8 * state.flux, 7.0))
+    np.testing.assert_allclose(part.whole_state(state, found).flux, 0.8 * state.flux, rtol=1e-12)
+
+
+def test_the_answer_does_not_follow_where_the_fit_starts(field, built, monkeypatch):
+    cold = fit_joint(*built, JointOptions())
+    monkeypatch.setattr(part_module, "_N_STAR", 8)
+    monkeypatch.setattr(part_module, "_SHARE", 0.9)
+    warm = fit_joint(*built, JointOptions())
+    assert cold.converged
+    assert warm.converged
+    assert warm.n_iter < cold.n_iter
+    # A tenth of the error, as from other profiles.
+    bright = np.argsort(-field.mean_flux)[:20]
+    moved = (warm.flux - cold.flux)[bright] / cold.flux_err[bright]
+    assert abs(np.median(moved)) < 0.1
+    assert np.abs(moved).max() < 0.3
