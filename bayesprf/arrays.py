@@ -25,6 +25,10 @@ Named = Mapping[str, Any]
 NamedDict = dict[str, Any]
 
 
+# Rounding: a number beyond this, or below its inverse, is none, as its square and sums of squares are not.
+LARGEST = 1e100
+
+
 def shape_of(value: object) -> tuple[int, ...]:
     """Return the shape of whatever NumPy makes an array of."""
     return np.shape(cast("ArrayLike", value))

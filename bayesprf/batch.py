@@ -29,7 +29,7 @@ import numpy as np
 
 import bayesprf
 from bayesprf.arrays import Named
-from bayesprf.checks import check_choice, checked, shown
+from bayesprf.checks import check_choice, checked, make_directory, shown
 from bayesprf.errors import BayesprfWarning, FileError, InputError, MissingDependencyError, QualityWarning
 from bayesprf.io.files import atomic_path, check_not_input, claim_directory, sha256_of, sweep_parts
 from bayesprf.pipeline import FitOptions, fit_files
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
     import xarray as xr
     from distributed import Client
 
-# The name that options of a batch had before every road shared them.
-BatchOptions = FitOptions
 SUMMARY_NAME, QUALITY_NAME = "summary.csv", "summary.ecsv"
 # Words that stand for a catalogue.
 _CATALOG_WORDS = ("targets", "detect", "gaia")
@@ -256,7 +254,7 @@ def fit_batch(
     todo = _check_fields(fields)
     directory = Path(output_dir)
     _check_outputs(todo, directory)
-    _make_directory(directory)
+    make_directory(directory, "output_dir")
     settings = {"options": options or FitOptions(), "resume": resume, "on_error": on_error}
     reports: dict[str, FieldReport] = {}
     with claim_directory(directory), contextlib.closing(_run(todo, directory, settings, cores, client)) as run:
@@ -493,15 +491,6 @@ def _check_workers(cores: object, client: object) -> None:
         raise InputError(f"client: expected {expected}, got {type(client).__name__}")
     if isinstance(cores, bool) or not isinstance(cores, int | np.integer) or cores < 1:
         raise InputError(f"cores: expected a whole number from 1 up, got {shown(cores)}")
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"output_dir: expected a directory that can be made, got {str(directory)!r} ({error.strerror or error})"
-        ) from error
 
 
 def _check_outputs(todo: Sequence[Field], directory: Path) -> None:

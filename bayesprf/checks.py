@@ -4,7 +4,7 @@ import difflib
 import inspect
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import wraps
@@ -276,6 +276,7 @@ _MADE_BY = {
     "FluxWidths": "; Machine.learn_widths makes one",
     "FitOptions": "; bayesprf.pipeline has it",
 }
+# Shown: letters of a value in a message; longer ones are described.
 _LONGEST_SHOWN = 80
 
 
@@ -404,6 +405,23 @@ def _is[T](value: object, kind: type[T]) -> TypeGuard[T]:
     """Return whether a value can stand for a kind: a whole number for a real one, but no flag for a number."""
     accepted = _KINDS[kind][0] if kind in _KINDS else (kind,)
     return isinstance(value, accepted) and (kind in (bool, object) or not isinstance(value, bool | np.bool_))
+
+
+def make_directory(directory: Path, name: str = "") -> None:
+    """Make a directory and those above it, or raise `FileError`; `name` is that of the argument, for the message."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        came = f", got {str(directory)!r}" if name else ""
+        raise FileError(
+            f"{name or directory}: expected a directory that exists or can be made{came} ({error.strerror or error});"
+            " choose another"
+        ) from error
+
+
+def listed(items: Sequence[object], most: int = 5) -> str:
+    """Return the first of several things as a message names them."""
+    return ", ".join(str(one) for one in items[:most]) + (", ..." if len(items) > most else "")
 
 
 def shown(value: object) -> str:

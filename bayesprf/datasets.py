@@ -19,6 +19,7 @@ from bayesprf.simulation.settings import Transit
 
 # Where real files are looked for, in this order; the first is meant for users.
 _PLACES = ("BAYESPRF_DATA", "BAYESPRF_TEST_DATA")
+# Format: the seed of the demo of every version; any would do.
 _SEED = 6  # any: the demo's field of seed 0 has another name
 
 

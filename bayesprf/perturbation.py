@@ -34,6 +34,7 @@ from bayesprf.timemodel.shift import ShiftModel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# PSFMachine's default (Hedges et al. 2021).
 PRIOR_SIGMA = 0.5
 
 

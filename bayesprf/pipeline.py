@@ -33,7 +33,7 @@ from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import PrfRecipe, Settings
 from bayesprf.timemodel.stage import fit_time_model
 
-# Fluxes that differ by more than this, in units of their errors, come from other options.
+# Accuracy: fluxes that differ by more than this, in units of their errors, come from other options.
 _SAME = 1e-3
 # Options of the reader that a fit passes on.
 READING = ("cadences", "wcs", "exposure", "error_floor", "time_at")

@@ -13,11 +13,13 @@ from bayesprf.instruments import Instrument
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 
 BACKGROUND_SCOPES = ("stamp", "image")
+# Format: constant, plane and quadratic surface are written out.
 MAX_BACKGROUND_ORDER = 2
 INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
 _TIME_CORRECTORS = ("polynomial", "poscorr")
-# Documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take them.
+# Format: documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take
+# them.
 _DOCUMENTED_SCALE, _SAME_SCALE = 3.98, 0.05
 # Settings that the time model reads first; the others shape the PRF, but for the name of a column.
 _TIME_SETTINGS = ("time_nknots", "time_resolution", "time_radius", "cartesian_knot_spacing", "time_corrector")

@@ -9,10 +9,10 @@ from scipy.special import gammaincc, ndtri
 from bayesprf.arrays import BoolArray, FloatArray
 
 NORMAL_MEDIAN = 0.6744897501960817
-"""Median of |z| for a standard normal z."""
+"""Unit: median of |z| for a standard normal z."""
 
 SIGMA_PER_MAD = 1.4826
-"""Standard deviation over median absolute deviation of a normal distribution: 1 / `NORMAL_MEDIAN`, rounded as usual."""
+"""Unit: standard deviation over median absolute deviation of a normal distribution: 1 / `NORMAL_MEDIAN`, rounded."""
 
 # Numbers looked at by `median_scatter`, the share of the most precise of them that counts, and halvings.
 _N_SAMPLE, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40

@@ -15,6 +15,7 @@ import typer
 from tqdm import tqdm
 
 from bayesprf.arrays import NamedDict
+from bayesprf.checks import make_directory
 from bayesprf.errors import BayesprfError, BayesprfWarning, FileError, InputError
 
 if TYPE_CHECKING:
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     from bayesprf.batch import FieldReport
     from bayesprf.pipeline import FitOptions
 
-# Rows of the summary table on the screen; the tree holds every source.
+# Shown: rows of the summary table on the screen; the tree holds every source.
 _MAX_ROWS = 40
+# Shown: how often the clock of the progress bar moves on.
 _TICK_SECONDS = 1.0
 _log = logging.getLogger("bayesprf")
 _HEADER = ("source", "mag", "flux (e-/s)", "scatter (ppm)", "error (ppm)", "std/error", "flags")
@@ -125,7 +127,7 @@ def batch(
 
     options = _changed(FitOptions(loo=True), config, options_set)
     listed = read_fields(fields)
-    _make_directory(output)
+    make_directory(output)
     _log_to(log or output / "batch.log")
     with connect(dask) as client, tqdm(total=len(listed), unit="field", disable=True if quiet else None) as bar:
 
@@ -187,7 +189,7 @@ def demo(
     from bayesprf.pipeline import FitOptions
     from bayesprf.simulation.fields import make_case
 
-    _make_directory(directory)
+    make_directory(directory)
     field = make_case("demo", np.random.default_rng(seed))
     files, catalog = write_field(directory, field)
     _say(f"wrote {len(files)} target pixel files and {catalog}", quiet=quiet)
@@ -236,7 +238,7 @@ def report(
     if html is not None:
         from bayesprf.report.page import make_report
 
-        _make_directory(html.parent)
+        make_directory(html.parent)
         _announce([make_report(tree).save(html)], quiet=False)
 
 
@@ -340,7 +342,7 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             " --lightcurves DIR"
         )
     check_not_input(output.tree, [catalog, *named_files(files)])
-    _make_directory(output.tree.parent)
+    make_directory(output.tree.parent)
     with _progress(6 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
         machine = fit_files(files, catalog, options, step=step)
         step("writing")
@@ -349,7 +351,7 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
         if output.lightcurves is not None:
             from bayesprf.io.lightcurves import save_lightcurves
 
-            _make_directory(output.lightcurves)
+            make_directory(output.lightcurves)
             save_lightcurves(output.lightcurves, tree)
             written.append(output.lightcurves)
         if output.plots is not None:
@@ -439,15 +441,6 @@ def _said_compiling(*, quiet: bool) -> Iterator[None]:
 
     with when_compiling(lambda: tqdm.write("compiling, once on this machine (some ten seconds)", file=sys.stderr)):
         yield
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"{directory}: expected a directory that exists or can be made ({error.strerror}); choose another"
-        ) from error
 
 
 def _announce(written: Iterable[Path], *, quiet: bool) -> None:

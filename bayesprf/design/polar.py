@@ -7,14 +7,14 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_positive
-from bayesprf.design.splines import local_periodic_splines, local_splines, open_knots
+from bayesprf.design.splines import CUBIC, local_periodic_splines, local_splines, open_knots
 from bayesprf.errors import InputError
 
-DEGREE = 3
-# A knot closer to cut_r than this share of the local spacing is dropped: the cut itself is a knot.
+# Derived: a knot closer to cut_r than half the local spacing is dropped, so that the nearer of the two is the cut, a
+# knot itself.
 _MERGE_SHARE = 0.5
 
-# Weights whose normal matrix is factorised in about a third of a second, some fifty times in a fit.
+# Cost: weights whose normal matrix is factorised in about a third of a second, some fifty times in a fit.
 _MAX_WEIGHTS = 1600
 
 
@@ -62,14 +62,14 @@ class PolarBasis:
             raise InputError(f"cut_r: expected 0 or more arcsec, got {self.cut_r}")
         if self.n_r_knots < 3:
             raise InputError(f"n_r_knots: expected at least 3, got {self.n_r_knots}")
-        if self.n_phi_knots <= DEGREE:
-            raise InputError(f"n_phi_knots: expected at least {DEGREE + 1}, got {self.n_phi_knots}")
+        if self.n_phi_knots <= CUBIC:
+            raise InputError(f"n_phi_knots: expected at least {CUBIC + 1}, got {self.n_phi_knots}")
         if self.n_r_knots * self.n_phi_knots > _MAX_WEIGHTS:
             raise InputError(
                 f"n_r_knots, n_phi_knots: expected at most {_MAX_WEIGHTS} weights, got {self.n_r_knots} x"
                 f" {self.n_phi_knots}; take fewer knots"
             )
-        object.__setattr__(self, "knots", open_knots(self._breaks(), DEGREE))
+        object.__setattr__(self, "knots", open_knots(self._breaks(), CUBIC))
 
     def _breaks(self) -> FloatArray:
         """Return 0, the square-root spaced knots, and the cut twice: the angle sets in with a smooth slope."""
@@ -84,12 +84,12 @@ class PolarBasis:
     @property
     def starts(self) -> FloatArray:
         """Radius at which each radial function begins, shape (n_radial,), arcsec."""
-        return self.knots[1 : -DEGREE - 1]
+        return self.knots[1 : -CUBIC - 1]
 
     @property
     def ends(self) -> FloatArray:
         """Radius at which each radial function ends, shape (n_radial,), arcsec."""
-        return self.knots[DEGREE + 2 :]
+        return self.knots[CUBIC + 2 :]
 
     @property
     def n_core(self) -> int:
@@ -109,7 +109,7 @@ class PolarBasis:
     @property
     def greville(self) -> FloatArray:
         """Radius that each radial function stands for, shape (n_radial,), arcsec."""
-        radii = np.array([self.knots[j + 1 : j + 1 + DEGREE].mean() for j in range(1, self.n_radial + 1)])
+        radii = np.array([self.knots[j + 1 : j + 1 + CUBIC].mean() for j in range(1, self.n_radial + 1)])
         radii[0] = 0.0
         return radii
 
@@ -158,9 +158,9 @@ class PolarBasis:
             A radial function of the core names its one column four times: the angular values sum to one.
         values : ndarray of float64, shape (n, 16)
         """
-        radial, radial_value = local_splines(np.minimum(r, self.rmax), self.knots, DEGREE)
+        radial, radial_value = local_splines(np.minimum(r, self.rmax), self.knots, CUBIC)
         radial = np.maximum(radial - 1, 0)
-        around, around_value = local_periodic_splines(phi, self.n_phi_knots, DEGREE)
+        around, around_value = local_periodic_splines(phi, self.n_phi_knots, CUBIC)
         columns = self._column_of(radial[:, :, None], around[:, None, :])
         values = radial_value[:, :, None] * around_value[:, None, :]
         per_place = columns.shape[1] * columns.shape[2]

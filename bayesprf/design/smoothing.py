@@ -5,11 +5,10 @@ from scipy.linalg import cho_factor, cho_solve
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_positive
-from bayesprf.design.splines import open_knots, open_splines
+from bayesprf.design.splines import CUBIC, open_knots, open_splines
 from bayesprf.design.trends import label_segments
 
-_DEGREE = 3
-# Ridge, relative to the largest diagonal entry: holds functions without data at zero.
+# Rounding: ridge, relative to the largest diagonal entry: holds functions without data at zero.
 _RIDGE = 1e-10
 
 
@@ -71,12 +70,12 @@ def centre_segments(values: FloatArray, labels: IntArray | None = None) -> Float
 def _smooth_segment(time: FloatArray, values: FloatArray, scale: float) -> FloatArray:
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
-    if time.size <= _DEGREE + 1 or time[-1] <= time[0]:
+    if time.size <= CUBIC + 1 or time[-1] <= time[0]:
         mean = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         return np.broadcast_to(mean, values.shape)
     n_break = int(np.ceil((time[-1] - time[0]) / scale)) + 1
-    knots = open_knots(np.linspace(time[0], time[-1], n_break), _DEGREE)
-    columns = open_splines(time, knots, _DEGREE)
+    knots = open_knots(np.linspace(time[0], time[-1], n_break), CUBIC)
+    columns = open_splines(time, knots, CUBIC)
     if known.all():
         return np.asarray(columns @ _solve((columns.T @ columns).toarray(), columns.T @ filled))
     series = [

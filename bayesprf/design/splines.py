@@ -7,6 +7,9 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
 
+# Format: degree of cubic splines, whose curvature is continuous.
+CUBIC = 3
+
 
 def open_knots(breaks: FloatArray, degree: int) -> FloatArray:
     """Return the full knot vector: the breaks with both ends repeated degree + 1 times.

@@ -8,9 +8,9 @@ from numpy.polynomial import legendre
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_integer, check_positive, check_shape, check_types
 
-# A gap longer than this many median steps starts a new segment.
+# A gap longer than this many median steps starts a new segment, as in PSFMachine (Hedges et al. 2021).
 SEGMENT_GAP = 5.0
-# A column whose spread is below this share of its size is a constant, and is left out.
+# Rounding: a column whose spread is below this share of its size is a constant, and is left out.
 _FLAT = 1e-12
 
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Steps that double, from about one standard deviation: 1e12 of them are reached.
+# Accuracy: steps that double, from about one standard deviation: 1e12 of them are reached.
 _MAX_DOUBLINGS = 40
 # A star so many standard deviations below zero has no depth.
 _LEAST_FLUX = -5.0
-# Below this share of the posterior's precision the data have said nothing.
+# Rounding: below this share of the posterior's precision the data have said nothing.
 _NOTHING = 1e-9
 
 

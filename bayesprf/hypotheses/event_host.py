@@ -8,7 +8,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, brief, brief_html
-from bayesprf.design.splines import open_knots, open_splines
+from bayesprf.design.splines import CUBIC, open_knots, open_splines
 from bayesprf.errors import InputError
 from bayesprf.hypotheses.second_star import amplitude_log_bayes
 from bayesprf.linalg.blas import one_blas_thread
@@ -18,10 +18,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_DEGREE = 3
-# Coefficients of all baselines of a group, at most: 300 MB.
+# Cost: coefficients of all baselines of a group, at most: 300 MB.
 _MAX_COEFFICIENTS = 6000
-# Candidates that the text of an answer names.
+# Shown: candidates that the text of an answer names.
 _N_NAMED = 4
 
 
@@ -284,7 +283,7 @@ def baseline_columns(time: FloatArray, spacing: float) -> csr_matrix:
     if high <= low or np.isinf(spacing):
         return csr_matrix(np.ones((time.size, 1)))
     breaks = np.linspace(low, high, max(2, round((high - low) / spacing) + 1))
-    return open_splines(time, open_knots(breaks, _DEGREE), _DEGREE)
+    return open_splines(time, open_knots(breaks, CUBIC), CUBIC)
 
 
 def _scaled(series: FluxSeries) -> tuple[FloatArray, FloatArray]:

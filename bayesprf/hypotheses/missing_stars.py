@@ -15,11 +15,13 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# A found star's own flux is free: its prior is this many times wider than its flux.
+# Derived: a found star's own flux is free: under a prior this many times wider than its flux it is pulled by less than
+# 1e-4 of it.
 _FREE = 100.0
-# Less than this share of the information that noise alone would leave is nothing but rounding.
+# Rounding: less than this share of the information that noise alone would leave is nothing but rounding.
 _TOLD, _NOTHING = 1e-8, 1e-300
-# The peak is looked for on finer and finer grids of so many positions a side, each this share of the one before.
+# Accuracy: the peak is looked for on finer and finer grids of so many positions a side, each this share of the one
+# before.
 _ZOOM_SIDE, _ZOOM, _N_ZOOM = 7, 0.4, 5
 
 

@@ -20,8 +20,9 @@ from bayesprf.uncertainty.stage import leak_covariance, with_systematics
 
 # Knots of a star's own slow changes are this many event lengths apart, and no closer than this, day.
 _BASELINE_LENGTHS, _BASELINE_DAYS = 6.0, 0.5
+# Option: the default of `depth_sigma`.
 DEPTH_SIGMA = 0.3
-# How far rounding may carry a template out of 0 ... 1.
+# Rounding: how far rounding may carry a template out of 0 ... 1.
 _ROUNDING = 1e-9
 # A position is on the pixels of a source if the PRF there reaches this share of its peak.
 _LEAST_PEAK = 0.1

@@ -12,13 +12,13 @@ from bayesprf.fit_record import Fit
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 
-# Cells are this share of a pixel wide at first; the PRF is wider, so that none hides a star.
+# Derived: cells are this share of a pixel wide at first; the PRF is wider, so that none hides a star.
 CELL = 0.5
-# Half the diagonal of a pixel reaches its corners.
+# Derived: half the diagonal of a pixel reaches its corners.
 _CORNER = 0.75
 
 
-# Farther out a star gives no light to the pixels, and cells would fill the memory.
+# Cost: farther out a star gives no light to the pixels, and cells would fill the memory.
 _MAX_MARGIN = 100.0
 
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 from bayesprf.checks import check_positive
 
+SECONDS_PER_DAY = 86400.0
+
 
 @dataclass(frozen=True, slots=True)
 class PrfWidths:

@@ -15,8 +15,8 @@ from astropy.io import fits
 from astropy.time import Time
 
 from bayesprf.arrays import AnyArray, FloatArray
-from bayesprf.checks import as_float, check_shape, checked
-from bayesprf.errors import FileError, InputError, MissingDependencyError
+from bayesprf.checks import as_float, check_shape, checked, listed, make_directory
+from bayesprf.errors import InputError, MissingDependencyError
 from bayesprf.io.files import atomic_path
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ _CATALOG_CARDS = (
 _TELESCOPES = {"Kepler": "Kepler", "K2": "Kepler", "TESS": "TESS"}
 # Zeros of time that lightkurve knows as formats of their own: BKJD and BTJD.
 _LIGHTKURVE_FORMATS = {2454833.0: "bkjd", 2457000.0: "btjd"}
+# Format: letters of a file's name from a star's name; file systems allow 255 with all that is added.
 _LONGEST_NAME = 150
 _FLUX_UNIT = units.electron / units.s
 
@@ -105,12 +106,7 @@ def save_lightcurves(
     )
     check_shape(shift, (photometry.sizes["time"], len(names)), "time_shift", "n_time, n_source of the tree")
     directory = Path(directory)
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"directory: expected a directory that can be made, got {str(directory)!r} ({error})"
-        ) from error
+    make_directory(directory, "directory")
     paths = []
     for place, stem in zip(places, _file_stems(names, places), strict=True):
         path = directory / f"{prefix}{stem}.fits"
@@ -201,8 +197,7 @@ def _photometry(tree: xr.DataTree) -> xr.Dataset:
 
 def _place_of(names: Sequence[str], source: str) -> int:
     if source not in names:
-        some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        raise InputError(f"sources: expected names of sources in the tree ({some}), got {source!r}")
+        raise InputError(f"sources: expected names of sources in the tree ({listed(names)}), got {source!r}")
     return names.index(source)
 
 

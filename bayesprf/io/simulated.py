@@ -10,7 +10,7 @@ from bayesprf.io.files import atomic_path
 from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.simulation.fields import SimulatedField
 
-# Dips of which more than this share is ingress and egress are called eclipses.
+# Definition: dips of which more than this share is ingress and egress are called eclipses.
 _V_SHAPED = 0.5
 
 

@@ -22,13 +22,13 @@ LOG_BOUND = float(np.log(1e6))
 """Widths and inflations are sought within a factor of a million of where they start."""
 
 HESSIAN_STEP = 1e-4
-"""Step of the central difference of the gradient: its error is 1e-8 of the Hessian."""
+"""Rounding: step of the central difference of the gradient: its error is 1e-8 of the Hessian."""
 
 CONVERGED = 1e-8
-"""Largest squared distance from the maximum, g' H^-1 g: a ten-thousandth of a standard deviation."""
+"""Accuracy: largest squared distance from the maximum, g' H^-1 g: a ten-thousandth of a standard deviation."""
 
 NEWTON_STEPS = 5
-"""Steps that finish what the quasi-Newton search began; each costs two gradients per parameter."""
+"""Accuracy: steps that finish what the quasi-Newton search began; each costs two gradients per parameter."""
 
 # Hyperparameters that may be learned here, in the order of the covariance: logarithms first, then the zero point.
 _LOGARITHMS = ("width", "noise_scale", "model_error")

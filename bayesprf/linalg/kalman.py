@@ -15,7 +15,8 @@ from bayesprf.linalg.state_space import MAX_STATE, ProcessKernel, StateSpace, bu
 if TYPE_CHECKING:
     from bayesprf.linalg.compiled.kalman import Filtered, Model, Smoothed
 
-# Data sets that are smoothed at the same time when draws are made: their states take n_time n_state numbers each.
+# Cost: data sets that are smoothed at the same time when draws are made: their states take n_time n_state numbers
+# each.
 _DRAWS_CHUNK = 32
 
 

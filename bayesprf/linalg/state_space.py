@@ -11,15 +11,17 @@ from bayesprf.errors import InputError
 N_STATE = {"constant": 1, "matern12": 1, "matern32": 2, "matern52": 3, "oscillator": 2}
 """Number of states of each family."""
 
+# Format: numbers of the largest state: a Matern process of order 5/2.
 MAX_STATE = 3
 
 # Rate of a Matern kernel times its scale: sqrt(2 nu).
 _RATE = {"constant": 1.0, "matern12": 1.0, "matern32": 3.0**0.5, "matern52": 5.0**0.5, "oscillator": 2.0 * np.pi}
-# Up to this step, in units of one over the rate, the integral of the noise is free of cancellation by quadrature only.
+# Rounding: up to this step, in units of one over the rate, the integral of the noise is free of cancellation by
+# quadrature only.
 _SHORT_STEP = 1.0
 # Nodes of that quadrature: exact to rounding for exponentials times polynomials over a unit interval.
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(10)
-# Imaginary step of a derivative without cancellation.
+# Rounding: imaginary step of a derivative without cancellation.
 _COMPLEX_STEP = 1e-30
 
 

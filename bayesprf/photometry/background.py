@@ -15,13 +15,14 @@ from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import Background
 
-# The default prior is this many times wider than the level of the darkest pixels, or their noise.
-_PRIOR_WIDTH = 10.0
+# The default prior of a flux, or of a level of the sky, is this many times wider than its mean, as PSFMachine's (Hedges
+# et al. 2021): it decides nothing but hopeless blends.
+PRIOR_WIDTH = 10.0
 # Shares of the pixels, the darkest: their upper ends set the prior's scale, and the first guess.
 _DARK_SHARE, _GUESS_SHARE = 0.2, 0.05
 # Where the files do not separate cutouts: neighbours in a row or column at most this far apart belong together, pixel.
 _MAX_STEP = 3.0
-# Entries of sources times pixels that are linked by their sky, at most: 240 MB.
+# Cost: entries of sources times pixels that are linked by their sky, at most: 240 MB.
 _MAX_SHARED = 20_000_000
 
 
@@ -254,7 +255,7 @@ def _dark_level(image: Image, share: float) -> float:
 
 
 def _default_sigma(image: Image) -> float:
-    return _PRIOR_WIDTH * max(abs(_dark_level(image, _DARK_SHARE)), image.cadence_error)
+    return PRIOR_WIDTH * max(abs(_dark_level(image, _DARK_SHARE)), image.cadence_error)
 
 
 def _legendre(x: FloatArray, degree: int) -> FloatArray:

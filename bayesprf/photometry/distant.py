@@ -12,10 +12,10 @@ from bayesprf.scene.sources import SourceTable
 
 # Farther than this many times the pairing distance no light is followed.
 _MAX_STRETCH = 4.0
-# So far out light is smooth: it is evaluated at the centres of cells of this many pixels a side, twice as many in
-# each class of radius.
+# So far out light is smooth: it is evaluated at the centres of cells of this many pixels a side, twice as
+# many in each class of radius.
 _CELL = 2
-# Pairs are searched along chords of the sphere, which differ from offsets by less than this.
+# Rounding: pairs are searched along chords of the sphere, which differ from offsets by less than this.
 _MARGIN = 1.001
 
 

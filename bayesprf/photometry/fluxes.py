@@ -13,7 +13,7 @@ from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProb
 from bayesprf.linalg.solvers.solver import Solver, choose_solver
 from bayesprf.linalg.solvers.weighted import WeightedSolver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.photometry.background import BackgroundColumns
+from bayesprf.photometry.background import PRIOR_WIDTH, BackgroundColumns
 from bayesprf.photometry.gaps import settle_gaps
 from bayesprf.photometry.robust import DownWeighted, fit_robustly
 from bayesprf.scene.image import Image
@@ -21,11 +21,11 @@ from bayesprf.scene.pixel_errors import UsualVariance, fit_variance, model_ivar
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 
-# The default prior is this many times wider than the expected flux: it decides nothing but hopeless blends.
-PRIOR_WIDTH = 10.0
-# Below this share of the prior's standard deviation the data decide.
+# Definition: below this share of the prior's standard deviation the data decide.
 _DEGENERATE_SHARE = 0.5
+# Definition: less than this share of the PRF on pixels sets the flag of this name.
 LOW_PSF_FRACTION = 0.5
+# Definition: a flux below zero by this many errors sets NEGATIVE_FLUX.
 _NEGATIVE_SIGMA = 3.0
 
 

@@ -11,9 +11,10 @@ from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pi
 from bayesprf.photometry.misfit import MIN_CADENCES, UsualMisfit, find_misfit
 from bayesprf.stats import median_over_time
 
-# Rounds at most: each leaves of the error the share of the weight that is missing. Rest, in standard deviations.
+# Accuracy: rounds at most: each leaves of the error the share of the weight that is missing. Rest, in standard
+# deviations.
 _N_ROUND, _SETTLED = 10, 0.03
-# A pixel misses at a cadence if more than this share of the cadences have it.
+# Derived: a pixel misses at a cadence if more than this share of the cadences have it.
 _USUAL_SHARE = 0.5
 
 

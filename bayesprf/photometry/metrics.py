@@ -15,13 +15,13 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 
 PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 
-# Nodes per pixel of the table of the averaged PRF: cubic splines between them are good to 1e-5 of the peak even
-# for a PRF of half a pixel's width.
+# Accuracy: nodes per pixel of the table of the averaged PRF: cubic splines between them are good to 1e-5 of the peak
+# even for a PRF of half a pixel's width.
 _NODES_PER_PIXEL = 20
-# Farther from the star, in pixels, the PRF is so smooth that its value at the centre is its average: of a wing that
-# falls as r**-3 the two differ by 0.3 %, and less than 1 % of the light is there.
+# Accuracy: farther from the star, in pixels, the PRF is so smooth that its value at the centre is its average: of a
+# wing that falls as r**-3 the two differ by 0.3 %, and less than 1 % of the light is there.
 _TABLE_RADIUS = 12.0
-# The table of so many points along the side of a pixel takes 0.6 GB; it grows as the cube.
+# Cost: the table of so many points along the side of a pixel takes 0.6 GB; it grows as the cube.
 _MAX_POINTS = 32
 
 

@@ -9,7 +9,7 @@ from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 
-# Correlations change with gaps and with the PRF alone: this many cadences determine the median.
+# Cost: correlations change with gaps and with the PRF alone: this many cadences determine the median.
 _N_TYPICAL = 50
 
 

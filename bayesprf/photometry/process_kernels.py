@@ -20,15 +20,21 @@ LEARNED_FAMILIES = ("matern32", "matern12", "matern52")
 LEARNABLE = ("learn", "matern12", "matern32", "matern52", "oscillator", "constant")
 """What can be asked for: the best of the Matern families, or one family whose numbers are learned."""
 
-# Bounds of the search, where a number no longer matters: standard deviations in units of a typical error and of the
-# scatter of the light curve, scales in units of a typical step and of the length of the series.
+# Derived: bounds of the search, where a number no longer matters: standard deviations in units of a typical error and
+# of the scatter of the light curve, scales in units of a typical step and of the length of the series.
 _LEAST_SIGMA, _MOST_SIGMA, _LEAST_SCALE, _MOST_SCALE = 1e-3, 30.0, 0.5, 5.0
+# Derived: an oscillator's quality, from just above 1/2, where it no longer swings, to lines narrower than any series
+# resolves.
 _QUALITY_BOUNDS = (0.51, 1e3)
-# Scales from which the search starts; the evidence of an oscillator has a narrow peak in its period.
+# Accuracy: scales from which the search starts; the evidence of an oscillator has a narrow peak in its period.
 _N_START, _N_PERIOD = 6, 40
-# The search stops when an iteration gains less than this in log evidence per number: one standard error is a half.
+# Accuracy: the search stops when an iteration gains less than this in log evidence per number: one standard error is a
+# half.
 _GAIN = 0.01
+# Accuracy: iterations at most; `_GAIN` ends the search before.
 _MAX_ITERATION = 100
+# Rounding: step of the difference of the gradient, in logarithms: its error is 1e-3 of the Hessian, which sets a scale
+# alone.
 _STEP = 1e-3
 # What maximising over as many numbers gains by chance alone (Akaike 1974), one each: sigma and scale.
 _CHANCE = 2.0

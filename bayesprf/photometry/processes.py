@@ -26,11 +26,12 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_GROUP = 20
-"""Stars that are solved together by default: the cost grows as the cube."""
+"""Cost: stars that are solved together by default: the cost grows as the cube."""
 
-# Pairs whose flux errors correlate less than this are not worth one solution: both errors change by half its square.
+# Derived: pairs whose flux errors correlate less than this are not worth one solution: both errors change by half its
+# square.
 _LEAST_CORRELATION = 0.01
-# Stars that are named in its display.
+# Shown: stars that are named in its display.
 _N_NAMED = 5
 
 

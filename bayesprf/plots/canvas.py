@@ -13,7 +13,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import FileError, InputError
+from bayesprf.checks import make_directory
+from bayesprf.errors import InputError
 
 if TYPE_CHECKING:
     from matplotlib.cm import ScalarMappable
@@ -115,12 +116,7 @@ def save_figures(figures: Mapping[str, Figure], directory: Path) -> list[Path]:
     FileError
         If the directory cannot be made.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(
-            f"{directory}: expected a directory that exists or can be made ({error.strerror}); choose another"
-        ) from error
+    make_directory(directory)
     for name, figure in figures.items():
         figure.savefig(directory / f"{name}.png", dpi=_DPI)
     return [directory / f"{name}.png" for name in figures]

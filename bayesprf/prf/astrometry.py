@@ -11,6 +11,7 @@ from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProb
 from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.photometry.background import PRIOR_WIDTH
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import Profile, ShapePrior
 from bayesprf.prf.star_pixels import StarPixels
@@ -20,8 +21,9 @@ from bayesprf.scene.prf import LN10, PrfModel, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import inliers
 
-# The common geometry: stars that are looked at, outliers in standard deviations.
+# The common geometry: least signal to noise of the stars that are looked at.
 _MIN_SNR = 20.0
+# Outliers of the common geometry, standard deviations.
 _OUTLIER = 10.0
 _WEIGHT_SIGMA = 1.0  # dex, of a change of the weights
 _GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear
@@ -29,12 +31,12 @@ _GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear
 _MIN_PIXELS = 4
 # No star moves farther than this in one step, arcsec, in units of the pixel side.
 _MAX_STEP_PIX = 0.25
-_FLUX_WIDTH = 10.0
 # Steps are cut short: PRF and positions of close blends, found in turns, else oscillate about the answer.
 _DAMPING = 0.7
 # Positions less correlated than this count as independent.
 _MIN_CORRELATION = 0.2
-_MIN_WIDTH = 1e-3
+# Rounding: positions are never held tighter than this, arcsec: catalogues print no more digits.
+MIN_WIDTH = 1e-3
 
 
 def centroid_offset(training: StarPixels) -> FloatArray:
@@ -188,7 +190,7 @@ def position_width(shift: FloatArray) -> float:
     float
         Standard deviation, arcsec.
     """
-    return max(float(np.std(shift)), _MIN_WIDTH)
+    return max(float(np.std(shift)), MIN_WIDTH)
 
 
 def fit_position_errors(
@@ -220,20 +222,17 @@ def fit_position_errors(
     joint covariance given the pixels, all fluxes free, is taken within groups of stars whose positions are correlated
     by more than 0.2, and 0 between them.
     """
-    from bayesprf.linalg.solvers.blocks import pair_covariance
+    from bayesprf.linalg.solvers.blocks import sparse_covariance
 
     width = position_width(shift)
     posterior = _solve_positions(matrix, *profile, flux=flux, image=image, shift=shift, width=width)
-    i, j, shared = pair_covariance(posterior)
     n = matrix.pairs.n_source
     std = posterior.std[0, n:]
-    both = (i >= n) & (j >= n)
-    i, j, shared = i[both] - n, j[both] - n, shared[0, both]
-    size = 2 * n
-    own = np.arange(size)
-    covariance = csr_matrix((np.r_[shared, shared, std**2], (np.r_[i, j, own], np.r_[j, i, own])), shape=(size, size))
-    linked = np.abs(shared) > _MIN_CORRELATION * std[i] * std[j]
-    label = connected_components(csr_matrix((np.ones(linked.sum()), (i[linked], j[linked])), shape=(size, size)))[1]
+    covariance = csr_matrix(sparse_covariance(posterior)[n:, n:])
+    shared = covariance.tocoo()
+    linked = np.abs(shared.data) > _MIN_CORRELATION * std[shared.row] * std[shared.col]
+    links = csr_matrix((np.ones(linked.sum()), (shared.row[linked], shared.col[linked])), shape=covariance.shape)
+    label = connected_components(links)[1]
     order = np.argsort(label, kind="stable")
     blocks = []
     for group in np.split(order, np.flatnonzero(np.diff(label[order])) + 1):
@@ -265,7 +264,7 @@ def _solve_positions(
     ivar = np.where(image.ivar > 0, 1.0 / (1.0 / np.where(image.ivar > 0, image.ivar, 1.0) + extra), 0.0)
     residual = image.flux - matrix.image(flux)
     n = pairs.n_source
-    wide = np.maximum(_FLUX_WIDTH * np.abs(flux), _FLUX_WIDTH * image.cadence_error)
+    wide = np.maximum(PRIOR_WIDTH * np.abs(flux), PRIOR_WIDTH * image.cadence_error)
     prior = GaussianPrior.from_sigma(
         np.concatenate([np.zeros(n), -shift[:, 0], -shift[:, 1]]), np.concatenate([wide, np.full(2 * n, width)])
     )

@@ -13,9 +13,9 @@ from bayesprf.prf.image_fluxes import Light, Scene
 from bayesprf.prf.splines import Profile
 from bayesprf.scene.prf import LN10, PrfModel
 
-# Knots in radius between which the correction of the PRF is linear.
+# Accuracy: knots in radius between which the correction of the PRF is linear.
 _N_KNOT = 8
-# More pixels than this do not determine the sky any better.
+# Cost: more pixels than this do not determine the sky any better.
 _MAX_PIXEL = 200_000
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import ImageBackground
-from bayesprf.prf.astrometry import PositionFit, centroid_offset, fit_geometry, fit_positions
+from bayesprf.prf.astrometry import MIN_WIDTH, PositionFit, centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.background import fit_background
 from bayesprf.prf.image_fluxes import Light, Scene, find_light, solve_again
 from bayesprf.prf.pixel_phase import PixelPhases
@@ -29,18 +29,14 @@ from bayesprf.stats import weighted_median
 if TYPE_CHECKING:
     from bayesprf.prf.joint.objective import JointFit
 
-# Positions are never held tighter than this, arcsec.
-_MIN_POSITION_WIDTH = 1e-3
 # Wings of other stars are subtracted with the present slope: a full step would oscillate about the answer.
 _WING_STEP = 0.5
 # At the edge of the splines a single weight does not set the level, dex. Where the level found there deviates by more
 # than the second number the splines are not settled, as in dense fields, and the wing beyond is freed by a share of
 # the excess: held, wing and splines would oscillate from round to round.
 _EDGE_LEVEL, _EDGE_SETTLED, _EDGE_SHARE = 0.1, 0.05, 0.2
-# Far wings and sky look the same: error of the wing's slope where a background is fitted (docs/howto/sky.md).
+# Measured: far wings and sky look the same: error of the wing's slope where a background is fitted (docs/howto/sky.md).
 _SKY_SLOPE = 0.15
-# From this round on the fluxes of the round before decide which pairs lie above the cut.
-_N_NEW_LIGHT = 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +171,7 @@ def fit_shape(
         if options.refine and count > 0:
             positions = _refine(scene, light, profile, training, positions)
             light = find_light(scene, profile.prf, offset + positions.shift, scale=scale, cut=cut, before=light)
-        before, scale = light if count >= _N_NEW_LIGHT else None, _catalog_scale(scene, light)
+        before, scale = light if count else None, _catalog_scale(scene, light)
         prf, wing_err = _step_wing(scene, light, profile, mask_options)
         chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
         training = light.star_pixels(scene.image, chosen)
@@ -217,7 +213,7 @@ def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, 
     """Step all positions; their prior width is learned from the isolated stars."""
     stars = measure_stars(profile.prf, training, profile.scatter)
     whole = replace(stars, value=stars.value + np.pad(positions.shift[stars.source], ((0, 0), (0, 3))))
-    width = max(whole.width("east", "north", unknown=0.0), _MIN_POSITION_WIDTH)
+    width = max(whole.width("east", "north", unknown=0.0), MIN_WIDTH)
     image = replace(scene.image, flux=scene.image.flux - light.fixed)
     visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.prf.values, 0.0)
     matrix = PrfMatrix.constant(light.pairs, visible)

@@ -11,15 +11,17 @@ from bayesprf.errors import UnsupportedError
 from bayesprf.instruments import Instrument, PrfWidths
 from bayesprf.prf.prior import RMAX, PrfPrior, TabulatedPrf, prior_basis, project_tables, smooth_factor
 
-# Points per pixel of the table, and cells of the integral between two of them; half width of the table, pixel.
+# Accuracy: points per pixel of the table, and cells of the integral between two of them; half width of the table,
+# pixel.
 _SAMPLES, _FINE = 9, 3
+# Format: half width of the table, pixel.
 _HALF = 8.5
-# What width and power leave of a real PRF at its peak, dex; it grows outwards as one over the square root of the light,
-# as the relative error of the joint fit does, to a factor of three. 0.04: the official TESS tables of the four corners
-# of camera 2, CCD 3, about the best Moffat profiles (rms 0.05, 0.08, 0.09, 0.15, 0.4, 0.6 dex at 0.25, 0.75, 1.25,
-# 1.75, 2.5 and 3.5 pixels).
+# Measured: what width and power leave of a real PRF at its peak, dex; it grows outwards as one over the square root of
+# the light, as the relative error of the joint fit does, to a factor of three. 0.04: the official TESS tables of the
+# four corners of camera 2, CCD 3, about the best Moffat profiles (rms 0.05, 0.08, 0.09, 0.15, 0.4, 0.6 dex at 0.25,
+# 0.75, 1.25, 1.75, 2.5 and 3.5 pixels).
 _PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
-# What keeps the covariance invertible, dex.
+# Rounding: what keeps the covariance invertible, dex.
 _MIN_SIGMA = 1e-3
 
 

@@ -11,9 +11,9 @@ from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 _N_PHASE = 4
 # Standard deviation of the sum over pixels about its mean. With pixels alone, a PRF that does not
 # conserve flux looks like fluxes that follow the pixel phase: it has to hold as well as fluxes are to be right.
-_SIGMA = 2e-4
+SUM_SIGMA = 2e-4
 # Splines that miss single pixels by some part miss the sum by this share of it.
-_SHARE_OF_SCATTER = 0.03
+SHARE_OF_SCATTER = 0.03
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,4 +116,4 @@ class PixelPhases:
         -------
         ndarray of float64, shape (n_phase,)
         """
-        return np.full(self.n_phase, 1.0 / (_SIGMA**2 + (_SHARE_OF_SCATTER * LN10 * scatter) ** 2))
+        return np.full(self.n_phase, 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * LN10 * scatter) ** 2))

@@ -15,19 +15,21 @@ from bayesprf.prf.joint.problem import LN10
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
 
-# Outside of its table a PRF falls by three dex per pixel: the table holds all the light it speaks of.
+# Derived: outside of its table a PRF falls by three dex per pixel: the table holds all the light it speaks of.
 _FALL, _PADDING = 3.0, 4
-# Values of a table below this share of its peak are noise of its making, 1 / pixel.
+# Rounding: values of a table below this share of its peak are noise of its making, 1 / pixel.
 _FLOOR = 1e-7
 # Splines added to a table: those of the joint fit, to beyond the corners of a table that holds all light; pixel.
-_RMIN, _CUT, RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
-_N_R, _N_PHI = 13, 15
+RMIN, CUT, RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
+# Knots of these splines, along the radius and around.
+N_R, N_PHI = 13, 15
+# Accuracy: points of a made table per pixel: those of the missions' own tables (9 of TESS, 50 of Kepler).
 _SAMPLES = 9.0
 # What is believed of the covariance of tables counts as much as this many of them.
 _N_BELIEF = 2.0
 # Smooth deviations: how far they reach in ln(1 + r / pixel), and what keeps their covariance invertible, relative.
 _LENGTH, _JITTER = 0.5, 1e-6
-# Keeps the prior's covariance invertible, dex.
+# Rounding: keeps the prior's covariance invertible, dex.
 _MIN_SIGMA = 1e-4
 
 
@@ -209,7 +211,7 @@ def smooth_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray) -> Flo
 def prior_basis(axes: FloatArray, half: float) -> PolarBasis:
     """Return the splines that are added to a table of some half width, pixel."""
     side = float(np.sqrt(abs(np.linalg.det(axes))))
-    return PolarBasis(_RMIN * side, half * side, _CUT * side, _N_R, _N_PHI)
+    return PolarBasis(RMIN * side, half * side, CUT * side, N_R, N_PHI)
 
 
 def project_tables(logs: FloatArray, base: TabulatedPrf, basis: PolarBasis) -> tuple[FloatArray, float]:
@@ -279,8 +281,3 @@ def _draws(shape: ShapeFit, rng: np.random.Generator) -> list[PrfModel]:
         prf = replace(joint.prf, weights=joint.prf.weights + step.reshape(joint.prf.weights.shape))
         models.append(prf.normalized_at(place))
     return models
-
-
-def nominal_area(prior: PrfPrior, pixel_area: float) -> float:
-    """Return the area of the prior's PRF, one for a table that holds all light."""
-    return PrfModel(prior.basis, np.zeros(prior.basis.n_basis), pixel_area, base=prior.base).area()

@@ -20,7 +20,7 @@ from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import INSTRUMENT_PRF, PrfRecipe, QualityOptions
 
-# Positions have settled when no star moves farther than this in a round, pixel.
+# Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
 
 # Missions whose few stars are fitted jointly by default. Not K2, where the joint fit does not settle on a stamp of the

@@ -10,7 +10,9 @@ from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import mad_sigma
 
+# The errors of a ring's pixels are made no smaller than this share of what they are.
 _MIN_RING_SCALE = 0.1
+# Where fewer than this share of the residuals lie below zero, the model is too low as a whole, and all count.
 _MIN_BELOW = 0.2
 
 

@@ -9,9 +9,13 @@ from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.prf import STEPS, PrfModel, prf_gradients
 from bayesprf.stats import inliers, likely_width, mad_sigma
 
+# Pixels that tell how one star differs from the PRF, at least.
 _MIN_PIXELS = 9
+# Stars that tell how stars differ, at least.
 _MIN_STARS = 5
+# Outliers among pixels and among stars, standard deviations.
 _OUTLIER = 5.0
+# Rounding: with a worse condition the columns cannot be told apart.
 _MAX_CONDITION = 1e6
 
 

@@ -21,12 +21,18 @@ from bayesprf.stats import fit_clipped
 
 # With fewer uncontaminated pixels than this many per weight, the PRF is trained on pixels that one star dominates.
 _MIN_ISOLATED = 2
+# Derived: in a crowd, one star dominates a pixel where its neighbours give less than half as much.
 _CROWD_SHARE = 0.5
-# Defaults of the radius, in pixels, where the options leave it open.
+# Radius of training, in pixels, where the options leave it open: PSFMachine's 28 arcsec over Kepler's pixel (Hedges et
+# al. 2021).
 _UPPER_RADIUS_PIX = 7.0
+# PSFMachine's 4.5 arcsec over Kepler's pixel (Hedges et al. 2021).
 _LOWER_RADIUS_PIX = 1.13
+# Light below so many errors of a cadence is too faint to train on.
 _LOWER_FLUX_ERRORS = 10.0
+# Outliers, in standard deviations, and passes: PSFMachine's (Hedges et al. 2021).
 _CLIP_SIGMA, _N_CLIP = 3.0, 3
+# Derived: three pixels for each of the four coefficients.
 _MIN_PAIRS = 12
 
 

@@ -14,8 +14,8 @@ from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.sky import close_pairs
 from bayesprf.scene.sources import SourceTable
 
-# Closer than this, pixel, two stars look like one: the second moment of an equal pair grows by a quarter of the square
-# of the distance, 0.016 pixel**2 here, 2 % of that of the narrowest PRF of these missions (0.9 pixel rms).
+# Derived: closer than this, pixel, two stars look like one: the second moment of an equal pair grows by a quarter of
+# the square of the distance, 0.016 pixel**2 here, 2 % of that of the narrowest PRF of these missions (0.9 pixel rms).
 ONE_STAR_PIX = 0.25
 
 

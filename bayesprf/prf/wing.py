@@ -6,7 +6,7 @@ from bayesprf.prf.star_pixels import StarPixels, ring_scale
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.stats import inliers
 
-# The slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
+# Derived: the slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 STAR_WINGS = (-3.5, 0.5)
 # No wing is steeper or flatter: before the PRF is known the pixels may suggest any slope.
 _SLOPE_RANGE = (-5.0, -2.0)
@@ -16,6 +16,7 @@ HELD_LEVEL = 1e-3
 SLOPE_CHANGE = 0.3
 # The edge of the splines, from this share of rmax on.
 WING_SHARE = 0.75
+# Turns of the fit of the slope with outliers left out, standard deviations.
 _N_ITER, _OUTLIER = 6, 3.0
 # Rings in which pixels have the same scatter, dex of radius.
 _RING_WIDTH = 0.1

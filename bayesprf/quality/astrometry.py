@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix, vstack
 from bayesprf.arrays import FloatArray
 from bayesprf.quality.residuals import MeanResiduals
 
+# Rounding: relative ridge that keeps a star without gradients invertible.
 _RIDGE = 1e-9
 
 

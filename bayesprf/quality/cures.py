@@ -24,10 +24,10 @@ from bayesprf.timemodel.stage import fit_time_model, time_options
 CURES = ("sky", "positions", "roll")
 # Faults of the mean image that stars off their positions make.
 _MISPLACED = (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF, QualityFlag.UNCATALOGUED_LIGHT)
-# Rounds of PRF and positions: the default of refine_scene, and twice as many where these have not settled.
+# Option: rounds of PRF and positions: the default of refine_scene, and twice as many where these have not settled.
 _N_ROUND = 10
-# A star that moves farther than this from its catalogue position, pixel, has taken another star's light: the core of a
-# PRF of these missions is narrower.
+# Derived: a star that moves farther than this from its catalogue position, pixel, has taken another star's light: the
+# core of a PRF of these missions is narrower.
 _FARTHEST_PIX = 2.0
 # Light curves are compared about their medians over so many rolls: slower changes are the stars' own.
 _N_ROLL = 8

@@ -10,7 +10,8 @@ from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.sources import SourceTable
 
-# Pixels that are looked at, those with the largest residuals; those that are weighed with all errors of the model.
+# Cost: pixels that are looked at, those with the largest residuals; those that are weighed with all errors of the
+# model.
 _N_FIRST, _N_WEIGHED = 500, 60
 # Reach of the light that a peak is weighed with, pixel; share of it that must not be a change of known fluxes.
 _REACH, _LEAST_OWN = 2.6, 0.02

@@ -8,6 +8,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.stats import excess_sigma, median_over_time
 
+# Cost: cadences that are handled at once.
 _CHUNK = 256
 # Shifts in time that give the distribution of chance, and the fewest cadences for it.
 _N_CHANCE, _MIN_CADENCES = 20, 40

@@ -11,13 +11,15 @@ from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.scene.prf import STEPS
 from bayesprf.stats import likely_width, mad_sigma
 
-# A pixel is a star's own if the star gives more than this share of the model's light in it.
+# Derived: a pixel is a star's own if the star gives more than this share of the model's light in it.
 _OWN_SHARE = 0.5
 # Mean of |z| for a standard normal z.
 _MEAN_ABS = float(np.sqrt(2.0 / np.pi))
 # Deviations of a star's own PRF that may follow its place, and stars needed to tell.
 _DEVIATIONS = ("size", "e1", "e2")
+# Stars that tell how the PRF changes over the field, at least.
 _MIN_STARS = 8
+# Accuracy: turns of the fit of a plane and of the scatter about it.
 _N_PASS = 4
 
 

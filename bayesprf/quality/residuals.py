@@ -121,7 +121,7 @@ class MeanResiduals:
     @cached_property
     def gain(self) -> csr_matrix:
         """K, response of the fluxes to the pixels, sparse (n_source, n_pixel)."""
-        gain = flux_gain(self.pairs, self.matrix.values, self.ivar, self.prior)
+        gain = flux_gain(self.matrix, self.ivar, self.prior)
         background = self.prf.background
         return gain if background is None else marginal_gain(gain, self.design, background.columns, self.ivar)
 
@@ -148,7 +148,7 @@ class MeanResiduals:
         rows = csr_matrix(rows - (rows @ self.design) @ self.gain)
         still = replace(self.widths, position=np.zeros_like(self.widths.position), places=None)
         widths = self.widths if positions else still
-        factors = carry(self.prf, self.pairs, self.matrix.values, rows, flux=self.flux, widths=widths)
+        factors = carry(self.prf, self.matrix, rows, flux=self.flux, widths=widths)
         noise = csr_matrix(rows @ diags(np.sqrt(self.noise_variance)))
         total = np.sum([_squares(one) for one in (noise, *factors.values())], axis=0)
         return np.split(total, np.cumsum([one.shape[0] for one in tests])[:-1])

@@ -13,8 +13,9 @@ from bayesprf.stats import mad_sigma
 _RINGS = np.geomspace(0.7, 30.0, 16)
 # Huber's weights: passes, and from how many standard deviations on.
 _N_PASS, _HUBER = 6, 2.0
+# Rounding: relative ridge that keeps columns without pixels invertible.
 _RIDGE = 1e-9
-# Points of the integral of the PRF over a ring, along the radius and around.
+# Accuracy: points of the integral of the PRF over a ring, along the radius and around.
 _N_NODE, _N_ANGLE = 4, 24
 
 

@@ -7,7 +7,7 @@ from bayesprf.arrays import BoolArray, FloatArray, NamedDict
 from bayesprf.flags import CADENCE_FLAGS
 from bayesprf.results.summary import SourceSummary
 
-# Points of all light curves together, and light curves, at most: some ten bytes a point.
+# Cost: points of all light curves together, and light curves, at most: some ten bytes a point.
 _MAX_POINTS, _MAX_STARS = 100_000, 300
 
 

@@ -21,13 +21,15 @@ from bayesprf.results.summary import SourceSummary, describe_widths, summarize
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+# Shown: dots per inch of the pictures.
 _DPI = 100
-# Rows of the table of sources; the tree holds them all.
+# Shown: rows of the table of sources; the tree holds them all.
 _MAX_ROWS = 3000
-# Rows of the summary in a notebook.
+# Shown: rows of the summary in a notebook.
 _MAX_SUMMARY = 20
-# Variables of draws with more values than this are not listed; a corner plot of more cannot be read.
+# Shown: variables of draws with more values than this are not listed; a corner plot of more cannot be read.
 _MAX_DRAWN, _MAX_CORNER = 200, 8
+# Shown: height of the page in a notebook, screen pixel.
 _HEIGHT = 800
 # What made the tree, the short facts first.
 _PROVENANCE = ("created", "versions", "input_files", "options", "recipes")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Light curves that are drawn where none are asked for.
+# Shown: light curves that are drawn where none are asked for.
 _N_CURVE = 12
 
 

@@ -8,7 +8,7 @@ import xarray as xr
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import InputError
-from bayesprf.instruments import INSTRUMENTS
+from bayesprf.instruments import INSTRUMENTS, SECONDS_PER_DAY
 from bayesprf.plots.errors import plot_errors
 from bayesprf.plots.lightcurve import plot_lightcurves
 from bayesprf.plots.noise import plot_noise
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-# Light curves shown: so many of the brightest, and as many of the most variable among the rest.
+# Shown: light curves shown: so many of the brightest, and as many of the most variable among the rest.
 _N_BRIGHT, _N_VARIABLE = 6, 6
-# Sources whose errors are shown.
+# Shown: sources whose errors are shown.
 _N_ERROR = 20
-_SECONDS_PER_DAY = 86_400.0
 # Causes of errors, in words.
 CAUSES = {
     "noise": "noise of one cadence",
@@ -151,7 +150,7 @@ def photon_noise(tree: xr.DataTree, flux: FloatArray) -> FloatArray | None:
         return None
     instrument = INSTRUMENTS.get(str(tree.attrs["instrument"]))
     duty = 1.0 if instrument is None else instrument.duty
-    collected = float(np.median(np.diff(time))) * _SECONDS_PER_DAY * duty
+    collected = float(np.median(np.diff(time))) * SECONDS_PER_DAY * duty
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(flux > 0, 1.0 / np.sqrt(np.abs(flux) * collected), np.nan)
 

@@ -18,7 +18,7 @@ from bayesprf.uncertainty.draws import draw_fluxes, log_likelihood, predict_draw
 from bayesprf.uncertainty.questions import select_group
 
 N_CHAIN = 4
-"""Independent draws come as four chains, so that diagnostics of chains have something to compare."""
+"""Format: independent draws come as four chains, so that diagnostics of chains have something to compare."""
 
 
 @dataclass(frozen=True, slots=True)

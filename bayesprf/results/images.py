@@ -9,7 +9,7 @@ from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.axes import source_places
 from bayesprf.scene.field_prf import NODES
 
-# The PRF is drawn out to so many pixels from the star, with so many points per pixel.
+# Shown: the PRF is drawn out to so many pixels from the star, with so many points per pixel.
 _HALF, _SAMPLES = 4.0, 6.0
 
 

@@ -10,7 +10,7 @@ from bayesprf.errors import InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.stats import SIGMA_PER_MAD
 
-# Variables of draws with more values than this are not listed.
+# Shown: variables of draws with more values than this are not listed.
 _MAX_DRAWN = 20
 
 

@@ -22,7 +22,7 @@ from scipy.optimize import minimize
 from bayesprf.arrays import FloatArray, IntArray, NamedDict, Tensor
 from bayesprf.errors import InputError, MissingDependencyError, UnsupportedError
 from bayesprf.linalg.compiled.work import Prior
-from bayesprf.linalg.evidence import Evidence, compile_density
+from bayesprf.linalg.evidence import HESSIAN_STEP, Evidence, compile_density
 from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.blocks import BlockFactors
@@ -34,9 +34,6 @@ from bayesprf.sampling.run import SamplerOptions, check_convergence, sample_mode
 
 if TYPE_CHECKING:
     from bayesprf.linalg.compiled.evidence import Density
-
-# Step of the central differences of the gradient over the value: their error is 1e-8 of the Hessian.
-_HESSIAN_STEP = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,7 +83,7 @@ class Conditional:
 
     def hessian(self, values: FloatArray, data: FloatArray) -> FloatArray:
         """Return the second derivatives of `density`, by central differences of its gradient."""
-        steps = _HESSIAN_STEP * np.maximum(np.abs(values), _HESSIAN_STEP)
+        steps = HESSIAN_STEP * np.maximum(np.abs(values), HESSIAN_STEP)
         ahead, behind = (
             np.array([self.density(values + sign * one, data)[1] for one in np.diag(steps)]) for sign in (1.0, -1.0)
         )

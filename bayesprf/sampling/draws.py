@@ -80,8 +80,8 @@ def _of(draws: Mapping[str, FloatArray], name: str, value: float | Hyperprior) -
     return np.asarray(draws[name])[..., None, None] if isinstance(value, Hyperprior) else np.asarray(value)
 
 
-# Larger groups with one number per draw and pixel are left out: 160 MB.
-_MAX_POINTWISE = 20_000_000
+# Cost: larger groups with one number per draw and pixel are left out: 160 MB.
+MAX_POINTWISE = 20_000_000
 
 
 def grid_tree(
@@ -147,7 +147,7 @@ def draw_groups(
     """
     posterior = {name: one.reshape(*shape, *one.shape[1:]) for name, one in draws.items()}
     groups: dict[str, NamedDict] = {"posterior": posterior}
-    if shape[0] * shape[1] * problem.data.size <= _MAX_POINTWISE:
+    if shape[0] * shape[1] * problem.data.size <= MAX_POINTWISE:
         groups |= _pointwise(problem, hyper, draws, shape, rng=rng)
         if set(draws) == {"flux", *hyper.free}:
             groups["log_prior"] = log_prior(problem, hyper, posterior)

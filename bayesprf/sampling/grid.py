@@ -133,11 +133,13 @@ class Marginal:
         return log_det, squares
 
 
-# Cells of width and of noise; the grid ends where the density has fallen by exp(-_DROP).
+# Accuracy: cells of width and of noise; the grid ends where the density has fallen by exp(-_DROP).
 _N_WIDTH, _N_NOISE, _DROP = 200, 40, 14.0
+# Accuracy: nodes of a first grid, its rounds at most, and the share of them that must lie near the maximum.
 _N_COARSE, _MAX_ROUND, _FILLED = 8, 40, 0.25
+# Accuracy: the first grid reaches this factor to both sides of the prior's scale.
 _WIDE = 1e4
-# The axes start at 0 to this share of their length.
+# Rounding: the axes start at 0 to this share of their length.
 _FLOOR = 1e-9
 
 

@@ -10,6 +10,7 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import NotPositiveDefiniteError
 
+# Accuracy: Newton steps and halvings of one at most; the gain in log density that ends them.
 _MAX_ITER, _MAX_HALVING, _TOLERANCE = 60, 12, 1e-7
 
 

@@ -29,15 +29,17 @@ KINDS = ("linear", "collapsed", "robust", "joint", "shape")
 HYPER = ("width", "zero_point", "noise_scale", "jitter", "width_group")
 # Hyperparameters of the fluxes' prior, which say nothing about a background.
 PRIOR_HYPER = ("width", "zero_point", "width_group")
-# Neighbours that share less than this part of the light are held, if asked: errors then fall short by its square.
+# Derived: neighbours that share less than this part of the light are held, if asked: errors then fall short by its
+# square.
 DEFAULT_SHARE = 0.1
-# Errors that come out smaller by more than this share are reported.
+# Shown: errors that come out smaller by more than this share are reported.
 MAX_SHRINKAGE = 0.05
 # A model with more parameters is announced, with a forecast: seconds per number in a product, and steps per draw of
 # NUTS in whitened coordinates, measured by tests/benchmarks/sampling.py.
 MANY_PARAMETERS = 500
+# Measured: both by tests/benchmarks/sampling.py, for the forecast alone.
 SECONDS_PER_NUMBER, STEPS_PER_DRAW = 2e-9, 10
-# Names of overlapping sources that are listed.
+# Shown: names of overlapping sources that are listed.
 _MAX_NAMED = 10
 # A learned misfit of the PRF: factor e to the power of this about the shape fit's, or about this where that is 0, dex.
 _SCATTER_WIDTH, _NO_SCATTER = 0.5, 1e-4

@@ -16,6 +16,7 @@ from bayesprf.arrays import AnyArray, FloatArray, IntArray, Named, NamedDict
 from bayesprf.checks import check_choice, check_integer
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, InputError, MissingDependencyError
 from bayesprf.results.posterior import GroupData, posterior_tree
+from bayesprf.sampling.draws import MAX_POINTWISE
 
 # Vehtari et al. (2021): R-hat below 1.01, and 100 effective draws per chain.
 MAX_R_HAT, MIN_ESS_PER_CHAIN = 1.01, 100.0
@@ -178,8 +179,6 @@ _STATISTICS = {
     "acceptance_rate": "acceptance_rate",
     **{name: name for name in ("diverging", "energy", "n_steps", "step_size")},
 }
-# Larger groups of log likelihoods or replicated data are left out unless asked for: 160 MB.
-_MAX_POINTWISE = 20_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,7 +376,7 @@ def _draw_prior(
 ) -> xr.DataTree:
     """Return as many draws from the prior as from the posterior, with data unless they are too many."""
     n_draw = options.chains * options.draws
-    many = data is None or not model.observed_RVs or data.y.size * n_draw > _MAX_POINTWISE
+    many = data is None or not model.observed_RVs or data.y.size * n_draw > MAX_POINTWISE
     with _silent():
         found = pm.sample_prior_predictive(
             n_draw, model, var_names=[*names, *([] if many else ["y"])], random_seed=options.random_seed,
@@ -398,7 +397,7 @@ def _in_chains(draws: xr.Dataset, options: SamplerOptions) -> xr.Dataset:
 
 def _pointwise(model: pm.Model, raw: xr.DataTree, data: GroupData, options: SamplerOptions) -> NamedDict:
     """Return log likelihood and replicated data of every pixel, unless there is no pixel or they are too many."""
-    if not model.observed_RVs or data.y.size * options.draws * options.chains > _MAX_POINTWISE:
+    if not model.observed_RVs or data.y.size * options.draws * options.chains > MAX_POINTWISE:
         return {}
     with model, _silent():
         likelihood = pm.compute_log_likelihood(raw, extend_inferencedata=False, progressbar=False, var_names=["y"])

@@ -13,7 +13,8 @@ from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.scene.prf import LN10, area_columns, log_motion_gradients, round_coordinates
 from bayesprf.uncertainty.systematics import fit_wing_error
 
-# Least variance of a combination of shape weights, dex**2: the shape fit may hold some, as the PRF's area, exactly.
+# Rounding: least variance of a combination of shape weights, dex**2: the shape fit may hold some, as the PRF's area,
+# exactly.
 _LEAST_VARIANCE = 1e-10
 
 

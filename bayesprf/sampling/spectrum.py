@@ -11,7 +11,8 @@ from bayesprf.linalg.problem import LinearProblem
 from bayesprf.photometry.groups import component_labels
 from bayesprf.sampling.hyper import proper_design
 
-# Directions that the data constrain less than this share of the best one of their component are left to the prior.
+# Rounding: directions that the data constrain less than this share of the best one of their component are left to the
+# prior.
 _BLIND = 1e-13
 
 

@@ -10,7 +10,7 @@ from bayesprf.scene.pairs import OnSky, offsets
 from bayesprf.scene.prf import LogPrf, PrfModel
 
 N_COLUMN = (1, 3, 6)
-"""Columns over the field of a constant, a plane and a quadratic surface."""
+"""Format: columns over the field of a constant, a plane and a quadratic surface."""
 
 
 @dataclass(frozen=True, slots=True)

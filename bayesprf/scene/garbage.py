@@ -8,16 +8,17 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.stats import SIGMA_PER_MAD
 
-# A value this many sigma from its pixel's median is looked at: one of n moves the mean by 20 / n of a cadence's error.
+# Derived: a value this many sigma from its pixel's median is looked at: one of n moves the mean by 20 / n of a
+# cadence's error.
 _SIGMA = 20.0
-# A star that changes in its brightest pixel changes in the eight around it, by at least 0.45 of that in all for the
-# sharpest PRF of the missions (Kepler, 0.69 of the light in one pixel); a third of it is still a star.
+# Derived: a star that changes in its brightest pixel changes in the eight around it, by at least 0.45 of that in all
+# for the sharpest PRF of the missions (Kepler, 0.69 of the light in one pixel); a third of it is still a star.
 _SHARE = 0.15
-# No star makes a pixel a thousand times brighter than the brightest of the stack.
+# Derived: no star makes a pixel a thousand times brighter than the brightest of the stack.
 _IMPOSSIBLE = 1e3
-# Errors of a pixel follow the root of its light and sky: one a third of the usual at the usual flux is broken.
+# Derived: errors of a pixel follow the root of its light and sky: one a third of the usual at the usual flux is broken.
 _SMALL_ERROR = 1.0 / 3.0
-# Fewer cadences have no median to stand out from.
+# Derived: fewer cadences have no median to stand out from.
 _FEWEST = 4
 _AROUND = [(column, row) for column in (-1, 0, 1) for row in (-1, 0, 1) if (column, row) != (0, 0)]
 

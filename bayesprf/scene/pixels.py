@@ -214,7 +214,7 @@ def _check_detector(places: FloatArray, name: str) -> None:
 
 # Whole numbers up to this are apart in float32, and no detector has so many pixels along a side.
 _LARGEST_DETECTOR = 2.0**24
-# Share of the cadences above the saturation level that makes a pixel saturated: not a single cosmic ray.
+# Definition: share of the cadences above the saturation level that makes a pixel saturated: not a single cosmic ray.
 _SATURATED_SHARE = 0.01
 # Cadences handled at once, so that temporaries stay in cache and small beside the data.
 _CHUNK_ELEMENTS = 1 << 18

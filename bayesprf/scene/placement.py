@@ -19,6 +19,7 @@ SAME_PLACE = 0.01
 _REACH_PIX = 10.0
 # A file holds a star if one lies within so many pixels of one of its own: pixels of two files belong to the first.
 _EDGE_PIX = 2.0
+# Shown: files or pairs of stars that a message names.
 _MAX_NAMED = 3
 
 

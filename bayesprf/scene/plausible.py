@@ -13,21 +13,24 @@ from bayesprf.scene.sky import chord, unit_vectors
 from bayesprf.scene.sources import SourceTable
 from bayesprf.stats import mad_sigma, weighted_median
 
-# A flux is another star's, or a slip of the pen, if the brightest pixel holds less or more than it by this, dex, beside
-# the other stars: one for the prior of a flux, ten times as wide as the flux, and a half for the share of a PRF that
-# one pixel holds, a tenth to nearly all.
+# Derived: a flux is another star's, or a slip of the pen, if the brightest pixel holds less or more than it by this,
+# dex, beside the other stars: one for the prior of a flux, ten times as wide as the flux, and a half for the share of a
+# PRF that one pixel holds, a tenth to nearly all.
 _FAR = 1.5
-# With fewer stars nothing tells which one is off.
+# Derived: with fewer stars nothing tells which one is off.
 _FEWEST = 3
 # The brightest pixel of a star is sought within this distance, pixel; and other stars that may light it.
 _CORE_PIX, _REACH_PIX, _ON_DATA_PIX = 1.5, 5.0, 0.75
+# Derived: the brightest pixel of a star is one of the three by three around it.
 _N_CORE = 9
 # Other stars explain a peak if they make expect this share of its light; theirs falls with this power of the distance
 # in pixels beyond the first, as in a Moffat profile of 2 pixels full width at half maximum.
 _EXPLAINED, _FALL = 1.0 / 3.0, 3.0
-# Cadences, evenly spaced, that are looked at; the light of a star is so many times the scatter of the image.
+# Cost: cadences, evenly spaced, that are looked at; the light of a star is so many times the scatter of the image.
 _LOOKED_AT, _CLEAR = 32, 5.0
+# Percentile of a file's image that is taken for its sky.
 _DARK_PERCENT = 20.0
+# Shown: stars that a message names.
 _MAX_NAMED = 3
 
 

@@ -11,18 +11,21 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.design.splines import local_periodic_splines
 
-# The slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
+# Derived: the slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
 # scattered light no slower than r**-2.5.
 _WING_BOUNDS = (-8.0, -2.5)
+# Accuracy: points of the integral of the PRF's area: per interval of knots, and around.
 _N_NODE, _N_ANGLE = 8, 96
 N_EDGE_NODE = _N_ANGLE
 """Nodes of the integral of the PRF that lie at rmax."""
+# Accuracy: radii at which the largest value around is looked up.
 _N_RING = 256
 _WING_STEP = float(np.sqrt(2.0))
 _CHUNK = 1 << 18
-# Nodes per ring and angle of the area as a function of weights and slope: it only corrects what moves from the fit.
+# Accuracy: nodes per ring and angle of the area as a function of weights and slope: it only corrects what moves from
+# the fit.
 _N_FREE_NODE, _N_FREE_ANGLE = 4, 30
-# Step of the numerical derivative of log10 PRF with position, in pixels.
+# Rounding: step of the numerical derivative of log10 PRF with position, in pixels.
 _LOG_STEP = 1e-3
 
 LN10 = float(np.log(10.0))

@@ -4,11 +4,11 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.checks import check_finite
+from bayesprf.checks import check_finite, listed
 from bayesprf.errors import InputError
 
+# Unit: arcseconds of a degree.
 ARCSEC_PER_DEG = 3600.0
-_MAX_NAMED = 5
 _MAS_PER_RADIAN = np.degrees(1.0) * 3_600_000.0
 
 
@@ -141,9 +141,9 @@ def check_sky(ra_deg: FloatArray, dec_deg: FloatArray, what: str) -> None:
     check_finite(dec_deg, "dec_deg")
     bad = np.flatnonzero((np.abs(ra_deg) > 360.0) | (np.abs(dec_deg) > 90.0))
     if bad.size:
-        listed = ", ".join(str(one) for one in bad[:_MAX_NAMED]) + (", ..." if bad.size > _MAX_NAMED else "")
+        rows = listed(bad.tolist())
         raise InputError(
             f"ra_deg, dec_deg: expected right ascensions from -360 to 360 and declinations from -90 to 90 degree, got"
-            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in {what} {bad[0]} ({bad.size} in all: {listed}); drop these"
+            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in {what} {bad[0]} ({bad.size} in all: {rows}); drop these"
             f" {what}s"
         )

@@ -8,15 +8,13 @@ from typing import cast
 
 import numpy as np
 
-from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray, Named, shape_of
-from bayesprf.checks import as_float, check_positive, check_shape, did_you_mean, shown
+from bayesprf.arrays import LARGEST, AnyArray, BoolArray, FloatArray, IntArray, Named, shape_of
+from bayesprf.checks import as_float, check_positive, check_shape, did_you_mean, listed, shown
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.scene.sky import check_sky, format_angle, move_positions, nearest
 
-# A position within one Kepler pixel of a star names it, arcsec.
+# Derived: a position within one Kepler pixel of a star names it, arcsec.
 _SAME_STAR = 4.0
-# Fluxes beyond this, or below its inverse, are none, and become NaN: their squares are no numbers.
-_LARGEST_FLUX = 1e100
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,7 +108,7 @@ class SourceTable:
         put(
             self,
             "flux",
-            np.where((size > _LARGEST_FLUX) | ((size > 0) & (size < 1.0 / _LARGEST_FLUX)), np.nan, self.flux),
+            np.where((size > LARGEST) | ((size > 0) & (size < 1.0 / LARGEST)), np.nan, self.flux),
         )
         check_sky(self.ra_deg, self.dec_deg, "row")
         _check_names(self.source_id)
@@ -132,7 +130,7 @@ class SourceTable:
         """Give number, brightness and first names instead of the arrays."""
         known = self.flux[self.has_flux]
         flux = f"catalogue flux {known.min():.4g} to {known.max():.4g}" if known.size else "no catalogue flux"
-        first = ", ".join(self.source_id[:3]) + (", ..." if self.n_source > 3 else "")
+        first = listed(self.source_id, 3)
         return f"<SourceTable: {self.n_source} sources ({first}), {flux}, {self.n_source - known.size} without flux>"
 
     def _repr_html_(self) -> str:
@@ -293,8 +291,7 @@ class SourceTable:
         )
 
     def _describe_names(self) -> str:
-        first = ", ".join(repr(one) for one in self.source_id[:3])
-        return f"names of the catalogue ({first}{', ...' if self.n_source > 3 else ''})"
+        return f"names of the catalogue ({listed([repr(one) for one in self.source_id], 3)})"
 
     def _at(self, ra_deg: FloatArray, dec_deg: FloatArray) -> IntArray:
         found, distance = nearest(ra_deg, dec_deg, self.ra_deg, self.dec_deg)

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.linalg import eigh
 
-from bayesprf.arrays import FloatArray, IntArray, shape_of
+from bayesprf.arrays import LARGEST, FloatArray, IntArray, shape_of
 from bayesprf.checks import as_float, check_choice, shown
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.errors import InputError, ShapeError
@@ -13,15 +13,14 @@ from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.training import TrainingPairs
 
 POSITIONS = ("poscorr", "centroid")
-# Knot distance of smoothed position vectors, day: pointing drifts slowly on missions without roll.
+# Knot distance of smoothed position vectors, day, as in PSFMachine (Hedges et al. 2021): pointing drifts slowly on
+# missions without roll.
 SMOOTH_DAYS = 1.0
 # Cadences times pixels handled at once, and most pixels that enter the principal components.
 _CHUNK_ELEMENTS, _MAX_PCA_PIXELS = 1 << 19, 1000
-# A component that is one pixel's own is not common: pixels with a larger loading are left out, in this many passes.
+# A component that is one pixel's own is not common: pixels with a larger loading are left out, in this many
+# passes.
 _MAX_LOADING, _N_PCA_PASSES = 0.5, 3
-
-# The square of a number is one too up to this, and so is the sum of many.
-_LARGEST = 1e100
 
 
 def check_vectors(vectors: object, n_time: int) -> FloatArray:
@@ -44,8 +43,8 @@ def check_vectors(vectors: object, n_time: int) -> FloatArray:
         If no axis has n_time entries.
     """
     array = np.atleast_2d(as_float(vectors, "other_vectors"))
-    if np.any(np.abs(array) > _LARGEST):
-        raise InputError(f"other_vectors: expected finite numbers up to {_LARGEST:g}, got {shown(vectors)}; scale them")
+    if np.any(np.abs(array) > LARGEST):
+        raise InputError(f"other_vectors: expected finite numbers up to {LARGEST:g}, got {shown(vectors)}; scale them")
     if array.ndim != 2 or n_time not in array.shape:
         raise ShapeError(f"other_vectors: expected shape (n_vector, {n_time}), got {shape_of(vectors)}")
     return np.nan_to_num(array.T if array.shape[1] == n_time else array)

@@ -11,8 +11,9 @@ from bayesprf.prf.fit import ShapeFit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.timemodel.shift import ShiftModel
 
+# Shown: bins of the picture.
 _N_BIN = 24
-# Pixels with less than this share of the brightest pixel's mean light are not shown: their ratio to it is noise.
+# Shown: pixels with less than this share of the brightest pixel's mean light are not shown: their ratio to it is noise.
 _LEAST_SHARE = 0.05
 
 

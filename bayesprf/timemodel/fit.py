@@ -20,7 +20,7 @@ from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_train
 
 # A time column must keep this share of its variance in the bins.
 _LEAST_VARIANCE = 0.8
-# Bins are not made finer for that beyond this many numbers of binned data (a few such arrays are held at once).
+# Cost: bins are not made finer for that beyond this many numbers of binned data (a few such arrays are held at once).
 _MAX_BINNED = 4_000_000
 
 

@@ -20,7 +20,7 @@ PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
 _CURVATURE_WEIGHT = 1e-3
 # Motion differs little over fewer pixels than this to either side: smaller fields are scaled as if so large.
 _LEAST_HALF_FIELD = 50.0
-# Half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
+# Accuracy: half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
 _PLANE_RADII = 2.0
 # With less of the PRF on the pixels, its sum over these alone is kept.
 _LEAST_SEEN = 0.5

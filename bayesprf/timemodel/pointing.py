@@ -13,9 +13,10 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import mad_sigma
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, ShiftGrid
 
-# The first guess is the best of a grid of shifts out to this many pixels at these steps.
+# Accuracy: the first guess is the best of a grid of shifts out to this many pixels at these steps.
 _FARTHEST_PIX, _SEARCH_PIX = 2.5, 0.5
-# Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the second.
+# Accuracy: Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the
+# second.
 _N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
 # A jump of the pointing from one cadence to the next, in pixels and in usual steps; a smaller share of an exposure on
 # its other side could be an error of the PRF.

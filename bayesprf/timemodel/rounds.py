@@ -17,13 +17,14 @@ from bayesprf.timemodel.training import TrainingPixels
 # A pixel deviates by itself if its excess variance is this many times the error of that variance; the precision of a
 # prior that holds a coefficient at zero.
 _EVIDENT, _NARROW = 3.0, 1e30
-# Sweeps between the pixels' means and the stars' brightness.
+# Accuracy: sweeps between the pixels' means and the stars' brightness.
 _N_LEVEL_SWEEP = 2
 # Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
 _LEAST_FACTOR = 0.05
-# Smallest prior width, of a relative change.
+# Rounding: smallest prior width, of a relative change.
 _LEAST_WIDTH = 1e-6
-# The rounds end, after this many at the earliest, when clipping changes less than this share of the pixel-bins.
+# Accuracy: the rounds end, after this many at the earliest, when clipping changes less than this share of the
+# pixel-bins.
 _N_ROUND_MIN, _SETTLED_SHARE = 3, 1e-3
 
 

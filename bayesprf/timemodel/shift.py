@@ -13,14 +13,14 @@ from bayesprf.timemodel.fit import GainModel
 from bayesprf.timemodel.gain import PrfFunction
 from bayesprf.timemodel.uncatalogued import UncataloguedLight
 
-# Directions of the PRF's change that carry less than this share of the light's root mean square are left out.
+# Accuracy: directions of the PRF's change that carry less than this share of the light's root mean square are left out.
 _TOLERANCE = 1e-4
 # Pairs from which the parts are found, and pairs whose nodes are evaluated at once.
 _MAX_PAIRS, _CHUNK = 20_000, 1 << 12
-# Distance of the nodes and room beyond the motion, pixel: a cubic spline through a PRF as sharp as Kepler's is then
-# good to 3e-4 of its peak.
+# Accuracy: distance of the nodes and room beyond the motion, pixel: a cubic spline through a PRF as sharp as Kepler's
+# is then good to 3e-4 of its peak.
 _GRID_STEP, _MARGIN = 0.2, 0.2
-# Fewest nodes on an axis (a cubic needs four), and most.
+# Cost: fewest nodes on an axis (a cubic needs four), and most.
 _MIN_NODES, _MAX_NODES = 4, 40
 
 

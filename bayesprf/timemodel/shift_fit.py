@@ -23,7 +23,7 @@ from bayesprf.timemodel.uncatalogued import UncataloguedLight, find_uncatalogued
 _NEAR_PIX, _NEAR_SHARE = 0.1, 0.1
 # Parts of the shift that carry more than this share of the light are looked for in faint uncatalogued light.
 _LIGHT_SHARE = 0.03
-# Rounds of fluxes and uncatalogued light.
+# Accuracy: rounds of fluxes and uncatalogued light.
 _N_ROUND = 2
 
 Relearn = Callable[[BoolArray], ShapeFit]

@@ -12,7 +12,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.gain import PrfChange, build_change
 
-# Cadences looked at to learn the typical noise of a pixel.
+# Cost: cadences looked at to learn the typical noise of a pixel.
 _N_NOISE_SAMPLES = 64
 
 

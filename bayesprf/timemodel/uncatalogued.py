@@ -16,10 +16,10 @@ from bayesprf.timemodel.fit import GainModel
 _KNOTS_PER_ROLL = 4.0
 # Outliers of a star's series are clipped at so many standard deviations, in so many passes; cadences needed per column.
 _CLIP_SIGMA, _N_CLIP, _LEAST_CADENCES = 3.0, 5, 10
-# Cauchy weights of outliers among pixels, in standard deviations (95 % efficient for normal errors); passes, which also
-# learn the prior width of a series' coefficients; least ridge relative to the largest product of columns.
+# Derived: Cauchy weights of outliers among pixels, in standard deviations (95 % efficient for normal errors); passes,
+# which also learn the prior width of a series' coefficients; least ridge relative to the largest product of columns.
 _CAUCHY, _N_PASS, _RIDGE = 2.385, 10, 1e-10
-# Pixels handled at once.
+# Cost: pixels handled at once.
 _CHUNK = 512
 
 

@@ -10,7 +10,8 @@ from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape, shown
 from bayesprf.errors import InputError
 
-# A width is known to a sixth from this many members; bins of brightness hold at least as many, and are no more than 4.
+# Derived: a width is known to a sixth from this many members; bins of brightness hold at least as many, and are no more
+# than 4.
 _MIN_MEMBERS, _MAX_BINS = 20, 4
 
 

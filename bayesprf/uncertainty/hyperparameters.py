@@ -9,7 +9,7 @@ from bayesprf.checks import check_shape, is_number, shown
 from bayesprf.errors import InputError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters, Tunable
 from bayesprf.linalg.problem import GaussianPrior
-from bayesprf.photometry.fluxes import PRIOR_WIDTH
+from bayesprf.photometry.background import PRIOR_WIDTH
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.uncertainty.hyper_groups import Groups
 from bayesprf.uncertainty.hyper_problems import CadencePairs, WidthData, difference_problem, image_problem, mean_light

@@ -35,7 +35,7 @@ def model_errors(shape: ShapeFit, pixel: IntArray, flux: FloatArray, widths: Nui
     here = np.isin(shape.pairs.pixel, pixel)
     nearby = np.isin(shape.pairs.source, shape.pairs.source[here])
     select = csr_matrix((np.ones(pixel.size), (np.arange(pixel.size), pixel)), (pixel.size, shape.pairs.n_pixel))
-    patterns = carry(shape, shape.pairs.select(nearby), shape.values[nearby], select, flux=flux, widths=widths)
+    patterns = carry(shape, shape.matrix.select(nearby), select, flux=flux, widths=widths)
     factor = hstack(list(patterns.values()), format="csr")
     scale, axes = np.linalg.eigh((factor @ factor.T).toarray())
     return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))

@@ -8,7 +8,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.photometry.groups import SourceGroup, extract_group
 
-# Largest number of sources whose full covariance is built, 200 MB.
+# Cost: largest number of sources whose full covariance is built, 200 MB.
 _MAX_DENSE = 5000
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.sparse import csr_matrix, hstack, vstack
 
-from bayesprf.arrays import AnyArray, FloatArray, IntArray
+from bayesprf.arrays import LARGEST, AnyArray, FloatArray, IntArray
 from bayesprf.checks import as_float, check_shape, shown
 from bayesprf.errors import InputError
 from bayesprf.fit_record import Fit
@@ -23,9 +23,6 @@ from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_c
 # of M67 with Gaia's catalogue say of theirs (tests/real/test_m67_errors.py).
 _FEW_STARS_POSITION, _FEW_STARS_MOMENTS = 0.017, 0.017
 
-# A flux above this, whose square is hardly a number any more, is none.
-_LARGEST_FLUX = 1e100
-
 
 @in_one_blas_thread
 def learn_hyperparameters(
@@ -36,7 +33,7 @@ def learn_hyperparameters(
     flux = np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale if expected is None else expected
     flux = as_float(flux, "expected", ndim=1, unit="electron / s")
     check_shape(flux, (n_source,), "expected", "n_source")
-    flux = np.where(np.abs(flux) < _LARGEST_FLUX, flux, np.nan)
+    flux = np.where(np.abs(flux) < LARGEST, flux, np.nan)
     image, prior = reduce_image(fit.pixels), latest.problem.prior
     data = WidthData(
         pixels=fit.pixels,
@@ -118,8 +115,7 @@ def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonEr
     usable = ~fit.pixels.saturated[prf.pairs.pixel]
     return fit_common_errors(
         prf,
-        prf.pairs.select(usable),
-        prf.values[usable],
+        prf.matrix.select(usable),
         flux=flux,
         ivar=_mean_ivar(fit),
         prior=fit.latest_flux.prior,

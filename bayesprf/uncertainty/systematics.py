@@ -17,6 +17,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import excess_scatter
 from bayesprf.uncertainty.joint_errors import joint_factors
 
+# Rounding: step of the numerical derivative of the area with the slope: its error is 1e-4 of it.
 _SLOPE_STEP = 1e-2
 # The slope of a wing is told by pixels whose light it changes by at least this much per unit.
 _MIN_WING_PIXELS, _MIN_TILT = 20, 0.5
@@ -91,8 +92,7 @@ class CommonErrors:
 
 def fit_common_errors(
     shape: ShapeFit,
-    pairs: PairTable,
-    values: FloatArray,
+    prf: PrfMatrix,
     *,
     flux: FloatArray,
     ivar: FloatArray,
@@ -105,10 +105,8 @@ def fit_common_errors(
     ----------
     shape : ShapeFit
         The PRF and its posterior.
-    pairs : PairTable
-        Pairs of the flux fit.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel.
+    prf : PrfMatrix
+        PRF of the flux fit, constant.
     flux : ndarray of float64, shape (n_source,)
         Mean fluxes, electron / s.
     ivar : ndarray of float64, shape (n_pixel,)
@@ -128,24 +126,23 @@ def fit_common_errors(
     K = Lambda^-1 X' C^-1, so that var F += T Cov(theta) T' with T = -K dX/dtheta F (design, section 1).
     Lambda^-1 is taken on the pairs of sources that share a pixel.
     """
-    gain = flux_gain(pairs, values, ivar, prior)
+    gain = flux_gain(prf, ivar, prior)
     if shape.background is not None:
-        gain = marginal_gain(gain, pairs.to_sparse(values).T.tocsr(), shape.background.columns, ivar)
+        gain = marginal_gain(gain, prf.pairs.to_sparse(prf.values).T.tocsr(), shape.background.columns, ivar)
     flux = np.nan_to_num(flux)
     if shape.joint is not None:
-        light = flux[pairs.source] * values
         factors = joint_factors(shape.joint, gain, flux, widths.position)
-        factors["model"] = _model_factor(shape, pairs, light, flux, -gain, widths.model)
+        factors["model"] = _model_factor(shape, prf, flux, -gain, widths.model)
     else:
         wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
-        factors = {"wing": wing, **carry(shape, pairs, values, -gain, flux=flux, widths=widths)}
+        factors = {"wing": wing, **carry(shape, prf, -gain, flux=flux, widths=widths)}
     parts = {name: np.sqrt(np.asarray(one.multiply(one).sum(axis=1)).ravel()) for name, one in factors.items()}
     std = np.sqrt(np.sum([part**2 for part in parts.values()], axis=0))
     return CommonErrors(std, parts, factors, widths)
 
 
 def carry(
-    shape: ShapeFit, pairs: PairTable, values: FloatArray, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
+    shape: ShapeFit, prf: PrfMatrix, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
 ) -> dict[str, csr_matrix]:
     """Carry the errors of the model of the pixels through a linear map of the pixels.
 
@@ -153,10 +150,8 @@ def carry(
     ----------
     shape : ShapeFit
         The PRF and its posterior.
-    pairs : PairTable
-        Pairs, all those of each source that is among them.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel.
+    prf : PrfMatrix
+        PRF of pairs, of all those of each source that is among them.
     gain : csr_matrix of float64, shape (n_out, n_pixel)
         The map.
     flux : ndarray of float64, shape (n_source,)
@@ -170,15 +165,15 @@ def carry(
         By cause, `gain` times the change of the model by one standard deviation of each nuisance, (n_out, n_nuisance):
         shape, others, position, moments, model. The slope of the wing changes all fluxes equally, and is left out.
     """
-    light = flux[pairs.source] * values
+    pairs = prf.pairs
     to_pixel = csr_matrix(
         (np.ones(pairs.n_pair), (pairs.pixel, np.arange(pairs.n_pair))), shape=(pairs.n_pixel, pairs.n_pair)
     )
     return {
-        "shape": _shape_factor(shape, pairs, light, gain @ to_pixel),
+        "shape": _shape_factor(shape, prf, flux, gain @ to_pixel),
         "others": csr_matrix(widths.others * (gain @ wing_light(shape, flux))),
         **_star_factors(shape, pairs, flux, gain, widths),
-        "model": _model_factor(shape, pairs, light, flux, gain, widths.model),
+        "model": _model_factor(shape, prf, flux, gain, widths.model),
     }
 
 
@@ -201,25 +196,23 @@ def star_errors(shape: ShapeFit, dx: FloatArray, dy: FloatArray, widths: Nuisanc
     """
     n, one = dx.size, np.ones(1)
     pairs = PairTable(np.zeros(n, np.int64), np.arange(n), dx, dy, 1, n)
-    values, every = shape.prf.evaluate(dx, dy), csr_matrix(identity(n))
+    prf, every = PrfMatrix.constant(pairs, shape.prf.evaluate(dx, dy)), csr_matrix(identity(n))
     widths = replace(widths, position=np.atleast_1d(np.median(widths.position)), places=None)
     parts = [
-        _shape_factor(shape, pairs, values, every),
+        _shape_factor(shape, prf, one, every),
         *_star_factors(shape, pairs, one, every, widths).values(),
-        _model_factor(shape, pairs, values, one, every, widths.model),
+        _model_factor(shape, prf, one, every, widths.model),
     ]
     return np.asarray(hstack(parts).toarray())
 
 
-def flux_gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
+def flux_gain(prf: PrfMatrix, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
     """Return how the fluxes of one image respond to its pixels.
 
     Parameters
     ----------
-    pairs : PairTable
-        Pairs of the flux fit.
-    values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs, 1 / pixel.
+    prf : PrfMatrix
+        PRF of the flux fit, constant.
     ivar : ndarray of float64, shape (n_pixel,)
         Inverse variances.
     prior : GaussianPrior
@@ -230,25 +223,17 @@ def flux_gain(pairs: PairTable, values: FloatArray, ivar: FloatArray, prior: Gau
     csr_matrix of float64, shape (n_source, n_pixel)
         K = Lambda^-1 X' C^-1, on the pairs of sources that share a pixel.
     """
-    from bayesprf.linalg.solvers.blocks import pair_covariance
+    from bayesprf.linalg.solvers.blocks import sparse_covariance
 
-    problem = LinearProblem(PrfMatrix.constant(pairs, values).design(), np.zeros((1, ivar.size)), ivar[None], prior)
-    posterior = choose_solver(problem).solve(problem)
-    i, j, shared = pair_covariance(posterior)
-    own = np.arange(pairs.n_source)
-    covariance = csr_matrix(
-        (
-            np.concatenate([shared[0], shared[0], posterior.std[0] ** 2]),
-            (np.concatenate([i, j, own]), np.concatenate([j, i, own])),
-        ),
-        shape=(pairs.n_source, pairs.n_source),
-    )
-    return csr_matrix(covariance @ pairs.to_sparse(values) @ diags(ivar))
+    problem = LinearProblem(prf.design(), np.zeros((1, ivar.size)), ivar[None], prior)
+    covariance = sparse_covariance(choose_solver(problem).solve(problem))
+    return csr_matrix(covariance @ prf.pairs.to_sparse(prf.values) @ diags(ivar))
 
 
-def _shape_factor(shape: ShapeFit, pairs: PairTable, light: FloatArray, gain: csr_matrix) -> csr_matrix:
-    """Respond to the weights of log10 PRF, whose area stays one."""
-    columns = shape.prf.basis.matrix(*round_coordinates(pairs.dx, pairs.dy, shape.prf.shear))
+def _shape_factor(shape: ShapeFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix) -> csr_matrix:
+    """Respond to the weights of log10 PRF, whose area stays one; `gain` is of the light of every pair."""
+    light = prf.light(flux)
+    columns = shape.prf.basis.matrix(*round_coordinates(prf.pairs.dx, prf.pairs.dy, shape.prf.shear))
     moved = np.asarray((gain @ (diags(light) @ columns)).todense())
     level = np.asarray(gain @ light).ravel()
     response = LN10 * (moved - np.outer(level, shape.prf.area_gradient()))
@@ -343,15 +328,14 @@ def _star_factors(
     }
 
 
-def _model_factor(
-    shape: ShapeFit, pairs: PairTable, light: FloatArray, flux: FloatArray, gain: csr_matrix, scatter: float
-) -> csr_matrix:
+def _model_factor(shape: ShapeFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix, scatter: float) -> csr_matrix:
     """Respond to relative errors of the model (`profile.model_variance`), independent but for their sum over each star.
 
     Light that the PRF puts into a wrong pixel is missing from another: with a the errors of a star's pixels, those
     whose sum is zero have the covariance diag(a**2) (I - 1 1' diag(a**2) / sum a**2).
     """
-    error = LN10 * scatter * np.sqrt(np.abs(light * flux[pairs.source]) * shape.prf.peak)
+    pairs = prf.pairs
+    error = LN10 * scatter * np.sqrt(np.abs(prf.light(flux) * flux[pairs.source]) * shape.prf.peak)
     norm = np.sqrt(np.bincount(pairs.source, weights=error**2, minlength=pairs.n_source))
     unit = np.divide(error, norm[pairs.source], out=np.zeros_like(error), where=norm[pairs.source] > 0)
     pair = np.arange(pairs.n_pair)

@@ -13,7 +13,7 @@ from bayesprf.hypotheses.second_star import second_star
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.stack import DesignStack
-from bayesprf.photometry.fluxes import PRIOR_WIDTH
+from bayesprf.photometry.background import PRIOR_WIDTH
 from bayesprf.simulation.settings import FieldSettings
 from bayesprf.simulation.true_prf import PrfTruth, asymmetric_prf
 

@@ -13,8 +13,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 _NO_CODE = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
-# A comment names its source by a year in parentheses, an equation or table, or the command that measured it.
-_SOURCE = re.compile(r"\((?:[^()]*\b)?(?:19|20)\d\d|section \d|eq\. ?\d|table \d|handbook|\.py\b", re.IGNORECASE)
+# A comment names its source by a year in parentheses, an equation or table, or the command that measured it; or it
+# begins with the word that says that the number follows from what is written there, or is the default of an option.
+_SOURCE = re.compile(
+    r"\((?:[^()]*\b)?(?:19|20)\d\d|section \d|eq\. ?\d|table \d|handbook|\.py\b"
+    r"|^(?:# |\"\"\")(?:derived|measured|option):",
+    re.IGNORECASE | re.MULTILINE,
+)
+# First words of the comments on numbers that nobody tunes: units and identities; bits and places of formats, degrees
+# and counts that the code is written for; what a flag or word is said to mean; how much of an answer is shown; bounds
+# on memory and time; what tells numbers from rounding errors; nodes, steps and tolerances of integrals and iterations,
+# whose error is far below that of the data.
+KINDS = ("Unit", "Format", "Definition", "Shown", "Cost", "Rounding", "Accuracy")
+_KIND = re.compile(rf"^(?:# |\"\"\")({'|'.join(KINDS)}): ", re.MULTILINE)
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
@@ -70,7 +81,8 @@ class House:
             ),
             "functions above 50 code lines": str(sum(size > 50 for size in self._function_sizes())),
             "numeric module constants": str(len(constants)),
-            "of these without a source": str(sum(not sourced for _, sourced in constants)),
+            "of these tuned": str(sum(not kind_of(comment) for _, comment in constants)),
+            "of the tuned without a source": str(sum(not has_source(comment) for _, comment in constants)),
         }
 
     def _code(self) -> list[str]:
@@ -125,8 +137,8 @@ class House:
             if isinstance(node, Function)
         ]
 
-    def _constants(self) -> list[tuple[str, bool]]:
-        """Return numeric module constants outside simulation and validation, and whether a comment names a source."""
+    def _constants(self) -> list[tuple[str, str]]:
+        """Return numeric module constants outside simulation and validation, and what is written of them."""
         found = []
         for path, tree in self.trees.items():
             place = path.relative_to(self.package).as_posix()
@@ -136,12 +148,30 @@ class House:
             for node in tree.body:
                 if not isinstance(node, ast.Assign) or not is_number(node.value):
                     continue
-                above = node.lineno - 2
-                while above >= 0 and text[above].startswith("#"):
-                    above -= 1
-                comment = "\n".join(text[above + 1 : node.end_lineno])
-                found += [(f"{place}: {ast.unparse(target)}", bool(_SOURCE.search(comment))) for target in node.targets]
+                comment = comment_on(node, text)
+                found += [(f"{place}: {ast.unparse(target)}", comment) for target in node.targets]
         return found
+
+
+def comment_on(node: ast.Assign, text: list[str]) -> str:
+    """Return the lines that speak of a constant: the comment above it, its own lines, and a text below it."""
+    above, below = node.lineno - 2, node.end_lineno or node.lineno
+    while above >= 0 and text[above].startswith("#"):
+        above -= 1
+    if below < len(text) and text[below].startswith('"""'):
+        below = next(i for i, line in enumerate(text[below:], below + 1) if line.endswith('"""'))
+    return "\n".join(text[above + 1 : below])
+
+
+def kind_of(comment: str) -> str:
+    """Return which kind of number that nobody tunes a comment says it is; nothing for a tuned one."""
+    found = _KIND.search(comment)
+    return found[1] if found else ""
+
+
+def has_source(comment: str) -> bool:
+    """Return whether a comment says where a number comes from, or that nobody tunes it."""
+    return bool(kind_of(comment) or _SOURCE.search(comment))
 
 
 def is_number(node: ast.expr) -> bool:

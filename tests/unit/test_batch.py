@@ -22,13 +22,14 @@ import xarray as xr
 from astropy.table import Table
 
 from bayesprf import batch
-from bayesprf.batch import BatchOptions, Field, FieldReport, fit_batch, fit_field
+from bayesprf.batch import Field, FieldReport, fit_batch, fit_field
 from bayesprf.errors import FileError, InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.io import files
 from bayesprf.io.files import claim_directory
 from bayesprf.io.pixels.tpf_writer import write_tpf
 from bayesprf.io.save import load_attributes, load_tree
+from bayesprf.pipeline import FitOptions
 from bayesprf.results.diff import differences
 from bayesprf.simulation.fields import make_field
 
@@ -220,8 +221,8 @@ def test_what_changes_an_output_makes_it_stale(tmp_path, quick_fit):
         return fit_field(one, output, **keywords).status
 
     assert [status(), status()] == ["done", "resumed"]
-    assert [status(options=BatchOptions(fit_va=True)), status(options=BatchOptions(fit_va=True))] == ["done", "resumed"]
-    knots = BatchOptions(machine={"n_r_knots": np.int64(8)})
+    assert [status(options=FitOptions(fit_va=True)), status(options=FitOptions(fit_va=True))] == ["done", "resumed"]
+    knots = FitOptions(machine={"n_r_knots": np.int64(8)})
     assert [status(options=knots), status(options=knots)] == ["done", "resumed"]
     assert status() == "done"
     with open(one.catalog, "a") as handle:
@@ -385,7 +386,7 @@ def test_an_output_is_no_input(two_fields, tmp_path, quick_fit, name):
 
 def test_a_directory_that_cannot_be_made(two_fields, tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match=r"output_dir: expected a directory that can be made, got .*file"):
+    with pytest.raises(FileError, match=r"output_dir: expected a directory that exists or can be made, got .*file"):
         fit_batch(two_fields, tmp_path / "file")
 
 

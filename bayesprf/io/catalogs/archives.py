@@ -1,7 +1,7 @@
 """How archives name and measure what a catalogue needs: one table, one record per archive."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -288,8 +288,3 @@ def check_years(years: object, name: str) -> None:
             f"{name}: expected Julian years as 2016.0, got {known[np.argmax(np.abs(known - 2000))]:g}; a Julian date JD"
             " is the year 2000 + (JD - 2451545) / 365.25"
         )
-
-
-def columns_named(columns: Sequence[str], *, most: int = 12) -> str:
-    """Return the first column names as text for messages."""
-    return ", ".join(columns[:most]) + (f", ... ({len(columns)} in all)" if len(columns) > most else "")

@@ -7,7 +7,7 @@ from astropy import units
 from astropy.coordinates import Angle
 
 from bayesprf.arrays import BoolArray, FloatArray, Named
-from bayesprf.checks import checked
+from bayesprf.checks import checked, listed
 from bayesprf.errors import InputError
 from bayesprf.io.catalogs.archives import (
     ANY,
@@ -34,7 +34,6 @@ from bayesprf.scene.sources import Brightness, SourceTable
 
 _EPOCH = ("ref_epoch",)
 _FULL_PRECISION_INTEGER = 2**53
-_MAX_NAMED = 5
 
 
 @checked
@@ -231,7 +230,7 @@ def _positions(columns: Named, place: Position) -> tuple[FloatArray, FloatArray]
         dec_deg = _degrees(columns, place.dec, units.deg, "deg")
     bad = np.flatnonzero(~(np.isfinite(ra_deg) & np.isfinite(dec_deg)))
     if bad.size:
-        rows = ", ".join(str(one) for one in bad[:_MAX_NAMED]) + (", ..." if bad.size > _MAX_NAMED else "")
+        rows = listed(bad.tolist())
         raise InputError(
             f"{place.ra}, {place.dec}: expected a position in every row, got none (missing, or 1e20 as filled masks"
             f" are) in {bad.size} of {ra_deg.size}, rows {rows}; drop these rows"

@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from photutils.detection import DAOStarFinder
 
 
-# Epoch of the positions in headers of Kepler, K2 and TESS.
+# Format: epoch of the positions in headers of Kepler, K2 and TESS.
 _HEADER_EPOCH = 2000.0
-# Full width at half maximum of a star in pixels: the nominal PRF's, wide enough for Kepler's 1.4 to 2.2 and TESS's 1.9.
+# Derived: full width at half maximum of a star in pixels: the nominal PRF's, wide enough for Kepler's 1.4 to 2.2 and
+# TESS's 1.9.
 _FWHM = 1.5
 # An image of a scattered stack holds its gaps too; more pixels than this are not looked at in one piece.
 _MAX_GRID = 5 * 10**7

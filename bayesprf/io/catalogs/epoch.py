@@ -5,6 +5,7 @@ import numpy as np
 from bayesprf.errors import InputError
 from bayesprf.scene.pixels import PixelTable
 
+# Unit: Julian date of J2000.0, and days of a Julian year.
 _JD_OF_2000, _DAYS_PER_YEAR = 2451545.0, 365.25
 
 

@@ -7,13 +7,14 @@ import numpy as np
 from bayesprf.arrays import FloatArray, Named
 from bayesprf.checks import as_float, check_finite, checked, shown
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
+from bayesprf.instruments import SECONDS_PER_DAY
 from bayesprf.io.pixels.stack import unit_vector
 from bayesprf.scene.pixels import PixelTable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_SECONDS_PER_DAY = 86400.0
+# Unit: speed of light, exact.
 _LIGHT_KM_PER_S = 299792.458
 # Directions that span less than this part of their greatest distance across it lie on a line.
 _FLAT = 1e-3
@@ -69,7 +70,7 @@ def barycentric_shift(pixels: PixelTable, ra_deg: object, dec_deg: object) -> Fl
         raise InputError("pixels: expected a stack of read_tpfs, whose meta tells the direction of its times, got none")
     place = spacecraft_position(pixels.instrument.name, pixels.instrument.time_zero_jd, pixels.time, pixels.meta)
     away = unit_vector(ra, dec) - np.asarray(reference, np.float64)
-    return np.asarray(place @ away.T / _SECONDS_PER_DAY, np.float64)
+    return np.asarray(place @ away.T / SECONDS_PER_DAY, np.float64)
 
 
 def spacecraft_position(mission: str, zero_jd: float, time: FloatArray, meta: Named) -> FloatArray:
@@ -104,7 +105,7 @@ def spacecraft_position(mission: str, zero_jd: float, time: FloatArray, meta: Na
         spread = directions - directions.mean(axis=0)
         across = np.linalg.svd(spread, compute_uv=False)
         if across[1] > _FLAT * across[0] > 0:
-            return np.asarray((np.linalg.pinv(spread, rcond=_FLAT) @ offsets).T * _SECONDS_PER_DAY, np.float64)
+            return np.asarray((np.linalg.pinv(spread, rcond=_FLAT) @ offsets).T * SECONDS_PER_DAY, np.float64)
     raise UnsupportedError(
         f"pixels: expected TESS, or at least three files in different directions, to know where {mission} was, got"
         f" {len(directions)}; correct the times by the spacecraft's ephemeris"

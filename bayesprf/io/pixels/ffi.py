@@ -22,6 +22,7 @@ from bayesprf.io.pixels.noise import Noise, rate_factor
 from bayesprf.io.pixels.stack import unit_vector
 from bayesprf.scene.pixels import PixelTable
 
+# Outliers of a block of sky, standard deviations, and passes.
 _CLIP_SIGMA, _CLIP_ROUNDS = 2.5, 10
 _META_KEYS = ("CHANNEL", "CAMERA", "CCD", "QUARTER", "CAMPAIGN", "SECTOR", "NUM_FRM")
 # Images of a series whose coordinates move by less than this, pixel, have not moved; by more than this many pixels

@@ -19,9 +19,11 @@ from bayesprf.errors import BayesprfError, FileError, InputError
 Bytes = bytes | mmap.mmap
 
 
+# Format: bytes of a block and of a card (FITS standard 4.0, section 3.1 and 4.1).
 _BLOCK, _CARD = 2880, 80
 _END = b"END".ljust(_CARD)
 _GZIP = b"\x1f\x8b"
+# Format: types of pixels (FITS standard 4.0, table 8).
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _LAYOUT_KEY = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT)$")
 _ADDRESS = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]+:/")

@@ -8,7 +8,7 @@ from astropy.io import fits
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import FileError
-from bayesprf.instruments import INSTRUMENTS, Instrument
+from bayesprf.instruments import INSTRUMENTS, SECONDS_PER_DAY, Instrument
 
 # What a card may hold.
 Card = str | int | float
@@ -19,8 +19,7 @@ STACK_KEYS = ("CHANNEL", "CAMERA", "CCD", "QUARTER", "CAMPAIGN", "SECTOR", "OBSM
 _TARGET_KEYS = ("KEPLERID", "TICID")
 _MAGNITUDE_KEYS = ("KEPMAG", "TESSMAG")
 _READ_NOISE_KEYS = ("READNOIS", "READNOIA", "READNOIB", "READNOIC", "READNOID")
-_SECONDS_PER_DAY = 86400.0
-# Kepler's second reaction wheel failed on 2013 May 11; since then the spacecraft rolls. BJD - 2454833.
+# Format: Kepler's second reaction wheel failed on 2013 May 11; since then the spacecraft rolls. BJD - 2454833.
 _TWO_WHEELS_DAY = 1591.0
 
 
@@ -193,4 +192,4 @@ def read_exposure(header: Header, instrument: Instrument, step: float | None) ->
     """
     interval = read_number(header, "TIMEDEL") or step
     share = read_number(header, "DEADC") or instrument.duty
-    return None if interval is None else interval * share * _SECONDS_PER_DAY
+    return None if interval is None else interval * share * SECONDS_PER_DAY

@@ -11,7 +11,7 @@ from astropy.wcs import WCS
 
 from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.errors import FileError
-from bayesprf.instruments import Instrument
+from bayesprf.instruments import SECONDS_PER_DAY, Instrument
 from bayesprf.io.files import sha256_of
 from bayesprf.io.pixels.fits_file import Unit, check_local, guarded_read, open_fits
 from bayesprf.io.pixels.headers import Header, plain_header, read_number
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 _KIND = "a FITS image"
 _UNCERTAINTY = re.compile(r"\b(uncert\w*|err(or)?s?|sigma)\b", re.IGNORECASE)
-# A time in the header beyond this is a whole Julian date, whatever BJDREFI says.
+# Format: a time in the header beyond this is a whole Julian date, whatever BJDREFI says.
 _JULIAN_DATE = 2.4e6
-_SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,9 +165,9 @@ def read_image_exposure(header: Header) -> float | None:
     frame, count, said = (read_number(header, key) for key in ("INT_TIME", "NUM_FRM", "EXPOSURE"))
     frames = None if frame is None or count is None else frame * count
     if said is not None and frames is None:
-        return said * _SECONDS_PER_DAY if said < 1.0 else said
+        return said * SECONDS_PER_DAY if said < 1.0 else said
     if said is not None and frames is not None:
-        for one in (said * _SECONDS_PER_DAY, said):
+        for one in (said * SECONDS_PER_DAY, said):
             if 0.5 * frames < one < 1.001 * frames:
                 return one
     return frames if frames is not None else read_number(header, "EXPTIME")

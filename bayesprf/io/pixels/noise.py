@@ -21,14 +21,13 @@ Cube = NDArray[np.float32]
 _ELECTRON = r"(e|e-|el|electron|electrons)"
 _RATE = re.compile(rf"{_ELECTRON}(\s*/\s*(s|sec|second)|[\s.*]*(s|sec)\s*(\^|\*\*)?\s*\(?-1\)?)", re.IGNORECASE)
 _COUNT = re.compile(_ELECTRON, re.IGNORECASE)
-# Errors of a tenth of the least noise are impossible: exposures guessed wrong change the noise by the square root of
-# the co-added frames, a factor of 2 to 4. In 24 files of the missions the smallest ratio is 1.02.
+# Derived: errors of a tenth of the least noise are impossible: exposures guessed wrong change the noise by the square
+# root of the co-added frames, a factor of 2 to 4. In 24 files of the missions the smallest ratio is 1.02.
 _IMPOSSIBLE_ERROR = 0.1
-# Cadences, evenly spaced, that tell whether a pixel's errors are in doubt.
+# Cost: cadences, evenly spaced, that tell whether a pixel's errors are in doubt.
 _LOOKED_AT = 128
-# A pixel cannot hold ten times the full well. Of a file with a hundredth of such values the unit is in doubt.
-_IMPOSSIBLE_WELLS = 10.0
-_IMPOSSIBLE_SHARE = 0.01
+# Derived: a pixel cannot hold ten times the full well. Of a file with a hundredth of such values the unit is in doubt.
+_IMPOSSIBLE_WELLS, _IMPOSSIBLE_SHARE = 10.0, 0.01
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,8 @@ from bayesprf.errors import FileError
 from bayesprf.io.pixels.fits_file import guarded_read
 from bayesprf.io.pixels.headers import Header, read_number
 
-# Headers that place a pixel farther apart than this, pixel, contradict each other: the missions' own agree to 1e-9,
-# and their coordinates are true to a few tenths.
+# Derived: headers that place a pixel farther apart than this, pixel, contradict each other: the missions' own agree to
+# 1e-9, and their coordinates are true to a few tenths.
 _TOLERANCE = 0.1
 # Keywords of a column's image coordinates (FITS standard 4.0, table 22) and those of an image.
 _COLUMN_KEYS = (
@@ -34,7 +34,8 @@ _IMAGE_KEY = re.compile(
     r"(CTYPE|CRPIX|CRVAL|CUNIT|CDELT|CROTA)[12]|(PC|CD)[12]_[12]|PV[12]_\d+|[AB]P?_(ORDER|DMAX|\d_\d)"
     r"|LONPOLE|LATPOLE|RADESYS|EQUINOX"
 )
-# Column and row where the detector's own plane touches the sky: near the middle of the detectors of all missions.
+# Format: column and row where the detector's own plane touches the sky: near the middle of the detectors of all
+# missions.
 _PLANE_CENTRE = 600.0
 _TEXT_KEYS = ("CTYPE", "CUNIT", "RADESYS")
 

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 
 from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray
+from bayesprf.checks import listed
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
-from bayesprf.instruments import Instrument
+from bayesprf.instruments import SECONDS_PER_DAY, Instrument
 from bayesprf.io.pixels.stamp import Stamp
 
 # Light crosses the radius of the Earth's orbit in this time, s (IAU 2012 astronomical unit), and Kepler's at its
 # farthest in 1.05 of it.
 _LIGHT_SECONDS = 499.0048 * 1.05
-_SECONDS_PER_DAY = 86400.0
 
 
 def check_one_stack(stamps: Sequence[Stamp]) -> None:
@@ -91,7 +91,7 @@ def _warn_unmatched(stamps: Sequence[Stamp], common: IntArray) -> None:
     lacking = [f"{s.name} lacks {every.size - s.time.size}" for s in stamps if s.time.size < every.size]
     warnings.warn(
         f"{every.size - common.size} of {every.size} cadences are not in every file and were left out:"
-        f" {', '.join(lacking[:5])}{', ...' if len(lacking) > 5 else ''}",
+        f" {listed(lacking)}",
         DataWarning,
         skip_file_prefixes=PACKAGE_FILES,
     )
@@ -110,9 +110,9 @@ def check_clocks(stamps: Sequence[Stamp], rows: Sequence[IntArray]) -> None:
         both = both[np.isfinite(both)]
         if both.size == 0:
             continue
-        away = float(np.median(both)) * _SECONDS_PER_DAY
+        away = float(np.median(both)) * SECONDS_PER_DAY
         apart = float(np.linalg.norm(unit_vector(*stamp.direction) - unit_vector(*stamps[0].direction)))
-        allowed = _LIGHT_SECONDS * apart + (0.5 * step * _SECONDS_PER_DAY if step else _LIGHT_SECONDS)
+        allowed = _LIGHT_SECONDS * apart + (0.5 * step * SECONDS_PER_DAY if step else _LIGHT_SECONDS)
         if abs(away) > allowed:
             raise InputError(
                 f"files: expected one time for one CADENCENO in a stack, but the times of {stamp.name} are {away:.6g} s"

@@ -36,10 +36,11 @@ _KIND = "a target pixel file"
 _REQUIRED_COLUMNS = ("TIME", "FLUX", "FLUX_ERR", "QUALITY")
 _OPTIONAL_COLUMNS = ("CADENCENO", "FLUX_BKG", "POS_CORR1", "POS_CORR2", "FFI_FILE")
 # Bits of the APERTURE extension (Kepler Archive Manual KDMC-10008-006, section 2.3.2; the same for TESS).
-_COLLECTED, _OPTIMAL_APERTURE = 1, 2
-# Times outside the years 2000 to 2100 are no times of these missions, Julian date.
+COLLECTED, OPTIMAL_APERTURE = 1, 2
+# Format: times outside the years 2000 to 2100 are no times of these missions, Julian date.
 _JULIAN_DATES = (2451545.0, 2488070.0)
-# Detector position for which times of full frame images of TESS are barycentric: BTC_PIX1, BTC_PIX2 of their headers.
+# Format: detector position for which times of full frame images of TESS are barycentric: BTC_PIX1, BTC_PIX2 of their
+# headers.
 _FRAME_CENTRE = (1068.0, 1024.0)
 
 
@@ -264,7 +265,7 @@ def _make_stamp(parts: _Parts, path: Path, options: StampOptions) -> Stamp:
         dec_deg=dec_deg,
         column=place.column + x,
         row=place.row + y,
-        optimal=parts.aperture[keep] & _OPTIMAL_APERTURE > 0,
+        optimal=parts.aperture[keep] & OPTIMAL_APERTURE > 0,
         background_removed=_find_background(parts),
         direction=_find_direction(parts, place, target, (ra_deg, dec_deg), path),
         notes=(*notes, *said, *motion, *pixels.notes),
@@ -286,7 +287,7 @@ def _choose_pixels(parts: _Parts, path: Path) -> NDArray[np.bool_]:
             f"{path}: expected APERTURE, FLUX and FLUX_ERR images of one shape, got {parts.aperture.shape},"
             f" {flux.shape[1:]} and {errors.shape[1:]}"
         )
-    keep = (parts.aperture & _COLLECTED > 0) & np.isfinite(flux).any(axis=0)
+    keep = (parts.aperture & COLLECTED > 0) & np.isfinite(flux).any(axis=0)
     if not keep.any():
         raise FileError(f"{path}: expected pixel data, but no pixel of this file has a finite flux")
     return np.asarray(keep, bool)

@@ -12,10 +12,10 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError
 from bayesprf.io.files import atomic_path
+from bayesprf.io.pixels.stamp import COLLECTED, OPTIMAL_APERTURE
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sky import ARCSEC_PER_DEG
 
-_ARCSEC_PER_DEG = 3600.0
-_COLLECTED, _OPTIMAL_APERTURE = 1, 2
 # Header words of each mission: TELESCOP, name of the target number, prefix of OBJECT, name of the magnitude, and
 # the keywords that say which detector and when.
 _MISSION_HEADERS: Mapping[str, tuple[str, str, str, str, tuple[str, ...]]] = {
@@ -88,10 +88,10 @@ def write_tpf(
     x, y, corner = _grid(pixels, chosen)
     wcs = _fit_tangent_plane(pixels, chosen, corner, position_tolerance)
     image = np.zeros((y.max() + 1, x.max() + 1), np.int32)
-    image[y, x] = _COLLECTED
+    image[y, x] = COLLECTED
     if aperture is not None:
         check_shape(aperture, (pixels.n_pixel,), "aperture", "n_pixel")
-        image[y, x] |= np.where(np.asarray(aperture, bool)[chosen], _OPTIMAL_APERTURE, 0).astype(np.int32)
+        image[y, x] |= np.where(np.asarray(aperture, bool)[chosen], OPTIMAL_APERTURE, 0).astype(np.int32)
     quality = np.zeros(pixels.n_time, np.int32) if quality is None else np.asarray(quality, np.int32)
     check_shape(quality, (pixels.n_time,), "quality", "n_time")
     middle = wcs.wcs_pix2world([[x.mean(), y.mean()]], 0)[0]
@@ -139,7 +139,7 @@ def _fit_tangent_plane(pixels: PixelTable, chosen: IntArray, corner: tuple[int, 
         )
     standard = np.stack(plane.wcs_world2pix(pixels.ra_deg[fitted], pixels.dec_deg[fitted], 0), axis=1)
     solution = np.linalg.lstsq(columns[fitted], standard, rcond=None)[0]
-    worst = np.abs(columns[fitted] @ solution - standard).max() * _ARCSEC_PER_DEG
+    worst = np.abs(columns[fitted] @ solution - standard).max() * ARCSEC_PER_DEG
     if worst > tolerance:
         raise InputError(
             f"pixels: expected positions on a tangent plane to {tolerance} arcsec, got one that is {worst:.3g} arcsec"

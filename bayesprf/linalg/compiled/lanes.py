@@ -15,12 +15,16 @@ from numba.core.datamodel.manager import DataModelManager
 from numba.core.typing.templates import AbstractTemplate, Signature, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
+# Format: bits of a float64 (IEEE 754, section 3.4): all but the sign, the mantissa, the exponent of 1, and 2**52.
 SIGN = 0x7FFFFFFFFFFFFFFF
+# Format: the mantissa of a float64.
 MANTISSA = 0x000FFFFFFFFFFFFF
+# Format: the exponent of 1.0.
 ONE = 0x3FF0000000000000
+# Format: the exponent of 2.0**52.
 TWO_TO_52 = 0x4330000000000000
 LANES = 8
-"""Width of a vector: one 64-byte cache line, one AVX-512 register, two AVX2 or four NEON registers."""
+"""Cost: width of a vector: one 64-byte cache line, one AVX-512 register, two AVX2 or four NEON registers."""
 
 OPERATIONS = {
     operator.add: "fadd",

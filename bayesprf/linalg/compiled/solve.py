@@ -38,7 +38,7 @@ from bayesprf.linalg.compiled.work import (
 from bayesprf.linalg.solvers.symbolic import SymbolicFactor
 
 RENORMALISE = 512
-"""Mantissas multiplied before the exponent is moved out: 2**512 is far from overflow."""
+"""Rounding: mantissas multiplied before the exponent is moved out: 2**512 is far from overflow."""
 
 LOG_2 = float(np.log(2.0))
 LOG_2_PI = float(np.log(2.0 * np.pi))

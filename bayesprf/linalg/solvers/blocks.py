@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_integer
@@ -235,6 +236,15 @@ def pair_covariance(
     if not isinstance(posterior.factors, BlockFactors | WeightedFactors):
         raise UnsupportedError("posterior: expected an answer of BlockSolver, which knows the pairs; solve with it")
     return posterior.factors.pairs(np.arange(posterior.mean.shape[0]) if batches is None else np.asarray(batches))
+
+
+def sparse_covariance(posterior: GaussianPosterior) -> csr_matrix:
+    """Return the covariance of the first batch row on pairs of coefficients that share an observation, symmetric."""
+    i, j, shared = pair_covariance(posterior, np.zeros(1, np.int64))
+    own = np.arange(posterior.std.shape[1])
+    values = np.concatenate([shared[0], shared[0], posterior.std[0] ** 2])
+    place = np.concatenate([i, j, own]), np.concatenate([j, i, own])
+    return csr_matrix((values, place), shape=(own.size, own.size))
 
 
 def _values(plan: SymbolicFactor, design: DesignStack) -> Values:

@@ -13,8 +13,8 @@ from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver, choose_solver
 
 REPORTED_WEIGHT = 0.15
-"""Observations with less than this share of their weight are reported as down-weighted: with Student-t weights of 4
-degrees of freedom those beyond 5.4 standard deviations, one Gaussian number in 15 million."""
+"""Definition: observations with less than this share of their weight are reported as down-weighted: with Student-t
+weights of 4 degrees of freedom those beyond 5.4 standard deviations, one Gaussian number in 15 million."""
 
 
 class Weighting(Protocol):

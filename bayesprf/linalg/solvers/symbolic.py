@@ -15,7 +15,7 @@ from bayesprf.linalg.compiled import symbolic as compiled
 from bayesprf.linalg.stack import DesignStack
 
 GROUP_OBS = 1024
-"""Observations at which a group of components is full: with 16 lanes their data fill 256 kB of cache."""
+"""Cost: observations at which a group of components is full: with 16 lanes their data fill 256 kB of cache."""
 
 
 class SymbolicFactor(NamedTuple):

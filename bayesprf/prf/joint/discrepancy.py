@@ -10,8 +10,9 @@ from bayesprf.prf.joint.step import Posterior
 
 # Rings double in radius, pixel: the PRF changes by about as much in each.
 _RINGS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
-# A pixel tells of a star that gives more than this share of its light.
+# Derived: a pixel tells of a star that gives more than this share of its light.
 _SHARE = 0.5
+# Largest relative error of a ring that is looked for.
 _MAX_SIGMA = 0.3
 # Stars from which a spread can be learned, at least.
 _MIN_STARS = 5
@@ -19,6 +20,7 @@ _MIN_STARS = 5
 _MAX_STARS, _N_TOGETHER = 200, 256
 # Rings of the mean profile, four per doubling of the radius, pixel, and the grid on which its light is added up.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
+# Accuracy: points of the integral of the light over a ring, along the radius and around.
 _N_FINE, _N_ANGLE = 32, 24
 
 

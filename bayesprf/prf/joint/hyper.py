@@ -59,12 +59,16 @@ class JointHyper:
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 
 
-# Below this the relative error of the model is not told from none by any star of less than 1e10 electrons.
+# Derived: below this the relative error of the model is not told from none by any star of less than 1e10 electrons.
 MIN_EPS = 1e-5
+# Rounding: no width falls below this, arcsec or dex.
 MIN_WIDTH = 1e-4
 # No width changes by more than this factor in one step: the residuals of early steps are those of a wrong PRF.
 _MAX_FACTOR = 3.0
+# Derived: what is expected of a catalogue's positions counts as much as two stars: a single one cannot tell its own
+# offset from the common one.
 _N_EXPECTED = 2
+# Accuracy: turns of the update of a width per step; the steps go on until all has settled.
 _N_EM = 10
 
 

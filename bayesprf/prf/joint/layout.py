@@ -13,7 +13,7 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LogPrf
 from bayesprf.scene.sources import SourceTable
 
-# Angles of the table of a known PRF at rmax: a hundred per knot of the splines.
+# Accuracy: angles of the table of a known PRF at rmax: a hundred per knot of the splines.
 _N_ANGLE = 1440
 # Side of a tile, pixel: no wider than the circle in which the faintest star is looked at, so that it lights most of it.
 _TILE = 8.0

@@ -45,6 +45,7 @@ from bayesprf.scene.field_prf import FieldPrf
 
 # Longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
 _MAX_DEX, _MAX_PIX = 0.5, 0.5
+# Accuracy: halvings of a step that makes the objective larger.
 _MAX_HALVINGS = 8
 # The brightest stars, whose fluxes say whether the fit has settled.
 _N_BRIGHT = 30

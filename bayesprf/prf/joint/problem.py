@@ -15,6 +15,7 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LogPrf, wing_starts
 
 LN10 = float(np.log(10.0))
+# Radii from which each ring of the wing begins, pixel: twice as far out each.
 WING_RINGS = (4.0, 8.0, 16.0)
 """Radii from which each ring of the wing begins, pixel: twice as far out each."""
 

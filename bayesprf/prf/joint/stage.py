@@ -23,12 +23,13 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 from bayesprf.stats import weighted_median
 
-# Charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its column.
+# Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its
+# column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
-# Dense algebra of one step takes some seconds and 2 GB at most.
+# Cost: dense algebra of one step takes some seconds and 2 GB at most.
 _MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
 MAX_QUICK = 3000
-"""Parameters of stars up to which a step takes about a second: no larger fit is chosen without being asked for."""
+"""Cost: parameters of stars up to which a step takes about a second: no larger fit is chosen without being asked."""
 # The pixels of ShapeFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 

@@ -14,6 +14,8 @@ from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import FarField, Layout, Reach
 from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState
 from bayesprf.prf.pixel_phase import PixelPhases
+from bayesprf.prf.prior import CUT, N_PHI, N_R, RMAX, RMIN
+from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.field_prf import FieldFrame, field_columns
 from bayesprf.scene.image import Image
@@ -23,27 +25,23 @@ from bayesprf.scene.prf import LogPrf, PrfModel
 from bayesprf.scene.sources import SourceTable
 from bayesprf.stats import SIGMA_PER_MAD
 
-# Radii of the splines, pixel: first knot, last knot, and the radius inside which the angle does not count.
-_RMIN, _RMAX, _CUT = 0.25, 8.0, 0.375
-_N_R, _N_PHI = 13, 15
 # A star is told from noise where it gives more than this share of it; and no farther than this, pixel.
 _LEVEL, _FARTHEST = 0.05, 120.0
-# All light beyond the reach of the stars together stays below this share of the noise of a pixel.
+# Accuracy: all light beyond the reach of the stars together stays below this share of the noise of a pixel.
 _CUT_LIGHT = 0.02
 # Pairs reach past the splines by as much as shear and shifts may move them.
 _SPLINE_MARGIN = 1.25
 # First fluxes are fitted within this radius, pixel.
 _NEAR = 6.0
+# Prior width of a flux, in units of the larger of what is expected and of its error.
 _FLUX_WIDTH = 30.0
-# Wings fall between an Airy pattern's r**-3 and a seeing halo's r**-4.
-_SLOPE = (-3.5, 0.5)
-# Turns of the first guess of the sky.
+# Accuracy: turns of the first guess of the sky.
 _N_SKY = 10
 
 
 def joint_basis(side: float, *, farthest: float = np.inf) -> PolarBasis:
     """Return the columns of log10 PRF for pixels of a given side, arcsec, no larger than the pixels' extent."""
-    return PolarBasis(_RMIN * side, min(_RMAX * side, farthest), _CUT * side, _N_R, _N_PHI)
+    return PolarBasis(RMIN * side, min(RMAX * side, farthest), CUT * side, N_R, N_PHI)
 
 
 def moffat_weights(basis: PolarBasis, side: float, fwhm_pix: float, beta: float = 2.5) -> FloatArray:
@@ -89,7 +87,7 @@ class JointSettings:
     sky: BackgroundColumns | None = None
     basis: PolarBasis | None = None
     n_wing: int = 5
-    slope: tuple[float, float] = _SLOPE
+    slope: tuple[float, float] = STAR_WINGS
 
 
 def build_joint(

@@ -11,16 +11,15 @@ from bayesprf.prf.joint.elimination import StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, View, global_columns, prf_of, star_parts
+from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA
 from bayesprf.scene.field_prf import field_columns, node_weights
 
-# Precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
+# Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
-# The centre of the field among its nine nodes.
+# Format: the centre of the field among its nine nodes.
 _MIDDLE = 4
-# The light beyond any radius is finite below a power of -2.
+# Derived: the light beyond any radius is finite below a power of -2.
 MAX_POWER = -2.1
-# Flux conservation over pixel phase, relative, and the share of the model's relative error that the sums inherit.
-_SUM_SIGMA, _SUM_SHARE = 2e-4, 0.03
 # Places of the field at which flux is conserved: its centre, and half way out.
 _PHASE_PLACES = np.array([[0.0, 0.0], [0.7, 0.0], [-0.7, 0.0], [0.0, 0.7], [0.0, -0.7]])
 
@@ -73,7 +72,7 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
     total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
     total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)
-    prf, precision = prf_of(problem, state), 1.0 / (_SUM_SIGMA**2 + (_SUM_SHARE * hyper.eps) ** 2)
+    prf, precision = prf_of(problem, state), 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * hyper.eps) ** 2)
     for place in _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]:
         one = prf.at(place)
         sums, data = problem.phases.equations(one)

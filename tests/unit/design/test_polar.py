@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.interpolate import BSpline
 
-from bayesprf.design.polar import DEGREE, PolarBasis
-from bayesprf.design.splines import local_periodic_splines, open_knots, open_splines
+from bayesprf.design.polar import PolarBasis
+from bayesprf.design.splines import CUBIC, local_periodic_splines, open_knots, open_splines
 from bayesprf.errors import InputError
 
 RNG_PLACES = np.random.default_rng(0)
@@ -81,7 +81,7 @@ def test_angle_does_not_count_inside_the_cut():
 def test_entries_are_the_matrix():
     basis = PolarBasis()
     columns, values = basis.entries(R, PHI)
-    assert columns.shape == values.shape == (200, (DEGREE + 1) ** 2)
+    assert columns.shape == values.shape == (200, (CUBIC + 1) ** 2)
     dense = np.zeros((200, basis.n_basis))
     np.add.at(dense, (np.arange(200)[:, None], columns), values)
     np.testing.assert_allclose(dense, basis.matrix(R, PHI).toarray(), atol=1e-14)

@@ -130,7 +130,7 @@ def test_what_cannot_be_saved(make_tree, tmp_path):
     with pytest.raises(InputError, match=r"tree: expected a DataTree, got .*; Machine.to_datatree makes one"):
         to_lightkurve({}, "a")
     (tmp_path / "taken").write_text("")
-    with pytest.raises(FileError, match=r"directory: expected a directory that can be made, got .*taken"):
+    with pytest.raises(FileError, match=r"directory: expected a directory that exists or can be made, got .*taken"):
         save_lightcurves(tmp_path / "taken", make_tree())
 
 

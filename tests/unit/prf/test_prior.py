@@ -5,7 +5,8 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
-from bayesprf.prf.prior import PrfTables, TabulatedPrf, build_prior, load_prf_tables, nominal_area
+from bayesprf.prf.prior import PrfTables, TabulatedPrf, build_prior, load_prf_tables
+from bayesprf.scene.prf import PrfModel
 
 AXES = 21.0 * np.array([[-0.9, 0.3], [0.3, 0.9]])
 SAMPLES = 9.0
@@ -48,7 +49,8 @@ def test_covariance_is_that_of_one_more_table():
     expected = np.std(peaks, ddof=1) * np.sqrt(4.0 / 3.0)
     np.testing.assert_allclose(spread[0], expected, rtol=0.1)
     # The light of a table is all there is: the fall beyond its edge holds next to none.
-    assert abs(nominal_area(prior, abs(np.linalg.det(AXES))) - 1.0) < 5e-3
+    nominal = PrfModel(prior.basis, np.zeros(prior.basis.n_basis), abs(np.linalg.det(AXES)), base=prior.base)
+    assert abs(nominal.area() - 1.0) < 5e-3
 
 
 def test_tables_come_back_from_their_file(tmp_path):

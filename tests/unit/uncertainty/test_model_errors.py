@@ -51,7 +51,7 @@ def test_the_errors_of_the_fluxes_are_those_of_the_pixels(machine, cause):
     }[cause]
     shape = shape if cause == "shape" else without_shape_error(shape)
     widths = widths_of(machine, **given)
-    carried = fit_common_errors(shape, shape.pairs, shape.values, flux=flux, ivar=ivar, prior=own, widths=widths)
+    carried = fit_common_errors(shape, shape.matrix, flux=flux, ivar=ivar, prior=own, widths=widths)
     errors = model_errors(shape, np.arange(shape.pairs.n_pixel), flux, widths)
     problem = LinearProblem(
         shape.matrix.design(),

@@ -69,8 +69,7 @@ def errors_with(machine, **widths):
     shape = machine.fit.prf
     return fit_common_errors(
         shape,
-        shape.pairs,
-        shape.values,
+        shape.matrix,
         flux=machine.ws.mean(axis=0),
         ivar=machine.pixels.ivar.mean(axis=0),
         prior=machine.fit.flux.problem.prior,
