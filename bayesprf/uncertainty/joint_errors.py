@@ -15,7 +15,7 @@ from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
 _RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
 # Accuracy: sectors of a ring in which the light that tells of a slope is counted.
 _N_SECTOR = 6
-# Stars whose positions have one covariance, which takes a second; those of more err star by star.
+# Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
 _MAX_TOGETHER = 1000
 
 

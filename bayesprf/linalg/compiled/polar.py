@@ -385,9 +385,9 @@ class FarCells(NamedTuple):
 
 
 N_NODE = 16
-"""Nodes of a cell: four by four, for cubic polynomials."""
+"""Format: nodes of a cell: four by four, for cubic polynomials."""
 FAR_RADII = 3.0
-"""A cell is seen as a whole from so many times its radius: cubic polynomials then err by less than 1e-3."""
+"""Accuracy: a cell is seen as a whole from so many times its radius: cubic polynomials then err by less than 1e-3."""
 
 
 @kernel

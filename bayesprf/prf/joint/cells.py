@@ -6,8 +6,9 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 
-# Side of the smallest cell, pixel: it has four nodes a side.
+# Accuracy: side of the smallest cell, pixel: it has four nodes a side.
 _SIDE = 8.0
+# Format: nodes of a cell a side, as the kernel has them.
 _N_SIDE = 4
 
 

@@ -16,7 +16,7 @@ _SHARE = 0.5
 _MAX_SIGMA = 0.3
 # Stars from which a spread can be learned, at least.
 _MIN_STARS = 5
-# And at most, the brightest: from so many it is known to 5 %. Templates solved together, for the sake of memory.
+# Cost: the brightest of them, at most so many, from which it is known to 5 %; templates solved together.
 _MAX_STARS, _N_TOGETHER = 200, 256
 # Rings of the mean profile, four per doubling of the radius, pixel, and the grid on which its light is added up.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)

@@ -11,7 +11,7 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import NotPositiveDefiniteError
 
-# Stars below which a region is not divided further: dense algebra of so few is as fast as calls to it.
+# Cost: stars below which a region is not divided further: dense algebra of so few is as fast as calls to it.
 _LEAF = 32
 
 

@@ -15,7 +15,8 @@ from bayesprf.scene.sources import SourceTable
 
 # Accuracy: angles of the table of a known PRF at rmax: a hundred per knot of the splines.
 _N_ANGLE = 1440
-# Side of a tile, pixel: no wider than the circle in which the faintest star is looked at, so that it lights most of it.
+# Cost: side of a tile, pixel: no wider than the circle in which the faintest star is looked at, so that it lights most
+# of it.
 _TILE = 8.0
 
 
