@@ -3,7 +3,7 @@
 Run as ``python docs/scripts/constants.py [--every] [--joint] [--flags] [--only prf/joint]``. A number is changed in its
 module, a field is fitted again, and the largest and the median change of a star's flux are given in units of its total
 error. Numbers of compiled kernels and of plots are not listed: the first are fixed when the kernel is compiled, the
-others change no answer. Units and formats are not changed either; of the other numbers that nobody tunes
+others change no answer. Units and formats are not changed either; of the other numbers that are not tuned
 (`house_figures.KINDS`) those are listed whose effect contradicts that. Without ``--every`` numbers without any effect
 are only counted. ``--joint`` fits the PRF by the joint fit, ``--flags`` judges the fits with other numbers of quality/.
 """

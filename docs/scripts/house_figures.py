@@ -20,7 +20,7 @@ _SOURCE = re.compile(
     r"|^(?:# |\"\"\")(?:derived|measured|option):",
     re.IGNORECASE | re.MULTILINE,
 )
-# First words of the comments on numbers that nobody tunes: units and identities; bits and places of formats, degrees
+# First words of the comments on numbers that are not tuned: units and identities; bits and places of formats, degrees
 # and counts that the code is written for; what a flag or word is said to mean; how much of an answer is shown; bounds
 # on memory and time; what tells numbers from rounding errors; nodes, steps and tolerances of integrals and iterations,
 # whose error is far below that of the data.
@@ -164,13 +164,13 @@ def comment_on(node: ast.Assign, text: list[str]) -> str:
 
 
 def kind_of(comment: str) -> str:
-    """Return which kind of number that nobody tunes a comment says it is; nothing for a tuned one."""
+    """Return which kind of number that is not tuned a comment says it is; nothing for a tuned one."""
     found = _KIND.search(comment)
     return found[1] if found else ""
 
 
 def has_source(comment: str) -> bool:
-    """Return whether a comment says where a number comes from, or that nobody tunes it."""
+    """Return whether a comment says where a number comes from, or that it is not tuned."""
     return bool(kind_of(comment) or _SOURCE.search(comment))
 
 
