@@ -31,6 +31,8 @@ MAX_GROUP = 20
 # Derived: pairs whose flux errors correlate less than this are not worth one solution: both errors change by half its
 # square.
 _LEAST_CORRELATION = 0.01
+# Cost: stars that are solved together to see what a kernel's error does to one of them: each solution costs the cube.
+_N_NEAREST = 6
 # Shown: stars that are named in its display.
 _N_NAMED = 5
 
@@ -457,19 +459,41 @@ def _fit_group(
     else:
         found = tuple(one.kernel if isinstance(one, LearnedKernel) else one for one in kernels)
     verdicts = [one.log_bayes_factor if isinstance(one, LearnedKernel) else np.nan for one in kernels]
-    variance = np.zeros((time.size, source.size))
+    known = KnownProcesses(source, found, np.array(verdicts), templates, np.zeros((time.size, source.size)))
     for k, one in enumerate(kernels):
         if isinstance(one, LearnedKernel):
-            variance[:, k] = kernel_variance(*alone[int(source[k])], one, found[k])
-    return _solve_group(fit, time, KnownProcesses(source, found, np.array(verdicts), templates, np.sqrt(variance)))
+            known.kernel_err[:, k] = _kernel_error(fit, time, known, one, k)
+    return _solve_group(fit, time, known)
+
+
+def _kernel_error(fit: FluxFit, time: FloatArray, known: KnownProcesses, learned: LearnedKernel, k: int) -> FloatArray:
+    """Return the part of the errors of a group's star k by its learned kernel, shape (n_time,)."""
+    near = _nearest(fit, known.source, k)
+    source = known.source[near]
+    seen, columns = flux_information(fit, source), _columns(fit, time, source, _of(known.templates, source))
+    kernels, place = tuple(known.kernels[i] for i in near), int(np.searchsorted(near, k))
+    return np.sqrt(kernel_variance(seen, time, columns, learned, kernels, place=place))
+
+
+def _nearest(fit: FluxFit, source: IntArray, k: int) -> IntArray:
+    """Return the places of a star and of those of its group whose flux errors correlate most with its own."""
+    row = int(np.argmax((fit.problem.ivar > 0).sum(axis=1)))
+    covariance = fit.posterior.covariances(np.array([row]), source)[0]
+    correlation = np.abs(covariance[k]) / np.sqrt(np.diag(covariance))
+    return np.sort(np.argsort(-correlation, kind="stable")[:_N_NEAREST])
+
+
+def _of(templates: Mapping[int, FloatArray], source: IntArray) -> dict[int, FloatArray]:
+    """Return the templates of some stars."""
+    return {one: shape for one, shape in templates.items() if one in source}
 
 
 def _alone(
     fit: FluxFit, time: FloatArray, source: int, templates: Mapping[int, FloatArray]
 ) -> tuple[RowInformation, FloatArray, FixedColumns]:
     """Return what `learn_kernel` wants to know of a single star."""
-    own = {k: v for k, v in templates.items() if k == source}
-    return _single(fit, source), time, _columns(fit, time, np.array([source]), own)
+    own = np.array([source])
+    return _single(fit, source), time, _columns(fit, time, own, _of(templates, own))
 
 
 def _families(asked: str) -> tuple[str, ...]:
