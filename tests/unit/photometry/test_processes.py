@@ -125,12 +125,13 @@ def test_errors_cover_the_truth_and_are_smaller_than_those_of_free_fluxes(learne
 
 
 def test_errors_hold_that_of_learned_kernels(learned):
-    """None for kernels that are given; for learned ones less than the rest of the error."""
+    """None for kernels that are given; for learned ones less than the rest of the error, and none at the few cadences
+    where the numbers around those found give smaller errors."""
     fit, _, _, curves = learned
     given = fit_light_curves(fit, TIME, {0: KERNELS[0], 1: "learn"})
     (group, place), (other, known) = given.find(1), given.find(0)
     assert np.all(other.kernel_err[:, known] == 0.0)
-    assert np.mean(group.kernel_err[:, place] > 0.0) > 0.9
+    assert np.mean(group.kernel_err[:, place] > 0.0) > 0.8
     for one in curves.groups:
         np.testing.assert_allclose(
             curves.flux_err[:, one.source] ** 2, one.posterior.std**2 + one.kernel_err**2, rtol=1e-12
