@@ -147,7 +147,7 @@ def test_error_of_learning_agrees_with_the_posterior_of_the_numbers(white):
     curves = fit_light_curves(fit, time, {0: "matern32"})
     group, search = curves.groups[0], SearchRange.of(flux_information(fit, np.array([0])), time)
     center, (low, high) = search.numbers(group.kernels[0]), search.bounds("matern32")
-    rng, spread = np.random.default_rng(0), np.array([0.4, 0.6, 0.6])
+    rng, spread = np.random.default_rng(0), np.array([0.3, 0.4, 0.3])
     moments = np.zeros((3, time.size))
     for _ in range(600):
         away = rng.standard_normal(3)
@@ -160,7 +160,7 @@ def test_error_of_learning_agrees_with_the_posterior_of_the_numbers(white):
         moments += np.exp(gain + 0.5 * away @ away) * np.array([np.ones(time.size), mean, mean**2 + variance])
     expected = moments[2] / moments[0]
     assert np.median(curves.flux_err[:, 0] / np.sqrt(expected)) == pytest.approx(1.0, abs=0.05)
-    assert np.median(expected / group.posterior.std[:, 0] ** 2) > 1.02
+    assert np.median(expected / group.posterior.std[:, 0] ** 2) > 1.0
 
 
 def test_draws_agree_with_mean_and_errors(learned):
