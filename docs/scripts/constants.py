@@ -36,6 +36,10 @@ Numbers that stand in the code, outside the options, and what they do. Each was 
 were fitted again, one as it is and one with `refine_scene`, the time model and a fitted background. The shift of the
 fluxes is given in units of their total errors: the median over stars, and the largest. Made by
 `python docs/scripts/constants.py`.
+
+Units and formats are left out. Of the other numbers that are not tuned (bounds on memory, guards against rounding,
+nodes of integrals and the like: [](../contributing/architecture.md) has the list of kinds) those are shown whose effect
+says otherwise.
 """
 
 
