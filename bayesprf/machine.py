@@ -37,7 +37,7 @@ from bayesprf.photometry.stage import (
     sum_apertures,
 )
 from bayesprf.prf.prior import tabulate
-from bayesprf.prf.stage import choose_method, fit_prf, warn_if_left_out, warn_if_moving
+from bayesprf.prf.stage import fit_chosen_prf, warn_if_left_out, warn_if_moving
 from bayesprf.quality.record import Verdict
 from bayesprf.quality.stage import judge_fit, quality_flags, with_verdict
 from bayesprf.scene.axes import pixel_axes
@@ -511,8 +511,7 @@ class Machine:
         """
         recipe = PrfRecipe.from_settings(self.fit.settings, frame_index=frame_index)
         recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
-        recipe = choose_method(self.fit, recipe)
-        found = fit_prf(self.fit, recipe, progress=self._progress)
+        found, recipe = fit_chosen_prf(self.fit, recipe, progress=self._progress)
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
         warn_if_left_out(self.fit)
         return self.plot_shape_model(frame_index, bin_data) if plot else None

@@ -17,6 +17,8 @@ BACKGROUND_SCOPES = ("stamp", "image")
 MAX_BACKGROUND_ORDER = 2
 INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
+N_ROUND_REFINE = 10
+"""Definition: rounds of `Machine.refine_scene` by default."""
 _TIME_CORRECTORS = ("polynomial", "poscorr")
 # Format: documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take
 # them.
@@ -87,9 +89,10 @@ class ShapeOptions:
         Each round also measures every star's own position, jointly with all fluxes.
     method : {"auto", "rounds", "joint"}
         Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
-        set in pixels. By default the former; but where fewer than five bright stars light pixels alone, or fewer pixels
-        than the PRF has weights, on TESS pixels the latter with ``prf="instrument"``; and the latter where an
-        option is given that only it has.
+        set in pixels. By default the former, and where a step of the latter takes no more than about a second, both:
+        the joint fit is kept if it settles, makes no star negative, and leaves no more light in the wrong pixels. It
+        takes ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF
+        has weights, and where that predicts the pixels better. An option that only one of them has asks for it.
     field_variation : int
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. Joint fit only.
     position_error : float, optional
@@ -130,6 +133,14 @@ class ShapeOptions:
     def asks_joint(self) -> bool:
         """Whether an option is set that only the joint fit has."""
         return self.prf is not None or self.field_variation > 0 or self.position_error is not None
+
+    @property
+    def asks_rounds(self) -> bool:
+        """Whether an option is changed that only the fit in rounds has."""
+        plain = ShapeOptions()
+        names = ("bin_data", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr", "max_pairs")
+        rounds = (plain.n_round, N_ROUND_REFINE) if self.refine else (plain.n_round,)
+        return self.n_round not in rounds or any(getattr(self, name) != getattr(plain, name) for name in names)
 
 
 @dataclass(frozen=True, slots=True)

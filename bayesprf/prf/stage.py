@@ -7,77 +7,148 @@ from collections.abc import Callable, Iterable
 import numpy as np
 
 from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
+from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
 from bayesprf.prf.joint.stage import MAX_QUICK, fit_joint_shape
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.image import Image, reduce_image
-from bayesprf.settings import INSTRUMENT_PRF, PrfRecipe, QualityOptions
+from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings
 
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
 
-# Missions whose few stars are fitted jointly by default. Not K2, where the joint fit does not settle on a stamp of the
-# bulge that rolls, nor Kepler, where it has not been compared on enough files.
-_FEW_STARS_JOINT = ("TESS",)
+# Definition: closer than this, pixel, two rows are one star listed twice: the second moment of a pair grows by 6e-4
+# pixel**2, and the fluxes of the joint fit, which keeps them apart, may be anything.
+_SAME_STAR_PIX = 0.05
+# Settings of the splines, which only the fit in rounds has.
+_SPLINES = ("rmin", "rmax", "cut_r", "n_r_knots", "n_phi_knots")
 _log = logging.getLogger("bayesprf")
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
-@in_one_blas_thread
 def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter) -> ShapeFit:
     """Fit the PRF to an image, by default the one that the recipe names; `progress` wraps the rounds."""
-    basis, scene = _basis(fit), _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
-    if recipe.shape.method == "auto":
-        recipe = choose_method(fit, recipe, image)
-    if recipe.shape.method == "joint":
-        return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
-    groups = find_groups(fit.sources, ONE_STAR_PIX * fit.pixels.instrument.pixel_scale)
-    merged = scene if groups is None else together(scene, groups)
-    found = fit_shape(merged, basis, mask_options=recipe.mask, options=recipe.shape, progress=progress)
-    return found if groups is None else apart(scene, groups, found, recipe.shape.flux_cut_off)
+    return fit_chosen_prf(fit, recipe, image, progress=progress)[0]
 
 
-def choose_method(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> PrfRecipe:
-    """Return the recipe with "auto" decided.
+@in_one_blas_thread
+def fit_chosen_prf(
+    fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter
+) -> tuple[ShapeFit, PrfRecipe]:
+    """Fit the PRF, and return it with the recipe in which "auto" is decided.
 
-    Options of the joint fit ask for it. Otherwise the PRF is the data's alone, in rounds, if there are enough stars to
-    train it on: pixels of bright ones that light them alone, one per weight, and as many stars as their spread about
-    the PRF can be learned from. With fewer, on TESS pixels, the joint fit
-    takes the PRF of the instrument's record and what the stars say against it.
+    Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where a step of the joint fit is
+    quick, jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
+    what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
+    one per weight, and as many stars as their spread about the PRF can be learned from.
 
     Raises
     ------
     InputError
         If there is no pixel to train on.
     """
-    if recipe.shape.method != "auto":
-        return recipe
-    if recipe.shape.asks_joint:
-        return recipe.updated(method="joint")
     scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
-    basis = _basis(fit)
-    side = float(np.sqrt(pixel_area(fit.pixels)))
+    if recipe.shape.method == "auto" and recipe.shape.asks_joint:
+        recipe = recipe.updated(method="joint")
+    if recipe.shape.method == "joint":
+        return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape), recipe
+    rounds = recipe.updated(method="rounds")
+    found = _fit_in_rounds(fit, scene, rounds, progress)
+    if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
+        return found, rounds
+    return _better(fit, scene, recipe, found)
+
+
+def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> ShapeFit:
+    """Fit in rounds, with stars that no PRF tells apart as one."""
+    groups = find_groups(fit.sources, ONE_STAR_PIX * fit.pixels.instrument.pixel_scale)
+    merged = scene if groups is None else together(scene, groups)
+    found = fit_shape(merged, _basis(fit), mask_options=recipe.mask, options=recipe.shape, progress=progress)
+    return found if groups is None else apart(scene, groups, found, recipe.shape.flux_cut_off)
+
+
+def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
+    """Whether a step of the joint fit takes no more than about a second, and nothing is asked of splines or training.
+
+    Both the documented splines and those of the instrument's pixels count as not asked for; no star is listed twice.
+    """
+    given, n_own = fit.settings, 3 if recipe.shape.refine else 1
+    usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
+    plain = any(all(getattr(given, name) == getattr(one, name) for name in _SPLINES) for one in usual)
+    plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
+    plain &= find_groups(fit.sources, _SAME_STAR_PIX * fit.pixels.instrument.pixel_scale) is None
+    return plain and not recipe.shape.asks_rounds and n_own * fit.sources.n_source <= MAX_QUICK
+
+
+def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: ShapeFit) -> tuple[ShapeFit, PrfRecipe]:
+    """Fit jointly too, and return the fit that predicts the pixels better.
+
+    The stars alone are asked first if there are enough of them, then the instrument's record with them: that of a star
+    at rest, which is not the mean of one that rolls.
+    """
+    few = _few_stars(fit, scene, recipe)
+    priors: list[str | None] = [] if few else [None]
+    if not fit.pixels.instrument.roll_hours > 0:
+        priors.append(INSTRUMENT_PRF)
+    for prior in priors:
+        joint = recipe.updated(method="joint", prf=prior)
+        found, told = _try_jointly(scene, joint)
+        choice = Choice(False, told) if found is None else _judge(fit, scene, joint, (rounds, found))
+        whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
+        _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
+        if found is not None and choice.joint:
+            return found, joint
+    _log.info("the PRF is fitted in rounds")
+    return rounds, recipe.updated(method="rounds")
+
+
+def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[ShapeFit, ShapeFit]) -> Choice:
+    """Choose between rounds and joint fit; the latter puts a sky that is left in the pixels into the stars' wings."""
+    rounds, found = fits
+    choice = choose_fit(rounds, found)
+    if not choice.joint or scene.background is not None or not leaves_level(rounds):
+        return choice
+    columns = build_background(fit.pixels, scene.image, Background("image", order=0))
+    other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
+    if other is None or other.background is None:
+        return choice
+    height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
+    if abs(height) < SIGNIFICANT * error:
+        return choice
+    return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
+
+
+def _try_jointly(scene: Scene, recipe: PrfRecipe) -> tuple[ShapeFit | None, str]:
+    """Return the joint fit, or why there is none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        try:
+            return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape), ""
+        except (np.linalg.LinAlgError, UnsupportedError) as error:
+            return None, f"cannot be had: {error}"
+
+
+def _few_stars(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:
+    """Say by what the stars are too few to train a PRF on; empty if they are not."""
+    basis, side = _basis(fit), float(np.sqrt(pixel_area(fit.pixels)))
     radius = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=recipe.mask)
     training = first_training(scene, basis, radius, recipe.mask)
     n_star, n_pixel = count_calibrators(training, recipe.shape.min_snr)
-    few = n_star < QualityOptions().min_calibrators or n_pixel < basis.n_basis
-    usable = fit.pixels.instrument.name in _FEW_STARS_JOINT and 3 * fit.sources.n_source <= MAX_QUICK
-    if not few or n_star == 0 or not usable:
-        return recipe.updated(method="rounds")
-    _log.info(
-        "the PRF of the instrument's record is the prior of the PRF, and all pixels are fitted jointly: %d bright stars"
-        " light %d pixels alone, fewer than the data's own PRF needs (%d stars, %d pixels)",
-        n_star, n_pixel, QualityOptions().min_calibrators, basis.n_basis,
-    )  # fmt: skip
-    return recipe.updated(method="joint", prf=INSTRUMENT_PRF)
+    wanted = QualityOptions().min_calibrators
+    if n_star >= wanted and n_pixel >= basis.n_basis:
+        return ""
+    return (
+        f" ({n_star} bright stars light {n_pixel} pixels alone, fewer than a PRF of their own needs,"
+        f" of {wanted} stars and {basis.n_basis} pixels)"
+    )
 
 
 def _basis(fit: Fit) -> PolarBasis:

@@ -101,7 +101,7 @@ def _attempt(attempt: Callable[[Fit], _Attempt], fit: Fit) -> tuple[Fit, bool, s
 def _asks_for_positions(fit: Fit) -> str:
     """Return what free positions may mend, or nothing."""
     recipe, verdict = fit.prf_recipe or PrfRecipe(), fit.need("verdict")
-    given = recipe.shape.refine or fit.need("prf").joint is not None or fit.time_model is not None
+    given = recipe.shape.refine or fit.time_model is not None
     poor = [one for one in verdict.findings if one.flag in (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF)]
     return "" if given or not poor else poor[0].sentence
 
@@ -109,7 +109,7 @@ def _asks_for_positions(fit: Fit) -> str:
 def _free_positions(fit: Fit) -> _Attempt:
     """Fit the PRF again with the positions of all stars."""
     other = _refined(fit, _N_ROUND)
-    if not other.need("verdict").field["converged"]:
+    if other.need("prf").joint is None and not other.need("verdict").field["converged"]:
         other = _refined(fit, 2 * _N_ROUND)
     prf, before, after = other.need("prf"), fit.need("verdict"), other.need("verdict")
     shift = np.hypot(*prf.positions.shift.T) / np.sqrt(prf.prf.pixel_area)

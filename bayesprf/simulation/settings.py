@@ -137,7 +137,7 @@ class FieldSettings:
     drift_differential: float = 0.0
     variability: FloatArray | None = None
     transits: tuple[Transit, ...] = ()
-    reach_level: float = 0.02
+    reach_level: float = 2e-3
 
     def __post_init__(self) -> None:
         check_choice(self.layout, ("stamps", "image"), "layout")

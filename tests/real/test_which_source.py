@@ -136,8 +136,8 @@ def test_the_quoted_place_is_known_to_a_third_of_a_pixel(machine, record_propert
     record_property("error of the centre of light, pixel", f"{error.round(2)}")
     assert np.all(error > 0.25)
     assert np.all(np.abs(from_quoted(found.best)) < 2.0 * error)
-    assert not found.contains(*QUOTED, level=0.95)
-    assert found.contains(*QUOTED, level=0.999)
+    # Nor do Kepler's own PRFs, by chi2 of more than 13.8: see the next test. With the PRF of the rounds it held it.
+    assert not found.contains(*QUOTED, level=0.999)
 
 
 TARGET_PLACE, QUOTED_PLACE = (2.985, 3.315), (1.17, 4.63)

@@ -98,7 +98,9 @@ def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, opti
     pairs = problem.pairs.moved(fit.shift)
     values = fit.values
     light = np.nan_to_num(fit.flux)[pairs.source] * values
-    above = light > options.flux_cut_off
+    # A star that the image does not show may still shine: its error counts.
+    reach = np.nan_to_num(np.maximum(fit.flux, fit.flux_err))[pairs.source] * values
+    above = reach > options.flux_cut_off
     far = fit.far + np.bincount(pairs.pixel, weights=np.where(above, 0.0, light), minlength=pairs.n_pixel)
     total = fit.far + np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
     own = (light > _OWN_SHARE * total[pairs.pixel]) & (pairs.r < problem.basis.rmax) & problem.used[pairs.pixel]

@@ -217,7 +217,9 @@ def test_no_second_star_beside_single_ones(machine):
     assert max(one.probability for one in verdicts) < 0.5
     assert all(one.separation == pytest.approx(4.0, rel=1e-6) for one in verdicts)
     bare = machine.blend_test(int(lone[0]), beside(machine, lone[0], 4.0), prf_errors=False)
-    assert bare.flux_err < 0.3 * verdicts[0].flux_err
+    # The joint PRF errs by less than that of the rounds, where this was 0.3.
+    assert verdicts[0].flux_err < 2.0
+    assert bare.flux_err < 0.5 * verdicts[0].flux_err
 
 
 def test_a_forgotten_star_is_found(field):
@@ -326,7 +328,8 @@ def test_the_time_model_is_used_once_it_is_fitted():
         "demo", np.random.default_rng(3), n_time=150, drift=lambda time: np.outer(time - 121.5, [0.02, 0.01])
     )
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    # With the joint PRF the guard holds back a star of which half lies outside the pixels.
+    machine.build_shape_model(method="rounds")
     machine.build_time_model(poly_order=1)
     machine.fit_model(fit_va=True)
     tree = machine.posterior([2], cadences=[0, 149], draws=4000, random_seed=1)

@@ -27,7 +27,7 @@ def field():
 @pytest.fixture(scope="module")
 def machine(field):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.fit_model()
     return machine
 
@@ -280,7 +280,7 @@ def test_joint_model_of_ten_sources_converges():
 
     field = make_field(rng=np.random.default_rng(1), n_source=60, n_time=8)
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, n_r_knots=12, n_phi_knots=18)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.fit_model()
     label = component_labels(machine.fit.flux.problem.design)
     size = np.bincount(label)[label]
@@ -351,7 +351,7 @@ def test_errors_hold_outside_the_spline_family():
     for seed in (1, 2, 3):
         field = make_field(rng=np.random.default_rng(seed), n_source=40, n_time=6)
         machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-        machine.build_shape_model()
+        machine.build_shape_model(method="rounds")
         machine.fit_model()
         scatter = machine.fit.prf.intrinsic_scatter
         errors.append(fluxes_over_errors(machine, field, scatter))

@@ -19,7 +19,7 @@ def machine():
         rng=np.random.default_rng(5), n_source=40, n_time=20, mag_range=(12.0, 16.5), position_scatter=0.05
     )
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.refine_scene()
+    machine.refine_scene(method="rounds")
     machine.fit_model()
     return machine
 

@@ -28,7 +28,7 @@ def field():
 
 def build(field, **settings):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, **settings)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.fit_model()
     return machine
 
@@ -112,7 +112,7 @@ def test_a_fit_without_them_forgets_them(field, widths, plain):
 
 def test_time_model_and_robust_fit_take_them(field, channel):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.build_time_model()
     machine.fit_model(fit_va=True)
     widths = machine.learn_widths(noise_groups=channel)

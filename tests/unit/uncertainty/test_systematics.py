@@ -1,4 +1,4 @@
-"""Errors common to all cadences: responses against finite differences, widths against the truth."""
+"""Errors common to all cadences, after the fit in rounds: responses by finite differences, widths by the truth."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def field():
 @pytest.fixture(scope="module")
 def plain(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.fit_model()
     return machine
 
@@ -41,7 +41,7 @@ def plain(field):
 @pytest.fixture(scope="module")
 def refined(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.refine_scene()
+    machine.refine_scene(method="rounds")
     machine.fit_model()
     return machine
 
@@ -129,7 +129,7 @@ def test_each_width_scales_its_own_part_alone(plain, name, part):
 def test_error_of_wing_light_is_the_one_put_in():
     field = make_case("medium", np.random.default_rng(2), n_time=10, mag_range=(11.0, 18.0))
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     shape = machine.fit.prf
     flux = np.nan_to_num(shape.flux)
     wing = np.sqrt(np.asarray(wing_light(shape, flux).power(2).sum(axis=1)).ravel())
@@ -210,7 +210,7 @@ def test_total_errors_cover_the_truth(field, refined):
 
 def test_refinement_repeats_to_the_bit(field, refined):
     again = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    again.refine_scene()
+    again.refine_scene(method="rounds")
     assert np.array_equal(again.positions.shift, refined.positions.shift)
     assert np.array_equal(again.psf_w, refined.psf_w)
 
@@ -223,7 +223,7 @@ def test_too_few_rounds_are_reported(field):
 
 def test_errors_need_fluxes(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     with pytest.raises(StageError, match="fit_model"):
         machine.fit_common_errors()
 
@@ -253,7 +253,7 @@ def test_widths_that_are_given_are_used(field, refined):
 def test_a_single_star_does_not_say_that_positions_are_exact():
     field = make_field(rng=np.random.default_rng(0), n_source=1, n_time=4, n_stamp=1, mag_range=(12.0, 12.5))
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.fit_model()
     widths = machine.common_errors.widths
     assert widths.position == pytest.approx(0.017 * np.sqrt(machine.fit.prf.prf.pixel_area))

@@ -1,0 +1,109 @@
+"""Which of two fits of the PRF predicts the pixels: the joint fit, or the one in rounds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.prf.fit import ShapeFit
+from bayesprf.stats import mad_sigma
+
+SIGNIFICANT = 5.0
+"""Definition: a level of the sky counts from so many of its standard errors on."""
+# Derived: standard deviation of |z| for a standard normal z.
+_STD_ABS = float(np.sqrt(1.0 - 2.0 / np.pi))
+# Rounding: it decides what is left of a pixel that the fit follows altogether.
+_LEAST_KEPT = 1e-3
+# Definition: a flux farther below zero than this, in its errors, is not that of a star.
+_N_NEGATIVE = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whether the joint fit is kept, and why.
+
+    Parameters
+    ----------
+    joint : bool
+        Whether it is.
+    reason : str
+        What decided, as the end of a sentence about the joint fit.
+    """
+
+    joint: bool
+    reason: str
+
+
+def choose_fit(rounds: ShapeFit, other: ShapeFit) -> Choice:
+    """Choose between a fit in rounds and a joint one of the same image.
+
+    Parameters
+    ----------
+    rounds : ShapeFit
+        The PRF fitted in rounds.
+    other : ShapeFit
+        The PRF fitted jointly.
+
+    Returns
+    -------
+    Choice
+        The joint fit, if it has settled, makes no more stars negative, and leaves no more light in the wrong pixels.
+
+    Notes
+    -----
+    Light in wrong pixels is M = sum |r| / sqrt(F), over the pixels in which a star of flux F gives most of the light:
+    its share of the star, weighted by the square root of the flux. No more means: the sum over the stars of M with the
+    joint fit less M without is no larger than its own standard error, from the spread over the stars, and from the
+    noise of the pixels. A fit that leans on a PRF from elsewhere must leave less, by as much, and its residuals are
+    standardised, r / sqrt(1 - h) with the leverage h: what it takes of noise and misfit counts against it.
+    """
+    joint = other.joint
+    if joint is None or not joint.converged:
+        return Choice(False, "does not settle")
+    negative = [np.count_nonzero(one < -_N_NEGATIVE * joint.flux_err) for one in (rounds.flux, joint.flux)]
+    if negative[1] > negative[0]:
+        return Choice(False, "makes a star negative")
+    used = (rounds.image.ivar > 0) & joint.problem.used
+    star, weight = _main_stars(other, used)
+    leans = joint.problem.prior.weights_factor is not None
+    kept = np.sqrt(np.maximum(1.0 - joint.posterior.leverage, _LEAST_KEPT)) if leans else 1.0
+    residuals = _residual(rounds), _residual(other) / kept
+    before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
+    noise = weight[used] ** 2 / other.image.ivar[used]
+    limit = np.hypot(_error_of_sum(after - before), _STD_ABS * np.sqrt(np.sum(noise)))
+    told = (
+        f"leaves {100.0 * after.sum() / max(before.sum(), 1e-300):.3g} % of what the fit in rounds leaves of the pixels"
+    )
+    more = after.sum() - before.sum()
+    return Choice(bool(more < -limit if leans else more <= limit), told)
+
+
+def leaves_level(shape: ShapeFit) -> bool:
+    """Whether the fit leaves a level in the darker half of the pixels, by the median of what it leaves there."""
+    used = shape.image.ivar > 0
+    model = shape.fixed_light + shape.matrix.image(np.nan_to_num(shape.flux))
+    dark = used & (model <= np.median(model[used]))
+    left = _residual(shape)[dark]
+    noise = 1.0 / np.sqrt(shape.image.ivar[dark])
+    error = np.hypot(mad_sigma(left), np.median(noise)) * np.sqrt(np.pi / (2.0 * left.size))
+    return bool(abs(np.median(left)) > SIGNIFICANT * error)
+
+
+def _error_of_sum(parts: FloatArray) -> float:
+    """Return the standard error of a sum from the spread of its parts; 0 for a single one."""
+    return float(np.sqrt(parts.size) * np.std(parts, ddof=1)) if parts.size > 1 else 0.0
+
+
+def _residual(shape: ShapeFit) -> FloatArray:
+    """Return data less model of the image, shape (n_pixel,), electron / s."""
+    return np.asarray(shape.image.flux - shape.fixed_light - shape.matrix.image(np.nan_to_num(shape.flux)))
+
+
+def _main_stars(shape: ShapeFit, used: BoolArray) -> tuple[IntArray, FloatArray]:
+    """Return the star that gives most of each pixel's light, and one over the root of its flux, shape (n_pixel,)."""
+    pairs, flux = shape.pairs, np.maximum(np.nan_to_num(shape.flux), 0.0)
+    order = np.argsort(flux[pairs.source] * shape.values, kind="stable")
+    star = np.full(pairs.n_pixel, np.argmax(flux))
+    star[pairs.pixel[order]] = pairs.source[order]
+    faintest = np.median(shape.image.ivar[used]) ** -0.5
+    return star, 1.0 / np.sqrt(np.maximum(flux[star], faintest))

@@ -1,0 +1,73 @@
+"""The default method: the joint fit where it predicts the pixels, and the fit in rounds where it does not."""
+
+import logging
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf.machine import Machine
+from bayesprf.prf.joint.choice import choose_fit
+from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.simulation.fields import make_case
+
+WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
+
+
+@pytest.fixture(scope="module")
+def field():
+    return make_case("medium", np.random.default_rng(3), n_source=40, n_stamp=30, n_time=20, **WRONG)
+
+
+@pytest.fixture(scope="module")
+def fits(field):
+    """The PRF in rounds and jointly."""
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    found = []
+    for method in ("rounds", "joint"):
+        machine.build_shape_model(method=method)
+        found.append(machine.fit.need("prf"))
+    return found
+
+
+def test_default_is_the_fit_that_predicts_the_pixels(field, fits, caplog):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    with caplog.at_level(logging.INFO, logger="bayesprf"):
+        machine.build_shape_model()
+    assert machine.fit.prf_recipe.shape.method == "joint"
+    np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[1].flux)
+    assert any("of what the fit in rounds leaves of the pixels" in one for one in caplog.messages)
+
+
+def test_a_field_that_is_not_quick_is_fitted_in_rounds(field, fits, monkeypatch):
+    monkeypatch.setattr("bayesprf.prf.stage.MAX_QUICK", field.sources.n_source - 1)
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    assert machine.fit.prf_recipe.shape.method == "rounds"
+    np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[0].flux)
+
+
+def test_a_joint_fit_that_does_not_settle_is_not_taken(fits):
+    rounds, other = fits
+    choice = choose_fit(rounds, replace(other, joint=replace(other.joint, converged=False)))
+    assert not choice.joint
+    assert choice.reason == "does not settle"
+    assert not choose_fit(rounds, rounds).joint
+
+
+def test_a_joint_fit_with_a_negative_star_is_not_taken(fits):
+    rounds, other = fits
+    flux = other.joint.flux.copy()
+    for below, taken in ((1.0, True), (3.0, False)):
+        flux[-1] = -below * other.joint.flux_err[-1]
+        assert choose_fit(rounds, replace(other, joint=replace(other.joint, flux=flux))).joint == taken
+
+
+def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
+    """A twentieth of the light of all cores elsewhere: more than rounds misplace."""
+    rounds, other = fits
+    near = other.pairs.r < np.sqrt(other.prf.pixel_area)
+    wrong = PrfMatrix.constant(other.pairs, np.where(near, 0.95, 1.0) * other.values)
+    choice = choose_fit(rounds, replace(other, matrix=wrong))
+    assert not choice.joint
+    assert float(choice.reason.split()[1]) > 100.0
