@@ -388,8 +388,8 @@ def judge_kind(kind: str, count: int, rng: np.random.Generator) -> Iterator[Judg
     ------
     Judged
     """
-    drawn = 0
-    while count > 0 and drawn < _N_DRAW * max(count, 1):
+    drawn, limit = 0, _N_DRAW * count
+    while count > 0 and drawn < limit:
         one = judge_trial(kind, KINDS[kind].make(rng.spawn(1)[0]))
         drawn += 1
         if KINDS[kind].matters(one):
