@@ -386,8 +386,25 @@ class FarCells(NamedTuple):
 
 N_NODE = 16
 """Format: nodes of a cell: four by four, for cubic polynomials."""
-FAR_RADII = 3.0
-"""Accuracy: a cell is seen as a whole from so many times its radius: cubic polynomials then err by less than 1e-3."""
+FAR_RADII = 2.0
+"""Accuracy: a cell is seen as a whole from so many times its radius: cubic polynomials then err by 0.3 % of the far light, 0.006
+of the noise of a pixel on an image of 500 stars, where light is cut at 0.02."""
+
+
+@inlined
+def _choose(cell: int, s: int, cells: FarCells, stars: FarStars, ring: float) -> tuple[int, int]:
+    """Return the next cell, and how many pixels of this one to look at, or minus its number of nodes."""
+    inner, outer = np.sqrt(stars.inner[s]), np.sqrt(stars.outer[s])
+    dx = (cells.center[cell, 0] - stars.place[s, 0]) * stars.stretch[s]
+    distance, radius = np.hypot(dx, cells.center[cell, 1] - stars.place[s, 1]), cells.radius[cell]
+    if distance - radius > outer or distance + radius <= inner:
+        return cells.after[cell], 0
+    apart = distance - radius > max(inner, np.sqrt(ring)) and distance + radius <= outer
+    if cells.first_node[cell] >= 0 and apart and distance >= FAR_RADII * radius:
+        return cells.after[cell], -N_NODE
+    if cells.after[cell] > cell + 1:
+        return cell + 1, 0
+    return cells.after[cell], cells.last_pixel[cell] - cells.first_pixel[cell]
 
 
 @kernel
@@ -426,78 +443,48 @@ def add_far(
     rows : ndarray of float64, shape (n_node, n_field (n_edge + 3) + n_wing + 4 n_geometry)
         Added to: derivatives by the edge of the splines, by slope and bends of the wing, by shear, by offset.
     """
+    n_edge = stars.edge.shape[1] - 3
+    start = stars.factors.shape[1] * stars.edge.shape[1]
     around, slope, bend = np.empty(4), np.empty(4), np.empty(4)
     for s in range(stars.flux.size):
-        inner, outer = np.sqrt(stars.inner[s]), np.sqrt(stars.outer[s])
-        apart = max(inner, np.sqrt(rings[-1]))
+        frame, edge = stars.frame[s], stars.edge[s]
         cell = 0
         while cell < cells.radius.size:
-            dx = (cells.center[cell, 0] - stars.place[s, 0]) * stars.stretch[s]
-            distance, radius = np.hypot(dx, cells.center[cell, 1] - stars.place[s, 1]), cells.radius[cell]
-            seen = distance - radius <= outer and distance + radius > inner
-            far = distance - radius > apart and distance >= FAR_RADII * radius and distance + radius <= outer
-            if seen and far and cells.first_node[cell] >= 0:
-                for p in range(cells.first_node[cell], cells.first_node[cell] + N_NODE):
-                    _add_far(p, s, node, stars, wing, starts, rmax, base, rings, around, slope, bend, light, rows)
-            elif seen and cells.after[cell] > cell + 1:
-                cell += 1
-                continue
-            elif seen:
-                for k in range(cells.first_pixel[cell], cells.last_pixel[cell]):
-                    p = cells.pixel[k]
-                    _add_far(p, s, node, stars, wing, starts, rmax, base, rings, around, slope, bend, light, rows)
-            cell = cells.after[cell]
-
-
-@inlined
-def _add_far(
-    p: int,
-    s: int,
-    node: FloatArray,
-    stars: FarStars,
-    wing: FloatArray,
-    starts: FloatArray,
-    rmax: float,
-    base: FloatArray,
-    rings: FloatArray,
-    around: FloatArray,
-    slope: FloatArray,
-    bend: FloatArray,
-    light: FloatArray,
-    rows: FloatArray,
-) -> None:
-    """Add the light of one star at one place, if it is far."""
-    dx, dy = (node[p, 0] - stars.place[s, 0]) * stars.stretch[s], node[p, 1] - stars.place[s, 1]
-    r2 = dx * dx + dy * dy
-    if r2 <= stars.inner[s] or r2 > stars.outer[s]:
-        return
-    n_edge, frame, edge = stars.edge.shape[1] - 3, stars.frame[s], stars.edge[s]
-    start = stars.factors.shape[1] * stars.edge.shape[1]
-    dx, dy = dx - stars.shift[s, 0], dy - stars.shift[s, 1]
-    x, y = frame[0, 0] * dx + frame[0, 1] * dy, frame[1, 0] * dx + frame[1, 1] * dy
-    angle = np.arctan2(y, x)
-    first = periodic_splines(angle, n_edge, around, slope)
-    level, by_phi = _known_edge(angle, base)
-    for j in range(4):
-        level += around[j] * edge[first + j]
-        by_phi += slope[j] * edge[first + j]
-    depth, power = 0.5 * np.log10((x * x + y * y) / (rmax * rmax)), 0.0
-    for k in range(wing.size):
-        if depth > starts[k]:
-            level += wing[k] * (depth - starts[k])
-            power += wing[k]
-    own = stars.flux[s] * np.exp(_LN10 * level)
-    light[p, 0] += own
-    light[p, 1] += own * stars.peak[s]
-    _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
-    row = rows[p]
-    for k in range(stars.factors.shape[1]):
-        part, place = _LN10 * own * stars.factors[s, k], k * (n_edge + 3) + first
-        for j in range(4):
-            row[place + j] += part * around[j]
-    for k in range(wing.size):
-        if depth > starts[k]:
-            row[start + k] += _LN10 * own * (depth - starts[k])
-    gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
-    bends(dx, dy, slope, frame, stars.turn[s], bend)
-    add_bends(row, start + wing.size, own, stars.geometry[s], bend)
+            here, whole = cell, 0
+            cell, count = _choose(cell, s, cells, stars, rings[-1])
+            if count < 0:
+                count, whole = -count, 1
+            for k in range(count):
+                p = cells.first_node[here] + k if whole else cells.pixel[cells.first_pixel[here] + k]
+                dx, dy = (node[p, 0] - stars.place[s, 0]) * stars.stretch[s], node[p, 1] - stars.place[s, 1]
+                r2 = dx * dx + dy * dy
+                if r2 <= stars.inner[s] or r2 > stars.outer[s]:
+                    continue
+                dx, dy = dx - stars.shift[s, 0], dy - stars.shift[s, 1]
+                x, y = frame[0, 0] * dx + frame[0, 1] * dy, frame[1, 0] * dx + frame[1, 1] * dy
+                angle = np.arctan2(y, x)
+                first = periodic_splines(angle, n_edge, around, slope)
+                level, by_phi = _known_edge(angle, base)
+                for j in range(4):
+                    level += around[j] * edge[first + j]
+                    by_phi += slope[j] * edge[first + j]
+                depth, power = 0.5 * np.log10((x * x + y * y) / (rmax * rmax)), 0.0
+                for j in range(wing.size):
+                    if depth > starts[j]:
+                        level += wing[j] * (depth - starts[j])
+                        power += wing[j]
+                own = stars.flux[s] * np.exp(_LN10 * level)
+                light[p, 0] += own
+                light[p, 1] += own * stars.peak[s]
+                _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
+                row = rows[p]
+                for i in range(stars.factors.shape[1]):
+                    part, place = _LN10 * own * stars.factors[s, i], i * (n_edge + 3) + first
+                    for j in range(4):
+                        row[place + j] += part * around[j]
+                for j in range(wing.size):
+                    if depth > starts[j]:
+                        row[start + j] += _LN10 * own * (depth - starts[j])
+                gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
+                bends(dx, dy, slope, frame, stars.turn[s], bend)
+                add_bends(row, start + wing.size, own, stars.geometry[s], bend)

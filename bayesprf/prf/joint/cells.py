@@ -24,6 +24,8 @@ class Cells:
         Half the sides, in the same coordinates.
     radius : ndarray of float64, shape (n_cell,)
         Half the diagonal, arcsec.
+    level : ndarray of int64, shape (n_cell,)
+        How many times the smallest side was doubled.
     after : ndarray of int64, shape (n_cell,)
         The next cell that is no part of this one: each comes before its parts.
     first_pixel, last_pixel : ndarray of int64, shape (n_cell,)
@@ -39,6 +41,7 @@ class Cells:
     center: FloatArray
     half: FloatArray
     radius: FloatArray
+    level: IntArray
     after: IntArray
     first_pixel: IntArray
     last_pixel: IntArray
@@ -69,6 +72,7 @@ class Cells:
             center=center,
             half=half,
             radius=np.hypot(stretch * half[:, 0], half[:, 1]),
+            level=level,
             after=_next(level),
             first_pixel=start,
             last_pixel=stop,
@@ -79,17 +83,26 @@ class Cells:
 
     def add_nodes(self, values: FloatArray) -> FloatArray:
         """Add what was found at the nodes to the pixels, (n_pixel + n_node, n_value) -> (n_pixel, n_value)."""
-        n_pixel = self.pixel.size
-        out = values[:n_pixel].copy()
-        for cell in np.flatnonzero(self.first_node >= 0):
-            first = self.first_node[cell]
-            nodes = values[first : first + _N_SIDE**2]
-            if nodes.any():
-                pixel = self.pixel[self.first_pixel[cell] : self.last_pixel[cell]]
-                x, y = ((self.place[pixel] - self.center[cell]) / self.half[cell]).T
-                weight = (_lagrange(x)[:, :, None] * _lagrange(y)[:, None, :]).reshape(pixel.size, -1)
-                out[pixel] += weight @ nodes
+        out = values[: self.pixel.size].copy()
+        found = np.flatnonzero(self.first_node >= 0)
+        nodes = values[self.first_node[found][:, None] + np.arange(_N_SIDE**2)]
+        used = nodes.any(axis=(1, 2))
+        for level in np.unique(self.level[found]):
+            here = np.flatnonzero(used & (self.level[found] == level))
+            if here.size:
+                self._add_level(out, found[here], nodes[here])
         return out
+
+    def _add_level(self, out: FloatArray, cells: IntArray, nodes: FloatArray) -> None:
+        """Interpolate in cells of one size, which share no pixel."""
+        count = self.last_pixel[cells] - self.first_pixel[cells]
+        stop = np.cumsum(count)
+        pixel = self.pixel[np.repeat(self.first_pixel[cells] - stop + count, count) + np.arange(stop[-1])]
+        x, y = ((self.place[pixel] - np.repeat(self.center[cells], count, axis=0)) / self.half[cells[0]]).T
+        weight = (_lagrange(x)[:, :, None] * _lagrange(y)[:, None, :]).reshape(pixel.size, -1)
+        for k in range(cells.size):
+            own = slice(stop[k] - count[k], stop[k])
+            out[pixel[own]] += weight[own] @ nodes[k]
 
 
 _CHEBYSHEV = np.cos(np.pi * (np.arange(_N_SIDE) + 0.5) / _N_SIDE)

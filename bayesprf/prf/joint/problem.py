@@ -295,22 +295,22 @@ def _look_far(
     n_edge, n_field = edge_size(basis), problem.n_field
     edge = weights[:, -n_edge:]
     edge = np.concatenate([edge, edge[:, np.arange(3) % n_edge]], axis=1)
-    light = np.zeros((cells.place.shape[0], 2 + rings.size))
-    rows = np.zeros((light.shape[0], edge.shape[1] * n_field + problem.n_wing + 4 * problem.n_geometry))
+    n_light, n_edge_row = 2 + rings.size, edge.shape[1] * n_field
+    sums = np.zeros((cells.place.shape[0], n_light + n_edge_row + problem.n_wing + 4 * problem.n_geometry))
     stars = FarStars(
         far.place, far.stretch, far.inner, far.outer, shift, *frames, state.flux, peaks(problem, state), edge,
         problem.columns, problem.geometry,
     )  # fmt: skip
     add_far(
         cells.place, FarCells(*(getattr(cells, name) for name in FarCells._fields)), stars, state.wing,
-        wing_starts(problem.n_wing), basis.rmax, far.base, rings, light, rows,
+        wing_starts(problem.n_wing), basis.rmax, far.base, rings, sums[:, :n_light], sums[:, n_light:],
     )  # fmt: skip
-    light, rows = cells.add_nodes(light), cells.add_nodes(rows)
-    around = rows[:, : edge.shape[1] * n_field].reshape(-1, n_field, edge.shape[1])
+    light, rows = np.split(cells.add_nodes(sums), [n_light], axis=1)
+    around = rows[:, :n_edge_row].reshape(-1, n_field, edge.shape[1])
     for k in range(3):
         around[:, :, k % n_edge] += around[:, :, n_edge + k]
     by_edge = around[:, :, :n_edge].reshape(-1, n_field * n_edge)
-    return light, np.concatenate([by_edge, rows[:, edge.shape[1] * n_field :]], axis=1)
+    return light, np.concatenate([by_edge, rows[:, n_edge_row:]], axis=1)
 
 
 def edge_size(basis: PolarBasis) -> int:

@@ -109,11 +109,9 @@ def test_far_light_is_that_of_the_pairs(field, rng, base):
     one, two = global_columns(problem, state, apart), global_columns(every, state, seen)
     largest = np.abs(two).max(axis=0)
     np.testing.assert_allclose(one / largest, two / largest, rtol=0, atol=exact)
-    # Cubic polynomials over cells seen from three times their radius: the far light is a third of the noise here.
-    np.testing.assert_allclose(together.image, apart.image, rtol=0, atol=1e-3 * apart.far[:, 0].max())
-    np.testing.assert_allclose(
-        together.far_rows, apart.far_rows, rtol=0, atol=0.01 * np.abs(apart.far_rows).max(axis=0).max()
-    )
+    # Cubic polynomials over cells seen from twice their radius: far light here is less than the noise of a pixel.
+    np.testing.assert_allclose(together.image, apart.image, rtol=0, atol=4e-3 * apart.far[:, 0].max())
+    np.testing.assert_allclose(together.far_rows, apart.far_rows, rtol=0, atol=0.03 * np.abs(apart.far_rows).max())
 
 
 def one_by_one(problem):
