@@ -387,8 +387,8 @@ class FarCells(NamedTuple):
 N_NODE = 16
 """Format: nodes of a cell: four by four, for cubic polynomials."""
 FAR_RADII = 2.0
-"""Accuracy: a cell is seen as a whole from so many times its radius: cubic polynomials then err by 0.3 % of the far light, 0.006
-of the noise of a pixel on an image of 500 stars, where light is cut at 0.02."""
+"""Accuracy: a cell is seen as a whole from so many times its radius. Cubic polynomials then err by 0.3 % of the far
+light, 0.006 of the noise of a pixel on an image of 500 stars, where light is cut at 0.02."""
 
 
 @inlined
