@@ -407,6 +407,21 @@ def _choose(cell: int, s: int, cells: FarCells, stars: FarStars, ring: float) ->
     return cells.after[cell], cells.last_pixel[cell] - cells.first_pixel[cell]
 
 
+@inlined
+def _add_far_level(
+    row: FloatArray, start: int, first: int, light: float, depth: float, factors: FloatArray, starts: FloatArray,
+    around: FloatArray,
+) -> None:  # fmt: skip
+    """Add the derivatives of far light by the edge of the splines and by slope and bends of the wing."""
+    for i in range(factors.size):
+        place = i * (start // factors.size) + first
+        for j in range(4):
+            row[place + j] += light * factors[i] * around[j]
+    for j in range(starts.size):
+        if depth > starts[j]:
+            row[start + j] += light * (depth - starts[j])
+
+
 @kernel
 def add_far(
     node: FloatArray,
@@ -478,13 +493,7 @@ def add_far(
                 light[p, 1] += own * stars.peak[s]
                 _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
                 row = rows[p]
-                for i in range(stars.factors.shape[1]):
-                    part, place = _LN10 * own * stars.factors[s, i], i * (n_edge + 3) + first
-                    for j in range(4):
-                        row[place + j] += part * around[j]
-                for j in range(wing.size):
-                    if depth > starts[j]:
-                        row[start + j] += _LN10 * own * (depth - starts[j])
+                _add_far_level(row, start, first, _LN10 * own, depth, stars.factors[s], starts, around)
                 gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
                 bends(dx, dy, slope, frame, stars.turn[s], bend)
                 add_bends(row, start + wing.size, own, stars.geometry[s], bend)
