@@ -408,6 +408,17 @@ def _choose(cell: int, s: int, cells: FarCells, stars: FarStars, ring: float) ->
 
 
 @inlined
+def _wing_level(depth: float, wing: FloatArray, starts: FloatArray) -> tuple[float, float]:
+    """Return by how much log10 of the PRF has changed since the last knot, and its power of r."""
+    level, power = 0.0, 0.0
+    for k in range(wing.size):
+        if depth > starts[k]:
+            level += wing[k] * (depth - starts[k])
+            power += wing[k]
+    return level, power
+
+
+@inlined
 def _add_far_level(
     row: FloatArray, start: int, first: int, light: float, depth: float, factors: FloatArray, starts: FloatArray,
     around: FloatArray,
@@ -483,11 +494,9 @@ def add_far(
                 for j in range(4):
                     level += around[j] * edge[first + j]
                     by_phi += slope[j] * edge[first + j]
-                depth, power = 0.5 * np.log10((x * x + y * y) / (rmax * rmax)), 0.0
-                for j in range(wing.size):
-                    if depth > starts[j]:
-                        level += wing[j] * (depth - starts[j])
-                        power += wing[j]
+                depth = 0.5 * np.log10((x * x + y * y) / (rmax * rmax))
+                rise, power = _wing_level(depth, wing, starts)
+                level += rise
                 own = stars.flux[s] * np.exp(_LN10 * level)
                 light[p, 0] += own
                 light[p, 1] += own * stars.peak[s]
