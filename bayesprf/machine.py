@@ -735,7 +735,7 @@ class Machine:
         prior_sigma: object = None,
         widths: FluxWidths | None = None,
         robust: bool = False,
-        pixel_errors: str = "given",
+        pixel_errors: str = "model",
         n_threads: int | None = None,
     ) -> None:
         """Find the flux of every source at every cadence, all sources at once.

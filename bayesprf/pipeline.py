@@ -89,7 +89,7 @@ class FitOptions:
     time_model: Named = field(default_factory=dict)
     refine: bool = False
     robust: bool = False
-    pixel_errors: str = "given"
+    pixel_errors: str = "model"
     learn_widths: bool = False
     loo: bool = False
     catalog: Named = field(default_factory=dict)
@@ -129,7 +129,7 @@ def fit(
     fit_va: bool = False,
     refine: bool = False,
     robust: bool = False,
-    pixel_errors: str = "given",
+    pixel_errors: str = "model",
     learn_widths: bool = False,
     background: object = None,
     shape: Mapping[str, object] | None = None,

@@ -543,7 +543,7 @@ class FluxRecipe:
     prior_mu: object = None
     prior_sigma: object = None
     robust: bool = False
-    pixel_errors: str = "given"
+    pixel_errors: str = "model"
 
     def __post_init__(self) -> None:
         check_choice(self.pixel_errors, PIXEL_ERRORS, "pixel_errors")

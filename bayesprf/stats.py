@@ -45,10 +45,12 @@ def excess_sigma(ratio: FloatArray, freedom: FloatArray | float) -> FloatArray:
 
 def median_over_time(values: FloatArray, *, empty: float = np.nan) -> FloatArray:
     """Return the median of the finite numbers of each column, `empty` where there are none."""
-    known = np.isfinite(values).any(axis=0)
-    median = np.full(values.shape[1], empty)
-    median[known] = np.nanmedian(np.where(np.isfinite(values[:, known]), values[:, known], np.nan), axis=0)
-    return median
+    known = np.isfinite(values)
+    count = known.sum(axis=0)
+    ordered = np.sort(np.where(known, values, np.inf), axis=0)
+    column, middle = np.arange(values.shape[1]), np.maximum(count - 1, 0)
+    pair = ordered[middle // 2, column], ordered[np.minimum(count // 2, len(values) - 1), column]
+    return np.where(count > 0, 0.5 * pair[0] + 0.5 * pair[1], empty)
 
 
 def weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:

@@ -17,7 +17,7 @@ from bayesprf.photometry.background import PRIOR_WIDTH, BackgroundColumns
 from bayesprf.photometry.gaps import settle_gaps
 from bayesprf.photometry.robust import DownWeighted, fit_robustly
 from bayesprf.scene.image import Image
-from bayesprf.scene.pixel_errors import UsualVariance, fit_variance, model_ivar
+from bayesprf.scene.pixel_errors import ModelLight, UsualVariance, fit_variance
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 
@@ -301,13 +301,8 @@ def weigh_pixels(problem: LinearProblem, pixels: PixelTable, pixel_errors: str, 
         ratio = np.ones_like(pixels.ivar)
         np.divide(averaged.ivar, pixels.ivar, out=ratio, where=pixels.ivar > 0)
         return replace(averaged, noise_ratio=ratio)
-    coefficients = solver.solve(averaged).mean
-    every = np.arange(pixels.n_time)
-
-    def predict(part: slice) -> FloatArray:
-        return problem.design.take(every[part]).predict(coefficients[part])
-
-    return replace(problem, ivar=model_ivar(fit_variance(usual, predict), predict))
+    light = ModelLight(problem.design, solver.solve(averaged).mean)  # type: ignore[arg-type]
+    return replace(problem, ivar=fit_variance(usual, light).ivar(out=averaged.ivar))
 
 
 def _flux_problem(

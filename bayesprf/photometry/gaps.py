@@ -57,6 +57,8 @@ def settle_gaps(problem: LinearProblem, posterior: GaussianPosterior, solver: So
 def _find_missing(problem: LinearProblem) -> BoolArray:
     """Return which lit pixels miss at a cadence that has others, shape (n_time, n_pixel)."""
     known = problem.ivar > 0
+    if known.all():
+        return np.zeros_like(known)
     lit = np.diff(problem.design.indptr) > 0  # type: ignore[attr-defined]
     usual = lit & (known.sum(axis=0) > _USUAL_SHARE * problem.n_batch)
     some = known[:, usual].any(axis=1)

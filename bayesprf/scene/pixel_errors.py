@@ -1,12 +1,11 @@
 """Errors of pixels that weigh a fit without following its noise: averaged over time, or predicted by a model."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.stats import median_over_time
 
@@ -17,10 +16,10 @@ PIXEL_ERRORS = ("model", "time-mean", "given")
 # that value: it stays as it is.
 _EXCEPTIONAL = 9.0
 # Cadences and pixels that medians are taken over, at most, and numbers handled at once.
-_N_CADENCE, _N_PIXEL, _CHUNK_ELEMENTS = 64, 512, 1 << 18
+_N_CADENCE, _N_PIXEL, _CHUNK_ELEMENTS = 64, 512, 1 << 20
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class UsualVariance:
     """The variance of each pixel, averaged over time.
 
@@ -28,16 +27,16 @@ class UsualVariance:
     ----------
     pixels : PixelTable
         The stack.
-    ceiling : ndarray of float64, shape (n_pixel,)
-        Given variances above this are exceptional, (electron / s)**2.
+    least_ivar : ndarray of float64, shape (n_pixel,)
+        Given inverse variances below this are exceptional, (electron / s)**-2.
     mean, least : ndarray of float64, shape (n_pixel,)
-        Mean and smallest of the others, (electron / s)**2; 0 for pixels without data.
+        Mean and smallest of the other variances, (electron / s)**2; 0 for pixels without data.
     changes : ndarray of bool, shape (n_pixel,)
         Where the others differ from cadence to cadence.
     """
 
     pixels: PixelTable
-    ceiling: FloatArray
+    least_ivar: FloatArray
     mean: FloatArray
     least: FloatArray
     changes: BoolArray
@@ -45,48 +44,77 @@ class UsualVariance:
     @classmethod
     def of(cls, pixels: PixelTable) -> "UsualVariance":
         """Average the given variances over the cadences in which a pixel has data."""
-        step = max(1, pixels.n_time // _N_CADENCE)
-        some, known = pixels.flux_err[::step], pixels.ivar[::step] > 0
-        ceiling = _EXCEPTIONAL * median_over_time(np.where(known, some**2, np.nan), empty=np.inf)
-        total, count = np.zeros(pixels.n_pixel), np.zeros(pixels.n_pixel)
-        low, high = np.full(pixels.n_pixel, np.inf), np.zeros(pixels.n_pixel)
-        for part in chunks(pixels):
-            variance = np.square(pixels.flux_err[part])
-            plain = (pixels.ivar[part] > 0) & (variance <= ceiling)
-            count += plain.sum(axis=0)
-            np.minimum(low, np.where(plain, variance, np.inf).min(axis=0), out=low)
-            variance = np.where(plain, variance, 0.0)
-            np.maximum(high, variance.max(axis=0), out=high)
-            total += variance.sum(axis=0)
+        from bayesprf.linalg.compiled.residuals import sum_variances
+
+        least_ivar = _median_ivar(pixels.ivar[:: max(1, pixels.n_time // _N_CADENCE)]) / _EXCEPTIONAL
+        count, total, high = np.zeros((3, pixels.n_pixel))
+        low = np.full(pixels.n_pixel, np.inf)
+        sum_variances(pixels.ivar, least_ivar, total, (count, low, high))
         changes = high > low
         mean = np.where(changes, total / np.maximum(count, 1.0), high)
-        return cls(pixels, ceiling, mean, np.where(count > 0, low, 0.0), changes)
+        return cls(pixels, least_ivar, mean, np.where(count > 0, low, 0.0), changes)
 
-    @cached_property
+    @property
     def is_given(self) -> bool:
         """Whether all errors are constant in time, so that those given are the average."""
         return not bool(self.changes.any())
-
-    def plain(self, part: slice) -> BoolArray:
-        """Return which values of some cadences have data and no exceptional error, shape (n, n_pixel)."""
-        pixels = self.pixels
-        return np.asarray((pixels.ivar[part] > 0) & (np.square(pixels.flux_err[part]) <= self.ceiling))
 
     def ivar(self) -> FloatArray:
         """Return inverse variances averaged over time, shape (n_time, n_pixel); 0 drops a value.
 
         Exceptional errors stay as they were given.
         """
-        found = self.pixels.ivar.copy()
-        for part in chunks(self.pixels):
-            np.copyto(found[part], 1.0 / np.where(self.mean > 0, self.mean, 1.0), where=self.plain(part))
+        from bayesprf.linalg.compiled.residuals import write_usual_ivar
+
+        given, value = self.pixels.ivar, 1.0 / np.where(self.mean > 0, self.mean, 1.0)
+        found = np.empty_like(given)
+        write_usual_ivar(given, self.least_ivar, value, self.changes, found)
         return found
 
 
-def chunks(pixels: PixelTable) -> Iterator[slice]:
-    """Yield the cadences of a stack in parts whose arrays stay in cache."""
-    step = max(1, _CHUNK_ELEMENTS // pixels.n_pixel)
-    return (slice(start, start + step) for start in range(0, pixels.n_time, step))
+def _median_ivar(ivar: FloatArray) -> FloatArray:
+    """Return the median inverse variance of each pixel over the cadences that have it, 0 without any."""
+    median = ivar[0].copy()
+    differs = (ivar != median).any(axis=0)
+    some = ivar[:, differs]
+    median[differs] = median_over_time(np.where(some > 0, some, np.nan), empty=0.0)
+    return median
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelLight:
+    """A model of the light of all pixels and cadences.
+
+    Parameters
+    ----------
+    design : DesignStack
+        Of shape (n_pixel, n_coeff), 1 / pixel.
+    coefficients : ndarray of float64, shape (n_time, n_coeff)
+        Such as fluxes, electron / s.
+    """
+
+    design: DesignStack
+    coefficients: FloatArray
+
+    @property
+    def arrays(self) -> tuple[IntArray, IntArray, FloatArray, FloatArray]:
+        """The design as compiled functions take it."""
+        design = self.design
+        return design.indptr, design.indices, design.parts, np.empty((0, 1)) if design.mix is None else design.mix
+
+    def at(self, pixels: IntArray) -> "ModelLight":
+        """Return the model of some pixels."""
+        design = self.design
+        start, size = design.indptr[pixels], np.diff(design.indptr)[pixels]
+        indptr = np.concatenate([[0], np.cumsum(size)])
+        entry = np.repeat(start - indptr[:-1], size) + np.arange(indptr[-1])
+        some = DesignStack(indptr, design.indices[entry], design.parts[:, entry], design.n_coeff, design.mix)
+        return ModelLight(some, self.coefficients)
+
+    def predict(self, part: slice) -> FloatArray:
+        """Return the light of some cadences, shape (n, n_pixel), electron / s."""
+        cadences = np.arange(self.coefficients.shape[0])[part]
+        return self.design.take(cadences).predict(self.coefficients[part])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,8 +125,10 @@ class VarianceModel:
     ----------
     usual : UsualVariance
         Variances averaged over time.
-    light : ndarray of float64, shape (n_pixel,)
-        Mean model of the pixels over the same values, electron / s.
+    model : ModelLight
+        The light.
+    mean_light : ndarray of float64, shape (n_pixel,)
+        Mean of the light over the same values, electron / s.
     gain : float
         Variance per unit of light, electron / s.
     offset : ndarray of float64, shape (n_time,)
@@ -106,25 +136,35 @@ class VarianceModel:
     """
 
     usual: UsualVariance
-    light: FloatArray
+    model: ModelLight
+    mean_light: FloatArray
     gain: float
     offset: FloatArray
 
-    def variance(self, model: FloatArray, part: slice, pixels: slice = slice(None)) -> FloatArray:
-        """Return the variance of some cadences and pixels whose model is given, (electron / s)**2."""
-        counts = self.usual.mean[pixels] + self.gain * (model - self.light[pixels])
-        return np.asarray(np.maximum(counts + self.offset[part, None], self.usual.least[pixels]))
+    def ivar(self, out: FloatArray | None = None) -> FloatArray:
+        """Return inverse variances by the model, shape (n_time, n_pixel); dropped and exceptional ones stay as given.
+
+        `out` is an array with these, to be filled.
+        """
+        from bayesprf.linalg.compiled.residuals import write_light_ivar
+
+        usual = self.usual
+        found = usual.pixels.ivar.copy() if out is None else out
+        variance = usual.least_ivar, usual.mean, self.mean_light, usual.least
+        law = self.gain, self.offset
+        write_light_ivar(self.model.arrays, self.model.coefficients, usual.pixels.ivar, variance, law, found)
+        return found
 
 
-def fit_variance(usual: UsualVariance, predict: Callable[[slice], FloatArray]) -> VarianceModel:
+def fit_variance(usual: UsualVariance, model: ModelLight) -> VarianceModel:
     """Learn the variance of pixels from what is given and a model of the light.
 
     Parameters
     ----------
     usual : UsualVariance
         Given variances averaged over time.
-    predict : callable
-        Returns the model of some cadences, shape (n, n_pixel), electron / s.
+    model : ModelLight
+        The light.
 
     Returns
     -------
@@ -138,54 +178,28 @@ def fit_variance(usual: UsualVariance, predict: Callable[[slice], FloatArray]) -
     the model within pixels, by least squares: where they were made from the measured counts, their noise is that of
     the counts about the model, to which the model is orthogonal. g_t is a median over pixels.
     """
-    pixels = usual.pixels
-    count, light, square, product = (np.zeros(pixels.n_pixel) for _ in range(4))
-    for part in chunks(pixels):
-        plain = usual.plain(part)
-        model = np.where(plain, predict(part), 0.0)
-        count += plain.sum(axis=0)
-        light += model.sum(axis=0)
-        square += np.einsum("tp,tp->p", model, model)
-        more = np.where(plain, np.square(pixels.flux_err[part]) - usual.mean, 0.0)
-        product += np.einsum("tp,tp->p", more, model)
+    from bayesprf.linalg.compiled.residuals import sum_light
+
+    pixels, sums = usual.pixels, np.zeros((4, usual.pixels.n_pixel))
+    sum_light(model.arrays, model.coefficients, pixels.ivar, (usual.least_ivar, usual.mean), sums)
+    count, light, square, product = sums
     mean = light / np.maximum(count, 1.0)
     spread = float(np.sum(square - count * mean**2))
     gain = max(float(product.sum()) / spread, 0.0) if spread > 0 else 0.0
-    found = VarianceModel(usual, mean, gain, np.zeros(pixels.n_time))
-    return VarianceModel(usual, mean, gain, _offsets(found, predict))
+    return VarianceModel(usual, model, mean, gain, _offsets(usual, model, mean, gain))
 
 
-def _offsets(found: VarianceModel, predict: Callable[[slice], FloatArray]) -> FloatArray:
-    """Return by how much the given variances of each cadence exceed the model's, median over pixels."""
-    pixels, offset = found.usual.pixels, np.zeros(found.offset.size)
-    some = slice(None, None, max(1, pixels.n_pixel // _N_PIXEL))
-    for part in chunks(pixels):
-        model = predict(part)[:, some]
-        more = np.square(pixels.flux_err[part, some]) - found.variance(model, part, some)
-        known = found.usual.plain(part)[:, some]
+def _offsets(usual: UsualVariance, model: ModelLight, mean_light: FloatArray, gain: float) -> FloatArray:
+    """Return what the given variances of each cadence exceed the model's by, median over pixels, shape (n_time,)."""
+    pixels = usual.pixels
+    some = np.arange(0, pixels.n_pixel, max(1, pixels.n_pixel // _N_PIXEL))
+    model, offset = model.at(some), np.zeros(pixels.n_time)
+    step = max(1, _CHUNK_ELEMENTS // some.size)
+    for start in range(0, pixels.n_time, step):
+        part = slice(start, start + step)
+        expected = usual.mean[some] + gain * (model.predict(part) - mean_light[some])
+        given = pixels.ivar[part, some]
+        known = (given > 0) & (given >= usual.least_ivar[some])
+        more = 1.0 / np.where(known, given, 1.0) - np.maximum(expected, usual.least[some])
         offset[part] = median_over_time(np.where(known, more, np.nan).T, empty=0.0)
     return offset
-
-
-def model_ivar(found: VarianceModel, predict: Callable[[slice], FloatArray]) -> FloatArray:
-    """Return inverse variances by the model, shape (n_time, n_pixel); dropped and exceptional values stay as given.
-
-    Parameters
-    ----------
-    found : VarianceModel
-        The model of the variance.
-    predict : callable
-        Returns the model of the light of some cadences, shape (n, n_pixel), electron / s.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_time, n_pixel)
-        (electron / s)**-2.
-    """
-    pixels = found.usual.pixels
-    ivar = pixels.ivar.copy()
-    for part in chunks(pixels):
-        plain = found.usual.plain(part)
-        variance = np.where(plain, found.variance(predict(part), part), 1.0)
-        np.divide(1.0, variance, out=ivar[part], where=plain)
-    return ivar

@@ -5,7 +5,7 @@
 Simulated fields with errors made from the measured counts, as the missions make them: at rest, with a jitter of 0.02
 pixel, with a drift of 0.22 pixel (half peak to peak) without and with the time model, and with eclipses of 50 % and
 stars that vary by 20 %. Bright stars are the brightest quarter. Then real files, if `BAYESPRF_TEST_DATA` names their
-directory: scatter from point to point and slow trends (means of 25 cadences).
+directory: scatter from point to point and slow trends (means of 25 cadences), with and without the time model.
 """
 
 import os
@@ -106,13 +106,16 @@ def real(label, pixels, sources, stars):
     """Print scatter and trends of the stars of a real stack."""
     machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
     machine.build_shape_model()
+    machine.build_time_model()
     for name in PIXEL_ERRORS:
-        machine.fit_model(pixel_errors=name)
-        curves, err = machine.ws[:, stars].T, machine.werrs[:, stars].T
+        machine.fit_model(fit_va=True, pixel_errors=name)
+        curves, err, moving = (one[:, stars].T for one in (machine.ws, machine.werrs, machine.ws_va))
         columns = [
             np.median([point_to_point(one) for one in curves]),
             np.median([1e6 * np.median(e) / np.median(c) for c, e in zip(curves, err, strict=True)]),
             np.median([slow_trend(one) for one in curves]),
+            np.median([point_to_point(one) for one in moving]),
+            np.median([slow_trend(one) for one in moving]),
         ]
         print(f"| {label} | {name} | " + " | ".join(f"{one:,.0f}" for one in columns) + " |", flush=True)
 
@@ -130,7 +133,8 @@ def targets(folder, pattern):
 
 def real_files():
     """Print the table of the real files."""
-    print("\n| files | pixel_errors | point to point, ppm | quoted, ppm | slow trends, ppm |\n|---|---|---|---|---|")
+    heads = "point to point", "quoted", "slow trends", "time model: point to point", "time model: slow trends"
+    print("\n| files, ppm | pixel_errors | " + " | ".join(heads) + " |\n|" + "---|" * (2 + len(heads)))
     pixels, sources = targets("kepler-tpf/q12-ch04-250cad", "*.fits.gz")
     real("Kepler, six files, median star", pixels, sources, np.arange(sources.n_source))
     pixels = bp.read_tpfs(DATA / "k2-tpf" / "ktwo221312395-c91_lpd-targ.fits.gz")

@@ -32,12 +32,12 @@ def machine(request):
     return machine
 
 
-def light_curves(machine, flux=None):
+def light_curves(machine, flux=None, **options):
     """Return fluxes and errors, with the time model where there is one; pixels may be replaced."""
     va, fit = machine.fit.time_model is not None, machine.fit
     if flux is not None:
         machine.fit = replace(fit, pixels=replace(fit.pixels, flux=flux))
-    machine.fit_model(fit_va=va, n_threads=1)
+    machine.fit_model(fit_va=va, n_threads=1, **options)
     found = (machine.ws_va, machine.werrs_va) if va else (machine.ws, machine.werrs)
     machine.fit = fit
     return found
@@ -62,26 +62,33 @@ def test_pixels_missing_at_random(machine, share):
     assert gappy.max() < 1.25 * whole.max()
 
 
-def test_bright_pixel_missing(machine):
+# What a missing value may do elsewhere, in errors. Given errors are one cadence's own. Those of the model come from
+# variances averaged over time, of which the value was a part: 1 / 80 of a difference of weights, times a misfit.
+ELSEWHERE = {"given": 0.0, "model": 1e-4}
+
+
+@pytest.mark.parametrize("pixel_errors", ELSEWHERE)
+def test_bright_pixel_missing(machine, pixel_errors):
     """The flux of the brightest star does not jump: by less than 1.5 of the errors without its peak."""
     star = int(np.nanargmax(machine.fit.prf.flux))
     peak = int(machine.mean_model[star].argmax())
-    whole, _ = light_curves(machine)
+    whole, _ = light_curves(machine, pixel_errors=pixel_errors)
     flux = machine.flux.copy()
     flux[40, peak] = np.nan
-    gappy, error = light_curves(machine, flux)
+    gappy, error = light_curves(machine, flux, pixel_errors=pixel_errors)
     jump = np.abs(gappy - whole) / error
     assert jump[40, star] < 1.5
-    assert np.nanmax(np.delete(jump, 40, axis=0)) == 0.0
+    assert np.nanmax(np.delete(jump, 40, axis=0)) <= ELSEWHERE[pixel_errors]
 
 
-def test_sources_of_other_pixels_stay_as_they_are(machine):
+@pytest.mark.parametrize("pixel_errors", ELSEWHERE)
+def test_sources_of_other_pixels_stay_as_they_are(machine, pixel_errors):
     star = int(np.nanargmin(machine.fit.prf.flux))
     peak = int(machine.mean_model[star].argmax())
-    whole, _ = light_curves(machine)
+    whole, _ = light_curves(machine, pixel_errors=pixel_errors)
     flux = machine.flux.copy()
     flux[:3, peak] = np.nan
-    gappy, _ = light_curves(machine, flux)
+    gappy, error = light_curves(machine, flux, pixel_errors=pixel_errors)
     apart = machine.mean_model[:, [peak]].toarray().ravel() == 0
     assert apart.sum() > 15
-    np.testing.assert_array_equal(gappy[:, apart], whole[:, apart])
+    assert np.max(np.abs(gappy - whole)[:, apart] / error[:, apart]) <= ELSEWHERE[pixel_errors]

@@ -4,8 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
-from bayesprf.scene.pixel_errors import UsualVariance, fit_variance, model_ivar
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.scene.pixel_errors import ModelLight, UsualVariance, fit_variance
 from bayesprf.scene.pixels import PixelTable
 
 EXPOSURE, N_TIME, N_PIXEL = 100.0, 400, 60
@@ -25,6 +27,12 @@ def light():
     return shape * (1.0 + 0.2 * np.sin(np.arange(N_TIME) / 7.0))[:, None]
 
 
+def known_light(light):
+    """Return images as a model: that of the first cadence, once for each pixel, and how bright each pixel is then."""
+    design = DesignStack.from_sparse(csr_matrix(np.diag(light[0])))
+    return ModelLight(design, light / light[0])
+
+
 @pytest.fixture
 def read_noise():
     return np.random.default_rng(3).uniform(0.5, 2.0, N_PIXEL)
@@ -41,9 +49,9 @@ def test_variance_made_from_counts_is_found_again_without_their_noise(light, rea
     flux, true, given = observe(light, read_noise, np.random.default_rng(1))
     pixels = make_pixels(flux, given)
     usual = UsualVariance.of(pixels)
-    found = fit_variance(usual, lambda part: light[part])
+    found = fit_variance(usual, known_light(light))
     assert found.gain == pytest.approx(1.0 / EXPOSURE, rel=0.01)
-    ivar, bright = model_ivar(found, lambda part: light[part]), light[0] > 200.0
+    ivar, bright = found.ivar(), light[0] > 200.0
     means = [np.sum(one * (flux - light), axis=0) / np.sum(one, axis=0) for one in (1.0 / true, 1.0 / given, ivar)]
     # Weights 1 / var with var = counts / exposure lower a mean by 1 / exposure times the share of photons in var.
     assert np.mean((means[1] - means[0])[bright]) == pytest.approx(-1.0 / EXPOSURE, rel=0.3)
@@ -55,19 +63,19 @@ def test_variance_made_from_counts_is_found_again_without_their_noise(light, rea
 
 def test_true_errors_are_found_again(light, read_noise):
     flux, true, _ = observe(light, read_noise, np.random.default_rng(2))
-    found = fit_variance(UsualVariance.of(make_pixels(flux, true)), lambda part: light[part])
+    found = fit_variance(UsualVariance.of(make_pixels(flux, true)), known_light(light))
     assert found.gain == pytest.approx(1.0 / EXPOSURE, rel=1e-9)
-    np.testing.assert_allclose(model_ivar(found, lambda part: light[part]) * true, 1.0, rtol=1e-9)
+    np.testing.assert_allclose(found.ivar() * true, 1.0, rtol=1e-9)
 
 
 def test_a_brighter_sky_counts_at_its_cadences(light, read_noise):
     sky = np.where(np.arange(N_TIME) % 50 < 5, 3.0, 0.0)[:, None]
     flux, true, given = observe(light, read_noise, np.random.default_rng(4), sky)
-    found = fit_variance(UsualVariance.of(make_pixels(flux, given)), lambda part: light[part])
+    found = fit_variance(UsualVariance.of(make_pixels(flux, given)), known_light(light))
     more = found.offset - np.median(found.offset)
     np.testing.assert_allclose(more[sky[:, 0] > 0], 3.0, atol=0.1)
     np.testing.assert_allclose(more[sky[:, 0] == 0], 0.0, atol=0.1)
-    assert np.std(model_ivar(found, lambda part: light[part]) * true) < 0.05
+    assert np.std(found.ivar() * true) < 0.05
 
 
 def test_constant_errors_stay_as_they_are(light, read_noise):
@@ -84,7 +92,7 @@ def test_dropped_values_and_exceptional_errors_stay_as_they_were_given(light, re
     pixels = make_pixels(flux, given)
     plain = replace(pixels, flux_err=np.where(np.arange(N_PIXEL) == 3, np.median(pixels.flux_err), pixels.flux_err))
     usual = UsualVariance.of(pixels)
-    for ivar in (usual.ivar(), model_ivar(fit_variance(usual, lambda part: light[part]), lambda part: light[part])):
+    for ivar in (usual.ivar(), fit_variance(usual, known_light(light)).ivar()):
         assert ivar[7, 3] == pixels.ivar[7, 3]
         assert ivar[9, 4] == 0.0
         assert ivar[11, 5] == 0.0
