@@ -66,7 +66,11 @@ def test_the_next_fit_uses_them(plain, fitted, widths, field):
     np.testing.assert_array_equal(fitted.fit.latest_flux.prior.mean, widths.prior.mean)
     np.testing.assert_array_equal(fitted.fit.latest_flux.prior.precision, widths.prior.precision)
     wanted = field.pixels.ivar / widths.noise_factor**2
-    np.testing.assert_allclose(fitted.fit.latest_flux.problem.ivar, wanted, rtol=1e-12)
+    given = bp.Machine.from_fit(plain.fit, quiet=True)
+    given.fit_model(widths=widths, pixel_errors="given")
+    np.testing.assert_allclose(given.fit.latest_flux.problem.ivar, wanted, rtol=1e-12)
+    # The model's errors follow the fitted light, and those given were made of the true: they differ by its noise.
+    np.testing.assert_allclose(fitted.fit.latest_flux.problem.ivar, wanted, rtol=2e-3)
     assert fitted.widths is widths
     assert plain.widths is None
     ratio = np.nanmedian(fitted.werrs / plain.werrs, axis=0)
