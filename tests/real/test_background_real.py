@@ -12,7 +12,11 @@ from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.scene.image import reduce_image
 
-pytestmark = pytest.mark.real
+# Two values of the K2 stamp with a rolling band are cosmic rays.
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.filterwarnings("ignore:the PRF is fitted without 2 of 40000 values:bayesprf.errors.DataWarning"),
+]
 
 SCENES = {
     "k2": ("k2-tpf/ktwo221312395-c91_lpd-targ.fits.gz", "k2-tpf/ktwo221312395-c91_detections.csv"),
