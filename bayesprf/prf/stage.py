@@ -3,6 +3,7 @@
 import logging
 import warnings
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOpti
 _CONVERGED_PIX = 0.01
 
 # Definition: closer than this, pixel, two rows are one star listed twice: the second moment of a pair grows by 6e-4
-# pixel**2, and the fluxes of the joint fit, which keeps them apart, may be anything.
+# pixel**2, less than any PRF is known to.
 _SAME_STAR_PIX = 0.05
 # Settings of the splines, which only the fit in rounds has.
 _SPLINES = ("rmin", "rmax", "cut_r", "n_r_knots", "n_phi_knots")
@@ -59,7 +60,7 @@ def fit_chosen_prf(
     if recipe.shape.method == "auto" and recipe.shape.asks_joint:
         recipe = recipe.updated(method="joint")
     if recipe.shape.method == "joint":
-        return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape), recipe
+        return _fit_jointly(scene, recipe), recipe
     rounds = recipe.updated(method="rounds")
     found = _fit_in_rounds(fit, scene, rounds, progress)
     if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
@@ -78,13 +79,12 @@ def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
     """Whether a step of the joint fit takes no more than about a second, and nothing is asked of splines or training.
 
-    Both the documented splines and those of the instrument's pixels count as not asked for; no star is listed twice.
+    Both the documented splines and those of the instrument's pixels count as not asked for.
     """
     given, n_own = fit.settings, 3 if recipe.shape.refine else 1
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = any(all(getattr(given, name) == getattr(one, name) for name in _SPLINES) for one in usual)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    plain &= find_groups(fit.sources, _SAME_STAR_PIX * fit.pixels.instrument.pixel_scale) is None
     return plain and not recipe.shape.asks_rounds and n_own * fit.sources.n_source <= MAX_QUICK
 
 
@@ -131,9 +131,23 @@ def _try_jointly(scene: Scene, recipe: PrfRecipe) -> tuple[ShapeFit | None, str]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape), ""
+            return _fit_jointly(scene, recipe), ""
         except (np.linalg.LinAlgError, UnsupportedError) as error:
             return None, f"cannot be had: {error}"
+
+
+def _fit_jointly(scene: Scene, recipe: PrfRecipe) -> ShapeFit:
+    """Fit jointly; the rows of a star that is listed twice share its light as the catalogue does."""
+    found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
+    groups = find_groups(scene.sources, _SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
+    if groups is None:
+        return found
+    total, listed = (
+        np.bincount(groups.label, np.nan_to_num(one))[groups.label]
+        for one in (found.flux, np.where(scene.known, scene.flux, 0.0))
+    )
+    share = np.divide(np.where(scene.known, scene.flux, 0.0), listed, out=np.zeros(total.size), where=listed > 0)
+    return replace(found, flux=np.where(groups.alone | ~(listed > 0), found.flux, share * total))
 
 
 def _few_stars(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:

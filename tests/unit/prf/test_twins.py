@@ -25,7 +25,7 @@ def add_row(sources, star, arcsec):
 
 def fitted(field, sources, **options):
     machine = Machine.from_pixels(field.pixels, sources, quiet=True)
-    machine.build_shape_model(**(options or {"n_round": 4}))
+    machine.build_shape_model(**(options or {"method": "rounds"}))
     machine.fit_model(n_threads=1)
     return machine
 

@@ -9,6 +9,7 @@ import pytest
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.choice import choose_fit
 from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case
 
 WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
@@ -71,3 +72,36 @@ def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
     choice = choose_fit(rounds, replace(other, matrix=wrong))
     assert not choice.joint
     assert float(choice.reason.split()[1]) > 100.0
+
+
+@pytest.mark.parametrize(
+    ("settings", "options"), [({}, {"n_round": 3}), ({"cut_r": 2.0}, {}), ({}, {"upper_flux_limit": 1e5})]
+)
+def test_what_only_the_rounds_have_asks_for_them(field, settings, options):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True, **settings)
+    machine.build_shape_model(**options)
+    assert machine.fit.prf_recipe.shape.method == "rounds"
+
+
+def test_sky_is_not_taken_for_wings(field, caplog):
+    """20 electron / s in all pixels: the joint fit would put most of it into the stars."""
+    pixels = replace(field.pixels, flux=field.pixels.flux + 20.0)
+    machine = Machine.from_pixels(pixels, field.sources, quiet=True)
+    with caplog.at_level(logging.INFO, logger="bayesprf"):
+        machine.build_shape_model()
+    assert machine.fit.prf_recipe.shape.method == "rounds"
+    assert any("finds a sky of" in one for one in caplog.messages)
+
+
+def test_a_star_listed_twice_shares_its_light(field, fits):
+    sources = field.sources
+    twice = SourceTable(
+        (*sources.source_id, "again"),
+        np.append(sources.ra_deg, sources.ra_deg[0]), np.append(sources.dec_deg, sources.dec_deg[0]),
+        np.append(sources.flux, sources.flux[0]),
+    )  # fmt: skip
+    machine = Machine.from_pixels(field.pixels, twice, quiet=True)
+    machine.build_shape_model(method="joint")
+    flux = machine.fit.need("prf").flux
+    assert flux[0] == flux[-1]
+    assert 2.0 * flux[0] == pytest.approx(fits[1].flux[0], rel=1e-3)
