@@ -2,9 +2,10 @@
 
 Developed on the families and seeds of DEVELOP; JUDGE was held back until the end and run once.
 
-    python docs/scripts/misfit_matrix.py [develop|judge] [joint|machine|old|build] [seeds=41,42] [order0] [family ...]
+    python docs/scripts/misfit_matrix.py [develop|judge] [joint|machine|old|build|rounds] [seeds=41,42] [order0] [family ...]
 
-`build` is plain `build_shape_model`, `old` plain `refine_scene`, `machine` ``refine_scene(method="joint")``.
+`build` is plain `build_shape_model`, `rounds` the same with ``method="rounds"``, `old` plain `refine_scene`,
+`machine` ``refine_scene(method="joint")``.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 """
@@ -220,12 +221,17 @@ def fit_build(field: ForeignField, order: int):
     return fit_old(field, order, refine=False)
 
 
-def fit_old(field: ForeignField, order: int, *, refine: bool = True):
+def fit_rounds(field: ForeignField, order: int):
+    """Fit as `build_shape_model` does in rounds; return flux and total error."""
+    return fit_old(field, order, refine=False, method="rounds")
+
+
+def fit_old(field: ForeignField, order: int, *, refine: bool = True, method: str = "auto"):
     """Fit as `refine_scene` does by default; return flux and total error."""
     pixels = field.field.pixels
     background = Background("image", order=1) if np.any(field.sky) else None
     machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
-    (machine.refine_scene if refine else machine.build_shape_model)()
+    (machine.refine_scene if refine else machine.build_shape_model)(method=method)
     machine.fit_model()
     total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(pixels.n_time))
     return machine.ws.mean(axis=0), total, ""
@@ -249,7 +255,7 @@ def score(field: ForeignField, flux, error):
 def main() -> None:
     """Print one line per family and kind."""
     which = JUDGE if "judge" in sys.argv else DEVELOP
-    named = {"old": fit_old, "machine": fit_machine, "build": fit_build}
+    named = {"old": fit_old, "machine": fit_machine, "build": fit_build, "rounds": fit_rounds}
     method = next((named[one] for one in sys.argv if one in named), fit_new)
     asked = next((one.removeprefix("seeds=") for one in sys.argv if one.startswith("seeds=")), "")
     order = next((int(one[-1]) for one in sys.argv if one.startswith("order")), 1)
