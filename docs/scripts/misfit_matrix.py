@@ -2,9 +2,9 @@
 
 Developed on the families and seeds of DEVELOP; JUDGE was held back until the end and run once.
 
-    python docs/scripts/misfit_matrix.py [develop|judge] [joint|machine|old|build|rounds] [seeds=41,42] [order0] [family ...]
+    python docs/scripts/misfit_matrix.py [develop|judge] [METHOD] [seeds=41,42] [order0] [family ...]
 
-`build` is plain `build_shape_model`, `rounds` the same with ``method="rounds"``, `old` plain `refine_scene`,
+METHOD: joint, or `build`, which is plain `build_shape_model`, `rounds` the same with ``method="rounds"``, `old` plain `refine_scene`,
 `machine` ``refine_scene(method="joint")``.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
