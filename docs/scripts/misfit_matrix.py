@@ -4,8 +4,8 @@ Developed on the families and seeds of DEVELOP; JUDGE was held back until the en
 
     python docs/scripts/misfit_matrix.py [develop|judge] [METHOD] [seeds=41,42] [order0] [family ...]
 
-METHOD: joint, or `build`, which is plain `build_shape_model`, `rounds` the same with ``method="rounds"``, `old` plain `refine_scene`,
-`machine` ``refine_scene(method="joint")``.
+METHOD: `joint`; `build`, plain `build_shape_model`; `rounds`, the same with ``method="rounds"``; `old`, plain
+`refine_scene`; `machine`, ``refine_scene(method="joint")``.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 """
