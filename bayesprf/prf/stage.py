@@ -81,11 +81,11 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
 
     Both the documented splines and those of the instrument's pixels count as not asked for.
     """
-    given, n_own = fit.settings, 3 if recipe.shape.refine else 1
+    given = fit.settings
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = any(all(getattr(given, name) == getattr(one, name) for name in _SPLINES) for one in usual)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    return plain and not recipe.shape.asks_rounds and n_own * fit.sources.n_source <= MAX_QUICK
+    return plain and not recipe.shape.asks_rounds and fit.sources.n_source <= MAX_QUICK
 
 
 def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: ShapeFit) -> tuple[ShapeFit, PrfRecipe]:

@@ -26,10 +26,11 @@ from bayesprf.stats import weighted_median
 # Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its
 # column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
-# Cost: dense algebra of one step takes some seconds and 2 GB at most.
+# Cost: a step takes some seconds and 2 GB at most, as measured up to 1,500 stars.
 _MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
-MAX_QUICK = 3000
-"""Cost: parameters of stars up to which a step takes about a second: no larger fit is chosen without being asked."""
+MAX_QUICK = 1000
+"""Cost: stars up to which a step takes about a second, whether positions are free or held, as pairs of star and pixel
+decide: no larger fit is chosen without being asked."""
 # The pixels of ShapeFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 
@@ -66,7 +67,7 @@ def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
 
 
 def _check_size(problem: JointProblem) -> None:
-    """Refuse what dense algebra cannot hold: covariance of all stars, columns of all pixels, crowds of pairs."""
+    """Refuse what memory may not hold: parameters of all stars, columns of all pixels, crowds of pairs."""
     sizes = {
         "parameters of stars": (problem.n_own * problem.n_source, _MAX_OWN),
         "pixels times parameters of the PRF": (problem.n_global * problem.flux.size, _MAX_ENTRY),
