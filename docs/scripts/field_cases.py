@@ -41,8 +41,8 @@ LONGEST = 330
 HEAD = """# What people really bring
 
 Made by `python docs/scripts/field_cases.py`: problems of public threads and files of public repositories, as `bayesprf`
-answers them. Before: the answer when the cases were collected, in words. Each row has a test in `tests/real`
-(`test_field_cases_*.py`, `test_k2_roll.py`). Cases about objects in memory and other tools are tests only.
+answers them. Before: the answer when the cases were collected, in words. Rows of real files have a test in `tests/real`
+(`test_field_cases_*.py`, `test_k2_roll.py`). Cases about other tools are tests only.
 
 | case | asked | before | today |
 | --- | --- | --- | --- |
@@ -291,7 +291,7 @@ def cube_of_images():
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "cube.fits"
         header = WCS(naxis=2).to_header()
-        header["TELESCOP"], header["INT_TIME"], header["NUM_FRM"] = "TESS", 1.98, 720
+        header.update(TELESCOP="TESS", INT_TIME=1.98, NUM_FRM=720, BUNIT="electron / s")
         fits.PrimaryHDU(np.ones((3, 4, 4), np.float32), header).writeto(path)
         return read_image(path, wcs=WCS(naxis=2), exposure=1.98, read_noise=10.0)
 
@@ -425,7 +425,7 @@ def answer(ask):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", BayesprfWarning)
         try:
-            found = str(ask())
+            found = str(ask()).replace("|", "/")
         except BayesprfError as error:
             return f"refused: {clean(error)}"
     said = [clean(one.message) for one in caught if issubclass(one.category, BayesprfWarning)]
