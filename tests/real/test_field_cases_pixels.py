@@ -130,7 +130,7 @@ def test_empty_cards_and_coordinates_by_hand(cases):
     assert floored.flux_err.min() > 0.9  # 270 reads of 95 electrons in 1625 s
     machine = bp.Machine.from_pixels(floored, bp.SourceTable(("star",), [100.0], [20.0], [168704.0]), quiet=True)
     machine.build_shape_model()
-    # One star cannot tell what lies beyond its stamp: nothing here, 5 % by the fitted wing, and the total error says so.
+    # One star cannot tell what lies beyond its stamp: 5 % by the wing, in truth nothing; the total error says so.
     machine.fit_model()
     assert abs(np.median(machine.ws[:, 0]) - 168704) < 2.0 * np.median(machine.werrs_total[:, 0]) < 0.06 * 168704
     assert machine.verdict.find(QualityFlag.FEW_CALIBRATORS) is not None
