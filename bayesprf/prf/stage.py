@@ -15,7 +15,7 @@ from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import ShapeFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
-from bayesprf.prf.joint.stage import MAX_QUICK, fit_joint_shape
+from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
@@ -81,11 +81,11 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
 
     Both the documented splines and those of the instrument's pixels count as not asked for.
     """
-    given = fit.settings
+    given, quick = fit.settings, fit.sources.n_source <= MAX_QUICK and fit.pixels.n_pixel <= MAX_QUICK_PIXEL
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = any(all(getattr(given, name) == getattr(one, name) for name in _SPLINES) for one in usual)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    return plain and not recipe.shape.asks_rounds and fit.sources.n_source <= MAX_QUICK
+    return quick and plain and not recipe.shape.asks_rounds
 
 
 def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: ShapeFit) -> tuple[ShapeFit, PrfRecipe]:

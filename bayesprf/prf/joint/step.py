@@ -297,7 +297,7 @@ def _eliminate(
     mixed, pull = np.zeros((n_star, n_own, columns.shape[1])), np.zeros((n_star, n_own))
     for tile, own in enumerate(own_columns):
         pixels, stars = tiles.pixels(tile), tiles.stars(tile)
-        mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, -1)
+        mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, columns.shape[1])
         pull[stars] += (own.T @ residual[pixels]).reshape(stars.size, n_own)
     factor = StarFactor.of(tiles.tree, own_columns, ivar)
     return factor, mixed.reshape(n_star * n_own, -1), pull.ravel()
