@@ -54,8 +54,9 @@ def choose_fit(rounds: ShapeFit, other: ShapeFit) -> Choice:
     Light in wrong pixels is M = sum |r| / sqrt(F), over the pixels in which a star of flux F gives most of the light:
     its share of the star, weighted by the square root of the flux. No more means: the sum over the stars of M with the
     joint fit less M without is no larger than its own standard error, from the spread over the stars, and from the
-    noise of the pixels. A fit that leans on a PRF from elsewhere must leave less, by as much, and its residuals are
-    standardised, r / sqrt(1 - h) with the leverage h: what it takes of noise and misfit counts against it.
+    noise of the pixels. Its residuals are standardised, r / sqrt(1 - h) with the leverage h: what it takes of noise and
+    misfit counts against it; those of the rounds are not, in their favour. A fit that leans on a PRF from elsewhere
+    must leave less, by as much.
     """
     joint = other.joint
     if joint is None or not joint.converged:
@@ -66,7 +67,7 @@ def choose_fit(rounds: ShapeFit, other: ShapeFit) -> Choice:
     used = (rounds.image.ivar > 0) & joint.problem.used
     star, weight = _main_stars(other, used)
     leans = joint.problem.prior.weights_factor is not None
-    kept = np.sqrt(np.maximum(1.0 - joint.posterior.leverage, _LEAST_KEPT)) if leans else 1.0
+    kept = np.sqrt(np.maximum(1.0 - joint.posterior.leverage, _LEAST_KEPT))
     residuals = _residual(rounds), _residual(other) / kept
     before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
     noise = weight[used] ** 2 / other.image.ivar[used]

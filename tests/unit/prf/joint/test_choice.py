@@ -12,7 +12,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case
 
-WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
+WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "reach_level": 1e-3}
 
 
 @pytest.fixture(scope="module")
