@@ -34,7 +34,8 @@ from bayesprf.timemodel.shift import ShiftModel
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# PSFMachine's default (Hedges et al. 2021).
+# Option: `prior_sigma`. The factor on the PRF changes by half of itself; PSFMachine's 1e4 leaves it free, and weak data
+# acquire slopes.
 PRIOR_SIGMA = 0.5
 
 
