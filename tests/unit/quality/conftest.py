@@ -63,7 +63,8 @@ def fitted(fault: str = "none"):
         dec[0] += 0.3 * 3.98 / 3600.0
         sources = replace(sources, dec_deg=dec)
     machine = Machine.from_pixels(pixels, sources, quiet=True)
-    # The joint fit keeps the others of "moved" right to 0.04 % (rounds 0.6 %), and flags the star for UNCATALOGUED_LIGHT.
+    # The joint fit keeps the others of "moved" right to 0.04 % (rounds 0.6 %), and flags the star for
+    # UNCATALOGUED_LIGHT.
     machine.build_shape_model(method="rounds" if fault == "moved" else "auto")
     machine.fit_model(n_threads=1)
     machine.fit = with_systematics(machine.fit)
