@@ -348,6 +348,7 @@ def shape_group(fit: ShapeFit) -> NamedDict:
         "cut_r": basis.cut_r,
         "pixel_area": fit.prf.pixel_area,
         "tail_slope": fit.prf.wing_slope,
+        **({"tail_bends": np.asarray(fit.prf.wing_bends)} if fit.prf.wing_bends else {}),
         "scale": fit.scale,
         "offset": np.asarray(fit.offset),
         "shear": np.asarray(fit.prf.shear),

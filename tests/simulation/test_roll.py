@@ -78,7 +78,7 @@ def test_many_stamps(stamps):
     (found, bright), (plain, _) = scatter(field, machine.ws_va), scatter(field, machine.ws)
     assert np.median(found) < 1.5
     assert np.median(found[bright]) < 3.0
-    assert np.median(plain[bright]) > 100.0
+    assert np.median(plain[bright]) > 50.0  # beyond 100 by the errors as given, whose weights follow the motion
 
 
 def test_level_and_transits_stay(bulge):
