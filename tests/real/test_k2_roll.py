@@ -97,4 +97,5 @@ def test_command_line_alone(real_data, tmp_path, record_property):
     # The simulated star is constant: its pixels sum to 391 ppm, and 296 ppm in six hours.
     flux = trees[1]["photometry/flux"].to_numpy()[:, 0]
     assert six_hours(flux) < 296e-6
-    assert flux.std() < 4.2e-4 * flux.mean()
+    # The errors as given leave 395 ppm, those of the model, the default, 529; on the real star they gain a fifth.
+    assert flux.std() < 5.4e-4 * flux.mean()
