@@ -5,8 +5,8 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.compiled.jit import inlined, kernel
 
-Design = tuple[IntArray, IntArray, FloatArray, FloatArray]
-"""(indptr, indices, parts, mix) of a DesignStack, with an empty mix if static."""
+# (indptr, indices, parts, mix) of a DesignStack, with an empty mix if static.
+type Design = tuple[IntArray, IntArray, FloatArray, FloatArray]
 
 
 @inlined
