@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from bayesprf.photometry.apertures import ApertureSet, ApertureSums
     from bayesprf.photometry.fluxes import FluxFit
     from bayesprf.photometry.metrics import PsfMetrics
-    from bayesprf.prf.fit import ShapeFit
+    from bayesprf.prf.fit import PrfFit
 
 
 class Result[T]:
@@ -34,7 +34,7 @@ class Result[T]:
         self, stage: Literal["data"], get: Callable[[Fit], T], sentence: str, *, set_by: str = "data"
     ) -> None: ...
     @overload
-    def __init__(self, stage: Literal["prf"], get: "Callable[[ShapeFit], T]", sentence: str) -> None: ...
+    def __init__(self, stage: Literal["prf"], get: "Callable[[PrfFit], T]", sentence: str) -> None: ...
     @overload
     def __init__(
         self, stage: Literal["flux", "flux_va", "latest"], get: "Callable[[FluxFit], T]", sentence: str

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from bayesprf.photometry.fluxes import FluxFit
     from bayesprf.photometry.metrics import PsfMetrics
     from bayesprf.photometry.processes import LightCurves
-    from bayesprf.prf.fit import ShapeFit
+    from bayesprf.prf.fit import PrfFit
     from bayesprf.quality.record import Verdict
     from bayesprf.timemodel.fit import GainModel
     from bayesprf.timemodel.shift import ShiftModel
@@ -83,7 +83,7 @@ class Fit:
         Every setting.
     pairs : PairTable
         Pixels within `settings.sparse_dist_lim` of each source, at catalogue positions.
-    prf : ShapeFit, optional
+    prf : PrfFit, optional
         Mean PRF, and where each source matters.
     time_model : GainModel or ShiftModel, optional
         How the PRF changes in time.
@@ -122,7 +122,7 @@ class Fit:
     sources: SourceTable
     settings: Settings
     pairs: PairTable
-    prf: "ShapeFit | None" = None
+    prf: "PrfFit | None" = None
     time_model: "GainModel | ShiftModel | None" = None
     flux: "FluxFit | None" = None
     flux_va: "FluxFit | None" = None
@@ -194,7 +194,7 @@ class Fit:
         return fit
 
     @overload
-    def need(self, stage: Literal["prf"]) -> "ShapeFit": ...
+    def need(self, stage: Literal["prf"]) -> "PrfFit": ...
     @overload
     def need(self, stage: Literal["time_model"]) -> "GainModel | ShiftModel": ...
     @overload

@@ -40,7 +40,7 @@ _SKY_SLOPE = 0.15
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ShapeFit:
+class PrfFit:
     """The PRF, what it was learned from, and where each source matters.
 
     Parameters
@@ -124,7 +124,7 @@ def fit_shape(
     mask_options: MaskOptions,
     options: ShapeOptions,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
-) -> ShapeFit:
+) -> PrfFit:
     """Learn the PRF from one image.
 
     Parameters
@@ -142,7 +142,7 @@ def fit_shape(
 
     Returns
     -------
-    ShapeFit
+    PrfFit
 
     Raises
     ------
@@ -179,7 +179,7 @@ def fit_shape(
             east, north, *shear = fit_geometry(profile, training, phases, smoothness=options.smoothness)
             prf, step = prf.sheared(*shear), movable * np.array([east, north])
             offset, training = offset + step, training.shifted(-step)
-    return ShapeFit(
+    return PrfFit(
         prf=profile.prf,
         weights_cov=profile.weights_cov,
         wing_err=wing_err if scene.background is None else float(np.hypot(wing_err, _SKY_SLOPE)),

@@ -10,7 +10,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.checks import checked, say_what_the_system_refused
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.problem import LN10
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
@@ -245,12 +245,12 @@ def project_tables(logs: FloatArray, base: TabulatedPrf, basis: PolarBasis) -> t
     return weights, float(light @ np.sum((differences - matrix @ weights) ** 2, axis=1) / light.sum())
 
 
-def tabulate(shape: ShapeFit, axes: FloatArray, rng: np.random.Generator) -> PrfTables:
+def tabulate(shape: PrfFit, axes: FloatArray, rng: np.random.Generator) -> PrfTables:
     """Return draws from the posterior of a fitted PRF, at nine places of the field where it varies.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The fit.
     axes : ndarray of float64, shape (2, 2)
         Sky step of one column and one row, arcsec.
@@ -270,7 +270,7 @@ def tabulate(shape: ShapeFit, axes: FloatArray, rng: np.random.Generator) -> Prf
     return PrfTables(np.array(values), _SAMPLES, complete=False)
 
 
-def _draws(shape: ShapeFit, rng: np.random.Generator) -> list[PrfModel]:
+def _draws(shape: PrfFit, rng: np.random.Generator) -> list[PrfModel]:
     if shape.joint is None:
         draws = rng.multivariate_normal(shape.prf.weights, shape.weights_cov, size=len(NODES))
         return [replace(shape.prf, weights=one).normalized() for one in draws]

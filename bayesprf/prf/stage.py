@@ -12,7 +12,7 @@ from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, Unsu
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.fit import ShapeFit, fit_shape
+from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
 from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
@@ -35,7 +35,7 @@ _log = logging.getLogger("bayesprf")
 Progress = Callable[[Iterable[int]], Iterable[int]]
 
 
-def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter) -> ShapeFit:
+def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter) -> PrfFit:
     """Fit the PRF to an image, by default the one that the recipe names; `progress` wraps the rounds."""
     return fit_chosen_prf(fit, recipe, image, progress=progress)[0]
 
@@ -43,7 +43,7 @@ def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress
 @in_one_blas_thread
 def fit_chosen_prf(
     fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter
-) -> tuple[ShapeFit, PrfRecipe]:
+) -> tuple[PrfFit, PrfRecipe]:
     """Fit the PRF, and return it with the recipe in which "auto" is decided.
 
     Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where a step of the joint fit is
@@ -68,7 +68,7 @@ def fit_chosen_prf(
     return _better(fit, scene, recipe, found)
 
 
-def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> ShapeFit:
+def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:
     """Fit in rounds, with stars that no PRF tells apart as one."""
     groups = find_groups(fit.sources, ONE_STAR_PIX * fit.pixels.instrument.pixel_scale)
     merged = scene if groups is None else together(scene, groups)
@@ -88,7 +88,7 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
     return quick and plain and not recipe.shape.asks_rounds
 
 
-def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: ShapeFit) -> tuple[ShapeFit, PrfRecipe]:
+def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[PrfFit, PrfRecipe]:
     """Fit jointly too, and return the fit that predicts the pixels better.
 
     The stars alone are asked first if there are enough of them, then the instrument's record with them: that of a star
@@ -110,7 +110,7 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: ShapeFit) -> tupl
     return rounds, recipe.updated(method="rounds")
 
 
-def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[ShapeFit, ShapeFit]) -> Choice:
+def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit]) -> Choice:
     """Choose between rounds and joint fit; the latter puts a sky that is left in the pixels into the stars' wings."""
     rounds, found = fits
     choice = choose_fit(rounds, found)
@@ -126,7 +126,7 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[ShapeFit, Shap
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
 
 
-def _try_jointly(scene: Scene, recipe: PrfRecipe) -> tuple[ShapeFit | None, str]:
+def _try_jointly(scene: Scene, recipe: PrfRecipe) -> tuple[PrfFit | None, str]:
     """Return the joint fit, or why there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
@@ -136,7 +136,7 @@ def _try_jointly(scene: Scene, recipe: PrfRecipe) -> tuple[ShapeFit | None, str]
             return None, f"cannot be had: {error}"
 
 
-def _fit_jointly(scene: Scene, recipe: PrfRecipe) -> ShapeFit:
+def _fit_jointly(scene: Scene, recipe: PrfRecipe) -> PrfFit:
     """Fit jointly; the rows of a star that is listed twice share its light as the catalogue does."""
     found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
     groups = find_groups(scene.sources, _SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
@@ -175,7 +175,7 @@ def select_image(fit: Fit, frame_index: object) -> Image:
     return reduce_image(fit.pixels, frame_index, fit.settings.time_mask)
 
 
-def warn_if_moving(prf: ShapeFit, n_round: int) -> None:
+def warn_if_moving(prf: PrfFit, n_round: int) -> None:
     """Warn if a star still moved in the last round of `refine_scene`."""
     moved = prf.positions.moved
     if moved > _CONVERGED_PIX * float(np.sqrt(prf.prf.pixel_area)):

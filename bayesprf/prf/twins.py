@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.astrometry import PositionFit
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.image_fluxes import Scene, find_light
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.sky import close_pairs
@@ -62,7 +62,7 @@ def together(scene: Scene, groups: Groups) -> Scene:
     return replace(scene, sources=merged, pairs=build_pairs(scene.pixels, merged, scene.limit))
 
 
-def apart(scene: Scene, groups: Groups, found: ShapeFit, cut: float) -> ShapeFit:
+def apart(scene: Scene, groups: Groups, found: PrfFit, cut: float) -> PrfFit:
     """Return the fit with the sources of each star as the catalogue has them; they train nothing."""
     star = np.searchsorted(np.sort(groups.brightest), groups.brightest[groups.label])
     scene = scene if found.background is None else scene.without(found.background)

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix, diags, vstack
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.background import marginal_gain
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LN10, prf_gradients
@@ -25,7 +25,7 @@ class MeanResiduals:
     ----------
     pixels : PixelTable
         The stack.
-    prf : ShapeFit
+    prf : PrfFit
         PRF, image and fluxes.
     prior : GaussianPrior
         Prior of the fluxes.
@@ -43,7 +43,7 @@ class MeanResiduals:
     """
 
     pixels: PixelTable
-    prf: ShapeFit
+    prf: PrfFit
     prior: GaussianPrior
     widths: NuisanceWidths
     error: FloatArray

@@ -11,7 +11,7 @@ from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.overlaps import BlendTable
 from bayesprf.photometry.processes import KnownProcesses, LightCurves
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.results.columns import plain_columns
 from bayesprf.scene.pixels import PixelTable
@@ -323,12 +323,12 @@ def covariance_group(blends: BlendTable, names: tuple[str, ...]) -> NamedDict:
     }
 
 
-def shape_group(fit: ShapeFit) -> NamedDict:
+def shape_group(fit: PrfFit) -> NamedDict:
     """Return the arrays of ``/shape``: enough to evaluate the PRF again.
 
     Parameters
     ----------
-    fit : ShapeFit
+    fit : PrfFit
         The PRF.
 
     Returns

@@ -5,7 +5,7 @@ import numpy as np
 from bayesprf.arrays import NamedDict
 from bayesprf.fit_record import Fit
 from bayesprf.plots.records import PrfImages
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.axes import source_places
 from bayesprf.scene.field_prf import NODES
 
@@ -13,12 +13,12 @@ from bayesprf.scene.field_prf import NODES
 _HALF, _SAMPLES = 4.0, 6.0
 
 
-def prf_images(shape: ShapeFit) -> PrfImages:
+def prf_images(shape: PrfFit) -> PrfImages:
     """Evaluate a fitted PRF on a grid, at nine places of the field where it varies.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The fit.
 
     Returns
@@ -58,7 +58,7 @@ def place_columns(fit: Fit) -> NamedDict:
     return {"detector_column": column, "detector_row": row}
 
 
-def prf_arrays(shape: ShapeFit) -> NamedDict:
+def prf_arrays(shape: PrfFit) -> NamedDict:
     """Return the arrays of ``/shape`` that hold the PRF as an image."""
     found = prf_images(shape)
     return {"prf_image": found.values, "prf_offset": found.offset, "prf_position": found.place}

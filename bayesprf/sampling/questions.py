@@ -14,7 +14,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.groups import SourceGroup, hold_neighbors
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.results.posterior import GroupData
 from bayesprf.uncertainty.questions import select_group
 
@@ -140,7 +140,7 @@ def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, foll
     return build_linear(asked.group.problem, asked.data, hyper, follow=follow, **{**likelihood, **settings})
 
 
-def _joint_model(prf: ShapeFit, asked: _Asked, settings: NamedDict) -> "pm.Model":
+def _joint_model(prf: PrfFit, asked: _Asked, settings: NamedDict) -> "pm.Model":
     from bayesprf.sampling.hyper import Hyperprior
     from bayesprf.sampling.joint import Misfit, build_joint
     from bayesprf.sampling.scene import JointPriors, JointScene, misfit_template, with_misfit

@@ -8,7 +8,7 @@ from scipy.sparse import csc_matrix, csr_matrix, hstack, vstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.photometry.groups import SourceGroup
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.scene.prf import LN10, area_columns, log_motion_gradients, round_coordinates
 from bayesprf.uncertainty.systematics import fit_wing_error
@@ -84,7 +84,7 @@ class JointScene:
     priors: JointPriors
 
     @classmethod
-    def of(cls, group: SourceGroup, shape: ShapeFit, priors: JointPriors) -> "JointScene":
+    def of(cls, group: SourceGroup, shape: PrfFit, priors: JointPriors) -> "JointScene":
         """Gather the constants from a group and the shape fit."""
         design, prf = group.design, shape.prf
         pixel = np.repeat(np.arange(group.pixel.size), np.diff(design.indptr))
@@ -197,14 +197,14 @@ class JointScene:
         return find_mode(self.predict, problem.data.ravel(), problem.ivar.ravel(), self.prior(), start)
 
 
-def with_misfit(group: SourceGroup, shape: ShapeFit, scatter: float) -> SourceGroup:
+def with_misfit(group: SourceGroup, shape: PrfFit, scatter: float) -> SourceGroup:
     """Return the group with errors that hold the misfit of the PRF beside the noise.
 
     Parameters
     ----------
     group : SourceGroup
         The group, with the pixels' own errors.
-    shape : ShapeFit
+    shape : PrfFit
         Gives the fluxes and the PRF.
     scatter : float
         Relative misfit at a star's centre, dex.
@@ -225,14 +225,14 @@ def with_misfit(group: SourceGroup, shape: ShapeFit, scatter: float) -> SourceGr
     return replace(group, problem=replace(problem, ivar=np.where(used, 1.0 / variance, 0.0)))
 
 
-def misfit_template(group: SourceGroup, shape: ShapeFit) -> FloatArray:
+def misfit_template(group: SourceGroup, shape: PrfFit) -> FloatArray:
     """Return the standard deviation of a pixel per relative misfit of the PRF at a star's centre.
 
     Parameters
     ----------
     group : SourceGroup
         The group.
-    shape : ShapeFit
+    shape : PrfFit
         Gives the fluxes and the PRF.
 
     Returns
@@ -257,7 +257,7 @@ def _proper(covariance: FloatArray) -> FloatArray:
     return (vectors * np.maximum(values, _LEAST_VARIANCE)) @ vectors.T
 
 
-def _offsets(shape: ShapeFit, group: SourceGroup, source: IntArray, pixel: IntArray) -> tuple[FloatArray, FloatArray]:
+def _offsets(shape: PrfFit, group: SourceGroup, source: IntArray, pixel: IntArray) -> tuple[FloatArray, FloatArray]:
     """Return the offsets of the group's pairs, looked up in the pairs of the shape fit."""
     pairs = shape.pairs
     key = pairs.source * pairs.n_pixel + pairs.pixel

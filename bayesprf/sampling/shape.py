@@ -9,7 +9,7 @@ import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from bayesprf.arrays import FloatArray, Tensor
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.splines import ShapePrior
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.sampling.coordinates import Block, add_blocks
@@ -48,7 +48,7 @@ class ShapeScene:
     prior: ShapePrior
 
     @classmethod
-    def of(cls, shape: ShapeFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
+    def of(cls, shape: PrfFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
         """Gather the pixels that a PRF was trained on."""
         training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.fixed_light, chosen=shape.training)
         prf = shape.prf

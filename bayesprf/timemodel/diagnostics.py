@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.binning import bin_mean
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.timemodel.shift import ShiftModel
 
@@ -41,14 +41,14 @@ class PointingBins:
     used: BoolArray
 
 
-def bin_by_pointing(pixels: PixelTable, shape: ShapeFit, fit: ShiftModel) -> PointingBins:
+def bin_by_pointing(pixels: PixelTable, shape: PrfFit, fit: ShiftModel) -> PointingBins:
     """Average the training pixels of a time model over cadences of like pointing.
 
     Parameters
     ----------
     pixels : PixelTable
         Data without sky.
-    shape : ShapeFit
+    shape : PrfFit
         The PRF, the mean fluxes and where each source matters.
     fit : ShiftModel
         The time model.

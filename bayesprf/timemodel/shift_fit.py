@@ -8,7 +8,7 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.smoothing import smooth_series
 from bayesprf.photometry.fluxes import default_prior, fit_flux
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
@@ -26,11 +26,11 @@ _LIGHT_SHARE = 0.03
 # Accuracy: rounds of fluxes and uncatalogued light.
 _N_ROUND = 2
 
-Relearn = Callable[[BoolArray], ShapeFit]
+Relearn = Callable[[BoolArray], PrfFit]
 
 
 def fit_shift(
-    pixels: PixelTable, shape: ShapeFit, pairs: TrainingPairs, *, options: PerturbationOptions, relearn: Relearn
+    pixels: PixelTable, shape: PrfFit, pairs: TrainingPairs, *, options: PerturbationOptions, relearn: Relearn
 ) -> PrfShift | None:
     """Learn the motion as a shift of the PRF, if it is large.
 
@@ -38,7 +38,7 @@ def fit_shift(
     ----------
     pixels : PixelTable
         Data: float64, shape (n_time, n_pixel), electron / s.
-    shape : ShapeFit
+    shape : PrfFit
         PRF of the mean image, smeared by the motion.
     pairs : TrainingPairs
         The training pixels.
@@ -77,14 +77,14 @@ def fit_shift(
     return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=scale, smear=smear)
 
 
-def settle_light(pixels: PixelTable, shape: ShapeFit, shift: PrfShift) -> tuple[FloatArray, UncataloguedLight | None]:
+def settle_light(pixels: PixelTable, shape: PrfFit, shift: PrfShift) -> tuple[FloatArray, UncataloguedLight | None]:
     """Fit the fluxes with the shifted PRF, and where the spacecraft rolls, the light of uncatalogued stars.
 
     Parameters
     ----------
     pixels : PixelTable
         Data.
-    shape : ShapeFit
+    shape : PrfFit
         PRF of the mean image, pairs and known light.
     shift : PrfShift
         The shifted PRF.
@@ -125,7 +125,7 @@ def _extent(motion: FloatArray) -> float:
 
 
 def _point(
-    pixels: PixelTable, shape: ShapeFit, moved: MovedPrf, options: PerturbationOptions, *, given: FloatArray
+    pixels: PixelTable, shape: PrfFit, moved: MovedPrf, options: PerturbationOptions, *, given: FloatArray
 ) -> tuple[FloatArray, MovedPrf]:
     """Return the motion, arcsec, and the PRF with how it differs over the field: given (pixel), or measured."""
     if options.positions == "poscorr":

@@ -15,7 +15,7 @@ from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.fluxes import default_prior, fit_flux
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.stage import Progress, fit_prf
 from bayesprf.scene.garbage import drop_values
 from bayesprf.scene.image import reduce_image
@@ -109,7 +109,7 @@ def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: Perturbati
     return add_roll_gain(gain, pixels.time, flux, roll_hours)
 
 
-def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> ShapeFit:
+def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> PrfFit:
     """Return the PRF of the mean over some cadences, fitted like the present one."""
     mask = fit.settings.time_mask
     wanted = cadences if mask is None else cadences & np.asarray(mask)
@@ -117,7 +117,7 @@ def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> ShapeFit:
     return fit_prf(fit, fit.prf_recipe or PrfRecipe(), image, progress=progress)
 
 
-def _warn_if_wild(prf: ShapeFit, gain: GainModel) -> None:
+def _warn_if_wild(prf: PrfFit, gain: GainModel) -> None:
     """Warn if the light that a star puts on its pixels changes more than any motion could make it."""
     share = prf.matrix.caught()[0]
     whole = share > _WELL_COVERED

@@ -4,16 +4,16 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.uncertainty.systematics import NuisanceWidths, carry
 
 
-def model_errors(shape: ShapeFit, pixel: IntArray, flux: FloatArray, widths: NuisanceWidths) -> FloatArray:
+def model_errors(shape: PrfFit, pixel: IntArray, flux: FloatArray, widths: NuisanceWidths) -> FloatArray:
     """Return how the model of some pixels may err equally at all cadences, as independent patterns.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The PRF.
     pixel : ndarray of int64, shape (n_pixel,)
         Pixels, ascending.

@@ -10,7 +10,7 @@ from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LN10, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -91,7 +91,7 @@ class CommonErrors:
 
 
 def fit_common_errors(
-    shape: ShapeFit,
+    shape: PrfFit,
     prf: PrfMatrix,
     *,
     flux: FloatArray,
@@ -103,7 +103,7 @@ def fit_common_errors(
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The PRF and its posterior.
     prf : PrfMatrix
         PRF of the flux fit, constant.
@@ -142,13 +142,13 @@ def fit_common_errors(
 
 
 def carry(
-    shape: ShapeFit, prf: PrfMatrix, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
+    shape: PrfFit, prf: PrfMatrix, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
 ) -> dict[str, csr_matrix]:
     """Carry the errors of the model of the pixels through a linear map of the pixels.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The PRF and its posterior.
     prf : PrfMatrix
         PRF of pairs, of all those of each source that is among them.
@@ -177,12 +177,12 @@ def carry(
     }
 
 
-def star_errors(shape: ShapeFit, dx: FloatArray, dy: FloatArray, widths: NuisanceWidths) -> FloatArray:
+def star_errors(shape: PrfFit, dx: FloatArray, dy: FloatArray, widths: NuisanceWidths) -> FloatArray:
     """Return how the PRF of one star may err in some pixels, as independent patterns in standard deviations.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The PRF and its posterior.
     dx, dy : ndarray of float64, shape (n_pixel,)
         Offset of each pixel from the star, arcsec.
@@ -230,7 +230,7 @@ def flux_gain(prf: PrfMatrix, ivar: FloatArray, prior: GaussianPrior) -> csr_mat
     return csr_matrix(covariance @ prf.pairs.to_sparse(prf.values) @ diags(ivar))
 
 
-def _shape_factor(shape: ShapeFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix) -> csr_matrix:
+def _shape_factor(shape: PrfFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix) -> csr_matrix:
     """Respond to the weights of log10 PRF, whose area stays one; `gain` is of the light of every pair."""
     light = prf.light(flux)
     columns = shape.prf.basis.matrix(*round_coordinates(prf.pairs.dx, prf.pairs.dy, shape.prf.shear))
@@ -241,19 +241,19 @@ def _shape_factor(shape: ShapeFit, prf: PrfMatrix, flux: FloatArray, gain: csr_m
     return csr_matrix(response @ (axes * np.sqrt(np.maximum(scale, 0.0))))
 
 
-def _wing_response(shape: ShapeFit) -> float:
+def _wing_response(shape: PrfFit) -> float:
     """Return the relative change of all fluxes per unit of the wing's slope: d ln area / d slope."""
     slope = shape.prf.wing_slope
     ahead, behind = (np.log(shape.prf.with_wing(slope + step).area()) for step in (_SLOPE_STEP, -_SLOPE_STEP))
     return float((ahead - behind) / (2.0 * _SLOPE_STEP))
 
 
-def wing_light(shape: ShapeFit, flux: FloatArray) -> csr_matrix:
+def wing_light(shape: PrfFit, flux: FloatArray) -> csr_matrix:
     """Return how the light of wings in each pixel changes with the slope of each wing.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The PRF and where each source matters.
     flux : ndarray of float64, shape (n_source,)
         Fluxes, electron / s.
@@ -277,12 +277,12 @@ def wing_light(shape: ShapeFit, flux: FloatArray) -> csr_matrix:
     return hstack([each, csr_matrix(distant[:, None])], format="csr")
 
 
-def fit_wing_error(shape: ShapeFit) -> float:
+def fit_wing_error(shape: PrfFit) -> float:
     """Learn how the slope of wings differs by direction, from the pixels in which wings are most of the light.
 
     Parameters
     ----------
-    shape : ShapeFit
+    shape : PrfFit
         The PRF and the image it was learned from.
 
     Returns
@@ -307,7 +307,7 @@ def fit_wing_error(shape: ShapeFit) -> float:
 
 
 def _star_factors(
-    shape: ShapeFit, pairs: PairTable, flux: FloatArray, gain: csr_matrix, widths: NuisanceWidths
+    shape: PrfFit, pairs: PairTable, flux: FloatArray, gain: csr_matrix, widths: NuisanceWidths
 ) -> dict[str, csr_matrix]:
     """Respond to each star's own place, and to its own size and shear."""
     gradients = prf_gradients(shape.prf, pairs.dx, pairs.dy)
@@ -328,7 +328,7 @@ def _star_factors(
     }
 
 
-def _model_factor(shape: ShapeFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix, scatter: float) -> csr_matrix:
+def _model_factor(shape: PrfFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix, scatter: float) -> csr_matrix:
     """Respond to relative errors of the model (`profile.model_variance`), independent but for their sum over each star.
 
     Light that the PRF puts into a wrong pixel is missing from another: with a the errors of a star's pixels, those

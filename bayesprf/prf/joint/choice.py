@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.stats import mad_sigma
 
 SIGNIFICANT = 5.0
@@ -34,14 +34,14 @@ class Choice:
     reason: str
 
 
-def choose_fit(rounds: ShapeFit, other: ShapeFit) -> Choice:
+def choose_fit(rounds: PrfFit, other: PrfFit) -> Choice:
     """Choose between a fit in rounds and a joint one of the same image.
 
     Parameters
     ----------
-    rounds : ShapeFit
+    rounds : PrfFit
         The PRF fitted in rounds.
-    other : ShapeFit
+    other : PrfFit
         The PRF fitted jointly.
 
     Returns
@@ -79,7 +79,7 @@ def choose_fit(rounds: ShapeFit, other: ShapeFit) -> Choice:
     return Choice(bool(more < -limit if leans else more <= limit), told)
 
 
-def leaves_level(shape: ShapeFit) -> bool:
+def leaves_level(shape: PrfFit) -> bool:
     """Whether the fit leaves a level in the darker half of the pixels, by the median of what it leaves there."""
     used = shape.image.ivar > 0
     model = shape.fixed_light + shape.matrix.image(np.nan_to_num(shape.flux))
@@ -95,12 +95,12 @@ def _error_of_sum(parts: FloatArray) -> float:
     return float(np.sqrt(parts.size) * np.std(parts, ddof=1)) if parts.size > 1 else 0.0
 
 
-def _residual(shape: ShapeFit) -> FloatArray:
+def _residual(shape: PrfFit) -> FloatArray:
     """Return data less model of the image, shape (n_pixel,), electron / s."""
     return np.asarray(shape.image.flux - shape.fixed_light - shape.matrix.image(np.nan_to_num(shape.flux)))
 
 
-def _main_stars(shape: ShapeFit, used: BoolArray) -> tuple[IntArray, FloatArray]:
+def _main_stars(shape: PrfFit, used: BoolArray) -> tuple[IntArray, FloatArray]:
     """Return the star that gives most of each pixel's light, and one over the root of its flux, shape (n_pixel,)."""
     pairs, flux = shape.pairs, np.maximum(np.nan_to_num(shape.flux), 0.0)
     order = np.argsort(flux[pairs.source] * shape.values, kind="stable")

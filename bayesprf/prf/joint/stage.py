@@ -1,4 +1,4 @@
-"""The joint fit as a stage: from a scene to a ShapeFit."""
+"""The joint fit as a stage: from a scene to a PrfFit."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from bayesprf.arrays import BoolArray
 from bayesprf.errors import UnsupportedError
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
-from bayesprf.prf.fit import ShapeFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
@@ -30,11 +30,11 @@ _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
 _MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
 MAX_QUICK, MAX_QUICK_PIXEL = 1000, 20_000
 """Cost: stars and pixels up to which a step takes less than a second: no larger fit is chosen without being asked."""
-# The pixels of ShapeFit's `training`: those in which a star gives most of the light.
+# The pixels of PrfFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 
 
-def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> ShapeFit:
+def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Fit PRF, fluxes, sky, and positions if `options.refine`, in one objective."""
     saturated = spoiled(scene.pixels, scene.saturated)
     settings = JointSettings(order=options.field_variation, free=options.refine)
@@ -90,7 +90,7 @@ def spoiled(pixels: PixelTable, saturated: BoolArray) -> BoolArray:
     return ~far | (cKDTree(squeezed[saturated]).query(squeezed)[0] < _COLUMN_MARGIN)
 
 
-def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, options: ShapeOptions) -> ShapeFit:
+def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Return the fit as the other stages know it, each star with the PRF of its own place."""
     problem, n_basis = fit.problem, fit.problem.basis.n_basis
     middle = fit.prf.normalized_at(np.zeros(2))
@@ -115,7 +115,7 @@ def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, opti
         image = scene.image
     known = scene.known & (np.nan_to_num(fit.flux) > 0)
     ratio = fit.flux[known] / scene.flux[known]
-    return ShapeFit(
+    return PrfFit(
         prf=middle,
         weights_cov=factor @ factor.T,
         wing_err=float(np.linalg.norm(wing)),
