@@ -150,7 +150,7 @@ def test_magnitudes_that_can_be_none_are_unknown(missing):
     with pytest.warns(DataWarning, match=said):
         sources = read_catalog(table)
     np.testing.assert_array_equal(sources.has_flux, [True, False])
-    with pytest.raises(InputError, match="kepmag: expected magnitudes .* and no magnitude in any row; name another"):
+    with pytest.raises(InputError, match=r"kepmag: expected magnitudes .* and no magnitude in any row; name another"):
         read_catalog(table.assign(kepmag=missing))
 
 
@@ -160,9 +160,9 @@ def test_columns_that_are_no_fluxes_are_refused(unit):
     table["flux"].unit = "Jy"
     assert read_catalog(table, flux_column="flux").has_flux.all()
     table["flux"].unit = unit
-    with pytest.raises(UnitError, match="flux: expected fluxes on a linear scale, .*, got a column in .*mag_column"):
+    with pytest.raises(UnitError, match=r"flux: expected fluxes on a linear scale, .*, got a column in .*mag_column"):
         read_catalog(table, flux_column="flux")
-    with pytest.raises(UnitError, match="Gmag: expected fluxes on a linear scale, .*, got a column of magnitudes"):
+    with pytest.raises(UnitError, match=r"Gmag: expected fluxes on a linear scale, .*, got a column of magnitudes"):
         read_catalog(table, flux_column="Gmag")
 
 
