@@ -184,8 +184,10 @@ def _repeats(stamps: Sequence[Stamp]) -> list[str]:
     first: dict[str, str] = {}
     again = []
     for stamp in stamps:
-        if stamp.sha256 and first.setdefault(stamp.sha256, stamp.name) is not stamp.name:
+        if stamp.sha256 in first:
             again.append(f"{stamp.name} (as {first[stamp.sha256]})")
+        elif stamp.sha256:
+            first[stamp.sha256] = stamp.name
     said = f"files: expected every file once, got the same content again in {listed(again)}; its pixels count once"
     return [said] if again else []
 
