@@ -156,4 +156,4 @@ def _advise(ra_deg: FloatArray, dec_deg: FloatArray, bad: IntArray, what: str) -
         return "right ascension and declination are exchanged"
     if np.all(np.abs(dec_deg) <= 90.0):
         return "subtract whole turns of 360 degree"
-    return "check which columns these are, and their unit" if everywhere else f"drop these {what}s"
+    return "check what these numbers are, and their unit" if everywhere else f"drop these {what}s"

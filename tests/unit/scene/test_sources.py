@@ -122,7 +122,7 @@ def test_positions_off_the_sky_are_refused_by_row(ra, dec, cure):
 def test_positions_off_the_sky_in_every_row_are_another_column_or_unit():
     with pytest.raises(InputError, match="right ascension and declination are exchanged"):
         SourceTable(("a", "b"), [44.5, 44.6], [289.9, 290.0], [1.0, 1.0])
-    with pytest.raises(InputError, match="check which columns these are, and their unit"):
+    with pytest.raises(InputError, match="check what these numbers are, and their unit"):
         SourceTable(("a", "b"), [16614.1, 16614.2], [2547.6, 2547.7], [1.0, 1.0])
 
 
