@@ -15,7 +15,7 @@ from bayesprf.prf.image_fluxes import Light, Scene, catalog_scale, find_light, s
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import Profile, fit_profile
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
-from bayesprf.prf.star_residuals import measure_stars
+from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.prf.training import first_training, fit_radius, rough_scale, training_pairs, usable_pairs
 from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
 from bayesprf.scene.axes import pixel_area, pixel_axes
@@ -114,6 +114,11 @@ class PrfFit:
     def star_pixels(self) -> StarPixels:
         """The training pixels, with the light of all other stars subtracted."""
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
+
+    def star_residuals(self) -> StarResiduals:
+        """Measure how the training stars deviate from the PRF at their places."""
+        values = None if self.joint is None else self.values[self.training]
+        return measure_stars(self.prf, self.star_pixels, self.intrinsic_scatter, values=values)
 
 
 def fit_shape(
