@@ -10,13 +10,13 @@ from bayesprf.simulation.settings import CASES, replace
 from bayesprf.simulation.true_prf import asymmetric_prf
 
 SETTINGS = replace(
-    CASES["medium"], n_source=40, n_stamp=34, n_time=4, mag_range=(11.0, 15.5), exposure=24000.0, position_scatter=0.0,
+    CASES["medium"], n_source=60, n_stamp=52, n_time=4, mag_range=(11.0, 15.5), exposure=24000.0, position_scatter=0.0,
     reach_level=1e-3,
 )  # fmt: skip
 
 
 def simulate(amount):
-    """Forty stars whose PRF is wider by `amount` at the edge of the field than in its middle."""
+    """Sixty stars whose PRF is wider by `amount` at the edge of the field than in its middle."""
     prf = asymmetric_prf()
     return make_foreign(SETTINGS, lambda u, v: scaled_mixture(prf, 1.0 + amount * u), rng=np.random.default_rng(7))
 
