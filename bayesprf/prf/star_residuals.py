@@ -65,9 +65,7 @@ class StarResiduals:
         return 0.0 if spread == 0.0 else likely_width(value, variance)
 
 
-def measure_stars(
-    prf: PrfModel, training: StarPixels, scatter: float, *, values: FloatArray | None = None
-) -> StarResiduals:
+def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarResiduals:
     """Measure the deviations of every star that has enough training pixels.
 
     Parameters
@@ -78,8 +76,6 @@ def measure_stars(
         Pixels of isolated stars.
     scatter : float
         Intrinsic scatter, dex.
-    values : ndarray of float64, shape (n,), optional
-        PRF of each star in its pixels, 1 / pixel, where it is not the common one.
 
     Returns
     -------
@@ -91,7 +87,7 @@ def measure_stars(
     errors of the pixels are scaled to what is left over: the variance of column c over all stars is
     multiplied by sum K_cp**2 left_p**2 / sum K_cp**2 var_p (1 - leverage_p), the sums over their pixels (White 1980).
     """
-    model = training.flux * (prf.evaluate(training.dx, training.dy) if values is None else values)
+    model = training.flux * prf.evaluate(training.dx, training.dy)
     gradients = prf_gradients(prf, training.dx, training.dy)
     columns = np.stack([model, *(training.flux * one for one in gradients.values())], axis=1)
     residual, variance = training.light - model, training.model_variance(model, prf.peak, scatter)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import block_diag, csr_matrix, diags
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.prf.joint.discrepancy import ring_light
+from bayesprf.prf.joint.discrepancy import half_rings, ring_response
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
 
@@ -42,21 +42,21 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     Notes
     -----
     The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
-    and the gradient a of its ln area, the columns D of the positions, which follow by -X_d dg, and their own errors dd;
-    the fluxes answer by -K. Background columns are left out: the flux fit has its own. The light that no
-    pixel sees is an error that all fluxes share.
+    and the gradient a of its logarithm, summed over all pixels, the columns D of the positions, which follow by
+    -X_d dg, and their own errors dd; the fluxes answer by -K. Background columns are left out: the flux fit has its
+    own. The light that no pixel sees is an error that all fluxes share.
     """
     problem = fit.problem
-    state = replace(fit.state, flux=np.nan_to_num(flux) / fit.areas.area)
+    state = replace(fit.state, flux=np.nan_to_num(flux) / fit.sums.total)
     view = look(problem, state)
     light = csr_matrix(
         (view.values * state.flux[problem.pairs.source], (problem.pairs.pixel, problem.pairs.source)),
         shape=(problem.pairs.n_pixel, problem.n_source),
     )
     start = problem.n_weight + problem.n_wing + 4 * problem.n_geometry
-    shared = gain @ global_columns(problem, state, view) - (gain @ light) @ fit.areas.gradient
+    shared = gain @ global_columns(problem, state, view) - (gain @ light) @ fit.sums.gradient
     # Far light is known as a sum over stars: it follows their mean area.
-    mean = np.average(fit.areas.gradient, axis=0, weights=np.maximum(fit.flux, 1e-300))
+    mean = np.average(fit.sums.gradient, axis=0, weights=np.maximum(fit.flux, 1e-300))
     shared -= np.outer(gain @ view.far[:, 0], mean)
     shared[:, start:] = 0.0
     factors = {}
@@ -69,9 +69,11 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
-    factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.profile)
+    factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * unseen_share(fit, view))
-    factors["rings"] = csr_matrix(-gain @ ring_light(problem, state, view).T @ diags(np.tile(fit.rings, flux.size)))
+    light = half_rings(problem, state, view)
+    rings = ring_response(gain @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
+    factors["rings"] = rings
     return factors
 
 

@@ -21,17 +21,20 @@ class AreaRule:
         Columns of log10 PRF at the nodes; the last `N_EDGE_NODE` lie at rmax, for the light beyond.
     weight : ndarray of float64, shape (n_node,)
         Weights of the nodes, pixel; those at the edge for a wing of area one.
+    taper : ndarray of float64, shape (n_node,)
+        With what share a node counts where the integral is compared with sums over pixels, `taper`.
     """
 
     columns: csr_matrix
     weight: FloatArray
+    taper: FloatArray
 
     @classmethod
     def of(cls, basis: PolarBasis, pixel_area: float, base: LogPrf | None) -> "AreaRule":
         """Return the rule of a basis, and of a PRF known beforehand whose logarithm is added."""
         r, phi, weight = area_nodes(basis)
         known = np.zeros(r.size) if base is None else base.log10(r * np.cos(phi), r * np.sin(phi))
-        return cls(basis.matrix(r, phi), weight / pixel_area * 10.0**known)
+        return cls(basis.matrix(r, phi), weight / pixel_area * 10.0**known, taper(r / basis.rmax))
 
     def shares(self, weights: FloatArray, wing: FloatArray) -> FloatArray:
         """Return the light that each node stands for, shape (n_node, n_place), pixel.
@@ -63,6 +66,11 @@ class AreaRule:
         shares /= shares.sum(axis=0)
         beyond = shares[-N_EDGE_NODE:].sum(axis=0)
         return np.asarray((self.columns.T @ shares).T), np.outer(beyond, wing_gradient(wing))
+
+
+def taper(radius: FloatArray) -> FloatArray:
+    """Return with what share a pixel counts at a radius in units of rmax: with a sharp edge light would come and go."""
+    return np.asarray((1.0 - np.minimum(radius, 1.0) ** 4) ** 2)
 
 
 def wing_gradient(wing: FloatArray) -> FloatArray:

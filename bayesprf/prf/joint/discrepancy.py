@@ -1,31 +1,33 @@
 """What the PRF's columns cannot follow: relative errors of each star's rings, learned from their spread over stars."""
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.sparse import csr_matrix, diags
+from scipy import stats
+from scipy.linalg import null_space
+from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_columns
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, star_columns
 from bayesprf.prf.joint.step import Posterior
+from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
 
-# Rings double in radius, pixel: the PRF changes by about as much in each.
-_RINGS = np.array([1.0, 2.0, 4.0, 8.0, 16.0])
 # Derived: a pixel tells of a star that gives more than this share of its light.
 _SHARE = 0.5
+# Format: the usual level of a test; share of stars whose chi-square is taken as it is (Huber 1981).
+_USUAL = 0.95
 # Largest relative error of a ring that is looked for.
 _MAX_SIGMA = 0.3
 # Stars from which a spread can be learned, at least.
 _MIN_STARS = 5
-# Cost: the brightest of them, at most so many, from which it is known to 5 %; templates solved together.
-_MAX_STARS, _N_TOGETHER = 200, 256
-# Rings of the mean profile, four per doubling of the radius, pixel, and the grid on which its light is added up.
+# Cost: the brightest of them, at most so many, from which it is known to 5 %; stars solved together.
+_MAX_STARS, _N_TOGETHER = 200, 40
+# Accuracy: turns of the likeliest covariance, and the relative change at which it has settled.
+_N_EM, _EM_TOLERANCE = 200, 1e-3
+# Rings of the mean profile, four per doubling of the radius, pixel.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
-# Accuracy: points of the integral of the light over a ring, along the radius and around.
-_N_FINE, _N_ANGLE = 32, 24
 
 
 def ring_errors(
-    problem: JointProblem, state: JointState, view: View, posterior: Posterior, *, weight: FloatArray
+    problem: JointProblem, state: JointState, view: View, posterior: Posterior, *, weight: FloatArray, sums: StarSums
 ) -> tuple[FloatArray, FloatArray]:
     """Learn the relative error of a star's rings, and what it does to the fluxes.
 
@@ -35,44 +37,90 @@ def ring_errors(
         Of the fit.
     weight : ndarray of float64, shape (n_pixel,)
         Weights of the pixels.
+    sums : StarSums
+        Light of the stars' PRFs.
 
     Returns
     -------
-    sigma : ndarray of float64, shape (n_ring,)
-        Relative error of the light of a ring, the same for all stars.
+    factors : ndarray of float64, shape (2, n_ring, n_ring)
+        L with the covariances L L' of the relative errors of a star's light in its rings, the same for all stars: of
+        what a ring errs by as a whole, and of what its northern and its southern half err by beside, each on its own.
     flux_std : ndarray of float64, shape (n_source,)
         Standard deviation of the fluxes from it, electron / s.
 
     Notes
     -----
-    In ring k of star s the amplitude a = T'W r / T'W T of the star's own light T has the variance
-    (1 - h) / T'W T + (1 - h)**2 sigma_k**2, with the leverage h of T: what the fit takes of such an error. sigma_k is
-    the likeliest over all stars; a flux then errs by (F row of the stars' covariance) J'W T sigma_k.
+    With the light T of a star in its half rings, the scores t = T'W r of the residuals have the covariance B + B S B,
+    where B = T'W (1 - H) T is what the fit leaves of such errors, and S their covariance: the likeliest over all stars.
     """
-    n_ring, root = _RINGS.size + 1, np.sqrt(weight)
+    root, n_part = np.sqrt(weight), 2 * (STAR_RINGS.size + 1)
     columns = csr_matrix(diags(root) @ star_columns(problem, state, view))
-    template = csr_matrix(ring_light(problem, state, view, share=_SHARE) @ diags(root))
-    norm = np.asarray(template.multiply(template).sum(axis=1)).ravel()
-    best = np.sort(np.argsort(-norm.reshape(-1, n_ring).sum(axis=1), kind="stable")[:_MAX_STARS])
-    rows = (best[:, None] * n_ring + np.arange(n_ring)).ravel()
-    template, norm = template[rows], norm[rows]
-    residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
-    good = norm > 1.0
-    amplitude = np.divide(template @ residual, norm, out=np.zeros(norm.size), where=good)
+    template = csr_matrix(half_rings(problem, state, view, share=_SHARE) @ diags(root))
+    norm = np.asarray(template.multiply(template).sum(axis=1)).reshape(-1, n_part)
+    best = np.sort(np.argsort(-norm.sum(axis=1), kind="stable")[:_MAX_STARS])
+    template = template[(best[:, None] * n_part + np.arange(n_part)).ravel()]
+    score = (template @ (root * np.where(weight > 0, problem.flux - view.image, 0.0))).reshape(-1, n_part)
     common = template @ (root[:, None] * global_columns(problem, state, view))
-    absorbed = _absorbed(csr_matrix(template @ columns), common, posterior)
-    leverage = np.divide(absorbed, norm, out=np.ones(norm.size), where=good)
-    sigma = np.array(
-        [_fit_sigma(amplitude[k::n_ring], norm[k::n_ring], leverage[k::n_ring], good[k::n_ring]) for k in range(n_ring)]
-    )
-    whole = csr_matrix(ring_light(problem, state, view) @ diags(root))
-    by_flux = posterior.own_factor.first_rows()[np.repeat(np.arange(problem.n_source), n_ring)]
-    response = np.asarray((whole @ columns).multiply(by_flux).sum(axis=1)).reshape(-1, n_ring)
-    return sigma, np.sqrt(np.sum((response * sigma) ** 2, axis=1))
+    taken = _absorbed(csr_matrix(template @ columns), common, posterior, n_part)
+    left = norm[best][:, :, None] * np.eye(n_part) - taken
+    factors = _whole_and_halves(fit_ring_errors(score, left, np.repeat(0.5 * sums.rings.mean(axis=0), 2)))
+    light = half_rings(problem, state, view)
+    gain = csr_matrix(posterior.own_factor.first_rows() @ csr_matrix(light @ diags(root) @ columns).T)
+    answer = ring_response(gain, light, weight > 0, state.flux[:, None] * sums.rings, factors)
+    answer = csr_matrix(diags(sums.total) @ answer)
+    return factors, np.sqrt(np.asarray(answer.multiply(answer).sum(axis=1)).ravel())
 
 
-def profile_errors(problem: JointProblem, state: JointState, view: View, *, weight: FloatArray) -> FloatArray:
-    """Learn from rings of all stars together by how much of a flux the mean profile errs.
+def ring_response(
+    gain: csr_matrix, light: csr_matrix, used: BoolArray, rings: FloatArray, factors: FloatArray
+) -> csr_matrix:
+    """Return how fluxes answer to errors of the stars' rings, in standard deviations, shape (n_source, n_error).
+
+    Parameters
+    ----------
+    gain : csr_matrix of float64, shape (n_source, n_part n_source)
+        Answer to the light of each half ring.
+    light : csr_matrix of float64, shape (n_part n_source, n_pixel)
+        This light, electron / s.
+    used : ndarray of bool, shape (n_pixel,)
+        Pixels that count.
+    rings : ndarray of float64, shape (n_source, n_ring)
+        Light of each star in its rings, in all pixels, electron / s.
+    factors : ndarray of float64, shape (2, n_ring, n_ring)
+        Errors of rings as a whole and of their halves.
+
+    Notes
+    -----
+    A PRF that is brighter in a ring is darker in all, as its sum stays one: the answer is less by the light of the
+    star's own ring, where halves err on their own by the light that is seen.
+    """
+    n_source, n_ring = rings.shape
+    each = np.arange(rings.size)
+    own = csr_matrix((rings.ravel(), each, n_ring * np.arange(n_source + 1)), shape=(n_source, rings.size))
+    seen = np.asarray(light @ used.astype(np.float64)).ravel()
+    halves = csr_matrix((seen, np.arange(seen.size), 2 * n_ring * np.arange(n_source + 1)), shape=(n_source, seen.size))
+    whole = (gain @ kron(identity(rings.size), np.ones((2, 1))) - own) @ kron(identity(n_source), factors[0])
+    apart = (gain - halves) @ kron(identity(n_source), np.kron(factors[1], np.eye(2)))
+    return csr_matrix(hstack([whole, apart]))
+
+
+def _whole_and_halves(factor: FloatArray) -> FloatArray:
+    """Return L of what two halves have in common, and of what is their own, shape (2, n_ring, n_ring)."""
+    n_ring = factor.shape[0] // 2
+    covariance = (factor @ factor.T).reshape(n_ring, 2, n_ring, 2)
+    same = 0.5 * (covariance[:, 0, :, 0] + covariance[:, 1, :, 1])
+    shared = 0.5 * (covariance[:, 0, :, 1] + covariance[:, 1, :, 0])
+    return np.stack([_root(0.5 * (shared + shared.T)), _root(same - 0.5 * (shared + shared.T))])
+
+
+def _root(covariance: FloatArray) -> FloatArray:
+    """Return L with the covariance L L', without what is negative in it."""
+    scale, axes = np.linalg.eigh(covariance)
+    return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))
+
+
+def missed_light(problem: JointProblem, state: JointState, view: View, *, weight: FloatArray) -> tuple[float, float]:
+    """Learn from rings of all stars together how much light the mean profile misses.
 
     Parameters
     ----------
@@ -83,14 +131,19 @@ def profile_errors(problem: JointProblem, state: JointState, view: View, *, weig
 
     Returns
     -------
-    ndarray of float64, shape (n_ring + 1,)
-        Relative error of all fluxes by each ring: they err together.
+    share : float
+        Light of a star that the PRF's columns cannot follow, as a share of that which they do; negative where they hold
+        more than there is.
+    std : float
+        Its standard deviation.
 
     Notes
     -----
-    Residuals are fitted by amplitudes a, one per ring, of the light of all stars in it: a wing of another law leaves
-    some, as the columns of the PRF cannot follow it. A ring that holds the share q of the light makes fluxes err by
-    q a; that of noise, v, is subtracted: q**2 (a**2 - v).
+    Residuals are fitted by amplitudes a, of variance v, one for the light of all stars in each of n rings: a wing of
+    another law leaves some. With the shares q of the light in the rings, P + sum a P_ring has the sum 1 + q'a. Of each
+    amplitude the part (1 - 2 ln n v / a**2) counts, the garrote (Breiman 1995, Technometrics 37, 373) with the
+    threshold below which n numbers of pure noise stay (Donoho & Johnstone 1994, Biometrika 81, 425); the rest is an
+    error, as far as it exceeds noise.
     """
     pairs, n_ring = problem.pairs, _PROFILE.size + 1
     ring = np.searchsorted(_PROFILE, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
@@ -102,57 +155,87 @@ def profile_errors(problem: JointProblem, state: JointState, view: View, *, weig
     normal[np.diag_indices(n_ring)] += 1.0
     covariance = np.linalg.inv(normal)
     amplitude = covariance @ (rows.T @ (weight * np.where(weight > 0, problem.flux - view.image, 0.0)))
-    excess = np.maximum(amplitude**2 - np.diag(covariance), 0.0)
-    return np.asarray(_ring_shares(problem, state) * np.sqrt(excess))
+    noise = np.diag(covariance)
+    square = np.maximum(amplitude**2, 1e-300)
+    kept = np.maximum(1.0 - 2.0 * np.log(n_ring) * noise / square, 0.0)
+    shares = ring_shares(problem, state, _PROFILE)
+    variance = kept * noise + (1.0 - kept) * np.maximum(square - noise, 0.0)
+    return float(shares @ (kept * amplitude)), float(np.sqrt(np.sum(shares**2 * variance)))
 
 
-def _ring_shares(problem: JointProblem, state: JointState) -> FloatArray:
-    """Return the share of the light of a star in each ring of the mean profile, shape (n_ring + 1,)."""
-    prf = prf_of(problem, state).normalized_at(np.zeros(2))
-    bounds = np.concatenate([[0.0], _PROFILE, [2.0 * _PROFILE[-1]]])
-    middle = (np.arange(_N_FINE) + 0.5) / _N_FINE
-    r = (bounds[:-1, None] + np.diff(bounds)[:, None] * middle).ravel() * np.sqrt(problem.pixel_area)
-    phi = 2.0 * np.pi / _N_ANGLE * np.arange(_N_ANGLE)
-    values = prf.evaluate((r[:, None] * np.cos(phi)).ravel(), (r[:, None] * np.sin(phi)).ravel())
-    width = np.repeat(np.diff(bounds), _N_FINE) / _N_FINE / np.sqrt(problem.pixel_area)
-    light = values.reshape(r.size, -1).mean(axis=1) * 2.0 * np.pi * r * width
-    return np.asarray(light.reshape(-1, _N_FINE).sum(axis=1))
+def half_rings(problem: JointProblem, state: JointState, view: View, *, share: float = 0.0) -> csr_matrix:
+    """Return the light of each star's half rings in pixels where it is more than a share, (n_part n_source, n_pixel).
 
-
-def ring_light(problem: JointProblem, state: JointState, view: View, *, share: float = 0.0) -> csr_matrix:
-    """Return the light of each star's rings in pixels where it is more than a share, (n_ring n_source, n_pixel)."""
-    pairs, n_ring = problem.pairs, _RINGS.size + 1
+    The southern and the northern half of a ring follow each other.
+    """
+    pairs, n_part = problem.pairs, 2 * (STAR_RINGS.size + 1)
     light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
-    ring = np.searchsorted(_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
+    ring = np.searchsorted(STAR_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
     total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
     own = np.where(light > share * total[pairs.pixel], light, 0.0)
-    shape = (problem.n_source * n_ring, pairs.n_pixel)
-    return csr_matrix((own, (pairs.source * n_ring + ring, pairs.pixel)), shape=shape)
+    part = 2 * ring + (view.offset[:, 1] > 0.0)
+    shape = (problem.n_source * n_part, pairs.n_pixel)
+    return csr_matrix((own, (pairs.source * n_part + part, pairs.pixel)), shape=shape)
 
 
-def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior) -> FloatArray:
-    """Return T'W H T, how much of an error of the form of each template the fit takes, from T'W J and T'W G."""
+def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior, n_ring: int) -> FloatArray:
+    """Return T'W H T, how much of errors of the form of each star's templates the fit takes, from T'W J and T'W G."""
     by_field = np.asarray((common - seen @ posterior.response) @ posterior.global_factor)
-    by_stars = np.zeros(seen.shape[0])
-    for start in range(0, seen.shape[0], _N_TOGETHER):
-        part = slice(start, start + _N_TOGETHER)
-        half = posterior.own_factor.halve(seen[part].T.toarray())
-        by_stars[part] = np.einsum("st,st->t", half, half)
-    return by_stars + np.einsum("tg,tg->t", by_field, by_field)
+    by_field = by_field.reshape(-1, n_ring, by_field.shape[1])
+    by_stars = np.zeros((by_field.shape[0], n_ring, n_ring))
+    for start in range(0, by_stars.shape[0], _N_TOGETHER):
+        rows = slice(n_ring * start, n_ring * (start + _N_TOGETHER))
+        half = posterior.own_factor.halve(seen[rows].T.toarray()).T.reshape(-1, n_ring, seen.shape[1])
+        by_stars[start : start + _N_TOGETHER] = half @ half.transpose(0, 2, 1)
+    return by_stars + by_field @ by_field.transpose(0, 2, 1)
 
 
-def _fit_sigma(amplitude: FloatArray, norm: FloatArray, leverage: FloatArray, good: BoolArray) -> float:
-    """Return the likeliest relative error of a ring; 0 where noise explains all."""
-    left = 1.0 - leverage
-    use = good & (left > 0.02)
-    if np.count_nonzero(use) < _MIN_STARS:
-        return 0.0
-    a2, left, noise = amplitude[use] ** 2, left[use], 1.0 / norm[use]
+def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> FloatArray:
+    """Return L of the likeliest covariance L L' of errors e, of which scores B e + noise of covariance B are seen.
 
-    def score(sigma: float) -> float:
-        variance = left * noise + (left * sigma) ** 2
-        return float(np.sum(left**2 / variance * (a2 / variance - 1.0)))
+    Parameters
+    ----------
+    score : ndarray of float64, shape (n_star, n_ring)
+        Scores.
+    left : ndarray of float64, shape (n_star, n_ring, n_ring)
+        B of each star.
+    shares : ndarray of float64, shape (n_ring,)
+        Light in the rings: shares'e is zero.
 
-    if score(0.0) <= 0.0:
-        return 0.0
-    return _MAX_SIGMA if score(_MAX_SIGMA) > 0.0 else float(brentq(score, 0.0, _MAX_SIGMA, xtol=1e-7))
+    Returns
+    -------
+    ndarray of float64, shape (n_ring, n_ring)
+        L; 0 in rings in which fewer than five stars would show the largest error that is looked for.
+
+    Notes
+    -----
+    Expectation and maximisation (Laird & Ware 1982, Biometrics 38, 963), from errors that five stars would show; stars
+    whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust Statistics, chapter 8):
+    those that lie on a misfit of a neighbour.
+    """
+    told = np.diagonal(left, axis1=1, axis2=2)
+    enough = np.count_nonzero(told * _MAX_SIGMA**2 > 1.0, axis=0) >= _MIN_STARS
+    use = np.flatnonzero(np.repeat(enough.reshape(-1, 2).all(axis=1), 2))
+    factor = np.zeros((score.shape[1], score.shape[1]))
+    if use.size < 2:
+        return factor
+    free = null_space(shares[None, use])
+    score, left = score[:, use] @ free, free.T @ left[:, use[:, None], use] @ free
+    scale, axes = np.linalg.eigh(0.5 * (left + left.transpose(0, 2, 1)))
+    shown = scale * _MAX_SIGMA**2 > 1.0
+    left = (axes * (shown * scale)[:, None, :]) @ axes.transpose(0, 2, 1)
+    seen = shown * np.einsum("sji,sj->si", axes, score)
+    score, chi2 = np.einsum("sij,sj->si", axes, seen), np.sum(seen**2 / np.where(shown, scale, 1.0), axis=1)
+    usual = stats.chi2.ppf(_USUAL, np.maximum(shown.sum(axis=1), 1))
+    covariance = free.T @ np.diag(1.0 / np.sort(told[:, use], axis=0)[-_MIN_STARS]) @ free
+    for _ in range(_N_EM):
+        spread = np.linalg.solve(np.eye(free.shape[1]) + covariance @ left, np.broadcast_to(covariance, left.shape))
+        mean = np.einsum("sij,sj->si", spread, score)
+        share = np.minimum(1.0, usual / np.maximum(chi2 - np.einsum("si,si->s", mean, score), 1e-300))
+        before, covariance = covariance, ((mean * share[:, None]).T @ mean + spread.sum(axis=0)) / score.shape[0]
+        if np.abs(covariance - before).max() < _EM_TOLERANCE * np.abs(covariance).max():
+            break
+    covariance = free @ covariance @ free.T
+    cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
+    factor[np.ix_(use, use)] = _root(0.5 * (covariance + covariance.T) * np.outer(cut, cut))
+    return factor

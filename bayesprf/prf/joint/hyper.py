@@ -21,8 +21,8 @@ class JointHyper:
         Relative error of the light of a star in `WING_RINGS`, beside.
     tau, turn : float
         Standard deviation of a bend of the weights along the radius and around the circle, dex.
-    tau_field, turn_field : float
-        The same of the columns over the field.
+    tau_field, turn_field, level_field : float
+        The same of the columns over the field, and the standard deviation of their weights themselves, dex.
     wing : float
         Standard deviation of a change of the wing's slope.
     position : float
@@ -38,6 +38,7 @@ class JointHyper:
     turn: float = 0.2
     tau_field: float = 0.02
     turn_field: float = 0.02
+    level_field: float = 0.06
     wing: float = 0.3
     position: float = 0.1
     wings: tuple[float, ...] = (1e-3, 1e-3, 1e-3)
@@ -55,7 +56,7 @@ class JointHyper:
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""
-        names = ("eps", "tau", "turn", "tau_field", "turn_field", "wing", "position")
+        names = ("eps", "tau", "turn", "tau_field", "turn_field", "level_field", "wing", "position")
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 
 
@@ -129,7 +130,11 @@ def fit_width(value: FloatArray, variance: FloatArray, width: float) -> float:
     """Return the EM update of the standard deviation of numbers known with some variance, within limits of one step."""
     if value.size == 0:
         return width
-    found = float(np.sqrt(np.mean(value**2 + variance)))
+    return limit_width(float(np.sqrt(np.mean(value**2 + variance))), width)
+
+
+def limit_width(found: float, width: float) -> float:
+    """Return the width that was found, within the limits of one step from the present one."""
     return float(np.clip(found, max(width / _MAX_FACTOR, MIN_WIDTH), width * _MAX_FACTOR))
 
 

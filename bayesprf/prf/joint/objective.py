@@ -4,11 +4,12 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import identity
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
-from bayesprf.prf.joint.discrepancy import profile_errors, ring_errors
+from bayesprf.prf.joint.discrepancy import missed_light, ring_errors
 from bayesprf.prf.joint.hyper import (
     JointHyper,
     Outliers,
@@ -17,6 +18,7 @@ from bayesprf.prf.joint.hyper import (
     fit_noise,
     fit_position_width,
     fit_width,
+    limit_width,
     pixel_variance,
 )
 from bayesprf.prf.joint.part import brightest_part
@@ -27,6 +29,7 @@ from bayesprf.prf.joint.problem import (
     growth,
     look,
     normalized,
+    peaks,
     prf_of,
     same_image,
     shifts,
@@ -35,12 +38,11 @@ from bayesprf.prf.joint.step import (
     MAX_POWER,
     Posterior,
     Solution,
-    StarAreas,
     find_posterior,
     objective,
     solve_step,
-    star_areas,
 )
+from bayesprf.prf.joint.sums import StarSums, star_sums
 from bayesprf.scene.field_prf import FieldPrf
 
 # Longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
@@ -53,6 +55,8 @@ _N_BRIGHT = 30
 _POSITION_PIX = 0.02
 # Uncatalogued stars are looked for once fluxes move by less than this share of their errors.
 _ROUGHLY = 0.5
+# Derived: bends 1, -2, 1 of independent weights are so many times as wide as these: beyond, a width says nothing more.
+_MAX_BEND = 6.0**0.5
 # Hyperparameters are learned once fluxes move by less than this multiple of their errors, or after that many steps:
 # from residuals of a wrong PRF the model's error comes out so large that it explains them for good.
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
@@ -100,18 +104,18 @@ class JointFit:
     flux_response : ndarray of float64, shape (n_source, n_global + n_profile)
         Response of the fluxes to one standard deviation of each global parameter's independent combinations, and of
         the rings of the mean profile.
-    rings : ndarray of float64, shape (n_ring,)
-        Relative error of the light in the rings of a star.
-    profile : ndarray of float64, shape (n_profile,)
-        Relative error of all fluxes together by each ring of the mean profile.
+    rings : ndarray of float64, shape (2, n_ring, n_ring)
+        L with the covariances L L' of the relative errors of a star's light in its rings, and in their halves beside.
+    missed_err : float
+        Relative error of all fluxes together by the light that the mean profile misses.
     shift : ndarray of float64, shape (n_source, 2)
         Offset of each star from its catalogue position, east and north, arcsec.
     shift_err : ndarray of float64, shape (n_source, 2)
         Standard deviation of the stars' own offsets, arcsec; 0 where positions are held.
     values : ndarray of float64, shape (n_pair,)
-        PRF of the pairs of `problem`, each star's of area one, 1 / pixel.
-    areas : StarAreas
-        Area of each star's PRF as the columns normalise it, and its gradient.
+        PRF of the pairs of `problem`, each star's of sum one, 1 / pixel.
+    sums : StarSums
+        Light of each star's PRF as the columns normalise it, and its gradient.
     weight : ndarray of float64, shape (n_pixel,)
         Weights of the pixels in the last step.
     hyper : JointHyper
@@ -137,11 +141,11 @@ class JointFit:
     flux_err: FloatArray
     flux_response: FloatArray
     rings: FloatArray
-    profile: FloatArray
+    missed_err: float
     shift: FloatArray
     shift_err: FloatArray
     values: FloatArray
-    areas: StarAreas
+    sums: StarSums
     weight: FloatArray
     hyper: JointHyper
     posterior: Posterior
@@ -310,17 +314,16 @@ def _learn(
     options: JointOptions,
 ) -> JointHyper:
     """Learn smoothness, variation over the field and position errors."""
-    field = range(1, problem.n_field)
-    found = replace(
-        hyper,
-        wing=_wing_width(problem, state, solution, hyper),
-        tau_field=_bend_width(problem, state, solution, problem.bends, field, old=hyper.tau_field),
-        turn_field=_bend_width(problem, state, solution, problem.turns, field, old=hyper.turn_field),
-    )
+    found = replace(hyper, wing=_wing_width(problem, state, solution, hyper))
     if problem.prior.weights_factor is None:
-        tau = _bend_width(problem, state, solution, problem.bends, range(1), old=hyper.tau)
-        turn = _bend_width(problem, state, solution, problem.turns, range(1), old=hyper.turn)
+        tau, turn, _ = _weight_widths(
+            problem, state, solution, range(1), (hyper.tau, hyper.turn, problem.prior.weights_sigma)
+        )
         found = replace(found, tau=tau, turn=turn)
+    if problem.n_field > 1:
+        widths = hyper.tau_field, hyper.turn_field, hyper.level_field
+        tau, turn, level = _weight_widths(problem, state, solution, range(1, problem.n_field), widths)
+        found = replace(found, tau_field=tau, turn_field=turn, level_field=level)
     if not problem.free:
         return found
     if options.position_error is not None:
@@ -342,17 +345,32 @@ def _learn_errors(
     )
 
 
-def _bend_width(
-    problem: JointProblem, state: JointState, solution: Solution, rows: csr_matrix, columns: range, *, old: float
-) -> float:
-    """Learn the width of bends from some of the columns over the field."""
-    value, variance, n_basis = [], [], problem.basis.n_basis
-    for k in columns:
-        bent = state.weights[k] - (problem.prior.weights if k == 0 else 0.0)
-        value.append(rows @ bent)
-        spread = rows @ solution.global_factor[k * n_basis : (k + 1) * n_basis]
-        variance.append(np.einsum("rg,rg->r", spread, spread))
-    return fit_width(np.concatenate(value), np.concatenate(variance), old) if value else old
+def _weight_widths(
+    problem: JointProblem, state: JointState, solution: Solution, columns: range, widths: tuple[float, float, float]
+) -> list[float]:
+    """Learn the widths of bends along the radius and around the circle, and of the weights, of columns over the field.
+
+    Notes
+    -----
+    With the precision S = sum_j R_j'R_j / t_j**2 of a column, posterior mean m and covariance V, the evidence is
+    largest where t_j**2 = sum |R_j m|**2 / tr((S^-1 - V) R_j'R_j / t_j**2) (Fellner-Schall; Wood & Fasiolo 2017,
+    Biometrics 73, 1071): each kind of row has as many degrees of freedom as the pixels decide of it.
+    """
+    n_basis = problem.basis.n_basis
+    kinds = problem.bends, problem.turns, identity(n_basis, format="csr")
+    squares = [(rows.T @ rows).toarray() / width**2 for rows, width in zip(kinds, widths, strict=True)]
+    factor = cho_factor(sum(squares[1:], squares[0]))
+    found = []
+    for rows, square, width in zip(kinds, squares, widths, strict=True):
+        prior = len(columns) * float(np.trace(cho_solve(factor, square)))
+        size, open_ = 0.0, 0.0
+        for k in columns:
+            bent = rows @ (state.weights[k] - (problem.prior.weights if k == 0 else 0.0))
+            spread = rows @ solution.global_factor[k * n_basis : (k + 1) * n_basis]
+            size, open_ = size + float(bent @ bent), open_ + float(np.einsum("rg,rg->", spread, spread))
+        freedom = max(prior - open_ / width**2, 1e-6 * prior)
+        found.append(limit_width(min(np.sqrt(size / freedom), _MAX_BEND * widths[-1]), width))
+    return found
 
 
 def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:
@@ -399,27 +417,29 @@ def _finish(problem: JointProblem, found: _Iteration) -> JointFit:
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
     posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
-    areas, n_own = star_areas(problem, state), problem.n_own
-    flux = state.flux * areas.area
-    own = posterior.own_blocks[:, 0, 0] * areas.area**2
-    response = flux[:, None] * areas.gradient - areas.area[:, None] * posterior.response[::n_own]
-    response = response @ posterior.global_factor
-    profile = profile_errors(aimed, state, view, weight=weight)
-    response = np.concatenate([response, flux[:, None] * profile], axis=1)
-    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight)
+    missed, missed_std = missed_light(aimed, state, view, weight=weight)
+    sums = star_sums(problem, state)
+    sums = replace(sums, total=sums.total * (1.0 + missed))
+    flux = state.flux * sums.total
+    # What the model of a star's pixels errs by adds up to nothing.
+    conserved = hyper.eps**2 * np.maximum(flux, 0.0) * peaks(problem, state)
+    own = np.maximum(posterior.own_blocks[:, 0, 0] * sums.total**2 - conserved, 0.0)
+    response = flux[:, None] * sums.gradient - sums.total[:, None] * posterior.response[:: problem.n_own]
+    response = np.concatenate([response @ posterior.global_factor, flux[:, None] * missed_std], axis=1)
+    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight, sums=sums)
     return JointFit(
         problem=problem,
         state=state,
         prf=prf_of(problem, state),
         flux=flux,
-        flux_err=np.sqrt(own + np.einsum("sg,sg->s", response, response) + (areas.area * ring_std) ** 2),
+        flux_err=np.sqrt(own + np.einsum("sg,sg->s", response, response) + ring_std**2),
         rings=rings,
-        profile=profile,
+        missed_err=missed_std,
         flux_response=response,
         shift=shifts(problem, state),
         shift_err=_shift_errors(problem, posterior),
-        values=view.values / areas.area[problem.pairs.source],
-        areas=areas,
+        values=view.values / sums.total[problem.pairs.source],
+        sums=sums,
         weight=weight,
         hyper=hyper,
         posterior=posterior,

@@ -10,9 +10,9 @@ from bayesprf.arrays import FloatArray
 from bayesprf.prf.joint.elimination import StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
-from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, View, global_columns, prf_of, star_parts
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_parts
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA
-from bayesprf.scene.field_prf import field_columns, node_weights
+from bayesprf.scene.field_prf import field_columns
 
 # Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
@@ -94,7 +94,7 @@ def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hy
         )
         total.add(0, axes.T, axes.T @ bent, 1.0 / np.maximum(scale, prior.weights_sigma**2))
     for k in range(1, problem.n_field):
-        total.add_each(k * n_basis, -state.weights[k], (3.0 * hyper.tau_field) ** -2.0)
+        total.add_each(k * n_basis, -state.weights[k], hyper.level_field**-2.0)
         _add_bends(total, problem, k * n_basis, -state.weights[k], (hyper.tau_field, hyper.turn_field))
 
 
@@ -318,32 +318,3 @@ def area_pins(problem: JointProblem, state: JointState) -> FloatArray:
         pins[k, k * n_basis : (k + 1) * n_basis] = by_weights
     pins[0, problem.n_weight : problem.n_weight + problem.n_wing] = by_wing
     return pins
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class StarAreas:
-    """Area of the PRF at each star, and how it follows the global parameters.
-
-    Parameters
-    ----------
-    area : ndarray of float64, shape (n_source,)
-        Area.
-    gradient : ndarray of float64, shape (n_source, n_global)
-        d ln area.
-    """
-
-    area: FloatArray
-    gradient: FloatArray
-
-
-def star_areas(problem: JointProblem, state: JointState) -> StarAreas:
-    """Interpolate area and its gradient from nine places of the field."""
-    mix, n_basis = node_weights(problem.place), problem.basis.n_basis
-    area = mix @ problem.rule.areas(state.weights, state.wing)
-    by_weights, by_wing = problem.rule.gradients(state.weights, state.wing)
-    weights = mix @ by_weights
-    gradient = np.zeros((problem.n_source, problem.n_global))
-    for k in range(problem.n_field):
-        gradient[:, k * n_basis : (k + 1) * n_basis] = weights * problem.columns[:, k : k + 1]
-    gradient[:, problem.n_weight : problem.n_weight + problem.n_wing] = mix @ by_wing
-    return StarAreas(area, LN10 * gradient)

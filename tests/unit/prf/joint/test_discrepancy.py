@@ -1,0 +1,80 @@
+"""Errors of the stars' rings: what their covariance is learned from, and what fluxes answer."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from bayesprf.prf.joint.discrepancy import _whole_and_halves, fit_ring_errors, ring_response
+
+SHARES = np.array([0.3, 0.3, 0.15, 0.15, 0.05, 0.05])
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(17)
+
+
+def scores(rng, n_star, factor):
+    """Draw scores of errors factor x, seen with noise, and what is left of them after a fit of the flux."""
+    n_part = SHARES.size
+    score, left = np.empty((n_star, n_part)), np.empty((n_star, n_part, n_part))
+    for star in range(n_star):
+        weight = 1e5 * SHARES * rng.uniform(0.5, 1.5, n_part)
+        left[star] = np.diag(weight) - np.outer(weight, weight) / weight.sum()
+        scale, axes = np.linalg.eigh(left[star])
+        noise = axes @ (np.sqrt(np.maximum(scale, 0.0)) * rng.standard_normal(n_part))
+        score[star] = left[star] @ (factor @ rng.standard_normal(factor.shape[1])) + noise
+    return score, left
+
+
+def conserving(factor):
+    """Return errors that add up to no light."""
+    return factor - SHARES @ factor
+
+
+def test_covariance_of_rings_is_found(rng):
+    truth = conserving(0.02 * rng.standard_normal((6, 2)))
+    found = fit_ring_errors(*scores(rng, 400, truth), SHARES)
+    # 400 stars tell a variance to sqrt(2 / 400), 7 %, and the rest is noise of 0.003.
+    np.testing.assert_allclose(found @ found.T, truth @ truth.T, atol=0.2 * np.max(truth @ truth.T))
+    np.testing.assert_allclose(SHARES @ found, 0.0, atol=1e-12)
+
+
+def test_noise_leaves_next_to_nothing(rng):
+    found = fit_ring_errors(*scores(rng, 200, np.zeros((6, 1))), SHARES)
+    # One star alone tells the light of the two inner parts to 0.006.
+    assert np.linalg.norm(found[:2], axis=1).max() < 0.003
+
+
+def test_few_stars_on_a_neighbours_misfit_do_not_decide(rng):
+    truth = conserving(0.02 * rng.standard_normal((6, 1)))
+    score, left = scores(rng, 100, truth)
+    before = fit_ring_errors(score, left, SHARES)
+    score[:4] = 100.0 * np.einsum("sij,j->si", left[:4], conserving(rng.standard_normal((6, 1)))[:, 0])
+    after = fit_ring_errors(score, left, SHARES)
+    assert np.linalg.norm(after) < 1.5 * np.linalg.norm(before)
+
+
+def test_too_few_stars_tell_nothing(rng):
+    np.testing.assert_array_equal(fit_ring_errors(*scores(rng, 4, np.zeros((6, 1))), SHARES), 0.0)
+
+
+def test_what_halves_share_is_told_from_what_they_do_not():
+    shared, own = np.array([[0.04, -0.01], [-0.01, 0.02]]), np.diag([0.01, 0.03])
+    both = np.kron(shared, np.ones((2, 2))) + np.kron(own, np.eye(2))
+    factors = _whole_and_halves(np.linalg.cholesky(both))
+    np.testing.assert_allclose(factors @ factors.transpose(0, 2, 1), [shared, own], atol=1e-12)
+
+
+def test_a_flux_that_weighs_all_pixels_alike_does_not_answer():
+    # One star of 100 electron / s, all its light seen by two pixels, one in each half of the first ring.
+    light = csr_matrix(np.array([[60.0, 0.0], [0.0, 40.0], [0.0, 0.0], [0.0, 0.0]]))
+    factors = np.stack([np.diag([0.1, 0.0]), np.diag([0.2, 0.0])])
+    rings = np.array([[100.0, 0.0]])
+    for weight, expected in (
+        (np.array([1.0, 1.0]), 0.0),
+        (np.array([1.5, 0.25]), np.hypot(0.0, 0.2 * 30.0 * 2.0**0.5)),
+    ):
+        gain = csr_matrix((light @ weight)[None])
+        answer = ring_response(gain, light, np.ones(2, bool), rings, factors)
+        assert np.linalg.norm(answer.toarray()) == pytest.approx(expected, abs=1e-12)
