@@ -258,6 +258,17 @@ def say_what_the_system_refused(path: Path) -> Iterator[None]:
         ) from error
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file under its name once all of it is on disk; an earlier one stays if the system refuses."""
+    part = path.with_name(f".{path.name}.part")
+    with say_what_the_system_refused(path):
+        try:
+            part.write_bytes(content)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+
+
 # What a field of a record may hold, by its annotation.
 _KINDS: dict[type, tuple[tuple[type, ...], str]] = {
     bool: ((bool, np.bool_), "True or False"),

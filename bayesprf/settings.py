@@ -93,8 +93,10 @@ class ShapeOptions:
         the joint fit is kept if it settles, makes no star negative, and leaves no more light in the wrong pixels. It
         takes ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF
         has weights, and where that predicts the pixels better. An option that only one of them has asks for it.
-    field_variation : int
-        The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. Joint fit only.
+    field_variation : int, optional
+        The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. By default constant, or a plane
+        where the sizes and shapes of single stars follow their places, and the joint fit of a plane leaves less light
+        in the wrong pixels. A surface takes the joint fit.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     prf : str, optional
@@ -113,15 +115,15 @@ class ShapeOptions:
     max_pairs: int = 100_000
     refine: bool = False
     method: str = "auto"
-    field_variation: int = 0
+    field_variation: int | None = None
     position_error: float | None = None
     prf: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
         check_choice(self.method, ("auto", "rounds", "joint"), "method")
-        if self.field_variation not in (0, 1, 2):
-            raise InputError(f"field_variation: expected 0, 1 or 2, got {shown(self.field_variation)}")
+        if self.field_variation not in (None, 0, 1, 2):
+            raise InputError(f"field_variation: expected 0, 1, 2 or None, got {shown(self.field_variation)}")
         if self.position_error is not None:
             check_positive(self.position_error, "position_error")
         for name in ("flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"):
@@ -132,7 +134,7 @@ class ShapeOptions:
     @property
     def asks_joint(self) -> bool:
         """Whether an option is set that only the joint fit has."""
-        return self.prf is not None or self.field_variation > 0 or self.position_error is not None
+        return self.prf is not None or bool(self.field_variation) or self.position_error is not None
 
     @property
     def asks_rounds(self) -> bool:

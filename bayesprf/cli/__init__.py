@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -453,10 +453,23 @@ def _say(text: str, *, quiet: bool) -> None:
         typer.echo(text)
 
 
+class _LogFile(logging.FileHandler):
+    """A log that ends in one sentence where the system refuses to write it on, and lets the work go on."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging calls it
+        """Say once what was refused."""
+        _log.removeHandler(self)
+        reason = sys.exc_info()[1]
+        said = reason.strerror if isinstance(reason, OSError) else reason
+        with suppress(OSError):  # what is left to be written is refused again
+            self.close()
+        tqdm.write(f"bayesprf: {self.baseFilename}: the log ends here ({said}); the fits go on", file=sys.stderr)
+
+
 def _log_to(path: Path) -> None:
     """Write what the package logs, from INFO on, to a file."""
     try:
-        handler = logging.FileHandler(path, encoding="utf-8")
+        handler = _LogFile(path, encoding="utf-8")
     except OSError as error:
         raise FileError(f"log: expected a file that can be written, got {path} ({error.strerror})") from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))

@@ -38,6 +38,8 @@ _MAX_ITERATION = 100
 _STEP = 1e-3
 # Derived: outer nodes of the rule of Gauss and Hermite with three nodes, in standard deviations.
 _NODE = 3.0**0.5
+# Option: a scale shorter than a step has this probability before (Fuglstad et al. 2019).
+_SHORT = 0.05
 # What maximising over as many numbers gains by chance alone (Akaike 1974), one each: sigma and scale.
 _CHANCE = 2.0
 
@@ -56,7 +58,9 @@ class SearchRange:
     Notes
     -----
     The search runs in ln sigma, ln scale, ln(1 + (white / error)**2) and ln quality, in this order, as far as a family
-    has them: the evidence is smooth in these down to a white variation of 0.
+    has them: the evidence is smooth in these down to a white variation of 0. It has no maximum where a light curve does
+    not tell a process from none, or a slow process from a trend; a prior that prefers the simpler process, none and
+    constant light, keeps sigma and scale at what the light curve does not exclude.
     """
 
     error: float
@@ -116,6 +120,18 @@ class SearchRange:
         parts = (gradient.log_sigma[k], gradient.log_scale[k], white, kernel.quality * gradient.quality[k])
         return np.array(_chosen(kernel.family, *parts))
 
+    def log_prior(self, kernel: ProcessKernel) -> tuple[float, FloatArray]:
+        """Return the log density of sigma and scale in their logarithms, and its slopes in the search's numbers.
+
+        Complexity is penalised (Fuglstad et al. 2019, eq. 6): sigma has the mean of the light curve's scatter.
+        """
+        if kernel.family == "constant":
+            return 0.0, np.zeros(1)
+        wide = kernel.sigma / (self.scatter + self.error)
+        short = -np.log(_SHORT) * (self.step / kernel.scale) ** 0.5
+        value = float(np.log(wide) - wide + np.log(short) - short)
+        return value, np.array(_chosen(kernel.family, 1.0 - wide, 0.5 * (short - 1.0), 0.0, 0.0))
+
     def _white(self, number: float) -> float:
         return float(self.error * np.sqrt(np.expm1(max(number, 0.0))))
 
@@ -127,14 +143,15 @@ class LearnedKernel:
     Parameters
     ----------
     kernel : ProcessKernel
-        Of the highest evidence.
+        Of the highest evidence and prior.
     search : SearchRange
         Where it was looked for.
     log_bayes_factor : float
         Its log evidence minus that of a star of constant light with white variation, both at their best, less what
         two more free numbers gain by chance: below 0, white noise explains the data.
     curvature : ndarray of float64, shape (n, n)
-        Minus the second derivatives of the log evidence in the search's numbers.
+        Minus the second derivatives of evidence and prior in the search's numbers; at a bound with the square of the
+        slope there, the inverse variance of an exponential distribution.
     """
 
     kernel: ProcessKernel
@@ -166,8 +183,11 @@ def learn_kernel(
     search = SearchRange.of(seen, time)
 
     def evidence(kernel: ProcessKernel) -> tuple[float, FloatArray]:
-        found = solve_processes(seen, (kernel,), time, columns, gradient=True)
-        return float(found.log_evidence.sum()), search.slopes(kernel, found.slopes, 0)
+        found, (prior, slopes) = (
+            solve_processes(seen, (kernel,), time, columns, gradient=True),
+            search.log_prior(kernel),
+        )
+        return float(found.log_evidence.sum()) + prior, search.slopes(kernel, found.slopes, 0) + slopes
 
     def best(starts: list[ProcessKernel]) -> tuple[ProcessKernel, float]:
         first = starts[0] if len(starts) == 1 else max(starts, key=lambda one: evidence(one)[0])
@@ -179,7 +199,8 @@ def learn_kernel(
         found.append(best(search.starts(family) if own else [replace(found[0][0], family=family)]))
     kernel, value = max(found, key=lambda one: one[1])
     plain = best(search.starts("constant"))[1]
-    return LearnedKernel(kernel, search, value - plain - _CHANCE, _curvature(evidence, kernel, search))
+    gain = value - search.log_prior(kernel)[0] - plain
+    return LearnedKernel(kernel, search, gain - _CHANCE, _curvature(evidence, kernel, search))
 
 
 def learn_together(
@@ -188,7 +209,7 @@ def learn_together(
     columns: FixedColumns,
     kernels: tuple[ProcessKernel | LearnedKernel, ...],
 ) -> tuple[ProcessKernel, ...]:
-    """Move the numbers of all kernels of a blend together to where their evidence is highest.
+    """Move the numbers of all kernels of a blend together to where evidence and priors are highest.
 
     Parameters
     ----------
@@ -226,10 +247,12 @@ def learn_together(
         asked = move(whitened)
         trial = place(np.clip(asked, *bounds))
         found = solve_processes(seen, trial, time, columns, gradient=True)
+        priors = [one.search.log_prior(trial[k]) for k, one in learned]
         slopes = np.concatenate([one.search.slopes(trial[k], found.slopes, k) for k, one in learned])
+        slopes += np.concatenate([slope for _, slope in priors])
         slopes[(asked < bounds[0]) | (asked > bounds[1])] = 0.0  # beyond a bound the evidence stays what it is there
         parts = [part.T @ slopes[a:b] for part, a, b in zip(scale, edges, edges[1:], strict=False)]
-        return -float(found.log_evidence.sum()), -np.concatenate(parts)
+        return -float(found.log_evidence.sum()) - sum(value for value, _ in priors), -np.concatenate(parts)
 
     found = minimize(
         cost, np.zeros(start.size), jac=True, method="L-BFGS-B", callback=_Stop(start.size), options=_options()
@@ -269,15 +292,16 @@ def kernel_variance(
     E[(F - mean)**2] - variance over the posterior of the numbers, summed over the columns of the W of `_whitening`:
     along each by the rule of Gauss and Hermite with nodes at 0 and +- 3**0.5, of weights 2/3 and 1/6 times the evidence
     there over that of the normal distribution, so that skew, bounds and what the neighbors tell count. Nodes beyond a
-    bound have none.
+    bound have none, and half of the weight of the centre goes with them.
     """
-    low, high = learned.search.bounds(kernels[place].family)
-    center, family = learned.search.numbers(kernels[place]), kernels[place].family
+    search, family = learned.search, kernels[place].family
+    (low, high), center = search.bounds(family), search.numbers(kernels[place])
 
     def solve(numbers: FloatArray) -> tuple[FloatArray, FloatArray, float]:
-        trial = [*kernels[:place], learned.search.kernel(family, numbers), *kernels[place + 1 :]]
-        found = solve_processes(seen, tuple(trial), time, columns)
-        return found.mean[:, place], found.std[:, place] ** 2, float(found.log_evidence.sum())
+        own = search.kernel(family, numbers)
+        found = solve_processes(seen, (*kernels[:place], own, *kernels[place + 1 :]), time, columns)
+        density = float(found.log_evidence.sum()) + search.log_prior(own)[0]
+        return found.mean[:, place], found.std[:, place] ** 2, density
 
     mean, variance, evidence = solve(center)
     added = np.zeros(time.size)
@@ -286,7 +310,7 @@ def kernel_variance(
         nodes = [solve(one) for one in inside]
         weight = np.array([np.exp(one[2] - evidence + 0.5 * _NODE**2) / 6.0 for one in nodes])
         grown = np.array([(one[0] - mean) ** 2 + one[1] - variance for one in nodes]).reshape(-1, time.size)
-        added += weight @ grown / (2.0 / 3.0 + weight.sum())
+        added += weight @ grown / max(len(nodes) / 3.0 + weight.sum(), 1.0 / 3.0)
     return np.maximum(added, 0.0)
 
 
@@ -328,14 +352,16 @@ def _climb(
 def _curvature(
     evidence: Callable[[ProcessKernel], tuple[float, FloatArray]], kernel: ProcessKernel, search: SearchRange
 ) -> FloatArray:
-    """Return minus the second derivatives of the log evidence, by differences of its gradient."""
+    """Return minus the second derivatives of the density, by differences of its gradient; see `LearnedKernel`."""
     numbers, here = search.numbers(kernel), evidence(kernel)[1]
     rows = []
     for k in range(numbers.size):
         moved = numbers.copy()
         moved[k] += _STEP
         rows.append((here - evidence(search.kernel(kernel.family, moved))[1]) / _STEP)
-    return 0.5 * (np.array(rows) + np.array(rows).T)
+    bounds = search.bounds(kernel.family)
+    uphill = np.where((numbers <= bounds[0]) | (numbers >= bounds[1]), here, 0.0)
+    return 0.5 * (np.array(rows) + np.array(rows).T) + np.diag(uphill**2)
 
 
 def _whitening(curvature: FloatArray) -> FloatArray:

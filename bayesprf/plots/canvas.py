@@ -13,7 +13,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
 from bayesprf.arrays import FloatArray
-from bayesprf.checks import make_directory
+from bayesprf.checks import make_directory, write_whole
 from bayesprf.errors import InputError
 
 if TYPE_CHECKING:
@@ -114,11 +114,13 @@ def save_figures(figures: Mapping[str, Figure], directory: Path) -> list[Path]:
     Raises
     ------
     FileError
-        If the directory cannot be made.
+        If the directory cannot be made, or a file not written.
     """
     make_directory(directory)
     for name, figure in figures.items():
-        figure.savefig(directory / f"{name}.png", dpi=_DPI)
+        drawn = BytesIO()
+        figure.savefig(drawn, format="png", dpi=_DPI)
+        write_whole(directory / f"{name}.png", drawn.getvalue())
     return [directory / f"{name}.png" for name in figures]
 
 

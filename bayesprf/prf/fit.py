@@ -11,11 +11,11 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import MIN_WIDTH, PositionFit, centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.background import fit_background
-from bayesprf.prf.image_fluxes import Light, Scene, find_light, solve_again
+from bayesprf.prf.image_fluxes import Light, Scene, catalog_scale, find_light, solve_again
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import Profile, fit_profile
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
-from bayesprf.prf.star_residuals import measure_stars
+from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.prf.training import first_training, fit_radius, rough_scale, training_pairs, usable_pairs
 from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
 from bayesprf.scene.axes import pixel_area, pixel_axes
@@ -24,7 +24,6 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import PrfModel
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
-from bayesprf.stats import weighted_median
 
 if TYPE_CHECKING:
     from bayesprf.prf.joint.objective import JointFit
@@ -116,6 +115,11 @@ class PrfFit:
         """The training pixels, with the light of all other stars subtracted."""
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
 
+    def star_residuals(self) -> StarResiduals:
+        """Measure how the training stars deviate from the PRF at their places."""
+        values = None if self.joint is None else self.values[self.training]
+        return measure_stars(self.prf, self.star_pixels, self.intrinsic_scatter, values=values)
+
 
 def fit_shape(
     scene: Scene,
@@ -171,7 +175,7 @@ def fit_shape(
         if options.refine and count > 0:
             positions = _refine(scene, light, profile, training, positions)
             light = find_light(scene, profile.prf, offset + positions.shift, scale=scale, cut=cut, before=light)
-        before, scale = light if count else None, _catalog_scale(scene, light)
+        before, scale = light if count else None, catalog_scale(scene, light.prf)
         prf, wing_err = _step_wing(scene, light, profile, mask_options)
         chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
         training = light.star_pixels(scene.image, chosen)
@@ -218,25 +222,6 @@ def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, 
     visible = np.where(light.above & ~scene.saturated[light.pairs.pixel], light.prf.values, 0.0)
     matrix = PrfMatrix.constant(light.pairs, visible)
     return fit_positions(matrix, profile, flux=light.flux, image=image, shift=positions.shift, width=width)
-
-
-def _catalog_scale(scene: Scene, light: Light) -> float:
-    """Return the median of the light in the pixels of each star over that which the catalogue predicts there.
-
-    Both are weighted by the PRF, and no flux is fitted: stars that the data cannot tell apart, whose fitted fluxes may
-    be anything, share what is there. Stars weigh as the square root of the predicted light.
-    """
-    pairs, values = light.pairs, light.prf.values
-    predicted = np.where(scene.known, scene.flux, 0.0)[pairs.source] * values
-    pixel = np.bincount(pairs.pixel, weights=predicted, minlength=pairs.n_pixel)
-    seen = (scene.image.ivar > 0) & ~scene.saturated
-    weight = np.where(seen[pairs.pixel], values, 0.0)
-    found, expected = (
-        np.bincount(pairs.source, weights=weight * image[pairs.pixel], minlength=pairs.n_source)
-        for image in (scene.image.flux, pixel)
-    )
-    good = scene.known & (expected > 0) & (found > 0)
-    return float(weighted_median(found[good] / expected[good], np.sqrt(expected[good]))) if good.any() else 1.0
 
 
 def _step_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:

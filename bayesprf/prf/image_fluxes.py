@@ -15,6 +15,7 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import PrfModel
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
+from bayesprf.stats import weighted_median
 
 # Pairs below the flux cut still count as fixed light down to this share of it.
 _FIXED_SHARE = 0.1
@@ -178,3 +179,23 @@ def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
     """Solve the fluxes of the pairs above the cut in pixels that respond linearly, all other light subtracted."""
     image = replace(scene.image, flux=scene.image.flux - light.fixed)
     return fit_image_flux(light.fitted(scene.saturated), image, expected=expected)
+
+
+def catalog_scale(scene: Scene, prf: PrfMatrix) -> float:
+    """Return the median of the light in the pixels of each star over that which the catalogue predicts there.
+
+    Both are weighted by the PRF, and no flux is fitted: stars that the data cannot tell apart, or that lie off the
+    pixels, whose fitted fluxes may be anything, share what is there. Stars weigh as the square root of the predicted
+    light.
+    """
+    pairs, values = prf.pairs, prf.values
+    predicted = np.where(scene.known, scene.flux, 0.0)[pairs.source] * values
+    pixel = np.bincount(pairs.pixel, weights=predicted, minlength=pairs.n_pixel)
+    seen = (scene.image.ivar > 0) & ~scene.saturated
+    weight = np.where(seen[pairs.pixel], values, 0.0)
+    found, expected = (
+        np.bincount(pairs.source, weights=weight * image[pairs.pixel], minlength=pairs.n_source)
+        for image in (scene.image.flux, pixel)
+    )
+    good = scene.known & (expected > 0) & (found > 0)
+    return float(weighted_median(found[good] / expected[good], np.sqrt(expected[good]))) if good.any() else 1.0

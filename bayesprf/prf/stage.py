@@ -12,6 +12,7 @@ from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, Unsu
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
+from bayesprf.prf.field_trends import fit_trends
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
@@ -19,6 +20,7 @@ from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
+from bayesprf.scene.field_prf import FieldFrame
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings
 
@@ -49,7 +51,9 @@ def fit_chosen_prf(
     Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where a step of the joint fit is
     quick, jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
     what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
-    one per weight, and as many stars as their spread about the PRF can be learned from.
+    one per weight, and as many stars as their spread about the PRF can be learned from. Where sizes or shapes of single
+    stars follow their places, a PRF that varies over the field is fitted, and kept if it leaves less light in the wrong
+    pixels.
 
     Raises
     ------
@@ -60,12 +64,13 @@ def fit_chosen_prf(
     if recipe.shape.method == "auto" and recipe.shape.asks_joint:
         recipe = recipe.updated(method="joint")
     if recipe.shape.method == "joint":
-        return _fit_jointly(scene, recipe), recipe
+        return _varied(fit, scene, recipe, _fit_jointly(scene, recipe))
     rounds = recipe.updated(method="rounds")
     found = _fit_in_rounds(fit, scene, rounds, progress)
     if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
         return found, rounds
-    return _better(fit, scene, recipe, found)
+    better, chosen = _better(fit, scene, recipe, found)
+    return _varied(fit, scene, chosen, better)
 
 
 def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:
@@ -108,6 +113,21 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
             return found, joint
     _log.info("the PRF is fitted in rounds")
     return rounds, recipe.updated(method="rounds")
+
+
+def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[PrfFit, PrfRecipe]:
+    """Let the PRF vary over the field, if nothing is asked and single stars follow their places; or return the fit."""
+    if recipe.shape.field_variation is not None:
+        return found, recipe
+    place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
+    trends = fit_trends(found.star_residuals(), place)
+    if max((one.significance for one in trends.values()), default=0.0) < SIGNIFICANT:
+        return found, recipe
+    varying = recipe.updated(method="joint", field_variation=1)
+    other, told = _try_jointly(scene, varying)
+    choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
+    _log.info("the joint fit of a PRF that varies over the field %s", choice.reason)
+    return (other, varying) if other is not None and choice.joint else (found, recipe)
 
 
 def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit]) -> Choice:

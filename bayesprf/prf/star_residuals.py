@@ -65,7 +65,9 @@ class StarResiduals:
         return 0.0 if spread == 0.0 else likely_width(value, variance)
 
 
-def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarResiduals:
+def measure_stars(
+    prf: PrfModel, training: StarPixels, scatter: float, *, values: FloatArray | None = None
+) -> StarResiduals:
     """Measure the deviations of every star that has enough training pixels.
 
     Parameters
@@ -76,6 +78,8 @@ def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarRe
         Pixels of isolated stars.
     scatter : float
         Intrinsic scatter, dex.
+    values : ndarray of float64, shape (n,), optional
+        PRF of each star in its pixels, 1 / pixel, where it is not the common one.
 
     Returns
     -------
@@ -87,7 +91,7 @@ def measure_stars(prf: PrfModel, training: StarPixels, scatter: float) -> StarRe
     errors of the pixels are scaled to what is left over: the variance of column c over all stars is
     multiplied by sum K_cp**2 left_p**2 / sum K_cp**2 var_p (1 - leverage_p), the sums over their pixels (White 1980).
     """
-    model = training.flux * prf.evaluate(training.dx, training.dy)
+    model = training.flux * (prf.evaluate(training.dx, training.dy) if values is None else values)
     gradients = prf_gradients(prf, training.dx, training.dy)
     columns = np.stack([model, *(training.flux * one for one in gradients.values())], axis=1)
     residual, variance = training.light - model, training.model_variance(model, prf.peak, scatter)

@@ -334,7 +334,7 @@ def _trend(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             found.effect(trends.shift, sources),
             f"the PRF changes over the field by up to {rough(100 * trends.largest)} %"
             f" ({trends.significance:.0f} standard deviations)",
-            "fit smaller parts of the field",
+            "let it vary, field_variation=1 or 2, or fit smaller parts of the field",
         )
 
 

@@ -6,21 +6,14 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.prf.field_trends import fit_trends
 from bayesprf.prf.star_residuals import StarResiduals
 from bayesprf.quality.residuals import MeanResiduals
-from bayesprf.scene.prf import STEPS
-from bayesprf.stats import likely_width, mad_sigma
 
 # Derived: a pixel is a star's own if the star gives more than this share of the model's light in it.
 _OWN_SHARE = 0.5
 # Mean of |z| for a standard normal z.
 _MEAN_ABS = float(np.sqrt(2.0 / np.pi))
-# Deviations of a star's own PRF that may follow its place, and stars needed to tell.
-_DEVIATIONS = ("size", "e1", "e2")
-# Stars that tell how the PRF changes over the field, at least.
-_MIN_STARS = 8
-# Accuracy: turns of the fit of a plane and of the scatter about it.
-_N_PASS = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -116,36 +109,11 @@ def measure_trends(left: MeanResiduals, stars: StarResiduals, place: FloatArray)
     TrendTest
         Only the trends that are the most significant of the three count.
     """
-    nothing = TrendTest(0.0, 0.0, np.zeros(left.error.size))
-    spread = np.ptp(place, axis=0) if len(place) else np.zeros(2)
-    if stars.source.size < _MIN_STARS or not np.any(spread > 0):
-        return nothing
-    centred = (place - place[stars.source].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
-    columns = np.column_stack([np.ones(len(place)), centred[:, spread > 0]])
-    best = nothing
-    for name in _DEVIATIONS:
-        index = list(STEPS).index(name)
-        change, significance = _fit_plane(columns, stars, index)
-        light = left.flux[left.pairs.source] * change[left.pairs.source] * left.gradients[name]
+    best = TrendTest(0.0, 0.0, np.zeros(left.error.size))
+    for name, trend in fit_trends(stars, place).items():
+        light = left.flux[left.pairs.source] * trend.change[left.pairs.source] * left.gradients[name]
         image = np.bincount(left.pairs.pixel, light, left.pairs.n_pixel)
-        if significance > best.significance:
-            best = TrendTest(significance, float(np.max(np.abs(change))), np.asarray(left.gain @ image))
+        if trend.significance > best.significance:
+            shift = np.asarray(left.gain @ image)
+            best = TrendTest(trend.significance, float(np.max(np.abs(trend.change))), shift)
     return best
-
-
-def _fit_plane(columns: FloatArray, stars: StarResiduals, index: int) -> tuple[FloatArray, float]:
-    """Return the slope's part of a plane at every source, and its significance by the scatter of the stars about it."""
-    value, error = stars.value[:, index], stars.std[:, index]
-    error, width = np.where(error > 0, error, np.inf), float(mad_sigma(value - np.median(value)))
-    found, inverse = np.zeros(columns.shape[1]), np.eye(columns.shape[1])
-    for _ in range(_N_PASS):
-        total = np.hypot(error, width)
-        design = columns[stars.source] / total[:, None]
-        inverse = np.linalg.pinv(design.T @ design)
-        found = inverse @ (design.T @ (value / total))
-        left = value - columns[stars.source] @ found
-        width = likely_width(left, error**2) if np.any(left != 0.0) else 0.0
-    slopes = found[1:]
-    squared = float(slopes @ np.linalg.pinv(inverse[1:, 1:]) @ slopes)
-    freedom = max(value.size - columns.shape[1], 1) / value.size
-    return columns[:, 1:] @ slopes, float(np.sqrt(max(squared * freedom, 0.0)))

@@ -18,7 +18,7 @@ from bayesprf.quality.series import measure_motion, measure_noise, take_series
 from bayesprf.quality.sky import measure_sky
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import median_over_time
-from bayesprf.uncertainty.stage import measure_training_stars, with_systematics
+from bayesprf.uncertainty.stage import with_systematics
 
 
 @in_one_blas_thread
@@ -80,7 +80,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
     seen = np.maximum(np.isfinite(latest.flux).sum(axis=0), 1)
     error = np.hypot(systematics.std, error_in_time / np.sqrt(seen))
     left = MeanResiduals(fit.pixels, prf, latest.prior, systematics.widths, error)
-    stars = measure_training_stars(fit)
+    stars = prf.star_residuals()
     series = take_series(left, latest)
     noise = None if series is None else measure_noise(series, options.significance)
     misfit, sky, light = measure_misfit(left), measure_sky(left), find_peaks(left)

@@ -12,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import NamedDict
-from bayesprf.checks import checked, say_what_the_system_refused
+from bayesprf.checks import checked, write_whole
 from bayesprf.errors import InputError
 from bayesprf.flags import FLAG_SENTENCES, QualityFlag
 from bayesprf.report.curves import curve_data
@@ -69,8 +69,7 @@ class Report:
             If the file cannot be written.
         """
         target = Path(path)
-        with say_what_the_system_refused(target):
-            target.write_text(self.html, encoding="utf-8")
+        write_whole(target, self.html.encode())
         return target
 
     def __repr__(self) -> str:

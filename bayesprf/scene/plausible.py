@@ -7,7 +7,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.errors import DataWarning
+from bayesprf.errors import DataWarning, InputError
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import chord, unit_vectors
 from bayesprf.scene.sources import SourceTable
@@ -19,6 +19,9 @@ from bayesprf.stats import mad_sigma, weighted_median
 _FAR = 1.5
 # Derived: with fewer stars nothing tells which one is off.
 _FEWEST = 3
+# Derived: magnitudes are told from fluxes if they explain the light of this many stars so many times as well; what is
+# called a magnitude lies between that of the Sun and the faintest that any telescope sees.
+_ENOUGH, _BETTER, _MAGNITUDES = 5, 3.0, (-27.0, 40.0)
 # The brightest pixel of a star is sought within this distance, pixel; and other stars that may light it.
 _CORE_PIX, _REACH_PIX, _ON_DATA_PIX = 1.5, 5.0, 0.75
 # Derived: the brightest pixel of a star is one of the three by three around it.
@@ -66,6 +69,11 @@ def question_fluxes(pixels: PixelTable, sources: SourceTable) -> SourceTable:
     SourceTable
         With NaN for such fluxes; the same table if there are none.
 
+    Raises
+    ------
+    InputError
+        If the fluxes are magnitudes: if as such they explain the light of the pixels, and as fluxes not.
+
     Warns
     -----
     DataWarning
@@ -82,6 +90,7 @@ def question_fluxes(pixels: PixelTable, sources: SourceTable) -> SourceTable:
         return sources
     image, noise = _typical_image(pixels)
     peaks = _find_peaks(pixels, sources, image, noise)
+    _refuse_magnitudes(peaks, sources.flux, known)
     usual = _usual_ratio(peaks, sources.flux, known)
     if not np.isfinite(usual):
         return sources
@@ -134,6 +143,21 @@ def _find_peaks(pixels: PixelTable, sources: SourceTable, image: FloatArray, noi
     highest = np.append(image, -np.inf)[around].max(axis=1)
     seen, summit = on_data & ~saturated, image[pixel] >= highest
     return _Peaks(pixel, light[rows, best], distance[rows, best], seen, summit, noise)
+
+
+def _refuse_magnitudes(peaks: _Peaks, flux: FloatArray, known: BoolArray) -> None:
+    """Raise if the fluxes, taken as magnitudes, explain the light of clear peaks, and as fluxes do not."""
+    use = known & peaks.clear
+    value = flux[use]
+    if value.size < _ENOUGH or np.ptp(value) == 0.0 or not np.all((value > _MAGNITUDES[0]) & (value < _MAGNITUDES[1])):
+        return
+    light = np.log10(peaks.light[use])
+    as_flux, as_mag = (one - np.median(one) for one in (light - np.log10(value), light + 0.4 * value))
+    if mad_sigma(as_flux) > _BETTER * mad_sigma(as_mag):
+        raise InputError(
+            f"flux_column: expected fluxes on a linear scale, got numbers from {value.min():g} to {value.max():g} that"
+            " fall with the light of the pixels as magnitudes do; name the column with mag_column='...' instead"
+        )
 
 
 def _usual_ratio(peaks: _Peaks, flux: FloatArray, known: BoolArray) -> float:

@@ -144,6 +144,16 @@ def check_sky(ra_deg: FloatArray, dec_deg: FloatArray, what: str) -> None:
         rows = listed(bad.tolist())
         raise InputError(
             f"ra_deg, dec_deg: expected right ascensions from -360 to 360 and declinations from -90 to 90 degree, got"
-            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in {what} {bad[0]} ({bad.size} in all: {rows}); drop these"
-            f" {what}s"
+            f" {ra_deg[bad[0]]:g}, {dec_deg[bad[0]]:g} in {what} {bad[0]} ({bad.size} in all: {rows});"
+            f" {_advise(ra_deg, dec_deg, bad, what)}"
         )
+
+
+def _advise(ra_deg: FloatArray, dec_deg: FloatArray, bad: IntArray, what: str) -> str:
+    """Return what to do about positions off the sky."""
+    everywhere = bad.size == ra_deg.size
+    if everywhere and np.all(np.abs(ra_deg) <= 90.0) and np.all(np.abs(dec_deg) <= 360.0):
+        return "right ascension and declination are exchanged"
+    if np.all(np.abs(dec_deg) <= 90.0):
+        return "subtract whole turns of 360 degree"
+    return "check what these numbers are, and their unit" if everywhere else f"drop these {what}s"

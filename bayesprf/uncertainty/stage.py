@@ -11,7 +11,6 @@ from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.prf.astrometry import fit_position_errors
-from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import FluxRecipe
 from bayesprf.uncertainty.hyper_groups import make_groups
@@ -82,7 +81,7 @@ def fit_systematics(
 ) -> CommonErrors:
     """Carry the errors of PRF, wing, positions and second moments into the latest fluxes: see `Machine`."""
     latest, prf = fit.latest_flux, fit.need("prf")
-    stars = measure_training_stars(fit)
+    stars = fit.need("prf").star_residuals()
     refined = np.isfinite(prf.positions.moved)
     places = _position_errors(fit) if position is None and refined else None
     if position is None:
@@ -172,9 +171,3 @@ def _position_errors(fit: Fit) -> csr_matrix:
         image=prf.image,
         shift=prf.positions.shift,
     )
-
-
-def measure_training_stars(fit: Fit) -> StarResiduals:
-    """Measure the training stars about the fitted PRF."""
-    prf = fit.need("prf")
-    return measure_stars(prf.prf, prf.star_pixels, prf.intrinsic_scatter)

@@ -1,15 +1,20 @@
 """Measure how often the quality flags find a simulated fault, and how often they mark a sound field.
 
-Run as ``python docs/scripts/measure_flags.py [number of fields per kind] [seed]``; writes the table of
-docs/evidence/flags.md. The thresholds were set on the seeds 1 to 8; the table is of another.
+    python docs/scripts/measure_flags.py [share of 500 + 500 fields] [seed]
+
+Writes docs/evidence/flags.md. Every field has a random stream of its own, and its line goes to ``flags-SEED.jsonl`` in
+the working directory as soon as it is judged, with what was found: the same command goes on where it was stopped.
 """
 
+import json
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from bayesprf.arrays import NamedDict
 from bayesprf.errors import BayesprfWarning
 from bayesprf.flags import QualityFlag
 from bayesprf.validation.faults import KINDS, Judged, find_hits, judge_kind
@@ -41,30 +46,54 @@ Recall is the share of faults that raise a flag of the right name; false alarms 
 
 
 def main(scale: float, seed: int) -> None:
-    """Fit and judge all fields, print the table as it grows, and write the page."""
+    """Fit and judge all fields that the log lacks, print the table as it grows, and write the page."""
+    log = Path(f"flags-{seed}.jsonl")
+    records = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+    known = {(one["kind"], one["field"]): one for one in records}
     faults, sound = [], []
     for number, (name, kind) in enumerate(KINDS.items()):
         wanted = round(scale * (N_FAULT if kind.flags else N_SOUND))
-        judged = list(judge_kind(name, wanted, np.random.default_rng([seed, number])))
-        (faults if kind.flags else sound).append((name, judged))
-        print(_line(name, judged), flush=True)
+        for place in range(wanted):
+            if (name, place) not in known:
+                known[name, place] = record = _judge(name, place, np.random.default_rng([seed, number, place]))
+                with log.open("a") as handle:
+                    handle.write(json.dumps(record) + "\n")
+        rows = [one for place in range(wanted) if (one := known[name, place])["judged"]]
+        (faults if kind.flags else sound).append((name, rows))
+        sys.stdout.write(_line(name, rows) + "\n")
+        sys.stdout.flush()
     text = "\n".join(
         [HEAD.format(scale=f"{scale:g}", seed=seed), *_table("fault", faults), "", *_table("field", sound)]
     )
     PAGE.write_text(text + "\n")
 
 
-def _table(title: str, rows: list[tuple[str, list[Judged]]]) -> list[str]:
+def _judge(name: str, place: int, rng: np.random.Generator) -> NamedDict:
+    """Return what is found of one field; not judged if twenty draws of its fault had no effect."""
+    record: NamedDict = {"kind": name, "field": place, "judged": False}
+    for one in judge_kind(name, 1, rng):
+        flags = int(np.bitwise_or.reduce(one.verdict.flags))
+        said = [str(finding) for finding in one.verdict.findings]
+        record |= {"judged": True, "hit": bool(find_hits([one])[0]), "flags": flags, "said": said, **_size(one)}
+    return record
+
+
+def _size(one: Judged) -> dict[str, float]:
+    """Return the largest effects of a fault: on a flux in total errors and as a share, on the scatter in errors."""
+    measured = {"away": one.away, "share": one.share, "scatter": one.scatter, "expected": one.expected_scatter}
+    return {name: round(float(np.nanmax(np.abs(values), initial=0.0)), 4) for name, values in measured.items()}
+
+
+def _table(title: str, rows: Sequence[tuple[str, Sequence[NamedDict]]]) -> list[str]:
     lines = [f"| {title} | fields | flagged | share | flags that were raised |", "| --- | --- | --- | --- | --- |"]
-    lines += [_line(name, judged) for name, judged in rows]
-    hits, count = np.sum([find_hits(judged) for _, judged in rows], axis=0)
-    return [*lines, f"| all | {count} | {hits} | {100 * hits / count:.1f} % | |"]
+    lines += [_line(name, records) for name, records in rows]
+    everything = [one for _, records in rows for one in records]
+    return [*lines, _line("all", everything)]
 
 
-def _line(name: str, judged: list[Judged]) -> str:
-    hits, count = find_hits(judged)
-    raised = [int(np.bitwise_or.reduce(one.verdict.flags)) for one in judged]
-    numbers = {str(flag.name): sum(bool(one & flag) for one in raised) for flag in QualityFlag}
+def _line(name: str, records: Sequence[NamedDict]) -> str:
+    hits, count = sum(one["hit"] for one in records), len(records)
+    numbers = {str(flag.name): sum(bool(one["flags"] & flag) for one in records) for flag in QualityFlag}
     listed = ", ".join(f"{flag} {number}" for flag, number in numbers.items() if number)
     return f"| {name} | {count} | {hits} | {100 * hits / max(count, 1):.1f} % | {listed} |"
 
@@ -72,4 +101,4 @@ def _line(name: str, judged: list[Judged]) -> str:
 if __name__ == "__main__":
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesprfWarning)
-        main(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0, int(sys.argv[2]) if len(sys.argv) > 2 else 60)
+        main(float(sys.argv[1]) if len(sys.argv) > 1 else 1.0, int(sys.argv[2]) if len(sys.argv) > 2 else 90)

@@ -1,11 +1,13 @@
 """Simulation-based calibration of every kind of PyMC model: truths and data from the prior, ranks among NUTS draws.
 
     python docs/scripts/sbc.py [--simulations 300] [--kind linear robust collapsed joint shape pixels] [--simuk]
+        [--piece 50]
 
 Truth and data of each simulation come from `pymc.sample_prior_predictive` of the model itself; the model is compiled
 once (nutpie) and takes each data set in turn. A rank is that of the truth among 99 draws, one of ten; if prior,
 likelihood and sampler agree, ranks are uniform. The table gives, for each variable, the p-value of the
-Kolmogorov-Smirnov test, smallest over its entries times their number, and whether that stays inside the 99 % band.
+Kolmogorov-Smirnov test, smallest over its entries times their number, and whether that stays inside the 99 % band; it
+is printed again after each piece, of all simulations so far.
 
 "pixels" is a transit on the fainter of two blended stars, `bayesprf.sampling.pixel_likelihood`: levels and the
 neighbour's light, drawn from their priors too, are integrated out. With --simuk the simulations are run by the package
@@ -111,30 +113,30 @@ def pixel_model():
 
 
 def pixel_ranks(n_simulation, seed=1):
-    """Return the ranks of depth and time, as `ranks` does."""
+    """Yield the ranks of depth and time, as `ranks` does."""
     compiled, rng = nutpie.compile_pymc_model(pixel_model()), np.random.default_rng(seed)
-    found = {"depth": [], "middle": []}
     for _ in range(n_simulation):
         truth = {"depth": rng.uniform(0.0, 0.3), "middle": rng.normal(0.5, 0.03)}
         rhs = transit_of(**truth, seed=int(rng.integers(2**31)))[0].rhs
-        rank_draws(compiled.with_data(rhs=rhs), truth, found, rng)
-    return {name: np.array(one) for name, one in found.items()}
+        yield rank_draws(compiled.with_data(rhs=rhs), truth, rng)
 
 
-def rank_draws(compiled, truth, found, rng):
-    """Sample once, and append the ranks of the truth to those found before."""
+def rank_draws(compiled, truth, rng):
+    """Sample once, and return the ranks of the truth."""
     tree = nutpie.sample(
         compiled, draws=THIN * N_RANKED, tune=TUNE, chains=1, cores=1, seed=int(rng.integers(2**31)),
         progress_bar=False,
     )  # fmt: skip
+    found = {}
     for name, known in truth.items():
         draws = tree["posterior"][name].to_numpy()[0, THIN - 1 :: THIN].reshape(N_RANKED, -1)
         below = (draws < np.ravel(known)).sum(axis=0)
-        found[name].append((below + rng.uniform(size=below.shape)) / (N_RANKED + 1))
+        found[name] = (below + rng.uniform(size=below.shape)) / (N_RANKED + 1)
+    return found
 
 
 def simuk_ranks(kind, n_simulation, seed=1):
-    """Return the ranks that simuk finds, as `ranks` does."""
+    """Yield the ranks that simuk finds, as `ranks` does."""
     import simuk
 
     draws = {"draws": THIN * N_RANKED, "tune": TUNE, "chains": 1, "cores": 1}
@@ -142,38 +144,47 @@ def simuk_ranks(kind, n_simulation, seed=1):
     suite.run_simulations()
     found, rng = suite.simulations["prior_sbc"], np.random.default_rng(seed)
     counts = {str(name): one.to_numpy().reshape(n_simulation, -1) for name, one in found.data_vars.items()}
-    return {name: (one + rng.uniform(size=one.shape)) / (THIN * N_RANKED + 1) for name, one in counts.items()}
+    for k in range(n_simulation):
+        yield {name: (one[k] + rng.uniform(size=one[k].shape)) / (THIN * N_RANKED + 1) for name, one in counts.items()}
 
 
 def ranks(kind, n_simulation, seed=1):
-    """Return ranks of the truths over 100, by variable, shape (n_simulation, n_entry)."""
+    """Yield for each simulation the ranks of the truths over 100, by variable, shape (n_entry,)."""
     model, rng = build(kind), np.random.default_rng(seed)
     prior = pm.sample_prior_predictive(n_simulation, model, random_seed=seed, compile_kwargs={"mode": "FAST_COMPILE"})
     names = [one.name for one in model.free_RVs]
     compiled = nutpie.compile_pymc_model(model)
-    found = {name: [] for name in names}
     for k in range(n_simulation):
         data = prior["prior_predictive/y"].to_numpy()[0, k]
         truth = {name: prior["prior"][name].to_numpy()[0, k] for name in names}
-        rank_draws(compiled.with_data(y_observed=data), truth, found, rng)
-    return {name: np.array(one) for name, one in found.items()}
+        yield rank_draws(compiled.with_data(y_observed=data), truth, rng)
+
+
+def print_rows(kind, found):
+    """Print one line per variable."""
+    print(f"{len(found)} simulations\n| kind | variable | entries | p | 99 % band |\n| --- | --- | --- | --- | --- |")
+    for name in found[0]:
+        one = np.array([rank[name] for rank in found])
+        p = min(1.0, one.shape[1] * min(kstest(column, "uniform").pvalue for column in one.T))
+        print(f"| {kind} | {name} | {one.shape[1]} | {p:.3f} | {'inside' if p > 0.01 else 'outside'} |", flush=True)
 
 
 def main():
-    """Print one line per kind and variable."""
+    """Print a table per kind and piece."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--simulations", type=int, default=300)
     parser.add_argument("--kind", nargs="+", default=[*KINDS, "pixels"])
     parser.add_argument("--simuk", action="store_true")
+    parser.add_argument("--piece", type=int, default=50)
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    print("| kind | variable | entries | p | 99 % band |\n| --- | --- | --- | --- | --- |")
     for kind in given.kind:
         run = simuk_ranks if given.simuk else ranks
-        found = pixel_ranks(given.simulations) if kind == "pixels" else run(kind, given.simulations)
-        for name, one in found.items():
-            p = min(1.0, one.shape[1] * min(kstest(column, "uniform").pvalue for column in one.T))
-            print(f"| {kind} | {name} | {one.shape[1]} | {p:.3f} | {'inside' if p > 0.01 else 'outside'} |", flush=True)
+        found = []
+        for rank in pixel_ranks(given.simulations) if kind == "pixels" else run(kind, given.simulations):
+            found.append(rank)
+            if len(found) % given.piece == 0 or len(found) == given.simulations:
+                print_rows(kind, found)
 
 
 if __name__ == "__main__":

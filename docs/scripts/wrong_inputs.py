@@ -85,11 +85,14 @@ def write_files(names: Mapping[str, Any]) -> None:
     content[len(content) // 2] ^= 1
     Path("damaged.nc").write_bytes(content)
     Path("cut-short.fits").write_bytes(Path("pixels/stamp-00.fits").read_bytes()[:20000])
+    names["machine"].to_fits("curves", sources=[0])
+    Path("nothing.fits").touch()
     Path("empty").mkdir()
     frame = names["frame"]
     tables = {
         "empty": frame.iloc[:0], "no-position": frame.assign(ra=float("nan")), "words": frame.assign(ra="east"),
         "hours": frame.assign(ra=frame["ra"] / 15.0), "elsewhere": frame.assign(ra=frame["ra"] + 30.0),
+        "exchanged": frame.assign(ra=frame["dec"], dec=frame["ra"]),
     }  # fmt: skip
     for name, table in tables.items():
         table.to_csv(f"{name}.csv", index=False)

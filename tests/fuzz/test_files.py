@@ -130,7 +130,7 @@ def test_result_files_with_damaged_bytes(fuzz, results, tmp_path, n_example):
     fuzz(check, n_example, damage=damage, sealed=st.booleans(), deep=DEEP)
 
 
-@pytest.mark.parametrize("n_example", [50, pytest.param(500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_example", [25, pytest.param(500, marks=pytest.mark.slow)])
 def test_result_files_that_lack_parts(fuzz, results, tmp_path, n_example):
     """A group, variable or attribute is missing, or an attribute holds something else."""
     whole, number, parts = results.read_bytes(), itertools.count(), []

@@ -1,13 +1,16 @@
 """The commands around a fit: batch, options by name, version, progress."""
 
 import csv
+import errno
 import logging
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from astropy.table import Table
+from matplotlib.figure import Figure
 from typer.testing import CliRunner
 
 from bayesprf import __version__, cli
@@ -15,6 +18,8 @@ from bayesprf.batch import read_fields
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.save import load_tree
 from bayesprf.io.simulated import write_field
+from bayesprf.plots.canvas import save_figures
+from bayesprf.report.page import Report
 from bayesprf.simulation.fields import make_field
 
 
@@ -126,3 +131,35 @@ def test_the_shell_completes_commands_and_options(typed, offered):
     environment = {"_BAYESPRF_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
     result = CliRunner().invoke(cli.app, [], prog_name="bayesprf", env=environment)
     assert result.output.split() == offered
+
+
+def test_a_log_on_a_full_disk_ends_in_one_sentence(capsys):
+    """/dev/full refuses whatever is written to it, as a full disk does."""
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full on this system")
+    log = logging.getLogger("bayesprf")
+    before = list(log.handlers)
+    cli._log_to(Path("/dev/full"))
+    for number in range(3):
+        log.info("field %d", number)
+    assert log.handlers == before
+    assert capsys.readouterr().err.splitlines() == [
+        "bayesprf: /dev/full: the log ends here (No space left on device); the fits go on"
+    ]
+
+
+def test_pictures_and_pages_on_a_full_disk_leave_what_was_there(tmp_path, monkeypatch):
+    def refuse(path, content):
+        with open(path, "wb") as handle:
+            handle.write(content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    page = tmp_path / "page.html"
+    page.write_text("older")
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(FileError, match=r"page\.html: cannot be written \(No space left on device\); make room"):
+        Report("<html></html>").save(page)
+    with pytest.raises(FileError, match=r"one\.png: cannot be written \(No space left on device\); make room"):
+        save_figures({"one": Figure()}, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+    assert page.read_text() == "older"

@@ -23,6 +23,7 @@ from bayesprf.io.catalogs.archives import (
     find_position,
     recognise,
 )
+from bayesprf.io.catalogs.brightness import flux_from_mags, fluxes_of
 from bayesprf.io.catalogs.columns import find_column, numbers_of
 from bayesprf.io.catalogs.epoch import julian_year_of
 from bayesprf.io.catalogs.tables import read_columns
@@ -91,7 +92,8 @@ def read_catalog(
     Warns
     -----
     DataWarning
-        If a star is listed twice. If there are proper motions but no reference epoch: positions are left unchanged.
+        If a star is listed twice. If fluxes are not above zero, or magnitudes can be none. If there are proper motions
+        but no reference epoch: positions are left unchanged.
 
     See Also
     --------
@@ -334,9 +336,9 @@ def _is_exact(array: FloatArray) -> BoolArray:
 def _read_bands(columns: Named, flux_column: str | None, mag_column: str | None) -> dict[str, Brightness]:
     """Return the fluxes by band, the one to use first."""
     if mag_column is not None:
-        mag = numbers_of(columns, _require(columns, mag_column, (), "mag_column", "magnitudes"))
+        flux, mag = flux_from_mags(columns, _require(columns, mag_column, (), "mag_column", "magnitudes"), 25.0)
         found = find_column(columns, (flux_column or next(iter(BANDS)),))
-        return {"given": Brightness(numbers_of(columns, found) if found else 10.0 ** (-0.4 * (mag - 25.0)), mag)}
+        return {"given": Brightness(fluxes_of(columns, found) if found else flux, mag)}
     wanted = {flux_column.lower(): BANDS.get(flux_column.lower())} if flux_column else BANDS
     read = {name: _read_band(columns, band or Band((flux_column or name,), (), ())) for name, band in wanted.items()}
     bands = {name: found for name, found in read.items() if found is not None}
@@ -353,10 +355,9 @@ def _read_band(columns: Named, band: Band) -> Brightness | None:
     """Return the fluxes of one band, from its column or made from a magnitude; None if the table has neither."""
     flux, mag = find_column(columns, band.fluxes), find_column(columns, band.mags)
     if flux is not None:
-        return Brightness(numbers_of(columns, flux), numbers_of(columns, mag) if mag else None)
+        return Brightness(fluxes_of(columns, flux), numbers_of(columns, mag) if mag else None)
     for name, zero_point in band.made:
         found = find_column(columns, (name,))
         if found is not None:
-            mags = numbers_of(columns, found)
-            return Brightness(10.0 ** (-0.4 * (mags - zero_point)), mags)
+            return Brightness(*flux_from_mags(columns, found, zero_point))
     return None

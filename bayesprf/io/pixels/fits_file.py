@@ -23,6 +23,13 @@ Bytes = bytes | mmap.mmap
 _BLOCK, _CARD = 2880, 80
 _END = b"END".ljust(_CARD)
 _GZIP = b"\x1f\x8b"
+# Format: how files begin that are taken for FITS by mistake, what they are, and what to do with them.
+_NOT_FITS = (
+    (b"\x89HDF", "a netCDF file", "results are read by bayesprf.load"),
+    (b"CDF", "a netCDF file", "results are read by bayesprf.load"),
+    (b"PK\x03\x04", "a zip archive", "unpack it and give the files in it"),
+    (b"<", "a web page or XML", "download the file itself"),
+)
 # Format: types of pixels (FITS standard 4.0, table 8).
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _LAYOUT_KEY = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT)$")
@@ -119,11 +126,12 @@ def open_fits(path: Path) -> Iterator[tuple[fits.HDUList, list[Unit]]]:
     ValueError
         If it is not FITS or is cut short.
     FileError
-        If it unpacks to more than `MAX_UNPACKED`.
+        If it is empty or of another format, or unpacks to more than `MAX_UNPACKED`.
     """
     with open(path, "rb") as handle:
-        packed = handle.read(2) == _GZIP
-    if packed:
+        first = handle.read(64)
+    _refuse_other_formats(path, first)
+    if first.startswith(_GZIP):
         content = _unpack(path)
         units = find_units(content)
         with fits.open(io.BytesIO(content[: units[-1].end]), memmap=False) as hdus:
@@ -135,6 +143,15 @@ def open_fits(path: Path) -> Iterator[tuple[fits.HDUList, list[Unit]]]:
         source: Path | io.BytesIO = path if whole else io.BytesIO(mapped[: units[-1].end])
         with fits.open(source, mode="readonly", memmap=whole) as hdus:
             yield hdus, units
+
+
+def _refuse_other_formats(path: Path, first: bytes) -> None:
+    """Raise if the first bytes of a file are those of another format, saying which."""
+    if not first:
+        raise FileError(f"{path}: expected a FITS file, got an empty one; download it again")
+    found = next((one for one in _NOT_FITS if first.lstrip().startswith(one[0])), None)
+    if found is not None:
+        raise FileError(f"{path}: expected a FITS file, got {found[1]}; {found[2]}")
 
 
 @contextmanager

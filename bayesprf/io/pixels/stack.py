@@ -164,11 +164,12 @@ def choose_cadences(stamps: Sequence[Stamp], rows: Sequence[IntArray], bitmask: 
     every, instrument = np.bitwise_or.reduce(quality), stamps[0].instrument
     counts = {bit: int((every & bit > 0).sum()) for bit in (1 << i for i in range(32)) if bit & bitmask}
     said = [f"{count} by bit {instrument.describe_quality(bit)[0]}" for bit, count in counts.items() if count]
+    rejected = int((~np.logical_or.reduce(good)).sum())
+    cure = "try quality_bitmask='none'" if rejected else "give files with times and pixels"
     raise InputError(
         f"quality_bitmask: expected some cadence to remain, but of {keep.size} in {stamps[0].name}"
-        f"{' and others' if len(stamps) > 1 else ''} {int((~np.logical_or.reduce(good)).sum())} were rejected"
-        f" ({', '.join(said) or 'no quality bit'}), {int((~timed).sum())} have no time and"
-        f" {int((~np.logical_or.reduce(finite)).sum())} no finite pixel; try quality_bitmask='none'"
+        f"{' and others' if len(stamps) > 1 else ''} {rejected} were rejected ({', '.join(said) or 'no quality bit'}),"
+        f" {int((~timed).sum())} have no time and {int((~np.logical_or.reduce(finite)).sum())} no finite pixel; {cure}"
     )
 
 

@@ -230,9 +230,20 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
     """Return the pixel table (first extension) and the APERTURE image, or raise saying what is missing."""
     if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
         raise FileError(f"{path}: expected a target pixel file, but its first extension is not a table of pixels")
+    if _is_light_curve(hdus[1]):
+        raise FileError(
+            f"{path}: expected a target pixel file, got a light curve, whose FLUX is one number per cadence; give the"
+            " file of the pixels (targ.fits, tp.fits)"
+        )
     if "APERTURE" not in [hdu.name for hdu in hdus]:
         raise FileError(f"{path}: expected a target pixel file, but it has no APERTURE extension")
     return hdus[1], hdus["APERTURE"]
+
+
+def _is_light_curve(table: fits.BinTableHDU) -> bool:
+    """Whether a table holds one flux per cadence, as light curves of the archives and of this package do."""
+    shapes = {name: table.columns.dtype[name].shape for name in table.columns.names}
+    return shapes.get("FLUX") == () or ("FLUX" not in shapes and "SAP_FLUX" in shapes)
 
 
 def _make_stamp(parts: _Parts, path: Path, options: StampOptions) -> Stamp:

@@ -9,7 +9,7 @@ from astropy.io import fits
 from astropy.wcs import WCS
 
 from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray, NamedDict
-from bayesprf.checks import check_choice, check_positive, checked
+from bayesprf.checks import check_choice, check_positive, checked, listed
 from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError
 from bayesprf.io.pixels.barycenter import barycentric_shift, parse_direction
 from bayesprf.io.pixels.listing import list_files
@@ -174,9 +174,22 @@ def _read_stamps(
             warnings.warn(f"skipped a file: {error}", DataWarning, skip_file_prefixes=PACKAGE_FILES)
     if not stamps:
         raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
-    for alarm in (alarm for stamp in stamps for alarm in stamp.alarms):
+    for alarm in [*_repeats(stamps), *(alarm for stamp in stamps for alarm in stamp.alarms)]:
         warnings.warn(alarm, DataWarning, skip_file_prefixes=PACKAGE_FILES)
     return stamps, coordinates
+
+
+def _repeats(stamps: Sequence[Stamp]) -> list[str]:
+    """Say which files have the content of an earlier one."""
+    first: dict[str, str] = {}
+    again = []
+    for stamp in stamps:
+        if stamp.sha256 in first:
+            again.append(f"{stamp.name} (as {first[stamp.sha256]})")
+        elif stamp.sha256:
+            first[stamp.sha256] = stamp.name
+    said = f"files: expected every file once, got the same content again in {listed(again)}; its pixels count once"
+    return [said] if again else []
 
 
 def _stack(stamps: Sequence[Stamp], bitmask: int, reading: NamedDict) -> PixelTable:

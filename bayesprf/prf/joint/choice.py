@@ -34,15 +34,17 @@ class Choice:
     reason: str
 
 
-def choose_fit(rounds: PrfFit, other: PrfFit) -> Choice:
-    """Choose between a fit in rounds and a joint one of the same image.
+def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choice:
+    """Choose between a fit of the PRF, such as one in rounds, and a joint one of the same image.
 
     Parameters
     ----------
-    rounds : PrfFit
-        The PRF fitted in rounds.
+    plain : PrfFit
+        The PRF that is there.
     other : PrfFit
         The PRF fitted jointly.
+    demanding : bool
+        The joint fit must leave less light in the wrong pixels.
 
     Returns
     -------
@@ -55,28 +57,26 @@ def choose_fit(rounds: PrfFit, other: PrfFit) -> Choice:
     its share of the star, weighted by the square root of the flux. No more means: the sum over the stars of M with the
     joint fit less M without is no larger than its own standard error, from the spread over the stars, and from the
     noise of the pixels. Its residuals are standardised, r / sqrt(1 - h) with the leverage h: what it takes of noise and
-    misfit counts against it; those of the rounds are not, in their favour. A fit that leans on a PRF from elsewhere
+    misfit counts against it; those of the other fit are not, in their favour. A fit that leans on a PRF from elsewhere
     must leave less, by as much.
     """
     joint = other.joint
     if joint is None or not joint.converged:
         return Choice(False, "does not settle")
-    negative = [np.count_nonzero(one < -_N_NEGATIVE * joint.flux_err) for one in (rounds.flux, joint.flux)]
+    negative = [np.count_nonzero(one < -_N_NEGATIVE * joint.flux_err) for one in (plain.flux, joint.flux)]
     if negative[1] > negative[0]:
         return Choice(False, "makes a star negative")
-    used = (rounds.image.ivar > 0) & joint.problem.used
+    used = (plain.image.ivar > 0) & joint.problem.used
     star, weight = _main_stars(other, used)
-    leans = joint.problem.prior.weights_factor is not None
+    demanding |= joint.problem.prior.weights_factor is not None
     kept = np.sqrt(np.maximum(1.0 - joint.posterior.leverage, _LEAST_KEPT))
-    residuals = _residual(rounds), _residual(other) / kept
+    residuals = _residual(plain), _residual(other) / kept
     before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
     noise = weight[used] ** 2 / other.image.ivar[used]
     limit = np.hypot(_error_of_sum(after - before), _STD_ABS * np.sqrt(np.sum(noise)))
-    told = (
-        f"leaves {100.0 * after.sum() / max(before.sum(), 1e-300):.3g} % of what the fit in rounds leaves of the pixels"
-    )
+    told = f"leaves {100.0 * after.sum() / max(before.sum(), 1e-300):.3g} % of what the other fit leaves of the pixels"
     more = after.sum() - before.sum()
-    return Choice(bool(more < -limit if leans else more <= limit), told)
+    return Choice(bool(more < -limit if demanding else more <= limit), told)
 
 
 def leaves_level(shape: PrfFit) -> bool:

@@ -10,7 +10,7 @@ from bayesprf.errors import UnsupportedError
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.image_fluxes import Scene
+from bayesprf.prf.image_fluxes import Scene, catalog_scale
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, JointProblem
@@ -21,7 +21,6 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
-from bayesprf.stats import weighted_median
 
 # Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its
 # column.
@@ -37,7 +36,7 @@ _OWN_SHARE = 0.9
 def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Fit PRF, fluxes, sky, and positions if `options.refine`, in one objective."""
     saturated = spoiled(scene.pixels, scene.saturated)
-    settings = JointSettings(order=options.field_variation, free=options.refine)
+    settings = JointSettings(order=options.field_variation or 0, free=options.refine)
     image = scene.image
     if options.prf is not None:
         prior = read_prior(options.prf, scene.pixels)
@@ -113,15 +112,13 @@ def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, opti
         background = ImageBackground(scene.background.columns, fit.state.sky, error)
         scene = scene.without(background)
         image = scene.image
-    known = scene.known & (np.nan_to_num(fit.flux) > 0)
-    ratio = fit.flux[known] / scene.flux[known]
     return PrfFit(
         prf=middle,
         weights_cov=factor @ factor.T,
         wing_err=float(np.linalg.norm(wing)),
         offset=(float(fit.state.offset[0, 0]), float(fit.state.offset[0, 1])),
         positions=_positions(fit),
-        scale=float(weighted_median(ratio, np.sqrt(fit.flux[known]))) if known.any() else 1.0,
+        scale=catalog_scale(scene, PrfMatrix.constant(pairs, values)),
         flux=fit.flux,
         intrinsic_scatter=fit.hyper.eps / LN10,
         matrix=PrfMatrix.constant(pairs.select(above), values[above]),

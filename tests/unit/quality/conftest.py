@@ -14,7 +14,7 @@ from bayesprf.quality.stage import judge_fit
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_field
 from bayesprf.stats import median_over_time
-from bayesprf.uncertainty.stage import measure_training_stars, with_systematics
+from bayesprf.uncertainty.stage import with_systematics
 
 N_SOURCE, N_TIME = 26, 60
 
@@ -92,7 +92,7 @@ def verdict_of(fault: str = "none"):
 
 @cache
 def stars_of(fault: str = "none") -> StarResiduals:
-    return measure_training_stars(fitted(fault)[1].fit)
+    return fitted(fault)[1].fit.need("prf").star_residuals()
 
 
 class Cases:

@@ -245,7 +245,7 @@ def test_jax_that_is_not_installed(monkeypatch):
 JAX = """
 import sys
 import numpy as np, jax, pymc as pm
-from pymc.sampling.jax import get_jaxified_logp
+from pymc.sampling.jax import get_jaxified_graph
 from sampling_scenes import group_data, make_problem
 from bayesprf.sampling.collapsed import build_collapsed, use_jax
 from bayesprf.sampling.hyper import Hyperparameters, Hyperprior
@@ -255,15 +255,15 @@ hyper = Hyperparameters(width=Hyperprior("half-normal", 0.5), zero_point="learn"
 model = build_collapsed(problem, group_data(problem), hyper)
 point = np.array([np.log(0.2), 0.9])
 try:
-    get_jaxified_logp(model)
+    get_jaxified_graph(inputs=model.value_vars, outputs=[model.logp()])
 except NotImplementedError as error:
     assert "call bayesprf.sampling.collapsed.use_jax() first" in str(error), error
 use_jax()
 plain = model.logp_dlogp_function(mode="FAST_COMPILE", ravel_inputs=True)
 plain.set_extra_values({})
 value, slope = plain(point)
-cost = get_jaxified_logp(model)
-density = lambda v: -cost([v[0], v[1]])
+program = get_jaxified_graph(inputs=model.value_vars, outputs=[model.logp()])
+density = lambda v: program(v[0], v[1])[0]
 found, gradient = jax.jit(jax.value_and_grad(density))(point)
 np.testing.assert_allclose([found, *gradient], [value, *slope], rtol=1e-10)
 named = {"width_log__": point[0], "zero_point": point[1]}

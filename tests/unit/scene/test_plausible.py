@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayesprf import Machine
-from bayesprf.errors import DataWarning
+from bayesprf.errors import DataWarning, InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.scene.plausible import question_fluxes
 from bayesprf.simulation.fields import make_field
@@ -75,3 +75,11 @@ def test_two_stars_cannot_say_which_is_wrong():
     field = make_field(rng=np.random.default_rng(3), n_time=3, n_source=2, n_stamp=2)
     sources = replace(field.sources, flux=np.array([1.0, 1e9]))
     assert question_fluxes(field.pixels, sources) is sources
+
+
+def test_magnitudes_in_place_of_fluxes_are_refused():
+    field = made("cutouts")
+    with pytest.raises(InputError, match=r"flux_column: expected fluxes on a linear scale, .* as magnitudes do; name"):
+        question_fluxes(field.pixels, replace(field.sources, flux=field.sources.mag))
+    small = replace(field.sources, flux=field.sources.flux / field.sources.flux.max() * 25.0)  # of magnitudes' size
+    assert question_fluxes(field.pixels, small) is small

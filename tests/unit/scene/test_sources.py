@@ -105,10 +105,25 @@ def test_bands_and_rows_are_chosen(sources):
     assert part.motion.shape == (2, 2)
 
 
-@pytest.mark.parametrize(("ra", "dec"), [(1e20, 1e20), (10.0, 91.0), (10.0, -1e300), (361.0, 0.0)])
-def test_positions_off_the_sky_are_refused_by_row(ra, dec):
-    with pytest.raises(InputError, match=r"ra_deg, dec_deg: expected .* in row 1 \(2 in all: 1, 2\); drop these rows"):
+@pytest.mark.parametrize(
+    ("ra", "dec", "cure"),
+    [
+        (1e20, 1e20, "drop these rows"),
+        (10.0, 91.0, "drop these rows"),
+        (10.0, -1e300, "drop these rows"),
+        (361.0, 0.0, "subtract whole turns of 360 degree"),
+    ],
+)
+def test_positions_off_the_sky_are_refused_by_row(ra, dec, cure):
+    with pytest.raises(InputError, match=rf"ra_deg, dec_deg: expected .* in row 1 \(2 in all: 1, 2\); {cure}"):
         SourceTable(("a", "b", "c"), [1.0, ra, ra], [1.0, dec, dec], [1.0, 1.0, 1.0])
+
+
+def test_positions_off_the_sky_in_every_row_are_another_column_or_unit():
+    with pytest.raises(InputError, match="right ascension and declination are exchanged"):
+        SourceTable(("a", "b"), [44.5, 44.6], [289.9, 290.0], [1.0, 1.0])
+    with pytest.raises(InputError, match="check what these numbers are, and their unit"):
+        SourceTable(("a", "b"), [16614.1, 16614.2], [2547.6, 2547.7], [1.0, 1.0])
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\tb", "x\n", "\x1b[31m"])

@@ -25,7 +25,7 @@ def test_transit_has_its_depth_duration_and_period():
 @pytest.mark.parametrize(
     ("name", "n_source", "n_pixel", "n_time"),
     [("demo", 28, 430, 300), ("small", 20, 296, 50), ("medium", 200, 5960, 500), ("quarter", 500, 12038, 4000),
-     ("crowded", 1500, 14400, 20), ("ffi", 5000, 160000, 1)],
+     ("crowded", 1500, 14400, 20)],
 )  # fmt: skip
 def test_cases_have_the_sizes_of_their_names(name, n_source, n_pixel, n_time):
     assert (CASES[name].n_source, CASES[name].n_time) == (n_source, n_time)

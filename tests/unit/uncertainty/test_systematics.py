@@ -12,7 +12,6 @@ from bayesprf.machine import Machine
 from bayesprf.scene.prf import prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.simulation.fields import make_case, make_field
-from bayesprf.uncertainty.stage import measure_training_stars
 from bayesprf.uncertainty.systematics import NuisanceWidths, fit_common_errors, fit_wing_error, wing_light
 
 POSITION_ERROR = 0.08  # arcsec
@@ -178,7 +177,7 @@ def test_covariance_is_the_sum_of_its_parts(plain):
 
 
 def test_position_width_is_learned_from_lone_stars(plain):
-    learned = measure_training_stars(plain.fit).width("east", "north", unknown=0.0)
+    learned = plain.fit.need("prf").star_residuals().width("east", "north", unknown=0.0)
     assert learned == pytest.approx(POSITION_ERROR, rel=0.25)
 
 

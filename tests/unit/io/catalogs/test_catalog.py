@@ -137,9 +137,33 @@ def test_flux_is_made_from_magnitudes(columns, flux_column, flux):
 
 def test_unknown_fluxes_are_kept_for_flagging():
     table = pd.DataFrame({"ra": [1.0, 2, 3], "dec": [1.0, 2, 3], "phot_g_mean_flux": [np.nan, 0.0, -5.0]})
-    sources = read_catalog(table)
+    with pytest.warns(DataWarning, match="phot_g_mean_flux: expected fluxes above 0, got 0 in 2 of 3, rows 1, 2; they"):
+        sources = read_catalog(table)
     np.testing.assert_array_equal(sources.flux, [np.nan, 0.0, -5.0])
     assert not sources.has_flux.any()
+
+
+@pytest.mark.parametrize("missing", [99.0, -99.9, -999.0, 999.0, -9999.0])
+def test_magnitudes_that_can_be_none_are_unknown(missing):
+    table = pd.DataFrame({"ra": [1.0, 2], "dec": [1.0, 2], "kepmag": [12.0, missing]})
+    said = rf"kepmag: expected magnitudes from -27 to 40, got {missing:g} in 1 of 2, rows 1; they count as unknown"
+    with pytest.warns(DataWarning, match=said):
+        sources = read_catalog(table)
+    np.testing.assert_array_equal(sources.has_flux, [True, False])
+    with pytest.raises(InputError, match=r"kepmag: expected magnitudes .* and no magnitude in any row; name another"):
+        read_catalog(table.assign(kepmag=missing))
+
+
+@pytest.mark.parametrize("unit", ["mag", "s", "deg", "mag(AB)"])
+def test_columns_that_are_no_fluxes_are_refused(unit):
+    table = Table({"ra": [1.0, 2], "dec": [1.0, 2], "flux": [12.0, 13.0], "Gmag": [12.0, 13.0]})
+    table["flux"].unit = "Jy"
+    assert read_catalog(table, flux_column="flux").has_flux.all()
+    table["flux"].unit = unit
+    with pytest.raises(UnitError, match=r"flux: expected fluxes on a linear scale, .*, got a column in .*mag_column"):
+        read_catalog(table, flux_column="flux")
+    with pytest.raises(UnitError, match=r"Gmag: expected fluxes on a linear scale, .*, got a column of magnitudes"):
+        read_catalog(table, flux_column="Gmag")
 
 
 def test_motion_to_the_epoch_of_the_data(make_pixels):

@@ -43,10 +43,24 @@ def test_damage_is_named(one, tmp_path, damage, packed):
     content = damage(one.read_bytes())
     bad = tmp_path / ("bad.fits.gz" if packed else "bad.fits")
     bad.write_bytes(gzip.compress(content) if packed else content)
-    with pytest.raises(FileError, match=r"bad\.fits.*: expected a target pixel file, but"):
+    with pytest.raises(FileError, match=r"bad\.fits.*: expected a (target pixel file, but|FITS file, got an empty)"):
         read_tpfs(bad)
     with pytest.warns(DataWarning, match=r"skipped a file: .*bad\.fits"):
         assert read_tpfs([one, bad], on_error="skip").n_pixel == 30
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\x89HDF\r\n\x1a\n", "got a netCDF file; results are read by bayesprf.load"),
+        (b"PK\x03\x04" + bytes(60), "got a zip archive; unpack it"),
+        (b"\n<!DOCTYPE html><html>404", "got a web page or XML; download the file itself"),
+    ],
+)
+def test_other_formats_are_named(tmp_path, content, said):
+    (tmp_path / "other.fits").write_bytes(content)
+    with pytest.raises(FileError, match=rf"other\.fits: expected a FITS file, {said}"):
+        read_tpfs(tmp_path / "other.fits")
 
 
 def test_a_flipped_bit_of_a_packed_file_is_found_at_once(one, tmp_path):

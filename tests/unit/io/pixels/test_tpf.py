@@ -109,6 +109,15 @@ def test_shared_pixels_are_kept_once(pair):
     assert (back.meta["pipeline_aperture"] == 1).sum() == 1
 
 
+def test_a_file_given_twice_is_said(pair, tmp_path):
+    again = tmp_path / "copy.fits"
+    again.write_bytes(pair[0].read_bytes())
+    said = r"files: expected every file once, got the same content again in a\.fits \(as a\.fits\), copy\.fits \(as a"
+    with pytest.warns(DataWarning, match=said):
+        back = read_tpfs([pair[0], pair[0], pair[1], again])
+    assert back.n_pixel == read_tpfs(pair).n_pixel
+
+
 def test_copies_that_disagree_are_reported(pair):
     def brighten(hdus):
         hdus[1].data["FLUX"][1, 0, 0] += 5
@@ -368,7 +377,7 @@ def test_truncated_files_are_named(one, tmp_path, share, packed):
     content = gzip.compress(one.read_bytes()) if packed else one.read_bytes()
     cut = tmp_path / ("cut.fits.gz" if packed else "cut.fits")
     cut.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(FileError, match=r"cut\.fits.*: expected a target pixel file, but it"):
+    with pytest.raises(FileError, match=r"cut\.fits.*: expected a (target pixel file, but it|FITS file, got an empty)"):
         read_tpfs(cut)
 
 
@@ -405,6 +414,16 @@ def test_files_that_are_no_pixel_files(one, tmp_path):
 def test_missing_columns_are_named(one, column):
     with pytest.raises(FileError, match=rf"one.fits: .* its table has no column {column}; it has "):
         read_tpfs(edit(one, without_columns(column)))
+
+
+def test_light_curves_are_named(one):
+    def average(hdus):
+        flux = fits.Column("FLUX", "E", array=np.nanmean(hdus[1].data["FLUX"], axis=(1, 2)))
+        rest = [column for column in hdus[1].columns if column.name not in ("FLUX", "FLUX_ERR")]
+        hdus[1] = fits.BinTableHDU.from_columns([*rest, flux], name="LIGHTCURVE")
+
+    with pytest.raises(FileError, match=r"one\.fits: expected a target pixel file, got a light curve, whose FLUX"):
+        read_tpfs(edit(one, average))
 
 
 def test_missing_parts_are_named(one):

@@ -37,7 +37,7 @@ def test_default_is_the_fit_that_predicts_the_pixels(field, fits, caplog):
         machine.build_shape_model()
     assert machine.fit.prf_recipe.shape.method == "joint"
     np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[1].flux)
-    assert any("of what the fit in rounds leaves of the pixels" in one for one in caplog.messages)
+    assert any("of what the other fit leaves of the pixels" in one for one in caplog.messages)
 
 
 def test_a_field_that_is_not_quick_is_fitted_in_rounds(field, fits, monkeypatch):

@@ -1,0 +1,56 @@
+"""A PRF that varies over the field is fitted as one, and a constant one is not."""
+
+import numpy as np
+import pytest
+
+from bayesprf.flags import QualityFlag
+from bayesprf.machine import Machine
+from bayesprf.simulation.foreign import make_foreign, scaled_mixture
+from bayesprf.simulation.settings import CASES, replace
+from bayesprf.simulation.true_prf import asymmetric_prf
+
+SETTINGS = replace(
+    CASES["medium"], n_source=60, n_stamp=52, n_time=4, mag_range=(11.0, 15.5), exposure=24000.0, position_scatter=0.0,
+    reach_level=1e-3,
+)  # fmt: skip
+
+
+def simulate(amount):
+    """Sixty stars whose PRF is wider by `amount` at the edge of the field than in its middle."""
+    prf = asymmetric_prf()
+    return make_foreign(SETTINGS, lambda u, v: scaled_mixture(prf, 1.0 + amount * u), rng=np.random.default_rng(7))
+
+
+def fit(field, **options):
+    machine = Machine.from_pixels(field.field.pixels, field.field.sources, quiet=True)
+    machine.build_shape_model(**options)
+    machine.fit_model()
+    return machine
+
+
+def scatter(field, machine):
+    """Robust scatter of fitted over true flux of the brighter half, relative."""
+    bright = field.flux > np.median(field.flux)
+    ratio = (machine.ws.mean(axis=0) / field.flux)[bright]
+    return float(1.4826 * np.median(np.abs(ratio - np.median(ratio))))
+
+
+@pytest.fixture(scope="module")
+def varying():
+    return simulate(0.05)
+
+
+def test_a_plane_is_found_where_the_prf_varies(varying):
+    constant, default = fit(varying, field_variation=0), fit(varying)
+    assert default.fit.prf_recipe.shape.field_variation == 1
+    assert constant.fit.prf_recipe.shape.field_variation == 0
+    assert scatter(varying, constant) > 0.01
+    assert scatter(varying, default) < 0.1 * scatter(varying, constant)
+    assert constant.verdict.find(QualityFlag.PRF_VARIES) is not None
+    assert default.verdict.find(QualityFlag.PRF_VARIES) is None
+
+
+def test_a_constant_prf_stays_constant():
+    machine = fit(simulate(0.0))
+    assert machine.fit.prf_recipe.shape.field_variation is None
+    assert machine.fit.need("prf").joint.problem.n_field == 1
