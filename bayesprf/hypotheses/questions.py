@@ -217,7 +217,7 @@ def _prf_at(fit: Fit, position: tuple[float, float], pixel: IntArray) -> FloatAr
     """Return the PRF of a star at a sky position in some pixels, 1 / pixel."""
     ra, dec = (np.full(pixel.size, float(one)) for one in position)
     dx, dy = offsets(fit.pixels.ra_deg[pixel], fit.pixels.dec_deg[pixel], ra, dec)
-    prf = fit.need("prf")
+    prf = fit.need("prf").at(*position)
     return prf.prf.evaluate(dx - prf.offset[0], dy - prf.offset[1])
 
 

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_range
 from bayesprf.fit_record import Fit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 
@@ -89,11 +90,19 @@ class SkyGrid:
     def light(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return the PRF of stars at some offsets in the pixels, shape (n_position, n_pixel), 1 / pixel."""
         dx, dy = self.pixel_offsets(x, y)
-        return self.fit.need("prf").prf.evaluate(dx.ravel(), dy.ravel()).reshape(dx.shape)
+        return self._prf().prf.evaluate(dx.ravel(), dy.ravel()).reshape(dx.shape)
+
+    def _prf(self) -> PrfFit:
+        """Return the PRF in the middle of the cells."""
+        prf = self.fit.need("prf")
+        if not self.x.size:
+            return prf
+        ra, dec = self.to_sky(self.x.mean(keepdims=True), self.y.mean(keepdims=True))
+        return prf.at(float(ra[0]), float(dec[0]))
 
     def local_light(self, radius: float) -> csr_matrix:
         """Return the PRF of stars at the cells in pixels within a radius, arcsec, sparse (n_cell, n_pixel)."""
-        prf = self.fit.need("prf")
+        prf = self._prf()
         place = self._pixel_places() - np.asarray(prf.offset)
         cells = cKDTree(np.stack([self.x, self.y], axis=1))
         found = cells.sparse_distance_matrix(cKDTree(place), radius, output_type="ndarray")

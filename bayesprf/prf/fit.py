@@ -19,6 +19,7 @@ from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.prf.training import first_training, fit_radius, rough_scale, training_pairs, usable_pairs
 from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
 from bayesprf.scene.axes import pixel_area, pixel_axes
+from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import PrfModel
@@ -114,6 +115,16 @@ class PrfFit:
     def star_pixels(self) -> StarPixels:
         """The training pixels, with the light of all other stars subtracted."""
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
+
+    def at(self, ra_deg: float, dec_deg: float) -> "PrfFit":
+        """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree."""
+        if self.joint is None or self.joint.problem.n_field == 1:
+            return self
+        field, n_field = self.joint.prf, self.joint.problem.n_field
+        place = field.frame.places(np.atleast_1d(ra_deg), np.atleast_1d(dec_deg))
+        factor = self.joint.posterior.global_factor[: n_field * field.basis.n_basis]
+        here = np.tensordot(field_columns(place, field.order)[0], factor.reshape(n_field, field.basis.n_basis, -1), 1)
+        return replace(self, prf=field.normalized_at(place[0]), weights_cov=here @ here.T)
 
     def star_residuals(self) -> StarResiduals:
         """Measure how the training stars deviate from the PRF at their places."""

@@ -127,7 +127,9 @@ def sample_fit(
 
 def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, follow: bool = True) -> "pm.Model":
     if kind == "joint":
-        return _joint_model(fit.need("prf"), asked, settings)
+        first = asked.members[0]
+        prf = fit.need("prf").at(fit.sources.ra_deg[first], fit.sources.dec_deg[first])
+        return _joint_model(prf, asked, settings)
     from bayesprf.sampling.collapsed import build_collapsed
     from bayesprf.sampling.linear import build_linear
 

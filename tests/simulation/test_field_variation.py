@@ -1,6 +1,7 @@
 """A PRF that varies over the field is fitted as one, and a constant one is not."""
 
 import numpy as np
+import pymc as pm
 import pytest
 
 from bayesprf.flags import QualityFlag
@@ -40,8 +41,13 @@ def varying():
     return simulate(0.05)
 
 
-def test_a_plane_is_found_where_the_prf_varies(varying):
-    constant, default = fit(varying, field_variation=0), fit(varying)
+@pytest.fixture(scope="module")
+def default(varying):
+    return fit(varying)
+
+
+def test_a_plane_is_found_where_the_prf_varies(varying, default):
+    constant = fit(varying, field_variation=0)
     assert default.fit.prf_recipe.shape.field_variation == 1
     assert constant.fit.prf_recipe.shape.field_variation == 0
     assert scatter(varying, constant) > 0.01
@@ -54,3 +60,21 @@ def test_a_constant_prf_stays_constant():
     machine = fit(simulate(0.0))
     assert machine.fit.prf_recipe.shape.field_variation is None
     assert machine.fit.need("prf").joint.problem.n_field == 1
+
+
+def test_questions_are_asked_with_the_prf_of_the_place(default):
+    """The weights at a star's place give its own column of the design, and the joint model starts from them."""
+    machine = default
+    prf, sources = machine.fit.need("prf"), machine.sources
+    star = int(np.argmax(np.abs(prf.joint.problem.place[:, 0]) * (machine.ws[0] > 1e4)))
+    here = prf.at(sources.ra_deg[star], sources.dec_deg[star])
+    pairs = prf.pairs.select(prf.pairs.source == star)
+    own = prf.values[prf.pairs.source == star]
+    near = own > 0.01
+    assert np.abs(here.prf.evaluate(pairs.dx, pairs.dy) / own - 1.0)[near].max() < 1e-3
+    assert np.abs(prf.prf.evaluate(pairs.dx, pairs.dy) / own - 1.0)[near].max() > 0.05
+    model = machine.pymc_model("joint", sources=[star])
+    draws = pm.draw(model["psf_w"], 200, random_seed=1)
+    away = np.abs(draws.mean(axis=0) - here.prf.weights).max()
+    assert away < 0.1 * np.abs(prf.prf.weights - here.prf.weights).max()  # the group's first star lies nearby
+    assert np.linalg.eigvalsh(here.weights_cov).min() > -1e-12
