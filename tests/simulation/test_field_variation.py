@@ -75,6 +75,7 @@ def test_questions_are_asked_with_the_prf_of_the_place(default):
     assert np.abs(prf.prf.evaluate(pairs.dx, pairs.dy) / own - 1.0)[near].max() > 0.05
     model = machine.pymc_model("joint", sources=[star])
     draws = pm.draw(model["psf_w"], 200, random_seed=1)
-    away = np.abs(draws.mean(axis=0) - here.prf.weights).max()
-    assert away < 0.1 * np.abs(prf.prf.weights - here.prf.weights).max()  # the group's first star lies nearby
+    core = slice(0, 16)  # the outer weights are hardly known; the group's first star lies nearby, not at the same place
+    away = np.abs(draws.mean(axis=0) - here.prf.weights)[core].max()
+    assert away < 0.2 * np.abs(prf.prf.weights - here.prf.weights)[core].min()
     assert np.linalg.eigvalsh(here.weights_cov).min() > -1e-12
