@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from absolute_flux import LEVELS, drift
 from scipy.special import ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray, NamedDict
@@ -12,7 +13,6 @@ from bayesprf.machine import Machine
 from bayesprf.simulation.fields import SimulatedField, make_field
 from bayesprf.simulation.settings import FieldSettings, Transit
 from bayesprf.stats import mad_sigma
-from bayesprf.validation.absolute_flux import LEVELS, drift
 
 DEPTH = 0.01
 """True depth of every transit."""
