@@ -12,8 +12,16 @@ import xarray as xr
 
 from bayesprf.arrays import Named
 from bayesprf.checks import check_choice, check_names, check_types, checked, shown
-from bayesprf.errors import PACKAGE_FILES, FileError, InputError, QualityWarning
+from bayesprf.errors import (
+    PACKAGE_FILES,
+    BayesprfError,
+    BayesprfWarning,
+    FileError,
+    InputError,
+    QualityWarning,
+)
 from bayesprf.fit_record import Fit
+from bayesprf.io.catalogs.detect import add_missing
 from bayesprf.io.catalogs.sources import read_sources
 from bayesprf.io.files import sha256_of
 from bayesprf.io.pixels.tpf import read_tpfs
@@ -22,7 +30,15 @@ from bayesprf.machine import Machine
 from bayesprf.photometry.processes import solve_light_curves
 from bayesprf.photometry.stage import choose_apertures, fit_fluxes, sum_apertures
 from bayesprf.prf.stage import fit_prf
-from bayesprf.quality.cures import CURES, cure_fit, with_cures
+from bayesprf.quality.cures import (
+    CURES,
+    asks_for_sky,
+    asks_for_stars,
+    choose_sky,
+    choose_stars,
+    cure_fit,
+    with_cures,
+)
 from bayesprf.quality.record import Cure
 from bayesprf.results.gather import cures_from_group, processes_from_group, widths_from_group
 from bayesprf.results.recipes import Recipes, read_recipes
@@ -72,8 +88,8 @@ class FitOptions:
         Keyword arguments of `bayesprf.read_catalog`, and `detect_missing`. By default fluxes come from the column
         nearest to the instrument's band, and positions are moved to the epoch of the data.
     cures : bool or sequence of str
-        What may be tried where a first fit has a fault, and kept where it is better: "sky", "positions" and "roll";
-        all by default.
+        What may be tried where a first fit has a fault, and kept where it is better: "sky", "stars", "positions" and
+        "roll"; all by default.
 
     Raises
     ------
@@ -168,9 +184,10 @@ def fit(
     detect_missing : bool
         Add the stars of the mean image that the catalogue lacks.
     cures : bool or sequence of str
-        What may be tried where the first fit has a fault, and kept where it is better: a "sky" where the files say
-        that it is still in their pixels, free "positions" where the PRF is poor, and a time model that follows the
-        "roll" of K2, whose fluxes are `Machine.ws_va`. Nothing that an argument asks for is changed.
+        What may be tried where the first fit has a fault, and kept where it is better: a "sky" where the files or the
+        pixels say that it is still there, the "stars" of the mean image that the catalogue lacks, which come after
+        its own as detected-1 and so on, and free "positions", where the PRF is poor, and a time model that follows
+        the "roll" of K2, whose fluxes are `Machine.ws_va`. Nothing that an argument asks for is changed.
     quiet : bool
         Silence progress bars.
     **settings
@@ -266,6 +283,17 @@ def fit_files(
     pixels, sources = read_field(files, catalog, options, on_error=on_error)
     settings, cures = _with_sky(options, pixels)
     machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **settings})
+    _run(machine, options, step)
+    step("judging the fit")
+    machine.fit, sky = _with_found_sky(machine.fit, options)
+    machine.fit, stars = _with_missing_stars(machine.fit, options)
+    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), (*cures, *sky, *stars))
+    _finish(machine, options, step)
+    return machine
+
+
+def _run(machine: Machine, options: FitOptions, step: Callable[[str], object]) -> None:
+    """Fit PRF, time model and fluxes, as the options ask."""
     step("learning the PRF")
     build = machine.refine_scene if options.refine else machine.build_shape_model
     build(**options.shape)
@@ -274,10 +302,39 @@ def fit_files(
         machine.build_time_model(**options.time_model)
     step("solving fluxes")
     machine.fit_model(fit_va=options.fit_va, robust=options.robust, pixel_errors=options.pixel_errors)
-    step("judging the fit")
-    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), cures)
-    _finish(machine, options, step)
-    return machine
+
+
+def _with_found_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
+    """Fit with a constant sky per file too, where some is left in the pixels, and return the better fit."""
+    if "sky" not in options.chosen_cures or not asks_for_sky(fit):
+        return fit, ()
+    settings = fit.settings.updated(background="stamp")
+    return _choose(fit, Fit.of(fit.pixels, fit.sources, settings), options, choose_sky)
+
+
+def _with_missing_stars(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
+    """Fit with the stars that the catalogue lacks too, where that may mend a fault, and return the better fit."""
+    if "stars" not in options.chosen_cures or not asks_for_stars(fit):
+        return fit, ()
+    grown = add_missing(fit.pixels, fit.sources)
+    if grown.n_source == fit.sources.n_source:
+        return fit, ()
+    return _choose(fit, Fit.of(fit.pixels, grown, fit.settings), options, choose_stars)
+
+
+def _choose(
+    fit: Fit, bare: Fit, options: FitOptions, choose: Callable[[Fit, Fit], tuple[Fit, Cure]]
+) -> tuple[Fit, tuple[Cure, ...]]:
+    """Run all stages on another scene, and return the better fit and what is said of it."""
+    machine = Machine.from_fit(bare, quiet=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", BayesprfWarning)
+        try:
+            _run(machine, options, lambda name: None)
+        except BayesprfError:
+            return fit, ()
+        found, cure = choose(fit, machine.fit)
+    return found, (cure,)
 
 
 def _finish(machine: Machine, options: FitOptions, step: Callable[[str], object]) -> None:

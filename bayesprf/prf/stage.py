@@ -131,10 +131,15 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
 
 
 def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit]) -> Choice:
-    """Choose between rounds and joint fit; the latter puts a sky that is left in the pixels into the stars' wings."""
+    """Choose between rounds and joint fit; the latter puts a sky that is left in the pixels into the stars' wings.
+
+    Few stars leave few pixels dark enough to show it: where the fit leans on the instrument's record, it is always
+    asked whether it would rather have a sky.
+    """
     rounds, found = fits
     choice = choose_fit(rounds, found)
-    if not choice.joint or scene.background is not None or not leaves_level(rounds):
+    suspect = recipe.shape.prf is not None or leaves_level(rounds)
+    if not choice.joint or scene.background is not None or not suspect:
         return choice
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
     other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)

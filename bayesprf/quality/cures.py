@@ -20,10 +20,16 @@ from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, TimeRecipe
 from bayesprf.stats import mad_sigma, median_over_time
 from bayesprf.timemodel.stage import fit_time_model, time_options
 
-# What can be tried, in this order; the sky comes before the first fit.
-CURES = ("sky", "positions", "roll")
+# What can be tried, in this order; sky and stars make another scene, and all is fitted again.
+CURES = ("sky", "stars", "positions", "roll")
 # Faults of the mean image that stars off their positions make.
 _MISPLACED = (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF, QualityFlag.UNCATALOGUED_LIGHT)
+# Faults that stars make which the catalogue lacks.
+_INCOMPLETE = (QualityFlag.POOR_PRF, QualityFlag.UNCATALOGUED_LIGHT)
+# Definition: a star is there if its flux is more than so many of its total errors above zero, and not if as far below.
+_N_THERE = 3.0
+# Shown: so many of the new stars are named.
+_N_NAMED = 5
 # Option: rounds of PRF and positions: the default of refine_scene, and twice as many where these have not settled.
 _N_ROUND = 10
 # Derived: a star that moves farther than this from its catalogue position, pixel, has taken another star's light: the
@@ -76,6 +82,107 @@ def cure_fit(fit: Fit, names: Collection[str] = CURES) -> Fit:
     return with_cures(fit, cures)
 
 
+def asks_for_sky(fit: Fit) -> str:
+    """Return what a fitted sky may mend, or nothing.
+
+    Parameters
+    ----------
+    fit : Fit
+        With fluxes.
+
+    Returns
+    -------
+    str
+        The fault: sky that is left in the pixels, though none was asked for.
+    """
+    found = with_verdict(fit).need("verdict").find(QualityFlag.SKY_LEFT)
+    return found.sentence if found is not None and fit.settings.background is None else ""
+
+
+def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
+    """Choose between a fit and one with a constant sky per file, and say which is better.
+
+    Parameters
+    ----------
+    fit, other : Fit
+        With fluxes, without and with the sky.
+
+    Returns
+    -------
+    tuple of Fit and Cure
+        The one with the sky if chi-square per pixel and misplaced light are smaller.
+    """
+    before, after = (with_verdict(one).need("verdict") for one in (fit, other))
+    better = _fits_better(before, after, _marked(after))
+    background = other.need("prf").background
+    level = 0.0 if background is None else float(np.median(background.weights))
+    told = (
+        f"a constant per file, background='stamp', {rough(level)} electron / s, fitted along, took the misplaced"
+        f" light {_shares(before, after)}"
+    )
+    return with_verdict(other if better else fit), Cure("sky", better, asks_for_sky(fit), told)
+
+
+def asks_for_stars(fit: Fit) -> str:
+    """Return what stars that the catalogue lacks may mend, or nothing.
+
+    Parameters
+    ----------
+    fit : Fit
+        With fluxes.
+
+    Returns
+    -------
+    str
+        The fault: a poor PRF, or light that no source explains.
+    """
+    found = [one for one in with_verdict(fit).need("verdict").findings if one.flag in _INCOMPLETE]
+    return found[0].sentence if found else ""
+
+
+def choose_stars(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
+    """Choose between a fit and one with more stars, and say which is better.
+
+    Parameters
+    ----------
+    fit, other : Fit
+        With fluxes; the sources of the latter are those of the former and some more.
+
+    Returns
+    -------
+    tuple of Fit and Cure
+        The one with more stars if chi-square per pixel and misplaced light are smaller, no more of the first stars are
+        flagged for them, none has become negative, and each new one is there.
+    """
+    fit, other = with_verdict(fit), with_verdict(other)
+    before, after, old = fit.need("verdict"), other.need("verdict"), fit.sources.n_source
+    better = _fits_better(before, after, _marked(after)[:old])
+    better &= bool(_there(other)[old:].all()) and not bool((_there(other, -1.0)[:old] & ~_there(fit, -1.0)).any())
+    names = other.sources.source_id[old:]
+    told = (
+        f"{len(names)} of the stars that the mean image shows, {', '.join(names[:_N_NAMED])}"
+        f"{', ...' if len(names) > _N_NAMED else ''}, fitted along, took the misplaced light {_shares(before, after)}"
+    )
+    return (other if better else fit), Cure("stars", better, asks_for_stars(fit), told)
+
+
+def _there(fit: Fit, sign: float = 1.0) -> BoolArray:
+    """Return which stars are far above zero in their total errors, or below for -1."""
+    flux = median_over_time(fit.latest_flux.flux, empty=np.nan)
+    return np.asarray(sign * flux > _N_THERE * fit.need("systematics").std)
+
+
+def _fits_better(before: Verdict, after: Verdict, marked: BoolArray) -> bool:
+    """Whether fewer stars are flagged for misplaced light, or as many, and there is less of it."""
+    fewer = np.count_nonzero(marked) <= np.count_nonzero(_marked(before))
+    return bool(fewer) and all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
+
+
+def _shares(before: Verdict, after: Verdict) -> str:
+    """Return from how much misplaced light to how much."""
+    return "from {} to {} %".format(*(rough(100 * one.field["misplaced_field"]) for one in (before, after)))
+
+
 def with_cures(fit: Fit, cures: Collection[Cure]) -> Fit:
     """Return the fit with what was tried in its verdict, before what is said there already."""
     verdict = with_verdict(fit).need("verdict")
@@ -116,8 +223,7 @@ def _free_positions(fit: Fit) -> _Attempt:
     better = np.count_nonzero(_marked(after)) < np.count_nonzero(_marked(before))
     better &= all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
     better &= shift.max(initial=0.0) < _FARTHEST_PIX
-    shares = " to ".join(rough(100 * one.field["misplaced_field"]) for one in (before, after))
-    told = f"positions fitted along, refine=True, took the misplaced light from {shares} %"
+    told = f"positions fitted along, refine=True, took the misplaced light {_shares(before, after)}"
     return _Attempt(other, bool(better), told)
 
 

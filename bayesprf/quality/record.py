@@ -51,7 +51,7 @@ class Cure:
 
     Parameters
     ----------
-    name : {"sky", "positions", "roll"}
+    name : {"sky", "stars", "positions", "roll"}
         What was tried.
     kept : bool
         Whether the fit was better with it, and has it now.

@@ -151,7 +151,7 @@ _QUALITY = (
     Variable("finding_sentence", ("finding",), "", "what was found", "str"),
     Variable("finding_cure", ("finding",), "", "what to do about it", "str"),
     Variable("finding_effect", ("finding",), "1", "shift of the flux that it touches most, in units of its error"),
-    Variable("cure", ("cure",), "", "what bayesprf.fit tried because of a fault: sky, positions or roll", "str"),
+    Variable("cure", ("cure",), "", "what bayesprf.fit tried because of a fault: sky, stars, positions or roll", "str"),
     Variable("cure_reason", ("cure",), "", "the fault of the first fit", "str"),
     Variable("cure_result", ("cure",), "", "what was done, and what came of it", "str"),
     Variable("cure_kept", ("cure",), "1", "whether that was better, and the results have it", "bool"),

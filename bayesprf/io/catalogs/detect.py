@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.stats import sigma_clipped_stats
+from scipy.ndimage import binary_dilation, label
 from scipy.spatial import cKDTree
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
@@ -32,6 +33,11 @@ _HEADER_EPOCH = 2000.0
 # Derived: full width at half maximum of a star in pixels: the nominal PRF's, wide enough for Kepler's 1.4 to 2.2 and
 # TESS's 1.9.
 _FWHM = 1.5
+# Definition: power of the nominal Moffat profile (Trujillo et al. 2001, MNRAS 328, 977: 2.5 to 5), and how far its wing
+# is looked at, in widths.
+_MOFFAT_POWER, _WING = 2.5, 3.0
+# Definition: pixels that touch, corners too.
+_TOUCH = np.ones((3, 3), bool)
 # An image of a scattered stack holds its gaps too; more pixels than this are not looked at in one piece.
 _MAX_GRID = 5 * 10**7
 
@@ -73,7 +79,7 @@ def sources_from_targets(pixels: PixelTable) -> SourceTable:
         motion=np.array([[one.get("pmra", np.nan), one.get("pmdec", np.nan)] for one in targets], np.float64),
         epoch=np.asarray(_HEADER_EPOCH),
     )
-    return sources.select(_first_of_each(sources))
+    return sources.select(_first_within(sources.ra_deg, sources.dec_deg, SAME_PLACE))
 
 
 def _light_around(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
@@ -101,14 +107,6 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
         earlier = sum(one == name or one.startswith(f"{name} (") for one in made)
         made.append(f"{name} ({earlier + 1})" if earlier else name)
     return tuple(made)
-
-
-def _first_of_each(sources: SourceTable) -> BoolArray:
-    """Return which sources are the first at their place: a star that several files name counts once."""
-    keep = np.ones(sources.n_source, bool)
-    for first, second in close_pairs(sources.ra_deg, sources.dec_deg, SAME_PLACE):
-        keep[second] &= ~keep[first]
-    return keep
 
 
 def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = _FWHM) -> SourceTable:
@@ -139,7 +137,8 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = 
 
     Notes
     -----
-    `photutils.detection.DAOStarFinder` (Stetson 1987). Blended stars less than about 1.5 pixels apart come out as one.
+    `photutils.detection.DAOStarFinder` (Stetson 1987). Blended stars less than about 1.5 pixels apart come out as one,
+    and so do the peaks of saturated pixels that touch.
     """
     check_positive(threshold, "threshold")
     check_positive(fwhm, "fwhm")
@@ -152,6 +151,8 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = 
     column, row, flux = found
     order = np.argsort(-flux, kind="stable")
     ra_deg, dec_deg = _to_sky(pixels, column[order], row[order])
+    keep = _first_within(ra_deg, dec_deg, fwhm * _side(pixels)) & _first_of_trail(_trail_of(pixels, ra_deg, dec_deg))
+    ra_deg, dec_deg, order = ra_deg[keep], dec_deg[keep], order[keep]
     return SourceTable(
         source_id=tuple(f"detected-{number + 1}" for number in range(order.size)),
         ra_deg=ra_deg,
@@ -175,8 +176,9 @@ def add_missing(pixels: PixelTable, sources: SourceTable) -> SourceTable:
     Returns
     -------
     SourceTable
-        Stars farther than 1.5 pixels from every source are added, on the scale of the catalogue's fluxes, which is the
-        median over the stars that are in both.
+        Stars farther than 1.5 pixels from every source, not on the saturated pixels of one, and brighter than its wing
+        there by a nominal profile, are added, on the scale of the catalogue's fluxes, which is the median over the
+        stars that are in both.
     """
     try:
         found = detect_sources(pixels)
@@ -184,13 +186,61 @@ def add_missing(pixels: PixelTable, sources: SourceTable) -> SourceTable:
         return sources
     match, distance = nearest(found.ra_deg, found.dec_deg, sources.ra_deg, sources.dec_deg)
     new = distance > _FWHM * _side(pixels)
-    if not new.any():
-        return sources
+    trail = _trail_of(pixels, found.ra_deg, found.dec_deg)
+    new &= (trail == 0) | ~np.isin(trail, _trail_of(pixels, sources.ra_deg, sources.dec_deg))
     known = ~new & sources.has_flux[match]
     scale = float(np.median(sources.flux[match[known]] / found.flux[known])) if known.any() else 1.0
+    expected = np.where(sources.has_flux, np.nan_to_num(sources.flux), 0.0)
+    peak, star = (_to_pixels(pixels, one.ra_deg, one.dec_deg) for one in (found, sources))
+    new &= ~_in_a_wing(peak, scale * found.flux * _nine_pixels(0.0), star, expected)
+    if not new.any():
+        return sources
     added = found.select(new).scaled(scale)
     free = (name for number in count(1) if (name := f"detected-{number}") not in sources.source_id)
     return sources.joined(replace(added, source_id=tuple(islice(free, added.n_source))))
+
+
+def _first_within(ra_deg: FloatArray, dec_deg: FloatArray, limit: float) -> BoolArray:
+    """Return which places have none before them within some arcsec: a star of several files counts once."""
+    keep = np.ones(ra_deg.size, bool)
+    for first, second in close_pairs(ra_deg, dec_deg, limit):
+        keep[second] &= ~keep[first]
+    return keep
+
+
+def _first_of_trail(trail: IntArray) -> BoolArray:
+    """Return which places are the first on their saturated pixels, or on none."""
+    return (trail == 0) | (np.bincount(np.unique(trail, return_index=True)[1], minlength=trail.size) > 0)
+
+
+def _in_a_wing(peak: FloatArray, light: FloatArray, star: FloatArray, flux: FloatArray) -> BoolArray:
+    """Return which peaks hold less light in 3 x 3 pixels than the wing of a star there; places are (n, 2), pixel."""
+    wing = np.zeros(light.size)
+    for one, near in enumerate(cKDTree(star).query_ball_point(peak, _WING * _FWHM)):
+        share = [_nine_pixels(distance) for distance in np.hypot(*(star[near] - peak[one]).T)]
+        wing[one] = np.max(flux[near] * share, initial=0.0)
+    return light < wing
+
+
+def _nine_pixels(distance: float) -> float:
+    """Return the share of the light of a Moffat profile in 3 x 3 pixels at some distance from its middle."""
+    width = 0.5 * _FWHM / np.sqrt(2.0 ** (1.0 / _MOFFAT_POWER) - 1.0)
+    along = np.arange(-1.375, 1.5, 0.25)
+    r2 = (along[:, None] ** 2 + (along + distance) ** 2) / width**2
+    density = (_MOFFAT_POWER - 1.0) / (np.pi * width**2) * (1.0 + r2) ** -_MOFFAT_POWER
+    return float(np.sum(density)) / 16.0
+
+
+def _trail_of(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray) -> IntArray:
+    """Return which patch of saturated pixels that touch, and their neighbours, each place lies on; 0 for none."""
+    if not pixels.saturated.any():
+        return np.zeros(ra_deg.size, np.int64)
+    _, place, shape = _grid(pixels)
+    full = np.zeros(shape, bool)
+    full[place] = pixels.saturated
+    patch = label(binary_dilation(full, _TOUCH), _TOUCH)[0][place]
+    pixel, distance = nearest(ra_deg, dec_deg, pixels.ra_deg, pixels.dec_deg)
+    return np.where(distance < _side(pixels), patch[pixel], 0).astype(np.int64)
 
 
 def _find(pixels: PixelTable, threshold: float, fwhm: float) -> tuple[FloatArray, FloatArray, FloatArray] | None:
@@ -202,7 +252,10 @@ def _find(pixels: PixelTable, threshold: float, fwhm: float) -> tuple[FloatArray
     grid[place] = np.where(image.ivar > 0, image.flux - background, 0.0)
     gaps = np.ones(shape, bool)
     gaps[place] = image.ivar <= 0
-    finder = _finder()(threshold * error, fwhm, sharpness_range=(0.0, 2.0), roundness_range=(-1.0, 1.0))
+    # The finder's own least distance between two stars, 2.5 times the width, would merge most blends.
+    finder = _finder()(
+        threshold * error, fwhm, sharpness_range=(0.0, 2.0), roundness_range=(-1.0, 1.0), min_separation=fwhm
+    )
     table = _run(finder, grid, gaps)
     if table is None or len(table) == 0:
         return None
@@ -262,6 +315,14 @@ def _to_sky(pixels: PixelTable, column: FloatArray, row: FloatArray) -> tuple[Fl
     dec_deg = pixels.dec_deg[index] + north / ARCSEC_PER_DEG
     ra_deg = pixels.ra_deg[index] + east / ARCSEC_PER_DEG / np.cos(np.radians(pixels.dec_deg[index]))
     return ra_deg % 360.0, dec_deg
+
+
+def _to_pixels(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
+    """Return positions on the sky in pixels about the first pixel, shape (n, 2)."""
+    north = (dec_deg - pixels.dec_deg[0]) * ARCSEC_PER_DEG
+    turn = (ra_deg - pixels.ra_deg[0] + 180.0) % 360.0 - 180.0
+    east = turn * ARCSEC_PER_DEG * np.cos(np.radians(pixels.dec_deg[0]))
+    return np.asarray(np.linalg.solve(pixel_axes(pixels), np.stack([east, north])).T)
 
 
 def _run(finder: "DAOStarFinder", grid: FloatArray, gaps: BoolArray) -> "Table | None":

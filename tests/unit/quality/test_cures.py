@@ -8,7 +8,7 @@ import pytest
 import bayesprf as bp
 from bayesprf.errors import QualityWarning
 from bayesprf.flags import QualityFlag
-from bayesprf.instruments import K2
+from bayesprf.instruments import K2, TESS
 from bayesprf.io.save import save_tree
 from bayesprf.io.simulated import write_field
 from bayesprf.quality.cures import light_curve_scatter, with_cures
@@ -118,3 +118,45 @@ def test_a_tree_says_what_was_tried(displaced, tmp_path):
     back = bp.load(save_tree(tree, tmp_path / "out.nc"), quiet=True)
     assert back.verdict.cures == machine.verdict.cures
     np.testing.assert_array_equal(back.ws, machine.ws)
+
+
+@pytest.fixture(scope="module")
+def stamp():
+    """Return one stamp of TESS with four stars."""
+    return make_field(
+        rng=np.random.default_rng(14), n_source=4, n_time=10, n_stamp=1, stamp_sides=(11,), stamp_fill=1.0,
+        mag_range=(9.5, 12.5), min_separation=2.5, instrument=TESS,
+    )  # fmt: skip
+
+
+def far_off(machine, field):
+    """Return how far fluxes of the field's stars are off, in total errors."""
+    number = field.sources.n_source
+    error = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(machine.nt))[:number]
+    return np.abs(machine.ws.mean(axis=0)[:number] - field.flux.mean(axis=0)[:number]) / error
+
+
+def test_sky_that_few_stars_would_take_for_wings_is_found_and_fitted(stamp):
+    """The joint fit with the instrument's record made fluxes of such stamps up to five times too large, silently."""
+    lifted = replace(stamp.pixels, flux=stamp.pixels.flux + 100.0)
+    machine = bp.Machine.from_pixels(lifted, stamp.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    assert machine.verdict.find(QualityFlag.SKY_LEFT) is not None
+    with pytest.warns(QualityWarning, match=r"background='stamp', 1\d\d electron / s, .* and is applied"):
+        machine = bp.fit(lifted, stamp.sources, quiet=True)
+    assert np.all(far_off(machine, stamp) < 3.0)
+    assert machine.fit.prf.background.weights[0] == pytest.approx(100.0, abs=3.0)
+
+
+def test_stars_that_the_catalogue_lacks_are_fitted_along(stamp):
+    order = np.argsort(-stamp.flux[0])
+    keep = np.arange(4) != order[1]
+    with pytest.warns(QualityWarning, match=r"shows, detected-1, fitted along, .* and is applied"):
+        machine = bp.fit(stamp.pixels, stamp.sources.select(keep), quiet=True)
+    assert next((one.name, one.kept) for one in machine.verdict.cures) == ("stars", True)
+    assert machine.nsources == 4
+    error = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(machine.nt))
+    truth = stamp.flux.mean(axis=0)
+    assert np.all(np.abs(machine.ws.mean(axis=0)[:3] - truth[keep]) < 3.0 * error[:3])
+    assert machine.ws.mean(axis=0)[3] == pytest.approx(truth[order[1]], rel=0.1)
