@@ -137,9 +137,14 @@ def read_fields(path: str | Path) -> list[Field]:
     path = Path(path)
     try:
         with open(path, newline="", encoding="utf-8-sig") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            rows, header = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"{path}: expected a CSV table of fields that can be read ({error})") from error
+    if not {"name", "files", "catalog"} <= set(header):
+        raise InputError(
+            f"{path}: expected the columns name, files and catalog, split by commas, got {', '.join(header) or 'none'}"
+        )
     found = []
     for number, row in enumerate(rows, start=2):
         name, files, catalog = ((row.get(column) or "").strip() for column in ("name", "files", "catalog"))

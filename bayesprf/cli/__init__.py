@@ -15,7 +15,7 @@ import typer
 from tqdm import tqdm
 
 from bayesprf.arrays import NamedDict
-from bayesprf.checks import make_directory
+from bayesprf.checks import check_choice, make_directory
 from bayesprf.errors import BayesprfError, BayesprfWarning, FileError, InputError
 
 if TYPE_CHECKING:
@@ -127,7 +127,9 @@ def batch(
 
     options = _changed(FitOptions(loo=True), config, options_set)
     listed = read_fields(fields)
-    make_directory(output)
+    for directory in (output, lightcurves, plots):
+        if directory is not None:
+            make_directory(directory)
     _log_to(log or output / "batch.log")
     with connect(dask) as client, tqdm(total=len(listed), unit="field", disable=True if quiet else None) as bar:
 
@@ -263,11 +265,15 @@ def sample(
     seed: Annotated[int | None, typer.Option(help="The same seed gives the same draws.")] = None,
 ) -> None:
     """Sample the posterior of sources of saved results, with all that overlap with them."""
+    from bayesprf.io.files import check_not_input
     from bayesprf.io.save import save_tree
     from bayesprf.pipeline import load
     from bayesprf.results.summary import describe_draws
 
     target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
+    for one in learn or ():
+        check_choice(one, ("width", "zero_point", "noise_scale", "jitter"), "learn")
+    check_not_input(target, [tree_file, *(files or ())])
     kind = kind or ("collapsed" if learn else "joint")
     settings: NamedDict = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
     settings |= dict.fromkeys(learn or (), "learn")
@@ -342,7 +348,9 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
             " --lightcurves DIR"
         )
     check_not_input(output.tree, [catalog, *named_files(files)])
-    make_directory(output.tree.parent)
+    for directory in (output.tree.parent, output.lightcurves, output.plots):
+        if directory is not None:  # before the fit, not after it
+            make_directory(directory)
     with _progress(6 + options.fit_va + (output.plots is not None), quiet=quiet) as step:
         machine = fit_files(files, catalog, options, step=step)
         step("writing")
@@ -351,7 +359,6 @@ def run_fit(files: list[str], catalog: Path, options: "FitOptions", output: Outp
         if output.lightcurves is not None:
             from bayesprf.io.lightcurves import save_lightcurves
 
-            make_directory(output.lightcurves)
             save_lightcurves(output.lightcurves, tree)
             written.append(output.lightcurves)
         if output.plots is not None:

@@ -1,5 +1,6 @@
 """Options of a fit by their names, as a command line or a file gives them."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from bayesprf.errors import FileError, InputError
 from bayesprf.pipeline import READING, FitOptions
 from bayesprf.settings import MaskOptions, PerturbationOptions, Settings, ShapeOptions
 
+_EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
 _GROUPS = ("machine", "shape", "time_model", "catalog", "reading")
 
 
@@ -89,7 +91,7 @@ def parse_pairs(pairs: Iterable[str]) -> NamedDict:
         if not equals or not name.strip():
             raise InputError(f"set: expected name=value, such as rmax=20, got {pair!r}")
         try:
-            found[name.strip()] = yaml.safe_load(value)
+            found[name.strip()] = _number(yaml.safe_load(value))
         except yaml.YAMLError as error:
             raise InputError(f"set: expected a number, true, null, a list or a text after =, got {pair!r}") from error
     return found
@@ -119,4 +121,11 @@ def read_config(path: str | Path) -> NamedDict:
         raise FileError(f"{path}: expected a YAML file of options that can be read ({said})") from error
     if not isinstance(found, dict):
         raise FileError(f"{path}: expected lines of name: value, got {type(found).__name__}; write rmax: 20, say")
-    return {str(name): value for name, value in found.items()}
+    return {str(name): _number(value) for name, value in found.items()}
+
+
+def _number(value: object) -> object:
+    """Return text such as 1e-3 as the number it is: YAML 1.1 asks for a point in it."""
+    if not isinstance(value, str) or not _EXPONENT.fullmatch(value):
+        return value
+    return float(value)

@@ -225,11 +225,19 @@ def _guarded[T](path: str | Path, read: Callable[[Path], T]) -> T:
     check_local(path, "path")
     path = Path(path)
     if not path.is_file():
-        raise FileError(f"path: expected a file written by save_tree, found no file at {str(path)!r}")
+        raise FileError(f"path: expected results that were saved, found no file at {str(path)!r}")
     try:
         return read(path)
     except _DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
+        if not _is_netcdf(path):
+            raise FileError(f"{path}: expected results in netCDF-4, got a file of another kind") from error
         raise FileError(
             f"{path}: expected a complete netCDF-4 file, but it cannot be read ({reason}); make it anew"
         ) from error
+
+
+def _is_netcdf(path: Path) -> bool:
+    """Whether a file begins as netCDF-4 does, or has lost its first bytes to damage alone."""
+    with open(path, "rb") as handle:
+        return b"HDF" in handle.read(8)

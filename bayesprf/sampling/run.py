@@ -218,6 +218,8 @@ class SamplerOptions:
     def __post_init__(self) -> None:
         for name in ("draws", "tune", "chains"):
             check_integer(getattr(self, name), name, low=1)
+        if self.random_seed is not None:
+            check_integer(self.random_seed, "random_seed", low=0)
         if not 0 < self.target_accept < 1:
             raise InputError(f"target_accept: expected a number between 0 and 1, got {self.target_accept}")
         check_choice(self.sampler, (None, *SAMPLERS), "sampler")

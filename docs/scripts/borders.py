@@ -1,9 +1,10 @@
-"""Do errors stay right where pixels are missing, or share their noise?
+"""Do errors stay right where pixels are missing, share their noise, or a star is listed twice?
 
     python docs/scripts/borders.py [number of fields] [first seed]
 
-Writes docs/evidence/borders.md: scatter of light curves over their quoted errors, median over the stars with most of
-their light on the pixels, range over fields of 28 stars in 24 cutouts and 100 cadences.
+Says every field as it is done, and writes docs/evidence/borders.md: scatter of light curves over their quoted errors,
+median over the stars with most of their light on the pixels, range over fields of 28 stars in 24 cutouts and 100
+cadences.
 """
 
 import sys
@@ -18,12 +19,14 @@ from bayesprf import Machine
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import BayesprfWarning
 from bayesprf.flags import QualityFlag
+from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import SimulatedField, make_field
 
 PAGE = Path(__file__).parents[1] / "evidence" / "borders.md"
 SHARES, BANDS, N_TIME = (0.01, 0.1, 0.3), (0.0, 0.5, 2.0, 5.0), 100
+TWINS = (1e-6, 1e-3, 0.03, 0.1, 0.3, 1.0)
 
-HEAD = """# Missing pixels and rolling bands
+HEAD = """# Missing pixels, rolling bands, and stars listed twice
 
 Made by `python docs/scripts/borders.py {count} {seed}`: scatter of light curves about the true ones over their quoted
 errors, from cadence to cadence: the median over the stars of a field that have most of their light on the pixels, and
@@ -39,6 +42,14 @@ deviation. The cure that the flag names is `background="stamp"`.
 
 | band, electron / s | CORRELATED_NOISE | scatter over error | with the cure | flagged then |
 | --- | --- | --- | --- | --- |
+"""
+
+TWIN_HEAD = """
+A star listed twice: the brightest star has a second row, as bright, at this distance to the north. The other stars'
+mean fluxes move by this much, in their total errors: the largest of all stars, over the fields.
+
+| distance, arcsec | others move by at most | the sum of the two, total errors | flagged DEGENERATE_BLEND |
+| --- | --- | --- | --- |
 """
 
 
@@ -84,6 +95,7 @@ def missing(seed: int, *, moving: bool) -> dict[str, float]:
         machine.fit_model(fit_va=moving, n_threads=1)
         ratio = scatter(machine, field.flux)
         found[name] = float(ratio[star] if hole is bright else np.nanmedian(ratio))
+    sys.stderr.write(f"field {seed}, {'moving' if moving else 'static'}: {found}\n")
     return found
 
 
@@ -100,7 +112,37 @@ def banded(seed: int, level: float) -> tuple[bool, float, float, bool]:
         machine.fit_model(n_threads=1)
         flagged = machine.verdict.find(QualityFlag.CORRELATED_NOISE) is not None
         found.append((flagged, float(np.nanmedian(scatter(machine, field.flux)))))
+    sys.stderr.write(f"field {seed}, band {level:g}, without and with a sky: {found}\n")
     return found[0][0], found[0][1], found[1][1], found[1][0]
+
+
+def doubled(seed: int) -> list[tuple[float, float, bool]]:
+    """Return how far others move at each distance, and the sum of the two rows, and whether these are flagged."""
+    field = make(seed)
+    sources, n = field.sources, field.sources.n_source
+    star = int(np.argmax(sources.flux * (np.asarray(field.true_design().sum(axis=0)).ravel() > 0.7)))
+    clean = fitted(field, sources)
+    error = np.median(clean.werrs_total, axis=0)
+    found = []
+    for arcsec in TWINS:
+        places = np.append(sources.ra_deg, sources.ra_deg[star]), np.append(sources.dec_deg, sources.dec_deg[star])
+        places[1][n] += arcsec / 3600.0
+        names, flux = (*sources.source_id, "again"), np.append(sources.flux, sources.flux[star])
+        machine = fitted(field, SourceTable(names, *places, flux))
+        away = np.abs((machine.ws[:, :n] - clean.ws).mean(axis=0)) / error
+        both = (machine.ws[:, star] + machine.ws[:, n] - clean.ws[:, star]).mean() / error[star]
+        flagged = bool(np.all(machine.flags[0, [star, n]] & QualityFlag.DEGENERATE_BLEND))
+        found.append((float(np.nanmax(np.delete(away, star))), float(abs(both)), flagged))
+    sys.stderr.write(f"field {seed}, listed twice at {TWINS}: {found}\n")
+    return found
+
+
+def fitted(field: SimulatedField, sources: SourceTable) -> Machine:
+    """Return the fit of a field with a catalogue."""
+    machine = Machine.from_pixels(field.pixels, sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model(n_threads=1)
+    return machine
 
 
 def _range(values: Iterable[float], form: Callable[[float], str] = "{:.2f}".format) -> str:
@@ -122,7 +164,12 @@ def main(count: int, seed: int) -> None:
         flagged, after = (sum(one[place] for one in judged) for place in (0, 3))
         ratios = " | ".join(_range(one[place] for one in judged) for place in (1, 2))
         bands.append(f"| {level:g} | {flagged} of {count} | {ratios} | {after} of {count} |")
-    text = HEAD.format(count=count, seed=seed, n_time=N_TIME) + "\n".join(lines) + "\n" + BAND_HEAD + "\n".join(bands)
+    twins = []
+    for arcsec, judged in zip(TWINS, zip(*(doubled(one) for one in seeds), strict=True), strict=True):
+        others, both = (max(one[place] for one in judged) for place in (0, 1))
+        twins.append(f"| {arcsec:g} | {others:.3f} | {both:.3f} | {sum(one[2] for one in judged)} of {count} |")
+    tables = ["\n".join(lines), BAND_HEAD + "\n".join(bands), TWIN_HEAD + "\n".join(twins)]
+    text = HEAD.format(count=count, seed=seed, n_time=N_TIME) + "\n".join(tables)
     sys.stdout.write(text + "\n")
     PAGE.write_text(text + "\n")
 

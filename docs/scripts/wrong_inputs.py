@@ -96,6 +96,7 @@ def write_files(names: Mapping[str, Any]) -> None:
     }  # fmt: skip
     for name, table in tables.items():
         table.to_csv(f"{name}.csv", index=False)
+    Path("no-fields.csv").write_text("name,files,catalog\n")
     Path("fields.csv").write_text("name,files,catalog\nnorth,pixels,catalog.csv\n")
 
 

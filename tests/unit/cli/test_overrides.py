@@ -15,6 +15,15 @@ def test_names_reach_their_stage():
     assert changed.loo is changed.fit_va is True
 
 
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-3", 1e-3), ("2E5", 2e5), ("-1.5e+2", -150.0), ("1e", "1e"), ("e3", "e3")]
+)
+def test_numbers_with_an_exponent_need_no_point(text, value, tmp_path):
+    assert parse_pairs([f"rmax={text}"]) == {"rmax": value}
+    (tmp_path / "options.yaml").write_text(f"rmax: {text}\n")
+    assert read_config(tmp_path / "options.yaml") == {"rmax": value}
+
+
 def test_groups_are_merged():
     start = FitOptions(machine={"rmin": 2.0})
     changed = change_options(start, {"machine": {"rmax": 20.0}, "catalog": {"ref_epoch": 2016.0}})
