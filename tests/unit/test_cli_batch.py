@@ -89,7 +89,7 @@ def test_the_table_of_fields(table, tmp_path):
     assert north.catalog == str(table.parent / "north/catalog.csv")
     assert len(south.files) == 2
     (tmp_path / "bad.csv").write_text("name,files\nnorth,pixels\n")
-    with pytest.raises(InputError, match="line 2: expected the columns name, files and catalog"):
+    with pytest.raises(InputError, match=r"bad\.csv: expected the columns name, files and catalog, .* got name, files"):
         read_fields(tmp_path / "bad.csv")
     with pytest.raises(FileError, match=r"none\.csv: expected a CSV table of fields"):
         read_fields(tmp_path / "none.csv")
