@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from bayesprf.plots.canvas import new_figure
 
 if TYPE_CHECKING:
-    from bayesprf.validation.suite import CalibrationReport, MarchCheck, ProbabilityCheck, RankCheck, SamplerCheck
+    from bayesprf.validation.suite import CalibrationReport, MarchCheck, ProbabilityCheck, RankCheck
 
 
 _TICKS = (0.25, 0.5, 1.0, 2.0, 3.0)
@@ -37,12 +37,12 @@ def draw_calibration(report: "CalibrationReport") -> dict[str, Figure]:
     return figures | ({"samplers": plot_ranks(report.samplers.checks)} if report.samplers else {})
 
 
-def plot_ranks(checks: "Sequence[RankCheck | SamplerCheck]") -> Figure:
+def plot_ranks(checks: "Sequence[RankCheck]") -> Figure:
     """Draw how far the ranks of the truths are from uniform.
 
     Parameters
     ----------
-    checks : sequence of RankCheck or SamplerCheck
+    checks : sequence of RankCheck
         One line each.
 
     Returns

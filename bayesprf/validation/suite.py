@@ -33,16 +33,16 @@ _BINS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RankCheck:
-    """One star of a blend whose flux was drawn from the prior.
+    """A flux or parameter that was drawn from its prior, ranked in the posterior or among draws of it.
 
     Parameters
     ----------
-    blend : str
-        Name of the blend.
-    star : int
-        Which star; -1 for all fluxes together.
+    of : str
+        Name of the blend, or of the sampler: "grid" or "NUTS".
+    name : str
+        Which star or parameter; "all together" for the distance of all fluxes from the truth.
     rank : ndarray of float64, shape (n_trial,)
-        Ranks of the truths in the posterior, 0 to 1.
+        Ranks of the truths, 0 to 1.
     distance : float
         Largest distance of their distribution from the uniform one (Kolmogorov and Smirnov).
     band : float
@@ -51,17 +51,23 @@ class RankCheck:
         Share of truths inside the intervals of `COVERAGE`; empty for all fluxes together.
     """
 
-    blend: str
-    star: int
+    of: str
+    name: str
     rank: FloatArray
     distance: float
     band: float
     coverage: tuple[float, ...]
 
+    @classmethod
+    def judge(cls, of: str, name: str, rank: FloatArray, coverage: tuple[float, ...]) -> "RankCheck":
+        """Measure how far ranks are from uniform."""
+        distance, band = stats.kstest(rank, "uniform").statistic, stats.kstwo.ppf(0.99, rank.size)
+        return cls(of, name, rank, float(distance), float(band), coverage)
+
     @property
     def label(self) -> str:
         """Name of its line in a picture."""
-        return f"{self.blend}, {'all' if self.star < 0 else self.star + 1}"
+        return f"{self.of}, {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,37 +114,6 @@ class ProbabilityCheck:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class SamplerCheck:
-    """One parameter of a model whose hyperparameters are learned, ranked among the draws of one sampler.
-
-    Parameters
-    ----------
-    sampler : {"grid", "NUTS"}
-        Where the draws come from.
-    name : str
-        The parameter.
-    rank : ndarray of float64, shape (n_trial,)
-        Ranks of the truths among the draws, 0 to 1.
-    distance, band : float
-        As in `RankCheck`.
-    coverage : tuple of float
-        Share of truths inside the intervals of `COVERAGE`.
-    """
-
-    sampler: str
-    name: str
-    rank: FloatArray
-    distance: float
-    band: float
-    coverage: tuple[float, ...]
-
-    @property
-    def label(self) -> str:
-        """Name of its line in a picture."""
-        return f"{self.sampler}, {self.name}"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class SamplerReport:
     """Simulation-based calibration of the samplers.
 
@@ -146,7 +121,7 @@ class SamplerReport:
     ----------
     n_trial : int
         Number of trials.
-    checks : tuple of SamplerCheck
+    checks : tuple of RankCheck
         One per sampler and parameter.
     correlation : float
         Of neighbours among the ranked draws of NUTS, largest of the parameters.
@@ -155,7 +130,7 @@ class SamplerReport:
     """
 
     n_trial: int
-    checks: tuple[SamplerCheck, ...]
+    checks: tuple[RankCheck, ...]
     correlation: float
     n_divergent: int
 
@@ -256,15 +231,12 @@ def check_ranks(blend: Blend, n_trial: int, rng: np.random.Generator) -> tuple[R
         One per star, and one for all fluxes together.
     """
     trials = prior_trials(blend, n_trial, rng)
-    band = float(stats.kstwo.ppf(0.99, n_trial))
     inside = [np.abs(trials.score) < stats.norm.ppf(0.5 + 0.5 * level) for level in COVERAGE]
-    checks = []
-    for star in range(blend.flux.size):
-        rank = trials.rank[:, star]
-        coverage = tuple(float(one[:, star].mean()) for one in inside)
-        checks.append(RankCheck(blend.name, star, rank, float(stats.kstest(rank, "uniform").statistic), band, coverage))
-    together = float(stats.kstest(trials.joint, "uniform").statistic)
-    return (*checks, RankCheck(blend.name, -1, trials.joint, together, band, ()))
+    stars = [
+        RankCheck.judge(blend.name, f"star {k + 1}", rank, tuple(float(one[:, k].mean()) for one in inside))
+        for k, rank in enumerate(trials.rank.T)
+    ]
+    return (*stars, RankCheck.judge(blend.name, "all together", trials.joint, ()))
 
 
 def check_samplers(n_trial: int, rng: np.random.Generator) -> SamplerReport:
@@ -292,13 +264,11 @@ def check_samplers(n_trial: int, rng: np.random.Generator) -> SamplerReport:
     width = Hyperprior("half-normal", _WIDTH_SCALE)
     jitter = Hyperprior("half-normal", float(np.median(_SAMPLED_BLEND.noise())))
     trials = sampler_trials(prior_problem(_SAMPLED_BLEND, _SAMPLED_CADENCES), width, jitter, n_trial, rng)
-    band = float(stats.kstwo.ppf(0.99, n_trial))
     checks = []
     for sampler, ranks in trials.rank.items():
         for name, rank in zip(trials.names, ranks.T, strict=True):
             coverage = tuple(float(np.mean(np.abs(rank - 0.5) < 0.5 * level)) for level in COVERAGE)
-            distance = float(stats.kstest(rank, "uniform").statistic)
-            checks.append(SamplerCheck(sampler, name, rank, distance, band, coverage))
+            checks.append(RankCheck.judge(sampler, name, rank, coverage))
     return SamplerReport(n_trial, tuple(checks), trials.correlation, trials.n_divergent)
 
 

@@ -44,8 +44,8 @@ def format_report(report: CalibrationReport) -> str:
             ("blend", "flux", "distance from uniform", "99 % band", *levels),
             [
                 (
-                    one.blend,
-                    "all together" if one.star < 0 else f"star {one.star + 1}",
+                    one.of,
+                    one.name,
                     f"{one.distance:.4f}",
                     f"{one.band:.4f}",
                     *(f"{100 * share:.2f} %" for share in one.coverage or (np.nan,) * len(COVERAGE)),
@@ -91,7 +91,7 @@ def _sampler_blocks(report: SamplerReport) -> tuple[str, str]:
         f" {len(report.checks)} rows; 99 of 100 right coverages lie in {bounds} per cent."
     )
     rows = [
-        (one.sampler, one.name, f"{one.distance:.4f}", f"{one.band:.4f}", *(f"{100 * x:.1f} %" for x in one.coverage))
+        (one.of, one.name, f"{one.distance:.4f}", f"{one.band:.4f}", *(f"{100 * x:.1f} %" for x in one.coverage))
         for one in report.checks
     ]
     levels = (f"{level:.0%}" for level in COVERAGE)

@@ -18,7 +18,7 @@ def report():
 
 
 def test_ranks_stay_in_the_band():
-    assert [one.blend for one in report().ranks if one.distance > one.band] == []
+    assert [one.label for one in report().ranks if one.distance > one.band] == []
 
 
 def test_intervals_cover():
@@ -68,6 +68,6 @@ def test_samplers_are_calibrated():
     assert [one.label for one in report.checks if one.distance > one.band] == []
     assert report.correlation < 0.05
     assert report.n_divergent < 1e-3 * 200 * 990
-    grid, nuts = (np.array([one.rank for one in report.checks if one.sampler == name]) for name in ("grid", "NUTS"))
+    grid, nuts = (np.array([one.rank for one in report.checks if one.of == name]) for name in ("grid", "NUTS"))
     spread = np.sqrt(2.0 * grid * (1.0 - grid) / 99 + 2.0 / 99**2)
     assert np.sqrt(np.mean(((grid - nuts) / spread) ** 2)) == pytest.approx(1.0, abs=0.15)

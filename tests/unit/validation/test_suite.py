@@ -14,7 +14,7 @@ from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.validation.closed_form import BLENDS, prior_trials
 from bayesprf.validation.suite import (
     COVERAGE,
-    SamplerCheck,
+    RankCheck,
     SamplerReport,
     calibrate,
     check_march,
@@ -89,7 +89,7 @@ def test_report_is_the_same_for_the_same_seed():
 
 def test_samplers_have_their_table():
     rank = np.random.default_rng(0).uniform(size=200)
-    check = SamplerCheck("NUTS", "width", rank, 0.05, 0.114, (0.5, 0.81, 0.94))
+    check = RankCheck("NUTS", "width", rank, 0.05, 0.114, (0.5, 0.81, 0.94))
     report = calibrate(np.random.default_rng(3), n_trial=30, n_realisation=30, n_verdict=10)
     assert "grid and NUTS" not in format_report(report)
     samplers = SamplerReport(200, (check, replace(check, distance=0.2)), 0.012, 3)
