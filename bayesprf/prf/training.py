@@ -104,6 +104,12 @@ def _image_scale(scene: Scene, expected: FloatArray) -> float:
 def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
     """Return the message on where the pixels were lost that the PRF could be trained on."""
     pairs, image = scene.pairs, scene.image
+    total = float(image.flux[image.ivar > 0].sum())
+    if total < 0.0:
+        return (
+            f"pixels: expected light, got a mean image whose pixels add up to {total:.3g} electron / s; check the sign of"
+            " the fluxes, and what was subtracted from them"
+        )
     known = scene.known[pairs.source]
     data = known & (image.ivar[pairs.pixel] > 0)
     usable = usable_pairs(scene, pairs, basis.rmax, options)

@@ -95,3 +95,6 @@ def test_nothing_to_train_on_is_explained():
     dark = replace(scene, image=replace(scene.image, ivar=np.zeros_like(scene.image.ivar)))
     with pytest.raises(InputError, match=r"^sources: expected stars that light pixels alone, .* 0 of these have data"):
         first_training(dark, PolarBasis(), np.full(4, 12.0), MaskOptions())
+    negative = replace(scene, image=replace(scene.image, flux=-scene.image.flux))
+    with pytest.raises(InputError, match=r"^pixels: expected light, got a mean image whose pixels add up to -"):
+        first_training(negative, PolarBasis(), np.full(4, 12.0), MaskOptions())
