@@ -107,8 +107,8 @@ def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> s
     total = float(image.flux[image.ivar > 0].sum())
     if total < 0.0:
         return (
-            f"pixels: expected light, got a mean image whose pixels add up to {total:.3g} electron / s; check the sign of"
-            " the fluxes, and what was subtracted from them"
+            f"pixels: expected light, got a mean image whose pixels add up to {total:.3g} electron / s; check the sign"
+            " of the fluxes, and what was subtracted from them"
         )
     known = scene.known[pairs.source]
     data = known & (image.ivar[pairs.pixel] > 0)
