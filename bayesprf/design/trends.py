@@ -62,15 +62,13 @@ class Trends:
     names: tuple[str, ...]
 
 
-def find_breaks(time: FloatArray, gap: float = SEGMENT_GAP) -> IntArray:
-    """Return the index of the first cadence after each gap of more than `gap` median steps.
+def find_breaks(time: FloatArray) -> IntArray:
+    """Return the index of the first cadence after each gap of more than `SEGMENT_GAP` median steps.
 
     Parameters
     ----------
     time : ndarray of float64, shape (n_time,)
         Increasing times, any unit.
-    gap : float
-        Length of a gap in median steps.
 
     Returns
     -------
@@ -81,7 +79,7 @@ def find_breaks(time: FloatArray, gap: float = SEGMENT_GAP) -> IntArray:
     median = float(np.median(steps)) if steps.size else 0.0
     if median <= 0.0:
         return np.zeros(0, np.int64)
-    return np.flatnonzero(steps > gap * median).astype(np.int64) + 1
+    return np.flatnonzero(steps > SEGMENT_GAP * median).astype(np.int64) + 1
 
 
 def label_segments(time: FloatArray) -> IntArray:

@@ -8,10 +8,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import check_shape
+from bayesprf.arrays import BoolArray, IntArray
 from bayesprf.errors import InputError
 from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, root_figure, stretch
+from bayesprf.plots.scene import mean_image
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 
@@ -28,10 +28,9 @@ def plot_aperture(
     source: int,
     *,
     name: str = "",
-    image: object = None,
     ax: Axes | None = None,
 ) -> Figure:
-    """Draw the image around a source, the outline of its aperture and the sources nearby.
+    """Draw the mean image around a source, the outline of its aperture and the sources nearby.
 
     Parameters
     ----------
@@ -43,8 +42,6 @@ def plot_aperture(
         Index of the source to draw.
     name : str, optional
         Name for the title; the index by default.
-    image : array-like, shape (n_pixel,), optional
-        Pixel values, electron / s; the mean over time by default.
     ax : matplotlib.axes.Axes, optional
         Where to draw; a new figure by default.
 
@@ -64,11 +61,11 @@ def plot_aperture(
     high = np.array([column[place].max(), row[place].max()]) + _MARGIN
     shown = np.flatnonzero((column >= low[0]) & (column <= high[0]) & (row >= low[1]) & (row <= high[1]))
     grid = np.full((high - low + 1)[::-1], np.nan)
-    grid[row[shown] - low[1], column[shown] - low[0]] = _values(pixels, image, shown)
+    grid[row[shown] - low[1], column[shown] - low[0]] = mean_image(pixels)[shown]
     ax = new_figure(5.6, 4.8).subplots() if ax is None else ax
     edges = (low[0] - 0.5, high[0] + 0.5, low[1] - 0.5, high[1] + 0.5)
     drawn = ax.imshow(grid, origin="lower", extent=edges, cmap="Greys", norm=stretch(grid), interpolation="nearest")
-    add_colorbar(drawn, ax, ("mean " if image is None else "") + FLUX_LABEL)
+    add_colorbar(drawn, ax, "mean " + FLUX_LABEL)
     inside = apertures.pairs.pixel[own & apertures.mask]
     ax.add_collection(LineCollection(_outline(column[inside], row[inside]), colors="tab:red", linewidths=2.0))
     _draw_sources(ax, pixels, apertures, source, edges)
@@ -88,16 +85,6 @@ def _pairs_of(apertures: "ApertureSet", source: int) -> BoolArray:
     if not own.any():
         raise InputError(f"source: expected a source with pixels, got {source}, which reaches none")
     return own
-
-
-def _values(pixels: PixelTable, image: object, shown: IntArray) -> FloatArray:
-    """Return the values of the shown pixels: those given, or the mean of the usable ones over time."""
-    if image is not None:
-        check_shape(image, (pixels.n_pixel,), "image", "n_pixel")
-        return np.asarray(image, np.float64)[shown]
-    good = pixels.ivar[:, shown] > 0
-    total = np.where(good, pixels.flux[:, shown], 0.0).sum(axis=0)
-    return np.where(good.any(axis=0), total / np.maximum(good.sum(axis=0), 1), np.nan)
 
 
 def _outline(column: IntArray, row: IntArray) -> list[list[tuple[float, float]]]:

@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bayesprf.arrays import FloatArray, IntArray, NamedDict
-from bayesprf.checks import as_float, check_shape
 from bayesprf.plots.canvas import FLUX_LABEL, NO_PIXEL, add_colorbar, new_figure, root_figure, stretch
 from bayesprf.plots.labels import Labels
 from bayesprf.plots.records import FieldImage, FieldStars
@@ -30,7 +29,6 @@ def plot_scene(
     pixels: PixelTable,
     sources: SourceTable,
     *,
-    image: object = None,
     offset: tuple[float, float] = (0.0, 0.0),
     named: object = None,
     ax: Axes | None = None,
@@ -43,8 +41,6 @@ def plot_scene(
         Data and positions of the pixels.
     sources : SourceTable
         Positions, fluxes and names of the sources.
-    image : array-like, shape (n_pixel,), optional
-        Pixel values, electron / s; the mean over time by default.
     offset : tuple of float
         How far the stars lie from their catalogue positions towards east and north, arcsec.
     named : int, str or sequence of them, optional
@@ -57,12 +53,10 @@ def plot_scene(
     -------
     matplotlib.figure.Figure
     """
-    values = mean_image(pixels) if image is None else as_float(image, "image", ndim=1)
-    check_shape(values, (pixels.n_pixel,), "image", "n_pixel")
-    field = FieldImage(pixels.column, pixels.row, values, pixels.stamp)
+    field = FieldImage(pixels.column, pixels.row, mean_image(pixels), pixels.stamp)
     stars = FieldStars(*source_places(pixels, sources, offset), sources.flux, sources.source_id)
     chosen = None if named is None else sources.indices(named)
-    return plot_field(field, stars, label=("mean " if image is None else "") + FLUX_LABEL, named=chosen, ax=ax)
+    return plot_field(field, stars, named=chosen, ax=ax)
 
 
 def plot_field(

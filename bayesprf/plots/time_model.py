@@ -170,7 +170,7 @@ def plot_vectors(
     return root_figure(ax)
 
 
-def plot_factor(dx: object, dy: object, factor: object, *, title: str = "", ax: Axes | None = None) -> Figure:
+def plot_factor(dx: object, dy: object, factor: object, *, title: str = "") -> Figure:
     """Draw the factor on the PRF at one cadence over the offsets.
 
     Parameters
@@ -181,15 +181,13 @@ def plot_factor(dx: object, dy: object, factor: object, *, title: str = "", ax: 
         PRF over mean PRF.
     title : str
         Title.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
     dx, dy, factor = (as_float(one, name, ndim=1) for one, name in ((dx, "dx"), (dy, "dy"), (factor, "factor")))
-    ax = new_figure(6.0, 5.0).subplots() if ax is None else ax
+    ax = new_figure(6.0, 5.0).subplots()
     change = 100.0 * (factor - 1.0)
     drawn = _draw_sky(ax, dx, dy, change, _bound([change]))
     ax.set(xlabel="east offset (arcsec)", ylabel="north offset (arcsec)", title=title)

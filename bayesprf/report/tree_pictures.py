@@ -219,13 +219,13 @@ def draw_tree_prf(tree: xr.DataTree, *, figure: "Figure | SubFigure | None" = No
     return plot_prf(PrfImages(values, offset, place), figure=figure)
 
 
-def draw_tree_time_columns(tree: xr.DataTree, *, ax: "Axes | None" = None) -> "Figure":
+def draw_tree_time_columns(tree: xr.DataTree) -> "Figure":
     """Draw the columns in time that the PRF of a tree follows."""
     time_model = tree["time_model"].to_dataset()
     names = [str(one) for one in time_model["time_vector_name"].to_numpy()]
     zero = float(tree.attrs.get("time_zero_jd", 0.0))
     return plot_vectors(
-        time_model["time"].to_numpy(), time_model["time_vectors"].to_numpy(), names=names, time_zero_jd=zero, ax=ax
+        time_model["time"].to_numpy(), time_model["time_vectors"].to_numpy(), names=names, time_zero_jd=zero
     )
 
 

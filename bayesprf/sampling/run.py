@@ -75,15 +75,13 @@ class Convergence:
         return found + ("; no problem found" if not self.problems else "; " + "; ".join(self.problems))
 
 
-def check_convergence(tree: xr.DataTree, names: Sequence[str] | None = None) -> Convergence:
+def check_convergence(tree: xr.DataTree) -> Convergence:
     """Check the draws of a sampler; exact draws pass by construction.
 
     Parameters
     ----------
     tree : xarray.DataTree
         With a group `posterior`, and `sample_stats` if there may be divergences.
-    names : sequence of str, optional
-        Variables to check; all of `posterior` by default.
 
     Returns
     -------
@@ -98,7 +96,7 @@ def check_convergence(tree: xr.DataTree, names: Sequence[str] | None = None) -> 
 
     posterior = tree["posterior"].to_dataset()
     n_chain, n_draw = posterior.sizes["chain"], posterior.sizes["draw"]
-    varying = posterior[[name for name in names or posterior.data_vars if _varies(posterior[name])]]
+    varying = posterior[[name for name in posterior.data_vars if _varies(posterior[name])]]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         bulk, tail = az.ess(varying, method="bulk"), az.ess(varying, method="tail")

@@ -75,15 +75,13 @@ class Spectrum:
         """Whether all batch rows have the same eigenvectors."""
         return self.eigenvalues.shape[0] == 1
 
-    def rotate(self, u: FloatArray, rows: slice = slice(None)) -> FloatArray:
+    def rotate(self, u: FloatArray) -> FloatArray:
         """Return U u.
 
         Parameters
         ----------
         u : ndarray of float64, shape (..., n_batch, n_coeff)
             Coordinates in the eigenbasis.
-        rows : slice
-            Batch rows they belong to.
 
         Returns
         -------
@@ -96,7 +94,7 @@ class Spectrum:
                 for members, matrix in zip(family.members, vectors[0], strict=True):
                     flat_out[:, members] = flat_in[:, members] @ matrix.T
             else:
-                answer[..., family.members] = (vectors[rows] @ u[..., family.members, None])[..., 0]
+                answer[..., family.members] = (vectors @ u[..., family.members, None])[..., 0]
         return answer
 
     def rotation(self) -> csc_matrix:
