@@ -78,10 +78,14 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
 
 
 def unseen_share(fit: JointFit, view: View) -> float:
-    """Return the share of a star's light that the fit puts where no pixel tells it from none, its own relative error.
+    """Return by how much of its light a star may err where no pixel tells it from none.
 
-    A cell about the star counts as seen if the light of all stars in it, weighted, is worth a standard deviation.
-    Beyond, only the smoothness of the PRF speaks: there may be no light, or twice as much.
+    Notes
+    -----
+    Where pixels are silent only the smoothness of the PRF speaks: there may be no light, or twice as much, or any
+    between. As a uniform number this has the variance 1 / 3 of the light squared; beside pixels in which all stars
+    together are worth x squares of a standard deviation, the variance 1 / (3 + x). Cells about the star in which the
+    pixels tell less than that belief, x < 3, err together.
     """
     problem, prf = fit.problem, replace(fit.prf.normalized_at(np.zeros(2)), shear=(0.0, 0.0))
     side, n_ring = float(np.sqrt(problem.pixel_area)), _RINGS.size - 1
@@ -95,7 +99,8 @@ def unseen_share(fit: JointFit, view: View) -> float:
     place = (np.arange(_N_SECTOR) + 0.5) / _N_SECTOR * 2.0 * np.pi - np.pi
     x, y = np.outer(middle, np.cos(place)).ravel(), np.outer(middle, np.sin(place)).ravel()
     share = prf.evaluate(side * x, side * y) * np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
-    return float(np.sum(share[signal < 1.0]))
+    silent = signal < 3.0
+    return float(np.sum(share[silent] / np.sqrt(3.0 + signal[silent])))
 
 
 def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:
