@@ -14,8 +14,12 @@ NORMAL_MEDIAN = 0.6744897501960817
 SIGMA_PER_MAD = 1.4826
 """Unit: standard deviation over median absolute deviation of a normal distribution: 1 / `NORMAL_MEDIAN`, rounded."""
 
-# Numbers looked at by `median_scatter`, the share of the most precise of them that counts, and halvings.
-_N_SAMPLE, _PRECISE_SHARE, _N_HALVING = 50_000, 0.25, 40
+# Cost: numbers that `median_scatter` looks at.
+_N_SAMPLE = 50_000
+# Accuracy: halvings of its search.
+_N_HALVING = 40
+# Share of the most precise of these numbers that counts.
+_PRECISE_SHARE = 0.25
 
 
 def mad_sigma(deviation: FloatArray, *, axis: int | None = None) -> FloatArray:

@@ -28,9 +28,10 @@ _SCALE_STEP = 3.0
 # Accuracy: cells are halved until so many of them hold 95 % of the probability, or they are so small a share of the
 # first ones.
 _ENOUGH_CELLS, _MAX_HALVING, _LEVEL, _KEPT = 300, 14, 0.95, 0.999
-# Prior of a baseline's coefficients, in units of one over the weight of all cadences; share of an event's
-# information that a baseline must leave.
-_RIDGE, _TOLD = 1e-12, 1e-3
+# Rounding: prior of a baseline's coefficients, in units of one over the weight of all cadences.
+_RIDGE = 1e-12
+# Share of an event's information that a baseline must leave.
+_TOLD = 1e-3
 # The event is moved to so many other times at most, over which it overlaps with itself by less than this share; so many
 # at least tell how dips scatter.
 _MAX_PLACEBO, _OVERLAP, _MIN_PLACEBO = 40, 0.05, 8

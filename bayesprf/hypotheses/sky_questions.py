@@ -38,7 +38,7 @@ _NEGLIGIBLE = 1e-4
 # Squares of this many pixels are searched together for missing stars; two stars found in one search are at least so far
 # apart, pixel: nearer ones would be told from errors of the first only after it has been fitted.
 _BLOCK, _APART = 8.0, 3.0
-# Where the log odds at the best position are below this, no star is looked for.
+# Cost: where the log odds at the best position are below this, no star is looked for.
 _HOPELESS = -3.0
 # Cost: pixels whose difference image is solved with its full covariance, at most.
 _MAX_PIXELS = 2000

@@ -20,7 +20,8 @@ from bayesprf.settings import Background
 PRIOR_WIDTH = 10.0
 # Shares of the pixels, the darkest: their upper ends set the prior's scale, and the first guess.
 _DARK_SHARE, _GUESS_SHARE = 0.2, 0.05
-# Where the files do not separate cutouts: neighbours in a row or column at most this far apart belong together, pixel.
+# Definition: where the files do not separate cutouts, neighbours in a row or column at most this far apart belong
+# together, pixel.
 _MAX_STEP = 3.0
 # Cost: entries of sources times pixels that are linked by their sky, at most: 240 MB.
 _MAX_SHARED = 20_000_000

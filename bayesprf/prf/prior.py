@@ -27,8 +27,10 @@ N_R, N_PHI = 13, 15
 _SAMPLES = 9.0
 # What is believed of the covariance of tables counts as much as this many of them.
 _N_BELIEF = 2.0
-# Smooth deviations: how far they reach in ln(1 + r / pixel), and what keeps their covariance invertible, relative.
-_LENGTH, _JITTER = 0.5, 1e-6
+# Smooth deviations: how far they reach in ln(1 + r / pixel).
+_LENGTH = 0.5
+# Rounding: what keeps their covariance invertible, relative.
+_JITTER = 1e-6
 # Rounding: keeps the prior's covariance invertible, dex.
 _MIN_SIGMA = 1e-4
 

@@ -24,8 +24,10 @@ _PRIOR_SIGMA = 1.0
 _FLUX_SIGMA = 0.05
 # Steps after which the kept and the clipped pixels stay the same.
 _N_CLIP = 4
-# Steps at most, the change of log10 PRF that ends them, and the longest step, dex.
-_MAX_ITER, _TOLERANCE, _MAX_STEP = 30, 5e-4, 0.5
+# Accuracy: steps at most, and the change of log10 PRF that ends them, dex.
+_MAX_ITER, _TOLERANCE = 30, 5e-4
+# Longest step, dex.
+_MAX_STEP = 0.5
 # Rounding: the scatter is looked for between what no star shows and the light itself.
 _SCATTER_BOUNDS = (1e-5, 1.0)
 # Pixels that tell the scatter about the model: so bright, in errors, and at least so many.

@@ -22,7 +22,7 @@ from bayesprf.sampling.draws import MAX_POINTWISE
 MAX_R_HAT, MIN_ESS_PER_CHAIN = 1.01, 100.0
 # Betancourt (2016): the energy's steps against its spread, below which a sampler does not reach the tails.
 MIN_BFMI = 0.3
-# Share of transitions that may stop because their path had the greatest length allowed.
+# Definition: share of transitions that may stop because their path had the greatest length allowed.
 MAX_LONGEST = 0.01
 # Names of these statistics: PyMC's, and nutpie's.
 _DIVERGING = ("diverging",)

@@ -15,9 +15,10 @@ from bayesprf.scene.sources import SourceTable
 # axis, so that two prints of one star differ by up to 7; Gaia DR3 lists no two stars within 0.18 arcsec (Lindegren et
 # al. 2021), and the PRF of these missions, 6 to 40 arcsec wide, is not known to a thousandth.
 SAME_PLACE = 0.01
-# A catalogue belongs to the pixels if one of its stars lies within so many pixels of one.
+# Definition: a catalogue belongs to the pixels if one of its stars lies within so many pixels of one.
 _REACH_PIX = 10.0
-# A file holds a star if one lies within so many pixels of one of its own: pixels of two files belong to the first.
+# Definition: a file holds a star if one lies within so many pixels of one of its own: pixels of two files belong to the
+# first.
 _EDGE_PIX = 2.0
 # Shown: files or pairs of stars that a message names.
 _MAX_NAMED = 3

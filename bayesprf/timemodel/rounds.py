@@ -14,9 +14,10 @@ from bayesprf.settings import PerturbationOptions
 from bayesprf.stats import NORMAL_MEDIAN, median_scatter, weighted_median
 from bayesprf.timemodel.training import TrainingPixels
 
-# A pixel deviates by itself if its excess variance is this many times the error of that variance; the precision of a
-# prior that holds a coefficient at zero.
-_EVIDENT, _NARROW = 3.0, 1e30
+# A pixel deviates by itself if its excess variance is this many times the error of that variance.
+_EVIDENT = 3.0
+# Rounding: the precision of a prior that holds a coefficient at zero.
+_NARROW = 1e30
 # Accuracy: sweeps between the pixels' means and the stars' brightness.
 _N_LEVEL_SWEEP = 2
 # Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
