@@ -76,19 +76,6 @@ def multiply_blocks(blocks: FloatArray, start: IntArray, matrix: FloatArray, out
 
 
 @inlined
-def multiply_transposed_blocks(blocks: FloatArray, start: IntArray, matrix: FloatArray, out: FloatArray) -> None:
-    """Write A' matrix, A block diagonal with `blocks` (S, d, d), matrix (n, k)."""
-    for s in range(start.size - 1):
-        lo, hi = start[s], start[s + 1]
-        for i in range(lo, hi):
-            out[i, :] = 0.0
-            for j in range(lo, hi):
-                factor = blocks[s, j - lo, i - lo]
-                for k in range(matrix.shape[1]):
-                    out[i, k] += factor * matrix[j, k]
-
-
-@inlined
 def transpose_into(matrix: FloatArray, out: FloatArray) -> None:
     """Write the transpose of a square matrix."""
     for i in range(matrix.shape[0]):
@@ -366,8 +353,9 @@ def smooth_rows(model: Model, found: Filtered, moments: FloatArray, answer: Smoo
         if wanted:
             before = (found.covariance[t - 1], found.mean[t - 1])
             differentiate_step(model, t, before, (rates, information), moments, answer)
-        multiply_transposed_blocks(model.transition[t], model.start, rates, moved_rates)
+        transposed = model.transition[t].transpose(0, 2, 1)
+        multiply_blocks(transposed, model.start, rates, moved_rates)
         rates, moved_rates = moved_rates, rates
-        multiply_transposed_blocks(model.transition[t], model.start, information, scratch)
+        multiply_blocks(transposed, model.start, information, scratch)
         transpose_into(scratch, now)
-        multiply_transposed_blocks(model.transition[t], model.start, now, information)
+        multiply_blocks(transposed, model.start, now, information)
