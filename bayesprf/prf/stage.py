@@ -146,7 +146,7 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     if other is None or other.background is None:
         return choice
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
-    if abs(height) < SIGNIFICANT * error:
+    if height < SIGNIFICANT * error:  # wings take light: a sky below zero was taken off too much
         return choice
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
 

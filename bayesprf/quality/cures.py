@@ -93,10 +93,13 @@ def asks_for_sky(fit: Fit) -> str:
     Returns
     -------
     str
-        The fault: sky that is left in the pixels, though none was asked for.
+        The fault: sky that is left in the pixels, though none was asked for. One below zero is none: light of stars
+        that the catalogue lacks makes it too.
     """
-    found = with_verdict(fit).need("verdict").find(QualityFlag.SKY_LEFT)
-    return found.sentence if found is not None and fit.settings.background is None else ""
+    verdict = with_verdict(fit).need("verdict")
+    found = verdict.find(QualityFlag.SKY_LEFT)
+    light = fit.settings.background is None and verdict.field["sky_left"] > 0
+    return found.sentence if found is not None and light else ""
 
 
 def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
@@ -110,12 +113,12 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     Returns
     -------
     tuple of Fit and Cure
-        The one with the sky if chi-square per pixel and misplaced light are smaller.
+        The one with the sky if chi-square per pixel and misplaced light are smaller, and the sky is light.
     """
     before, after = (with_verdict(one).need("verdict") for one in (fit, other))
-    better = _fits_better(before, after, _marked(after))
     background = other.need("prf").background
     level = 0.0 if background is None else float(np.median(background.weights))
+    better = level > 0.0 and _fits_better(before, after, _marked(after))
     told = (
         f"a constant per file, background='stamp', {rough(level)} electron / s, fitted along, took the misplaced"
         f" light {_shares(before, after)}"

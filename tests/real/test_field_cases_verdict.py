@@ -30,14 +30,14 @@ def test_sky_of_a_tesscut_is_named_and_measured(real_data):
     pixels = bp.read_tpfs(real_data / "field-cases" / "astrocut-sky150-15x15.fits.gz")
     catalog = bp.read_catalog(real_data / "field-cases" / "astrocut-sky150-15x15_catalog.csv")
     machine = bp.Machine.from_pixels(pixels, catalog, quiet=True)
-    # The joint fit, the default for so few stars, puts a third of the sky into wings and measures 98.
+    # The joint fit would put a third of the sky into wings and measure 98, so that the default has the rounds.
     for method in ("auto", "rounds"):
         machine.build_shape_model(method=method)
         machine.fit_model()
         finding = machine.verdict.find(QualityFlag.SKY_LEFT)
         assert finding.sources[0]
         assert "BACKAPP = 0, the darkest hold 150 electron / s" in finding.sentence
-    assert machine.verdict.field["sky_left"] == pytest.approx(150.0, abs=10.0)
+        assert machine.verdict.field["sky_left"] == pytest.approx(150.0, abs=10.0)
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.DataWarning")
@@ -51,6 +51,22 @@ def test_sky_of_a_tesscut_is_fitted_by_default(real_data):
         )
     assert np.mean(machine.ws[:, 0]) == pytest.approx(9000.0, rel=0.05)
     assert machine.verdict.find(QualityFlag.SKY_LEFT) is None
+
+
+@pytest.mark.parametrize("catalog", ["targets", "detect"])
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.DataWarning")
+def test_a_target_among_stars_that_its_catalogue_lacks(real_data, catalog):
+    """TIC 273589987, 11,045 electron / s by the mission: 20,201 +- 2,675 with the light of two neighbours as its own.
+
+    The stamp shows the neighbours, one of two thirds of the target's light 3.3 pixels away, one at the edge; both join
+    the fit.
+    """
+    with pytest.warns(QualityWarning, match="POOR_PRF"):
+        machine = bp.fit(real_data / "tess-tpf" / "tess-tic273589987-s15-100cad.fits.gz", catalog, quiet=True)
+    assert machine.nsources == 3
+    assert abs(machine.ws[:, 0].mean() - 11045.0) < 2.0 * machine.common_errors.std[0]
+    assert machine.common_errors.std[0] < 0.25 * machine.ws[:, 0].mean()
+    assert [one.kept for one in machine.verdict.cures if one.name == "stars"] == [True] * (catalog == "targets")
 
 
 def test_quality_warnings_are_warnings_of_the_package():
