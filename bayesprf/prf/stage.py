@@ -133,8 +133,8 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
 def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit]) -> Choice:
     """Choose between rounds and joint fit; the latter puts a sky that is left in the pixels into the stars' wings.
 
-    Few stars leave few pixels dark enough to show it: where the fit leans on the instrument's record, it is always
-    asked whether it would rather have a sky.
+    Few stars leave few pixels dark enough to show it: a fit that leans on the instrument's record is always made with a
+    sky too.
     """
     rounds, found = fits
     choice = choose_fit(rounds, found)
@@ -146,7 +146,7 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     if other is None or other.background is None:
         return choice
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
-    if height < SIGNIFICANT * error:  # wings take light: a sky below zero was taken off too much
+    if height < SIGNIFICANT * error:  # wings take light, which no sky below zero is
         return choice
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
 
