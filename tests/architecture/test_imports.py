@@ -35,7 +35,7 @@ RANKS = (
     ("perturbation", "attributes"),
     ("machine",),
     ("pipeline",),
-    ("batch", "validation", "datasets"),
+    ("batch", "testing", "validation", "datasets"),
     ("cli",),
     ("__main__",),
 )
@@ -106,6 +106,7 @@ def test_imports_point_down(path):
         target = name.split(".")[1]
         allowed = target == part or RANK_OF.get(target, -1) < RANK_OF[part] or (RANK_OF[part] == 0 == RANK_OF[target])
         assert allowed or target == "__version__", f"{relative_name(path)} imports {name}, which is not below {part}"
+        assert target != "testing", f"{relative_name(path)} imports the test helpers"
 
 
 @pytest.mark.parametrize("path", LIBRARY, ids=relative_name)

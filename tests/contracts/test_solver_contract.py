@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix, random_array
-from twins import assert_posterior_close, dense_twin, make_problem
 
 from bayesprf.errors import InputError, NotPositiveDefiniteError
 from bayesprf.linalg.kronecker import KroneckerDesign
@@ -13,6 +12,7 @@ from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.testing import assert_posterior_close, dense_twin, make_problem
 
 SOLVERS = [DenseSolver(), BlockSolver(n_threads=1), BlockSolver(n_threads=3)]
 SOLVER_NAMES = ["dense", "block", "block-threads"]

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from astropy.table import Table
 from hypothesis import strategies as st
-from odd_inputs import damaged
 
 import bayesprf as bp
 from bayesprf.errors import BayesprfWarning, FileError
@@ -20,6 +19,7 @@ from bayesprf.pipeline import restore
 from bayesprf.results.scores import compare
 from bayesprf.results.summary import summarize
 from bayesprf.simulation.fields import make_field
+from bayesprf.testing import damaged
 
 
 @pytest.fixture(scope="module")

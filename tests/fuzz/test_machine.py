@@ -8,7 +8,6 @@ import pandas as pd
 import pymc as pm
 import pytest
 from hypothesis import strategies as st
-from odd_inputs import any_value, odd_array
 
 from bayesprf.errors import BayesprfError
 from bayesprf.fit_record import Fit
@@ -16,6 +15,7 @@ from bayesprf.machine import Machine
 from bayesprf.sampling.questions import HYPER
 from bayesprf.settings import PerturbationOptions, QualityOptions, Settings, ShapeOptions
 from bayesprf.simulation.fields import make_field
+from bayesprf.testing import any_value, odd_array
 
 # Arguments that a method cannot do without, by method.
 EVENT = np.arange(8) == 5

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from odd_inputs import any_value
 
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -17,6 +16,7 @@ from bayesprf.pipeline import FitOptions
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import Background, MaskOptions, PerturbationOptions, Settings, ShapeOptions
+from bayesprf.testing import any_value
 
 RECORDS = (
     CartesianBasis, TrendOptions, Background, MaskOptions, PerturbationOptions, Settings, ShapeOptions, FitOptions,

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import block_diag, csr_matrix
-from twins import assert_posterior_close, make_problem
 
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.residuals import residual_sums
 from bayesprf.linalg.solvers.blocks import BlockSolver, pair_covariance
 from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.testing import assert_posterior_close, make_problem
 
 SOLVERS = pytest.mark.parametrize("solver", [DenseSolver(), BlockSolver(1)], ids=["dense", "block"])
 

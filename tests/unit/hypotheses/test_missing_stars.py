@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from twins import make_problem
 
 import bayesprf as bp
 from bayesprf.errors import InputError
@@ -10,6 +9,7 @@ from bayesprf.hypotheses.missing_stars import StarSearch, find_stars
 from bayesprf.linalg.common import sum_rows
 from bayesprf.scene.pairs import offsets
 from bayesprf.simulation.fields import make_field
+from bayesprf.testing import make_problem
 
 SIDE = 12
 

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal
-from twins import make_problem
 
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.evidence import Evidence, maximise_evidence
 from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters
 from bayesprf.linalg.problem import GaussianPrior
+from bayesprf.testing import make_problem
 
 N_OBS, N_COEFF = 40, 8
 GROUPS = {"width_group": np.arange(N_COEFF) // 4, "noise_group": np.arange(N_OBS) % 3 - 1}

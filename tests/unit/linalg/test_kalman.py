@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
-from twins import dense_processes
 
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.kalman import FixedColumns, RowInformation, draw_processes, solve_processes
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.linalg.state_space import ProcessKernel
+from bayesprf.testing import dense_processes
 
 N_TIME, N_PIXEL, LEVEL = 24, 12, 200.0
 FAMILIES = ("matern32", "matern12", "matern52", "oscillator", "constant", "matern32", "matern52", "matern12")

@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
-from twins import dense_twin, make_problem
 
 from bayesprf.errors import InputError, ShapeError, UnsupportedError
 from bayesprf.linalg.kronecker import KroneckerDesign
@@ -12,6 +11,7 @@ from bayesprf.linalg.residuals import residual_sums
 from bayesprf.linalg.solvers.blocks import BlockSolver, pair_covariance
 from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.solvers.solver import choose_solver
+from bayesprf.testing import dense_twin, make_problem
 
 
 @pytest.fixture

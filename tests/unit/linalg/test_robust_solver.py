@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from scipy.stats import norm, t
-from twins import make_problem
 
 from bayesprf.errors import ConvergenceWarning, InputError
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.solvers.blocks import BlockSolver
 from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.solvers.robust import RobustSolver, StudentWeights
+from bayesprf.testing import make_problem
 
 
 def clean_problem(n_batch=12, n_part=1, n_obs=60):

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.linalg import expm
-from twins import autocovariance
 
 from bayesprf.errors import InputError
 from bayesprf.linalg.state_space import N_STATE, ProcessKernel, build_states, step_gradient
+from bayesprf.testing import autocovariance
 
 FAMILIES = ["matern12", "matern32", "matern52", "oscillator"]
 # Steps from far below the correlation time to far above it.

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twins import assert_posterior_close, dense_twin
 
 from bayesprf.errors import InputError, QualityWarning
 from bayesprf.flags import QualityFlag
@@ -19,6 +18,7 @@ from bayesprf.photometry.fluxes import fit_flux
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.simulation.fields import make_case, make_field
+from bayesprf.testing import assert_posterior_close, dense_twin
 
 SKY = -50.0  # electron / s
 

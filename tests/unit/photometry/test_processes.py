@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import xarray as xr
 from scipy.sparse import csr_matrix
-from twins import dense_processes
 
 import bayesprf as bp
 from bayesprf.errors import InputError, StageError
@@ -21,6 +20,7 @@ from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.photometry.process_kernels import SearchRange
 from bayesprf.photometry.processes import fit_light_curves, flux_information, split_by_correlation
 from bayesprf.simulation.fields import make_field
+from bayesprf.testing import dense_processes
 
 
 def make_fit(time, kernels, *, seed=0, side=7, gap=None, template=None, prior_width=10.0):

@@ -6,7 +6,6 @@ import pytensor
 import pytensor.tensor as pt
 import pytest
 from transit_scenes import make_transit_fit, transit
-from twins import dense_processes
 
 import bayesprf as bp
 from bayesprf.errors import InputError, StageError
@@ -16,6 +15,7 @@ from bayesprf.linalg.state_space import ProcessKernel
 from bayesprf.photometry.processes import flux_information
 from bayesprf.sampling.pixel_likelihood import light_curve_likelihood
 from bayesprf.simulation.fields import make_field
+from bayesprf.testing import dense_processes
 
 pytestmark = [pytest.mark.filterwarnings("ignore:Numba will use object mode:UserWarning")]
 

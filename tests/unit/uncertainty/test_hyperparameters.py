@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 from scipy.stats import binom
-from twins import dense_twin
 
 from bayesprf.errors import ConvergenceWarning, InputError, ShapeError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
@@ -14,6 +13,7 @@ from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
+from bayesprf.testing import dense_twin
 from bayesprf.uncertainty.hyper_groups import make_groups
 from bayesprf.uncertainty.hyper_problems import CadencePairs, WidthData, difference_problem
 from bayesprf.uncertainty.hyperparameters import WidthChoice, learn_flux_widths
