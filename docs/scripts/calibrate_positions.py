@@ -7,7 +7,8 @@ hidden stars alone; the tables are in docs/evidence/calibration.md.
 import sys
 
 import numpy as np
-from sky_positions import MissingScores, PositionScores, score_missing, score_positions
+
+from bayesprf.validation.sky_positions import MissingScores, PositionScores, score_missing, score_positions
 
 BINS = ((0.0, 20.0), (20.0, 50.0), (50.0, 1e9))
 

@@ -7,9 +7,8 @@ tables belong into docs/explanation/errors.md.
 import sys
 import warnings
 
-from absolute_flux import check_subsets, format_checks, score_field
-
 from bayesprf.errors import ConvergenceWarning
+from bayesprf.validation.absolute_flux import check_subsets, format_checks, score_field
 
 
 def main(n_seed: int = 24, first: int = 1) -> None:

@@ -8,10 +8,10 @@ import sys
 import warnings
 
 import numpy as np
-from transit_depth import DepthScores, format_depths, make_blends, score_depths
 
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.simulation.fields import redraw_noise
+from bayesprf.validation.transit_depth import DepthScores, format_depths, make_blends, score_depths
 
 
 def gather(found: list[dict[str, DepthScores]]) -> dict[str, DepthScores]:

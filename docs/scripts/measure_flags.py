@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from faults import KINDS, Judged, find_hits, judge_kind
 
 from bayesprf.arrays import NamedDict
 from bayesprf.errors import BayesprfWarning
 from bayesprf.flags import QualityFlag
+from bayesprf.validation.faults import KINDS, Judged, find_hits, judge_kind
 
 PAGE = Path(__file__).parents[2] / "docs" / "evidence" / "flags.md"
 N_SOUND, N_FAULT = 100, 50

@@ -4,7 +4,8 @@ from functools import cache
 
 import numpy as np
 import pytest
-from absolute_flux import check_subsets, score_field
+
+from bayesprf.validation.absolute_flux import check_subsets, score_field
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")]
 

@@ -4,9 +4,9 @@ from functools import cache
 
 import numpy as np
 import pytest
-from transit_depth import N_PAIR, DepthScores, make_blends, score_depths
 
 from bayesprf.simulation.fields import redraw_noise
+from bayesprf.validation.transit_depth import N_PAIR, DepthScores, make_blends, score_depths
 
 pytestmark = pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")
 

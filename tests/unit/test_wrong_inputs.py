@@ -1,15 +1,22 @@
 """Every wrong input of the list ends in one sentence that names the argument, what was expected and what came."""
 
+import importlib.util
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
-import wrong_inputs as TABLE
 
 import bayesprf as bp
 from bayesprf.errors import InputError, StageError
 from bayesprf.simulation.fields import make_field
 
+SCRIPT = Path(__file__).parents[2] / "docs" / "scripts" / "wrong_inputs.py"
+_SPEC = importlib.util.spec_from_file_location("wrong_inputs", SCRIPT)
+assert _SPEC is not None
+assert _SPEC.loader is not None
+TABLE = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(TABLE)
 CASES = [case for _, case in TABLE.load_cases()]
 # Sentences of the command line's parser, and of stages that have not run, name no argument.
 _OTHER = re.compile(r"No such|Missing option|Invalid value|--dask needs the package|no [\w ]+ result yet: call ")
@@ -36,9 +43,7 @@ def test_wrong_input_ends_in_one_sentence(names, case):
 def test_the_list_and_its_page():
     """The sentences of the page are those of the run that made it; the lines are compared with the list."""
     rows = [line[2:-2].split(" | ", 1) for line in TABLE.PAGE.read_text().splitlines() if line.startswith("| `")]
-    assert [call for call, _ in rows] == [f"`{TABLE.cell(case.call)}`" for case in CASES], (
-        "run python docs/scripts/wrong_inputs.py"
-    )
+    assert [call for call, _ in rows] == [f"`{TABLE.cell(case.call)}`" for case in CASES], f"run {SCRIPT}"
     assert len(CASES) == len({case.call for case in CASES}) >= 96
 
 

@@ -1,8 +1,10 @@
 """Light curves as processes: beside the dense twin of the pixels, learned kernels, events, gaps, draws, trees."""
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
-import calibrate_processes
 import numpy as np
 import pytest
 import xarray as xr
@@ -21,6 +23,9 @@ from bayesprf.photometry.process_kernels import SearchRange
 from bayesprf.photometry.processes import fit_light_curves, flux_information, split_by_correlation
 from bayesprf.simulation.fields import make_field
 from bayesprf.testing import dense_processes
+
+SCRIPTS = Path(__file__).parents[3] / "docs" / "scripts"
+CALIBRATION = SimpleNamespace(**runpy.run_path(str(SCRIPTS / "calibrate_processes.py")))
 
 
 def make_fit(time, kernels, *, seed=0, side=7, gap=None, template=None, prior_width=10.0):
@@ -178,9 +183,9 @@ def test_slopes_of_the_prior_are_its_derivatives(family):
 def test_a_process_that_is_hidden_in_the_noise_is_not_taken_for_none():
     """A field of docs/scripts/calibrate_processes.py: by the evidence alone the star had sigma 0.12 for 3.5, and light
     that was wrong by 5 errors (rms)."""
-    rng, time = np.random.default_rng([3, 2040]), np.arange(300) * calibrate_processes.CADENCE
-    kernels = calibrate_processes.draw_kernels(4, rng)
-    fit, truth = calibrate_processes.make_fit(time, kernels, rng)
+    rng, time = np.random.default_rng([3, 2040]), np.arange(300) * CALIBRATION.CADENCE
+    kernels = CALIBRATION.draw_kernels(4, rng)
+    fit, truth = CALIBRATION.make_fit(time, kernels, rng)
     curves = fit_light_curves(fit, time, dict.fromkeys(range(4), "learn"))
     assert kernels[3].sigma == pytest.approx(3.5, abs=0.05)
     assert 1.0 < curves.kernel(3).sigma < 5.0

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from faults import KINDS, find_hits, judge_kind
+
+from bayesprf.validation.faults import KINDS, find_hits, judge_kind
 
 SOUND = [name for name, kind in KINDS.items() if not kind.flags]
 FAULTS = [name for name, kind in KINDS.items() if kind.flags]

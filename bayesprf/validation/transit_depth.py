@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from absolute_flux import LEVELS, drift
 from scipy.special import ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray, NamedDict
@@ -13,6 +12,7 @@ from bayesprf.machine import Machine
 from bayesprf.simulation.fields import SimulatedField, make_field
 from bayesprf.simulation.settings import FieldSettings, Transit
 from bayesprf.stats import mad_sigma
+from bayesprf.validation.absolute_flux import LEVELS, drift
 
 DEPTH = 0.01
 """True depth of every transit."""
