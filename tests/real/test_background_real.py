@@ -74,7 +74,8 @@ def empty_field(real_data):
     above = image - np.nanmedian(image)
     peak = ((maximum_filter(image, 3) == image) & (above > 15.0))[row, column]
     table = {"ra": pixels.ra_deg[peak], "dec": pixels.dec_deg[peak], "peak": above[row, column][peak]}
-    return pixels, pd.DataFrame({**table, "sum3x3": 9.0 * uniform_filter(above, 3)[row, column][peak]})
+    total = 9.0 * uniform_filter(above, 3)[row, column][peak]
+    return pixels, pd.DataFrame({**table, "sum3x3": np.where(total > 0, total, np.nan)})  # one is no star's flux
 
 
 def test_a_nearly_empty_field_with_rolling_band(empty_field, record_property):

@@ -118,4 +118,5 @@ def test_short_series_gain(n_time):
     field = simulate(seed=3, n_time=n_time)
     machine, chosen = fit(field), Selection(field)
     assert np.median(scatter(field, machine.ws_va)[chosen.bright]) < 4.0
-    assert np.median(scatter(field, machine.ws)[chosen.bright]) > 4.0  # beyond 6 by the errors as given
+    if n_time > 2:  # two cadences lie at equal distances from their mean, and lose the same
+        assert np.median(scatter(field, machine.ws)[chosen.bright]) > 4.0  # beyond 6 by the errors as given

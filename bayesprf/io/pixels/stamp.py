@@ -230,7 +230,7 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
     """Return the pixel table (first extension) and the APERTURE image, or raise saying what is missing."""
     if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
         raise FileError(f"{path}: expected a target pixel file, but its first extension is not a table of pixels")
-    if _is_light_curve(hdus[1]):
+    if _is_light_curve(hdus[1].header):
         raise FileError(
             f"{path}: expected a target pixel file, got a light curve, whose FLUX is one number per cadence; give the"
             " file of the pixels (targ.fits, tp.fits)"
@@ -240,10 +240,16 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
     return hdus[1], hdus["APERTURE"]
 
 
-def _is_light_curve(table: fits.BinTableHDU) -> bool:
-    """Whether a table holds one flux per cadence, as light curves of the archives and of this package do."""
-    shapes = {name: table.columns.dtype[name].shape for name in table.columns.names}
-    return shapes.get("FLUX") == () or ("FLUX" not in shapes and "SAP_FLUX" in shapes)
+def _is_light_curve(header: fits.Header) -> bool:
+    """Whether a table holds one flux per cadence, as light curves of the archives and of this package do.
+
+    By its header: columns are not looked at before `drop_wrong_shapes` has mended their shapes.
+    """
+    number = {str(header.get(f"TTYPE{k}")): k for k in range(1, int(header.get("TFIELDS", 0)) + 1)}
+    if "FLUX" not in number:
+        return "SAP_FLUX" in number
+    k = number["FLUX"]
+    return str(header.get(f"TFORM{k}")).strip().removeprefix("1") in ("E", "D") and f"TDIM{k}" not in header
 
 
 def _make_stamp(parts: _Parts, path: Path, options: StampOptions) -> Stamp:
