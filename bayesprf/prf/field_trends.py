@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray
+from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.prf.star_residuals import StarResiduals
-from bayesprf.scene.prf import STEPS
+from bayesprf.scene.prf import STEPS, PrfModel, prf_gradients
 from bayesprf.stats import likely_width, mad_sigma
 
 # Deviations of a star's own PRF that may follow its place.
@@ -49,6 +50,33 @@ def fit_trends(stars: StarResiduals, place: FloatArray) -> dict[str, Trend]:
     centred = (place - place[stars.source].mean(axis=0)) / np.where(spread > 0, spread, 1.0)
     columns = np.column_stack([np.ones(len(place)), centred[:, spread > 0]])
     return {name: Trend(*_fit_plane(columns, stars, list(STEPS).index(name))) for name in _DEVIATIONS}
+
+
+def flux_answers(prf: PrfModel, training: StarPixels, values: FloatArray, scatter: float) -> dict[str, FloatArray]:
+    """Return the relative change of a flux per change of size and shape, by name, shape (n,), for each pixel's star.
+
+    Parameters
+    ----------
+    prf : PrfModel
+        The common PRF.
+    training : StarPixels
+        Pixels of single stars.
+    values : ndarray of float64, shape (n,)
+        PRF of each star in its pixels, 1 / pixel.
+    scatter : float
+        Intrinsic scatter, dex.
+
+    Notes
+    -----
+    sum W P dP / sum W P**2 over the star's pixels, with their weights W: what a fit of the flux alone makes of it.
+    """
+    weight = training.flux**2 / training.model_variance(training.flux * values, prf.peak, scatter)
+    total = np.bincount(training.source, weight * values**2)
+    gradients = prf_gradients(prf, training.dx, training.dy)
+    return {
+        name: (np.bincount(training.source, weight * values * gradients[name]) / total.clip(1e-300))[training.source]
+        for name in _DEVIATIONS
+    }
 
 
 def _fit_plane(columns: FloatArray, stars: StarResiduals, index: int) -> tuple[FloatArray, float]:

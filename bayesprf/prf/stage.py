@@ -7,12 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 
+from bayesprf.arrays import IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.field_trends import fit_trends
+from bayesprf.prf.field_trends import Trend, fit_trends, flux_answers
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
@@ -120,14 +121,31 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     if recipe.shape.field_variation is not None:
         return found, recipe
     place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
-    trends = fit_trends(found.star_residuals(), place)
-    if max((one.significance for one in trends.values()), default=0.0) < SIGNIFICANT:
+    stars = found.star_residuals()
+    if not _trends_matter(found, stars.source, fit_trends(stars, place)):
         return found, recipe
     varying = recipe.updated(method="joint", field_variation=1)
     other, told = _try_jointly(scene, varying)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that varies over the field %s", choice.reason)
     return (other, varying) if other is not None and choice.joint else (found, recipe)
+
+
+def _trends_matter(found: PrfFit, measured: IntArray, trends: dict[str, Trend]) -> bool:
+    """Whether a significant trend over the field is large, or changes the flux of a measured star beyond its error."""
+    clear = {name: one.change for name, one in trends.items() if one.significance > SIGNIFICANT}
+    if not clear or found.joint is None:
+        return bool(clear)
+    training, values = found.star_pixels, found.values[found.training]
+    own = np.isin(training.source, measured)
+    training, values = training.select(own), values[own]
+    answers = flux_answers(found.prf, training, values, found.intrinsic_scatter)
+    error = (found.joint.flux_err / found.flux)[training.source]
+    return any(
+        np.abs(change).max() > QualityOptions().flux_share
+        or np.any(np.abs(answers[name] * change[training.source]) > error)
+        for name, change in clear.items()
+    )
 
 
 def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit]) -> Choice:
