@@ -163,8 +163,8 @@ def choose_stars(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     better &= bool(_there(other)[old:].all()) and not bool((_there(other, -1.0)[:old] & ~_there(fit, -1.0)).any())
     names = other.sources.source_id[old:]
     told = (
-        f"{len(names)} of the stars that the mean image shows, {', '.join(names[:_N_NAMED])}"
-        f"{', ...' if len(names) > _N_NAMED else ''}, fitted along, took the misplaced light {_shares(before, after)}"
+        f"a catalogue with {len(names)} more of the stars that the mean image shows, {', '.join(names[:_N_NAMED])}"
+        f"{', ...' if len(names) > _N_NAMED else ''}, took the misplaced light {_shares(before, after)}"
     )
     return (other if better else fit), Cure("stars", better, asks_for_stars(fit), told)
 

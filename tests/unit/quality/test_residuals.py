@@ -8,11 +8,11 @@ def test_residuals_are_free_of_flux(cases):
     """K r is zero, but for a prior as wide as ten fluxes, far below the errors of the fluxes.
 
     K leaves out the covariance of stars that share no pixel: the joint PRF reaches farther than that of the rounds,
-    where this was 3e-3, and errs by less.
+    where this was 3e-3, and errs by less. In total errors, which hold less unseen light than they did, up to 1.7 times.
     """
     left = cases.residuals()
     away = np.abs(left.gain @ left.residual) / left.error
-    assert np.median(away) < 0.01
+    assert np.median(away) < 0.02
     assert away.max() < 0.1
 
 
