@@ -26,8 +26,8 @@ N_SOUND, N_FAULT = 100, 50
 HEAD = """# Do the quality flags find faults, and only faults?
 
 Made by `python docs/scripts/measure_flags.py 0.3 {seed}`, piece by piece: small simulated fields (28 stars in 24
-cutouts or an image of 50 x 50 pixels, 60 cadences), each with a PRF drawn at random: 1.1 to 2.2 pixel wide, from nearly Gaussian to
-wide wings, round to asymmetric. A fault counts if it matters: if it moves the mean flux of a star by more than three
+cutouts or an image of 50 x 50 pixels, 60 cadences), each with a PRF drawn at random: 1.1 to 2.2 pixel wide, from
+nearly Gaussian to wide wings, round to asymmetric. A fault counts if it matters: if it moves the mean flux of a star by more than three
 total errors and 1 %, or makes a light curve scatter by more than 1.3 of its error (a wrong PRF: if the fluxes of the
 field are off by two total errors root mean square; a close pair: if a flux is wrong by 30 %); fields in which it does
 not are drawn again. A sound field is one in which no flux is moved by that much, and in which no light curve scatters
