@@ -13,11 +13,11 @@ from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, Unsu
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.field_trends import Trend, fit_trends, flux_answers
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
 from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
+from bayesprf.prf.star_residuals import Trend, fit_trends, flux_answers
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area

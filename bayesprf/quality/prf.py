@@ -6,8 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.field_trends import fit_trends
-from bayesprf.prf.star_residuals import StarResiduals
+from bayesprf.prf.star_residuals import StarResiduals, fit_trends
 from bayesprf.quality.residuals import MeanResiduals
 
 # Derived: a pixel is a star's own if the star gives more than this share of the model's light in it.
