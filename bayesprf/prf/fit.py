@@ -116,6 +116,11 @@ class PrfFit:
         """The training pixels, with the light of all other stars subtracted."""
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
 
+    @property
+    def star_sum(self) -> FloatArray:
+        """By what the PRF is divided for each source, shape (n_source,): after a joint fit, its sum over the pixels."""
+        return np.ones(self.flux.size) if self.joint is None else self.joint.star_sum
+
     def at(self, ra_deg: float, dec_deg: float) -> "PrfFit":
         """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree."""
         if self.joint is None or self.joint.problem.n_field == 1:

@@ -349,6 +349,7 @@ def shape_group(fit: PrfFit) -> NamedDict:
         "pixel_area": fit.prf.pixel_area,
         "tail_slope": fit.prf.wing_slope,
         **({"tail_bends": np.asarray(fit.prf.wing_bends)} if fit.prf.wing_bends else {}),
+        "prf_sum": fit.star_sum,
         "scale": fit.scale,
         "offset": np.asarray(fit.offset),
         "shear": np.asarray(fit.prf.shear),

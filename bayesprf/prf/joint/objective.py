@@ -156,6 +156,12 @@ class JointFit:
     converged: bool
 
     @property
+    def star_sum(self) -> FloatArray:
+        """Sum over the pixels of the PRF of area one at each star's own place, shape (n_source,)."""
+        places = np.zeros((1, 2)) if self.problem.n_field == 1 else self.problem.place
+        return self.sums.total / np.array([self.prf.at(one).area() for one in places])
+
+    @property
     def n_decided(self) -> float:
         """Number of weights that the pixels decide, tr(1 - posterior / prior covariance); NaN without a given prior."""
         prior, n_basis = self.problem.prior, self.problem.basis.n_basis

@@ -29,7 +29,10 @@ def test_the_shift_is_in_the_tree_and_in_every_picture_of_the_prf(tmp_path):
         fit.shift.grid, fit_pairs(machine).source, fit_pairs(machine).dx, fit_pairs(machine).dy
     )
     np.testing.assert_allclose(
-        group["shift_mix"].values @ parts * fit.gain.pixel_factor[fit_pairs(machine).pixel],
+        group["shift_mix"].values
+        @ parts
+        * fit.gain.pixel_factor[fit_pairs(machine).pixel]
+        / tree["shape"]["prf_sum"].values[fit_pairs(machine).source],
         [one.data for one in machine.perturbed_model(np.arange(120))],
         atol=1e-12,
     )
