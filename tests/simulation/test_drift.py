@@ -112,7 +112,7 @@ def test_nothing_is_lost_without_drift():
     assert np.median(scatter(field, machine.ws_va)[chosen.bright]) < 1.05
 
 
-@pytest.mark.parametrize("n_time", [2, 20, 120])
+@pytest.mark.parametrize("n_time", [2, 20, pytest.param(120, marks=pytest.mark.slow)])
 def test_short_series_gain(n_time):
     """PSFMachine's default resolution leaves 1e7 ppm on 120 cadences."""
     field = simulate(seed=3, n_time=n_time)
