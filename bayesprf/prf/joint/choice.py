@@ -96,7 +96,12 @@ def _error_of_sum(parts: FloatArray) -> float:
 
 
 def _residual(shape: PrfFit) -> FloatArray:
-    """Return data less model of the image, shape (n_pixel,), electron / s."""
+    """Return data less model of the image, shape (n_pixel,), electron / s.
+
+    The model of a joint fit is its own: rows of a star that is listed twice share its light afterwards.
+    """
+    if shape.joint is not None:
+        return np.asarray(shape.joint.problem.flux - shape.joint.image)
     return np.asarray(shape.image.flux - shape.fixed_light - shape.matrix.image(np.nan_to_num(shape.flux)))
 
 
