@@ -4,7 +4,7 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,7 @@ from bayesprf.quality.cures import (
     with_cures,
 )
 from bayesprf.quality.record import Cure
+from bayesprf.quality.stage import with_verdict
 from bayesprf.results.gather import cures_from_group, processes_from_group, widths_from_group
 from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
@@ -285,6 +286,7 @@ def fit_files(
     machine = Machine.from_pixels(pixels, sources, **{"quiet": quiet, **settings})
     _run(machine, options, step)
     step("judging the fit")
+    machine.fit = with_verdict(machine.fit)
     machine.fit, sky = _with_found_sky(machine.fit, options)
     machine.fit, stars = _with_missing_stars(machine.fit, options)
     machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), (*cures, *sky, *stars))
@@ -306,33 +308,37 @@ def _run(machine: Machine, options: FitOptions, step: Callable[[str], object]) -
 
 def _with_found_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
     """Fit with a constant sky per file too, where some is left in the pixels, and return the better fit."""
-    if "sky" not in options.chosen_cures or not asks_for_sky(fit):
+    reason = asks_for_sky(fit) if "sky" in options.chosen_cures else ""
+    if not reason:
         return fit, ()
     settings = fit.settings.updated(background="stamp")
-    return _choose(fit, Fit.of(fit.pixels, fit.sources, settings), options, choose_sky)
+    bare = Fit.of(fit.pixels, fit.sources, settings)
+    return _choose(fit, bare, options, choose_sky, Cure("sky", False, reason, "a fit with it failed"))
 
 
 def _with_missing_stars(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
     """Fit with the stars that the catalogue lacks too, where that may mend a fault, and return the better fit."""
-    if "stars" not in options.chosen_cures or not asks_for_stars(fit):
+    reason = asks_for_stars(fit) if "stars" in options.chosen_cures else ""
+    if not reason:
         return fit, ()
     grown = add_missing(fit.pixels, fit.sources)
     if grown.n_source == fit.sources.n_source:
         return fit, ()
-    return _choose(fit, Fit.of(fit.pixels, grown, fit.settings), options, choose_stars)
+    bare = Fit.of(fit.pixels, grown, fit.settings)
+    return _choose(fit, bare, options, choose_stars, Cure("stars", False, reason, "a fit with them failed"))
 
 
 def _choose(
-    fit: Fit, bare: Fit, options: FitOptions, choose: Callable[[Fit, Fit], tuple[Fit, Cure]]
+    fit: Fit, bare: Fit, options: FitOptions, choose: Callable[[Fit, Fit], tuple[Fit, Cure]], failed: Cure
 ) -> tuple[Fit, tuple[Cure, ...]]:
-    """Run all stages on another scene, and return the better fit and what is said of it."""
+    """Run all stages on another scene, and return the better fit and what is said of it, or why the run failed."""
     machine = Machine.from_fit(bare, quiet=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesprfWarning)
         try:
             _run(machine, options, lambda name: None)
-        except BayesprfError:
-            return fit, ()
+        except BayesprfError as error:
+            return fit, (replace(failed, result=f"{failed.result}: {error}"),)
         found, cure = choose(fit, machine.fit)
     return found, (cure,)
 

@@ -178,7 +178,12 @@ def _there(fit: Fit, sign: float = 1.0) -> BoolArray:
 def _fits_better(before: Verdict, after: Verdict, marked: BoolArray) -> bool:
     """Whether fewer stars are flagged for misplaced light, or as many, and there is less of it."""
     fewer = np.count_nonzero(marked) <= np.count_nonzero(_marked(before))
-    return bool(fewer) and all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
+    return bool(fewer) and _less_misfit(before, after)
+
+
+def _less_misfit(before: Verdict, after: Verdict) -> bool:
+    """Whether chi-square per pixel and misplaced light are both smaller."""
+    return all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
 
 
 def _shares(before: Verdict, after: Verdict) -> str:
@@ -224,7 +229,7 @@ def _free_positions(fit: Fit) -> _Attempt:
     prf, before, after = other.need("prf"), fit.need("verdict"), other.need("verdict")
     shift = np.hypot(*prf.positions.shift.T) / np.sqrt(prf.prf.pixel_area)
     better = np.count_nonzero(_marked(after)) < np.count_nonzero(_marked(before))
-    better &= all(after.field[name] < before.field[name] for name in ("chi2_image", "misplaced_field"))
+    better &= _less_misfit(before, after)
     better &= shift.max(initial=0.0) < _FARTHEST_PIX
     told = f"positions fitted along, refine=True, took the misplaced light {_shares(before, after)}"
     return _Attempt(other, bool(better), told)

@@ -54,7 +54,7 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
     problem, state, hyper = build_joint(scene.pixels, scene.sources, image, saturated, settings)
     _check_size(problem)
     fit = fit_joint(problem, state, hyper, JointOptions(position_error=options.position_error))
-    return as_shape_fit(scene, fit, mask_options=mask_options, options=options)
+    return as_prf_fit(scene, fit, mask_options=mask_options, options=options)
 
 
 def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
@@ -89,7 +89,7 @@ def spoiled(pixels: PixelTable, saturated: BoolArray) -> BoolArray:
     return ~far | (cKDTree(squeezed[saturated]).query(squeezed)[0] < _COLUMN_MARGIN)
 
 
-def as_shape_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
+def as_prf_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Return the fit as the other stages know it, each star with the PRF of its own place."""
     problem, n_basis = fit.problem, fit.problem.basis.n_basis
     middle = fit.prf.normalized_at(np.zeros(2))

@@ -6,15 +6,17 @@ import numpy as np
 import pytest
 
 import bayesprf as bp
-from bayesprf.errors import QualityWarning
+from bayesprf import pipeline
+from bayesprf.errors import InputError, QualityWarning
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import K2, TESS
 from bayesprf.io.save import save_tree
 from bayesprf.io.simulated import write_field
+from bayesprf.machine import Machine
 from bayesprf.quality.cures import light_curve_scatter, with_cures
 from bayesprf.quality.record import Cure, Finding
 from bayesprf.quality.stage import with_verdict
-from bayesprf.simulation.fields import make_field
+from bayesprf.simulation.fields import make_case, make_field
 
 
 def roll(time):
@@ -160,3 +162,16 @@ def test_stars_that_the_catalogue_lacks_are_fitted_along(stamp):
     truth = stamp.flux.mean(axis=0)
     assert np.all(np.abs(machine.ws.mean(axis=0)[:3] - truth[keep]) < 3.0 * error[:3])
     assert machine.ws.mean(axis=0)[3] == pytest.approx(truth[order[1]], rel=0.1)
+
+
+def test_a_second_fit_that_fails_is_said(monkeypatch):
+    def refuse(*_):
+        raise InputError("pixels: expected some light")
+
+    monkeypatch.setattr(pipeline, "_run", refuse)
+    field = make_case("small", np.random.default_rng(1), n_time=2)
+    bare = Machine.from_pixels(field.pixels, field.sources, quiet=True).fit
+    failed = Cure("sky", False, "the sky is left", "a fit with it failed")
+    kept, cures = pipeline._choose(bare, bare, pipeline.FitOptions(), None, failed)
+    assert kept is bare
+    assert [one.result for one in cures] == ["a fit with it failed: pixels: expected some light"]
