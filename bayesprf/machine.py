@@ -25,7 +25,7 @@ from bayesprf.hypotheses.second_star import BlendTest
 from bayesprf.hypotheses.sky_questions import find_event_position, find_missing_stars
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.linalg.hyperparameters import LEARN
-from bayesprf.perturbation import FittedPerturbation
+from bayesprf.perturbation import fitted_perturbation
 from bayesprf.photometry.processes import MAX_GROUP, LightCurves
 from bayesprf.photometry.robust import DownWeighted
 from bayesprf.photometry.stage import (
@@ -247,7 +247,7 @@ class Machine:
 
     P = Result(
         "data",
-        lambda fit: FittedPerturbation(fit.pixels.time, fit.need("prf").pairs, fit.need("time_model")),
+        lambda fit: fitted_perturbation(fit.pixels.time, fit.need("prf").pairs, fit.need("time_model")),
         "The time model as a `PerturbationMatrix3D` over the pairs of `mean_model`.",
         set_by="time_model",
     )

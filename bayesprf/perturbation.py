@@ -11,6 +11,7 @@ series; `model` accepts boolean masks, and `fit` returns the weights in both cla
 
 from collections.abc import Sequence
 from math import isqrt
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -103,6 +104,7 @@ class PerturbationMatrix:
         self.segments, self.resolution, self.bin_method = segments, resolution, bin_method
         self._pca_components = np.zeros((self.time.size, 0))
         self._operator = build_binning(self.ntime, int(resolution), breaks=self.breaks, method=bin_method.lower())
+        self._space, self._unity = csr_matrix(np.ones((1, 1))), np.ones(1)
         self._set_vectors()
 
     def __repr__(self) -> str:
@@ -122,17 +124,15 @@ class PerturbationMatrix:
 
     def _set_prior(self, constant: BoolArray) -> None:
         """Prepare the binned design, and a prior mean of one for the columns that are constant in time."""
-        self._design = KroneckerDesign(bin_mean(self._operator, self.vectors), self._space())
-        self.prior_mu = np.outer(constant, self._unity()).ravel()
+        self._constant = constant
+        self._design = KroneckerDesign(bin_mean(self._operator, self.vectors), self._space)
+        self.prior_mu = np.outer(constant, self._unity).ravel()
         self.prior_sigma = self._usual_sigma = np.full(self._design.n_coeff, PRIOR_SIGMA)
 
-    def _space(self) -> csr_matrix:
-        """Return the position columns, shape (n_pixel, n_column): here one pixel and one column."""
-        return csr_matrix(np.ones((1, 1)))
-
-    def _unity(self) -> FloatArray:
-        """Return the coefficients of the position columns that add up to one everywhere, shape (n_column,)."""
-        return np.ones(self._space().shape[1])
+    def _set_space(self, columns: csr_matrix, unity: FloatArray) -> None:
+        """Take position columns, shape (n_pixel, n_column), and their coefficients that add up to one everywhere."""
+        self._space, self._unity = columns, unity
+        self._set_prior(self._constant)
 
     @property
     def matrix(self) -> csr_matrix:
@@ -247,12 +247,18 @@ class PerturbationMatrix:
             If nothing has been fitted.
         """
         chosen = slice(None) if time_indices is None else time_indices
-        return np.asarray(self.vectors[chosen] @ self._fitted())
+        return np.asarray(self.vectors[chosen] @ self._known_weights())
 
-    def _fitted(self) -> FloatArray:
+    def _known_weights(self) -> FloatArray:
         if not hasattr(self, "weights"):
             raise StageError("no weights yet: call fit() first")
         return self.weights
+
+    def _take(self, operator: csr_matrix, vectors: FloatArray, weights: FloatArray) -> None:
+        """Take the columns and coefficients of a fit, the first column constant."""
+        self._operator, self.vectors, self.weights = operator, vectors, weights
+        self.resolution = int(np.diff(operator.indptr).max())
+        self._constant = np.arange(vectors.shape[1]) == 0
 
     def pca(self, y: object, ncomponents: int = 5, smooth_time_scale: float = 0) -> None:
         """Add the principal components of many series to the model.
@@ -286,7 +292,7 @@ class PerturbationMatrix:
         return plot_vectors(self.time, self.vectors)
 
 
-class PerturbationMatrix3D(PerturbationMatrix):
+class PerturbationMatrix3D:
     """A linear model in time and position: time columns times B-splines in dx, dy.
 
     Parameters
@@ -341,30 +347,69 @@ class PerturbationMatrix3D(PerturbationMatrix):
         self.dx, self.dy = as_float(dx, "dx", ndim=1), as_float(dy, "dy", ndim=1)
         check_shape(self.dy, self.dx.shape, "dy", "n_pixel, as dx")
         self.nknots, self.radius, self.degree, self.knot_spacing_type = nknots, radius, degree, knot_spacing_type
-        basis = CartesianBasis(int(nknots), float(radius), int(degree), knot_spacing_type)
-        self._n_spline, self.cartesian_matrix = basis.n_side, basis.reaching_columns(self.dx, self.dy)
-        super().__init__(
-            time=time,
-            other_vectors=other_vectors,
-            poly_order=poly_order,
-            focus=focus,
-            segments=segments,
-            resolution=resolution,
-            bin_method=bin_method,
-            focus_exptime=focus_exptime,
+        self._basis = CartesianBasis(int(nknots), float(radius), int(degree), knot_spacing_type)
+        self._series = PerturbationMatrix(
+            time, other_vectors, poly_order, focus, segments, resolution, bin_method, focus_exptime
         )
+        self._fitted: tuple[FloatArray, FloatArray] | None = None
+        self.cartesian_matrix = self._basis.reaching_columns(self.dx, self.dy)
 
-    def _space(self) -> csr_matrix:
-        return self.cartesian_matrix
+    time = property(attrgetter("_series.time"), doc="Times, shape (n_time,).")
+    other_vectors = property(attrgetter("_series.other_vectors"), doc="Further columns as given, shape (n_time, n).")
+    poly_order = property(attrgetter("_series.poly_order"), doc="Highest power of time.")
+    focus = property(attrgetter("_series.focus"), doc="Whether segments start with an exponential decay.")
+    focus_exptime = property(attrgetter("_series.focus_exptime"), doc="Time after which the decay has fallen to 1/e.")
+    segments = property(attrgetter("_series.segments"), doc="Whether segments have columns of their own.")
+    resolution = property(attrgetter("_series.resolution"), doc="Cadences per bin.")
+    bin_method = property(attrgetter("_series.bin_method"), doc="How cadences are binned.")
+    vectors = property(attrgetter("_series.vectors"), doc="Time columns at every cadence, shape (n_time, nvec).")
+    matrix = property(attrgetter("_series.matrix"), doc="Binned design matrix, shape (nbins n_pixel, n_coeff).")
+    weights = property(attrgetter("_series.weights"), doc="Coefficients of the last fit, shape (nvec n_column,).")
+    breaks = property(attrgetter("_series.breaks"), doc="First cadence of every segment but the first.")
+    segment_masks = property(attrgetter("_series.segment_masks"), doc="Segments, shape (n_time, n_segment).")
+    nvec = property(attrgetter("_series.nvec"), doc="Number of time columns.")
+    ntime = property(attrgetter("_series.ntime"), doc="Number of cadences.")
+    nbins = property(attrgetter("_series.nbins"), doc="Number of bins.")
 
-    def _unity(self) -> FloatArray:
-        side = (np.arange(isqrt(self.cartesian_matrix.shape[1])) < self._n_spline).astype(np.float64)
-        return np.outer(side, side).ravel()
+    def __repr__(self) -> str:
+        return type(self).__name__
+
+    @property
+    def cartesian_matrix(self) -> csr_matrix:
+        """Position columns: csr_matrix of float64, shape (n_pixel, n_column); may be set."""
+        return self._series._space
+
+    @cartesian_matrix.setter
+    def cartesian_matrix(self, columns: csr_matrix) -> None:
+        side = (np.arange(isqrt(columns.shape[1])) < self._basis.n_side).astype(np.float64)
+        self._series._set_space(columns, np.outer(side, side).ravel())
+
+    @property
+    def prior_mu(self) -> FloatArray:
+        """Mean of the Gaussian prior of the coefficients, shape (nvec n_column,); may be set."""
+        return self._series.prior_mu
+
+    @prior_mu.setter
+    def prior_mu(self, mean: FloatArray) -> None:
+        self._series.prior_mu = mean
+
+    @property
+    def prior_sigma(self) -> FloatArray:
+        """Width of the prior of the coefficients, shape (nvec n_column,); may be set."""
+        return self._series.prior_sigma
+
+    @prior_sigma.setter
+    def prior_sigma(self, sigma: FloatArray) -> None:
+        self._series.prior_sigma = sigma
 
     @property
     def shape(self) -> tuple[int, int]:
         """Shape of the design matrix before binning: (n_time n_pixel, n_coeff)."""
         return self.cartesian_matrix.shape[0] * self.ntime, self.cartesian_matrix.shape[1] * self.nvec
+
+    def bin_func(self, var: object, quad: bool = False) -> FloatArray:  # noqa: FBT001, FBT002  (documented signature)
+        """Bin an array as the model is binned: see `PerturbationMatrix.bin_func`."""
+        return self._series.bin_func(var, quad)
 
     def fit(self, flux: object, flux_err: object = None, pixel_mask: object = None) -> FloatArray:
         """Find the coefficients of the model.
@@ -392,17 +437,28 @@ class PerturbationMatrix3D(PerturbationMatrix):
         check_shape(values, (self.ntime, self.dx.size), "flux", "n_time, n_pixel")
         mask = np.ones(self.dx.size, bool) if pixel_mask is None else np.asarray(pixel_mask, bool)
         check_shape(mask, (self.dx.size,), "pixel_mask", "n_pixel")
-        return self._fit(values, None if flux_err is None else as_float(flux_err, "flux_err", ndim=2), mask)
+        if self._fitted is not None:
+            self._fitted, columns = None, self._basis.columns(self.dx, self.dy)
+            self._series._set_space(columns, np.ones(columns.shape[1]))
+        errors = None if flux_err is None else as_float(flux_err, "flux_err", ndim=2)
+        return self._series._fit(values, errors, mask)
 
     def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
         """Return the fitted model, shape (n, n_pixel): see `PerturbationMatrix.model`."""
-        weights = self._fitted().reshape(self.nvec, -1)
         chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
+        if self._fitted is not None:
+            mix, factors = self._fitted
+            return np.asarray(mix[chosen] @ factors)
+        weights = self._series._known_weights().reshape(self.nvec, -1)
         return np.asarray(self.vectors[chosen] @ (self.cartesian_matrix @ weights.T).T)
 
     def pca(self, y: object, ncomponents: int = 3, smooth_time_scale: float = 0) -> None:
         """Add the principal components of many pixels to the model: see `PerturbationMatrix.pca`."""
-        super().pca(y, ncomponents=ncomponents, smooth_time_scale=smooth_time_scale)
+        self._series.pca(y, ncomponents=ncomponents, smooth_time_scale=smooth_time_scale)
+
+    def plot(self) -> "Figure":
+        """Plot the time columns, one above the other."""
+        return self._series.plot()
 
     def plot_model(self, time_index: int = 0) -> "Figure":
         """Plot the model at one cadence over dx and dy."""
@@ -411,8 +467,8 @@ class PerturbationMatrix3D(PerturbationMatrix):
         return plot_factor(self.dx, self.dy, self.model(time_index)[0], title=f"Perturbation, cadence {time_index}")
 
 
-class FittedPerturbation(PerturbationMatrix3D):
-    """The time model of a `Machine`, with the attributes of a `PerturbationMatrix3D`.
+def fitted_perturbation(time: FloatArray, pairs: PairTable, model: GainModel | ShiftModel) -> PerturbationMatrix3D:
+    """Return the time model of a `Machine` as a `PerturbationMatrix3D`.
 
     Parameters
     ----------
@@ -423,47 +479,29 @@ class FittedPerturbation(PerturbationMatrix3D):
     model : GainModel or ShiftModel
         The time model.
 
+    Returns
+    -------
+    PerturbationMatrix3D
+
     Notes
     -----
     `vectors`, `cartesian_matrix` and `weights` are those of the fit, the constant in time among them. `model` also
     holds the shift of the PRF where there is one, subtracts the part that would change the sum of the PRF and applies
     the pixels' own mean, as the fluxes do; after a `fit` of one's own it is the plain product.
     """
-
-    def __init__(self, time: FloatArray, pairs: PairTable, model: GainModel | ShiftModel) -> None:
-        gain = model.gain
-        basis = self._basis = gain.change.basis
-        super().__init__(
-            time,
-            pairs.dx,
-            pairs.dy,
-            nknots=basis.n_knots,
-            radius=basis.radius,
-            degree=basis.degree,
-            knot_spacing_type=basis.spacing,
-        )
-        self._operator, self.vectors = gain.bins, gain.vectors
-        self.resolution = int(np.diff(gain.bins.indptr).max())
-        self.cartesian_matrix = gain.change.columns(pairs.source, pairs.dx, pairs.dy)
-        self._set_prior(np.arange(self.vectors.shape[1]) == 0)
-        constant = np.arange(self.cartesian_matrix.shape[1]) < basis.n_column
-        self.weights = np.concatenate([constant.astype(np.float64), gain.weights.ravel()])
-        self._factors: FloatArray | None = model.factors(pairs)
-        self._mix = model.mix
-
-    def _unity(self) -> FloatArray:
-        return np.ones(self.cartesian_matrix.shape[1])
-
-    def fit(self, flux: object, flux_err: object = None, pixel_mask: object = None) -> FloatArray:
-        """Replace the coefficients by those of a plain fit: see `PerturbationMatrix3D.fit`."""
-        if self._factors is not None:
-            self._factors, self.cartesian_matrix = None, self._basis.columns(self.dx, self.dy)
-            self._set_prior(np.arange(self.nvec) == 0)
-        return super().fit(flux, flux_err, pixel_mask)
-
-    def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
-        """Return the factor on the mean PRF, shape (n, n_pair): see `PerturbationMatrix3D.model`."""
-        if self._factors is None:
-            return super().model(time_indices)
-        chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
-        return np.asarray(self._mix[chosen] @ self._factors)
+    gain, basis = model.gain, model.gain.change.basis
+    matrix = PerturbationMatrix3D(
+        time,
+        pairs.dx,
+        pairs.dy,
+        nknots=basis.n_knots,
+        radius=basis.radius,
+        degree=basis.degree,
+        knot_spacing_type=basis.spacing,
+    )
+    columns = gain.change.columns(pairs.source, pairs.dx, pairs.dy)
+    constant = np.arange(columns.shape[1]) < basis.n_column
+    matrix._series._take(gain.bins, gain.vectors, np.concatenate([constant.astype(np.float64), gain.weights.ravel()]))
+    matrix._series._set_space(columns, np.ones(columns.shape[1]))
+    matrix._basis, matrix._fitted = basis, (model.mix, model.factors(pairs))
+    return matrix

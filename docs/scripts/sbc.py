@@ -1,13 +1,14 @@
 """Simulation-based calibration of every kind of PyMC model: truths and data from the prior, ranks among NUTS draws.
 
     python docs/scripts/sbc.py [--simulations 300] [--kind linear robust collapsed joint shape pixels] [--simuk]
-        [--piece 50]
+        [--piece 50] [--seed 1] [--keep ranks.pkl]
 
 Truth and data of each simulation come from `pymc.sample_prior_predictive` of the model itself; the model is compiled
 once (nutpie) and takes each data set in turn. A rank is that of the truth among 99 draws, one of ten; if prior,
 likelihood and sampler agree, ranks are uniform. The table gives, for each variable, the p-value of the
 Kolmogorov-Smirnov test, smallest over its entries times their number, and whether that stays inside the 99 % band; it
-is printed again after each piece, of all simulations so far.
+is printed again after each piece, of all simulations so far. With --keep ranks are added to those of a file, so that a
+run in pieces, each with a seed of its own, makes one table.
 
 "pixels" is a transit on the fainter of two blended stars, `bayesprf.sampling.pixel_likelihood`: levels and the
 neighbour's light, drawn from their priors too, are integrated out. With --simuk the simulations are run by the package
@@ -15,6 +16,7 @@ of that name, which compiles anew for each.
 """
 
 import argparse
+import pickle
 import sys
 import warnings
 from dataclasses import dataclass
@@ -176,15 +178,20 @@ def main():
     parser.add_argument("--kind", nargs="+", default=[*KINDS, "pixels"])
     parser.add_argument("--simuk", action="store_true")
     parser.add_argument("--piece", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--keep", type=Path, help="file of the ranks so far")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     for kind in given.kind:
         run = simuk_ranks if given.simuk else ranks
-        found = []
-        for rank in pixel_ranks(given.simulations) if kind == "pixels" else run(kind, given.simulations):
+        found = pickle.loads(given.keep.read_bytes()) if given.keep and given.keep.exists() else []
+        last, asked = len(found) + given.simulations, (given.simulations, given.seed)
+        for rank in pixel_ranks(*asked) if kind == "pixels" else run(kind, *asked):
             found.append(rank)
-            if len(found) % given.piece == 0 or len(found) == given.simulations:
+            if len(found) % given.piece == 0 or len(found) == last:
                 print_rows(kind, found)
+                if given.keep:
+                    given.keep.write_bytes(pickle.dumps(found))
 
 
 if __name__ == "__main__":

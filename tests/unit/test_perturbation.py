@@ -88,7 +88,6 @@ def test_cube_on_the_same_position_columns_equals_the_peer(inputs, case):
     )  # fmt: skip
     stored = PEER[case]["cartesian"]
     p.cartesian_matrix = csr_matrix((stored["data"], stored["indices"], stored["indptr"]), shape=stored["shape"])
-    p._set_vectors()
     as_peer(p).fit(flux, flux_err, pixel_mask=np.hypot(dx, dy) < 4.5)
     assert_same(p, p.model(), PEER[case])
 
