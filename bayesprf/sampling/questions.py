@@ -171,7 +171,8 @@ def _prf_model(fit: Fit, settings: NamedDict) -> "pm.Model":
 
     _check_settings(settings, ("width",), ())
     prf = fit.need("prf")
-    return build_shape(ShapeScene.of(prf, prf.image), prf.prf.weights, **settings)
+    options = fit.prf_recipe and fit.prf_recipe.shape
+    return build_shape(ShapeScene.of(prf, prf.image, options), prf.prf.weights, **settings)
 
 
 def ask_group(

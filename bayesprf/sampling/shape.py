@@ -19,9 +19,6 @@ from bayesprf.scene.image import Image
 from bayesprf.scene.prf import LN10, round_coordinates
 from bayesprf.settings import ShapeOptions
 
-# Pixels farther from the fit than this are left out, as the fit leaves out its outliers.
-_CLIP_SIGMA = 5.0
-
 DEFAULT_WIDTH = Hyperprior("log-normal", 0.5, 1.0)
 
 
@@ -49,14 +46,15 @@ class ShapeScene:
 
     @classmethod
     def of(cls, shape: PrfFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
-        """Gather the pixels that a PRF was trained on."""
+        """Gather the pixels that a PRF was trained on, without the outliers by the options of the fit."""
+        options = options or ShapeOptions()
         training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.fixed_light, chosen=shape.training)
         prf = shape.prf
         columns = prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
         model = training.flux * 10.0 ** (columns @ prf.weights)
         std = np.sqrt(training.model_variance(model, prf.peak, shape.intrinsic_scatter))
-        good = np.flatnonzero(np.abs(training.light - model) < _CLIP_SIGMA * std)
-        prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, (options or ShapeOptions()).smoothness)
+        good = np.flatnonzero(np.abs(training.light - model) < options.clip_sigma * std)
+        prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, options.smoothness)
         return cls(training.select(good), std[good], columns[good], prf.basis.roughness(), prior)
 
     def approximate(self, start: FloatArray) -> Laplace:
