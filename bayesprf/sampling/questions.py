@@ -171,7 +171,7 @@ def _prf_model(fit: Fit, settings: NamedDict) -> "pm.Model":
 
     _check_settings(settings, ("width",), ())
     prf = fit.need("prf")
-    options = fit.prf_recipe and fit.prf_recipe.shape
+    options = fit.prf_recipe.shape if fit.prf_recipe else None
     return build_shape(ShapeScene.of(prf, prf.image, options), prf.prf.weights, **settings)
 
 
