@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Accuracy: steps that double, from about one standard deviation: 1e12 of them are reached.
 _MAX_DOUBLINGS = 40
-# A star so many standard deviations below zero has no depth.
+# Definition: a star so many standard deviations below zero has no depth.
 _LEAST_FLUX = -5.0
 # Rounding: below this share of the posterior's precision the data have said nothing.
 _NOTHING = 1e-9

@@ -30,11 +30,12 @@ _SCALE_STEP = 3.0
 _ENOUGH_CELLS, _MAX_HALVING, _LEVEL, _KEPT = 300, 14, 0.95, 0.999
 # Rounding: prior of a baseline's coefficients, in units of one over the weight of all cadences.
 _RIDGE = 1e-12
-# Share of an event's information that a baseline must leave.
+# Derived: of a depth whose information a baseline leaves less than this share of, the error is 30 times what noise
+# alone makes it: nothing is told.
 _TOLD = 1e-3
-# The event is moved to so many other times at most, over which it overlaps with itself by less than this share; so many
-# at least tell how dips scatter.
-_MAX_PLACEBO, _OVERLAP, _MIN_PLACEBO = 40, 0.05, 8
+# Derived: a scatter is known to 1 / sqrt(2 n): to a ninth from the event moved to so many other times, to a quarter
+# from the fewest that count; moved events overlap, and their depths correlate, by less than this share.
+_MAX_PLACEBO, _MIN_PLACEBO, _OVERLAP = 40, 8, 0.05
 
 
 # Shown: stars that are named in its display.

@@ -24,7 +24,7 @@ _BASELINE_LENGTHS, _BASELINE_DAYS = 6.0, 0.5
 DEPTH_SIGMA = 0.3
 # Rounding: how far rounding may carry a template out of 0 ... 1.
 _ROUNDING = 1e-9
-# A position is on the pixels of a source if the PRF there reaches this share of its peak.
+# Definition: a position is on the pixels of a source if the PRF there reaches this share of its peak.
 _LEAST_PEAK = 0.1
 
 

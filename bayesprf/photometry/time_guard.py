@@ -14,8 +14,10 @@ from bayesprf.stats import mad_sigma
 
 # Parts that a series is cut into for its slow changes, at least so many cadences long, and differences that tell.
 _N_PART, _SHORTEST, _N_TELLING = 10, 3, 8
-# Pixels with less than this share of a star's light, and cadences beyond so many, are not looked at for factors.
-_LIT_SHARE, _N_LOOK = 0.01, 200
+# Definition: a PRF is negative where it is so in a pixel with this share of the star's light.
+_LIT_SHARE = 0.01
+# Cost: cadences that are looked at for that.
+_N_LOOK = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)

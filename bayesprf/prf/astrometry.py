@@ -21,19 +21,19 @@ from bayesprf.scene.prf import LN10, PrfModel, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import inliers
 
-# The common geometry: least signal to noise of the stars that are looked at.
+# Option: the default of `min_snr`: the least signal to noise of stars whose centroids are looked at.
 _MIN_SNR = 20.0
 # Outliers of the common geometry, standard deviations.
 _OUTLIER = 10.0
 _WEIGHT_SIGMA = 1.0  # dex, of a change of the weights
 _GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear
-# A star's centroid is trusted when its pixels lie on both sides of it: at least this many of them.
+# Derived: a star's centroid is trusted when its pixels lie on both sides of it along both axes.
 _MIN_PIXELS = 4
-# No star moves farther than this in one step, arcsec, in units of the pixel side.
+# Accuracy: no star moves farther than this in one step, arcsec, in units of the pixel side.
 _MAX_STEP_PIX = 0.25
-# Steps are cut short: PRF and positions of close blends, found in turns, else oscillate about the answer.
+# Accuracy: steps are cut short: PRF and positions of close blends, found in turns, else oscillate about the answer.
 _DAMPING = 0.7
-# Positions less correlated than this count as independent.
+# Derived: positions less correlated than this count as independent: both errors change by half its square, 2 %.
 _MIN_CORRELATION = 0.2
 # Rounding: positions are never held tighter than this, arcsec: catalogues print no more digits.
 MIN_WIDTH = 1e-3

@@ -10,14 +10,16 @@ from bayesprf.stats import inliers
 STAR_WINGS = (-3.5, 0.5)
 # No wing is steeper or flatter: before the PRF is known the pixels may suggest any slope.
 _SLOPE_RANGE = (-5.0, -2.0)
-# The wing goes on where the splines end, dex.
+# Accuracy: the wing goes on where the splines end, dex: to 0.2 % of the light there.
 HELD_LEVEL = 1e-3
 # How much the slope may change between the outermost splines and the wing beyond them.
 SLOPE_CHANGE = 0.3
 # The edge of the splines, from this share of rmax on.
 WING_SHARE = 0.75
-# Turns of the fit of the slope with outliers left out, standard deviations.
-_N_ITER, _OUTLIER = 6, 3.0
+# Accuracy: turns of the fit of the slope.
+_N_ITER = 6
+# Outliers that it leaves out, standard deviations.
+_OUTLIER = 3.0
 # Rings in which pixels have the same scatter, dex of radius.
 _RING_WIDTH = 0.1
 

@@ -10,8 +10,8 @@ from bayesprf.prf.star_residuals import StarResiduals
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.stats import SIGMA_PER_MAD
 
-# A flux whose variance is this many times what it would be with all neighbours known is shared; two fluxes whose errors
-# are correlated by more than this go together.
+# Definition: a flux whose variance is this many times what it would be with all neighbours known is shared; two fluxes
+# whose errors are correlated by more than this go together.
 _SHARED, _TIED = 2.0, 0.7
 
 

@@ -20,7 +20,7 @@ from bayesprf.quality.sky import SkyTest
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import NORMAL_MEDIAN
 
-# A star with less than this many times the misplaced light of a typical star has it from the PRF.
+# Definition: a star with less than this many times the misplaced light of a typical star has it from the PRF.
 _USUAL = 3.0
 # Stars that say whether the PRF is wrong for all: so many errors bright, and more than so many.
 _BRIGHT, _FEW = 20.0, 4

@@ -12,7 +12,7 @@ from bayesprf.stats import excess_sigma, median_over_time
 _CHUNK = 256
 # Shifts in time that give the distribution of chance, and the fewest cadences for it.
 _N_CHANCE, _MIN_CADENCES = 20, 40
-# A pointing that moves less than this, pixel, cannot be followed.
+# Definition: a pointing that moves less than this, pixel, is still.
 _LEAST_PIX = 0.01
 
 

@@ -10,11 +10,14 @@ from bayesprf.photometry.fluxes import FluxFit
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.stats import excess_sigma, median_over_time
 
-# Cadences that are looked at, spread evenly; fewer than the second number tell nothing.
-_N_LOOKED, _MIN_CADENCES = 256, 8
+# Cost: cadences that are looked at, spread evenly.
+_N_LOOKED = 256
+# Derived: a scatter is known to a quarter from so many cadences (1 / sqrt(2 n)); fewer tell nothing.
+_MIN_CADENCES = 8
 # Side of a patch of pixels whose noise may go together, pixel, and by how much of its light a pixel may change.
 _PATCH, _CHANGE = 16, 0.01
-# Leverage above which the scatter of a pixel tells nothing of its error.
+# Derived: leverage above which the scatter of a pixel tells nothing of its error: less than a tenth of its variance is
+# left.
 _MAX_LEVERAGE = 0.9
 # Motion that moves a pixel by more than this many errors, and the share of a patch's constant that must not be flux.
 _MOVING, _LEAST_RESPONSE = 0.3, 0.05

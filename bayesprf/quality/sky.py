@@ -11,8 +11,11 @@ from bayesprf.stats import mad_sigma
 
 # Rings around the stars, pixel, in each of which the PRF may be off by a factor.
 _RINGS = np.geomspace(0.7, 30.0, 16)
-# Huber's weights: passes, and from how many standard deviations on.
-_N_PASS, _HUBER = 6, 2.0
+# Accuracy: passes of the weights of outliers.
+_N_PASS = 6
+# Derived: outliers are weighed down from so many standard deviations on, which is 99 % efficient for normal errors
+# (Huber 1964).
+_HUBER = 2.0
 # Rounding: relative ridge that keeps columns without pixels invertible.
 _RIDGE = 1e-9
 # Accuracy: points of the integral of the PRF over a ring, along the radius and around.

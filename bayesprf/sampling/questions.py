@@ -41,7 +41,8 @@ MANY_PARAMETERS = 500
 SECONDS_PER_NUMBER, STEPS_PER_DRAW = 2e-9, 10
 # Shown: names of overlapping sources that are listed.
 _MAX_NAMED = 10
-# A learned misfit of the PRF: factor e to the power of this about the shape fit's, or about this where that is 0, dex.
+# Option: the default of `scatter`, a Hyperprior sets another. A learned misfit of the PRF: factor e to the power of
+# this about the shape fit's, or about this where that is 0, dex.
 _SCATTER_WIDTH, _NO_SCATTER = 0.5, 1e-4
 
 

@@ -12,8 +12,8 @@ from bayesprf.stats import median_over_time
 PIXEL_ERRORS = ("model", "time-mean", "given")
 """What the pixels of a flux fit may be weighed by."""
 
-# A given variance this many times what is usual, an error three times as large, is no photon noise but a word about
-# that value: it stays as it is.
+# Definition: a given variance this many times what is usual, an error three times as large, is no photon noise but a
+# word about that value: it stays as it is.
 _EXCEPTIONAL = 9.0
 # Cadences and pixels that medians are taken over, at most, and numbers handled at once.
 _N_CADENCE, _N_PIXEL, _CHUNK_ELEMENTS = 64, 512, 1 << 20

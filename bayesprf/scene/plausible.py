@@ -22,8 +22,10 @@ _FEWEST = 3
 # Derived: magnitudes are told from fluxes if they explain the light of this many stars so many times as well; what is
 # called a magnitude lies between that of the Sun and the faintest that any telescope sees.
 _ENOUGH, _BETTER, _MAGNITUDES = 5, 3.0, (-27.0, 40.0)
-# The brightest pixel of a star is sought within this distance, pixel; and other stars that may light it.
-_CORE_PIX, _REACH_PIX, _ON_DATA_PIX = 1.5, 5.0, 0.75
+# Derived: distances, pixel, that just hold the eight pixels around one, and a pixel's own corners.
+_CORE_PIX, _ON_DATA_PIX = 1.5, 0.75
+# Other stars within this distance may light a star's brightest pixel, pixel.
+_REACH_PIX = 5.0
 # Derived: the brightest pixel of a star is one of the three by three around it.
 _N_CORE = 9
 # Other stars explain a peak if they make expect this share of its light; theirs falls with this power of the distance

@@ -19,7 +19,7 @@ SMOOTH_DAYS = 1.0
 # Cadences times pixels handled at once, and most pixels that enter the principal components.
 _CHUNK_ELEMENTS, _MAX_PCA_PIXELS = 1 << 19, 1000
 # A component that is one pixel's own is not common: pixels with a larger loading are left out, in this many
-# passes.
+# passes: PSFMachine's (Hedges et al. 2021).
 _MAX_LOADING, _N_PCA_PASSES = 0.5, 3
 
 

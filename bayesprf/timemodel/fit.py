@@ -18,7 +18,8 @@ from bayesprf.timemodel.gain import PixelPlane, PrfChange, PrfFunction, build_pl
 from bayesprf.timemodel.rounds import fit_rounds
 from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training, used_cadences
 
-# A time column must keep this share of its variance in the bins.
+# Derived: bins as long as a quarter of a wave's period keep 0.81 of its variance, sinc(1/4)**2. A time column must keep
+# this share of its variance in the bins.
 _LEAST_VARIANCE = 0.8
 # Cost: bins are not made finer for that beyond this many numbers of binned data (a few such arrays are held at once).
 _MAX_BINNED = 4_000_000

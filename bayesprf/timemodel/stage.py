@@ -30,7 +30,8 @@ from bayesprf.timemodel.uncatalogued import add_roll_gain
 _POSITIONS = ("poscorr", "centroid")
 # A normal matrix of this size, byte, is factorised in a minute on one core, with two copies.
 _MAX_BYTES = 1 << 29
-# A star with this share of its PRF on the data cannot lose or gain more than this factor by moving.
+# Definition: a time model is wild where it makes a star with this share of its PRF on the data lose or gain more than
+# this factor by moving.
 _WELL_COVERED, _WILD = 0.7, 2.0
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")

@@ -15,7 +15,9 @@ from bayesprf.linalg.solvers.solver import choose_solver
 
 # Observations farther off than this, in standard deviations of the widths learned, are left out: cosmic rays, stars
 # that no catalogue has, pixels beside saturated ones.
-_CLIP_SIGMA, _CLIP_ROUNDS = 5.0, 30
+_CLIP_SIGMA = 5.0
+# Accuracy: rounds of that, at most.
+_CLIP_ROUNDS = 30
 # An outlier drags the pixels around it along, so a round takes only those at least half as far as the worst of its row.
 _WORST_SHARE = 0.5
 

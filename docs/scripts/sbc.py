@@ -12,7 +12,7 @@ run in pieces, each with a seed of its own, makes one table.
 
 "pixels" is a transit on the fainter of two blended stars, `bayesprf.sampling.pixel_likelihood`: levels and the
 neighbour's light, drawn from their priors too, are integrated out. With --simuk the simulations are run by the package
-of that name, which compiles anew for each.
+of that name, which compiles anew for each: with PyMC's own sampler, and ranks among all of 400 draws.
 """
 
 import argparse
@@ -45,6 +45,7 @@ from transit_scenes import make_transit_fit, transit
 
 KINDS = ("linear", "robust", "collapsed", "joint", "shape")
 N_RANKED, THIN, TUNE = 99, 10, 500
+SIMUK_DRAWS = 400
 WIDTH, JITTER = Hyperprior("log-normal", 0.3, 0.2), Hyperprior("half-normal", 3.0)
 
 
@@ -141,13 +142,13 @@ def simuk_ranks(kind, n_simulation, seed=1):
     """Yield the ranks that simuk finds, as `ranks` does."""
     import simuk
 
-    draws = {"draws": THIN * N_RANKED, "tune": TUNE, "chains": 1, "cores": 1}
+    draws = {"draws": SIMUK_DRAWS, "tune": SIMUK_DRAWS, "chains": 1, "cores": 1, "nuts_sampler": "pymc"}
     suite = simuk.SBC(build(kind), num_simulations=n_simulation, sample_kwargs=draws, seed=seed, progress_bar=False)
     suite.run_simulations()
     found, rng = suite.simulations["prior_sbc"], np.random.default_rng(seed)
     counts = {str(name): one.to_numpy().reshape(n_simulation, -1) for name, one in found.data_vars.items()}
     for k in range(n_simulation):
-        yield {name: (one[k] + rng.uniform(size=one[k].shape)) / (THIN * N_RANKED + 1) for name, one in counts.items()}
+        yield {name: (one[k] + rng.uniform(size=one[k].shape)) / (SIMUK_DRAWS + 1) for name, one in counts.items()}
 
 
 def ranks(kind, n_simulation, seed=1):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Unit: speed of light, exact.
 _LIGHT_KM_PER_S = 299792.458
-# Directions that span less than this part of their greatest distance across it lie on a line.
+# Definition: directions that span less than this part of their greatest distance across it lie on a line.
 _FLAT = 1e-3
 
 

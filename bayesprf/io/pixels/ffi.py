@@ -22,11 +22,9 @@ from bayesprf.io.pixels.noise import Noise, rate_factor
 from bayesprf.io.pixels.stack import unit_vector
 from bayesprf.scene.pixels import PixelTable
 
-# Outliers of a block of sky, standard deviations, and passes.
-_CLIP_SIGMA, _CLIP_ROUNDS = 2.5, 10
 _META_KEYS = ("CHANNEL", "CAMERA", "CCD", "QUARTER", "CAMPAIGN", "SECTOR", "NUM_FRM")
-# Images of a series whose coordinates move by less than this, pixel, have not moved; by more than this many pixels
-# they show another place.
+# Definition: images of a series whose coordinates move by less than this, pixel, have not moved; by more than this many
+# pixels they show another place.
 _STILL, _ELSEWHERE = 1e-3, 20.0
 
 
@@ -233,7 +231,7 @@ class _Grid:
 
 
 def block_sky(image: FloatArray, side: int) -> FloatArray:
-    """Return the clipped median of each block of an image, in every pixel of the block.
+    """Return the median of each block of an image, clipped at three sigma until nothing changes, in every pixel.
 
     Parameters
     ----------
@@ -246,6 +244,10 @@ def block_sky(image: FloatArray, side: int) -> FloatArray:
     -------
     ndarray of float64, shape (n_row, n_column)
         0 in a block without a finite pixel.
+
+    Notes
+    -----
+    The clipping is that of SExtractor's background (Bertin & Arnouts 1996, A&AS 117, 393).
 
     Raises
     ------
@@ -260,7 +262,7 @@ def block_sky(image: FloatArray, side: int) -> FloatArray:
             block = slice(row, row + side), slice(column, column + side)
             values = image[block][np.isfinite(image[block])]
             if values.size:
-                sky[block] = sigma_clipped_stats(values, sigma=_CLIP_SIGMA, maxiters=_CLIP_ROUNDS)[1]
+                sky[block] = sigma_clipped_stats(values, sigma=3.0, maxiters=None)[1]
     return sky
 
 

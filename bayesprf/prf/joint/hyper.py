@@ -64,7 +64,8 @@ class JointHyper:
 MIN_EPS = 1e-5
 # Rounding: no width falls below this, arcsec or dex.
 MIN_WIDTH = 1e-4
-# No width changes by more than this factor in one step: the residuals of early steps are those of a wrong PRF.
+# Accuracy: no width changes by more than this factor in one step: the residuals of early steps are those of a wrong
+# PRF.
 _MAX_FACTOR = 3.0
 # Derived: what is expected of a catalogue's positions counts as much as two stars: a single one cannot tell its own
 # offset from the common one.

@@ -45,13 +45,14 @@ from bayesprf.prf.joint.step import (
 from bayesprf.prf.joint.sums import StarSums, star_sums
 from bayesprf.scene.field_prf import FieldPrf
 
-# Longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
+# Accuracy: longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
 _MAX_DEX, _MAX_PIX = 0.5, 0.5
 # Accuracy: halvings of a step that makes the objective larger.
 _MAX_HALVINGS = 8
-# The brightest stars, whose fluxes say whether the fit has settled.
+# Accuracy: the brightest stars, whose fluxes say whether the fit has settled.
 _N_BRIGHT = 30
-# What positions of catalogue and pixels together are expected to be good to, pixel.
+# Measured: what positions of catalogue and pixels together are expected to be good to, pixel: 0.017 for 477 stars of
+# M67 (tests/real/test_m67_errors.py).
 _POSITION_PIX = 0.02
 # Uncatalogued stars are looked for once fluxes move by less than this share of their errors.
 _ROUGHLY = 0.5

@@ -8,9 +8,11 @@ from bayesprf.arrays import BoolArray
 from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.problem import JointProblem, JointState
 
-# Stars whose surroundings the fit starts from; only the number of steps depends on it, as the whole image decides.
+# Cost: stars whose surroundings the fit starts from; only the number of steps depends on it, as the whole image
+# decides.
 _N_STAR = 50
-# A part saves time if it is no more than this share of the image: some nine steps in it replace five of the whole.
+# Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
+# whole.
 _SHARE = 0.25
 
 

@@ -33,7 +33,8 @@ _CUT_LIGHT = 0.02
 _SPLINE_MARGIN = 1.25
 # First fluxes are fitted within this radius, pixel.
 _NEAR = 6.0
-# Prior width of a flux, in units of the larger of what is expected and of its error.
+# Derived: prior width of a flux, in units of the larger of what is expected and of its error: a flux as uncertain as
+# that is drawn towards what is expected by a thousandth.
 _FLUX_WIDTH = 30.0
 # Accuracy: turns of the first guess of the sky.
 _N_SKY = 10
