@@ -1,7 +1,7 @@
 """Compiled sparse Cholesky factorisation of a group of components, its solves and its selected inverse."""
 
 from bayesprf.arrays import FloatArray
-from bayesprf.linalg.compiled.jit import inlined, kernel
+from bayesprf.linalg.compiled.jit import inlined, inner
 from bayesprf.linalg.compiled.lanes import LANES, all_above, fill, load, mantissa, shifted_exponent, square_root, store
 from bayesprf.linalg.compiled.work import (
     PIVOT_MANTISSA,
@@ -126,7 +126,7 @@ def factorise(plan: SymbolicFactor, values: Values, prior: Prior, work: Work, su
     return singular
 
 
-@kernel
+@inner
 def factorise_rows(
     plan: SymbolicFactor, model: tuple[Values, Prior, Rows], scratch: Scratch, group: int, first: int
 ) -> int:
@@ -142,7 +142,7 @@ def factorise_rows(
     return factorise(plan, values, prior, work, sums, group)
 
 
-@kernel
+@inner
 def back_substitute(plan: SymbolicFactor, work: Work, group: int, places: tuple[int, int]) -> None:
     """Solve L' w = x in place for whole components, given by their first place and the one after the last."""
     j0, base = plan.group_coeff[group], plan.l_ptr[plan.group_coeff[group]]
@@ -153,7 +153,7 @@ def back_substitute(plan: SymbolicFactor, work: Work, group: int, places: tuple[
         store(work.solution, place - j0, x * load(work.inv_diag, place - j0))
 
 
-@kernel
+@inner
 def invert(plan: SymbolicFactor, work: Work, group: int) -> None:
     """Overwrite L by the entries of Z = (L L')^-1 on its pattern.
 

@@ -14,7 +14,7 @@ from numba.core import event
 
 from bayesprf.arrays import NamedDict
 
-OPTIONS: NamedDict = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+OPTIONS: NamedDict = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "no_cfunc_wrapper": True}
 """Contraction alone keeps the order of every sum, so the same call gives the same bits."""
 
 
@@ -37,9 +37,14 @@ def kernel[F: Callable[..., object]](function: F) -> F:
     return _compile(function)
 
 
+def inner[F: Callable[..., object]](function: F) -> F:
+    """Compile a function, once, for the kernels that call it: what Python would call it by is left out."""
+    return _compile(function, no_cpython_wrapper=True)
+
+
 def inlined[F: Callable[..., object]](function: F) -> F:
     """Compile a function into every kernel that calls it: a call would move a hundred pointers."""
-    return _compile(function, forceinline=True)
+    return _compile(function, forceinline=True, no_cpython_wrapper=True)
 
 
 def _compile(function: Callable[..., object], **further: bool) -> Any:
