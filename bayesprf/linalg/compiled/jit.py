@@ -14,8 +14,14 @@ from numba.core import event
 
 from bayesprf.arrays import NamedDict
 
-OPTIONS: NamedDict = {"cache": True, "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "no_cfunc_wrapper": True}
-"""Contraction alone keeps the order of every sum, so the same call gives the same bits."""
+OPTIONS: NamedDict = {
+    "cache": True,
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "no_cfunc_wrapper": True,
+}
+"""Contraction alone keeps the order of every sum, so the same call gives the same bits; nothing is called from C."""
 
 
 def _digest() -> str:
