@@ -4,14 +4,15 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 import xarray as xr
 
-from bayesprf.arrays import Named
+from bayesprf.arrays import Named, NamedDict
 from bayesprf.checks import check_choice, check_names, check_types, checked, shown
+from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import (
     PACKAGE_FILES,
     BayesprfError,
@@ -47,12 +48,13 @@ from bayesprf.results.scores import read_score
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.settings import PrfRecipe, Settings
+from bayesprf.settings import MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
 from bayesprf.timemodel.stage import fit_time_model
 
 # Accuracy: fluxes that differ by more than this, in units of their errors, come from other options.
 _SAME = 1e-3
-# Options of the reader that a fit passes on.
+# Options that are mappings, of one stage each, and those of the reader that a fit passes on.
+_GROUPS = ("machine", "shape", "time_model", "catalog", "reading")
 READING = ("cadences", "wcs", "exposure", "error_floor", "time_at")
 _log = logging.getLogger("bayesprf")
 
@@ -115,7 +117,7 @@ class FitOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("machine", "shape", "time_model", "catalog", "reading"):
+        for name in _GROUPS:
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{name}: expected a mapping of options to values, got {getattr(self, name)!r}")
         _check_cures(self.cures)
@@ -125,12 +127,60 @@ class FitOptions:
         apart = ("plot", "frame_index")
         PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})
 
+    def updated(self, **changes: object) -> "FitOptions":
+        """Return the same options with some changed by name.
+
+        Parameters
+        ----------
+        **changes
+            Names of these options, of `Settings`, or of arguments of `Machine.build_shape_model`,
+            `Machine.build_time_model` and `bayesprf.read_tpfs`; or `machine`, `shape`, `time_model`, `catalog` and
+            `reading` as mappings, which are merged.
+
+        Returns
+        -------
+        FitOptions
+            With the time model, if one of its options is changed.
+
+        Raises
+        ------
+        InputError
+            If a name is not known.
+        """
+        groups = names_of_options()
+        check_names(changes, [*groups, *_GROUPS], "options")
+        options = self
+        for name, value in changes.items():
+            group, given = (name, value) if name in _GROUPS else (groups[name], {name: value})
+            if group == "":
+                options = replace(options, **{name: value})  # type: ignore[arg-type]
+            elif not isinstance(given, Mapping):
+                raise InputError(f"{name}: expected a mapping of options to values, got {type(given).__name__}")
+            else:
+                merged: NamedDict = {group: {**getattr(options, group), **given}}
+                options = replace(options, **merged, fit_va=options.fit_va or group == "time_model")
+        return options
+
     @property
     def chosen_cures(self) -> tuple[str, ...]:
         """Names of what may be tried."""
         if isinstance(self.cures, bool):
             return CURES if self.cures else ()
         return tuple(self.cures)
+
+
+def names_of_options() -> dict[str, str]:
+    """Return every option by name with the group it belongs to; "" for those of `FitOptions` itself."""
+    single = [one.name for one in fields(FitOptions) if one.name not in _GROUPS]
+    time = [one.name for one in (*fields(PerturbationOptions), *fields(TrendOptions))]
+    groups = {
+        "time_model": [name for name in time if name not in ("trends", "basis", "resolution")],
+        "shape": [one.name for one in (*fields(MaskOptions), *fields(ShapeOptions))] + ["frame_index"],
+        "machine": [one.name for one in fields(Settings)],
+        "reading": list(READING),
+        "": single,
+    }
+    return {name: group for group, names in groups.items() for name in names}
 
 
 def _check_cures(cures: object) -> None:
@@ -192,7 +242,9 @@ def fit(
     quiet : bool
         Silence progress bars.
     **settings
-        Settings of `Machine.from_pixels`, such as `rmax` or `cut_r`.
+        Any further option by its name, as `FitOptions.updated` takes them: settings of `Machine.from_pixels` such as
+        `rmax`, arguments of `shape` and `time_model` such as `field_variation` or `poly_order`, of reading such as
+        `quality_bitmask`, or `loo`.
 
     Returns
     -------
@@ -230,7 +282,7 @@ def fit(
     """
     options = FitOptions(
         fit_va=fit_va,
-        machine={**settings, "background": background},
+        machine={"background": background},
         shape=shape or {},
         time_model=time_model or {},
         refine=refine,
@@ -239,7 +291,7 @@ def fit(
         learn_widths=learn_widths,
         catalog={"detect_missing": True} if detect_missing else {},
         cures=cures,
-    )
+    ).updated(**settings)
     machine = fit_files(files, catalog, options, quiet=quiet)
     if machine.verdict.sentences:
         warnings.warn(

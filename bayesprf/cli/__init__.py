@@ -169,13 +169,13 @@ def _changed(
     options: "FitOptions", config: Path | None, pairs: list[str] | None, quality: str | None = None
 ) -> "FitOptions":
     """Return the options with those of a file, of `--set` and of `--quality`; the later ones win."""
-    from bayesprf.cli.overrides import change_options, parse_pairs, read_config
+    from bayesprf.cli.overrides import parse_pairs, read_config
 
     given = {} if config is None else read_config(config)
     given |= parse_pairs(pairs or ())
     if quality is not None:
         given["quality_bitmask"] = int(quality) if quality.isdigit() else quality
-    return change_options(options, given)
+    return options.updated(**given)
 
 
 @app.command()

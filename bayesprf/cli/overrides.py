@@ -1,71 +1,15 @@
-"""Options of a fit by their names, as a command line or a file gives them."""
+"""Options of a fit as texts: what a command line or a file gives."""
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import fields, replace
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
-from bayesprf.arrays import Named, NamedDict
-from bayesprf.checks import check_names
-from bayesprf.design.trends import TrendOptions
+from bayesprf.arrays import NamedDict
 from bayesprf.errors import FileError, InputError
-from bayesprf.pipeline import READING, FitOptions
-from bayesprf.settings import MaskOptions, PerturbationOptions, Settings, ShapeOptions
 
 _EXPONENT = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+")
-_GROUPS = ("machine", "shape", "time_model", "catalog", "reading")
-
-
-def names_of_options() -> dict[str, str]:
-    """Return every option by name with the group it belongs to; "" for those of `FitOptions` itself."""
-    single = [one.name for one in fields(FitOptions) if one.name not in _GROUPS]
-    time = [one.name for one in (*fields(PerturbationOptions), *fields(TrendOptions))]
-    groups = {
-        "time_model": [name for name in time if name not in ("trends", "basis", "resolution")],
-        "shape": [one.name for one in (*fields(MaskOptions), *fields(ShapeOptions))] + ["frame_index"],
-        "machine": [one.name for one in fields(Settings)],
-        "reading": list(READING),
-        "": single,
-    }
-    return {name: group for group, names in groups.items() for name in names}
-
-
-def change_options(options: FitOptions, changes: Named) -> FitOptions:
-    """Return options with some changed by name.
-
-    Parameters
-    ----------
-    options : FitOptions
-        What to start from.
-    changes : mapping of str to object
-        Names of `FitOptions`, of `Settings`, or of options of `Machine.build_shape_model` and
-        `Machine.build_time_model`; or the groups `machine`, `shape`, `time_model`, `catalog` and `reading` as mappings.
-
-    Returns
-    -------
-    FitOptions
-        With the time model, if one of its options is changed.
-
-    Raises
-    ------
-    InputError
-        If a name is not known.
-    """
-    groups = names_of_options()
-    check_names(changes, [*groups, *_GROUPS], "set")
-    for name, value in changes.items():
-        group = name if name in _GROUPS else groups[name]
-        if group == "":
-            options = replace(options, **{name: value})
-            continue
-        if name in _GROUPS and not isinstance(value, Mapping):
-            raise InputError(f"{name}: expected a mapping of options to values, got {type(value).__name__}")
-        merged: NamedDict = {**getattr(options, group), **(value if name in _GROUPS else {name: value})}
-        changed: NamedDict = {group: merged}
-        options = replace(options, **changed, fit_va=options.fit_va or group == "time_model")
-    return options
 
 
 def parse_pairs(pairs: Iterable[str]) -> NamedDict:

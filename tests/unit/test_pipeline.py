@@ -163,8 +163,19 @@ def test_trees_without_recipes_still_load(directory, fitted):
         restore(tree, (directory,))
 
 
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
+def test_fit_takes_options_of_all_stages_by_name(directory, fitted):
+    """`field_variation` and `quality_bitmask` were refused, though ``--set`` took them."""
+    asked = {"field_variation": 1, "quality_bitmask": "hard", "rmax": 40.0, "loo": True}
+    machine = bp.fit(directory / "*.fits", directory / "catalog.csv", quiet=True, cures=False, **asked)
+    assert machine.fit.prf_recipe.shape.field_variation == 1
+    assert machine.fit.settings.rmax == 40.0
+    assert machine.fit.score is not None
+    assert FitOptions().updated(positions="centroid").fit_va
+
+
 def test_options_are_checked_before_anything_is_read():
-    with pytest.raises(InputError, match=r"^settings: expected some of .*, got n_knots; did you mean n_r_knots\?$"):
+    with pytest.raises(InputError, match=r"^options: expected some of .*, got n_knots; did you mean n_r_knots\?$"):
         bp.fit("nowhere", "none.csv", n_knots=3)
     with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got n_rounds; did you mean n_round\?$"):
         FitOptions(shape={"n_rounds": 3})

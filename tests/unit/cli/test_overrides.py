@@ -2,13 +2,13 @@
 
 import pytest
 
-from bayesprf.cli.overrides import change_options, names_of_options, parse_pairs, read_config
+from bayesprf.cli.overrides import parse_pairs, read_config
 from bayesprf.errors import FileError, InputError
-from bayesprf.pipeline import FitOptions
+from bayesprf.pipeline import FitOptions, names_of_options
 
 
 def test_names_reach_their_stage():
-    changed = change_options(FitOptions(), parse_pairs(["rmax=20", "flux_cut_off=2.5", "poly_order=1", "loo=true"]))
+    changed = FitOptions().updated(**parse_pairs(["rmax=20", "flux_cut_off=2.5", "poly_order=1", "loo=true"]))
     assert changed.machine == {"rmax": 20}
     assert changed.shape == {"flux_cut_off": 2.5}
     assert changed.time_model == {"poly_order": 1}
@@ -26,7 +26,7 @@ def test_numbers_with_an_exponent_need_no_point(text, value, tmp_path):
 
 def test_groups_are_merged():
     start = FitOptions(machine={"rmin": 2.0})
-    changed = change_options(start, {"machine": {"rmax": 20.0}, "catalog": {"ref_epoch": 2016.0}})
+    changed = start.updated(machine={"rmax": 20.0}, catalog={"ref_epoch": 2016.0})
     assert changed.machine == {"rmin": 2.0, "rmax": 20.0}
     assert changed.catalog == {"ref_epoch": 2016.0}
 
@@ -38,7 +38,7 @@ def test_every_option_of_the_records_has_a_name():
 @pytest.mark.parametrize(
     ("pair", "message"),
     [
-        ("flux_cutoff=1", "set: expected some of .*, got flux_cutoff; did you mean flux_cut_off"),
+        ("flux_cutoff=1", "options: expected some of .*, got flux_cutoff; did you mean flux_cut_off"),
         ("position=centroid", "got position; did you mean positions"),
         ("rmax", "set: expected name=value, such as rmax=20, got 'rmax'"),
         ("rmax=[", "set: expected a number, true, null, a list or a text after =, got 'rmax=\\['"),
@@ -48,7 +48,7 @@ def test_every_option_of_the_records_has_a_name():
 )
 def test_wrong_options_end_in_one_sentence(pair, message):
     with pytest.raises(InputError, match=message):
-        change_options(FitOptions(), parse_pairs([pair]))
+        FitOptions().updated(**parse_pairs([pair]))
 
 
 def test_a_file_of_options(tmp_path):
