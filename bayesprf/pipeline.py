@@ -170,7 +170,13 @@ class FitOptions:
 
 
 def names_of_options() -> dict[str, str]:
-    """Return every option by name with the group it belongs to; "" for those of `FitOptions` itself."""
+    """Return every option by name, with the group it belongs to.
+
+    Returns
+    -------
+    dict of str to str
+        "" for options of `FitOptions` itself, else "machine", "shape", "time_model" or "reading".
+    """
     single = [one.name for one in fields(FitOptions) if one.name not in _GROUPS]
     time = [one.name for one in (*fields(PerturbationOptions), *fields(TrendOptions))]
     groups = {

@@ -229,7 +229,11 @@ def _read_parts(hdus: fits.HDUList, units: list[Unit], path: Path) -> _Parts:
 def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, fits.ImageHDU]:
     """Return the pixel table (first extension) and the APERTURE image, or raise saying what is missing."""
     if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
-        raise FileError(f"{path}: expected a target pixel file, but its first extension is not a table of pixels")
+        is_image = any(
+            isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and hdu.header.get("NAXIS") == 2 for hdu in hdus
+        )
+        cure = "; an image is read by bayesprf.read_image, whose pixels bayesprf.fit takes" if is_image else ""
+        raise FileError(f"{path}: expected a target pixel file, but its first extension is not a table of pixels{cure}")
     if _is_light_curve(hdus[1].header):
         raise FileError(
             f"{path}: expected a target pixel file, got a light curve, whose FLUX is one number per cadence; give the"

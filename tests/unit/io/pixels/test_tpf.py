@@ -406,7 +406,10 @@ def test_files_that_are_no_pixel_files(one, tmp_path):
         read_tpfs(text)
     image = tmp_path / "image.fits"
     fits.PrimaryHDU(np.ones((3, 3))).writeto(image)
-    with pytest.raises(FileError, match=r"image.fits: .* its first extension is not a table of pixels"):
+    with pytest.raises(
+        FileError,
+        match=r"image.fits: .* its first extension is not a table of pixels; an image is read by bayesprf.read_image",
+    ):
         read_tpfs(image)
 
 
