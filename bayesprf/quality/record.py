@@ -67,7 +67,7 @@ class Cure:
     result: str
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.result} and is {'applied' if self.kept else 'not applied, as that is no better'}"
+        return f"{self.reason}: {self.result} and is {'applied' if self.kept else 'not applied, as that is not clearly better'}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
