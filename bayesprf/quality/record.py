@@ -67,7 +67,8 @@ class Cure:
     result: str
 
     def __str__(self) -> str:
-        return f"{self.reason}: {self.result} and is {'applied' if self.kept else 'not applied, as that is not clearly better'}"
+        verdict = "applied" if self.kept else "not applied, as that is not clearly better"
+        return f"{self.reason}: {self.result} and is {verdict}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
