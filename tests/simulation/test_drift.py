@@ -23,8 +23,9 @@ def simulate(seed=1, moves=drift, **changes):
 
 
 def fit(field):
+    """Fit all stages; the PRF in rounds, which the default chooses where the motion is large."""
     machine = Machine.from_pixels(field.pixels, field.sources)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     machine.build_time_model()
     machine.fit_model(fit_va=True)
     return machine
