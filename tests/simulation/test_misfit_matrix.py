@@ -20,16 +20,16 @@ def matrix():
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
-@pytest.mark.parametrize("family", ["double Moffat", "width 1 %"])
-def test_isolated_stars_of_foreign_families(matrix, family):
-    """Two fields of 200 stars: the median to 1 %, and coverage not worse than it was.
+@pytest.mark.parametrize(("family", "seeds"), [("double Moffat", (51, 52)), ("width 1 %", (51,))])
+def test_isolated_stars_of_foreign_families(matrix, family, seeds):
+    """Fields of 200 stars: the median to 1 %, and coverage not worse than it was.
 
     The stars of a field share the error of its PRF, so that two fields alone cover 46 to 73 % (seeds 11, 41, 51): these
     are bounds of what was measured, not of what is aimed at.
     """
     settings, prf_at, troubles, _ = matrix.JUDGE[family]
     bias, claimed = [], []
-    for seed in (51, 52):
+    for seed in seeds:
         field = make_foreign(settings, prf_at, rng=np.random.default_rng(seed), troubles=troubles)
         mask, *found = matrix.score(field, *matrix.fit_build(field, 0)[:2])["isolated"]
         bias.append(found[0][mask])
