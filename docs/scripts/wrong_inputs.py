@@ -65,7 +65,7 @@ def make_names() -> dict[str, Any]:
     files, catalog = write_field(".", field)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesprfWarning)  # of so few stars
-        machine = bp.fit(files, catalog, quiet=True)
+        machine = bp.fit(files, catalog, cures=False, quiet=True)
     frame = pd.DataFrame({"ra": sources.ra_deg, "dec": sources.dec_deg, "phot_g_mean_flux": sources.flux})
     arrays = {
         "time": pixels.time, "flux": pixels.flux, "flux_err": pixels.flux_err, "ra": pixels.ra_deg,
