@@ -1,6 +1,6 @@
 """Names of the array types used in annotations, and what records that hold arrays share: comparison, and display."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from dataclasses import fields, is_dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any, cast
@@ -30,8 +30,11 @@ LARGEST = 1e100
 
 
 def shape_of(value: object) -> tuple[int, ...]:
-    """Return the shape of whatever NumPy makes an array of."""
-    return np.shape(cast("ArrayLike", value))
+    """Return the shape of an array, or of what NumPy makes one of; of a sequence that is none, its length."""
+    try:
+        return np.shape(cast("ArrayLike", value))
+    except ValueError:  # ragged, or bytes beside texts
+        return (len(cast("Sized", value)),)
 
 
 def same_content(one: object, other: object) -> bool:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard, cast, get_args, get_origin
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named, shape_of
+from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray, Named, shape_of
 from bayesprf.errors import BayesprfError, FileError, InputError, ShapeError, UnitError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def as_integer(value: object, name: str) -> IntArray:
     InputError
         If a value is no whole number, or beyond 2**63.
     """
-    array = np.asarray(value)
+    array = _as_array(value, name)
     if array.dtype.kind not in "iu":
         number = as_float(value, name)
         if not np.all(np.abs(number) < 2.0**63) or np.any(number != np.rint(number)):
@@ -108,10 +108,18 @@ def as_integer(value: object, name: str) -> IntArray:
 
 def as_flag(value: object, name: str) -> BoolArray:
     """Return an array of True and False, or raise unless all values are, or are 0 and 1."""
-    array = np.asarray(value)
+    array = _as_array(value, name)
     if array.dtype.kind not in "biuf" or not np.all((array == 0) | (array == 1)):
         raise InputError(f"{name}: expected True or False for each, got {shown(value)}")
     return array.astype(bool)
+
+
+def _as_array(value: object, name: str) -> AnyArray:
+    """Return what NumPy makes of a value, or raise if that is nothing: ragged lists, bytes beside texts."""
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{name}: expected an array, got {shown(value)} ({error})") from error
 
 
 def check_shape(array: object, shape: tuple[int, ...], name: str, meaning: str) -> None:
@@ -248,6 +256,8 @@ def say_what_the_system_refused(path: Path) -> Iterator[None]:
     """Turn what the system says about a file that it does not write into a sentence."""
     if "\0" in str(path):
         raise InputError(f"path: expected a name of a file, got {str(path)!r} with a null character")
+    if not path.name:
+        raise InputError(f"path: expected a name of a file, got {str(path)!r}; add a name")
     try:
         yield
     except BayesprfError:
@@ -260,8 +270,8 @@ def say_what_the_system_refused(path: Path) -> Iterator[None]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file under its name once all of it is on disk; an earlier one stays if the system refuses."""
-    part = path.with_name(f".{path.name}.part")
     with say_what_the_system_refused(path):
+        part = path.with_name(f".{path.name}.part")
         try:
             part.write_bytes(content)
             part.replace(path)

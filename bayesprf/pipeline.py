@@ -11,7 +11,7 @@ import numpy as np
 import xarray as xr
 
 from bayesprf.arrays import Named, NamedDict
-from bayesprf.checks import check_choice, check_names, check_types, checked, shown
+from bayesprf.checks import check_choice, check_integer, check_names, check_types, checked, shown
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import (
     PACKAGE_FILES,
@@ -45,11 +45,12 @@ from bayesprf.quality.stage import with_verdict
 from bayesprf.results.gather import cures_from_group, processes_from_group, widths_from_group
 from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
+from bayesprf.sampling.questions import KINDS
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
-from bayesprf.timemodel.stage import fit_time_model
+from bayesprf.timemodel.stage import check_time_input, fit_time_model, parse_time_options
 
 # Accuracy: fluxes that differ by more than this, in units of their errors, come from other options.
 _SAME = 1e-3
@@ -66,7 +67,7 @@ class FitOptions:
     Parameters
     ----------
     fit_va : bool
-        Build the time model and fit with it.
+        Build the time model and fit with it; True where `time_model` has an option.
     apertures : bool
         Also sum the optimal apertures and measure the PRF.
     quality_bitmask : str or int
@@ -97,7 +98,7 @@ class FitOptions:
     Raises
     ------
     InputError
-        If a keyword of `machine` or `shape`, or a cure, is unknown.
+        If a keyword of `machine`, `shape` or `time_model`, or a cure, is unknown or out of range.
     """
 
     fit_va: bool = False
@@ -126,6 +127,9 @@ class FitOptions:
         Settings().updated(**{name: value for name, value in self.machine.items() if name != "quiet"})
         apart = ("plot", "frame_index")
         PrfRecipe().updated(**{name: value for name, value in self.shape.items() if name not in apart})
+        object.__setattr__(self, "fit_va", self.fit_va or bool(self.time_model))
+        if self.fit_va:
+            parse_time_options(Settings(), self.time_model)
 
     def updated(self, **changes: object) -> "FitOptions":
         """Return the same options with some changed by name.
@@ -237,7 +241,8 @@ def fit(
         Residual background, fitted along. Where the files say that the sky is still in their pixels (BACKAPP = 0), a
         constant per file by default.
     shape, time_model : mapping of str to object, optional
-        Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`.
+        Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`; the
+        latter ask for `fit_va`.
     detect_missing : bool
         Add the stars of the mean image that the catalogue lacks.
     cures : bool or sequence of str
@@ -354,6 +359,8 @@ def fit_files(
 
 def _run(machine: Machine, options: FitOptions, step: Callable[[str], object]) -> None:
     """Fit PRF, time model and fluxes, as the options ask."""
+    if options.fit_va:  # before the PRF, not after it
+        check_time_input(machine.fit.pixels, parse_time_options(machine.fit.settings, options.time_model))
     step("learning the PRF")
     build = machine.refine_scene if options.refine else machine.build_shape_model
     build(**options.shape)
@@ -531,6 +538,15 @@ def restore(tree: xr.DataTree, directories: tuple[Path, ...] = (), *, quiet: boo
     found = _run_stages(tree, Fit.of(pixels, _sources(tree), recipes.settings), recipes)
     _compare(tree, found)
     return Machine.from_fit(found, quiet=quiet)
+
+
+def check_question(tree: xr.DataTree, sources: object, kind: str, cadence: int | None) -> None:
+    """Raise if the sources, kind or cadence of a question to saved results are none, before the fit is made again."""
+    _sources(tree).indices(sources)
+    check_choice(kind, KINDS, "kind")
+    if cadence is not None and "time" in tree["photometry"].sizes:
+        n_time = tree["photometry"].sizes["time"]
+        check_integer(cadence, "cadence", low=-n_time, high=n_time - 1)
 
 
 def _sources(tree: xr.DataTree) -> SourceTable:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 from bayesprf.arrays import BoolArray, NamedDict, same_content
-from bayesprf.checks import check_choice, check_names, check_positive, check_types, shown
+from bayesprf.checks import check_choice, check_integer, check_names, check_positive, check_types, shown
 from bayesprf.design.binning import BIN_METHODS
 from bayesprf.design.cartesian import KNOT_SPACINGS, CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -19,6 +19,8 @@ INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
 N_ROUND_REFINE = 10
 """Definition: rounds of `Machine.refine_scene` by default."""
+# Cost: rounds of a fit at most; ten settle (`N_ROUND_REFINE`), and what a hundred do not settle none will.
+_MAX_ROUND = 100
 _TIME_CORRECTORS = ("polynomial", "poscorr")
 # Format: documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take
 # them.
@@ -76,7 +78,7 @@ class ShapeOptions:
     smoothness : float
         Prior standard deviation of the curvature of log10 PRF between neighbouring weights, dex.
     n_round : int
-        Rounds of shape, flux and offset.
+        Rounds of shape, flux and offset, 1 to 100.
     clip_sigma : float
         Training pixels farther than this from the model, in standard deviations, are left out.
     max_neighbor_share : float
@@ -128,8 +130,7 @@ class ShapeOptions:
             check_positive(self.position_error, "position_error")
         for name in ("flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"):
             check_positive(getattr(self, name), name)
-        if self.n_round < 1:
-            raise InputError(f"n_round: expected at least 1, got {self.n_round}")
+        check_integer(self.n_round, "n_round", low=1, high=_MAX_ROUND)
 
     @property
     def asks_joint(self) -> bool:
@@ -335,6 +336,9 @@ class QualityOptions:
         depend on how pixels weigh. In sound simulated fields these reach 3 total errors, and 1 % of single stars.
     error_ratio : float
         A light curve is disturbed if it scatters by more than this over its error.
+    error_excess : float
+        Errors of pixels are too large if they exceed the scatter by more than this factor: 2, from which on intervals
+        of 68 % hold 95 %.
     max_misplaced : float
         Share of the starlight that a usable PRF puts into wrong pixels at most.
     min_calibrators : int
@@ -354,6 +358,7 @@ class QualityOptions:
     n_error_misfit: float = 4.0
     share_misfit: float = 0.02
     error_ratio: float = 1.1
+    error_excess: float = 2.0
     max_misplaced: float = 0.1
     min_calibrators: int = 5
     split: float = 1.0 / 3.0

@@ -266,18 +266,20 @@ def sample(
 ) -> None:
     """Sample the posterior of sources of saved results, with all that overlap with them."""
     from bayesprf.io.files import check_not_input
-    from bayesprf.io.save import save_tree
-    from bayesprf.pipeline import load
+    from bayesprf.io.save import load_tree, save_tree
+    from bayesprf.pipeline import check_question, restore
     from bayesprf.results.summary import describe_draws
 
+    results = load_tree(tree_file)
     target = output or tree_file.with_name(f"{tree_file.stem}-posterior.nc")
     for one in learn or ():
         check_choice(one, ("width", "zero_point", "noise_scale", "jitter"), "learn")
     check_not_input(target, [tree_file, *(files or ())])
     kind = kind or ("collapsed" if learn else "joint")
+    check_question(results, source, kind, cadence)
     settings: NamedDict = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
     settings |= dict.fromkeys(learn or (), "learn")
-    tree = load(tree_file, directories=files or (), quiet=True).sample(source, **settings)
+    tree = restore(results, tuple(files or ()) or (tree_file.resolve().parent,)).sample(source, **settings)
     save_tree(tree, target)
     typer.echo(describe_draws(tree))
     _announce([target], quiet=False)

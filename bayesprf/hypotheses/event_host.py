@@ -282,7 +282,12 @@ def baseline_columns(time: FloatArray, spacing: float) -> csr_matrix:
     low, high = float(time.min()), float(time.max())
     if high <= low or np.isinf(spacing):
         return csr_matrix(np.ones((time.size, 1)))
-    breaks = np.linspace(low, high, max(2, round((high - low) / spacing) + 1))
+    n_break = (high - low) / spacing + 1.0
+    if n_break > _MAX_COEFFICIENTS:
+        raise InputError(
+            f"baseline: expected at most {_MAX_COEFFICIENTS} knots, got {n_break:.3g}; give a longer distance, in day"
+        )
+    breaks = np.linspace(low, high, max(2, round(n_break)))
     return open_splines(time, open_knots(breaks, CUBIC), CUBIC)
 
 

@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import mmap
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ from bayesprf.report.accessor import with_pictures
 __all__ = ["atomic_path", "load_attributes", "load_tree", "save_tree", "sha256_of"]
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
+_HEAP = b"GCOL\x01\0\0\0"
 _SEAL = b"bayesprf sha256:"
 _SEAL_SIZE = len(_SEAL) + 64
 _ENDINGS = (".nc", ".nc4", ".netcdf", ".h5", ".hdf5")
@@ -215,9 +218,33 @@ def _walk(path: Path) -> None:
     """Look at every group and attribute; h5netcdf does not close a file that it fails to open for their damage."""
     import h5py
 
+    _check_heaps(path)
     with h5py.File(path, "r") as file:
         list(file.attrs.items())
         file.visititems(lambda name, one: list(one.attrs.items()) and None)
+
+
+def _check_heaps(path: Path) -> None:
+    """Raise if a heap, where HDF5 keeps texts, is damaged so that HDF5 would walk along it without end."""
+    with open(path, "rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(_HEAP)
+        while start >= 0:
+            _check_heap(content, start)
+            start = content.find(_HEAP, start + len(_HEAP))
+
+
+def _check_heap(content: mmap.mmap, start: int) -> None:
+    """Raise unless the objects of a heap lie in it one after the other (HDF5 file format, III.E)."""
+    size = int.from_bytes(content[start + 8 : start + 16], "little")
+    if size > len(content) - start:
+        raise ValueError("a heap of its texts ends beyond the file")
+    place, end = start + 16, start + size
+    while place + 16 <= end:
+        number, _, _, length = struct.unpack_from("<HHIQ", content, place)
+        step = length if number == 0 else 16 + 8 * -(-length // 8)  # what is free counts its own head
+        if not 16 <= step <= end - place:
+            raise ValueError("a heap of its texts is damaged")
+        place += step
 
 
 def _guarded[T](path: str | Path, read: Callable[[Path], T]) -> T:

@@ -174,6 +174,18 @@ class Measurements:
         """Return the largest scatter of some sources over their error from cadence to cadence."""
         return float((scatter[sources] / self.noise_error[sources]).max(initial=0.0))
 
+    @property
+    def noise_scale(self) -> float:
+        """Scatter of the pixels over their errors, in time or, for few cadences, about the model; NaN if unknown."""
+        if self.noise is not None:
+            return self.noise.scale
+        used = self.left.ivar > 0
+        free = np.count_nonzero(used) - self.left.flux.size - self.n_weight
+        if free <= self.n_weight:
+            return np.nan
+        ratio = np.abs(self.left.residual) * np.sqrt(self.left.ivar)  # of most pixels, where the model is no matter
+        return float(np.median(ratio[used]) / NORMAL_MEDIAN * np.sqrt(np.count_nonzero(used) / free))
+
 
 def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, ...]:
     """Return the findings, the worst first.
@@ -189,7 +201,8 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     -------
     tuple of Finding
     """
-    makers = (_sky, _light, _positions, _prf, _trend, _calibrators, _motion, _noise, _errors, _blends, _settled)
+    of_image = _sky, _light, _positions, _prf, _trend, _calibrators, _blends, _settled
+    makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += _saturated(found)
     return tuple(sorted(findings, key=lambda one: -one.effect))
@@ -425,6 +438,18 @@ def _errors(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             float(noise.scale_per_source[sources].max()),
             f"pixels scatter {noise.scale:.3g} times as much as their errors say",
             "learn the noise, fit_model(widths=learn_widths()), or give larger errors",
+        )
+
+
+def _large_errors(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    scale = found.noise_scale
+    if scale * options.error_excess < 1.0:
+        yield Finding(
+            QualityFlag.ERRORS_TOO_LARGE,
+            found.seen,
+            1.0 / max(scale, 1e-300),
+            f"pixels scatter only {scale:.3g} times as much as their errors say",
+            "check the unit of the errors, or learn the noise, fit_model(widths=learn_widths())",
         )
 
 

@@ -22,6 +22,10 @@ _FEWEST = 3
 # Derived: magnitudes are told from fluxes if they explain the light of this many stars so many times as well; what is
 # called a magnitude lies between that of the Sun and the faintest that any telescope sees.
 _ENOUGH, _BETTER, _MAGNITUDES = 5, 3.0, (-27.0, 40.0)
+_LOGARITHMS = (
+    "magnitudes do; name the column with mag_column='...' instead",
+    "logarithms do; give 10 to their power",
+)
 # Derived: distances, pixel, that just hold the eight pixels around one, and a pixel's own corners.
 _CORE_PIX, _ON_DATA_PIX = 1.5, 0.75
 # Other stars within this distance may light a star's brightest pixel, pixel.
@@ -74,7 +78,7 @@ def question_fluxes(pixels: PixelTable, sources: SourceTable) -> SourceTable:
     Raises
     ------
     InputError
-        If the fluxes are magnitudes: if as such they explain the light of the pixels, and as fluxes not.
+        If the fluxes are magnitudes or logarithms: if as such they explain the light of the pixels, and as fluxes not.
 
     Warns
     -----
@@ -92,7 +96,7 @@ def question_fluxes(pixels: PixelTable, sources: SourceTable) -> SourceTable:
         return sources
     image, noise = _typical_image(pixels)
     peaks = _find_peaks(pixels, sources, image, noise)
-    _refuse_magnitudes(peaks, sources.flux, known)
+    _refuse_logarithms(peaks, sources.flux, known)
     usual = _usual_ratio(peaks, sources.flux, known)
     if not np.isfinite(usual):
         return sources
@@ -147,19 +151,20 @@ def _find_peaks(pixels: PixelTable, sources: SourceTable, image: FloatArray, noi
     return _Peaks(pixel, light[rows, best], distance[rows, best], seen, summit, noise)
 
 
-def _refuse_magnitudes(peaks: _Peaks, flux: FloatArray, known: BoolArray) -> None:
-    """Raise if the fluxes, taken as magnitudes, explain the light of clear peaks, and as fluxes do not."""
+def _refuse_logarithms(peaks: _Peaks, flux: FloatArray, known: BoolArray) -> None:
+    """Raise if fluxes, taken as magnitudes or logarithms, explain the light of clear peaks, and as fluxes do not."""
     use = known & peaks.clear
     value = flux[use]
     if value.size < _ENOUGH or np.ptp(value) == 0.0 or not np.all((value > _MAGNITUDES[0]) & (value < _MAGNITUDES[1])):
         return
     light = np.log10(peaks.light[use])
-    as_flux, as_mag = (one - np.median(one) for one in (light - np.log10(value), light + 0.4 * value))
-    if mad_sigma(as_flux) > _BETTER * mad_sigma(as_mag):
-        raise InputError(
-            f"flux_column: expected fluxes on a linear scale, got numbers from {value.min():g} to {value.max():g} that"
-            " fall with the light of the pixels as magnitudes do; name the column with mag_column='...' instead"
-        )
+    spread = [mad_sigma(one - np.median(one)) for one in (light - np.log10(value), light + 0.4 * value, light - value)]
+    for found, what, cure in zip(spread[1:], ("fall", "rise"), _LOGARITHMS, strict=True):
+        if spread[0] > _BETTER * found:
+            raise InputError(
+                f"flux_column: expected fluxes on a linear scale, got numbers from {value.min():g} to {value.max():g}"
+                f" that {what} with the light of the pixels as {cure}"
+            )
 
 
 def _usual_ratio(peaks: _Peaks, flux: FloatArray, known: BoolArray) -> float:

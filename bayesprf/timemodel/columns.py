@@ -101,13 +101,18 @@ def image_motion(positions: str, pixels: PixelTable, pairs: TrainingPairs) -> Fl
         If `positions` is unknown, or "poscorr" is asked for and the pixels have none.
     """
     check_choice(positions, POSITIONS, "positions")
-    if positions == "poscorr":
-        if pixels.pos_corr is None:
-            raise InputError('positions: expected pixels with pos_corr for "poscorr", got none; use "centroid"')
+    check_motion(positions, pixels)
+    if positions == "poscorr" and pixels.pos_corr is not None:
         motion = np.where(np.isfinite(pixels.pos_corr), pixels.pos_corr, np.nan)
     else:
         motion = measure_motion(pixels, pairs)
     return motion if pixels.instrument.roll_hours > 0 else smooth_series(pixels.time, motion, SMOOTH_DAYS)
+
+
+def check_motion(positions: str | None, pixels: PixelTable) -> None:
+    """Raise if the mission's own motion is asked for and the pixels have none."""
+    if positions == "poscorr" and (pixels.pos_corr is None or not np.isfinite(pixels.pos_corr).any()):
+        raise InputError('positions: expected pixels with pos_corr for "poscorr", got none; use "centroid"')
 
 
 def measure_motion(pixels: PixelTable, pairs: TrainingPairs) -> FloatArray:

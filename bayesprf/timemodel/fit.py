@@ -168,7 +168,7 @@ def fit_gain(
     stays out of the PRF. Outliers among the pixel-bins are clipped, and the scatter that the model leaves beyond the
     errors is added to them (Hedges et al. 2021, section 2.3, without these two).
     """
-    _check_time(pixels.time)
+    check_increasing(pixels.time)
     prf, change = pairs.prf, pairs.change
     trends = _time_columns(pixels, pairs, options=options, other_vectors=other_vectors)
     operator = _time_bins(pixels.time, trends.columns, pairs.chosen.size, options)
@@ -201,7 +201,8 @@ def fit_gain(
     )
 
 
-def _check_time(time: FloatArray) -> None:
+def check_increasing(time: FloatArray) -> None:
+    """Raise unless the times increase."""
     steps = np.diff(time)
     if np.any(steps <= 0):
         first = int(np.argmax(steps <= 0))

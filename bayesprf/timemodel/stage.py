@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, NamedDict
+from bayesprf.arrays import BoolArray, Named, NamedDict
 from bayesprf.checks import check_choice, check_integer, check_names, shown
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -21,7 +21,8 @@ from bayesprf.scene.garbage import drop_values
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
-from bayesprf.timemodel.fit import GainModel, fit_gain
+from bayesprf.timemodel.columns import check_motion
+from bayesprf.timemodel.fit import GainModel, check_increasing, fit_gain
 from bayesprf.timemodel.shift import ShiftModel
 from bayesprf.timemodel.shift_fit import fit_shift, settle_light
 from bayesprf.timemodel.training import choose_training
@@ -35,6 +36,8 @@ _MAX_BYTES = 1 << 29
 _WELL_COVERED, _WILD = 0.7, 2.0
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
+# Arguments of `Machine.build_time_model` that are no options.
+_APART = ("plot", "other_vectors")
 
 
 def time_options(
@@ -61,18 +64,37 @@ def time_options(
     )
     known = [name for name in PerturbationOptions.__dataclass_fields__ if name not in _DOCUMENTED]
     check_names(further, known, "kwargs")
+    options = replace(options, **further)
     _check_size(options)
-    return replace(options, **further)
+    return options
+
+
+def parse_time_options(settings: Settings, given: Named) -> PerturbationOptions:
+    """Return the options of keyword arguments of `Machine.build_time_model`, before there is anything to fit."""
+    of_trends, rest = TrendOptions.__dataclass_fields__, PerturbationOptions.__dataclass_fields__
+    check_names(given, [*of_trends, *(name for name in rest if name not in _DOCUMENTED[:3]), *_APART], "time_model")
+    left = {name: value for name, value in given.items() if name not in _APART}
+    trends = TrendOptions(**{name: left.pop(name) for name in of_trends if name in left})
+    named: NamedDict = {name: left.pop(name) for name in _DOCUMENTED[3:] if name in left}
+    return time_options(settings, trends, **{"positions": False, **named}, further=left)
+
+
+def check_time_input(pixels: PixelTable, options: PerturbationOptions) -> None:
+    """Raise if pixels lack what a time model with these options follows."""
+    check_increasing(pixels.time)
+    check_motion(options.positions, pixels)
 
 
 def _check_size(options: PerturbationOptions) -> None:
     """Raise if the normal matrix of the time model would not fit into memory."""
     check_integer(options.basis.n_knots, "time_nknots", low=2)
-    n_column = (options.basis.n_knots + options.basis.degree - 1) ** 2 * (options.trends.poly_order + 1)
+    n_place = (options.basis.n_knots + options.basis.degree - 1) ** 2 + options.field_order * (options.field_order + 3)
+    n_column = n_place * (options.trends.poly_order + 1)
     if 8 * n_column**2 > _MAX_BYTES:
         raise InputError(
-            f"time_nknots, poly_order: expected a time model whose normal matrix takes less than {_MAX_BYTES / 1e9:.1f}"
-            f" GB, got {n_column} columns ({8 * n_column**2 / 1e9:.3g} GB); take fewer knots or a lower order"
+            "time_nknots, field_order, poly_order: expected a time model whose normal matrix takes less than"
+            f" {_MAX_BYTES / 1e9:.1f} GB, got {n_column} columns ({8 * n_column**2 / 1e9:.3g} GB); take fewer knots or"
+            " a lower order"
         )
 
 
@@ -80,6 +102,8 @@ def _check_size(options: PerturbationOptions) -> None:
 def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:
     """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
     pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
+    check_motion(options.positions, pixels)
+    _warn_of_unknown_motion(pixels, options.positions)
     pairs = choose_training(pixels, prf.matrix, prf.flux, options=options)
     shift = fit_shift(pixels, prf, pairs, options=options, relearn=partial(_prf_near, fit, progress))
     fit_rest = partial(fit_gain, pairs=pairs, evaluate=prf.prf.evaluate, other_vectors=recipe.other_vectors)
@@ -116,6 +140,20 @@ def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> PrfFit:
     wanted = cadences if mask is None else cadences & np.asarray(mask)
     image = reduce_image(fit.pixels, "mean", wanted if wanted.any() else cadences)
     return fit_prf(fit, fit.prf_recipe or PrfRecipe(), image, progress=progress)
+
+
+def _warn_of_unknown_motion(pixels: PixelTable, positions: str | None) -> None:
+    """Warn if the mission's own motion is unknown at some cadences: the mean is taken there."""
+    if positions != "poscorr" or pixels.pos_corr is None:
+        return
+    unknown = int(np.count_nonzero(~np.isfinite(pixels.pos_corr).all(axis=1)))
+    if unknown:
+        warnings.warn(
+            f"positions: expected pos_corr at every cadence, got none at {unknown} of {pixels.n_time}, where the mean"
+            ' is taken; use "centroid", or leave these cadences out',
+            DataWarning,
+            skip_file_prefixes=PACKAGE_FILES,
+        )
 
 
 def _warn_if_wild(prf: PrfFit, gain: GainModel) -> None:

@@ -26,13 +26,14 @@ def run_demo(seed: int) -> tuple[float, float, float]:
 
 
 def main(first: int, end: int) -> None:
-    """Run the seeds, and print a line on all of them."""
+    """Run the seeds, say each as it is done, and print a line on all of them."""
     failed, found = [], []
     for seed in range(first, end):
         try:
             found.append(run_demo(seed))
         except Exception as error:  # told below, with its seed
             failed.append(f"seed {seed}: {type(error).__name__}: {error}")
+        sys.stderr.write(f"seed {seed}: {len(found)} ran, {len(failed)} failed, {found[-1:]}\n")
     sys.stdout.write("\n".join([*failed, f"{len(found)} of {end - first} seeds ran"]) + "\n")
     if found:
         low, high = min(found)[0], max(found)[0]

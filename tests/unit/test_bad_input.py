@@ -267,7 +267,7 @@ def test_pair_distance_out_of_range_is_refused(field, limit):
         ),
         ({"flux_cut_off": 0}, r"^flux_cut_off: expected a finite number above 0, got 0"),
         ({"upper_flux_limit": -1.0}, r"^upper_flux_limit: expected a finite number above 0"),
-        ({"n_round": 0}, r"^n_round: expected at least 1, got 0"),
+        ({"n_round": 0}, r"^n_round: expected a whole number from 1 to 100, got 0"),
     ],
 )
 def test_bad_option_of_the_shape_is_refused(good, options, message):

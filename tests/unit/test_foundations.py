@@ -1,10 +1,13 @@
 """Checks and flags: messages that name the argument, one sentence per bit."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from bayesprf import errors
-from bayesprf.checks import as_float, check_choice, check_finite, check_positive, check_shape
+from bayesprf.arrays import shape_of
+from bayesprf.checks import as_float, as_integer, check_choice, check_finite, check_positive, check_shape, write_whole
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.flags import FLAG_SENTENCES, QualityFlag, describe_flags
 
@@ -42,6 +45,20 @@ def test_checks_name_argument_expectation_and_what_came():
         check_choice("c", ("a", "b"), "x")
 
 
+def test_lists_that_make_no_array_have_a_length_and_are_refused_in_words():
+    mixed, ragged = [b"\x94", 9.0, "a"], [[1.0], [1.0, 2.0]]
+    assert (shape_of(mixed), shape_of(ragged), shape_of(3), shape_of([1, 2])) == ((3,), (2,), (), (2,))
+    for wrong in (mixed, ragged):
+        with pytest.raises(InputError, match=r"^x: expected an array, got \[.*\] \("):
+            as_integer(wrong, "x")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_is_refused(path):
+    with pytest.raises(InputError, match=r"^path: expected a name of a file, got '[./]'; add a name"):
+        write_whole(Path(path), b"")
+
+
 @pytest.mark.parametrize(
     ("child", "familiar"),
     [
@@ -70,5 +87,6 @@ def test_every_bit_has_one_sentence():
 
 def test_bits_of_a_cadence_are_the_upper_ones():
     cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX, QualityFlag.DOWN_WEIGHTED}
-    cadence |= {QualityFlag.TIME_MODEL_WORSE}  # of a source, but the sixteen lower bits are taken
+    # Of a source, but the sixteen lower bits are taken.
+    cadence |= {QualityFlag.TIME_MODEL_WORSE, QualityFlag.ERRORS_TOO_LARGE}
     assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence

@@ -181,6 +181,20 @@ def test_options_are_checked_before_anything_is_read():
         FitOptions(shape={"n_rounds": 3})
     with pytest.raises(InputError, match=r"^cures: expected True, False or some of sky, .*, got \['rol'\]$"):
         FitOptions(cures=["rol"])
+    for wrong, said in (
+        ({"positions": "x"}, "positions: expected one of .*, got 'x'"),
+        ({"poly_ordr": 2}, r"time_model: .* got poly_ordr; did you mean poly_order\?"),
+        ({"poly_order": -1}, "poly_order: expected a whole number from 0 up, got -1"),
+    ):
+        with pytest.raises(InputError, match=said):
+            bp.fit("nowhere", "none.csv", time_model=wrong)
+    assert FitOptions(time_model={"poly_order": 1}).fit_va
     assert (FitOptions(cures=False).chosen_cures, FitOptions(cures=("sky",)).chosen_cures) == ((), ("sky",))
     with pytest.raises(InputError, match=r"^options: expected a FitOptions or None, got {'fit_va': True}; bayesprf"):
         fit_batch([Field("a", "b", "c")], "nowhere", options={"fit_va": True})
+
+
+def test_what_a_time_model_follows_is_looked_for_before_the_prf_is_fitted(directory, monkeypatch):
+    monkeypatch.setattr(bp.Machine, "build_shape_model", lambda *_, **__: pytest.fail("fitted"))
+    with pytest.raises(InputError, match='positions: expected pixels with pos_corr for "poscorr", got none'):
+        bp.fit(directory / "*.fits", directory / "catalog.csv", quiet=True, time_model={"positions": "poscorr"})

@@ -1,5 +1,6 @@
 """Star catalogues -> SourceTable."""
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +9,7 @@ from astropy.coordinates import Angle
 
 from bayesprf.arrays import BoolArray, FloatArray, Named
 from bayesprf.checks import checked, listed
-from bayesprf.errors import InputError
+from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.io.catalogs.archives import (
     ANY,
     ARCHIVES,
@@ -35,6 +36,9 @@ from bayesprf.scene.sources import Brightness, SourceTable
 
 _EPOCH = ("ref_epoch",)
 _FULL_PRECISION_INTEGER = 2**53
+# The star that moves fastest is Barnard's, 10,393 mas / yr (Gaia DR3): -9999 in both columns, which tables write where
+# nothing is known, is more.
+_FASTEST = 11_000.0
 
 
 @checked
@@ -92,8 +96,8 @@ def read_catalog(
     Warns
     -----
     DataWarning
-        If a star is listed twice. If fluxes are not above zero, or magnitudes can be none. If there are proper motions
-        but no reference epoch: positions are left unchanged.
+        If a star is listed twice, or motions are larger than that of any star. If fluxes are not above zero, or
+        magnitudes can be none. If there are proper motions but no reference epoch: positions are left unchanged.
 
     See Also
     --------
@@ -263,8 +267,8 @@ def _sexagesimal(column: object) -> list[str] | None:
         return None
     texts = texts_of(column)
     try:
-        np.array([one or "nan" for one in texts], np.float64)
-    except ValueError:
+        numbers_of({"": np.array(texts, object)}, "")
+    except InputError:
         return texts
     return None
 
@@ -273,8 +277,18 @@ def _read_motion(columns: Named, archive: Archive) -> FloatArray | None:
     found = find_motion(columns, archive)
     if found is None:
         return None
-    motion = [numbers_of(columns, one, "mas / yr", default=archive.motion_unit) for one in found]
-    return np.stack(motion, axis=1)
+    motion = np.stack([numbers_of(columns, one, "mas / yr", default=archive.motion_unit) for one in found], axis=1)
+    wrong = np.hypot(*motion.T) > _FASTEST
+    if wrong.any():
+        rows = np.flatnonzero(wrong).tolist()
+        warnings.warn(
+            f"{', '.join(found)}: expected motions of up to {_FASTEST:g} mas / yr, which no star exceeds, got"
+            f" {motion[rows[0]][0]:g}, {motion[rows[0]][1]:g} in {len(rows)} of {len(motion)}, rows {listed(rows)};"
+            " these stars are left where they are: correct these rows",
+            DataWarning,
+            skip_file_prefixes=PACKAGE_FILES,
+        )
+    return np.where(wrong[:, None], np.nan, motion)
 
 
 def _read_epoch(columns: Named, place: Position, names: str | None, ref_epoch: float | None) -> FloatArray | None:

@@ -1,16 +1,21 @@
 """Columns of catalogues, found by name and read as numbers."""
 
+import re
 from collections.abc import Iterable
 
 import numpy as np
 from astropy import units
 
 from bayesprf.arrays import FloatArray, Named
-from bayesprf.checks import as_float
-from bayesprf.errors import UnitError
+from bayesprf.checks import as_float, shown
+from bayesprf.errors import InputError, UnitError
+from bayesprf.results.columns import texts_of
 
 # What masked numbers become in files that hold no mask: the default fill of NumPy.
 _FILL = (1e20, float(np.float32(1e20)))
+# What tables write as text where there is no number; an epoch may begin with the J of Julian years.
+_NOTHING = frozenset({"", "-", "--", "---", "~", "...", "null", "none", "nan", "na", "n/a", "<na>", "\\n"})
+_YEAR = re.compile(r"^J(\d{4}(\.\d*)?)$")
 
 
 def find_column(columns: Named, names: Iterable[str]) -> str | None:
@@ -54,7 +59,8 @@ def numbers_of(columns: Named, name: str, unit: str | None = None, *, default: s
     Returns
     -------
     ndarray of float64, shape (n_source,)
-        NaN where an entry is masked, or 1e20, which is what masked numbers become in files that hold no mask.
+        NaN where an entry is masked, text that stands for nothing ("--", "null"), or 1e20, which is what masked numbers
+        become in files that hold no mask.
 
     Raises
     ------
@@ -68,6 +74,8 @@ def numbers_of(columns: Named, name: str, unit: str | None = None, *, default: s
     values: object = getattr(column, "value", column)
     if hasattr(values, "filled") and hasattr(values, "unmasked"):  # astropy's own masked arrays, beside NumPy's
         values = values.filled(np.nan)
+    if np.asarray(values).dtype.kind in "OUS":
+        values = _numbers_in(texts_of(values), name)
     numbers = as_float(values, name, ndim=1)
     numbers = np.where(np.isin(numbers, _FILL), np.nan, numbers)
     if unit is None or not own:
@@ -76,3 +84,19 @@ def numbers_of(columns: Named, name: str, unit: str | None = None, *, default: s
         return np.asarray(units.Quantity(numbers, own).to_value(unit), np.float64)
     except (units.UnitConversionError, TypeError, ValueError) as error:
         raise UnitError(f"{name}: expected a unit that converts to {unit}, got {own}") from error
+
+
+def _numbers_in(texts: Iterable[str], name: str) -> list[float]:
+    """Return the numbers that texts hold, NaN where they stand for nothing, or raise naming the first that is none."""
+    return [_number_in(text, name, row) for row, text in enumerate(texts)]
+
+
+def _number_in(text: str, name: str, row: int) -> float:
+    if text.lower() in _NOTHING:
+        return np.nan
+    try:
+        return float(_YEAR.sub(r"\1", text))
+    except ValueError as error:
+        raise InputError(
+            f"{name}: expected numbers, got {shown(text)} in row {row}; correct that row, or give another column"
+        ) from error

@@ -50,7 +50,7 @@ def read_columns(table: object, *, which: str | int | None = None) -> NamedDict:
     ----------
     table : path-like, pandas.DataFrame or astropy.table.Table
         Text (CSV, TSV, ECSV, exports of VizieR), FITS, VOTable or parquet, known by the ending of the name, compressed
-        or not; or a table. The index of a DataFrame is not used.
+        or not; or a table. The index of a DataFrame is a column if it has a name.
     which : str or int, optional
         Name or number of the table, in a file that holds several; by default the only one with positions.
 
@@ -78,6 +78,8 @@ def read_columns(table: object, *, which: str | int | None = None) -> NamedDict:
 
 def _columns_of(table: pd.DataFrame | Table) -> NamedDict:
     if isinstance(table, pd.DataFrame):
+        own = [name for name in table.index.names if name is not None and name not in table.columns]
+        table = table.reset_index(own) if own else table
         return {str(name): _plain(table.iloc[:, i]) for i, name in enumerate(table.columns)}
     return {name: table[name] for name in table.colnames if getattr(table[name], "ndim", 0) == 1}
 

@@ -10,7 +10,7 @@ import pytest
 import xarray as xr
 
 from bayesprf.errors import FileError, InputError
-from bayesprf.io.save import atomic_path, check_intact, load_tree, save_tree, sha256_of
+from bayesprf.io.save import _SEAL_SIZE, atomic_path, check_intact, load_tree, save_tree, sha256_of
 
 
 @pytest.fixture
@@ -161,6 +161,20 @@ def test_damaged_numbers_are_found(tmp_path):
     for read in (load_tree, check_intact):
         with pytest.raises(FileError, match=r"a.nc: expected a complete netCDF-4 file, but it cannot be read"):
             read(path)
+
+
+def test_a_heap_that_hdf5_would_walk_without_end_is_found(tree, tmp_path):
+    """One bit too many in the size of a text, at which HDF5 2.0 wraps around to where it is."""
+    path = save_tree(tree.assign_attrs(story="long " * 2000), tmp_path / "tree.nc")
+    content = path.read_bytes()[:-_SEAL_SIZE]
+    heap = content.index(b"GCOL")
+    for size in (2**64 - 16, 0):
+        path.write_bytes(content[: heap + 24] + size.to_bytes(8, "little") + content[heap + 32 :])
+        with pytest.raises(FileError, match=r"tree\.nc: .* \(a heap of its texts is damaged\); make it anew"):
+            load_tree(path)
+    path.write_bytes(content[: heap + 8] + (2**40).to_bytes(8, "little") + content[heap + 16 :])
+    with pytest.raises(FileError, match=r"a heap of its texts ends beyond the file"):
+        load_tree(path)
 
 
 def test_random_damage_ends_in_one_sentence(tree, tmp_path):

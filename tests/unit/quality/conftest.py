@@ -40,7 +40,7 @@ def without(sources: SourceTable, star: int) -> SourceTable:
 
 @cache
 def fitted(fault: str = "none"):
-    """Return field and Machine: "none", "sky", "drift", "roll", "bands", "errors", "missing", "moved"."""
+    """Return field and Machine: "none", "sky", "drift", "roll", "bands", "errors", "large", "missing", "moved"."""
     mags = np.random.default_rng(8).uniform(11.5, 15.5, N_SOURCE)
     mags[-1] = mags[0] + 2.0
     changes = {"companion_distance": (1.0, 2.0)} if fault == "missing" else {}
@@ -56,6 +56,8 @@ def fitted(fault: str = "none"):
         pixels = replace(pixels, flux=pixels.flux + rng.standard_normal((N_TIME, N_SOURCE))[:, pixels.stamp])
     elif fault == "errors":
         pixels = replace(pixels, flux_err=pixels.flux_err / 2.0)
+    elif fault == "large":
+        pixels = replace(pixels, flux_err=pixels.flux_err * 10.0)
     elif fault == "missing":
         sources = without(sources, N_SOURCE - 1)
     elif fault == "moved":

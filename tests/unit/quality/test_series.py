@@ -1,10 +1,14 @@
-"""Motion, correlated noise and errors that are too small, from cadence to cadence."""
+"""Motion, correlated noise and errors that are too small or too large, from cadence to cadence."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from bayesprf.flags import QualityFlag
 from bayesprf.quality.series import measure_motion, measure_noise, take_series
+from bayesprf.quality.stage import measure_fit
+from bayesprf.settings import QualityOptions
 
 
 def true_scatter(cases, fault):
@@ -65,6 +69,7 @@ def test_errors_too_small(cases):
         ("drift", QualityFlag.MOTION_LEFT, "build_time_model()"),
         ("bands", QualityFlag.CORRELATED_NOISE, "background='stamp'"),
         ("errors", QualityFlag.ERRORS_TOO_SMALL, "learn_widths()"),
+        ("large", QualityFlag.ERRORS_TOO_LARGE, "check the unit of the errors"),
     ],
 )
 def test_finding_names_the_cure(cases, fault, flag, cure):
@@ -78,3 +83,10 @@ def test_few_cadences_tell_nothing(cases):
     fit = cases.fitted()[1].fit.latest_flux
     short = type(fit)(fit.flux[:7], fit.flux_err[:7], fit.flags[:7], fit.problem.take(np.arange(7)), fit.posterior)
     assert take_series(cases.residuals(), short) is None
+
+
+def test_the_mean_image_tells_errors_that_are_too_large_where_cadences_are_few(cases):
+    """The scatter of most pixels, where the model is no matter."""
+    for fault, scale in {"none": 1.0, "large": 0.1}.items():
+        found = replace(measure_fit(cases.fitted(fault)[1].fit, QualityOptions()), noise=None)
+        assert found.noise_scale == pytest.approx(scale, rel=0.2)

@@ -83,3 +83,9 @@ def test_magnitudes_in_place_of_fluxes_are_refused():
         question_fluxes(field.pixels, replace(field.sources, flux=field.sources.mag))
     small = replace(field.sources, flux=field.sources.flux / field.sources.flux.max() * 25.0)  # of magnitudes' size
     assert question_fluxes(field.pixels, small) is small
+
+
+def test_logarithms_in_place_of_fluxes_are_refused():
+    field = made("cutouts")
+    with pytest.raises(InputError, match=r"flux_column: .* rise with the light of the pixels as logarithms do; give"):
+        question_fluxes(field.pixels, replace(field.sources, flux=np.log10(field.sources.flux)))

@@ -1,10 +1,12 @@
 """The time model of a Machine: what it holds, what its settings do, and its picture."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from bayesprf import Machine
-from bayesprf.errors import InputError, StageError
+from bayesprf.errors import DataWarning, InputError, StageError
 from bayesprf.simulation.fields import make_field
 
 
@@ -92,6 +94,20 @@ def test_bad_arguments_are_refused(machine):
 
 
 @pytest.mark.plots
+def test_pointing_that_is_unknown_is_said():
+    field = simulate(drift)
+    motion = field.pixels.pos_corr.copy()
+    motion[40:45, 1] = np.nan
+    machine = build(replace(field, pixels=replace(field.pixels, pos_corr=motion)))
+    with pytest.warns(
+        DataWarning, match=r'positions: .* got none at 5 of 150, where the mean is taken; use "centroid"'
+    ):
+        machine.build_time_model(positions="poscorr")
+    nothing = build(replace(field, pixels=replace(field.pixels, pos_corr=motion * np.nan)))
+    with pytest.raises(InputError, match='positions: expected pixels with pos_corr for "poscorr", got none'):
+        nothing.build_time_model(positions="poscorr")
+
+
 def test_picture_shows_data_model_and_ratio(machine):
     figure = machine.plot_time_model()
     titles = [ax.get_title().split(",")[0] for ax in figure.axes]

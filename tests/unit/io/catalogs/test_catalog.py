@@ -75,6 +75,12 @@ def test_the_index_of_a_frame_is_not_used(frame):
     assert (one.source_id, one.n_source) == (("7",), 1)
 
 
+def test_an_index_with_a_name_is_a_column(frame):
+    named = frame.set_index("source_id")
+    assert read_catalog(named).source_id == read_catalog(frame).source_id
+    assert list(read_catalog(named.reset_index()).columns) == list(read_catalog(named).columns)
+
+
 def test_sources_pass_through(frame):
     sources = sources_from_frame(frame, "phot_rp_mean_flux")
     assert sources_from_frame(sources) is sources
@@ -143,6 +149,28 @@ def test_unknown_fluxes_are_kept_for_flagging():
     assert not sources.has_flux.any()
 
 
+@pytest.mark.parametrize("nothing", ["", " ", "--", "null", "N/A", "nan", "...", None, np.nan])
+def test_texts_that_stand_for_nothing_are_unknown(nothing):
+    """Numbers as text, as scripts write them; what is neither number nor nothing is named by row."""
+    mags = pd.DataFrame({"ra": ["1.0", "2"], "dec": [1.0, 2], "kepmag": ["12.5", nothing]})
+    for table in (mags, Table.from_pandas(mags.fillna(""))):
+        sources = read_catalog(table)
+        np.testing.assert_array_equal(sources.has_flux, [True, False])
+        assert sources.mag[0] == 12.5
+    with pytest.raises(InputError, match=r"^kepmag: expected numbers, got '12\.5 \+- 0\.1' in row 1; correct that row"):
+        read_catalog(mags.assign(kepmag=["12", "12.5 +- 0.1"]))
+    with pytest.raises(InputError, match=r"ra, dec: expected a position in every row, got none .* rows 1; drop"):
+        read_catalog(mags.assign(ra=["1.0", "--"]))
+
+
+def test_motions_that_no_star_has_are_left_out():
+    table = pd.DataFrame({"ra": [1.0, 2], "dec": [1.0, 2], "kepmag": [9.0, 9.0], "ref_epoch": "J2016.0"})
+    table["pmra"] = table["pmdec"] = [3.0, -9999.0]
+    with pytest.warns(DataWarning, match=r"pmra, pmdec: expected motions of up to 11000 mas / yr, .* 1 of 2, rows 1;"):
+        moved = read_catalog(table, epoch=2010.0)
+    np.testing.assert_allclose((moved.dec_deg - table["dec"]) * 3.6e6, [-18.0, 0.0], atol=1e-3)
+
+
 @pytest.mark.parametrize("missing", [99.0, -99.9, -999.0, 999.0, -9999.0])
 def test_magnitudes_that_can_be_none_are_unknown(missing):
     table = pd.DataFrame({"ra": [1.0, 2], "dec": [1.0, 2], "kepmag": [12.0, missing]})
@@ -185,10 +213,10 @@ def test_motion_to_the_epoch_of_the_data(make_pixels):
 
 
 def test_motion_without_reference_epoch_is_reported():
-    table = pd.DataFrame({"ra": [10.0], "dec": [60.0], "pmra": [9e5], "pmdec": [0.0], "phot_g_mean_flux": [1.0]})
+    table = pd.DataFrame({"ra": [10.0], "dec": [60.0], "pmra": [9e3], "pmdec": [0.0], "phot_g_mean_flux": [1.0]})
     with pytest.warns(DataWarning, match=r"proper motions but not the epoch of its positions, so these were not"):
         assert read_catalog(table, epoch=2012.0).ra_deg[0] == 10.0
-    assert read_catalog(table, epoch=2012.0, ref_epoch=2016.0).ra_deg[0] == pytest.approx(8.0, abs=1e-2)
+    assert read_catalog(table, epoch=2012.0, ref_epoch=2016.0).ra_deg[0] == pytest.approx(9.98, abs=1e-4)
 
 
 def test_units_of_astropy_tables_are_converted():
