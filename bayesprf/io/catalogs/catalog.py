@@ -36,8 +36,8 @@ from bayesprf.scene.sources import Brightness, SourceTable
 
 _EPOCH = ("ref_epoch",)
 _FULL_PRECISION_INTEGER = 2**53
-# The star that moves fastest is Barnard's, 10,393 mas / yr (Gaia DR3): -9999 in both columns, which tables write where
-# nothing is known, is more.
+# Derived: the star that moves fastest is Barnard's, 10,393 mas / yr (Gaia DR3); -9999 in both columns, which tables
+# write where nothing is known, is more.
 _FASTEST = 11_000.0
 
 
