@@ -280,9 +280,8 @@ def sample(
     settings: NamedDict = {"kind": kind, "cadences": cadence, "draws": draws, "random_seed": seed}
     settings |= dict.fromkeys(learn or (), "learn")
     tree = restore(results, tuple(files or ()) or (tree_file.resolve().parent,)).sample(source, **settings)
-    save_tree(tree, target)
     typer.echo(describe_draws(tree))
-    _announce([target], quiet=False)
+    _announce([save_tree(tree, target)], quiet=False)
 
 
 @app.command()
