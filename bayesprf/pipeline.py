@@ -541,7 +541,24 @@ def restore(tree: xr.DataTree, directories: tuple[Path, ...] = (), *, quiet: boo
 
 
 def check_question(tree: xr.DataTree, sources: object, kind: str, cadence: int | None) -> None:
-    """Raise if the sources, kind or cadence of a question to saved results are none, before the fit is made again."""
+    """Raise if a question to saved results has no answer, before the fit is made again.
+
+    Parameters
+    ----------
+    tree : xarray.DataTree
+        The results.
+    sources : int, str or sequence of them
+        Sources.
+    kind : str
+        Kind of model: see `Machine.sample`.
+    cadence : int, optional
+        A cadence.
+
+    Raises
+    ------
+    InputError
+        If a source, the kind or the cadence is none.
+    """
     _sources(tree).indices(sources)
     check_choice(kind, KINDS, "kind")
     if cadence is not None and "time" in tree["photometry"].sizes:
