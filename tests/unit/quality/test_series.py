@@ -86,10 +86,10 @@ def test_few_cadences_tell_nothing(cases):
 
 
 def test_the_mean_image_tells_errors_that_are_too_large_where_cadences_are_few(cases):
-    """Of 60 cadences, 1.6 times its errors here: the errors of the model are as large. Ten times larger ones, 0.16."""
+    """Of 60 cadences, 1.6 times its errors here: those of the model are as large, and grow with those of the pixels."""
     sound, large = (
         replace(measure_fit(cases.fitted(fault)[1].fit, QualityOptions()), noise=None).noise_scale
         for fault in ("none", "large")
     )
     assert 1.0 < sound < 2.0
-    assert large == pytest.approx(sound / 10.0, rel=0.3)
+    assert 0.1 * sound < large < 0.2 * sound
