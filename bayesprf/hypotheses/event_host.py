@@ -285,7 +285,8 @@ def baseline_columns(time: FloatArray, spacing: float) -> csr_matrix:
     n_break = (high - low) / spacing + 1.0
     if n_break > _MAX_COEFFICIENTS:
         raise InputError(
-            f"baseline: expected at most {_MAX_COEFFICIENTS} knots, got {n_break:.3g}; give a longer distance, in day"
+            f"baseline: expected at most {_MAX_COEFFICIENTS} baseline coefficients, got {n_break:.3g} knots; widen the"
+            " baseline"
         )
     breaks = np.linspace(low, high, max(2, round(n_break)))
     return open_splines(time, open_knots(breaks, CUBIC), CUBIC)
