@@ -5,6 +5,7 @@ them, so that no picture is older than the code.
 """
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,7 +16,9 @@ from matplotlib.figure import Figure
 import bayesprf as bp
 from bayesprf.plots.canvas import new_figure, time_label
 from bayesprf.simulation.fields import SimulatedField, make_case, make_field
-from bayesprf.simulation.settings import Transit
+from bayesprf.simulation.foreign import make_foreign, scaled_mixture
+from bayesprf.simulation.settings import CASES, Transit
+from bayesprf.simulation.true_prf import asymmetric_prf
 
 HERE = Path(__file__).parent
 DPI = 90
@@ -87,6 +90,19 @@ def draw_prf() -> Figure:
     return fit_demo().plot_prf()
 
 
+def draw_varying_prf() -> Figure:
+    """Draw a PRF that is 5 % wider at one edge of the field than in its middle, and 5 % narrower at the other."""
+    settings = dataclasses.replace(
+        CASES["medium"], n_source=60, n_stamp=52, n_time=4, mag_range=(11.0, 15.5), exposure=24000.0,
+        position_scatter=0.0,
+    )  # fmt: skip
+    middle = asymmetric_prf()
+    made = make_foreign(settings, lambda u, v: scaled_mixture(middle, 1.0 + 0.05 * u), rng=np.random.default_rng(7))
+    machine = bp.Machine.from_pixels(made.field.pixels, made.field.sources, quiet=True)
+    machine.build_shape_model()
+    return machine.plot_prf()
+
+
 def draw_lightcurves() -> Figure:
     """Draw the light curves of three stars."""
     return fit_demo().plot_lightcurves(["star-00011", "star-00000", "star-00013"])
@@ -148,6 +164,7 @@ PICTURES: dict[str, Callable[[], Figure]] = {
     "blend": draw_blend,
     "scene": draw_scene,
     "prf": draw_prf,
+    "varying_prf": draw_varying_prf,
     "lightcurves": draw_lightcurves,
     "noise": draw_noise,
     "errors": draw_errors,

@@ -139,6 +139,7 @@ def _draw_sticks(ax: Axes, prf: PrfImages) -> None:
     for (u, v), reach, along, one in zip(prf.place, half, angle, size, strict=True):
         step = reach * np.array([np.cos(along), np.sin(along)])
         ax.plot([u - step[0], u + step[0]], [v - step[1], v + step[1]], color="tab:red", lw=2.5)
-        ax.annotate(f"{one:.2f}″", (u, v), xytext=(0, -18), textcoords="offset points", ha="center", fontsize="small")
-    ax.set(xlim=(-1.5, 1.5), ylim=(-1.5, 1.5), xlabel="east in the field", ylabel="north in the field", aspect="equal")
+        beside = (u + max(abs(step[0]), 0.08), v)
+        ax.annotate(f" {one:.2f}″", beside, va="center", fontsize="small")
+    ax.set(xlim=(-1.5, 1.7), ylim=(-1.5, 1.5), xlabel="east in the field", ylabel="north in the field", aspect="equal")
     ax.set_title(f"ellipticity (longest stick {largest:.2g}) and size of the core", fontsize="medium")
