@@ -61,7 +61,7 @@ def test_isolated_stars_get_their_flux_whatever_the_catalogue_s_scale(seed, reco
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_bright_and_faint_stars_share_one_scale(seed, record_property):
-    field, machine = fit(seed)
+    field, machine = fit(seed, 1.0)
     alone, mag = isolated(field), field.sources.mag
     ratio = machine.ws.mean(axis=0) / field.mean_flux
     bright, faint = (float(np.median(ratio[alone & chosen])) for chosen in (mag < 14.0, mag > 15.5))
@@ -92,7 +92,7 @@ def test_offset_of_a_prf_with_a_centre_is_measured(seed, offset, record_property
 @OFFSETS
 def test_common_offset_of_the_catalogue_is_measured(seed, offset, record_property):
     """Beside the same field without the offset: what is called the centre of a lopsided PRF then drops out."""
-    moved, still = fit(seed, offset=offset)[1], fit(seed)[1]
+    moved, still = fit(seed, offset=offset)[1], fit(seed, 1.0)[1]
     found = _offset_in_pixels(moved) - _offset_in_pixels(still)
     error = float(np.abs(found - offset).max())
     record_property(f"offset of {offset} pixel, error of the difference", f"{error:.4f}")
@@ -100,8 +100,8 @@ def test_common_offset_of_the_catalogue_is_measured(seed, offset, record_propert
 
 
 def test_offset_leaves_the_fluxes_alone(record_property):
-    change = fit(0, offset=(0.1, 0.0))[1].ws.mean(axis=0) / fit(0)[1].ws.mean(axis=0)
-    change = change[isolated(fit(0)[0])]
+    change = fit(0, offset=(0.1, 0.0))[1].ws.mean(axis=0) / fit(0, 1.0)[1].ws.mean(axis=0)
+    change = change[isolated(fit(0, 1.0)[0])]
     record_property("flux with an offset of 0.1 pixel / without, median", f"{np.median(change):.4f}")
     assert np.median(change) == pytest.approx(1.0, abs=0.01)
 
