@@ -18,7 +18,8 @@ from bayesprf.scene.pairs import offsets
 from bayesprf.uncertainty.model_errors import model_errors
 from bayesprf.uncertainty.stage import leak_covariance, with_systematics
 
-# Knots of a star's own slow changes are this many event lengths apart, and no closer than this, day.
+# Option: the default of `baseline`: knots of a star's own slow changes are this many event lengths apart, and no closer
+# than this, day.
 _BASELINE_LENGTHS, _BASELINE_DAYS = 6.0, 0.5
 # Option: the default of `depth_sigma`.
 DEPTH_SIGMA = 0.3

@@ -10,7 +10,7 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import PrfModel
 from bayesprf.scene.sources import SourceTable
 
-# Farther than this many times the pairing distance no light is followed.
+# Accuracy: farther than this many times the pairing distance no light is followed.
 _MAX_STRETCH = 4.0
 # So far out light is smooth: it is evaluated at the centres of cells of this many pixels a side, twice as
 # many in each class of radius.

@@ -23,7 +23,7 @@ from bayesprf.stats import inliers
 
 # Option: the default of `min_snr`: the least signal to noise of stars whose centroids are looked at.
 _MIN_SNR = 20.0
-# Outliers of the common geometry, standard deviations.
+# Derived: outliers of the common geometry, standard deviations: no normal number is so far off, only defects.
 _OUTLIER = 10.0
 _WEIGHT_SIGMA = 1.0  # dex, of a change of the weights
 _GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear

@@ -30,7 +30,8 @@ _MAX_ITER, _TOLERANCE = 30, 5e-4
 _MAX_STEP = 0.5
 # Rounding: the scatter is looked for between what no star shows and the light itself.
 _SCATTER_BOUNDS = (1e-5, 1.0)
-# Pixels that tell the scatter about the model: so bright, in errors, and at least so many.
+# Derived: pixels that tell the scatter about the model: so bright, in errors, that noise is a tenth of their light; so
+# many know a spread to a fifth (1 / sqrt(2 n)).
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
 # Derived: the nominal profile is a round Moffat of this width, pixel, wide enough for Kepler's 1.4 to 2.2 and TESS's
 # 1.9, and the power of a turbulent one's lower end, 2.5 to 5 (Trujillo et al. 2001, MNRAS 328, 977).

@@ -9,17 +9,18 @@ from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.prf import STEPS, PrfModel, prf_gradients
 from bayesprf.stats import inliers, likely_width, mad_sigma
 
-# Pixels that tell how one star differs from the PRF, at least.
+# Derived: pixels that tell how one star differs from the PRF, half as many again as the six numbers fitted to them.
 _MIN_PIXELS = 9
-# Stars that tell how stars differ, at least.
+# Derived: stars that tell how stars differ, at least: their spread is known to a third (1 / sqrt(2 n)).
 _MIN_STARS = 5
-# Outliers among pixels and among stars, standard deviations.
+# Derived: outliers among pixels and among stars, standard deviations: of two million normal numbers one is so far off.
 _OUTLIER = 5.0
 # Rounding: with a worse condition the columns cannot be told apart.
 _MAX_CONDITION = 1e6
 # Deviations of a star's own PRF that may follow its place.
 _DEVIATIONS = ("size", "e1", "e2")
-# Stars that tell how the PRF changes over the field, at least.
+# Derived: stars that tell how the PRF changes over the field: the three numbers of a plane leave as many as tell a
+# spread.
 _MIN_TREND_STARS = 8
 # Accuracy: turns of the fit of a plane and of the scatter about it.
 _N_PASS = 4

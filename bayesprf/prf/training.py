@@ -19,7 +19,8 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
 from bayesprf.stats import fit_clipped
 
-# With fewer uncontaminated pixels than this many per weight, the PRF is trained on pixels that one star dominates.
+# Derived: with fewer uncontaminated pixels than this many per weight, which leave as many over as they fit, the PRF is
+# trained on pixels that one star dominates.
 _MIN_ISOLATED = 2
 # Derived: in a crowd, one star dominates a pixel where its neighbours give less than half as much.
 _CROWD_SHARE = 0.5

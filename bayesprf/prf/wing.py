@@ -18,7 +18,7 @@ SLOPE_CHANGE = 0.3
 WING_SHARE = 0.75
 # Accuracy: turns of the fit of the slope.
 _N_ITER = 6
-# Outliers that it leaves out, standard deviations.
+# Derived: outliers that it leaves out, standard deviations: one normal number in 370 is so far off.
 _OUTLIER = 3.0
 # Rings in which pixels have the same scatter, dex of radius.
 _RING_WIDTH = 0.1

@@ -25,8 +25,10 @@ _JUMP_PIX, _JUMP_STEPS, _LEAST_SHARE = 0.25, 4.0, 0.03
 _GAIN_WIDTH = 0.3
 # Cadences times pixels times columns handled at once.
 _CHUNK_ELEMENTS = 1 << 20
-# The pointing is measured from the brightest stars, at most this many, in pixels this near, at least so many per star.
-_MAX_STARS, _CORE_PIX, _LEAST_PIXELS = 30, 3.0, 4
+# Cost: the pointing is measured from the brightest stars, at most this many.
+_MAX_STARS = 30
+# They are seen in pixels this near, at least so many per star.
+_CORE_PIX, _LEAST_PIXELS = 3.0, 4
 # Relative error that the PRF is taken to have, and prior width of a flux relative to its mean.
 _PRF_ERROR, _FLUX_WIDTH = 0.03, 1.0
 

@@ -14,7 +14,8 @@ from bayesprf.settings import PerturbationOptions
 from bayesprf.stats import NORMAL_MEDIAN, median_scatter, weighted_median
 from bayesprf.timemodel.training import TrainingPixels
 
-# A pixel deviates by itself if its excess variance is this many times the error of that variance.
+# Derived: a pixel deviates by itself if its excess variance is this many times the error of that variance, as one in
+# 740 does by chance.
 _EVIDENT = 3.0
 # Rounding: the precision of a prior that holds a coefficient at zero.
 _NARROW = 1e30

@@ -13,8 +13,8 @@ from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.solvers.solver import choose_solver
 
-# Observations farther off than this, in standard deviations of the widths learned, are left out: cosmic rays, stars
-# that no catalogue has, pixels beside saturated ones.
+# Derived: observations farther off than this, in standard deviations of the widths learned, are left out, of two
+# million normal ones one: cosmic rays, stars that no catalogue has, pixels beside saturated ones.
 _CLIP_SIGMA = 5.0
 # Accuracy: rounds of that, at most.
 _CLIP_ROUNDS = 30

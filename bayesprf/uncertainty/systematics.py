@@ -19,8 +19,10 @@ from bayesprf.uncertainty.joint_errors import joint_factors
 
 # Rounding: step of the numerical derivative of the area with the slope: its error is 1e-4 of it.
 _SLOPE_STEP = 1e-2
-# The slope of a wing is told by pixels whose light it changes by at least this much per unit.
-_MIN_WING_PIXELS, _MIN_TILT = 20, 0.5
+# Derived: pixels that tell how the slope of a wing scatters, at least: it is known to a sixth (1 / sqrt(2 n)).
+_MIN_WING_PIXELS = 20
+# They are those whose light the slope changes by at least this much per unit.
+_MIN_TILT = 0.5
 # By how much the slope differs from one direction to the other where no pixel tells.
 _WING_SPREAD = 0.2
 

@@ -16,7 +16,7 @@ _SHARE = 0.5
 _USUAL = 0.95
 # Largest relative error of a ring that is looked for.
 _MAX_SIGMA = 0.3
-# Stars from which a spread can be learned, at least.
+# Derived: stars from which a spread can be learned, at least: it is known to a third (1 / sqrt(2 n)).
 _MIN_STARS = 5
 # Cost: the brightest of them, at most so many, from which it is known to 5 %; stars solved together.
 _MAX_STARS, _N_TOGETHER = 200, 40
