@@ -24,6 +24,9 @@ from bayesprf.stats import NORMAL_MEDIAN
 _USUAL = 3.0
 # Stars that say whether the PRF is wrong for all: so many errors bright, and more than so many.
 _BRIGHT, _FEW = 20.0, 4
+# Derived: a circle of this radius, pixel, holds 12.6 pixels on average; a Moffat profile of 3 pixels full width at half
+# maximum has half of its light in it, one of 2 pixels, wider than those of these missions, 71 %.
+_INSIDE_PIX, _N_INSIDE = 2.0, 12
 
 
 # What to do about a fault, and what is left to do once the first of it was tried (`bayesprf.quality.cures`).
@@ -204,7 +207,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     of_image = _sky, _light, _positions, _prf, _trend, _calibrators, _blends, _settled
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
-    findings += _saturated(found)
+    findings += [*_saturated(found), *_wide(found)]
     return tuple(sorted(findings, key=lambda one: -one.effect))
 
 
@@ -316,6 +319,24 @@ def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             f"the PRF puts {rough(100 * share)} % of the light into the wrong pixels, and the pixels of"
             f" {int(sources.sum())} sources hold up to {rough(100 * worst)} % more or less light than their flux",
             _cure(QualityFlag.POOR_PRF, tried=found.positions_free),
+        )
+
+
+def _wide(found: Measurements) -> Iterator[Finding]:
+    """Find a PRF so wide that stars well inside the pixels have less than half of their light there: it is none."""
+    left = found.left
+    pairs, side = left.pairs, float(np.sqrt(left.prf.prf.pixel_area))
+    near = (np.hypot(pairs.dx, pairs.dy) < _INSIDE_PIX * side) & (left.ivar[pairs.pixel] > 0)
+    inside = np.bincount(pairs.source[near], minlength=pairs.n_source) >= _N_INSIDE
+    sources = inside & np.isfinite(left.prf.flux) & (left.caught < LOW_PSF_FRACTION)
+    if sources.any():
+        yield Finding(
+            QualityFlag.POOR_PRF,
+            sources,
+            found.effect(left.flux, sources),
+            f"the PRF is so wide that {int(sources.sum())} stars well inside the pixels have less than half of their"
+            " light there",
+            "check the positions of the catalogue, and fit a sky along, background='stamp'",
         )
 
 

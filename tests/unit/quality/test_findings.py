@@ -1,7 +1,12 @@
 """The sentences of the verdict."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from bayesprf import Machine
+from bayesprf.flags import QualityFlag
 from bayesprf.quality.findings import rough
 
 
@@ -10,3 +15,17 @@ from bayesprf.quality.findings import rough
 )
 def test_numbers_are_easily_read(value, text):
     assert rough(value) == text
+
+
+def test_a_prf_that_is_none_of_a_star_is_said(cases):
+    """Pixels of nothing but sky: what is fitted to them lies flat, and no star has half of its light on its pixels."""
+    field = cases.fitted()[0]
+    noise = np.random.default_rng(1).standard_normal(field.pixels.flux.shape) * field.pixels.flux_err
+    machine = Machine.from_pixels(replace(field.pixels, flux=100.0 + noise), field.sources, quiet=True)
+    machine.build_shape_model(method="rounds")
+    machine.fit_model(n_threads=1)
+    finding = machine.verdict.find(QualityFlag.POOR_PRF)
+    assert "the PRF is so wide that" in finding.sentence
+    assert "check the positions of the catalogue" in finding.cure
+    assert finding.sources.sum() > 5
+    assert cases.verdict().find(QualityFlag.POOR_PRF) is None
