@@ -185,8 +185,7 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     """
     basis = prior_basis(axes, tables.half + _BEYOND if tables.complete else min(tables.half, RMAX))
     base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
-    logs = np.log10(np.maximum(tables.values, _FLOOR))
-    weights, left = project_tables(logs - logs.mean(axis=0), base, basis)
+    weights, left = project_tables(_log_differences(tables.values), base, basis)
     n = tables.values.shape[0]
     grow = (1.0 + 1.0 / n) / (n - 1.0)
     ring = np.bincount(basis.radial_index, np.sum(weights**2, axis=1)) / np.bincount(basis.radial_index) / (n - 1.0)
@@ -194,6 +193,14 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     factor = np.concatenate([weights, np.sqrt(_N_BELIEF) * smooth], axis=1)
     factor *= np.sqrt((1.0 + 1.0 / n) / (n - 1.0 + _N_BELIEF))
     return PrfPrior(base, factor, max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+
+
+def _log_differences(values: FloatArray) -> FloatArray:
+    """Return log10 of tables less their mean, dex; zeros, as at the edge of some, tell of no difference."""
+    told = values > _FLOOR
+    logs = np.log10(np.where(told, values, 1.0))
+    mean = logs.sum(axis=0) / np.maximum(told.sum(axis=0), 1)
+    return np.asarray(np.where(told, logs - mean, 0.0))
 
 
 def smooth_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray) -> FloatArray:

@@ -5,16 +5,19 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import block_diag, csr_matrix, diags
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.discrepancy import half_rings, ring_response
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
+from bayesprf.scene.prf import LN10, wing_columns, wing_starts
 
 # Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by
 # the square root of two, in 6 sectors.
 _RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
 # Accuracy: sectors of a ring in which the light that tells of a slope is counted.
 _N_SECTOR = 6
+# Derived: a pixel is silent where it tells less than the belief that there is none, twice as much, or any between.
+_SILENT = 3.0
 # Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
 _MAX_TOGETHER = 1000
 
@@ -82,10 +85,12 @@ def unseen_share(fit: JointFit, view: View) -> float:
 
     Notes
     -----
-    Where pixels are silent only the smoothness of the PRF speaks: there may be no light, or twice as much, or any
-    between. As a uniform number this has the variance 1 / 3 of the light squared; beside pixels in which all stars
-    together are worth x squares of a standard deviation, the variance 1 / (3 + x). Cells about the star in which the
-    pixels tell less than that belief, x < 3, err together.
+    Where pixels are silent the wing goes on as it fell farther in, and its slope wanders on as it did from ring to
+    ring (`extrapolated_variance`). Whatever was learned, there may be no light, or twice as much, or any between: as a
+    uniform number this has the variance 1 / 3 of the light squared, and more is never claimed. Pixels in which all
+    stars together are worth x squares of a standard deviation take their part: 1 / (1 / v + x). Cells about the star
+    in which the pixels tell less than the widest belief, x < 3, err together. What the posterior of the wing's slope
+    has of this error counts as `shape`.
     """
     problem, prf = fit.problem, replace(fit.prf.normalized_at(np.zeros(2)), shear=(0.0, 0.0))
     side, n_ring = float(np.sqrt(problem.pixel_area)), _RINGS.size - 1
@@ -99,8 +104,52 @@ def unseen_share(fit: JointFit, view: View) -> float:
     place = (np.arange(_N_SECTOR) + 0.5) / _N_SECTOR * 2.0 * np.pi - np.pi
     x, y = np.outer(middle, np.cos(place)).ravel(), np.outer(middle, np.sin(place)).ravel()
     share = prf.evaluate(side * x, side * y) * np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
-    silent = signal < 3.0
-    return float(np.sum(share[silent] / np.sqrt(3.0 + signal[silent])))
+    silent = signal < _SILENT
+    variance = extrapolated_variance(~silent.reshape(n_ring, _N_SECTOR), middle, _wander(fit)).ravel()[silent]
+    believed = float(np.sum(share[silent] * np.sqrt(variance / (1.0 + variance * signal[silent]))))
+    slopes = wing_columns(side * np.repeat(middle, _N_SECTOR)[silent] / problem.basis.rmax, problem.n_wing - 1)
+    wing = fit.posterior.global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
+    carried = float(np.linalg.norm(LN10 * (share[silent] @ slopes) @ wing))
+    return float(np.sqrt(max(believed**2 - carried**2, 0.0)))
+
+
+def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) -> FloatArray:
+    """Return the relative variance of the light in each cell about a star, from the nearest cell in which it is told.
+
+    Parameters
+    ----------
+    told : ndarray of bool, shape (n_ring, n_sector)
+        Cells in which pixels tell.
+    radius : ndarray of float64, shape (n_ring,)
+        Their radii.
+    wander : float
+        Variance of a change of the wing's slope by which the radius grows e-fold.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_ring, n_sector)
+        wander L**3 / 3, for a slope that is a Wiener process in ln r, at the distance L in ln r; 1 / 3 at most.
+    """
+    log = np.log(radius)
+    distance = np.abs(log[:, None, None] - np.where(told, log[:, None], np.inf)).min(axis=1)
+    return np.asarray(np.minimum(wander * distance**3 / 3.0, 1.0 / _SILENT))
+
+
+def _wander(fit: JointFit) -> float:
+    """Return the variance of one more change of the wing's slope, by which the radius grows e-fold.
+
+    Notes
+    -----
+    The changes from ring to ring have a learned width; one more of n numbers of unknown variance has n / (n - 2) times
+    theirs (Student's t): beyond all bounds where the pixels decide two or fewer.
+    """
+    problem = fit.problem
+    bends = slice(problem.n_weight + 1, problem.n_weight + problem.n_wing)
+    variance = np.sum(fit.posterior.global_factor[bends] ** 2, axis=1)
+    # The change inside the splines is always told.
+    n_told = 1.0 + float(np.sum(1.0 - np.minimum(variance / fit.hyper.wing**2, 1.0)))
+    step = LN10 * float(wing_starts(2)[1])
+    return fit.hyper.wing**2 / step * n_told / max(n_told - 2.0, 1e-9)
 
 
 def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import log_ndtr
+from scipy.special import log_ndtr, logsumexp
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,8 @@ class JointHyper:
         Share of pixels with light that no star of the catalogue gives.
     outlier_sigma : float
         Standard deviation of that light, electron / s.
+    misfit_share, misfit_ratio : float
+        Share of pixels in which the model errs by this many times more than in the mean, to either side.
     """
 
     eps: float = 5e-3
@@ -44,6 +46,8 @@ class JointHyper:
     wings: tuple[float, ...] = (1e-3, 1e-3, 1e-3)
     outlier_share: float = 0.0
     outlier_sigma: float = 1.0
+    misfit_share: float = 0.0
+    misfit_ratio: float = 1.0
 
     @property
     def errors(self) -> FloatArray:
@@ -70,6 +74,8 @@ _MAX_FACTOR = 3.0
 # Derived: what is expected of a catalogue's positions counts as much as two stars: a single one cannot tell its own
 # offset from the common one.
 _N_EXPECTED = 2
+# Accuracy: share of the model's variance that pixels with larger errors hold at most, square root.
+_MOST_MISFIT = 0.99
 # Accuracy: turns of the update of a width per step; the steps go on until all has settled.
 _N_EM = 10
 
@@ -159,36 +165,70 @@ class Outliers:
     ----------
     clean : ndarray of float64, shape (n_pixel,)
         Probability that there is none.
+    wide : ndarray of float64, shape (n_pixel,)
+        Probability that there is none, and that the model errs by `misfit_ratio` times more.
     light : ndarray of float64, shape (n_pixel,)
-        Its expectation if there is some, electron / s.
+        Expectation of that light if there is some, electron / s.
     log_evidence : float
         Log density of the residuals.
     """
 
     clean: FloatArray
+    wide: FloatArray
     light: FloatArray
     log_evidence: float
 
+    @classmethod
+    def none(cls, n_pixel: int) -> "Outliers":
+        """Return what is known before any pixel is judged."""
+        return cls(np.ones(n_pixel), np.zeros(n_pixel), np.zeros(n_pixel), 0.0)
 
-def find_outliers(residual: FloatArray, variance: FloatArray, hyper: JointHyper) -> Outliers:
-    """Tell pixels that hold the light of uncatalogued stars, which only adds: zero, or half-normal of known spread.
+    def spread(self, used: BoolArray) -> "Outliers":
+        """Return the record for all pixels, shape (n_pixel,), of which it knows the `used` ones."""
+        every = self.none(used.size)
+        every.clean[used], every.wide[used], every.light[used] = self.clean, self.wide, self.light
+        return replace(every, log_evidence=self.log_evidence)
+
+
+def _mixed_variances(variance: FloatArray, noise: FloatArray, hyper: JointHyper) -> tuple[FloatArray, FloatArray]:
+    """Return the variance of pixels in which the model errs as usual, and by more: their mean is the one given."""
+    share, wide = hyper.misfit_share, hyper.misfit_ratio**2
+    usual = (1.0 - share * wide) / (1.0 - share)
+    return noise + usual * (variance - noise), noise + wide * (variance - noise)
+
+
+def find_outliers(residual: FloatArray, variance: FloatArray, noise: FloatArray, hyper: JointHyper) -> Outliers:
+    """Tell pixels that hold the light of uncatalogued stars from those in which the model errs by more than usual.
 
     Notes
     -----
-    With noise of variance V and light of spread B the residual of such a pixel has the density
-    2 N(r; 0, V + B**2) Phi(m / s), and its light is a normal number of mean m = r B**2 / (V + B**2) and variance
-    s**2 = V B**2 / (V + B**2), cut below zero.
+    Light only adds: zero, or half-normal of known spread. With a variance V and light of spread B the residual of such
+    a pixel has the density 2 N(r; 0, V + B**2) Phi(m / s), and its light is a normal number of mean m = r B**2 / (V +
+    B**2) and variance s**2 = V B**2 / (V + B**2), cut below zero. What the PRF misses goes to both sides, in some
+    pixels by more than in others: a contaminated normal (Tukey 1960), without which the positive half would be taken
+    for light that is no star's, and stars would be too faint.
     """
     wide = variance + hyper.outlier_sigma**2
     mean = residual * hyper.outlier_sigma**2 / wide
     std = np.sqrt(variance / wide) * hyper.outlier_sigma
-    share = max(hyper.outlier_share, 1e-12)
-    log_phi = log_ndtr(mean / std)
-    out = np.log(2.0 * share) - 0.5 * (residual**2 / wide + np.log(wide)) + log_phi
-    good = np.log1p(-share) - 0.5 * (residual**2 / variance + np.log(variance))
-    total = np.logaddexp(out, good)
+    share, misfit = max(hyper.outlier_share, 1e-12), max(hyper.misfit_share, 1e-12)
+    log_phi, (usual, far) = log_ndtr(mean / std), _mixed_variances(variance, noise, hyper)
+    logs = np.stack(
+        [
+            np.log(2.0 * share) - 0.5 * (residual**2 / wide + np.log(wide)) + log_phi,
+            np.log(misfit) + _log_normal(residual, far),
+            np.log1p(-share - misfit) + _log_normal(residual, usual),
+        ]
+    )
+    total = logsumexp(logs, axis=0)
+    out, misfits, _ = np.exp(logs - total)
     light = mean + std * np.exp(-0.5 * (mean / std) ** 2 - log_phi) / np.sqrt(2.0 * np.pi)
-    return Outliers(np.exp(good - total), light, float(total.sum()))
+    return Outliers(1.0 - out, misfits, light, float(total.sum()))
+
+
+def _log_normal(residual: FloatArray, variance: FloatArray) -> FloatArray:
+    """Return the log density of a normal number but for a constant."""
+    return np.asarray(-0.5 * (residual**2 / variance + np.log(variance)))
 
 
 def fit_noise(
@@ -202,15 +242,32 @@ def fit_noise(
         if fresh:
             spread = 10.0 * float(np.median(ivar)) ** -0.5
             trial = replace(trial, outlier_share=0.05, outlier_sigma=spread)
+        if hyper.misfit_ratio == 1.0:
+            # Two equal normals stay equal: they are told apart anew.
+            trial = replace(trial, misfit_share=0.05, misfit_ratio=2.0)
         for _ in range(_N_EM):
-            variance = pixel_variance(ivar, growth, trial.errors)
-            found = find_outliers(residual, variance, trial)
-            errors = fit_errors(residual, ivar, growth, leverage=leverage, share=found.clean, errors=trial.errors)
-            trial = _outlier_widths(found, residual, variance, trial).with_errors(errors)
-        evidence = find_outliers(residual, pixel_variance(ivar, growth, trial.errors), trial).log_evidence
+            trial = _improve_noise(residual, ivar, growth, leverage=leverage, hyper=trial)
+        variance = pixel_variance(ivar, growth, trial.errors)
+        evidence = find_outliers(residual, variance, 1.0 / ivar, trial).log_evidence
         if evidence > highest:
             best, highest = trial, evidence
     return best
+
+
+def _improve_noise(
+    residual: FloatArray, ivar: FloatArray, growth: FloatArray, *, leverage: FloatArray, hyper: JointHyper
+) -> JointHyper:
+    """Take one turn of expectation and conditional maximisation."""
+    noise, variance = 1.0 / ivar, pixel_variance(ivar, growth, hyper.errors)
+    found = find_outliers(residual, variance, noise, hyper)
+    errors = fit_errors(residual, ivar, growth, leverage=leverage, share=found.clean, errors=hyper.errors)
+    left = residual**2, 1.0 - np.minimum(leverage, 1.0), found.wide
+    share = float(np.clip(found.wide.mean(), 1e-6, 0.49))
+    ratio = _fit_error(*left, noise, variance - noise, hyper.misfit_ratio)
+    # Pixels that err by more leave some error to the others.
+    ratio = float(np.clip(ratio, 1.0, _MOST_MISFIT * share**-0.5))
+    hyper = replace(hyper, misfit_share=share, misfit_ratio=ratio)
+    return _outlier_widths(found, residual, variance, hyper).with_errors(errors)
 
 
 def _outlier_widths(found: Outliers, residual: FloatArray, variance: FloatArray, hyper: JointHyper) -> JointHyper:
@@ -220,5 +277,5 @@ def _outlier_widths(found: Outliers, residual: FloatArray, variance: FloatArray,
     second = variance * b2 / (variance + b2) + residual * b2 / (variance + b2) * found.light
     spread = float(np.sum(out * second) / max(out.sum(), 1e-300))
     floor = 4.0 * float(np.median(variance))
-    share = float(np.clip(out.mean(), 1e-6, 0.5))
+    share = float(np.clip(out.mean(), 1e-6, 0.49))
     return replace(hyper, outlier_share=share, outlier_sigma=float(np.sqrt(max(spread, floor))))

@@ -221,7 +221,7 @@ def _iterate(
     """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on."""
     view = look(problem, state)
     learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
-    outliers = Outliers(np.ones(problem.flux.size), np.zeros(problem.flux.size), 0.0)
+    outliers = Outliers.none(problem.flux.size)
     error = _typical_error(problem)
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
@@ -400,10 +400,8 @@ def _find_outliers(
     used, grown = problem.used, growth(problem, state, view)
     residual, ivar = (problem.flux - view.image)[used], problem.ivar[used]
     hyper = fit_noise(residual, ivar, grown[used], leverage=leverage[used], hyper=hyper)
-    found = find_outliers(residual, pixel_variance(ivar, grown[used], hyper.errors), hyper)
-    clean, light = np.ones(used.size), np.zeros(used.size)
-    clean[used], light[used] = found.clean, found.light
-    return hyper, Outliers(clean, light, found.log_evidence)
+    variance = pixel_variance(ivar, grown[used], hyper.errors)
+    return hyper, find_outliers(residual, variance, 1.0 / ivar, hyper).spread(used)
 
 
 def _moved(problem: JointProblem, before: JointState, state: JointState, solution: Solution) -> float:

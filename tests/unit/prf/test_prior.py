@@ -53,6 +53,16 @@ def test_covariance_is_that_of_one_more_table():
     assert abs(nominal.area() - 1.0) < 5e-3
 
 
+def test_zeros_of_a_table_are_no_dark_ring():
+    # A table of the official set has a row of zeros at its edge: log10 of nothing is not three dex of spread.
+    tables = np.array([table(0.75), table(0.8), table(0.85)])
+    clean = build_prior(PrfTables(tables, SAMPLES, complete=True), AXES).weights_factor
+    tables[1, :, -1] = 0.0
+    spoiled = build_prior(PrfTables(tables, SAMPLES, complete=True), AXES).weights_factor
+    widths = [np.sqrt(np.sum(one**2, axis=1)) for one in (clean, spoiled)]
+    assert np.max(widths[1] - widths[0]) < 0.15
+
+
 def test_tables_come_back_from_their_file(tmp_path):
     tables = PrfTables(np.array([table(0.75), table(0.85)]), SAMPLES, complete=True)
     tables.save(tmp_path / "prf.npz")
