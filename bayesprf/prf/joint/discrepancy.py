@@ -44,7 +44,7 @@ def ring_errors(
     -------
     factors : ndarray of float64, shape (2, n_ring, n_ring)
         L with the covariances L L' of the relative errors of a star's light in its rings, the same for all stars: of
-        what a ring errs by as a whole, and of what its northern and its southern half err by beside, each on its own.
+        what a ring errs by as a whole, and of what its northern half has more and its southern half less.
     flux_std : ndarray of float64, shape (n_source,)
         Standard deviation of the fluxes from it, electron / s.
 
@@ -92,7 +92,7 @@ def ring_response(
     Notes
     -----
     A PRF that is brighter in a ring is darker in all, as its sum stays one: the answer is less by the light of the
-    star's own ring, where halves err on their own by the light that is seen.
+    star's own ring, and by what the two halves do not balance of the light that is seen.
     """
     n_source, n_ring = rings.shape
     each = np.arange(rings.size)
@@ -100,17 +100,17 @@ def ring_response(
     seen = np.asarray(light @ used.astype(np.float64)).ravel()
     halves = csr_matrix((seen, np.arange(seen.size), 2 * n_ring * np.arange(n_source + 1)), shape=(n_source, seen.size))
     whole = (gain @ kron(identity(rings.size), np.ones((2, 1))) - own) @ kron(identity(n_source), factors[0])
-    apart = (gain - halves) @ kron(identity(n_source), np.kron(factors[1], np.eye(2)))
+    apart = (gain - halves) @ kron(identity(rings.size), [[-1.0], [1.0]]) @ kron(identity(n_source), factors[1])
     return csr_matrix(hstack([whole, apart]))
 
 
 def _whole_and_halves(factor: FloatArray) -> FloatArray:
-    """Return L of what two halves have in common, and of what is their own, shape (2, n_ring, n_ring)."""
+    """Return L of what two halves have in common, and of what one has more and the other less, (2, n_ring, n_ring)."""
     n_ring = factor.shape[0] // 2
-    covariance = (factor @ factor.T).reshape(n_ring, 2, n_ring, 2)
-    same = 0.5 * (covariance[:, 0, :, 0] + covariance[:, 1, :, 1])
-    shared = 0.5 * (covariance[:, 0, :, 1] + covariance[:, 1, :, 0])
-    return np.stack([_root(0.5 * (shared + shared.T)), _root(same - 0.5 * (shared + shared.T))])
+    both, apart = (
+        0.5 * (factor.reshape(n_ring, 2, -1) * sign).sum(axis=1) for sign in ([[1.0], [1.0]], [[-1.0], [1.0]])
+    )
+    return np.stack([_root(both @ both.T), _root(apart @ apart.T)])
 
 
 def _root(covariance: FloatArray) -> FloatArray:

@@ -106,7 +106,7 @@ class JointFit:
         Response of the fluxes to one standard deviation of each global parameter's independent combinations, and of
         the rings of the mean profile.
     rings : ndarray of float64, shape (2, n_ring, n_ring)
-        L with the covariances L L' of the relative errors of a star's light in its rings, and in their halves beside.
+        L with the covariances L L' of the relative errors of a star's rings, and of what their halves differ by.
     missed_err : float
         Relative error of all fluxes together by the light that the mean profile misses.
     shift : ndarray of float64, shape (n_source, 2)

@@ -18,8 +18,8 @@ from bayesprf.scene.field_prf import field_columns
 _PIN = 1e10
 # Format: the centre of the field among its nine nodes.
 _MIDDLE = 4
-# Derived: the light beyond any radius is finite below a power of -2.
-MAX_POWER = -2.1
+# Derived: an Airy pattern falls as r**-3, scattered light no slower than r**-2.5, as in `PrfModel.with_wing`.
+MAX_POWER = -2.5
 # Places of the field at which flux is conserved: its centre, and half way out.
 _PHASE_PLACES = np.array([[0.0, 0.0], [0.7, 0.0], [-0.7, 0.0], [0.0, 0.7], [0.0, -0.7]])
 

@@ -59,11 +59,19 @@ def test_too_few_stars_tell_nothing(rng):
     np.testing.assert_array_equal(fit_ring_errors(*scores(rng, 4, np.zeros((6, 1))), SHARES), 0.0)
 
 
+def test_halves_that_balance_err_by_nothing_as_a_whole():
+    # What one half has more than the mean the other has less: a star that is off its place.
+    factors = _whole_and_halves(np.array([[0.1], [-0.1], [0.0], [0.0]]))
+    np.testing.assert_allclose(
+        factors @ factors.transpose(0, 2, 1), [np.zeros((2, 2)), np.diag([0.01, 0.0])], atol=1e-15
+    )
+
+
 def test_what_halves_share_is_told_from_what_they_do_not():
     shared, own = np.array([[0.04, -0.01], [-0.01, 0.02]]), np.diag([0.01, 0.03])
     both = np.kron(shared, np.ones((2, 2))) + np.kron(own, np.eye(2))
     factors = _whole_and_halves(np.linalg.cholesky(both))
-    np.testing.assert_allclose(factors @ factors.transpose(0, 2, 1), [shared, own], atol=1e-12)
+    np.testing.assert_allclose(factors @ factors.transpose(0, 2, 1), [shared + 0.5 * own, 0.5 * own], atol=1e-12)
 
 
 def test_a_flux_that_weighs_all_pixels_alike_does_not_answer():
@@ -73,7 +81,7 @@ def test_a_flux_that_weighs_all_pixels_alike_does_not_answer():
     rings = np.array([[100.0, 0.0]])
     for weight, expected in (
         (np.array([1.0, 1.0]), 0.0),
-        (np.array([1.5, 0.25]), np.hypot(0.0, 0.2 * 30.0 * 2.0**0.5)),
+        (np.array([1.5, 0.25]), 0.2 * 60.0),
     ):
         gain = csr_matrix((light @ weight)[None])
         answer = ring_response(gain, light, np.ones(2, bool), rings, factors)
