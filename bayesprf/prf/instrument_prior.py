@@ -16,10 +16,11 @@ from bayesprf.prf.prior import RMAX, PrfPrior, TabulatedPrf, prior_basis, projec
 _SAMPLES, _FINE = 9, 3
 # Format: half width of the table, pixel.
 _HALF = 8.5
-# Measured: what width and power leave of a real PRF at these radii, pixel, and beyond, dex: the official TESS tables of
-# the four corners of camera 2, CCD 3, about the best Moffat profiles.
-_RADII = np.array([0.25, 0.75, 1.25, 1.75, 2.5, 3.5])
-_LEFT = np.array([0.05, 0.08, 0.09, 0.15, 0.4, 0.6])
+# Measured: what width and power leave of a real PRF at its peak, dex; it grows outwards as one over the square root of
+# the light, as the relative error of the joint fit does, to a factor of three. 0.04: the official TESS tables of the
+# four corners of camera 2, CCD 3, about the best Moffat profiles (rms 0.05, 0.08, 0.09, 0.15, 0.4, 0.6 dex at 0.25,
+# 0.75, 1.25, 1.75, 2.5 and 3.5 pixels).
+_PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
 # Rounding: what keeps the covariance invertible, dex.
 _MIN_SIGMA = 1e-3
 
@@ -56,7 +57,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     factor = project_tables(np.array(modes), base, basis)[0]
-    factor = np.concatenate([factor, smooth_factor(basis, _left(basis, axes), axes)], axis=1)
+    factor = np.concatenate([factor, smooth_factor(basis, _peak_growth(base, basis), axes)], axis=1)
     return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=_wing(widths))
 
 
@@ -84,6 +85,7 @@ def _log_table(widths: PrfWidths, name: str, sigma: float) -> FloatArray:
     return np.asarray(np.log10(moffat_table(changed)))
 
 
-def _left(basis: PolarBasis, axes: FloatArray) -> FloatArray:
+def _peak_growth(base: TabulatedPrf, basis: PolarBasis) -> FloatArray:
     """Return the standard deviation of smooth deviations at the places of the columns, dex."""
-    return np.interp(basis.centers / np.sqrt(abs(np.linalg.det(axes))), _RADII, _LEFT)
+    level = base.log10(basis.centers, np.zeros(basis.n_basis)) - base.log10(np.zeros(1), np.zeros(1))
+    return np.minimum(_PEAK_SIGMA * 10.0 ** (-0.5 * level), _MAX_SIGMA)
