@@ -1,8 +1,8 @@
 """Fluxes on one 11 x 11 TESS stamp of 1 to 8 stars, with all defaults: plain, with sky, with stars missing, saturated.
 
-Pixels from one official PRF table of camera 2, CCD 3; a target of 10,000 electron / s (four times what saturates a pixel
-in the last case) and fainter stars of 100 to 5000; a catalogue 30 % too bright with 5 % of scatter, 0.07 pixel of common
-offset. Even seeds were developed on; printed are bias, coverage and how many fits are flagged.
+Pixels from one official PRF table of camera 2, CCD 3; a target of 10,000 electron / s (four times what saturates a
+pixel in the last case) and fainter stars of 100 to 5000; a catalogue 30 % too bright with 5 % of scatter, 0.07 pixel
+of common offset. Even seeds below 60 were looked at before.
 
     python docs/scripts/tess_stamps.py [plain] [sky] [missing] [saturated] seeds=820,821
 
