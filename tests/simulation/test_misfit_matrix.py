@@ -22,10 +22,12 @@ def matrix():
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
 @pytest.mark.parametrize(("family", "seeds"), [("double Moffat", (51, 52)), ("width 1 %", (51,))])
 def test_isolated_stars_of_foreign_families(matrix, family, seeds):
-    """Fields of 200 stars: the median to 1 %, and coverage not worse than it was.
+    """Fields of 200 stars: the median to 0.3 %, and coverage not worse than it was.
 
-    The stars of a field share the error of its PRF, so that two fields alone cover 46 to 73 % (seeds 11, 41, 51): these
-    are bounds of what was measured, not of what is aimed at.
+    The stars of a field share the error of its PRF, so that two fields alone cover 46 to 95 % (seeds 11, 41, 51): these
+    are bounds of what was measured, not of what is aimed at. Where misfit is no longer taken for light of no star,
+    fluxes of "width 1 %" err by 0.06 instead of 0.14 %, while the light that no pixel tells of, 0.1 % where positions
+    are held, is claimed as before: 95 % are covered instead of 72.
     """
     settings, prf_at, troubles, _ = matrix.JUDGE[family]
     bias, claimed = [], []
@@ -35,6 +37,6 @@ def test_isolated_stars_of_foreign_families(matrix, family, seeds):
         bias.append(found[0][mask])
         claimed.append(found[1][mask])
     size = np.abs(np.concatenate(bias) / np.concatenate(claimed))
-    assert abs(np.median(np.concatenate(bias))) < 0.01
-    assert 0.4 < np.mean(size < 0.994) < 0.9
+    assert abs(np.median(np.concatenate(bias))) < 0.003
+    assert 0.4 < np.mean(size < 0.994) < 0.97
     assert np.mean(size < 1.96) > 0.75
