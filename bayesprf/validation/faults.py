@@ -23,6 +23,8 @@ from bayesprf.simulation.true_prf import MoffatMixture, asymmetric_prf
 # A fault matters if it moves a flux by more than this many total errors and this share of it, or makes a light curve
 # scatter by more than this over its error.
 _N_ERROR, _SHARE, _SCATTER = 3.0, 0.01, 1.3
+# A PRF is wrong for the whole field if fluxes are off by so many total errors, root mean square.
+_RMS = 2.0
 # A flux that is wrong by this share, of a star that the data do not tell from its neighbour.
 _BLEND_SHARE = 0.3
 # Draws of a fault that may turn out not to matter before the kind is given up.
@@ -293,7 +295,7 @@ def _is_moved(one: Judged) -> bool:
 
 
 def _is_wrong_everywhere(one: Judged) -> bool:
-    return bool(np.sqrt(np.nanmean(one.away**2)) > 2.0)
+    return _is_moved(one) and bool(np.sqrt(np.nanmean(one.away**2)) > _RMS)
 
 
 def _is_disturbed(one: Judged) -> bool:

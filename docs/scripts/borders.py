@@ -46,7 +46,10 @@ deviation. The cure that the flag names is `background="stamp"`.
 
 TWIN_HEAD = """
 A star listed twice: the brightest star has a second row, as bright, at this distance to the north. The other stars'
-mean fluxes move by this much, in their total errors: the largest of all stars, over the fields.
+mean fluxes move by this much, in their total errors: the largest of all stars, over the fields. `read_catalog`, and
+with it `bayesprf.fit`, merges rows within 0.01 arcsec; here both rows are given. Two rows with free fluxes are one star
+with a free position along their line, which the data place to some 0.2 mas: neighbours within 1.5 pixels, 8 to 70 times
+fainter, get what that moves, and all others move by less than 0.1.
 
 | distance, arcsec | others move by at most | the sum of the two, total errors | flagged DEGENERATE_BLEND |
 | --- | --- | --- | --- |

@@ -1,5 +1,6 @@
 """Tables as text: comma, tab, semicolon or bar between columns, with the comments, units and dashes of VizieR."""
 
+import codecs
 import gzip
 import io
 from pathlib import Path
@@ -31,6 +32,8 @@ def read_text(path: Path) -> list[tuple[str, Table | pd.DataFrame]]:
     with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as file:
         content = file.read()
     text = _decode(content)
+    if text.lstrip()[:9].lower().startswith(("<html", "<!doctype")):
+        raise ValueError("it is a web page; download the table itself")
     if text.startswith("# %ECSV"):
         return [(path.name, _read_ecsv(text))]
     blocks = _split_tables(text.splitlines())
@@ -38,6 +41,8 @@ def read_text(path: Path) -> list[tuple[str, Table | pd.DataFrame]]:
 
 
 def _decode(content: bytes) -> str:
+    if content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):  # as spreadsheets export it
+        return content.decode("utf-16", errors="replace")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -158,3 +158,12 @@ def test_text_in_latin_letters_of_old(tmp_path):
     assert read_catalog(path).source_id == ("Côte",)
     path.write_bytes("\ufeffname,ra,dec,kepmag\nx,1,2,9\n".encode())
     assert read_catalog(path).source_id == ("x",)
+    path.write_bytes("name,ra,dec,kepmag\ny,1,2,9\n".encode("utf-16"))
+    assert read_catalog(path).source_id == ("y",)
+
+
+def test_a_web_page_is_no_table(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("<!DOCTYPE html><html><body>404</body></html>")
+    with pytest.raises(FileError, match=r"a\.csv: .* \(it is a web page; download the table itself\)"):
+        read_catalog(path)
