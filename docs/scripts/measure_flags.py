@@ -30,12 +30,12 @@ cutouts or an image of 50 x 50 pixels, 60 cadences), each with a PRF drawn at ra
 nearly Gaussian to wide wings, round to asymmetric. A fault counts if it matters: if it moves the mean flux of a star
 by more than three total errors and 1 %, or makes a light curve scatter by more than 1.3 of its error (a wrong PRF: if
 besides the fluxes of the field are off by two total errors root mean square; a close pair: if a flux is wrong by 30 %);
-fields in which it does not are drawn again: a fault that does no harm to fluxes is none. Of the wrong PRFs those taken
-as round and, where a plane follows them, most of those that differ between the halves of a field do none. A sound field is one in which no flux is moved by that much, and in which
-no light curve scatters by more than 1.1 of its error (`error_ratio`, from which on a flag is right) on average over
-the noise: the same fit is applied to the pixels without their noise. Fields between the two, whose motion adds 10 to
-30 % to a light curve's scatter, are neither and are drawn again. The thresholds (`QualityOptions`) are in standard
-deviations and in units of the total errors.
+fields in which it does not are drawn again: a fault that does no harm to fluxes is none. (The wrong PRFs that counted
+are those that differ between the two halves of a field; asymmetric ones taken as round did no harm.)
+A sound field is one in which no flux is moved by that much, and in which no light curve scatters by more than 1.1 of
+its error (`error_ratio`, from which on a flag is right) on average over the noise: the same fit is applied to the
+pixels without their noise. Fields between the two, whose motion adds 10 to 30 % to a light curve's scatter, are neither
+and are drawn again. The thresholds (`QualityOptions`) are in standard deviations and in units of the total errors.
 
 Developed on the seeds 50 to 53: there, `SKY_LEFT` of sound fields came from an effect that was measured apart from
 the level of the sky, in rings where faint pixels leave it open (up to thousands of total errors where the truth was
