@@ -217,7 +217,7 @@ class PerturbationOptions:
     min_share: float = 0.7
     min_snr: float = 10.0
     clip_sigma: float = 5.0
-    n_round: int = 5
+    n_round: int = 10
     prior_sigma: float = 0.5
     fix_pixels: bool = True
     max_worse: float = 4.0

@@ -120,24 +120,6 @@ class CartesianBasis:
         beyond = np.maximum(np.stack([-offset, offset], axis=1) / self.radius - 1.0, 0.0)
         return np.hstack([splines, beyond**self.degree, beyond.sum(axis=1, keepdims=True)])
 
-    def gradient(self, dx: FloatArray, dy: FloatArray, coefficients: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return d/dx and d/dy of sum_m c_m B_m, shape (n,) each, 1 / arcsec times the unit of the coefficients.
-
-        Parameters
-        ----------
-        dx, dy : ndarray of float64, shape (n,)
-            Offsets, arcsec; outside the square those of its nearest point.
-        coefficients : ndarray of float64, shape (n_column,)
-        """
-        knots = open_knots(self.breaks, self.degree)
-        x, y = (np.clip(one, -self.radius, self.radius) for one in (dx, dy))
-        table = coefficients.reshape(self.n_side, self.n_side)
-        slope = BSpline(knots, table.T, self.degree).derivative()(x)
-        along_x = np.asarray(open_splines(y, knots, self.degree).multiply(slope).sum(axis=1)).ravel()
-        slope = BSpline(knots, table, self.degree).derivative()(y)
-        along_y = np.asarray(open_splines(x, knots, self.degree).multiply(slope).sum(axis=1)).ravel()
-        return along_x, along_y
-
 
 def _row_product(first: csr_matrix, second: csr_matrix) -> csr_matrix:
     """Return the row-by-row Kronecker product of two matrices with equally many entries in every row."""

@@ -22,7 +22,7 @@ from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
-from bayesprf.scene.prf import PrfModel
+from bayesprf.scene.prf import PrfModel, StarPrf
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import MaskOptions, ShapeOptions
 
@@ -120,6 +120,13 @@ class PrfFit:
     def star_sum(self) -> FloatArray:
         """By what the PRF is divided for each source, shape (n_source,): after a joint fit, its sum over the pixels."""
         return np.ones(self.flux.size) if self.joint is None else self.joint.star_sum
+
+    @property
+    def star_prf(self) -> StarPrf:
+        """The PRF of area one of each source, at its place in the field."""
+        if self.joint is None or self.joint.problem.n_field == 1:
+            return StarPrf((self.prf,))
+        return StarPrf(tuple(self.joint.prf.normalized_at(place) for place in self.joint.problem.place))
 
     def at(self, ra_deg: float, dec_deg: float) -> "PrfFit":
         """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree."""

@@ -382,7 +382,6 @@ def time_model_group(model: GainModel | ShiftModel, pixels: PixelTable) -> Named
         "position_knots": change.basis.breaks,
         "position_spacing": change.basis.spacing,
         "position_degree": change.basis.degree,
-        "log_prf": change.log_prf,
         "field_order": change.field_order,
         "place": change.position,
         "pixel_w": fit.pixel_weights,

@@ -122,7 +122,6 @@ _TIME_MODEL = (
     Variable("position_knots", ("position_knot",), "arcsec", "break points of the position splines, both axes"),
     Variable("position_spacing", (), "", "spacing of the break points: linear or sqrt", "str"),
     Variable("position_degree", (), "1", "degree of the position splines", "int64"),
-    Variable("log_prf", ("shared_basis",), "1", "ln PRF on the position splines: its slope is what motion does"),
     Variable("field_order", (), "1", "degree in place by which motion differs over the field", "int64"),
     Variable("place", ("source", "detector_axis"), "1", "column and row of each source, scaled to -1 ... 1"),
     Variable("pixel_w", ("varying_vector", "pixel"), "1", "weights of what each pixel does beyond the common change"),

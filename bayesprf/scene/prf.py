@@ -198,6 +198,42 @@ class PrfModel:
         return np.einsum("ij,ij->i", values, self.weights[columns])
 
 
+@dataclass(frozen=True, slots=True)
+class StarPrf:
+    """The PRFs of sources.
+
+    Parameters
+    ----------
+    prfs : tuple of PrfModel
+        One per source, or one for all.
+    """
+
+    prfs: tuple[PrfModel, ...]
+
+    def __call__(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the PRF of sources at offsets.
+
+        Parameters
+        ----------
+        source : ndarray of int64, shape (n,)
+            Numbers of the sources.
+        dx, dy : ndarray of float64, shape (n,)
+            Offset of the pixel centre towards east and north, arcsec.
+
+        Returns
+        -------
+        ndarray of float64, shape (n,)
+            1 / pixel.
+        """
+        if len(self.prfs) == 1:
+            return self.prfs[0].evaluate(dx, dy)
+        values, order = np.empty(dx.size), np.argsort(source, kind="stable")
+        for part in np.split(order, np.flatnonzero(np.diff(source[order])) + 1):
+            if part.size:
+                values[part] = self.prfs[int(source[part[0]])].evaluate(dx[part], dy[part])
+        return values
+
+
 def wing_columns(stretch: FloatArray, n_bend: int) -> FloatArray:
     """Return what slope and bends of the wing are multiplied by in log10 PRF, shape (n, 1 + n_bend).
 

@@ -14,7 +14,7 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import check_vectors, pca_vectors, position_vectors
-from bayesprf.timemodel.gain import PixelPlane, PrfChange, PrfFunction, build_plane
+from bayesprf.timemodel.gain import PixelPlane, PrfChange, StarFunction, build_plane
 from bayesprf.timemodel.rounds import fit_rounds
 from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training, used_cadences
 
@@ -126,7 +126,7 @@ def fit_gain(
     pairs: TrainingPairs,
     *,
     options: PerturbationOptions,
-    evaluate: PrfFunction | None = None,
+    evaluate: StarFunction | None = None,
     other_vectors: object = None,
 ) -> GainModel:
     """Learn how the PRF changes in time.
@@ -140,7 +140,7 @@ def fit_gain(
     options : PerturbationOptions
         Settings.
     evaluate : callable, optional
-        The PRF as a function of offsets, arcsec: lets the sum of the PRF run over all pixels, measured or not.
+        The PRF of sources at offsets, arcsec: lets the sum of the PRF run over all pixels, measured or not.
     other_vectors : array-like, shape (n_other, n_time), optional
         Given time columns, such as cotrending basis vectors; their transpose is accepted too.
 
@@ -175,7 +175,8 @@ def fit_gain(
     training = bin_training(pixels, pairs, operator, radius=options.basis.radius)
     plane = build_plane(change, pixels, prf.pairs, evaluate=evaluate)
     columns, offsets = _pixel_columns(plane, plane.mean(prf.values), pairs)
-    rounds = fit_rounds(training, bin_mean(operator, trends.columns[:, 1:]), columns, offsets, options)
+    binned = bin_mean(operator, trends.columns[:, 1:])
+    rounds = fit_rounds(training, binned, columns, offsets, options, kind=change.kind)
     factor, pixel_weights = np.ones(pixels.n_pixel), np.zeros((len(trends.names) - 1, pixels.n_pixel))
     factor[training.pixel] = _pixel_factor(training, rounds.template, pairs)
     pixel_weights[:, training.pixel] = rounds.pixel_weights

@@ -1,11 +1,10 @@
-"""How the PRF of a source can change: splines shared by all stars, and motion that varies over the field."""
+"""How the PRF of a source can change: motion that varies over the field, and splines shared by all stars."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix, eye_array, hstack, kron
+from scipy.sparse import csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.cartesian import CartesianBasis
@@ -14,10 +13,13 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 
-PrfFunction = Callable[[FloatArray, FloatArray], FloatArray]
+StarFunction = Callable[[IntArray, FloatArray, FloatArray], FloatArray]
+"""The PRF of sources, given by their numbers, at offsets east and north (arcsec): 1 / pixel."""
 
-# Weight of the squared curvature of the spline through ln PRF, dex-free: small beside one pixel's weight of one.
-_CURVATURE_WEIGHT = 1e-3
+# Rounding: a PRF below this is as good as dark, 1 / pixel.
+_DARK = 1e-300
+# Accuracy: step of the numerical derivatives of the PRF, pixel.
+_STEP = 0.05
 # Motion differs little over fewer pixels than this to either side: smaller fields are scaled as if so large.
 _LEAST_HALF_FIELD = 50.0
 # Accuracy: half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
@@ -34,64 +36,83 @@ class PrfChange:
     ----------
     basis : CartesianBasis
         Functions of the offset, the same for all stars.
-    log_prf : ndarray of float64, shape (n_column,)
-        ln PRF on that basis: its gradient is the effect of a small motion.
+    evaluate : callable
+        The mean PRF of sources at offsets, whose derivatives are the effect of motion.
     position : ndarray of float64, shape (n_source, 2)
         Column and row of each source, scaled to -1 ... 1 over the field (less in a field of under 100 pixels).
     field_order : int
-        Degree of the polynomial in position by which the motion differs from the common one.
+        Degree of the polynomial in position that the motion is.
     pixel_scale : float
         arcsec per pixel.
 
     Notes
     -----
-    A star moved by (u, v) pixels changes by -scale (u d/dx + v d/dy) ln PRF to first order, so that u and v,
-    polynomials of the star's position, are coefficients. Outside the square of the basis the values at its nearest
-    point are used, falling as one over distance: so does the gradient of the logarithm of a power law.
+    A star moved by (u, v) pixels changes by -(u d/dx + v d/dy) ln PRF to first order, and by (u**2 d2/dx2 +
+    2 u v d2/dxdy + v**2 d2/dy2) PRF / (2 PRF) to second. Coefficients are u and v, polynomials of the star's position,
+    and u**2, u v and v**2, the same for all. The splines are for what motion does not explain. Outside their square
+    the values at its nearest point are used, falling as one over distance.
     """
 
     basis: CartesianBasis
-    log_prf: FloatArray
+    evaluate: StarFunction
     position: FloatArray
     field_order: int
     pixel_scale: float
 
     @property
     def powers(self) -> list[tuple[int, int]]:
-        """Powers of column and row, the constant left out: the shared columns hold it."""
-        order = self.field_order
-        return [(i, total - i) for total in range(1, order + 1) for i in range(total, -1, -1)]
+        """Powers of column and row that motion is made of."""
+        return [(i, total - i) for total in range(self.field_order + 1) for i in range(total, -1, -1)]
+
+    @property
+    def kind(self) -> IntArray:
+        """What the size of each coefficient is learned with, shape (n_column,).
+
+        0 splines, 1 motion of all, 2 how it differs over the field, 3 its square.
+        """
+        return np.repeat([0, 1, 2, 3], [self.basis.n_column, 2, 2 * len(self.powers) - 2, 3])
 
     @property
     def n_column(self) -> int:
         """Number of columns."""
-        return self.basis.n_column + 2 * len(self.powers)
+        return self.basis.n_column + 2 * len(self.powers) + 3
 
     def columns(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> csr_matrix:
         """Return all columns, shape (n, n_column), for pixels at offsets dx, dy (arcsec) from sources."""
-        fall = self._fall(dx, dy)
         shared = self.basis.columns(dx, dy)
-        shared.data *= np.repeat(fall, np.diff(shared.indptr))
-        if not self.powers:
-            return shared
-        motion = self.motion(dx, dy)
-        position = np.stack([np.prod(self.position[source] ** power, axis=1) for power in self.powers], axis=1)
-        field = (motion[:, :, None] * position[:, None, :]).reshape(dx.size, -1)
-        return csr_matrix(hstack([shared, csr_matrix(field)], format="csr"))
-
-    def motion(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
-        """Return the relative change per pixel of motion towards east and north, shape (n, 2)."""
-        along_x, along_y = self.basis.gradient(dx, dy, self.log_prf)
-        fall = self._fall(dx, dy)
-        return -self.pixel_scale * np.stack([along_x * fall, along_y * fall], axis=1)
-
-    def _fall(self, dx: FloatArray, dy: FloatArray) -> FloatArray:
         distance = np.maximum(np.abs(dx), np.abs(dy))
-        return self.basis.radius / np.maximum(distance, self.basis.radius)
+        shared.data *= np.repeat(self.basis.radius / np.maximum(distance, self.basis.radius), np.diff(shared.indptr))
+        position = np.stack([np.prod(self.position[source] ** power, axis=1) for power in self.powers], axis=1)
+        field = (position[:, :, None] * self.motion(source, dx, dy)[:, None, :]).reshape(dx.size, -1)
+        moved = np.hstack([field, self.bending(source, dx, dy)])
+        return csr_matrix(hstack([shared, csr_matrix(moved)], format="csr"))
+
+    def motion(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the relative change per pixel of motion towards east and north, shape (n, 2)."""
+        middle = self._at(source, dx, dy, 0, 0)
+        ahead = [self._at(source, dx, dy, 1, 0), self._at(source, dx, dy, 0, 1)]
+        behind = [self._at(source, dx, dy, -1, 0), self._at(source, dx, dy, 0, -1)]
+        return np.stack([(a - b) / (2.0 * _STEP * middle) for a, b in zip(ahead, behind, strict=True)], axis=1)
+
+    def bending(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the relative change per squared pixel: of u**2, u v and v**2, shape (n, 3)."""
+        at = {(i, j): self._at(source, dx, dy, i, j) for i in (-1, 0, 1) for j in (-1, 0, 1)}
+        middle = at[0, 0]
+        east = 0.5 * (at[1, 0] + at[-1, 0]) - middle
+        north = 0.5 * (at[0, 1] + at[0, -1]) - middle
+        both = 0.25 * (at[1, 1] + at[-1, -1] - at[1, -1] - at[-1, 1])
+        return np.stack([east, both, north], axis=1) / (_STEP**2 * middle[:, None])
+
+    def _at(self, source: IntArray, dx: FloatArray, dy: FloatArray, east: int, north: int) -> FloatArray:
+        """Return the PRF of stars moved by some steps, 1 / pixel."""
+        step = _STEP * self.pixel_scale
+        return np.maximum(self.evaluate(source, dx - step * east, dy - step * north), _DARK)
 
 
-def build_change(pixels: PixelTable, prf: PrfMatrix, *, basis: CartesianBasis, field_order: int) -> PrfChange:
-    """Prepare the columns from the mean PRF of the pairs.
+def build_change(
+    pixels: PixelTable, prf: PrfMatrix, evaluate: StarFunction, *, basis: CartesianBasis, field_order: int
+) -> PrfChange:
+    """Prepare the columns.
 
     Parameters
     ----------
@@ -99,6 +120,8 @@ def build_change(pixels: PixelTable, prf: PrfMatrix, *, basis: CartesianBasis, f
         Detector positions.
     prf : PrfMatrix
         Mean PRF of the pairs in which the sources matter.
+    evaluate : callable
+        The same as a function of source and offset.
     basis : CartesianBasis
         Functions of the offset.
     field_order : int
@@ -108,16 +131,7 @@ def build_change(pixels: PixelTable, prf: PrfMatrix, *, basis: CartesianBasis, f
     -------
     PrfChange
     """
-    pairs, values = prf.pairs, prf.values
-    inside = (values > 0) & (np.maximum(np.abs(pairs.dx), np.abs(pairs.dy)) <= basis.radius)
-    columns = basis.columns(pairs.dx[inside], pairs.dy[inside])
-    side = eye_array(basis.n_side)
-    curvature = np.diff(np.eye(basis.n_side), 2, axis=0)
-    penalty = kron(side, csr_matrix(curvature.T @ curvature)) + kron(csr_matrix(curvature.T @ curvature), side)
-    gram = (columns.T @ columns + _CURVATURE_WEIGHT * penalty).toarray()
-    gram[np.diag_indices_from(gram)] += 1e-9 * max(1.0, float(np.trace(gram)))
-    log_prf = cho_solve(cho_factor(gram), columns.T @ np.log(values[inside]))
-    return PrfChange(basis, log_prf, _positions(pixels, prf), field_order, pixels.instrument.pixel_scale)
+    return PrfChange(basis, evaluate, _positions(pixels, prf), field_order, pixels.instrument.pixel_scale)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -176,7 +190,7 @@ class PixelPlane:
 
 
 def build_plane(
-    change: PrfChange, pixels: PixelTable, pairs: PairTable, *, evaluate: PrfFunction | None = None
+    change: PrfChange, pixels: PixelTable, pairs: PairTable, *, evaluate: StarFunction | None = None
 ) -> PixelPlane:
     """Evaluate the columns in the pixel plane around every source.
 
@@ -189,7 +203,7 @@ def build_plane(
     pairs : PairTable
         Pairs in which the sources matter.
     evaluate : callable, optional
-        The PRF as a function of offsets (arcsec), for the pixels of the plane that are not among the pairs; without
+        The PRF of sources at offsets (arcsec), for the pixels of the plane that are not among the pairs; without
         it the plane is the pairs alone.
 
     Returns
@@ -200,7 +214,7 @@ def build_plane(
     if evaluate is not None:
         far_source, far_dx, far_dy = _unseen_plane(pixels, pairs, _PLANE_RADII * change.basis.radius)
         source, dx, dy = np.append(source, far_source), np.append(dx, far_dx), np.append(dy, far_dy)
-        unseen = evaluate(far_dx, far_dy)
+        unseen = evaluate(far_source, far_dx, far_dy)
     return PixelPlane(change.columns(source, dx, dy), source, unseen, pairs.n_source)
 
 

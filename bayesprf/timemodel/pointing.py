@@ -221,7 +221,7 @@ def _search(pixels: PixelTable, groups: list[StarGroup], prf: MovedPrf, scale: f
         pairs, own = group.pairs, np.sqrt(group.precision)
         for number, shift in enumerate(trials):
             moved = prf.offset[pairs.source] + prf.field.matrices[pairs.source] @ shift
-            values = prf.evaluate(pairs.dx - moved[:, 0], pairs.dy - moved[:, 1])
+            values = prf.evaluate(pairs.source, pairs.dx - moved[:, 0], pairs.dy - moved[:, 1])
             columns, others = group.design(values[None])
             left = np.linalg.qr(np.vstack([columns[0] * root[:, None], np.diag(own)]))[0]
             right = np.hstack([(data - others) * root, np.tile(group.mean * own, (pixels.n_time, 1))])

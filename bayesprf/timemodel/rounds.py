@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.centred import CentredDesign, GroupMeans
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
@@ -72,6 +72,8 @@ def fit_rounds(
     columns: csr_matrix,
     plane: FloatArray,
     options: PerturbationOptions,
+    *,
+    kind: IntArray,
 ) -> Rounds:
     """Fit the coefficients c_km of y = a_s(t) m_p (1 + sum_km c_km v_k(t) (g_m - mean_m)).
 
@@ -87,6 +89,8 @@ def fit_rounds(
         mean_m of the pixel's source.
     options : PerturbationOptions
         Settings.
+    kind : ndarray of int64, shape (n_column,)
+        Columns of a kind have coefficients of one size, which is learned.
 
     Returns
     -------
@@ -96,7 +100,7 @@ def fit_rounds(
     state = _start(training, time_columns.shape[1], columns.shape[1], options.prior_sigma)
     if training.n_train == 0 or time_columns.shape[1] == 0:
         return state
-    common = _Common(time_columns, columns, plane, options)
+    common = _Common(time_columns, columns, plane, kind, options)
     for number in range(options.n_round):
         state = _find_levels(training, state)
         before = state.used
@@ -161,6 +165,7 @@ class _Common:
     time: FloatArray
     space: csr_matrix
     plane: FloatArray
+    kind: IntArray
     options: PerturbationOptions
 
     def fit(self, data: FloatArray, ivar: FloatArray, training: TrainingPixels, sigma: FloatArray) -> GaussianPosterior:
@@ -201,7 +206,7 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
         state,
         weights=weights,
         weights_err=error,
-        prior_sigma=_learn_widths(weights, error, common.options.basis.n_column),
+        prior_sigma=_learn_widths(weights, error, common.kind),
         pixel_weights=pixel_weights,
         change=change,
         scatter=scatter,
@@ -209,16 +214,14 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
     )
 
 
-def _learn_widths(weights: FloatArray, error: FloatArray, n_shared: int) -> FloatArray:
-    """Return the prior width of each time column's coefficients, splines and motion apart, (n_vector, n_column).
+def _learn_widths(weights: FloatArray, error: FloatArray, kind: IntArray) -> FloatArray:
+    """Return the prior width of each time column's coefficients, kind by kind, (n_vector, n_column).
 
     One step of expectation-maximisation of the evidence: the mean square of the coefficients under their posterior.
     """
-    square = weights**2 + error**2
-    widths = np.empty_like(square)
-    for part in (slice(0, n_shared), slice(n_shared, None)):
-        if square[:, part].size:
-            widths[:, part] = np.sqrt(square[:, part].mean(axis=1, keepdims=True))
+    square, widths = weights**2 + error**2, np.empty_like(weights)
+    for one in np.unique(kind):
+        widths[:, kind == one] = np.sqrt(square[:, kind == one].mean(axis=1, keepdims=True))
     return np.maximum(widths, _LEAST_WIDTH)
 
 

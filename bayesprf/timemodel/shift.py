@@ -10,7 +10,7 @@ from scipy.linalg import eigh, qr
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.scene.pairs import PairTable
 from bayesprf.timemodel.fit import GainModel
-from bayesprf.timemodel.gain import PrfFunction
+from bayesprf.timemodel.gain import StarFunction
 from bayesprf.timemodel.uncatalogued import UncataloguedLight
 
 # Accuracy: directions of the PRF's change that carry less than this share of the light's root mean square are left out.
@@ -133,14 +133,14 @@ class MovedPrf:
     Parameters
     ----------
     evaluate : callable
-        PRF at offsets (arcsec) at the reference pointing, 1 / pixel.
+        PRF of sources at offsets (arcsec) at the reference pointing, 1 / pixel.
     offset : ndarray of float64, shape (n_source, 2)
         Where each source lies at that pointing beyond the position that its pairs hold, arcsec.
     field : FieldMotion
         How the motion differs over the field.
     """
 
-    evaluate: PrfFunction
+    evaluate: StarFunction
     offset: FloatArray
     field: FieldMotion
 
@@ -152,7 +152,8 @@ class MovedPrf:
             part = slice(start, start + _CHUNK)
             moved = shift[source[part]]
             east, north = dx[part, None] - moved[:, :, 0], dy[part, None] - moved[:, :, 1]
-            values[:, part] = self.evaluate(east.ravel(), north.ravel()).reshape(east.shape).T
+            owner = np.repeat(source[part], east.shape[1])
+            values[:, part] = self.evaluate(owner, east.ravel(), north.ravel()).reshape(east.shape).T
         return values
 
 
@@ -175,7 +176,7 @@ class PrfShift:
     size : ndarray of float64, shape (n_part,)
         Root of the summed square of the light of each part, largest first.
     mean : callable
-        The PRF of the mean image, of which `factors` are multiples.
+        The PRF of sources in the mean image, of which `factors` are multiples.
     """
 
     motion: FloatArray
@@ -184,7 +185,7 @@ class PrfShift:
     combine: FloatArray
     mix: FloatArray
     size: FloatArray
-    mean: PrfFunction
+    mean: StarFunction
 
     def factors(self, pairs: PairTable) -> FloatArray:
         """Return the parts of the shifted PRF in units of the mean PRF.
@@ -200,7 +201,7 @@ class PrfShift:
             The PRF at cadence t is ``mix[t] @ factors`` times the mean PRF.
         """
         parts = self.combine @ self.prf.at_nodes(self.grid, pairs.source, pairs.dx, pairs.dy)
-        return np.ascontiguousarray(parts / self.mean(pairs.dx, pairs.dy))
+        return np.ascontiguousarray(parts / self.mean(pairs.source, pairs.dx, pairs.dy))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -237,7 +238,7 @@ def build_shift(
     prf: MovedPrf,
     pairs: PairTable,
     *,
-    mean: PrfFunction,
+    mean: StarFunction,
     scale: float,
     smear: FloatArray | None = None,
 ) -> PrfShift:
@@ -252,7 +253,7 @@ def build_shift(
     pairs : PairTable
         Pairs that matter.
     mean : callable
-        The PRF of the mean image at offsets (arcsec), 1 / pixel.
+        The PRF of sources in the mean image at offsets (arcsec), 1 / pixel.
     scale : float
         Pixel, arcsec.
     smear : ndarray of float64, shape (n_time, 2), optional

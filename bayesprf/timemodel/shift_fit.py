@@ -63,18 +63,18 @@ def fit_shift(
         return None
     powers = tuple(change.powers)
     field = FieldMotion(change.position, powers, np.zeros((len(powers), 2, 2)))
-    moved = MovedPrf(shape.prf.evaluate, np.zeros_like(change.position), field)
+    moved = MovedPrf(shape.star_prf, np.zeros_like(change.position), field)
     motion, moved = _point(pixels, shape, moved, options, given=given)
     near = _near(motion, pixels.instrument.pixel_scale)
     sharp = relearn(near)
     offset = np.array(sharp.offset) - shape.offset + sharp.positions.shift - shape.positions.shift
-    motion, moved = _point(pixels, shape, MovedPrf(sharp.prf.evaluate, offset, moved.field), options, given=given)
+    motion, moved = _point(pixels, shape, MovedPrf(sharp.star_prf, offset, moved.field), options, given=given)
     if options.positions == "poscorr":
         motion = motion - np.nanmean(motion[near], axis=0)
     motion = np.nan_to_num(motion)
     smear = measure_smear(pixels, moved, shape.matrix, shape.flux, motion=motion)
     scale = pixels.instrument.pixel_scale
-    return build_shift(motion, moved, shape.pairs, mean=shape.prf.evaluate, scale=scale, smear=smear)
+    return build_shift(motion, moved, shape.pairs, mean=shape.star_prf, scale=scale, smear=smear)
 
 
 def settle_light(pixels: PixelTable, shape: PrfFit, shift: PrfShift) -> tuple[FloatArray, UncataloguedLight | None]:

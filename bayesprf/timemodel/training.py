@@ -10,7 +10,7 @@ from bayesprf.checks import check_shape
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
-from bayesprf.timemodel.gain import PrfChange, build_change
+from bayesprf.timemodel.gain import PrfChange, StarFunction, build_change
 
 # Cost: cadences looked at to learn the typical noise of a pixel.
 _N_NOISE_SAMPLES = 64
@@ -93,7 +93,7 @@ class TrainingPairs:
     def motion(self) -> FloatArray:
         """Relative change of each training pixel per pixel of motion east and north, shape (n_train, 2)."""
         pairs = self.prf.pairs
-        return self.change.motion(pairs.dx[self.chosen], pairs.dy[self.chosen])
+        return self.change.motion(self.source, pairs.dx[self.chosen], pairs.dy[self.chosen])
 
     def select(self, chosen: IntArray) -> "TrainingPairs":
         """Return the same with only some of the training pixels, given by their numbers among these."""
@@ -101,7 +101,7 @@ class TrainingPairs:
 
 
 def choose_training(
-    pixels: PixelTable, prf: PrfMatrix, flux: FloatArray, *, options: PerturbationOptions
+    pixels: PixelTable, prf: PrfMatrix, flux: FloatArray, evaluate: StarFunction, *, options: PerturbationOptions
 ) -> TrainingPairs:
     """Choose the pairs that the time model is trained on.
 
@@ -113,6 +113,8 @@ def choose_training(
         Mean PRF of the pairs in which the sources matter.
     flux : ndarray of float64, shape (n_source,)
         Mean flux of the sources, electron / s; NaN counts as dark.
+    evaluate : callable
+        The mean PRF of sources at offsets, arcsec.
     options : PerturbationOptions
         `min_share` of the pixel's light must come from the pair's source, and the light be `min_snr` times the noise
         of a bin; `basis` and `field_order` set the position columns.
@@ -141,7 +143,7 @@ def choose_training(
     chosen = owned & bright & ~blooming[pairs.source]
     inside = chosen & lies_inside(pairs.dx, pairs.dy, options.basis.radius)
     several = np.bincount(pairs.source[inside], minlength=pairs.n_source) > 1
-    change = build_change(pixels, prf, basis=options.basis, field_order=options.field_order)
+    change = build_change(pixels, prf, evaluate, basis=options.basis, field_order=options.field_order)
     return TrainingPairs(prf, light, np.flatnonzero(chosen & several[pairs.source]), change)
 
 

@@ -44,18 +44,6 @@ def test_outside_the_square_the_edge_holds():
     np.testing.assert_array_equal(outside.toarray(), edge.toarray())
 
 
-def test_gradient_beside_differences(places):
-    dx, dy = places
-    basis = CartesianBasis(7, 8.0, 3)
-    coefficients = np.random.default_rng(2).normal(size=basis.n_column)
-    along_x, along_y = basis.gradient(dx, dy, coefficients)
-    step = 1e-5
-    up, down = basis.columns(dx + step, dy) @ coefficients, basis.columns(dx - step, dy) @ coefficients
-    np.testing.assert_allclose(along_x, (up - down) / (2 * step), atol=1e-7)
-    up, down = basis.columns(dx, dy + step) @ coefficients, basis.columns(dx, dy - step) @ coefficients
-    np.testing.assert_allclose(along_y, (up - down) / (2 * step), atol=1e-7)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -7,7 +7,7 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.polar import PolarBasis
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.machine import Machine
-from bayesprf.scene.prf import PrfModel
+from bayesprf.scene.prf import PrfModel, StarPrf
 from bayesprf.simulation.fields import make_case
 from bayesprf.timemodel.gain import PrfChange
 
@@ -35,12 +35,12 @@ def offsets_of(machine):
     return pairs.dx[order], pairs.dy[order]
 
 
-def test_prf_is_evaluated_again_from_the_file(machine, tree):
-    shape = tree["shape"]
+def prf_of(shape):
+    """Return the PRF of a file."""
     names = ("rmin", "rmax", "cut_r", "n_r_knots", "n_phi_knots")
     basis = PolarBasis(*(shape[name].item() for name in names))
     np.testing.assert_array_equal(basis.knots, shape["radial_knots"])
-    prf = PrfModel(
+    return PrfModel(
         basis,
         shape["psf_w"].values,
         shape["pixel_area"].item(),
@@ -48,6 +48,11 @@ def test_prf_is_evaluated_again_from_the_file(machine, tree):
         shape["tail_slope"].item(),
         wing_bends=tuple(shape["tail_bends"].values) if "tail_bends" in shape else (),
     )
+
+
+def test_prf_is_evaluated_again_from_the_file(machine, tree):
+    shape = tree["shape"]
+    prf = prf_of(shape)
     np.testing.assert_allclose(prf.area(), 1.0, atol=1e-6)
     pairs = machine.fit.prf.matrix.pairs
     source = pairs.source[np.lexsort((pairs.pixel, pairs.source))]
@@ -63,7 +68,9 @@ def test_change_of_the_prf_is_evaluated_again_from_the_file(machine, tree):
     )
     np.testing.assert_allclose(basis.breaks, knots)
     scale = machine.pixels.instrument.pixel_scale
-    change = PrfChange(basis, group["log_prf"].values, group["place"].values, group["field_order"].item(), scale)
+    change = PrfChange(
+        basis, StarPrf((prf_of(tree["shape"]),)), group["place"].values, group["field_order"].item(), scale
+    )
     source, pixel = machine.source_mask.nonzero()
     columns = change.columns(source, *offsets_of(machine))
     weights = group["time_w"].values

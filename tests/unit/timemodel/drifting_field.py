@@ -42,7 +42,7 @@ class Scene:
         inverse = np.linalg.inv(pixel_axes(pixels))
         centre = np.zeros(2) if pixels.pos_corr is None else pixels.pos_corr.mean(axis=0)
 
-        def evaluate(dx, dy):
+        def evaluate(source, dx, dy):
             column, row = inverse @ np.stack([dx, dy])
             return field.settings.prf.evaluate(column - centre[0], row - centre[1])
 
@@ -50,7 +50,7 @@ class Scene:
 
     def fit(self, options=OPTIONS, pixels=None, **others):
         pixels = pixels or self.field.pixels
-        pairs = choose_training(pixels, self.matrix, self.field.mean_flux, options=options)
+        pairs = choose_training(pixels, self.matrix, self.field.mean_flux, self.evaluate, options=options)
         return fit_gain(pixels, pairs, options=options, **{"evaluate": self.evaluate, **others})
 
     def true_factor(self, time):

@@ -13,7 +13,7 @@ from bayesprf.timemodel.shift import FieldMotion
 SCALE, WIDTH = 4.0, 2.6  # arcsec: a pixel, and a PRF as sharp as Kepler's
 
 
-def gaussian(dx, dy):
+def gaussian(source, dx, dy):
     return SCALE**2 / (2 * np.pi * WIDTH**2) * np.exp(-0.5 * (dx**2 + dy**2) / WIDTH**2)
 
 
@@ -36,7 +36,7 @@ def square(side=11):
 
 
 def shifted(motion, pairs):
-    return np.stack([gaussian(pairs.dx - east, pairs.dy - north) for east, north in motion])
+    return np.stack([gaussian(pairs.source, pairs.dx - east, pairs.dy - north) for east, north in motion])
 
 
 def observe(motion, flux, sky):
@@ -53,4 +53,4 @@ def observe(motion, flux, sky):
 
 
 def mean_of(pairs):
-    return PrfMatrix.constant(pairs, gaussian(pairs.dx, pairs.dy))
+    return PrfMatrix.constant(pairs, gaussian(pairs.source, pairs.dx, pairs.dy))

@@ -137,7 +137,7 @@ def test_unit_of_flux_does_not_matter(scene, fit, scale):
     """PSFMachine's thresholds are numbers of electrons per second."""
     pixels = scene.field.pixels
     brighter = changed(pixels, flux=scale * pixels.flux, flux_err=scale * pixels.flux_err, saturated=pixels.saturated)
-    pairs = choose_training(brighter, scene.matrix, scale * scene.field.mean_flux, options=OPTIONS)
+    pairs = choose_training(brighter, scene.matrix, scale * scene.field.mean_flux, scene.evaluate, options=OPTIONS)
     scaled = fit_gain(brighter, pairs, options=OPTIONS, evaluate=scene.evaluate)
     np.testing.assert_allclose(scaled.factors(scene.pairs), fit.factors(scene.pairs), atol=1e-6)
 

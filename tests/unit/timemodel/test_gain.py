@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drifting_field import Scene, simulate
+from drifting_field import Scene, rms, simulate
 
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.timemodel.gain import build_change, build_plane
@@ -15,29 +15,38 @@ def scene():
 
 @pytest.fixture(scope="module")
 def change(scene):
-    return build_change(scene.field.pixels, scene.matrix, basis=CartesianBasis(radius=8.0), field_order=1)
+    basis = CartesianBasis(radius=8.0)
+    return build_change(scene.field.pixels, scene.matrix, scene.evaluate, basis=basis, field_order=1)
 
 
-def test_motion_is_the_relative_change_of_a_moved_star(scene, change):
-    """Beside the true PRF moved by a hundredth of a pixel, in the pixels that hold most of the light."""
-    pairs, step = scene.pairs, 0.01 * scene.field.pixels.instrument.pixel_scale
-    core = (scene.prf > 0.05) & (pairs.r < 6.0)
-    motion = change.motion(pairs.dx[core], pairs.dy[core])
-    for axis, (east, north) in enumerate(((step, 0.0), (0.0, step))):
-        ahead = scene.evaluate(pairs.dx[core] - east, pairs.dy[core] - north)
-        behind = scene.evaluate(pairs.dx[core] + east, pairs.dy[core] + north)
-        truth = (ahead - behind) / (0.02 * scene.prf[core])
-        assert np.std(motion[:, axis] - truth) < 0.1 * np.std(truth)
-
-
-def test_columns_are_splines_then_motion_times_powers_of_the_position(scene, change):
+def test_motion_and_its_square_are_the_relative_change_of_a_moved_star(scene, change):
+    """Beside the true PRF moved by a fifth of a pixel, in the pixels that hold most of the light."""
     pairs = scene.pairs
-    columns = change.columns(pairs.source, pairs.dx, pairs.dy).toarray()
+    core = (scene.prf > 0.05) & (pairs.r < 6.0)
+    place = pairs.source[core], pairs.dx[core], pairs.dy[core]
+    first, second = change.motion(*place), change.bending(*place)
+    u, v = 0.16, -0.12
+    scale = scene.field.pixels.instrument.pixel_scale
+    still = scene.evaluate(*place)
+    truth = scene.evaluate(place[0], place[1] - u * scale, place[2] - v * scale) / still - 1.0
+    linear = first @ [u, v]
+    assert rms(truth - linear) < 0.15 * rms(truth)
+    assert rms(truth - linear - second @ [u * u, u * v, v * v]) < 0.2 * rms(truth - linear)
+
+
+def test_columns_are_splines_then_motion_times_powers_of_the_position_then_its_square(scene, change):
+    pairs = scene.pairs
+    place = pairs.source, pairs.dx, pairs.dy
+    columns = change.columns(*place).toarray()
     assert columns.shape == (pairs.n_pair, change.n_column)
-    assert change.powers == [(1, 0), (0, 1)]
-    motion, position = change.motion(pairs.dx, pairs.dy), change.position[pairs.source]
-    expected = np.stack([motion[:, i] * position[:, j] for i in (0, 1) for j in (0, 1)], axis=1)
-    np.testing.assert_allclose(columns[:, change.basis.n_column :], expected, rtol=1e-12, atol=1e-12)
+    assert change.powers == [(0, 0), (1, 0), (0, 1)]
+    motion, position = change.motion(*place), change.position[pairs.source]
+    powers = np.stack([np.ones(pairs.n_pair), *position.T])
+    expected = [power * one for power in powers for one in motion.T]
+    n = change.basis.n_column
+    np.testing.assert_allclose(columns[:, n : n + 6], np.stack(expected, axis=1), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(columns[:, n + 6 :], change.bending(*place), rtol=1e-12, atol=1e-12)
+    assert change.kind.tolist() == n * [0] + [1, 1] + 4 * [2] + 3 * [3]
 
 
 def test_positions_are_scaled_to_the_field(scene, change):

@@ -39,7 +39,7 @@ def test_an_exposure_may_hold_two_pointings():
     both = shifted(motion[29:31], pairs)
     seen[30] += flux[30] / 12 * (both[0] - both[1])
     prf = MovedPrf(gaussian, np.zeros((1, 2)), still())
-    values = gaussian(pairs.dx, pairs.dy)
+    values = gaussian(pairs.source, pairs.dx, pairs.dy)
     smear = measure_smear(replace(pixels, flux=seen), prf, mean_of(pairs), np.array([8000.0]), motion=motion)
     assert smear[30, 0] == pytest.approx(1 / 12, abs=0.01)
     others = np.delete(np.arange(60), 30)

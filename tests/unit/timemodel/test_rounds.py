@@ -11,6 +11,7 @@ from bayesprf.timemodel.rounds import fit_rounds
 from bayesprf.timemodel.training import TrainingPixels
 
 N_BIN, N_STAR, N_EACH = 24, 12, 20
+KIND = np.zeros(3, np.int64)
 WEIGHTS = np.array([[0.08, -0.05, 0.02]])
 
 
@@ -37,7 +38,8 @@ def observed():
 
 def fit(observed, **changes):
     training, time, columns, _ = observed
-    return fit_rounds(training, time, columns, np.zeros(columns.shape), replace(OPTIONS, fix_pixels=False, **changes))
+    options = replace(OPTIONS, fix_pixels=False, **changes)
+    return fit_rounds(training, time, columns, np.zeros(columns.shape), options, kind=KIND)
 
 
 def test_coefficients_are_found_beside_the_stars_own_variability(observed):
@@ -72,7 +74,7 @@ def test_what_one_pixel_does_itself_is_its_own(observed):
     own[7] = 0.2
     flux = training.flux * (1.0 + time * own)
     changed = (replace(training, flux=flux), time, columns, mean)
-    found = fit_rounds(changed[0], time, columns, np.zeros(columns.shape), OPTIONS)
+    found = fit_rounds(changed[0], time, columns, np.zeros(columns.shape), OPTIONS, kind=KIND)
     assert found.pixel_weights[0, 7] == pytest.approx(0.2, rel=0.1)
     assert np.abs(np.delete(found.pixel_weights[0], 7)).max() < 0.02
     np.testing.assert_allclose(found.weights, WEIGHTS, atol=2e-3)
@@ -84,5 +86,5 @@ def test_without_pixels_nothing_changes(observed):
         *(one[:0] for one in (training.source, training.pixel, training.group, training.dx, training.dy)),
         training.inside[:0], training.time, training.flux[:, :0], training.ivar[:, :0], training.count,
     )  # fmt: skip
-    found = fit_rounds(none, time, columns[:0], np.zeros((0, 3)), OPTIONS)
+    found = fit_rounds(none, time, columns[:0], np.zeros((0, 3)), OPTIONS, kind=KIND)
     np.testing.assert_array_equal(found.weights, 0.0)

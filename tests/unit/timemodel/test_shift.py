@@ -10,9 +10,9 @@ from bayesprf.timemodel.shift import FieldMotion, MovedPrf, ShiftGrid, build_shi
 def test_parts_and_mix_are_the_shifted_prf():
     motion, pairs = path(), square()
     shift = build_shift(motion, MovedPrf(gaussian, np.zeros((1, 2)), still()), pairs, mean=gaussian, scale=SCALE)
-    found = shift.mix @ (shift.factors(pairs) * gaussian(pairs.dx, pairs.dy))
-    assert np.abs(found - shifted(motion, pairs)).max() < 1e-3 * gaussian(0.0, 0.0)
-    assert found.min() > -2e-4 * gaussian(0.0, 0.0)
+    found = shift.mix @ (shift.factors(pairs) * gaussian(pairs.source, pairs.dx, pairs.dy))
+    assert np.abs(found - shifted(motion, pairs)).max() < 1e-3 * gaussian(0, 0.0, 0.0)
+    assert found.min() > -2e-4 * gaussian(0, 0.0, 0.0)
     assert shift.mix.shape[1] < 20 < shift.grid.nodes.shape[0]
     assert np.all(np.diff(shift.size) < 0)
 
@@ -22,7 +22,7 @@ def test_no_motion_takes_one_part():
     motion = np.zeros((5, 2))
     shift = build_shift(motion, MovedPrf(gaussian, np.zeros((1, 2)), still()), pairs, mean=gaussian, scale=SCALE)
     assert shift.mix.shape == (5, 1)
-    prf = gaussian(pairs.dx, pairs.dy)
+    prf = gaussian(pairs.source, pairs.dx, pairs.dy)
     np.testing.assert_allclose(shift.mix @ (shift.factors(pairs) * prf), np.tile(prf, (5, 1)), atol=1e-3 * prf.max())
 
 
@@ -43,5 +43,5 @@ def test_motion_may_differ_over_the_field():
     pairs = PairTable(np.array([0, 1]), np.array([0, 1]), np.zeros(2), np.zeros(2), 2, 2)
     grid = ShiftGrid.around(path(), SCALE)
     values = MovedPrf(gaussian, np.zeros((2, 2)), field).at_nodes(grid, pairs.source, pairs.dx, pairs.dy)
-    expected = np.stack([gaussian(*(-factor * grid.nodes.T)) for factor in (1.2, 0.8)], axis=1)
+    expected = np.stack([gaussian(0, *(-factor * grid.nodes.T)) for factor in (1.2, 0.8)], axis=1)
     np.testing.assert_allclose(values, expected)

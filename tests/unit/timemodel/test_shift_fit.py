@@ -18,7 +18,7 @@ CENTROID = replace(OPTIONS, positions="centroid")
 def rolling():
     machine, field = rolling_machine()
     prf = machine.fit.prf
-    return field, prf, choose_training(field.pixels, prf.matrix, prf.flux, options=CENTROID)
+    return field, prf, choose_training(field.pixels, prf.matrix, prf.flux, prf.star_prf, options=CENTROID)
 
 
 @pytest.fixture(scope="module")

@@ -35,7 +35,7 @@ def test_the_model_is_not_trained_on_saturated_stars(scene, fit):
 def test_training_pixels_belong_to_one_bright_star(scene):
     options = replace(OPTIONS, min_share=0.9, min_snr=50.0)
     pairs, field = (
-        choose_training(scene.field.pixels, scene.matrix, scene.field.mean_flux, options=options),
+        choose_training(scene.field.pixels, scene.matrix, scene.field.mean_flux, scene.evaluate, options=options),
         scene.field,
     )
     assert np.unique(pairs.pixel).size == pairs.pixel.size > 100
@@ -52,7 +52,7 @@ def test_training_pixels_belong_to_one_bright_star(scene):
 
 def test_binned_pixels_are_weighted_means(scene):
     field, pixels = scene.field, scene.field.pixels
-    pairs = choose_training(pixels, scene.matrix, field.mean_flux, options=OPTIONS)
+    pairs = choose_training(pixels, scene.matrix, field.mean_flux, scene.evaluate, options=OPTIONS)
     operator = build_binning(120, 30, breaks=find_breaks(pixels.time))
     training = bin_training(pixels, pairs, operator, radius=8.0)
     weight, flux = pixels.ivar[30:60, pairs.pixel], pixels.flux[30:60, pairs.pixel]
@@ -74,4 +74,4 @@ def test_a_cadence_without_data_is_not_used(scene):
 
 def test_one_flux_per_source_is_needed(scene):
     with pytest.raises(ShapeError, match=r"flux: expected shape \(30,\)"):
-        choose_training(scene.field.pixels, scene.matrix, scene.field.mean_flux[1:], options=OPTIONS)
+        choose_training(scene.field.pixels, scene.matrix, scene.field.mean_flux[1:], scene.evaluate, options=OPTIONS)

@@ -18,9 +18,9 @@ def test_unknown_light_is_found_and_an_eclipse_left_alone():
     motion = path(600)
     flux = np.where(np.arange(600) % 60 < 6, 4500.0, 5000.0)
     pixels, pairs = observe(motion, flux, np.zeros(600))
-    unknown = 300.0 * np.stack([gaussian(pairs.dx - 9.0 - x, pairs.dy + 6.0 - y) for x, y in motion])
+    unknown = 300.0 * np.stack([gaussian(pairs.source, pairs.dx - 9.0 - x, pairs.dy + 6.0 - y) for x, y in motion])
     shift = build_shift(motion, MovedPrf(gaussian, np.zeros((1, 2)), still()), pairs, mean=gaussian, scale=SCALE)
-    parts = shift.factors(pairs) * gaussian(pairs.dx, pairs.dy)
+    parts = shift.factors(pairs) * gaussian(pairs.source, pairs.dx, pairs.dy)
     design = DesignStack(np.arange(pairs.n_pixel + 1), np.zeros(pairs.n_pixel, np.int64), parts, 1, shift.mix)
     seen = replace(pixels, flux=pixels.flux + unknown)
     light = find_uncatalogued_light(
@@ -29,8 +29,8 @@ def test_unknown_light_is_found_and_an_eclipse_left_alone():
     left = light.image() - unknown
     assert left.std() < 0.1 * unknown.std()
     inside = flux < 5000.0
-    change = (left[inside].mean(axis=0) - left[~inside].mean(axis=0)) @ gaussian(pairs.dx, pairs.dy)
-    assert abs(change) < 0.01 * 500.0 * np.sum(gaussian(pairs.dx, pairs.dy) ** 2)
+    change = (left[inside].mean(axis=0) - left[~inside].mean(axis=0)) @ gaussian(pairs.source, pairs.dx, pairs.dy)
+    assert abs(change) < 0.01 * 500.0 * np.sum(gaussian(pairs.source, pairs.dx, pairs.dy) ** 2)
 
 
 def test_roll_gain_takes_what_fluxes_share_with_the_roll_and_leaves_slow_change():
