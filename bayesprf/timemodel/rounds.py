@@ -23,6 +23,8 @@ _NARROW = 1e30
 _N_LEVEL_SWEEP = 2
 # Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
 _LEAST_FACTOR = 0.05
+# Rounding: smallest number of coefficients that pixels decide, where there are none to be divided by it.
+_LEAST_DECIDED = 1e-12
 # Rounding: smallest prior width, of a relative change.
 _LEAST_WIDTH = 1e-6
 # Accuracy: the rounds end, after this many at the earliest, when clipping changes less than this share of the
@@ -206,7 +208,7 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
         state,
         weights=weights,
         weights_err=error,
-        prior_sigma=_learn_widths(weights, error, common.kind),
+        prior_sigma=_learn_widths(weights, error, state.prior_sigma, common.kind),
         pixel_weights=pixel_weights,
         change=change,
         scatter=scatter,
@@ -214,14 +216,17 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
     )
 
 
-def _learn_widths(weights: FloatArray, error: FloatArray, kind: IntArray) -> FloatArray:
+def _learn_widths(weights: FloatArray, error: FloatArray, sigma: FloatArray, kind: IntArray) -> FloatArray:
     """Return the prior width of each time column's coefficients, kind by kind, (n_vector, n_column).
 
-    One step of expectation-maximisation of the evidence: the mean square of the coefficients under their posterior.
+    One step of MacKay (1992) up the evidence: the sum of squares over the number of coefficients that the pixels
+    decide, which a mean square under the posterior reaches in very many steps where that are few.
     """
-    square, widths = weights**2 + error**2, np.empty_like(weights)
+    decided, widths = np.clip(1.0 - (error / sigma) ** 2, 0.0, 1.0), np.empty_like(weights)
     for one in np.unique(kind):
-        widths[:, kind == one] = np.sqrt(square[:, kind == one].mean(axis=1, keepdims=True))
+        part = kind == one
+        number = np.maximum(decided[:, part].sum(axis=1), _LEAST_DECIDED)
+        widths[:, part] = np.sqrt(np.sum(weights[:, part] ** 2, axis=1) / number)[:, None]
     return np.maximum(widths, _LEAST_WIDTH)
 
 
