@@ -110,8 +110,10 @@ def test_outliers_are_rejected_and_counted(scene, fit):
     hit = fit.training.pixel[(fit.training.flux[0] > 300) & fit.training.inside][::7]
     flux[60:64, hit] *= 3.0
     spoiled = scene.fit(pixels=changed(scene.field.pixels, flux=flux))
-    # one bright pixel in seven is hit: few others go with them
-    assert hit.size <= spoiled.n_clipped < 4 * hit.size
+    # One bright pixel in seven is hit, and few others go with them. It was below four times as many when splines left
+    # a scatter beyond the errors: now the model follows the motion, the limit is the noise, and some pixels of wings
+    # that lost bins while the outliers were still in stay out.
+    assert hit.size <= spoiled.n_clipped < 5 * hit.size
     assert spoiled.used[:, ~np.isin(spoiled.training.pixel, hit)].mean() > 0.99
     bad = np.isin(spoiled.training.pixel, hit)
     bins = np.asarray(spoiled.bins[:, 60:64].sum(axis=1)).ravel() > 0
