@@ -61,7 +61,7 @@ def fit_shift(
     given, change = image_motion(options.positions, pixels, pairs), pairs.change
     if _extent(given) <= options.shift_limit:
         return None
-    powers = tuple(change.powers)
+    powers = tuple(change.powers[1:])  # the motion itself is that of the middle
     field = FieldMotion(change.position, powers, np.zeros((len(powers), 2, 2)))
     moved = MovedPrf(shape.star_prf, np.zeros_like(change.position), field)
     motion, moved = _point(pixels, shape, moved, options, given=given)
