@@ -30,7 +30,7 @@ def simulate(moves, instrument=None, n_time=150):
 
 def build(field):
     machine = Machine.from_pixels(field.pixels, field.sources)
-    machine.build_shape_model()
+    machine.build_shape_model(method="rounds")
     return machine
 
 
