@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray
+from bayesprf.errors import InputError
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 
 # Pixel phases of the star, per axis.
@@ -12,6 +13,8 @@ _N_PHASE = 4
 # Standard deviation of the sum over pixels about its mean. With pixels alone, a PRF that does not
 # conserve flux looks like fluxes that follow the pixel phase: it has to hold as well as fluxes are to be right.
 SUM_SIGMA = 2e-4
+# Cost: pixels of this radius at all phases take 300 MB; the PRFs of these missions reach 20.
+_MAX_RADIUS_PIX = 300
 # Splines that miss single pixels by some part miss the sum by this share of it.
 SHARE_OF_SCATTER = 0.03
 
@@ -43,8 +46,19 @@ class PixelPhases:
             Sky step of one column and one row, arcsec, from `bayesprf.scene.axes.pixel_axes`.
         radius : float
             arcsec.
+
+        Raises
+        ------
+        InputError
+            If these are too many.
         """
-        half = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes))))) + 1
+        side = float(np.sqrt(abs(np.linalg.det(axes))))
+        if radius > _MAX_RADIUS_PIX * side:
+            raise InputError(
+                f"rmax: expected at most {_MAX_RADIUS_PIX} pixels ({_MAX_RADIUS_PIX * side:.4g} arcsec), got"
+                f" {radius:g} arcsec; a star's light beyond is its wing, which is fitted along"
+            )
+        half = int(np.ceil(radius / side)) + 1
         column, row = (grid.ravel() for grid in np.meshgrid(*2 * [np.arange(-half, half + 1.0)]))
         near = np.hypot(*(axes @ np.stack([column, row]))) < radius + np.hypot(*axes.T).max()
         phase = (np.arange(_N_PHASE) + 0.5) / _N_PHASE - 0.5

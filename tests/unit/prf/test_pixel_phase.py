@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bayesprf.design.polar import PolarBasis
+from bayesprf.errors import InputError
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.splines import fit_profile, nominal_prf
 from bayesprf.prf.star_pixels import StarPixels
@@ -45,6 +46,13 @@ def test_lattice_holds_all_pixels_within_the_radius(phases):
     place = np.linalg.solve(AXES, np.stack([one[np.arange(16), nearest] for one in (phases.dx, phases.dy)]))
     assert np.abs(place).max() == pytest.approx(0.375)
     np.testing.assert_allclose(place.mean(axis=1), 0.0, atol=1e-12)
+
+
+def test_a_radius_that_would_fill_the_memory_is_refused():
+    with pytest.raises(
+        InputError, match=r"^rmax: expected at most 300 pixels \(1200 arcsec\), got 1e\+09 arcsec; a star"
+    ):
+        PixelPhases.around(np.diag([4.0, 4.0]), 1e9)
 
 
 def test_a_prf_made_of_pixel_integrals_obeys_the_rule():

@@ -1,7 +1,10 @@
 """One flipped bit of a pixel file does not move the fluxes of other cadences, or it is said.
 
 Where a value is left out of the mean image, a stamp of few stars may move by tens of the errors from cadence to
-cadence, all cadences alike (a few hundredths of the total error): what was left out is said.
+cadence, all cadences alike (a few hundredths of the total error): what was left out is said. What is not said may do
+the same to a smaller degree: an error of one cadence of twelve that grows by 6 % changes what a bright pixel weighs in
+the PRF by 1 %, and moves all cadences of its star by 2.2 of these errors, which is 0.006 of the total error. One of 120
+flips does; light curves, which compare cadences, move by 0.002.
 """
 
 import warnings
@@ -43,7 +46,10 @@ def flip(content, path, rng):
 
 
 def try_flips(directory, count, seed, instrument):
-    """Return how far other cadences move, in their errors, for each flip that is not said; NaN for the rest."""
+    """Return what each flip does that is not said, shape (count, 2), NaN for the rest.
+
+    How far other cadences move against each other, in their errors, and all together, in total errors.
+    """
     bright = 11.0 if instrument is KEPLER else 8.0
     shape = {"layout": "image", "image_shape": (9, 9), "n_source": 3, "mag_range": (bright, bright + 2.0)}
     made = make_field(rng=np.random.default_rng(7), n_time=12, instrument=instrument, **shape)
@@ -51,7 +57,7 @@ def try_flips(directory, count, seed, instrument):
     write_tpf(path, made.pixels, stamp=0, target=1)
     content = path.read_bytes()
     clean = fluxes(read_tpfs(path), made.sources)
-    rng, moved = np.random.default_rng(seed), np.full(count, np.nan)
+    rng, moved = np.random.default_rng(seed), np.full((count, 2), np.nan)
     for number in range(count):
         row = flip(content, path, rng)
         with warnings.catch_warnings(record=True) as caught:
@@ -61,8 +67,9 @@ def try_flips(directory, count, seed, instrument):
             except BayesprfError:
                 continue
         if not caught:
-            away = np.abs(found.ws - clean.ws) / clean.werrs
-            moved[number] = np.delete(away, row, axis=0).max()
+            away = np.delete(found.ws - clean.ws, row, axis=0)
+            level, total = np.median(away, axis=0), np.median(clean.werrs_total, axis=0)
+            moved[number] = np.max(np.abs(away - level) / clean.werrs[0]), np.max(np.abs(level) / total)
     return moved
 
 
@@ -72,9 +79,10 @@ FEW, MANY = {KEPLER.name: 10, TESS.name: 5}, 120
 @pytest.mark.parametrize("instrument", [KEPLER, TESS], ids=lambda one: one.name)
 @pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_other_cadences_stay(tmp_path, instrument, many):
-    """Stamps of three stars: of Kepler, whose PRF is learned in rounds, and of TESS, where the fit is joint."""
+    """Stamps of three stars, whose PRF is fitted in rounds."""
     count = MANY if many else FEW[instrument.name]
     moved = try_flips(tmp_path, count, count, instrument)
-    silent = moved[np.isfinite(moved)]
-    assert silent.size > 0.5 * count  # most flips are small, and need no word
-    assert silent.max() < 1.0
+    silent = moved[np.isfinite(moved[:, 0])]
+    assert len(silent) > 0.5 * count  # most flips are small, and need no word
+    assert silent[:, 0].max() < 0.5
+    assert silent[:, 1].max() < 0.1
