@@ -18,6 +18,8 @@ _RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20
 _N_SECTOR = 6
 # Derived: a pixel is silent where it tells less than the belief that there is none, twice as much, or any between.
 _SILENT = 3.0
+# Derived: the variance of Student's t is finite beyond so many degrees of freedom.
+_LEAST_TOLD = 2.0
 # Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
 _MAX_TOGETHER = 1000
 
@@ -89,8 +91,9 @@ def unseen_share(fit: JointFit, view: View) -> float:
     ring (`extrapolated_variance`). Whatever was learned, there may be no light, or twice as much, or any between: as a
     uniform number this has the variance 1 / 3 of the light squared, and more is never claimed. Pixels in which all
     stars together are worth x squares of a standard deviation take their part: 1 / (1 / v + x). Cells about the star
-    in which the pixels tell less than the widest belief, x < 3, err together. What the posterior of the wing's slope
-    has of this error counts as `shape`.
+    in which the pixels tell less than the widest belief, x < 3, err together. Where pixels tell how the slope wanders,
+    what its posterior has of this error counts as `shape`; where they do not, that is the belief in a slope alone, and
+    whether there is light at all is another.
     """
     problem, prf = fit.problem, replace(fit.prf.normalized_at(np.zeros(2)), shear=(0.0, 0.0))
     side, n_ring = float(np.sqrt(problem.pixel_area)), _RINGS.size - 1
@@ -105,8 +108,12 @@ def unseen_share(fit: JointFit, view: View) -> float:
     x, y = np.outer(middle, np.cos(place)).ravel(), np.outer(middle, np.sin(place)).ravel()
     share = prf.evaluate(side * x, side * y) * np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
     silent = signal < _SILENT
-    variance = extrapolated_variance(~silent.reshape(n_ring, _N_SECTOR), middle, _wander(fit)).ravel()[silent]
+    n_told = _told_changes(fit)
+    wander = _wander(fit, n_told)
+    variance = extrapolated_variance(~silent.reshape(n_ring, _N_SECTOR), middle, wander).ravel()[silent]
     believed = float(np.sum(share[silent] * np.sqrt(variance / (1.0 + variance * signal[silent]))))
+    if n_told <= _LEAST_TOLD:
+        return believed
     slopes = wing_columns(side * np.repeat(middle, _N_SECTOR)[silent] / problem.basis.rmax, problem.n_wing - 1)
     wing = fit.posterior.global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
     carried = float(np.linalg.norm(LN10 * (share[silent] @ slopes) @ wing))
@@ -135,7 +142,18 @@ def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) ->
     return np.asarray(np.minimum(wander * distance**3 / 3.0, 1.0 / _SILENT))
 
 
-def _wander(fit: JointFit) -> float:
+def _told_changes(fit: JointFit) -> float:
+    """Return how many changes of the wing's slope the pixels decide; the one inside the splines always is."""
+    problem, powers = fit.problem, np.tri(fit.problem.n_wing)
+    precision = powers.T @ powers / problem.prior.slope_sigma**2
+    precision[np.diag_indices(problem.n_wing)] += np.append(0.0, np.full(problem.n_wing - 1, fit.hyper.wing**-2.0))
+    before = np.sum(np.linalg.solve(np.linalg.cholesky(precision), np.eye(problem.n_wing)) ** 2, axis=0)
+    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
+    after = np.sum(fit.posterior.global_factor[wing] ** 2, axis=1)
+    return 1.0 + float(np.sum(1.0 - np.minimum(after / before, 1.0)[1:]))
+
+
+def _wander(fit: JointFit, n_told: float) -> float:
     """Return the variance of one more change of the wing's slope, by which the radius grows e-fold.
 
     Notes
@@ -143,13 +161,8 @@ def _wander(fit: JointFit) -> float:
     The changes from ring to ring have a learned width; one more of n numbers of unknown variance has n / (n - 2) times
     theirs (Student's t): beyond all bounds where the pixels decide two or fewer.
     """
-    problem = fit.problem
-    bends = slice(problem.n_weight + 1, problem.n_weight + problem.n_wing)
-    variance = np.sum(fit.posterior.global_factor[bends] ** 2, axis=1)
-    # The change inside the splines is always told.
-    n_told = 1.0 + float(np.sum(1.0 - np.minimum(variance / fit.hyper.wing**2, 1.0)))
     step = LN10 * float(wing_starts(2)[1])
-    return fit.hyper.wing**2 / step * n_told / max(n_told - 2.0, 1e-9)
+    return fit.hyper.wing**2 / step * n_told / max(n_told - _LEAST_TOLD, 1e-9)
 
 
 def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:
