@@ -82,34 +82,6 @@ def fitted(field) -> Fit:
     return machine.fit
 
 
-@pytest.mark.parametrize("n_example", [100, pytest.param(2000, marks=pytest.mark.slow)])
-def test_constructors(fuzz, field, n_example):
-    """Arrays, tables and settings of `Machine` and `Machine.from_pixels`."""
-    pixels, sources = field.pixels, field.sources
-    table = pd.DataFrame({"ra": sources.ra_deg, "dec": sources.dec_deg, "phot_g_mean_flux": sources.flux})
-    arrays = {
-        "time": pixels.time, "flux": pixels.flux, "flux_err": pixels.flux_err, "ra": pixels.ra_deg,
-        "dec": pixels.dec_deg, "column": pixels.column, "row": pixels.row,
-    }  # fmt: skip
-    given = {Machine: {**arrays, "sources": table}, Machine.from_pixels: {"pixels": pixels, "sources": sources}}
-    names = {
-        make: [one for one in inspect.signature(make).parameters if one not in ("self", "settings", "kwargs", "quiet")]
-        for make in given
-    }
-    names[Machine.from_pixels] += OPTIONS["from_pixels"]
-    cases = st.sampled_from([(make, name) for make in given for name in names[make]])
-
-    def check(case):
-        (make, argument), value = case
-        make(**{**given[make], "quiet": True, argument: value})
-
-    def values(case):
-        odd = odd_array(arrays[case[1]]) if case[1] in arrays else any_value()
-        return st.tuples(st.just(case), st.one_of(any_value(), odd))
-
-    fuzz(check, n_example, case=cases.flatmap(values))
-
-
 @pytest.mark.parametrize("n_example", [600, pytest.param(6000, marks=pytest.mark.slow)])
 def test_methods(fuzz, fitted, n_example):
     arrays = odd_array(fitted.sources.flux), odd_array(EVENT), odd_array(np.array([290.0, 44.5]))
