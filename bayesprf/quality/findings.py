@@ -158,6 +158,11 @@ class Measurements:
         """Sources with most of their light on the pixels, shape (n_source,)."""
         return np.isfinite(self.left.prf.flux) & (self.left.error > 0) & (self.left.caught > LOW_PSF_FRACTION)
 
+    @property
+    def measured(self) -> BoolArray:
+        """These sources; where there are none, all that have a flux, shape (n_source,)."""
+        return self.seen if self.seen.any() else np.isfinite(self.left.prf.flux)
+
     def moved(self, shift: FloatArray, n_error: float, share: float) -> FloatArray:
         """Return shifts of fluxes over the least that counts, shape (n_source,)."""
         least = np.maximum(n_error * self.left.error, share * np.abs(self.left.flux))
@@ -377,7 +382,7 @@ def _calibrators(found: Measurements, options: QualityOptions) -> Iterator[Findi
     if few or found.n_training < found.n_weight:
         yield Finding(
             QualityFlag.FEW_CALIBRATORS,
-            found.seen,
+            found.measured,
             1.0,
             *_few_calibrators(found),
         )
@@ -467,7 +472,7 @@ def _large_errors(found: Measurements, options: QualityOptions) -> Iterator[Find
     if scale * options.error_excess < 1.0:
         yield Finding(
             QualityFlag.ERRORS_TOO_LARGE,
-            found.seen,
+            found.measured,
             1.0 / max(scale, 1e-300),
             f"pixels scatter only {scale:.3g} times as much as their errors say",
             "check the unit of the errors, or learn the noise, fit_model(widths=learn_widths())",
@@ -493,7 +498,7 @@ def _settled(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     if found.unsettled:
         yield Finding(
             QualityFlag.NOT_CONVERGED,
-            found.seen,
+            found.measured,
             1.0,
             f"{found.unsettled} stopped before it had settled",
             "raise n_round",

@@ -28,4 +28,5 @@ def test_a_prf_that_is_none_of_a_star_is_said(cases):
     assert "the PRF is so wide that" in finding.sentence
     assert "check the positions of the catalogue" in finding.cure
     assert finding.sources.sum() > 5
+    assert all(one.sources.any() for one in machine.verdict.findings)  # no sentence without a flag
     assert cases.verdict().find(QualityFlag.POOR_PRF) is None
