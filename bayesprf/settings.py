@@ -189,6 +189,9 @@ class PerturbationOptions:
         Prior standard deviation of the coefficients in the first round, which are relative changes of the PRF where
         it is described by position columns and pixels of motion where it is described by the PRF's gradient; later
         rounds learn it from the data.
+    splines : bool
+        Let the PRF also change by splines in position, which hold what motion, size and shear do not explain. They are
+        learned from the pixels near stars, and may carry light off the others: see `docs/explanation/model.md`.
     fix_pixels : bool
         Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
     max_worse : float
@@ -219,6 +222,7 @@ class PerturbationOptions:
     clip_sigma: float = 5.0
     n_round: int = 10
     prior_sigma: float = 0.5
+    splines: bool = False
     fix_pixels: bool = True
     max_worse: float = 4.0
     max_level: float = 5.0

@@ -25,6 +25,8 @@ _N_LEVEL_SWEEP = 2
 _LEAST_FACTOR = 0.05
 # Rounding: smallest number of coefficients that pixels decide, where there are none to be divided by it.
 _LEAST_DECIDED = 1e-12
+# Rounding: the prior width that holds coefficients at zero.
+_HELD = 1e-12
 # Rounding: smallest prior width, of a relative change.
 _LEAST_WIDTH = 1e-6
 # Accuracy: the rounds end, after this many at the earliest, when clipping changes less than this share of the
@@ -99,7 +101,8 @@ def fit_rounds(
     Rounds
         The last.
     """
-    state = _start(training, time_columns.shape[1], columns.shape[1], options.prior_sigma)
+    sigma = np.where((kind > 0) | options.splines, options.prior_sigma, _HELD)
+    state = _start(training, np.tile(sigma, (time_columns.shape[1], 1)))
     if training.n_train == 0 or time_columns.shape[1] == 0:
         return state
     common = _Common(time_columns, columns, plane, kind, options)
@@ -112,21 +115,21 @@ def fit_rounds(
     return state
 
 
-def _start(training: TrainingPixels, n_vector: int, n_column: int, prior_sigma: float) -> Rounds:
+def _start(training: TrainingPixels, prior_sigma: FloatArray) -> Rounds:
     n_bin, n_train = training.flux.shape
     used = training.ivar > 0
     with np.errstate(divide="ignore", invalid="ignore"):
         template = (training.count @ np.where(used, training.flux, 0.0)) / (training.count @ used)
     used = used & (template > 0)
-    zeros = np.zeros((n_vector, n_column))
+    zeros = np.zeros_like(prior_sigma)
     n_group = int(training.group.max(initial=-1)) + 1
     safe = np.where(template > 0, template, 1.0)
     ratio = np.where(used, training.flux / safe, 1.0)
     return Rounds(
         weights=zeros,
         weights_err=zeros,
-        prior_sigma=np.full((n_vector, n_column), prior_sigma),
-        pixel_weights=np.zeros((n_vector, n_train)),
+        prior_sigma=prior_sigma,
+        pixel_weights=np.zeros((prior_sigma.shape[0], n_train)),
         template=safe,
         amplitude=np.ones((n_bin, n_group)),
         ratio=ratio,
@@ -227,7 +230,7 @@ def _learn_widths(weights: FloatArray, error: FloatArray, sigma: FloatArray, kin
         part = kind == one
         number = np.maximum(decided[:, part].sum(axis=1), _LEAST_DECIDED)
         widths[:, part] = np.sqrt(np.sum(weights[:, part] ** 2, axis=1) / number)[:, None]
-    return np.maximum(widths, _LEAST_WIDTH)
+    return np.where(sigma > _HELD, np.maximum(widths, _LEAST_WIDTH), _HELD)
 
 
 def _centre_robustly(residual: FloatArray, limit: FloatArray, training: TrainingPixels) -> FloatArray:

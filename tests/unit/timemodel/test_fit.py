@@ -32,6 +32,15 @@ def test_factor_follows_the_truth(scene, fit):
         assert rms(truth - (fit.mix[time] @ parts)[core]) < 0.15 * max(rms(truth - 1.0), 0.02)
 
 
+def test_motion_alone_follows_the_truth_without_splines(scene):
+    plain = scene.fit(replace(OPTIONS, splines=False))
+    assert np.abs(plain.weights[:, plain.change.kind == 0]).max() < 1e-9
+    parts, core = plain.factors(scene.pairs), scene.bright()
+    for time in (0, 60, 119):
+        truth = scene.true_factor(time)[core]
+        assert rms(truth - (plain.mix[time] @ parts)[core]) < 0.15 * max(rms(truth - 1.0), 0.02)
+
+
 def test_mean_over_the_cadences_is_one(scene, fit):
     factors = fit.mix @ fit.factors(scene.pairs)
     np.testing.assert_allclose(factors.mean(axis=0), fit.pixel_factor[scene.pairs.pixel], atol=1e-12)
