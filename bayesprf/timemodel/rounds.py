@@ -23,8 +23,8 @@ _NARROW = 1e30
 _N_LEVEL_SWEEP = 2
 # Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
 _LEAST_FACTOR = 0.05
-# Rounding: smallest number of coefficients that pixels decide, where there are none to be divided by it.
-_LEAST_DECIDED = 1e-12
+# Definition: the number of coefficients that pixels decide at least, so that there is one whose size they tell.
+_LEAST_DECIDED = 1.0
 # Rounding: the prior width that holds coefficients at zero.
 _HELD = 1e-12
 # Rounding: smallest prior width, of a relative change.
