@@ -36,6 +36,7 @@ from bayesprf.quality.cures import (
     asks_for_sky,
     asks_for_stars,
     choose_sky,
+    choose_slope,
     choose_stars,
     cure_fit,
     with_cures,
@@ -49,7 +50,7 @@ from bayesprf.sampling.questions import KINDS
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.settings import MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
+from bayesprf.settings import Background, MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
 from bayesprf.timemodel.stage import check_time_input, fit_time_model, parse_time_options
 
 # Accuracy: fluxes that differ by more than this, in units of their errors, come from other options.
@@ -350,9 +351,10 @@ def fit_files(
     _run(machine, options, step)
     step("judging the fit")
     machine.fit = with_verdict(machine.fit)
-    machine.fit, sky = _with_found_sky(machine.fit, options)
+    machine.fit, found = _with_found_sky(machine.fit, options)
+    machine.fit, slope = _with_sloping_sky(machine.fit, options, (*cures, *found))
     machine.fit, stars = _with_missing_stars(machine.fit, options)
-    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), (*cures, *sky, *stars))
+    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), (*cures, *found, *slope, *stars))
     _finish(machine, options, step)
     return machine
 
@@ -379,6 +381,18 @@ def _with_found_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...
     settings = fit.settings.updated(background="stamp")
     bare = Fit.of(fit.pixels, fit.sources, settings)
     return _choose(fit, bare, options, choose_sky, Cure("sky", False, reason, "a fit with it failed"))
+
+
+def _with_sloping_sky(fit: Fit, options: FitOptions, cures: tuple[Cure, ...]) -> tuple[Fit, tuple[Cure, ...]]:
+    """Fit with a plane of sky per file too, where a constant is a cure, and return the better fit.
+
+    Few stars have a PRF that bends to the slope of a sky, and takes light of it for wings.
+    """
+    if not any(one.name == "sky" and one.kept for one in cures):
+        return fit, ()
+    bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=Background("stamp", 1)))
+    fit, said = _choose(fit, bare, options, choose_slope, Cure("sky", False, "the sky may slope", "a fit of it failed"))
+    return fit, tuple(one for one in said if one.kept)
 
 
 def _with_missing_stars(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:

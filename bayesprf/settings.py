@@ -189,9 +189,10 @@ class PerturbationOptions:
         Prior standard deviation of the coefficients in the first round, which are relative changes of the PRF where
         it is described by position columns and pixels of motion where it is described by the PRF's gradient; later
         rounds learn it from the data.
-    splines : bool
+    splines : bool, optional
         Let the PRF also change by splines in position, which hold what motion, size and shear do not explain. They are
-        learned from the pixels near stars, and may carry light off the others: see `docs/explanation/model.md`.
+        learned from the pixels near stars, and may carry light off the others: see `docs/explanation/model.md`. By
+        default they are used where `basis` is not the default one.
     fix_pixels : bool
         Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
     max_worse : float
@@ -222,10 +223,15 @@ class PerturbationOptions:
     clip_sigma: float = 5.0
     n_round: int = 10
     prior_sigma: float = 0.5
-    splines: bool = False
+    splines: bool | None = None
     fix_pixels: bool = True
     max_worse: float = 4.0
     max_level: float = 5.0
+
+    @property
+    def has_splines(self) -> bool:
+        """Whether the PRF changes by splines in position."""
+        return self.basis != CartesianBasis() if self.splines is None else self.splines
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -65,7 +65,7 @@ def fit_chosen_prf(
     if recipe.shape.method == "auto" and recipe.shape.asks_joint:
         recipe = recipe.updated(method="joint")
     if recipe.shape.method == "joint":
-        return _varied(fit, scene, recipe, _fit_jointly(scene, recipe))
+        return _varied(fit, scene, recipe, _fit_jointly(fit, scene, recipe))
     rounds = recipe.updated(method="rounds")
     found = _fit_in_rounds(fit, scene, rounds, progress)
     if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
@@ -106,7 +106,7 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        found, told = _try_jointly(scene, joint)
+        found, told = _try_jointly(fit, scene, joint, rounds)
         choice = Choice(False, told) if found is None else _judge(fit, scene, joint, (rounds, found))
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
         _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
@@ -125,7 +125,7 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     if not _trends_matter(found, stars.source, fit_trends(stars, place)):
         return found, recipe
     varying = recipe.updated(method="joint", field_variation=1)
-    other, told = _try_jointly(scene, varying)
+    other, told = _try_jointly(fit, scene, varying)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that varies over the field %s", choice.reason)
     return (other, varying) if other is not None and choice.joint else (found, recipe)
@@ -160,7 +160,7 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     if not choice.joint or scene.background is not None or not suspect:
         return choice
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
-    other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
+    other, _ = _try_jointly(fit, scene.without(first_guess(columns, scene.image)), recipe, rounds)
     if other is None or other.background is None:
         return choice
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
@@ -169,19 +169,30 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
 
 
-def _try_jointly(scene: Scene, recipe: PrfRecipe) -> tuple[PrfFit | None, str]:
+def _try_jointly(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit | None = None) -> tuple[PrfFit | None, str]:
     """Return the joint fit, or why there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return _fit_jointly(scene, recipe), ""
+            return _fit_jointly(fit, scene, recipe, rounds), ""
         except (np.linalg.LinAlgError, UnsupportedError) as error:
             return None, f"cannot be had: {error}"
 
 
-def _fit_jointly(scene: Scene, recipe: PrfRecipe) -> PrfFit:
-    """Fit jointly; the rows of a star that is listed twice share its light as the catalogue does."""
+def _fit_jointly(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit | None = None) -> PrfFit:
+    """Fit jointly; the rows of a star that is listed twice share its light as the catalogue does.
+
+    Few stars do not tell the sky from wings that are free at every radius, as those of the instrument's record are:
+    the sky of the fit in rounds, whose wing is a power law, is held then.
+    """
+    sky = None
+    if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
+        rounds = rounds or _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter)
+        sky = rounds.background
+    if sky is not None:
+        scene = replace(scene.without(sky), background=None)
     found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
+    found = found if sky is None else replace(found, background=sky)
     groups = find_groups(scene.sources, _SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
     if groups is None:
         return found

@@ -16,7 +16,7 @@ from bayesprf.prf.stage import fit_prf
 from bayesprf.quality.findings import rough, without_tried
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.stage import with_verdict
-from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, TimeRecipe
+from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, QualityOptions, TimeRecipe
 from bayesprf.stats import mad_sigma, median_over_time
 from bayesprf.timemodel.stage import fit_time_model, time_options
 
@@ -124,6 +124,34 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
         f" light {_shares(before, after)}"
     )
     return with_verdict(other if better else fit), Cure("sky", better, asks_for_sky(fit), told)
+
+
+def choose_slope(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
+    """Choose between a fit with a constant sky per file and one with a plane.
+
+    Parameters
+    ----------
+    fit, other : Fit
+        With fluxes, with the constant and with the plane.
+
+    Returns
+    -------
+    tuple of Fit and Cure
+        The one with the plane if it slopes significantly. Chi-square would not tell: where stars are few, the wings of
+        the PRF follow a slope that the sky lacks.
+    """
+    sky = other.need("prf").background
+    if sky is None:
+        return fit, Cure("sky", False, "the sky may slope", "no pixel tells of it")
+    slope = sky.columns.power.sum(axis=1) == 1
+    heights, errors = np.abs(sky.weights[slope]), sky.weights_err[slope]
+    kept = bool(np.any(heights > QualityOptions().significance * errors))
+    most = int(np.argmax(heights / errors))
+    told = (
+        f"a plane per file, background=Background('stamp', 1), that rises by up to {rough(heights[most])} electron / s"
+    )
+    reason = "the sky slopes beyond its errors"
+    return with_verdict(other if kept else fit), Cure("sky", kept, reason, f"{told} from the middle to an edge")
 
 
 def asks_for_stars(fit: Fit) -> str:

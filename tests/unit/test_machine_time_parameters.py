@@ -96,6 +96,18 @@ def test_time_nknots_and_time_radius_set_the_position_columns(drifting, n_knots,
     drifting.time_nknots, drifting.time_radius = 10, 8.0
 
 
+def test_time_nknots_brings_the_splines_in(drifting):
+    """Motion alone is the default; who asks for other knots gets the splines between them."""
+    largest = {}
+    for n_knots in (10, 6):
+        drifting.time_nknots, drifting.time_radius, drifting.cartesian_knot_spacing = n_knots, 8.0, "linear"
+        drifting.build_time_model()
+        model = drifting.fit.time_model
+        largest[n_knots] = np.abs(model.weights[:, : model.change.basis.n_column]).max()
+    drifting.time_nknots = 10
+    assert largest[10] < 1e-9 < 1e-4 < largest[6]
+
+
 def test_cartesian_knot_spacing_moves_the_knots_to_the_centre(drifting):
     knots = {}
     for spacing in ("linear", "sqrt"):
