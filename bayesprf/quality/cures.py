@@ -94,12 +94,19 @@ def asks_for_sky(fit: Fit) -> str:
     -------
     str
         The fault: sky that is left in the pixels, though none was asked for. One below zero is none: light of stars
-        that the catalogue lacks makes it too.
+        that the catalogue lacks makes it too. Where few stars train the PRF, so that total errors may hold anything, a
+        sky that is significant is asked for as well.
     """
     verdict = with_verdict(fit).need("verdict")
     found = verdict.find(QualityFlag.SKY_LEFT)
-    light = fit.settings.background is None and verdict.field["sky_left"] > 0
-    return found.sentence if found is not None and light else ""
+    level, error = verdict.field["sky_left"], verdict.field["sky_left_err"]
+    if fit.settings.background is not None or not level > 0:
+        return ""
+    if found is not None:
+        return found.sentence
+    few = verdict.find(QualityFlag.FEW_CALIBRATORS) is not None and level > QualityOptions().significance * error
+    told = f"sky may pass for the wings of few stars, {level:.3g} +- {rough(error)} electron / s each"
+    return told if few else ""
 
 
 def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
