@@ -81,7 +81,7 @@ def fit_systematics(
 ) -> CommonErrors:
     """Carry the errors of PRF, wing, positions and second moments into the latest fluxes: see `Machine`."""
     for name, value in {"moments": moments, "model": model, "tail": tail, "others": others}.items():
-        if value is not None and not 0 <= value <= LARGEST:
+        if value is not None and not 0 <= float(value) <= LARGEST:  # a float32 would make LARGEST one
             raise InputError(f"{name}: expected a standard deviation from 0 to {LARGEST:g}, got {shown(value)}")
     latest, prf = fit.latest_flux, fit.need("prf")
     stars = fit.need("prf").star_residuals()
