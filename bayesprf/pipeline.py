@@ -22,6 +22,7 @@ from bayesprf.errors import (
     QualityWarning,
 )
 from bayesprf.fit_record import Fit
+from bayesprf.flags import QualityFlag
 from bayesprf.io.catalogs.detect import add_missing
 from bayesprf.io.catalogs.sources import read_sources
 from bayesprf.io.files import sha256_of
@@ -163,7 +164,7 @@ class FitOptions:
                 raise InputError(f"{name}: expected a mapping of options to values, got {type(given).__name__}")
             else:
                 merged: NamedDict = {group: {**getattr(options, group), **given}}
-                options = replace(options, **merged, fit_va=options.fit_va or group == "time_model")
+                options = replace(options, **merged)
         return options
 
     @property
@@ -248,9 +249,10 @@ def fit(
         Add the stars of the mean image that the catalogue lacks.
     cures : bool or sequence of str
         What may be tried where the first fit has a fault, and kept where it is better: a "sky" where the files or the
-        pixels say that it is still there, the "stars" of the mean image that the catalogue lacks, which come after
-        its own as detected-1 and so on, and free "positions", where the PRF is poor, and a time model that follows
-        the "roll" of K2, whose fluxes are `Machine.ws_va`. Nothing that an argument asks for is changed.
+        pixels say that it is still there (a constant per file, or a plane where it slopes), the "stars" of the mean
+        image that the catalogue lacks, which come after its own as detected-1 and so on, and free "positions", where
+        the PRF is poor, and a time model that follows the "roll" of K2, whose fluxes are `Machine.ws_va`. Nothing that
+        an argument asks for is changed.
     quiet : bool
         Silence progress bars.
     **settings
@@ -374,13 +376,19 @@ def _run(machine: Machine, options: FitOptions, step: Callable[[str], object]) -
 
 
 def _with_found_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
-    """Fit with a constant sky per file too, where some is left in the pixels, and return the better fit."""
+    """Fit with a sky per file too, where some is left in the pixels, and return the better fit.
+
+    Where the verdict flags it that is a constant. Else few stars may have taken it for wings, which tell nothing of its
+    slope: a plane, without which what it leaves would pass for a worse PRF.
+    """
     reason = asks_for_sky(fit) if "sky" in options.chosen_cures else ""
     if not reason:
         return fit, ()
-    settings = fit.settings.updated(background="stamp")
+    flagged = with_verdict(fit).need("verdict").find(QualityFlag.SKY_LEFT) is not None
+    settings = fit.settings.updated(background=Background("stamp", 0 if flagged else 1))
     bare = Fit.of(fit.pixels, fit.sources, settings)
-    return _choose(fit, bare, options, choose_sky, Cure("sky", False, reason, "a fit with it failed"))
+    fit, said = _choose(fit, bare, options, choose_sky, Cure("sky", False, reason, "a fit with it failed"))
+    return fit, tuple(one for one in said if one.kept or flagged)
 
 
 def _with_sloping_sky(fit: Fit, options: FitOptions, cures: tuple[Cure, ...]) -> tuple[Fit, tuple[Cure, ...]]:
@@ -388,7 +396,8 @@ def _with_sloping_sky(fit: Fit, options: FitOptions, cures: tuple[Cure, ...]) ->
 
     Few stars have a PRF that bends to the slope of a sky, and takes light of it for wings.
     """
-    if not any(one.name == "sky" and one.kept for one in cures):
+    tried = fit.settings.background
+    if tried is None or tried.order > 0 or not any(one.name == "sky" and one.kept for one in cures):
         return fit, ()
     bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=Background("stamp", 1)))
     fit, said = _choose(fit, bare, options, choose_slope, Cure("sky", False, "the sky may slope", "a fit of it failed"))

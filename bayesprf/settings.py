@@ -1,5 +1,6 @@
 """The options of the fits, each with its default."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
@@ -192,7 +193,7 @@ class PerturbationOptions:
     splines : bool, optional
         Let the PRF also change by splines in position, which hold what motion, size and shear do not explain. They are
         learned from the pixels near stars, and may carry light off the others: see `docs/explanation/model.md`. By
-        default they are used where `basis` is not the default one.
+        default a Machine uses them where `time_nknots`, `time_radius` or `cartesian_knot_spacing` is set.
     fix_pixels : bool
         Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
     max_worse : float
@@ -227,11 +228,6 @@ class PerturbationOptions:
     fix_pixels: bool = True
     max_worse: float = 4.0
     max_level: float = 5.0
-
-    @property
-    def has_splines(self) -> bool:
-        """Whether the PRF changes by splines in position."""
-        return self.basis != CartesianBasis() if self.splines is None else self.splines
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -475,6 +471,11 @@ class Settings:
         check_names(changes, [*known, "quiet"], "settings")
         given: NamedDict = changes
         return replace(self, **given)
+
+    def differs(self, names: Iterable[str], instrument: Instrument) -> bool:
+        """Whether some settings are neither the documented ones nor those for the pixels of an instrument."""
+        usual = (Settings(), Settings.for_instrument(instrument))
+        return not any(all(getattr(self, name) == getattr(one, name) for name in names) for one in usual)
 
     @staticmethod
     def first_reader(name: str) -> str | None:

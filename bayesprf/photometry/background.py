@@ -129,6 +129,11 @@ class ImageBackground:
     weights: FloatArray
     weights_err: FloatArray
 
+    def typical_level(self) -> tuple[float, float]:
+        """Return the level in the middle of a typical patch and its standard deviation, electron / s."""
+        level = self.columns.power.sum(axis=1) == 0
+        return float(np.median(self.weights[level])), float(np.median(self.weights_err[level]))
+
     @property
     def light(self) -> FloatArray:
         """Background of each pixel, shape (n_pixel,), electron / s."""

@@ -12,7 +12,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
-from bayesprf.photometry.background import build_background, first_guess
+from bayesprf.photometry.background import ImageBackground, build_background, first_guess
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
@@ -65,7 +65,10 @@ def fit_chosen_prf(
     if recipe.shape.method == "auto" and recipe.shape.asks_joint:
         recipe = recipe.updated(method="joint")
     if recipe.shape.method == "joint":
-        return _varied(fit, scene, recipe, _fit_jointly(fit, scene, recipe))
+        sky = None
+        if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
+            sky = _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter).background
+        return _varied(fit, scene, recipe, _fit_jointly(scene, recipe, sky))
     rounds = recipe.updated(method="rounds")
     found = _fit_in_rounds(fit, scene, rounds, progress)
     if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
@@ -87,9 +90,9 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
 
     Both the documented splines and those of the instrument's pixels count as not asked for.
     """
-    given, quick = fit.settings, fit.sources.n_source <= MAX_QUICK and fit.pixels.n_pixel <= MAX_QUICK_PIXEL
+    quick = fit.sources.n_source <= MAX_QUICK and fit.pixels.n_pixel <= MAX_QUICK_PIXEL
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
-    plain = any(all(getattr(given, name) == getattr(one, name) for name in _SPLINES) for one in usual)
+    plain = not fit.settings.differs(_SPLINES, fit.pixels.instrument)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
     return quick and plain and not recipe.shape.asks_rounds
 
@@ -106,7 +109,7 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        found, told = _try_jointly(fit, scene, joint, rounds)
+        found, told = _try_jointly(scene, joint, rounds.background if prior else None)
         choice = Choice(False, told) if found is None else _judge(fit, scene, joint, (rounds, found))
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
         _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
@@ -125,7 +128,8 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     if not _trends_matter(found, stars.source, fit_trends(stars, place)):
         return found, recipe
     varying = recipe.updated(method="joint", field_variation=1)
-    other, told = _try_jointly(fit, scene, varying)
+    held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
+    other, told = _try_jointly(scene, varying, held)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that varies over the field %s", choice.reason)
     return (other, varying) if other is not None and choice.joint else (found, recipe)
@@ -160,7 +164,7 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     if not choice.joint or scene.background is not None or not suspect:
         return choice
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
-    other, _ = _try_jointly(fit, scene.without(first_guess(columns, scene.image)), recipe, rounds)
+    other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
     if other is None or other.background is None:
         return choice
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
@@ -169,26 +173,22 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
 
 
-def _try_jointly(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit | None = None) -> tuple[PrfFit | None, str]:
+def _try_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None) -> tuple[PrfFit | None, str]:
     """Return the joint fit, or why there is none."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return _fit_jointly(fit, scene, recipe, rounds), ""
+            return _fit_jointly(scene, recipe, sky), ""
         except (np.linalg.LinAlgError, UnsupportedError) as error:
             return None, f"cannot be had: {error}"
 
 
-def _fit_jointly(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit | None = None) -> PrfFit:
-    """Fit jointly; the rows of a star that is listed twice share its light as the catalogue does.
+def _fit_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None) -> PrfFit:
+    """Fit jointly, with a sky held if there is one; rows of a star listed twice share its light as in the catalogue.
 
     Few stars do not tell the sky from wings that are free at every radius, as those of the instrument's record are:
-    the sky of the fit in rounds, whose wing is a power law, is held then.
+    the sky of the fit in rounds, whose wing is a power law, is held beside that record.
     """
-    sky = None
-    if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
-        rounds = rounds or _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter)
-        sky = rounds.background
     if sky is not None:
         scene = replace(scene.without(sky), background=None)
     found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)

@@ -16,7 +16,7 @@ from bayesprf.prf.stage import fit_prf
 from bayesprf.quality.findings import rough, without_tried
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.stage import with_verdict
-from bayesprf.settings import INSTRUMENT_PRF, FluxRecipe, PrfRecipe, QualityOptions, TimeRecipe
+from bayesprf.settings import INSTRUMENT_PRF, Background, FluxRecipe, PrfRecipe, QualityOptions, TimeRecipe
 from bayesprf.stats import mad_sigma, median_over_time
 from bayesprf.timemodel.stage import fit_time_model, time_options
 
@@ -94,8 +94,8 @@ def asks_for_sky(fit: Fit) -> str:
     -------
     str
         The fault: sky that is left in the pixels, though none was asked for. One below zero is none: light of stars
-        that the catalogue lacks makes it too. Where few stars train the PRF, so that total errors may hold anything, a
-        sky that is significant is asked for as well.
+        that the catalogue lacks makes it too. Where few stars train the PRF, their wings may hold it, and any
+        is asked for.
     """
     verdict = with_verdict(fit).need("verdict")
     found = verdict.find(QualityFlag.SKY_LEFT)
@@ -104,13 +104,12 @@ def asks_for_sky(fit: Fit) -> str:
         return ""
     if found is not None:
         return found.sentence
-    few = verdict.find(QualityFlag.FEW_CALIBRATORS) is not None and level > QualityOptions().significance * error
-    told = f"sky may pass for the wings of few stars, {level:.3g} +- {rough(error)} electron / s each"
-    return told if few else ""
+    few = verdict.find(QualityFlag.FEW_CALIBRATORS) is not None
+    return f"few stars may take sky for wings, {level:.3g} +- {rough(error)} electron / s each" if few else ""
 
 
 def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
-    """Choose between a fit and one with a constant sky per file, and say which is better.
+    """Choose between a fit and one with a sky per file, and say which is better.
 
     Parameters
     ----------
@@ -120,17 +119,27 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     Returns
     -------
     tuple of Fit and Cure
-        The one with the sky if chi-square per pixel and misplaced light are smaller, and the sky is light.
+        The one with the sky if chi-square per pixel and misplaced light are smaller, and the sky is significantly
+        light. The light counts, not its share of fluxes that hold sky in one of the fits.
     """
     before, after = (with_verdict(one).need("verdict") for one in (fit, other))
     background = other.need("prf").background
-    level = 0.0 if background is None else float(np.median(background.weights))
-    better = level > 0.0 and _fits_better(before, after, _marked(after))
+    level, error = (0.0, np.inf) if background is None else background.typical_level()
+    lost = [_misplaced_light(one) for one in (fit, other)]
+    fewer = np.count_nonzero(_marked(after)) <= np.count_nonzero(_marked(before))
+    less = after.field["chi2_image"] < before.field["chi2_image"] and lost[1] < lost[0]
+    better = bool(fewer and less and level > QualityOptions().significance * error)
     told = (
-        f"a constant per file, background='stamp', {rough(level)} electron / s, fitted along, took the misplaced"
-        f" light {_shares(before, after)}"
+        f"{_named(other.settings.background)}, {rough(level)} electron / s, fitted along, took the misplaced"
+        f" light of a typical star from {rough(lost[0])} to {rough(lost[1])} electron / s"
     )
     return with_verdict(other if better else fit), Cure("sky", better, asks_for_sky(fit), told)
+
+
+def _misplaced_light(fit: Fit) -> float:
+    """Return the light of a typical star that the PRF puts into the wrong pixels, electron / s."""
+    share = with_verdict(fit).need("verdict").field["misplaced_field"]
+    return share * float(np.nanmedian(np.abs(fit.need("prf").flux)))
 
 
 def choose_slope(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
@@ -148,17 +157,22 @@ def choose_slope(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
         the PRF follow a slope that the sky lacks.
     """
     sky = other.need("prf").background
-    if sky is None:
+    slope = np.zeros(0, bool) if sky is None else sky.columns.power.sum(axis=1) == 1
+    if sky is None or not slope.any():
         return fit, Cure("sky", False, "the sky may slope", "no pixel tells of it")
-    slope = sky.columns.power.sum(axis=1) == 1
     heights, errors = np.abs(sky.weights[slope]), sky.weights_err[slope]
     kept = bool(np.any(heights > QualityOptions().significance * errors))
     most = int(np.argmax(heights / errors))
-    told = (
-        f"a plane per file, background=Background('stamp', 1), that rises by up to {rough(heights[most])} electron / s"
-    )
+    told = f"{_named(other.settings.background)}, that rises by up to {rough(heights[most])} electron / s"
     reason = "the sky slopes beyond its errors"
     return with_verdict(other if kept else fit), Cure("sky", kept, reason, f"{told} from the middle to an edge")
+
+
+def _named(background: Background | None) -> str:
+    """Name a sky per file by its form, and by the argument that asks for it."""
+    if background is None or background.order == 0:
+        return "a constant per file, background='stamp'"
+    return "a plane per file, background=Background('stamp', 1)"
 
 
 def asks_for_stars(fit: Fit) -> str:

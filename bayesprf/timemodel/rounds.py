@@ -101,7 +101,7 @@ def fit_rounds(
     Rounds
         The last.
     """
-    sigma = np.where((kind > 0) | options.has_splines, options.prior_sigma, _HELD)
+    sigma = np.where((kind > 0) | bool(options.splines), options.prior_sigma, _HELD)
     state = _start(training, np.tile(sigma, (time_columns.shape[1], 1)))
     if training.n_train == 0 or time_columns.shape[1] == 0:
         return state

@@ -34,6 +34,8 @@ _MAX_BYTES = 1 << 29
 # Definition: a time model is wild where it makes a star with this share of its PRF on the data lose or gain more than
 # this factor by moving.
 _WELL_COVERED, _WILD = 0.7, 2.0
+# Settings of the splines in position, which are used by default where one is set.
+_SPLINES = ("time_nknots", "time_radius", "cartesian_knot_spacing")
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
 # Arguments of `Machine.build_time_model` that are no options.
@@ -102,6 +104,8 @@ def _check_size(options: PerturbationOptions) -> None:
 def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:
     """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
     pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
+    if options.splines is None:
+        options = replace(options, splines=fit.settings.differs(_SPLINES, pixels.instrument))
     check_motion(options.positions, pixels)
     _warn_of_unknown_motion(pixels, options.positions)
     pairs = choose_training(pixels, prf.matrix, prf.flux, prf.star_prf, options=options)

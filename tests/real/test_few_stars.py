@@ -11,6 +11,9 @@ from bayesprf.instruments import TESS
 from bayesprf.io.prf_files import read_prf_table
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.prior import project_tables
+from bayesprf.prf.stage import fit_prf
+from bayesprf.simulation.foreign import TablePrf, Troubles, make_foreign
+from bayesprf.simulation.settings import FieldSettings
 
 
 def deviations(real_data, name):
@@ -65,3 +68,28 @@ def test_single_star_is_no_brighter_than_its_stamp(real_data):
     flux, error = machine.ws[:, 0].mean(), machine.werrs_total[:, 0].mean()
     assert 1.0 < flux / whole < 1.1
     assert error / flux > 0.005
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+@pytest.mark.parametrize("n_star", [1, 8])
+def test_few_stars_leave_a_sloping_sky_out_of_their_wings(real_data, n_star):
+    """A sky that no file declares, 100 electron / s with a slope: the target was 3.8 and 1.4 times too bright."""
+    values = read_prf_table(next((real_data / "prf-models" / "tess").glob("*row0513-col1069*"))).values
+    flux = np.concatenate([[10_000.0], np.geomspace(200.0, 5000.0, n_star - 1)])
+    settings = FieldSettings(
+        n_source=n_star, n_time=10, n_stamp=1, stamp_sides=(11,), stamp_fill=1.0, min_separation=1.0,
+        magnitudes=-2.5 * np.log10(flux / TESS.flux_from_mag(0.0)), instrument=TESS, exposure=1426.0, read_noise=270.0,
+        background=100.0, catalog_scale=1.3, catalog_scatter=0.05, position_scatter=0.5, centroid_offset=(0.07, -0.05),
+    )  # fmt: skip
+    table = TablePrf(values, 1.0 / 9.0)
+    trouble = Troubles(sky=(100.0, 10.0, 5.0))
+    made = make_foreign(settings, lambda u, v: table, rng=np.random.default_rng(12), troubles=trouble)
+    machine = bp.fit(made.field.pixels, made.field.sources, quiet=True)
+    ratio, error = machine.ws[:, 0].mean() / made.flux[0], machine.werrs_total[:, 0].mean() / made.flux[0]
+    assert abs(ratio - 1.0) < 0.05
+    assert error < 0.1
+    assert machine.fit.settings.background == bp.Background("stamp", 1)
+    assert {one.name for one in machine.verdict.cures if one.kept} == {"sky"}
+    again = fit_prf(machine.fit, machine.fit.prf_recipe)
+    np.testing.assert_array_equal(again.flux, machine.fit.prf.flux)
+    np.testing.assert_array_equal(again.background.weights, machine.fit.prf.background.weights)

@@ -100,7 +100,7 @@ def test_time_nknots_brings_the_splines_in(drifting):
     """Motion alone is the default; who asks for other knots gets the splines between them."""
     largest = {}
     for n_knots in (10, 6):
-        drifting.time_nknots, drifting.time_radius, drifting.cartesian_knot_spacing = n_knots, 8.0, "linear"
+        drifting.time_nknots = n_knots
         drifting.build_time_model()
         model = drifting.fit.time_model
         largest[n_knots] = np.abs(model.weights[:, : model.change.basis.n_column]).max()
