@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
 
-def as_float(value: object, name: str, *, ndim: int | None = None, unit: str | None = None) -> FloatArray:
+# Kinds of NumPy that turn into real numbers without a word, but are none.
+_NO_NUMBERS = {"b": "they are flags", "c": "it is complex", "M": "they are dates", "m": "they are lengths of time"}
+
+
+def as_float(
+    value: object, name: str, *, ndim: int | None = None, unit: str | None = None, flags: bool = False
+) -> FloatArray:
     """Return a native, C-contiguous float64 array, without a copy where the input already is one.
 
     Parameters
@@ -37,6 +43,8 @@ def as_float(value: object, name: str, *, ndim: int | None = None, unit: str | N
         Required number of dimensions.
     unit : str, optional
         Unit to which a quantity is converted; numbers without a unit are taken to have it.
+    flags : bool
+        True and False count as 1 and 0, as where a mask is meant.
 
     Returns
     -------
@@ -47,17 +55,18 @@ def as_float(value: object, name: str, *, ndim: int | None = None, unit: str | N
     UnitError
         If a quantity cannot be converted to `unit`.
     InputError
-        If the values are not real numbers.
+        If the values are not real numbers: dates and lengths of time are none, flags only where they are asked for.
     ShapeError
         If `ndim` does not match.
     """
     value = _in_unit(value, name, unit) if hasattr(value, "unit") else value
-    if isinstance(value, np.ma.MaskedArray):
-        value = np.ma.filled(value.astype(np.float64), np.nan)
-    given = cast("ArrayLike", value)  # NumPy raises if it is none
     try:
-        if np.iscomplexobj(given):
-            raise TypeError("it is complex")
+        kind = np.asarray(value).dtype.kind
+        if kind in _NO_NUMBERS and not (flags and kind == "b"):
+            raise TypeError(_NO_NUMBERS[kind])
+        if isinstance(value, np.ma.MaskedArray):
+            value = np.ma.filled(value.astype(np.float64), np.nan)
+        given = cast("ArrayLike", value)  # NumPy raises if it is none
         array = np.ascontiguousarray(given, dtype=np.float64) if np.ndim(given) else np.asarray(given, np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{name}: expected an array of real numbers, got {shown(value)} ({error})") from error

@@ -148,7 +148,7 @@ def as_template(event: object, n_time: int) -> FloatArray:
     InputError
         If it has another shape, leaves 0 to 1, or is the same everywhere.
     """
-    template = as_float(event, "event")
+    template = as_float(event, "event", flags=True)
     inside = np.all((template >= -_ROUNDING) & (template <= 1.0 + _ROUNDING))
     fits = template.shape == (n_time,) and inside and np.ptp(template) > 0
     if not fits:

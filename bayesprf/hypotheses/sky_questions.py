@@ -28,7 +28,7 @@ from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import find_patches
 from bayesprf.photometry.groups import SourceGroup, extract_pixels
-from bayesprf.uncertainty.stage import mean_over_time, with_systematics
+from bayesprf.uncertainty.stage import mean_over_time, usual_flux, with_systematics
 from bayesprf.uncertainty.systematics import star_errors
 
 # The light of an event is looked at within this distance of a position, pixel.
@@ -198,7 +198,7 @@ def _losable(fit: Fit) -> FloatArray:
     """Return the light that each star can lose: its flux, zero at least, and its total error, electron / s."""
     latest = fit.latest_flux
     error = np.hypot(np.nan_to_num(mean_over_time(latest.flux_err)), fit.need("systematics").std)
-    return np.maximum(mean_over_time(latest.flux), 0.0) + error
+    return np.maximum(usual_flux(fit), 0.0) + error
 
 
 def _weigh_positions(grid: SkyGrid, dip: FloatArray, covariance: FloatArray, none_prior: float | None) -> EventPosition:
@@ -325,7 +325,7 @@ def _star_search(grid: SkyGrid, problem: LinearProblem) -> StarSearch:
     group = extract_pixels(problem, grid.pixel, np.array([0]))
     seen = grid.select(np.ones(grid.x.size, bool), np.isin(grid.pixel, group.pixel))
     prf, widths = fit.need("prf"), fit.need("systematics").widths
-    flux = mean_over_time(fit.latest_flux.flux)
+    flux = usual_flux(fit)
 
     def errors(x: float, y: float) -> FloatArray:
         dx, dy = (one[0] for one in seen.pixel_offsets(np.array([x]), np.array([y])))

@@ -132,13 +132,13 @@ def _events(fit: Fit, chosen: IntArray, template: object) -> dict[int, FloatArra
     if template is None:
         return {}
     if isinstance(template, Mapping):
-        return {fit.sources.index(one): as_float(shape, "template") for one, shape in template.items()}
+        return {fit.sources.index(one): as_float(shape, "template", flags=True) for one, shape in template.items()}
     if chosen.size != 1:
         raise InputError(
             f"template: expected a mapping from star to event where several stars are asked for, got one event for"
             f" {chosen.size}; give for example {{3: event}}"
         )
-    return {int(chosen[0]): as_float(template, "template", ndim=1)}
+    return {int(chosen[0]): as_float(template, "template", ndim=1, flags=True)}
 
 
 def _source_flags(fit: Fit) -> IntArray:

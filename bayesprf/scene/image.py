@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import LARGEST, BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape, shown
 from bayesprf.errors import InputError
 from bayesprf.scene.garbage import PixelSums, find_garbage
@@ -110,8 +110,18 @@ def _mean_image(pixels: PixelTable, time_mask: BoolArray | None) -> Image:
         variance[pixel] = np.square(pixels.flux_err[kept, pixel]).sum()
     seen = count > 0
     mean = np.divide(total, count, out=np.zeros_like(total), where=seen)
+    _check_unit(mean)
     ivar = np.divide(count**2, variance, out=np.zeros_like(total), where=seen)
     return Image(mean, ivar, _median_error(pixels.ivar[rows[:: max(1, rows.size // 16)]]), left_out)
+
+
+def _check_unit(mean: FloatArray) -> None:
+    """Raise unless the squares of a mean image are numbers."""
+    brightest = float(np.abs(mean).max())
+    if not brightest <= LARGEST:
+        raise InputError(
+            f"flux: expected a mean image in electron / s, got pixels of up to {brightest:.3g}; check the unit"
+        )
 
 
 def _add_up(pixels: PixelTable, rows: IntArray) -> PixelSums:

@@ -83,8 +83,8 @@ def fit_systematics(
     for name, value in {"moments": moments, "model": model, "tail": tail, "others": others}.items():
         if value is not None and not 0 <= float(value) <= LARGEST:  # a float32 would make LARGEST one
             raise InputError(f"{name}: expected a standard deviation from 0 to {LARGEST:g}, got {shown(value)}")
-    latest, prf = fit.latest_flux, fit.need("prf")
-    stars = fit.need("prf").star_residuals()
+    prf = fit.need("prf")
+    stars = prf.star_residuals()
     refined = np.isfinite(prf.positions.moved)
     places = _position_errors(fit) if position is None and refined else None
     if position is None:
@@ -98,7 +98,7 @@ def fit_systematics(
         others=fit_wing_error(prf) if others is None else others,
         places=places,
     )
-    return carry_errors(fit, mean_over_time(latest.flux), widths)
+    return carry_errors(fit, usual_flux(fit), widths)
 
 
 def _per_source(position: object, n_source: int) -> FloatArray:
@@ -134,7 +134,7 @@ def leak_covariance(fit: Fit, sources: IntArray) -> FloatArray:
     widths = with_systematics(fit).need("systematics").widths
     rows = []
     for source in sources.tolist():
-        flux = mean_over_time(fit.latest_flux.flux)
+        flux = usual_flux(fit)
         flux[source] = 0.0
         rows.append(hstack([one[[source]] for one in carry_errors(fit, flux, widths).factors.values()], format="csr"))
     factor = vstack(rows, format="csr")
@@ -145,6 +145,14 @@ def leak_covariance(fit: Fit, sources: IntArray) -> FloatArray:
 def total_errors(fit: Fit) -> FloatArray:
     """Return the total standard deviation of the latest fluxes, shape (n_time, n_source), electron / s."""
     return np.hypot(fit.latest_flux.flux_err, with_systematics(fit).need("systematics").std)
+
+
+def usual_flux(fit: Fit) -> FloatArray:
+    """Return the mean of the latest fluxes over the cadences without a value that no star can have made."""
+    flux = fit.latest_flux.flux
+    sound = np.ones(len(flux), bool)
+    sound[fit.need("prf").image.left_out[:, 0]] = False
+    return mean_over_time(flux[sound] if sound.any() else flux)
 
 
 def mean_over_time(flux: FloatArray) -> FloatArray:

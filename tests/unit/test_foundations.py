@@ -12,11 +12,20 @@ from bayesprf.errors import InputError, ShapeError
 from bayesprf.flags import FLAG_SENTENCES, QualityFlag, describe_flags
 
 
-@pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "u1", bool])
+@pytest.mark.parametrize("dtype", [">f8", "<f4", ">i2", "u1"])
 def test_any_number_format_becomes_native_float64(dtype):
     found = as_float(np.array([0, 1, 1], dtype), "x")
     assert found.dtype == np.dtype("=f8")
     np.testing.assert_array_equal(found, [0.0, 1.0, 1.0])
+
+
+def test_flags_are_numbers_only_where_a_mask_is_meant():
+    """A column of True and False was taken for magnitudes."""
+    mask = np.array([False, True])
+    np.testing.assert_array_equal(as_float(mask, "x", flags=True), [0.0, 1.0])
+    for value in (mask, True, [True, False], np.ma.masked_array([True, False], [False, True])):
+        with pytest.raises(InputError, match=r"^x: expected an array of real numbers, got .* \(they are flags\)"):
+            as_float(value, "x")
 
 
 def test_float64_is_not_copied():

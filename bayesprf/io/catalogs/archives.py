@@ -143,7 +143,8 @@ ANY = Archive(
         Position("_RA.icrs", "_DE.icrs", 2000.0),
         Position("_RA", "_DE"),
     ),
-    motions=(("pmra", "pmdec"), ("pmRA", "pmDE"), ("pmRA*", "pmDE"), ("pm_ra", "pm_dec"), ("pmra_cosdec", "pmdec")),
+    motions=(("pmra", "pmdec"), ("pmRA", "pmDE"), ("pmRA*", "pmDE"), ("pm_ra", "pm_dec"), ("pmra_cosdec", "pmdec"),
+     ("pm_ra_cosdec", "pm_dec"), ("sy_pmra", "sy_pmdec")),
 )  # fmt: skip
 
 # Julian years of the positions of Gaia's releases, by how names and designations write these.

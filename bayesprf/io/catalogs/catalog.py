@@ -1,5 +1,6 @@
 """Star catalogues -> SourceTable."""
 
+import re
 import warnings
 from collections.abc import Sequence
 
@@ -27,6 +28,7 @@ from bayesprf.io.catalogs.archives import (
 from bayesprf.io.catalogs.brightness import flux_from_mags, fluxes_of
 from bayesprf.io.catalogs.columns import find_column, numbers_of
 from bayesprf.io.catalogs.epoch import julian_year_of
+from bayesprf.io.catalogs.phantoms import real_stars
 from bayesprf.io.catalogs.tables import read_columns
 from bayesprf.results.columns import is_missing, plain_columns, texts_of
 from bayesprf.scene.pixels import PixelTable
@@ -39,6 +41,9 @@ _FULL_PRECISION_INTEGER = 2**53
 # Derived: the star that moves fastest is Barnard's, 10,393 mas / yr (Gaia DR3); -9999 in both columns, which tables
 # write where nothing is known, is more.
 _FASTEST = 11_000.0
+# Names of columns that hold proper motions, and of their errors and flags.
+_MOTION = re.compile(r"(?<![a-z])(pm|mu)[ _]?(ra|de|alpha|delta|lon|lat|[lb](?![a-z]))|proper.?motion", re.I)
+_NO_MOTION = re.compile(r"err|corr|flag|sig|unc|std|source|ref|^[ef]_", re.I)
 
 
 @checked
@@ -60,7 +65,7 @@ def read_catalog(
     Parameters
     ----------
     catalog : path-like, pandas.DataFrame or astropy.table.Table
-        CSV, TSV, ECSV, FITS, VOTable, parquet, or text of VizieR, compressed with gzip or not; or a table.
+        CSV, TSV, ECSV, IPAC, FITS, VOTable, parquet, or text of VizieR, compressed with gzip or not; or a table.
     epoch : float or PixelTable, optional
         Julian year of the data, or the data: positions are carried there along the proper motions. By default
         positions stay as given until the pixels are known, as in `Machine.from_pixels`.
@@ -97,7 +102,8 @@ def read_catalog(
     -----
     DataWarning
         If a star is listed twice, or motions are larger than that of any star. If fluxes are not above zero, or
-        magnitudes can be none. If there are proper motions but no reference epoch: positions are left unchanged.
+        magnitudes can be none. If there are proper motions but no reference epoch, or columns that seem to be proper
+        motions under other names: positions are left unchanged. If rows of the TIC are no stars and left out.
 
     See Also
     --------
@@ -125,7 +131,7 @@ def read_catalog(
     >>> sources.n_source
     2
     """
-    columns = read_columns(catalog, which=table)
+    columns = real_stars(read_columns(catalog, which=table))
     if not columns or len(next(iter(columns.values()))) == 0:
         raise InputError("catalog: expected at least one source, got an empty table; check the field and the cuts")
     archive = recognise(columns)
@@ -276,6 +282,7 @@ def _sexagesimal(column: object) -> list[str] | None:
 def _read_motion(columns: Named, archive: Archive) -> FloatArray | None:
     found = find_motion(columns, archive)
     if found is None:
+        _warn_of_motion(columns)
         return None
     motion = np.stack([numbers_of(columns, one, "mas / yr", default=archive.motion_unit) for one in found], axis=1)
     wrong = np.hypot(*motion.T) > _FASTEST
@@ -289,6 +296,19 @@ def _read_motion(columns: Named, archive: Archive) -> FloatArray | None:
             skip_file_prefixes=PACKAGE_FILES,
         )
     return np.where(wrong[:, None], np.nan, motion)
+
+
+def _warn_of_motion(columns: Named) -> None:
+    """Warn of columns that hold proper motions by their names, but are not known."""
+    names = [one for one in columns if _MOTION.search(one) and not _NO_MOTION.search(one)]
+    names = [one for one in names if not is_missing(columns[one]).all()]
+    if names:
+        warnings.warn(
+            f"catalogue: expected proper motions in two columns called pmra and pmdec, got {listed(names)}, which are"
+            " not used: positions stay as they are; rename the columns if they are motions",
+            DataWarning,
+            skip_file_prefixes=PACKAGE_FILES,
+        )
 
 
 def _read_epoch(columns: Named, place: Position, names: str | None, ref_epoch: float | None) -> FloatArray | None:
@@ -366,12 +386,13 @@ def _read_bands(columns: Named, flux_column: str | None, mag_column: str | None)
 
 
 def _read_band(columns: Named, band: Band) -> Brightness | None:
-    """Return the fluxes of one band, from its column or made from a magnitude; None if the table has neither."""
+    """Return the fluxes of one band, from its column or made from a magnitude; None if the table has neither.
+
+    A column in which nothing stands counts only where there is no other.
+    """
     flux, mag = find_column(columns, band.fluxes), find_column(columns, band.mags)
-    if flux is not None:
+    made = [(found, zero) for name, zero in band.made if (found := find_column(columns, (name,))) is not None]
+    made.sort(key=lambda one: bool(is_missing(columns[one[0]]).all()))
+    if flux is not None and not (made and is_missing(columns[flux]).all()):
         return Brightness(fluxes_of(columns, flux), numbers_of(columns, mag) if mag else None)
-    for name, zero_point in band.made:
-        found = find_column(columns, (name,))
-        if found is not None:
-            return Brightness(*flux_from_mags(columns, found, zero_point))
-    return None
+    return Brightness(*flux_from_mags(columns, *made[0])) if made else None

@@ -33,6 +33,7 @@ _FORMATS: Mapping[str, str] = {
     ".tsv": "text",
     ".txt": "text",
     ".dat": "text",
+    ".tbl": "text",
     ".ecsv": "text",
     ".fits": "fits",
     ".fit": "fits",
@@ -49,8 +50,8 @@ def read_columns(table: object, *, which: str | int | None = None) -> NamedDict:
     Parameters
     ----------
     table : path-like, pandas.DataFrame or astropy.table.Table
-        Text (CSV, TSV, ECSV, exports of VizieR), FITS, VOTable or parquet, known by the ending of the name, compressed
-        or not; or a table. The index of a DataFrame is a column if it has a name.
+        Text (CSV, TSV, ECSV, IPAC, exports of VizieR), FITS, VOTable or parquet, known by the ending of the name,
+        compressed or not; or a table. The index of a DataFrame is a column if it has a name.
     which : str or int, optional
         Name or number of the table, in a file that holds several; by default the only one with positions.
 

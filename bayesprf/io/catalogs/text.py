@@ -1,8 +1,10 @@
 """Tables as text: comma, tab, semicolon or bar between columns, with the comments, units and dashes of VizieR."""
 
 import codecs
+import csv
 import gzip
 import io
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +15,7 @@ _DELIMITERS = ("\t", ";", "|", ",")
 # A comment of VizieR that begins another table of the same file.
 _NEXT_TABLE = ("#RESOURCE=", "#Table\t")
 _MISSING = ("null", "--", "~")
+_GZIP = b"\x1f\x8b"
 
 
 def read_text(path: Path) -> list[tuple[str, Table | pd.DataFrame]]:
@@ -21,21 +24,27 @@ def read_text(path: Path) -> list[tuple[str, Table | pd.DataFrame]]:
     Parameters
     ----------
     path : Path
-        Comma-, tab-, semicolon-, bar- or blank-separated values after lines of comment (#), compressed with gzip or
-        not; ECSV; or an export of VizieR with one or several tables.
+        Comma-, tab-, semicolon-, bar- or blank-separated values after lines of comment (#), of which the last may name
+        the columns, compressed with gzip or not; ECSV; IPAC; or an export of VizieR with one or several tables.
 
     Returns
     -------
     list of (str, Table or DataFrame)
         Name and content of each; whole numbers keep all digits where others are missing.
+
+    Raises
+    ------
+    ValueError
+        If it is no table, or entries cannot be told to be of one column.
     """
-    with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as file:
-        content = file.read()
-    text = _decode(content)
+    content = path.read_bytes()
+    text = _decode(gzip.decompress(content) if content.startswith(_GZIP) else content)
     if text.lstrip()[:9].lower().startswith(("<html", "<!doctype")):
         raise ValueError("it is a web page; download the table itself")
     if text.startswith("# %ECSV"):
         return [(path.name, _read_ecsv(text))]
+    if text.startswith(("\\", "|")):
+        return [(path.name, Table.read(text.splitlines(), format="ascii.ipac"))]
     blocks = _split_tables(text.splitlines())
     return [_read_block(comments, rows, path.name) for comments, rows in blocks]
 
@@ -69,9 +78,13 @@ def _split_tables(lines: list[str]) -> list[tuple[list[str], list[str]]]:
 
 
 def _read_block(comments: list[str], rows: list[str], name: str) -> tuple[str, Table | pd.DataFrame]:
+    rows = [*_header_in(comments, rows), *rows]
     delimiter = _find_delimiter(rows[0]) if rows else ","
     dashes = next((i for i in (1, 2) if i < len(rows) and _is_rule(rows[i], delimiter)), None)
+    if dashes is not None and delimiter == " ":
+        rows, delimiter = _cut_columns(rows, rows[dashes]), "\t"
     body = rows if dashes is None else [rows[0], *rows[dashes + 1 :]]
+    _check_lengths(body, delimiter)
     frame = _read_rows(body, delimiter)
     if dashes is None:
         return name, frame
@@ -84,6 +97,57 @@ def _read_block(comments: list[str], rows: list[str], name: str) -> tuple[str, T
     return _table_name(comments) or name, table
 
 
+def _header_in(comments: list[str], rows: list[str]) -> list[str]:
+    """Return the last comment if it names the columns, as TOPCAT and NumPy write them: the first row holds numbers."""
+    if not comments or not rows:
+        return []
+    header, delimiter = comments[-1].lstrip("#").strip(), _find_delimiter(rows[0])
+    names, entries = _fields(header, _find_delimiter(header)), _fields(rows[0], delimiter)
+    if len(names) != len(entries) or any(map(_is_number, names)) or not any(map(_is_number, entries)):
+        return []
+    return [delimiter.join(f'"{one.strip()}"' for one in names)]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return text.strip().lower() not in ("nan", "inf", "infinity")
+
+
+def _fields(line: str, delimiter: str) -> list[str]:
+    """Return the entries of a line; between quotes they may hold the delimiter."""
+    if '"' not in line:
+        return line.split() if delimiter == " " else line.split(delimiter)
+    return next(csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True), [])
+
+
+def _cut_columns(rows: list[str], rule: str) -> list[str]:
+    """Return rows of columns of fixed width, which the dashes of a rule span, with tabs between entries."""
+    spans = [slice(*one.span()) for one in re.finditer("-+", rule)]
+    cut = [[line[span].strip() for span in spans] for line in rows]
+    for line, entries in zip(rows, cut, strict=True):
+        if "".join(entries).replace(" ", "") != "".join(line.split()):
+            raise ValueError(f"expected every entry under the dashes of its column, got the line {line!r}")
+    return ["\t".join(entries) for entries in cut]
+
+
+def _check_lengths(rows: list[str], delimiter: str) -> None:
+    """Raise unless every row has as many entries as the header, so that none is taken for that of another column.
+
+    Blank entries at the end of a row may be one too many, or lacking where it is plain that the last are missing.
+    """
+    expected = len(_fields(rows[0], delimiter)) if rows else 0
+    for number, line in enumerate(rows[1:], 1):
+        entries = _fields(line, delimiter)
+        if any(one.strip() for one in entries[expected:]) or (delimiter == " " and len(entries) < expected):
+            raise ValueError(
+                f"expected {expected} entries as in the header, got {len(entries)} in row {number}: put those that hold"
+                f" {delimiter!r} between quotes, and write -- where there is none"
+            )
+
+
 def _find_delimiter(header: str) -> str:
     counts = {one: header.count(one) for one in _DELIMITERS}
     best = max(_DELIMITERS, key=counts.__getitem__)
@@ -94,7 +158,7 @@ def _find_delimiter(header: str) -> str:
 
 def _is_rule(line: str, delimiter: str) -> bool:
     """Return whether a line holds dashes alone: the rule under the header of VizieR's tables."""
-    fields = [one.strip() for one in line.split(delimiter)]
+    fields = line.split() if delimiter == " " else [one.strip() for one in line.split(delimiter)]
     return all(one and set(one) == {"-"} for one in fields)
 
 

@@ -1,5 +1,6 @@
 """Learned widths as a user meets them: Machine, DataTree, command line."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -8,12 +9,12 @@ from typer.testing import CliRunner
 
 import bayesprf as bp
 from bayesprf.cli import app, format_summary
-from bayesprf.errors import InputError, ShapeError, StageError
+from bayesprf.errors import DataWarning, InputError, ShapeError, StageError
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.io.simulated import write_field
 from bayesprf.pipeline import restore
 from bayesprf.results.gather import widths_from_group
-from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.fields import make_case, make_field
 
 TOO_SMALL = 1.4
 
@@ -212,3 +213,30 @@ def test_bad_arguments_are_refused(plain, field, widths):
     other = make_case("demo", np.random.default_rng(5), n_source=20, n_time=5)
     with pytest.raises(ShapeError, match=r"widths: expected shape \(28,\) \(n_source"):
         plain.fit_model(widths=build(other).learn_widths())
+
+
+def test_a_value_that_no_star_can_have_made_does_not_set_the_errors_of_all_cadences():
+    rng = np.random.default_rng(1)
+    field = make_field(rng=rng, n_source=4, n_time=20, n_stamp=4, mag_range=(11.0, 12.5), stamp_fill=0.02)
+    errors = {}
+    for name, value in {"clean": field.pixels.flux[3, 10], "bright": 1e9, "beyond squares": 1e160}.items():
+        flux = field.pixels.flux.copy()
+        flux[3, 10] = value
+        machine = bp.Machine.from_pixels(replace(field.pixels, flux=flux), field.sources, quiet=True)
+        said = nullcontext() if name == "clean" else pytest.warns(DataWarning, match="without 1 of 2540 values of flux")
+        with said:
+            machine.build_shape_model(method="rounds", n_round=1)
+        machine.fit_model()
+        machine.fit_common_errors()
+        errors[name] = np.delete(machine.werrs_total, 3, axis=0)
+    for name in ("bright", "beyond squares"):  # one of twenty cadences less
+        np.testing.assert_allclose(errors[name], errors["clean"], rtol=0.05)
+
+
+def test_fluxes_whose_squares_are_no_numbers_are_refused(field):
+    absurd = replace(field.pixels, flux=np.full_like(field.pixels.flux, 1e160))
+    machine = bp.Machine.from_pixels(absurd, field.sources, quiet=True)
+    with pytest.raises(
+        InputError, match=r"^flux: expected a mean image in electron / s, got pixels of up to 1e\+160"
+    ):
+        machine.build_shape_model()

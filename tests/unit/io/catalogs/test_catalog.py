@@ -322,3 +322,49 @@ def test_parquet_without_pyarrow(frame, tmp_path, monkeypatch):
     monkeypatch.setattr("bayesprf.io.catalogs.tables._READERS", {"parquet": refuse})
     with pytest.raises(MissingDependencyError, match=r"reading a.parquet needs pyarrow; install it with: pip install"):
         read_catalog(path)
+
+
+@pytest.mark.parametrize(
+    ("values", "what"),
+    [
+        ([True, False], "flags"),
+        (pd.array([True, None], "boolean"), "flags"),
+        (np.array(["2016", "2017"], "M8[Y]"), "dates"),
+        (pd.to_timedelta([11, 12]), "lengths of time"),
+    ],
+)
+@pytest.mark.parametrize("column", ["phot_g_mean_mag", "phot_g_mean_flux", "ra", "ref_epoch", "pmra"])
+def test_what_only_turns_into_numbers_is_none(values, what, column):
+    table = pd.DataFrame({"ra": [1.0, 2], "dec": [1.0, 2], "pmra": 1.0, "pmdec": 1.0, "kepmag": [12.0, 13.0]})
+    with pytest.raises(InputError, match=rf"^{column}: expected an array of real numbers, got .* \(they are {what}\)"):
+        read_catalog(table.assign(**{column: values}))
+
+
+def test_a_column_in_which_nothing_stands_gives_way_to_another():
+    table = pd.DataFrame({"ra": [1.0, 2], "dec": [1.0, 2], "Kep Mag": np.nan, "TESS Mag": [10.0, np.nan]})
+    np.testing.assert_allclose(read_catalog(table).flux, [1.5e4, np.nan], rtol=1e-12)
+    both = table.assign(phot_g_mean_flux=np.nan)
+    np.testing.assert_allclose(read_catalog(both).flux, [1.5e4, np.nan], rtol=1e-12)
+
+
+@pytest.mark.parametrize("names", [("pmra",), ("pmRAstar", "pmDEC"), ("mu_alpha", "mu_delta"), ("Proper motion RA",)])
+def test_motions_under_other_names_are_not_passed_over_in_silence(names):
+    table = pd.DataFrame({"ra": [1.0, 2], "dec": [1.0, 2], "kepmag": [12.0, 13.0]})
+    named = table.assign(**dict.fromkeys(names, 1.0), pmra_error=0.1, PMflag="x")
+    with pytest.warns(DataWarning, match=rf"proper motions in two columns called pmra and pmdec, got {names[0]}.* ren"):
+        assert read_catalog(named).motion is None
+    read_catalog(table.assign(**dict.fromkeys(names, np.nan), pmra_error=0.1))  # nothing stands there
+
+
+def test_rows_of_the_tic_that_are_no_stars():
+    table = pd.DataFrame(
+        {"ID": [1, 2, 3, 4, 5, 6], "ra": np.arange(6.0), "dec": 1.0, "Tmag": 10.0}
+        | {"disposition": ["", "DUPLICATE", "ARTIFACT", "SPLIT", None, "DUPLICATE"]}
+        | {"duplicate_id": [np.nan, 1.0, np.nan, np.nan, 4.0, 99.0]}
+    )
+    with pytest.warns(DataWarning, match=r"left out 3 of 6 .* disposition: 2 \(DUPLICATE\), 3 \(ARTIFACT\), 4 \(SPL"):
+        assert read_catalog(table).source_id == ("1", "5", "6")  # the star of 6 is not there
+    alone = table.drop(columns="duplicate_id")
+    with pytest.warns(DataWarning, match=r"left out 1 of 6"):
+        assert read_catalog(alone).n_source == 5
+    assert read_catalog(table.assign(disposition=np.nan)).n_source == 6

@@ -167,3 +167,71 @@ def test_a_web_page_is_no_table(tmp_path):
     path.write_text("<!DOCTYPE html><html><body>404</body></html>")
     with pytest.raises(FileError, match=r"a\.csv: .* \(it is a web page; download the table itself\)"):
         read_catalog(path)
+
+
+FIXED = """#
+#Column\tRA_ICRS\t(F15.11)\tRight ascension (ICRS) at Ep=2016.0
+RA_ICRS   DE_ICRS   Source              Gmag    RPmag
+deg       deg                           mag     mag
+--------- --------- ------------------- ------- -------
+ 10.000    5.0000   5730932475468906240          12.0
+ 20.000   -5.0000   5730933471901319424 13.0     12.5
+"""
+
+
+def test_columns_of_fixed_width_keep_their_gaps(tmp_path):
+    """A magnitude that is missing is not taken from the next column."""
+    path = tmp_path / "asu.txt"
+    path.write_text(FIXED)
+    sources = read_catalog(path)
+    assert sources.source_id == (str(GAIA), "5730933471901319424")
+    np.testing.assert_array_equal(sources.mag, [np.nan, 13.0])
+    np.testing.assert_array_equal(sources.bands["phot_rp_mean_flux"].mag, [12.0, 12.5])
+    path.write_text(FIXED.replace("20.000   -5.0000", "20.000-5.0000   "))
+    with pytest.raises(
+        FileError, match=r"expected every entry under the dashes of its column, got the line ' 20"
+    ):
+        read_catalog(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id,ra,dec,phot_g_mean_flux\n1,290.0,44.5,1,234\n2,290.1,44.6,2,345\n",  # thousands
+        "ra,dec,phot_g_mean_flux\n29,5,14,5,5200\n29,6,14,6,100\n",  # decimal commas
+        "id,ra,dec,phot_g_mean_flux\nHD 1,12,29.0,4.5,100\n2,29.1,4.6,345\n",  # a comma in a name
+        "name ra dec phot_g_mean_flux\nHD 12 29.0 4.5 12.3\nHD 13 29.1 4.6 12.4\n",  # a blank in a name
+        "ra dec phot_g_mean_flux\n1 29.0 4.5 12.3\n2 29.1 4.6 12.4\n",  # names of rows, as R writes them
+        "name ra dec phot_g_mean_flux phot_rp_mean_flux\na 12 29.0 100\nb 13 29.1 50 12\n",  # a flux is missing
+    ],
+)
+def test_entries_that_would_slip_into_another_column_are_refused(tmp_path, text):
+    path = tmp_path / "a.txt"
+    path.write_text(text)
+    with pytest.raises(FileError, match=r"a.txt: .*expected \d entries as in the header, got \d in row 1: put those"):
+        read_catalog(path)
+
+
+def test_entries_between_quotes_and_at_the_end_of_a_row(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('id,ra,dec,kepmag,kic\n"HD 1, A",1,2,9,7,\n"b",3,4,9\n')
+    sources = read_catalog(path)
+    assert sources.source_id == ("HD 1, A", "b")
+    assert list(sources.columns["kic"].mask) == [False, True]
+
+
+@pytest.mark.parametrize("header", ["# ra dec kepmag", "#ra,dec,kepmag", "# by hand\n#  ra\tdec\tkepmag "])
+def test_names_of_columns_in_a_comment(tmp_path, header):
+    """As TOPCAT and NumPy write them."""
+    path = tmp_path / "a.txt"
+    path.write_text(f"{header}\n1.5 2 9\n3 -4 10\n")
+    np.testing.assert_array_equal(read_catalog(path).ra_deg, [1.5, 3.0])
+
+
+def test_tables_of_ipac_and_packed_files_under_any_name(tmp_path):
+    table = Table({"source_id": [1, 2], "ra": [1.0, 2.0], "dec": [3.0, 4.0], "phot_g_mean_flux": [5.0, 6.0]})
+    table.write(tmp_path / "irsa.tbl", format="ascii.ipac")
+    np.testing.assert_array_equal(read_catalog(tmp_path / "irsa.tbl").flux, [5.0, 6.0])
+    table.write(tmp_path / "plain.csv", format="ascii.csv")
+    (tmp_path / "packed.csv").write_bytes(gzip.compress((tmp_path / "plain.csv").read_bytes()))
+    np.testing.assert_array_equal(read_catalog(tmp_path / "packed.csv").ra_deg, [1.0, 2.0])
