@@ -236,7 +236,5 @@ def test_a_value_that_no_star_can_have_made_does_not_set_the_errors_of_all_caden
 def test_fluxes_whose_squares_are_no_numbers_are_refused(field):
     absurd = replace(field.pixels, flux=np.full_like(field.pixels.flux, 1e160))
     machine = bp.Machine.from_pixels(absurd, field.sources, quiet=True)
-    with pytest.raises(
-        InputError, match=r"^flux: expected a mean image in electron / s, got pixels of up to 1e\+160"
-    ):
+    with pytest.raises(InputError, match=r"^flux: expected a mean image in electron / s, got pixels of up to 1e\+160"):
         machine.build_shape_model()

@@ -188,9 +188,7 @@ def test_columns_of_fixed_width_keep_their_gaps(tmp_path):
     np.testing.assert_array_equal(sources.mag, [np.nan, 13.0])
     np.testing.assert_array_equal(sources.bands["phot_rp_mean_flux"].mag, [12.0, 12.5])
     path.write_text(FIXED.replace("20.000   -5.0000", "20.000-5.0000   "))
-    with pytest.raises(
-        FileError, match=r"expected every entry under the dashes of its column, got the line ' 20"
-    ):
+    with pytest.raises(FileError, match=r"expected every entry under the dashes of its column, got the line ' 20"):
         read_catalog(path)
 
 
