@@ -106,7 +106,7 @@ def as_integer(value: object, name: str) -> IntArray:
     InputError
         If a value is no whole number, or beyond 2**63.
     """
-    array = _as_array(value, name)
+    array = as_array(value, name)
     if array.dtype.kind not in "iu":
         number = as_float(value, name)
         if not np.all(np.abs(number) < 2.0**63) or np.any(number != np.rint(number)):
@@ -117,13 +117,13 @@ def as_integer(value: object, name: str) -> IntArray:
 
 def as_flag(value: object, name: str) -> BoolArray:
     """Return an array of True and False, or raise unless all values are, or are 0 and 1."""
-    array = _as_array(value, name)
+    array = as_array(value, name)
     if array.dtype.kind not in "biuf" or not np.all((array == 0) | (array == 1)):
         raise InputError(f"{name}: expected True or False for each, got {shown(value)}")
     return array.astype(bool)
 
 
-def _as_array(value: object, name: str) -> AnyArray:
+def as_array(value: object, name: str) -> AnyArray:
     """Return what NumPy makes of a value, or raise if that is nothing: ragged lists, bytes beside texts."""
     try:
         return np.asarray(value)

@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, kron
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.checks import as_float, check_positive, check_shape
+from bayesprf.checks import as_array, as_float, check_positive, check_shape
 from bayesprf.design.binning import bin_error, bin_mean, build_binning
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.smoothing import centre_segments, smooth_series
@@ -445,7 +445,9 @@ class PerturbationMatrix3D:
 
     def model(self, time_indices: Sequence[int] | IntArray | BoolArray | int | None = None) -> FloatArray:
         """Return the fitted model, shape (n, n_pixel): see `PerturbationMatrix.model`."""
-        chosen = np.arange(self.ntime) if time_indices is None else np.atleast_1d(np.asarray(time_indices))
+        chosen = (
+            np.arange(self.ntime) if time_indices is None else np.atleast_1d(as_array(time_indices, "time_indices"))
+        )
         if self._fitted is not None:
             mix, factors = self._fitted
             return np.asarray(mix[chosen] @ factors)

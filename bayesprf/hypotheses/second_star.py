@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+# Accuracy: below this the density is the same all over an interval, to a tenth of its square.
+_THIN = 1e-5
+# Unit: logarithm of the root of 2 pi.
+_LOG_ROOT = 0.5 * float(np.log(2.0 * np.pi))
+
 
 @dataclass(frozen=True, slots=True)
 class BlendTest:
@@ -137,6 +142,9 @@ def amplitude_log_bayes(
 
 
 def _log_mass(low: FloatArray, high: FloatArray) -> FloatArray:
-    """Return log(Phi(high) - Phi(low)), exact in both tails."""
+    """Return log(Phi(high) - Phi(low)), exact in both tails and between bounds that differ by rounding."""
     upper, lower = log_ndtr(np.where(low > 0, -low, high)), log_ndtr(np.where(low > 0, -high, low))
-    return np.asarray(upper + np.log1p(-np.exp(lower - upper)))
+    span, middle = high - low, 0.5 * (high + low)
+    thin = span * np.maximum(1.0, np.abs(middle)) < _THIN
+    inside = np.log(np.maximum(span, np.finfo(np.float64).tiny)) - 0.5 * np.where(thin, middle, 0.0) ** 2 - _LOG_ROOT
+    return np.where(thin, inside, upper + np.log1p(-np.exp(np.where(thin, -1.0, lower - upper))))

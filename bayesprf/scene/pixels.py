@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, Named
-from bayesprf.checks import as_flag, as_float, as_integer, check_finite, check_shape, check_types, shown
+from bayesprf.checks import as_array, as_flag, as_float, as_integer, check_finite, check_shape, check_types, shown
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.instruments.record import GENERIC, Instrument
 from bayesprf.scene.sky import check_sky
@@ -192,7 +192,7 @@ class PixelTable:
         """
         if cadences is None:
             return np.arange(self.n_time)
-        given = np.atleast_1d(np.asarray(cadences))
+        given = np.atleast_1d(as_array(cadences, "cadences"))
         if given.dtype == bool and given.shape == (self.n_time,):
             given = np.flatnonzero(given)
         whole = np.issubdtype(given.dtype, np.integer) and given.ndim == 1 and given.size > 0

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, Named, NamedDict
-from bayesprf.checks import check_choice, check_integer, check_names, shown
+from bayesprf.checks import as_array, check_choice, check_integer, check_names, shown
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
@@ -189,7 +189,7 @@ def pixels_without_sky(fit: Fit) -> PixelTable:
 def perturbed_prf(fit: Fit, time_index: object) -> csr_matrix | list[csr_matrix]:
     """Return the PRF of every source in every pixel at a cadence, sparse (n_source, n_pixel); a list for several."""
     n_time = fit.pixels.n_time
-    chosen = np.asarray(time_index)
+    chosen = as_array(time_index, "time_index")
     chosen = np.flatnonzero(chosen) if chosen.dtype == bool else chosen
     if not np.issubdtype(chosen.dtype, np.integer) or np.any((chosen < -n_time) | (chosen >= n_time)):
         raise InputError(f"time_index: expected whole numbers from 0 to {n_time - 1}, got {shown(time_index)}")

@@ -1,4 +1,7 @@
-"""What every fuzz shares: how many inputs, limits of time and memory, and what an answer may be."""
+"""What every fuzz shares: how many inputs, limits of time and memory, and what an answer may be.
+
+The inputs are the same each time; `pytest tests/fuzz -m slow --hypothesis-seed=1` tries others.
+"""
 
 import contextlib
 import resource
@@ -68,14 +71,15 @@ def _where(error: BaseException) -> str:
 
 
 @pytest.fixture
-def fuzz() -> Callable[..., None]:
+def fuzz(request: pytest.FixtureRequest) -> Callable[..., None]:
     """Return a function that tries so many inputs of some strategies on a check, and tells all that is unexplained."""
 
     def run(check: Callable[..., None], n_example: int, **inputs: "st.SearchStrategy[Any]") -> None:
         found: dict[str, str] = {}
+        same = request.config.getoption("--hypothesis-seed") is None
 
         @settings(
-            max_examples=n_example, deadline=None, derandomize=True, database=None, phases=[Phase.generate],
+            max_examples=n_example, deadline=None, derandomize=same, database=None, phases=[Phase.generate],
             suppress_health_check=list(HealthCheck),
         )  # fmt: skip
         @given(st.fixed_dictionaries(inputs))

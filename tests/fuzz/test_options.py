@@ -51,9 +51,11 @@ FUZZ = [
 
 @pytest.mark.parametrize(("check", "cases"), FUZZ, ids=["options", "tables"])
 @pytest.mark.parametrize("n_example", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
-def test_nothing_else_is_raised(check, cases, n_example):
+def test_nothing_else_is_raised(request, check, cases, n_example):
+    same = request.config.getoption("--hypothesis-seed") is None
+
     @settings(
-        max_examples=n_example, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
+        max_examples=n_example, deadline=None, derandomize=same, suppress_health_check=list(HealthCheck), database=None
     )
     @given(st.sampled_from(cases), any_value())
     def run(case, value):

@@ -27,3 +27,10 @@ def test_it_equals_the_integral_over_the_prior(precision, rhs, limit):
 def test_far_tails_do_not_overflow():
     assert np.isfinite(amplitude_log_bayes(1e6, -1e6, 1.0))
     assert amplitude_log_bayes(1e6, 1e8, 1.0, limit=1.0) < amplitude_log_bayes(1e6, 1e8, 1.0)
+
+
+@pytest.mark.parametrize("limit", [1.0, np.array([0.1, 3.0])])
+def test_a_prior_much_wider_than_the_limit_is_flat(limit):
+    """At 1e17 the two ends of the prior differ by less than rounding."""
+    flat, wide = amplitude_log_bayes(4.0, 6.0, 1e5, limit=limit), amplitude_log_bayes(4.0, 6.0, 1e17, limit=limit)
+    np.testing.assert_allclose(wide, flat, atol=1e-9)
