@@ -19,6 +19,7 @@ from bayesprf.io.pixels.headers import Header, find_instrument, read_noise_of, r
 from bayesprf.io.pixels.image_file import ImageFile, open_image, read_corner, read_image_exposure, read_mid_time
 from bayesprf.io.pixels.listing import list_files
 from bayesprf.io.pixels.noise import Noise, rate_factor
+from bayesprf.io.pixels.place import sky_of
 from bayesprf.io.pixels.stack import unit_vector
 from bayesprf.scene.pixels import PixelTable
 
@@ -210,7 +211,7 @@ class _Grid:
         """Return images of shape (n_image, n_row, n_column) as a stack."""
         row, column = (np.arange(part.start, part.stop) for part in self.used)
         row, column = (one.ravel() for one in np.meshgrid(row, column, indexing="ij"))
-        ra_deg, dec_deg = self.wcs.all_pix2world(column, row, 0)
+        ra_deg, dec_deg = sky_of(self.wcs, column, row)
         with np.errstate(invalid="ignore"):
             saturated = (flux > self.instrument.saturation).mean(axis=0) >= 0.01
         if self.sky_block is not None:
@@ -416,7 +417,7 @@ def _describe(images: Sequence[ImageFile], instrument: Instrument, sky_block: in
     removed = True if sky_block is not None else bool(said) if isinstance(said, int | float) else None
     x, y = read_number(header, "BTC_PIX1"), read_number(header, "BTC_PIX2")
     centre = (0.5 * images[0].flux.shape[2], 0.5 * images[0].flux.shape[1])
-    direction = wcs.all_pix2world(*(centre if x is None or y is None else (x - 1.0, y - 1.0)), 0)
+    direction = sky_of(wcs, *(centre if x is None or y is None else (x - 1.0, y - 1.0)))
     return {
         "files": [one.path.name for one in images],
         "sha256": [one.sha256 for one in images],

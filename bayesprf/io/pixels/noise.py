@@ -28,6 +28,8 @@ _IMPOSSIBLE_ERROR = 0.1
 _LOOKED_AT = 128
 # Derived: a pixel cannot hold ten times the full well. Of a file with a hundredth of such values the unit is in doubt.
 _IMPOSSIBLE_WELLS, _IMPOSSIBLE_SHARE = 10.0, 0.01
+# Derived: numbers of 32 bit with noise are equal once in thousands, three of them once in millions.
+_FEWEST_TO_CHANGE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +133,24 @@ def question_flux(flux: Cube, instrument: Instrument, path: Path) -> tuple[Cube,
     empty = (flux.shape[1] > 1) & finite.any(axis=1) & ~(finite & (flux != 0)).any(axis=1)
     if empty.any():
         notes.append(f"{path.name}: left out {int(empty.sum())} cadences in which every pixel is exactly 0")
-    if count or empty.any():
-        flux = np.where(impossible | empty[:, None], np.float32(np.nan), flux)
+    frozen = _frozen(flux, finite & ~empty[:, None])
+    if frozen.any():
+        value = flux[np.argmax(finite[:, np.argmax(frozen)]), np.argmax(frozen)]
+        alarms.append(
+            f"{path.name}: left out {int(frozen.sum())} of {frozen.size} pixels that hold the same number in all"
+            f" {len(flux)} cadences, the first {value:.6g}, which stands for none"
+        )
+    if count or empty.any() or frozen.any():
+        flux = np.where(impossible | empty[:, None] | frozen, np.float32(np.nan), flux)
     return flux, notes, alarms
+
+
+def _frozen(flux: Cube, known: BoolArray) -> BoolArray:
+    """Return which pixels hold one number in every cadence while others change, shape (n_pixel,)."""
+    low = np.where(known, flux, np.inf).min(axis=0)
+    high = np.where(known, flux, -np.inf).max(axis=0)
+    same = (low == high) & (known.sum(axis=0) >= _FEWEST_TO_CHANGE)
+    return same if np.any(low < high) else np.zeros_like(same)
 
 
 def question_errors(

@@ -5,8 +5,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from astropy.coordinates import FK5, ICRS, SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
+from astropy.wcs.utils import wcs_to_celestial_frame
 
 from bayesprf.arrays import FloatArray, NamedDict
 from bayesprf.errors import FileError
@@ -37,6 +39,8 @@ _IMAGE_KEY = re.compile(
 # Format: column and row where the detector's own plane touches the sky: near the middle of the detectors of all
 # missions.
 _PLANE_CENTRE = 600.0
+# Unit: Julian year of the equinox J2000.
+_J2000 = 2000.0
 _TEXT_KEYS = ("CTYPE", "CUNIT", "RADESYS")
 
 
@@ -62,8 +66,31 @@ class Place:
 
     def sky(self, x: object, y: object) -> tuple[FloatArray, FloatArray]:
         """Return right ascension and declination of pixel centres, degree, from array indices."""
-        ra_deg, dec_deg = self.wcs.all_pix2world(x, y, 0)
-        return np.asarray(ra_deg, np.float64), np.asarray(dec_deg, np.float64)
+        return sky_of(self.wcs, x, y)
+
+
+def sky_of(wcs: WCS, x: object, y: object) -> tuple[FloatArray, FloatArray]:
+    """Return where array indices lie on the sky.
+
+    Parameters
+    ----------
+    wcs : astropy.wcs.WCS
+        Celestial coordinates, their axes in either order: right ascension and declination, or those of another frame.
+    x, y : array-like, shape (n_pixel,)
+        Indices of columns and rows.
+
+    Returns
+    -------
+    ra_deg, dec_deg : ndarray of float64, shape (n_pixel,)
+        ICRS, degree; those of FK5 at J2000 count as such, to 0.03 arcsec.
+    """
+    world = wcs.all_pix2world(x, y, 0)
+    longitude, latitude = (np.asarray(world[axis], np.float64) for axis in (wcs.wcs.lng, wcs.wcs.lat))
+    frame = wcs_to_celestial_frame(wcs)
+    if isinstance(frame, ICRS) or (isinstance(frame, FK5) and frame.equinox.jyear == _J2000):
+        return longitude, latitude
+    sky = SkyCoord(longitude, latitude, unit="deg", frame=frame).icrs
+    return np.asarray(sky.ra.deg, np.float64), np.asarray(sky.dec.deg, np.float64)
 
 
 def find_place(

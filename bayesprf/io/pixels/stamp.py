@@ -304,9 +304,11 @@ def _choose_pixels(parts: _Parts, path: Path) -> NDArray[np.bool_]:
     """Return which pixels were downloaded and have a finite flux, shape (n_row, n_column)."""
     flux, errors = parts.columns["FLUX"], parts.columns["FLUX_ERR"]
     if flux.ndim != 3 or parts.aperture.shape != flux.shape[1:] or errors.shape != flux.shape:
+        turned = parts.aperture.shape == flux.shape[:0:-1]
+        cure = "; lightkurve saves a cutout that is no square so: give its object itself" if turned else ""
         raise FileError(
             f"{path}: expected APERTURE, FLUX and FLUX_ERR images of one shape, got {parts.aperture.shape},"
-            f" {flux.shape[1:]} and {errors.shape[1:]}"
+            f" {flux.shape[1:]} and {errors.shape[1:]}{cure}"
         )
     keep = (parts.aperture & COLLECTED > 0) & np.isfinite(flux).any(axis=0)
     if not keep.any():

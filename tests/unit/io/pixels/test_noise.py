@@ -160,3 +160,22 @@ def test_cadences_of_zeros_hold_nothing(one):
     back = read_tpfs(edit(one, spoil))
     assert back.cadence_number.tolist() == [5000, 5002, 5003]
     assert back.meta["notes"] == ["one.fits: left out 1 cadences in which every pixel is exactly 0"]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, -999.0])
+def test_pixels_that_never_change_hold_nothing(one, value):
+    """Some tools write a number where a pixel was not downloaded."""
+
+    def spoil(hdus):
+        hdus[1].data["FLUX"][:, 1, 1] = value
+
+    said = rf"left out 1 of 30 pixels that hold the same number in all 4 cadences, the first {value:g}, which stands"
+    with pytest.warns(DataWarning, match=said):
+        assert read_tpfs(edit(one, spoil)).gaps.tolist() == [4 * (pixel == 7) for pixel in range(30)]
+
+
+def test_pixels_of_two_cadences_or_without_any_change_are_kept():
+    same = np.ones((4, 3), np.float32)
+    assert question_flux(same, KEPLER, PATH)[0] is same
+    two = np.array([[1.0, 2.0], [1.0, 3.0], [np.nan, 4.0]], np.float32)
+    assert question_flux(two, KEPLER, PATH)[0] is two

@@ -4,10 +4,12 @@ import json
 
 import numpy as np
 import pytest
+from astropy.coordinates import SkyCoord
 from astropy.io import fits
 from astropy.wcs import WCS
 
 from bayesprf.errors import DataWarning, FileError, InputError
+from bayesprf.io.pixels.place import sky_of
 from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.io.pixels.tpf_writer import write_tpf
 
@@ -96,3 +98,26 @@ def test_two_matrices_are_refused(one):
 def test_coordinates_that_place_pixels_nowhere_are_refused(one):
     with pytest.raises(FileError, match=r"one.fits: expected "):
         read_tpfs(edit(one, 1, c2CRVL5=1e6))
+
+
+@pytest.mark.parametrize("frame", ["icrs", "galactic", "fk4"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_sky_coordinates_of_any_frame_and_order(frame, swapped):
+    """A header may give declination first, or galactic coordinates."""
+    place = SkyCoord(290.0, 44.5, unit="deg").transform_to(frame).spherical
+    ctype = ("GLON-TAN", "GLAT-TAN") if frame == "galactic" else ("RA---TAN", "DEC--TAN")
+    crval = (place.lon.deg, place.lat.deg)
+    wcs, order = WCS(naxis=2), slice(None, None, -1 if swapped else 1)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt = ctype[order], crval[order], [0.001, 0.001]
+    if frame == "fk4":
+        wcs.wcs.radesys, wcs.wcs.equinox = "FK4", 1950.0
+    ra_deg, dec_deg = sky_of(wcs, [-1.0], [-1.0])
+    np.testing.assert_allclose([ra_deg[0], dec_deg[0]], [290.0, 44.5], atol=1e-8)
+
+
+def test_an_aperture_that_is_turned_names_who_writes_it(one):
+    with fits.open(one, memmap=False) as hdus:
+        hdus["APERTURE"].data = hdus["APERTURE"].data.T.copy()
+        hdus.writeto(one, overwrite=True)
+    with pytest.raises(FileError, match=r"images of one shape, got .* no square so: give its object itself"):
+        read_tpfs(one)
