@@ -37,6 +37,7 @@ from bayesprf.scene.plausible import question_fluxes
 from bayesprf.scene.sources import Brightness, SourceTable
 
 _EPOCH = ("ref_epoch",)
+_PLAIN_NUMBER = re.compile(r"[-+]?\d+(\.\d*)?")
 _FULL_PRECISION_INTEGER = 2**53
 # Derived: the star that moves fastest is Barnard's, 10,393 mas / yr (Gaia DR3); -9999 in both columns, which tables
 # write where nothing is known, is more.
@@ -103,7 +104,8 @@ def read_catalog(
     DataWarning
         If a star is listed twice, or motions are larger than that of any star. If fluxes are not above zero, or
         magnitudes can be none. If there are proper motions but no reference epoch, or columns that seem to be proper
-        motions under other names: positions are left unchanged. If rows of the TIC are no stars and left out.
+        motions under other names: positions are left unchanged. If rows of the TIC are no stars and left out, or a file
+        says that the archive cut it at a limit of rows.
 
     See Also
     --------
@@ -255,6 +257,12 @@ def _degrees(columns: Named, name: str, written: units.UnitBase, default: str) -
     texts = _sexagesimal(columns[name])
     if texts is None:
         return numbers_of(columns, name, "deg", default=default)
+    plain = [row for row, one in enumerate(texts) if _PLAIN_NUMBER.fullmatch(one)]
+    if plain and written is not units.deg:
+        raise InputError(
+            f"{name}: expected text such as 20:49:49.8 in every row, got the number {texts[plain[0]]} in row"
+            f" {plain[0]}, which may be hours or degree; write all rows alike"
+        )
     return np.array([_parse_angle(one, written, name) if one else np.nan for one in texts], np.float64)
 
 

@@ -3,6 +3,7 @@
 import gzip
 import io
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from bayesprf.arrays import AnyArray, Named, NamedDict
 from bayesprf.checks import shown
-from bayesprf.errors import FileError, InputError, MissingDependencyError
+from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, MissingDependencyError
 from bayesprf.io.catalogs.archives import ANY, ARCHIVES, find_position
 from bayesprf.io.catalogs.text import read_text
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from astropy.io.votable.tree import TableElement
 
 _GZIP = b"\x1f\x8b"
+# How files say that rows were cut at a limit: DALI 1.1, section 4.4.1, and comments in text.
+_CUT = re.compile(
+    rb"<INFO\b(?=[^>]*QUERY_STATUS)[^>]*\bOVERFLOW\b|^#(?!Column)[^\n]*\b(OVERFLOW|truncated)\b[^\n]*", re.M
+)
 NamedTables = list[tuple[str, pd.DataFrame | Table]]
 # Format by the ending of the file's name, without .gz.
 _FORMATS: Mapping[str, str] = {
@@ -71,7 +76,9 @@ def read_columns(table: object, *, which: str | int | None = None) -> NamedDict:
     """
     if isinstance(table, str | os.PathLike):
         path = Path(table)
-        return _choose(_read_file(path), which, path.name)
+        columns = _choose(_read_file(path), which, path.name)
+        _warn_if_cut(path)
+        return columns
     if isinstance(table, pd.DataFrame | Table):
         return _columns_of(table)
     raise InputError(f"catalog: expected a path, a pandas DataFrame or an astropy Table, got {type(table).__name__}")
@@ -143,6 +150,20 @@ def _read_file(path: Path) -> NamedTables:
     except Exception as error:  # every parser has its own errors, all of them mean a file that cannot be read
         reason = " ".join(str(error).split()) or type(error).__name__
         raise FileError(f"{path}: expected a table, but it cannot be read ({reason})") from error
+
+
+def _warn_if_cut(path: Path) -> None:
+    """Warn if a file says itself that the archive sent only the first rows."""
+    if _FORMATS.get(path.with_suffix("").suffix.lower(), _FORMATS.get(path.suffix.lower())) not in ("text", "votable"):
+        return
+    said = _CUT.search(_content(path).getvalue())
+    if said:
+        warnings.warn(
+            f"catalogue: expected all stars of the field, but {path.name} says that its rows were cut at a limit"
+            f" ({said[0].decode(errors='replace').strip()}); ask the archive again for all rows",
+            DataWarning,
+            skip_file_prefixes=PACKAGE_FILES,
+        )
 
 
 def _content(path: Path) -> io.BytesIO:

@@ -158,6 +158,14 @@ def test_positions_that_are_neither():
         read_catalog(table.assign(ra=["20:49:49.8", ""]))
 
 
+def test_numbers_among_sexagesimal_right_ascensions_may_be_hours_or_degree():
+    table = pd.DataFrame({"ra": ["20:49:49.8", "12.5"], "dec": ["-24:25:43.3", "-24.5"], "kepmag": [12.0, 13.0]})
+    with pytest.raises(InputError, match=r"^ra: expected text such as .* got the number 12.5 in row 1, which"):
+        read_catalog(table)
+    dec_deg = read_catalog(table.assign(ra=["20:49:49.8", "20:49:50"])).dec_deg
+    np.testing.assert_allclose(dec_deg, [-24.4286944, -24.5], atol=1e-6)
+
+
 def test_a_column_of_sky_coordinates():
     table = QTable(
         {"name": ["x", "y"], "place": SkyCoord(TWO["ra"], TWO["dec"], unit="deg").galactic, "kepmag": [9.0, 9]}

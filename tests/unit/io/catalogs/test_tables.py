@@ -1,6 +1,8 @@
 """Files of tables: text of every kind, several tables in one file, identifiers with all digits."""
 
 import gzip
+import re
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,7 @@ from astropy.io.votable.tree import Resource as VOResource
 from astropy.io.votable.tree import TableElement, VOTableFile
 from astropy.table import Table
 
-from bayesprf.errors import FileError, InputError
+from bayesprf.errors import DataWarning, FileError, InputError
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.catalogs.tables import read_columns
 
@@ -233,3 +235,20 @@ def test_tables_of_ipac_and_packed_files_under_any_name(tmp_path):
     table.write(tmp_path / "plain.csv", format="ascii.csv")
     (tmp_path / "packed.csv").write_bytes(gzip.compress((tmp_path / "plain.csv").read_bytes()))
     np.testing.assert_array_equal(read_catalog(tmp_path / "packed.csv").ra_deg, [1.0, 2.0])
+
+
+def test_files_that_were_cut_at_a_limit_of_rows_say_so(tmp_path):
+    path = tmp_path / "result.vot"
+    votable(path, ("one", {"source_id": [1, 2], "ra": [1.0, 2.0], "dec": [3.0, 4.0], "phot_g_mean_flux": [5.0, 6.0]}))
+    whole = path.read_text()
+    assert read_catalog(path).n_source == 2
+    for status, cut in {"OK": False, "OVERFLOW": True}.items():
+        info = f'<RESOURCE type="results"><INFO name="QUERY_STATUS" value="{status}"/>'
+        path.write_text(re.sub("<RESOURCE[^>]*>", info, whole))
+        said = pytest.warns(DataWarning, match=r"result.vot says that its rows were cut .*OVERFLOW\); ask the archive")
+        with said if cut else nullcontext():
+            assert read_catalog(path).n_source == 2
+    path = tmp_path / "export.tsv"
+    path.write_text(VIZIER + "#INFO\ttruncated result (>2)\n")
+    with pytest.warns(DataWarning, match=r"export.tsv says that its rows were cut at a limit \(#INFO\ttruncated"):
+        read_catalog(path)
