@@ -261,7 +261,7 @@ def _degrees(columns: Named, name: str, written: units.UnitBase, default: str) -
     if plain and written is not units.deg:
         raise InputError(
             f"{name}: expected text such as 20:49:49.8 in every row, got the number {texts[plain[0]]} in row"
-            f" {plain[0]}, which may be hours or degree; write all rows alike"
+            f" {plain[0]}, which may be hours or degree; write all rows in one way"
         )
     return np.array([_parse_angle(one, written, name) if one else np.nan for one in texts], np.float64)
 
