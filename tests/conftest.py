@@ -11,6 +11,8 @@ FAST = (
     "unit/test_foundations.py", "unit/test_stats.py",
 )  # fmt: skip
 NOT_FAST = {"slow", "network", "benchmark"}
+# Files that take longest come first, those of FAST last, so that no process waits at the end for the other's last file.
+LONG = ("simulation", "real", "unit/test_batch.py", "fuzz", "unit/photometry/test_background.py", "unit/validation")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -19,6 +21,12 @@ def pytest_collection_modifyitems(items):
         place = item.path.relative_to(HERE).as_posix()
         if place.startswith(FAST) and not NOT_FAST & {mark.name for mark in item.iter_markers()}:
             item.add_marker("fast")
+    items.sort(key=lambda item: when(item.path.relative_to(HERE).as_posix()))
+
+
+def when(place):
+    """Return when a file is run among the others."""
+    return next((i for i, one in enumerate(LONG) if place.startswith(one)), len(LONG) + place.startswith(FAST))
 
 
 def pytest_xdist_auto_num_workers(config):

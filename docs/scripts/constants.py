@@ -1,28 +1,37 @@
 """Every tuned number that is left: where it stands, what its comment says, and what halving and doubling it does.
 
-Run as ``python docs/scripts/constants.py [--every] [--joint] [--flags] [--only prf/joint]``. A number is changed in its
-module, a field is fitted again, and the largest and the median change of a star's flux are given in units of its total
-error. Numbers of compiled kernels and of plots are not listed: the first are fixed when the kernel is compiled, the
-others change no answer. Units and formats are not changed either; of the other numbers that are not tuned
-(`house_figures.KINDS`) those are listed whose effect contradicts that. Without ``--every`` numbers without any effect
-are only counted. ``--joint`` fits the PRF by the joint fit, ``--flags`` judges the fits with other numbers of quality/.
+Run as ``python docs/scripts/constants.py [--every] [--joint] [--tuned] [--flags] [--only prf/joint]``. A number is
+changed in its module, the fields are fitted again, and of each field the median and the largest change of a star's flux
+are given in units of its total error, and the median change of the total error itself. A field is not fitted again
+where no function that its fit calls names the number. Numbers of compiled kernels and of plots are not listed: the
+first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
+the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that; ``--tuned``
+leaves them out. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint
+fit, ``--flags`` judges the fits with other numbers of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names
+the folder with the real files.
 """
 
 import argparse
 import ast
 import contextlib
 import importlib
+import os
 import sys
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import CodeType
 
 import numpy as np
+import pandas as pd
 from house_figures import comment_on, is_number, kind_of
 
 import bayesprf as bp
+from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.quality.stage import judge_fit
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_field
 
 PACKAGE = Path(bp.__file__).parent
@@ -30,17 +39,47 @@ _ROOMS = ("design/", "linalg/", "photometry/", "prf/", "scene/", "timemodel/", "
 _LEFT_OUT = ("linalg/compiled/", "photometry/process")
 # Kinds of numbers that are not changed; and the median shift that contradicts any other kind, in total errors.
 _DEFINED, _UNTUNED = ("Unit", "Format"), 0.05
+_M67 = Path(os.environ.get("BAYESPRF_TEST_DATA", "")) / "k2-superstamp"
+_CORNER, _SIDE, _MARGIN = (60, 150), 60, 2  # of the part of M67, pixels
 _INTRO = """# Constants
 
-Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled. Two simulated fields
-were fitted again, one as it is and one with `refine_scene`, the time model and a fitted background. The shift of the
-fluxes is given in units of their total errors: the median over stars, and the largest. Made by
-`python docs/scripts/constants.py`.
+Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and three fields
+were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
+PRF is fitted in rounds), and 60 x 60 pixels of M67. A cell has the median and the largest shift of a flux in units of
+its total error, and the median change of the total errors, for the field where that median shift is the largest. Made
+by `python docs/scripts/constants.py`.
 
 Units and formats are left out. Of the other numbers that are not tuned (bounds on memory, guards against rounding,
 nodes of integrals and the like: [](../contributing/architecture.md) has the list of kinds) those are shown whose effect
 says otherwise.
 """
+
+
+@dataclass(frozen=True)
+class Case:
+    """A field, and whether every stage is to run."""
+
+    pixels: PixelTable
+    sources: SourceTable
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean fluxes and their total errors, electron / s, and the functions that the fit went through."""
+
+    flux: np.ndarray
+    error: np.ndarray
+    functions: frozenset[CodeType]
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Median and largest shift of a flux in total errors, and the median change of the latter; NaN: the fit fails."""
+
+    median: float = 0.0
+    largest: float = 0.0
+    error: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -89,12 +128,22 @@ def scaled(value: object, factor: float) -> object:
     return max(1, round(value * factor)) if isinstance(value, int) else value * factor  # type: ignore[operator]
 
 
-def fields() -> list[tuple[object, bool]]:
-    """Return the two fields, and whether every stage is to run."""
+def fields() -> list[Case]:
+    """Return two simulated fields, and M67 where the real files are."""
     common = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05}
     plain = make_field(rng=np.random.default_rng(31), n_source=30, n_stamp=26, n_time=20, **common)
     moved = make_field(rng=np.random.default_rng(32), n_source=30, n_stamp=26, n_time=40, drift=_drift, **common)
-    return [(plain, False), (moved, True)]
+    cases = [Case(plain.pixels, plain.sources), Case(moved.pixels, moved.sources, whole=True)]
+    return [*cases, cluster()] if _M67.is_dir() else cases
+
+
+def cluster() -> Case:
+    """Return a part of the K2 image of M67 with its Gaia catalogue."""
+    columns, rows = ((first, first + _SIDE) for first in _CORNER)
+    pixels = bp.read_image(_M67 / "m67-c05-cols000-199.fits.gz", sky_block=40, columns=columns, rows=rows)
+    table = pd.read_csv(_M67 / "m67-c05-cols000-199_gaiadr2.csv")
+    near = table["x_pix"].between(columns[0] - _MARGIN, columns[1] + _MARGIN)
+    return Case(pixels, read_catalog(table[near & table["y_pix"].between(rows[0] - _MARGIN, rows[1] + _MARGIN)]))
 
 
 def _drift(time: np.ndarray) -> np.ndarray:
@@ -102,23 +151,44 @@ def _drift(time: np.ndarray) -> np.ndarray:
     return 0.1 * np.stack([phase, phase**2], axis=1)
 
 
-def fit_all(cases: list[tuple[object, bool]], method: str) -> list[bp.Machine]:
-    """Return the fit of each field."""
-    machines = []
-    for field, whole in cases:
-        settings = {"background": "image"} if whole else {}
-        machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, **settings)  # type: ignore[attr-defined]
-        machine.build_shape_model(method=method, refine=whole and method == "rounds")
-        if whole:
-            machine.build_time_model()
-        machine.fit_model(fit_va=whole)
-        machines.append(machine)
-    return machines
+def fit_case(case: Case, method: str) -> bp.Machine:
+    """Return the fit of a field."""
+    settings = {"background": "image"} if case.whole else {}
+    machine = bp.Machine.from_pixels(case.pixels, case.sources, quiet=True, **settings)
+    machine.build_shape_model(method=method, refine=case.whole and method == "rounds")
+    if case.whole:
+        machine.build_time_model()
+    machine.fit_model(fit_va=case.whole)
+    return machine
 
 
-def measure(cases: list[tuple[object, bool]], method: str = "rounds") -> list[tuple[np.ndarray, np.ndarray]]:
-    """Return mean fluxes and their total errors of each field, electron / s."""
-    return [(one.fit.latest_flux.flux.mean(axis=0), one.werrs_total.mean(axis=0)) for one in fit_all(cases, method)]
+def measure(case: Case, method: str = "rounds") -> Measured:
+    """Return what the fit of a field finds, and which functions it calls."""
+    with called() as functions:
+        machine = fit_case(case, method)
+        flux, error = machine.fit.latest_flux.flux.mean(axis=0), machine.werrs_total.mean(axis=0)
+    return Measured(flux, error, frozenset(functions))
+
+
+@contextlib.contextmanager
+def called() -> Iterator[set[CodeType]]:
+    """Collect the functions that are called inside."""
+    found: set[CodeType] = set()
+
+    def note(code: CodeType, _: int) -> object:
+        found.add(code)
+        return sys.monitoring.DISABLE
+
+    tool, event = sys.monitoring.PROFILER_ID, sys.monitoring.events.PY_START
+    sys.monitoring.use_tool_id(tool, "constants")
+    sys.monitoring.register_callback(tool, event, note)
+    sys.monitoring.set_events(tool, event)
+    sys.monitoring.restart_events()
+    try:
+        yield found
+    finally:
+        sys.monitoring.set_events(tool, 0)
+        sys.monitoring.free_tool_id(tool)
 
 
 @contextlib.contextmanager
@@ -137,17 +207,24 @@ def changed(constant: Constant, factor: float) -> Iterator[None]:
             setattr(module, constant.name, constant.value)
 
 
-def effect(
-    constant: Constant, factor: float, cases: list[tuple[object, bool]], usual: list, method: str = "rounds"
-) -> tuple[float, float]:
-    """Return the median and the largest shift of a flux, in total errors; NaN where the fit fails."""
+def effect(constant: Constant, factor: float, case: Case, usual: Measured, method: str = "rounds") -> Effect:
+    """Return what a number times a factor does to the fluxes of a field."""
+    if not any(constant.name in function.co_names for function in usual.functions):
+        return Effect()
     try:
         with changed(constant, factor):
-            found = measure(cases, method)
+            found = measure(case, method)
     except Exception:  # a number may be out of range, which is an answer too
-        return np.nan, np.nan
-    shift = np.concatenate([np.abs(now - then) / err for (now, _), (then, err) in zip(found, usual, strict=True)])
-    return float(np.nanmedian(shift)), float(np.nanmax(shift))
+        return Effect(np.nan, np.nan, np.nan)
+    shift = np.abs(found.flux - usual.flux) / usual.error
+    return Effect(
+        float(np.nanmedian(shift)), float(np.nanmax(shift)), float(np.nanmedian(found.error / usual.error) - 1.0)
+    )
+
+
+def largest(effects: list[Effect]) -> Effect:
+    """Return the effect with the largest median shift; a refused fit comes first."""
+    return max(effects, key=lambda one: (np.isnan(one.median), one.median, one.largest, abs(one.error)))
 
 
 def count_flagged(constant: Constant, factor: float, machines: list[bp.Machine]) -> int:
@@ -157,27 +234,42 @@ def count_flagged(constant: Constant, factor: float, machines: list[bp.Machine])
         return sum(int((judge_fit(one.fit).flags != then).sum()) for one, then in zip(machines, usual, strict=True))
 
 
-def print_effects(rooms: tuple[str, ...], method: str, *, every: bool) -> None:
-    """Print the table of what numbers do to fluxes."""
+def print_effects(constants: list[Constant], method: str, *, every: bool) -> None:
+    """Print the table of what numbers do to fluxes and their errors."""
     cases = fields()
-    usual = measure(cases, method)
+    usual = [measure(case, method) for case in cases]
     print(f"| constant | value | halved | doubled | what it is |\n|{' --- |' * 5}")
     idle = 0
-    for constant in find_constants(rooms):
-        half, double = (effect(constant, factor, cases, usual, method) for factor in (0.5, 2.0))
+    for constant in constants:
+        half, double = (
+            largest([effect(constant, factor, case, one, method) for case, one in zip(cases, usual, strict=True)])
+            for factor in (0.5, 2.0)
+        )
         print(".", end="", file=sys.stderr, flush=True)
-        largest = max(half[0], double[0]) if constant.kind else max(*half, *double)
-        if not every and largest < (_UNTUNED if constant.kind else 1e-9):
+        if not every and not matters(constant, half, double):
             idle += 1
             continue
-        cells = [f"{one[0]:.3f}, {one[1]:.2f}" if np.isfinite(one[0]) else "refused" for one in (half, double)]
-        print_row(constant, *cells)
-    print(f"\n{idle} further numbers move no flux of these fields.")
+        print_row(constant, *(cell(one) for one in (half, double)))
+    print(f"\n{idle} further numbers move no flux of these fields and no total error.", flush=True)
+
+
+def matters(constant: Constant, half: Effect, double: Effect) -> bool:
+    """Return whether a number has any effect, or, if it is not tuned, one that contradicts that."""
+    if constant.kind:
+        return not max(half.median, double.median) < _UNTUNED
+    return not max(half.largest, double.largest, abs(half.error), abs(double.error)) < 1e-9
+
+
+def cell(found: Effect) -> str:
+    """Return the text of an effect."""
+    if np.isnan(found.median):
+        return "refused"
+    return f"{found.median:.3f}, {found.largest:.2f}, {100.0 * found.error:+.1f} %"
 
 
 def print_flags(method: str, *, every: bool) -> None:
     """Print the table of how many sources are flagged otherwise by the verdict."""
-    machines = fit_all(fields(), method)
+    machines = [fit_case(case, method) for case in fields()]
     print(f"| constant | value | halved | doubled | what it is |\n|{' --- |' * 5}")
     idle = 0
     for constant in find_constants(("quality/",)):
@@ -199,6 +291,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", action="store_true", help="list numbers without effect too")
     parser.add_argument("--joint", action="store_true", help="fit the PRF by the joint fit")
+    parser.add_argument("--tuned", action="store_true", help="leave out numbers that are not tuned")
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
@@ -208,7 +301,8 @@ def main() -> None:
     if asked.flags:
         print_flags(method, every=asked.every)
     else:
-        print_effects(tuple(asked.only), method, every=asked.every)
+        constants = [one for one in find_constants(tuple(asked.only)) if not (asked.tuned and one.kind)]
+        print_effects(constants, method, every=asked.every)
 
 
 if __name__ == "__main__":

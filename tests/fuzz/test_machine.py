@@ -82,7 +82,7 @@ def fitted(field) -> Fit:
     return machine.fit
 
 
-@pytest.mark.parametrize("n_example", [600, pytest.param(6000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_example", [300, pytest.param(6000, marks=pytest.mark.slow)])
 def test_methods(fuzz, fitted, n_example):
     arrays = odd_array(fitted.sources.flux), odd_array(EVENT), odd_array(np.array([290.0, 44.5]))
 

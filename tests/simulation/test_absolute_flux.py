@@ -11,7 +11,7 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.simulation.fields import make_case
 from bayesprf.simulation.true_prf import asymmetric_prf
 
-SEEDS = [0, 1, *(pytest.param(one, marks=pytest.mark.slow) for one in (2, 3, 4))]
+SEEDS = [0, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2, 3, 4))]
 SCALES = (0.5, 1.0, 1.5)
 # Isolated: the nearest star is this many pixels away, and most of the light falls on pixels.
 MIN_DISTANCE, MIN_SHARE = 4.0, 0.9
@@ -76,8 +76,13 @@ def _offset_in_pixels(machine):
     return np.linalg.solve(pixel_axes(machine.pixels), np.array(machine.fit.prf.offset))
 
 
+OFFSET = (0.1, -0.06)
 OFFSETS = pytest.mark.parametrize(
-    ("seed", "offset"), [(0, (0.1, 0.0)), (1, (0.0, 0.1)), pytest.param(2, (-0.1, 0.1), marks=pytest.mark.slow)]
+    ("seed", "offset"),
+    [
+        (0, OFFSET),
+        *(pytest.param(*one, marks=pytest.mark.slow) for one in ((0, (0.1, 0.0)), (1, (0.0, 0.1)), (2, (-0.1, 0.1)))),
+    ],
 )
 
 
@@ -100,9 +105,9 @@ def test_common_offset_of_the_catalogue_is_measured(seed, offset, record_propert
 
 
 def test_offset_leaves_the_fluxes_alone(record_property):
-    change = fit(0, offset=(0.1, 0.0))[1].ws.mean(axis=0) / fit(0, 1.0)[1].ws.mean(axis=0)
+    change = fit(0, offset=OFFSET)[1].ws.mean(axis=0) / fit(0, 1.0)[1].ws.mean(axis=0)
     change = change[isolated(fit(0, 1.0)[0])]
-    record_property("flux with an offset of 0.1 pixel / without, median", f"{np.median(change):.4f}")
+    record_property(f"flux with an offset of {OFFSET} pixel / without, median", f"{np.median(change):.4f}")
     assert np.median(change) == pytest.approx(1.0, abs=0.01)
 
 

@@ -33,11 +33,11 @@ def test_no_tuned_number_decides_a_flux(script):
     """The median shift over two fields is below a third of a total error, except for the numbers the page names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = script.fields()
-        usual = script.measure(cases)
+        cases = [(case, script.measure(case)) for case in script.fields() if case.pixels.flux.shape[0] > 1]
         moved = {
             one.name
             for one in script.find_constants()
-            if any(not script.effect(one, factor, cases, usual)[0] < 1 / 3 for factor in (0.5, 2.0))
+            for factor in (0.5, 2.0)
+            if not script.largest([script.effect(one, factor, *case) for case in cases]).median < 1 / 3
         }
     assert moved <= KNOWN

@@ -60,7 +60,7 @@ def scatter(field, flux):
 
 @pytest.fixture(scope="module")
 def drifting():
-    field = simulate(transits=TRANSITS)
+    field = simulate(transits=TRANSITS, n_time=250)
     return field, fit(field), Selection(field)
 
 
@@ -81,7 +81,7 @@ def pulls(field, machine, chosen):
 @pytest.mark.parametrize("seed", [1, *(pytest.param(one, marks=pytest.mark.slow) for one in (2, 3))])
 def test_quoted_errors_cover(drifting, seed):
     """In each scene by itself: 63.3 to 66.0 % and 91.7 to 94.1 % in seven of them."""
-    field = drifting[0] if seed == 1 else simulate(seed=seed, transits=TRANSITS)
+    field = drifting[0] if seed == 1 else simulate(seed=seed, transits=TRANSITS, n_time=250)
     pull = pulls(*drifting) if seed == 1 else pulls(field, fit(field), Selection(field))
     assert 0.60 <= np.mean(pull < 1) <= 0.76
     assert 0.90 <= np.mean(pull < 2) <= 0.98
@@ -107,7 +107,7 @@ def test_mean_fluxes_stay(drifting):
 
 
 def test_nothing_is_lost_without_drift():
-    field = simulate(moves=None, n_time=200)
+    field = simulate(moves=None, n_time=100)
     machine, chosen = fit(field), Selection(field)
     assert np.median(scatter(field, machine.ws_va)[chosen.isolated]) < 1.05
     assert np.median(scatter(field, machine.ws_va)[chosen.bright]) < 1.05

@@ -8,6 +8,8 @@ import pytest
 import bayesprf as bp
 from bayesprf.simulation.fields import make_case
 
+SEEDS = pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.slow) for one in (1, 2))])
+
 
 @cache
 def fit(seed):
@@ -26,7 +28,7 @@ def normalised_residuals(machine):
     return residual / machine.werrs
 
 
-@pytest.mark.parametrize("seed", range(3))
+@SEEDS
 def test_residuals_have_the_quoted_error(seed, record_property):
     z = normalised_residuals(fit(seed)[1])
     covered = {share: float(np.mean(np.abs(z) < limit)) for share, limit in ((68, 1.0), (95, 1.96))}
@@ -38,14 +40,14 @@ def test_residuals_have_the_quoted_error(seed, record_property):
     assert 0.94 <= covered[95] <= 0.96
 
 
-@pytest.mark.parametrize("seed", range(3))
+@SEEDS
 def test_no_single_source_is_far_off(seed):
     """Each source's own standard deviation has a sampling error of 5 % with 200 cadences; none is beyond five."""
     z = normalised_residuals(fit(seed)[1])
     np.testing.assert_allclose(z.std(axis=0), 1.0, atol=0.25)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@SEEDS
 def test_scatter_is_near_the_least_possible(seed, record_property):
     """Beside the Cramer-Rao bound of the true PRF, relative to the flux: median and most of the sources."""
     field, machine = fit(seed)

@@ -20,7 +20,9 @@ def matrix():
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
-@pytest.mark.parametrize(("family", "seeds"), [("double Moffat", (51, 52)), ("width 1 %", (51,))])
+@pytest.mark.parametrize(
+    ("family", "seeds"), [("double Moffat", (51, 52)), pytest.param("width 1 %", (51,), marks=pytest.mark.slow)]
+)
 def test_isolated_stars_of_foreign_families(matrix, family, seeds):
     """Fields of 200 stars: the median to 0.3 %, and coverage not worse than it was.
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarn
 
 DRIFT = pytest.mark.parametrize("drifting", [False, True], ids=["static", "drift"])
 WANTED = ((0.60, 0.76), (0.90, 0.98))
-N_REALISATION, N_FEW, N_SCENE = 100, 4, 10
+N_REALISATION, N_FEW, N_SCENE = 100, 2, 10
 
 
 def gather(found):
