@@ -35,9 +35,11 @@ from bayesprf.uncertainty.systematics import star_errors
 _REACH = 5.0
 # Accuracy: cells that could hold less than this share of the probability, all together, are left out.
 _NEGLIGIBLE = 1e-4
-# Squares of this many pixels are searched together for missing stars; two stars found in one search are at least so far
-# apart, pixel: nearer ones would be told from errors of the first only after it has been fitted.
-_BLOCK, _APART = 8.0, 3.0
+# Cost: squares of this many pixels are searched together for missing stars.
+_BLOCK = 8.0
+# Two stars found in one search are at least so far apart, pixel: nearer ones would be told from errors of the first
+# only after it has been fitted.
+_APART = 3.0
 # Cost: where the log odds at the best position are below this, no star is looked for.
 _HOPELESS = -3.0
 # Cost: pixels whose difference image is solved with its full covariance, at most.

@@ -12,8 +12,10 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import mad_sigma
 
-# Parts that a series is cut into for its slow changes, at least so many cadences long, and differences that tell.
-_N_PART, _SHORTEST, _N_TELLING = 10, 3, 8
+# Definition: slow changes are those of the means over a tenth of the series, or over three cadences if that is more.
+_N_PART, _SHORTEST = 10, 3
+# Derived: a scatter is known to a quarter from so many differences (1 / sqrt(2 n)); fewer tell nothing.
+_N_TELLING = 8
 # Definition: a PRF is negative where it is so in a pixel with this share of the star's light.
 _LIT_SHARE = 0.01
 # Cost: cadences that are looked at for that.

@@ -13,7 +13,7 @@ from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import PRIOR_WIDTH
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.prf.splines import Profile, ShapePrior
+from bayesprf.prf.splines import PRIOR_SIGMA, Profile, ShapePrior
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
@@ -25,7 +25,6 @@ from bayesprf.stats import inliers
 _MIN_SNR = 20.0
 # Derived: outliers of the common geometry, standard deviations: no normal number is so far off, only defects.
 _OUTLIER = 10.0
-_WEIGHT_SIGMA = 1.0  # dex, of a change of the weights
 _GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear
 # Derived: a star's centroid is trusted when its pixels lie on both sides of it along both axes.
 _MIN_PIXELS = 4
@@ -107,7 +106,7 @@ def fit_geometry(profile: Profile, training: StarPixels, phases: PixelPhases, *,
     ivar = np.concatenate(
         [np.where(usable, 1.0 / variance, 0.0), expected.curvature_ivar, phases.ivar(profile.scatter)]
     )
-    sigma = np.concatenate([np.full(prf.basis.n_basis, _WEIGHT_SIGMA), _GEOMETRY_SIGMA])
+    sigma = np.concatenate([np.full(prf.basis.n_basis, PRIOR_SIGMA), _GEOMETRY_SIGMA])
     prior = GaussianPrior.from_sigma(np.zeros(sigma.size), sigma)
     solution = DenseSolver().solve(LinearProblem(design, data[None], ivar[None], prior))
     return solution.mean[0, prf.basis.n_basis :]

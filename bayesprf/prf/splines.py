@@ -19,7 +19,7 @@ from bayesprf.settings import ShapeOptions
 from bayesprf.stats import falling_root
 
 # Prior of each weight beside the nominal profile, dex: wide, so that any star's profile is welcome.
-_PRIOR_SIGMA = 1.0
+PRIOR_SIGMA = 1.0
 # How far a star's flux may be from what it is taken for, dex: what the catalogue leaves open.
 _FLUX_SIGMA = 0.05
 # Steps after which the kept and the clipped pixels stay the same.
@@ -106,7 +106,7 @@ class ShapePrior:
         """Expect the nominal profile, its curvature with standard deviation `smoothness`, dex."""
         nominal = nominal_prf(basis, pixel_area).weights
         curvature = basis.roughness() @ nominal
-        prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, _PRIOR_SIGMA))
+        prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, PRIOR_SIGMA))
         return cls(prior, curvature, np.full(curvature.size, smoothness**-2.0))
 
 

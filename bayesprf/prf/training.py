@@ -29,7 +29,7 @@ _CROWD_SHARE = 0.5
 _UPPER_RADIUS_PIX = 7.0
 # PSFMachine's 4.5 arcsec over Kepler's pixel (Hedges et al. 2021).
 _LOWER_RADIUS_PIX = 1.13
-# Light below so many errors of a cadence is too faint to train on.
+# Option: light below so many errors of a cadence is too faint to train on, unless `lower_flux_limit` says otherwise.
 _LOWER_FLUX_ERRORS = 10.0
 # Outliers, in standard deviations, and passes: PSFMachine's (Hedges et al. 2021).
 _CLIP_SIGMA, _N_CLIP = 3.0, 3

@@ -35,7 +35,8 @@ _N_ROUND = 10
 # Derived: a star that moves farther than this from its catalogue position, pixel, has taken another star's light: the
 # core of a PRF of these missions is narrower.
 _FARTHEST_PIX = 2.0
-# Light curves are compared about their medians over so many rolls: slower changes are the stars' own.
+# Light curves are compared about their medians over so many rolls: slower changes are the stars' own. Two days of K2,
+# the span of the filter before the noise of 6 hours is measured (Gilliland et al. 2011).
 _N_ROLL = 8
 # The PRF of the instrument's record holds the level of few stars: another must be much quieter.
 _MUCH_LESS = 0.5

@@ -22,7 +22,8 @@ from bayesprf.stats import NORMAL_MEDIAN
 
 # Definition: a star with less than this many times the misplaced light of a typical star has it from the PRF.
 _USUAL = 3.0
-# Stars that say whether the PRF is wrong for all: so many errors bright, and more than so many.
+# Derived: stars say whether the PRF is wrong for all if they are so many errors bright, where a tenth of the light in
+# wrong pixels, the default of `max_misplaced`, is two errors; the median of more than so many is known to half of one.
 _BRIGHT, _FEW = 20.0, 4
 # Derived: a circle of this radius, pixel, holds 12.6 pixels on average; a Moffat profile of 3 pixels full width at half
 # maximum has half of its light in it, one of 2 pixels, wider than those of these missions, 71 %.

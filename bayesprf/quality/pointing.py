@@ -10,8 +10,10 @@ from bayesprf.stats import excess_sigma, median_over_time
 
 # Cost: cadences that are handled at once.
 _CHUNK = 256
-# Shifts in time that give the distribution of chance, and the fewest cadences for it.
-_N_CHANCE, _MIN_CADENCES = 20, 40
+# Derived: so many shifts in time give the deviation of chance to a sixth (1 / sqrt(2 n)); they spread over four fifths
+# of the series, and differ by more than a cadence where there are twice as many.
+_N_CHANCE = 20
+_MIN_CADENCES = 2 * _N_CHANCE
 # Definition: a pointing that moves less than this, pixel, is still.
 _LEAST_PIX = 0.01
 

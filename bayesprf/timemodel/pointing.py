@@ -18,19 +18,22 @@ _FARTHEST_PIX, _SEARCH_PIX = 2.5, 0.5
 # Accuracy: Gauss-Newton steps: how many, how long at most, and when they end, pixel; the field joins in after the
 # second.
 _N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
-# A jump of the pointing from one cadence to the next, in pixels and in usual steps; a smaller share of an exposure on
-# its other side could be an error of the PRF.
-_JUMP_PIX, _JUMP_STEPS, _LEAST_SHARE = 0.25, 4.0, 0.03
+# A jump of the pointing from one cadence to the next, in pixels and in usual steps.
+_JUMP_PIX, _JUMP_STEPS = 0.25, 4.0
 # Prior width of how much the motion differs over the field.
 _GAIN_WIDTH = 0.3
 # Cadences times pixels times columns handled at once.
 _CHUNK_ELEMENTS = 1 << 20
 # Cost: the pointing is measured from the brightest stars, at most this many.
 _MAX_STARS = 30
-# They are seen in pixels this near, at least so many per star.
-_CORE_PIX, _LEAST_PIXELS = 3.0, 4
-# Relative error that the PRF is taken to have, and prior width of a flux relative to its mean.
-_PRF_ERROR, _FLUX_WIDTH = 0.03, 1.0
+# They are seen in pixels this near.
+_CORE_PIX = 3.0
+# Derived: a star has as many pixels as there are unknowns: its flux, the sky, and two of the shift.
+_LEAST_PIXELS = 4
+# Relative error that the PRF is taken to have: a smaller share of an exposure beyond a jump could be that, too.
+_PRF_ERROR = 0.03
+# Prior width of a flux relative to its mean.
+_FLUX_WIDTH = 1.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -270,7 +273,7 @@ def measure_smear(
                 information += found[0][:, 0, 0]
                 score += found[1][:, 0]
             share = np.divide(score, information, out=np.zeros(now.size), where=information > 0)
-            smear[now, side] = np.where(share > _LEAST_SHARE, np.minimum(share, 0.5), 0.0)
+            smear[now, side] = np.where(share > _PRF_ERROR, np.minimum(share, 0.5), 0.0)
     return smear
 
 

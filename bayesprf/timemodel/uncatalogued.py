@@ -14,8 +14,11 @@ from bayesprf.timemodel.fit import GainModel
 
 # Knot distance, in roll periods, of the spline that follows slow change.
 _KNOTS_PER_ROLL = 4.0
-# Outliers of a star's series are clipped at so many standard deviations, in so many passes; cadences needed per column.
-_CLIP_SIGMA, _N_CLIP, _LEAST_CADENCES = 3.0, 5, 10
+# Outliers of a star's series are clipped as astropy's `sigma_clip` does: at so many standard deviations, in so many
+# passes (Astropy Collaboration 2022).
+_CLIP_SIGMA, _N_CLIP = 3.0, 5
+# Cadences needed per column: the rule of ten observations for each coefficient (Harrell et al. 1996).
+_LEAST_CADENCES = 10
 # Derived: Cauchy weights of outliers among pixels, in standard deviations (95 % efficient for normal errors); passes,
 # which also learn the prior width of a series' coefficients; least ridge relative to the largest product of columns.
 _CAUCHY, _N_PASS, _RIDGE = 2.385, 10, 1e-10
