@@ -72,7 +72,7 @@ def _compare_arrays(path: str, a: xr.Variable, b: xr.Variable, rtol: float) -> D
     if not (a.dtype.kind in "fiub" and b.dtype.kind in "fiub"):
         count = int(np.count_nonzero(np.asarray(a.values != b.values)))
         return Difference(path, "values", count=count) if count else None
-    relative = _relative_difference(as_float(a.values, path), as_float(b.values, path))
+    relative = _relative_difference(as_float(a.values, path, flags=True), as_float(b.values, path, flags=True))
     count = int(np.count_nonzero(relative > rtol))
     return Difference(path, "values", float(relative.max()), count) if count else None
 
