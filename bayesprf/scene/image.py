@@ -90,7 +90,10 @@ def masked_cadences(time_mask: BoolArray | None, n_time: int) -> IntArray:
     """
     if time_mask is None:
         return np.arange(n_time)
-    mask = np.asarray(time_mask)
+    try:
+        mask = np.asarray(time_mask)
+    except ValueError as error:
+        raise InputError(f"time_mask: expected True or False per cadence, got {shown(time_mask)}") from error
     if mask.dtype != bool:
         raise InputError(f"time_mask: expected True or False per cadence, got an array of {mask.dtype}")
     check_shape(mask, (n_time,), "time_mask", "n_time")
