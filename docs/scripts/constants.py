@@ -40,12 +40,12 @@ _LEFT_OUT = ("linalg/compiled/", "photometry/process")
 # Kinds of numbers that are not changed; and the median shift that contradicts any other kind, in total errors.
 _DEFINED, _UNTUNED = ("Unit", "Format"), 0.05
 _M67 = Path(os.environ.get("BAYESPRF_TEST_DATA", "")) / "k2-superstamp"
-_CORNER, _SIDE, _MARGIN = (60, 150), 60, 2  # of the part of M67, pixels
+_CORNER, _SIDE, _MARGIN = (60, 150), 45, 2  # of the part of M67, pixels
 _INTRO = """# Constants
 
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and three fields
 were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
-PRF is fitted in rounds), and 60 x 60 pixels of M67. A cell has the median and the largest shift of a flux in units of
+PRF is fitted in rounds), and 45 x 45 pixels of M67. A cell has the median and the largest shift of a flux in units of
 its total error, and the median change of the total errors, for the field where that median shift is the largest. Made
 by `python docs/scripts/constants.py`.
 
