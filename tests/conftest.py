@@ -11,6 +11,8 @@ FAST = (
     "unit/test_foundations.py", "unit/test_stats.py",
 )  # fmt: skip
 NOT_FAST = {"slow", "network", "benchmark"}
+# Files of these folders that fit whole fields.
+WHOLE = ("unit/prf/joint/test_settling.py", "unit/prf/joint/test_choice.py")
 # Files that take longest come first, those of FAST last, so that no process waits at the end for the other's last file.
 LONG = ("simulation", "real", "unit/test_batch.py", "fuzz", "unit/photometry/test_background.py", "unit/validation")
 
@@ -19,7 +21,11 @@ LONG = ("simulation", "real", "unit/test_batch.py", "fuzz", "unit/photometry/tes
 def pytest_collection_modifyitems(items):
     for item in items:
         place = item.path.relative_to(HERE).as_posix()
-        if place.startswith(FAST) and not NOT_FAST & {mark.name for mark in item.iter_markers()}:
+        if (
+            place.startswith(FAST)
+            and not place.startswith(WHOLE)
+            and not NOT_FAST & {mark.name for mark in item.iter_markers()}
+        ):
             item.add_marker("fast")
     items.sort(key=lambda item: when(item.path.relative_to(HERE).as_posix()))
 

@@ -63,9 +63,16 @@ def test_nothing_is_tried_unless_asked(rolling):
     assert machine.verdict.cures == ()
 
 
-def test_positions_are_freed_where_that_mends_the_fit(displaced):
+@pytest.fixture(scope="module")
+def freed(displaced, tmp_path_factory):
+    """The fit of that field, from files."""
+    files, catalog = write_field(tmp_path_factory.mktemp("displaced"), displaced)
     with pytest.warns(QualityWarning, match=r"refine=True, took the misplaced light .* and is applied"):
-        machine = bp.fit(displaced.pixels, displaced.sources, quiet=True)
+        return bp.fit(files, catalog, quiet=True)
+
+
+def test_positions_are_freed_where_that_mends_the_fit(displaced, freed):
+    machine = freed
     plain = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
     plain.build_shape_model()
     plain.fit_model()
@@ -111,9 +118,8 @@ def test_a_sound_fit_is_left_alone(cases):
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
-def test_a_tree_says_what_was_tried(displaced, tmp_path):
-    files, catalog = write_field(tmp_path, displaced)
-    machine = bp.fit(files, catalog, quiet=True)
+def test_a_tree_says_what_was_tried(freed, tmp_path):
+    machine = freed
     tree = machine.to_datatree()
     assert tree["quality/cure"].to_numpy().tolist() == ["positions"]
     assert tree["quality/cure_kept"].to_numpy().tolist() == [True]

@@ -100,7 +100,7 @@ def test_fluxes_given_hyperparameters_are_those_of_the_solver():
 
 
 def sample(problem, hyper, seed, **options):
-    settings = SamplerOptions(**{"draws": 1000, "tune": 500, "chains": 2, "cores": 1, "random_seed": seed, **options})
+    settings = SamplerOptions(**{"draws": 600, "tune": 300, "chains": 2, "cores": 1, "random_seed": seed, **options})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         data = group_data(problem, with_time=problem.n_batch > 1)

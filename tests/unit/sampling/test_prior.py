@@ -28,7 +28,10 @@ MODELS = {
 }
 
 
-@pytest.fixture(scope="module", params=SCENES)
+@pytest.fixture(
+    scope="module",
+    params=["one cadence", pytest.param("cadences", marks=pytest.mark.slow), "moving"],  # the last has cadences, too
+)
 def scene(request):
     make, with_time = SCENES[request.param]
     problem = make()
