@@ -65,14 +65,15 @@ def test_nothing_is_tried_unless_asked(rolling):
 
 @pytest.fixture(scope="module")
 def freed(displaced, tmp_path_factory):
-    """The fit of that field, from files."""
-    files, catalog = write_field(tmp_path_factory.mktemp("displaced"), displaced)
+    """The fit of that field, from files, and where they are."""
+    directory = tmp_path_factory.mktemp("displaced")
+    files, catalog = write_field(directory, displaced)
     with pytest.warns(QualityWarning, match=r"refine=True, took the misplaced light .* and is applied"):
-        return bp.fit(files, catalog, quiet=True)
+        return bp.fit(files, catalog, quiet=True), directory
 
 
 def test_positions_are_freed_where_that_mends_the_fit(displaced, freed):
-    machine = freed
+    machine = freed[0]
     plain = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
     plain.build_shape_model()
     plain.fit_model()
@@ -118,12 +119,12 @@ def test_a_sound_fit_is_left_alone(cases):
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
-def test_a_tree_says_what_was_tried(freed, tmp_path):
-    machine = freed
+def test_a_tree_says_what_was_tried(freed):
+    machine, directory = freed
     tree = machine.to_datatree()
     assert tree["quality/cure"].to_numpy().tolist() == ["positions"]
     assert tree["quality/cure_kept"].to_numpy().tolist() == [True]
-    back = bp.load(save_tree(tree, tmp_path / "out.nc"), quiet=True)
+    back = bp.load(save_tree(tree, directory / "out.nc"), quiet=True)
     assert back.verdict.cures == machine.verdict.cures
     np.testing.assert_array_equal(back.ws, machine.ws)
 
