@@ -654,7 +654,8 @@ def _find(name: str, checksum: str, directories: tuple[Path, ...]) -> Path:
     if not found:
         looked = ", ".join(str(directory) for directory in (Path.cwd(), *directories))
         raise FileError(
-            f"{Path(name).name}: expected the file the results were made from below one of {looked}, got none"
+            f"{Path(name).name}: expected the file the results were made from below one of {looked}, got none; name its"
+            " directory with directories="
         )
     for place in found:
         if sha256_of(place) == checksum:

@@ -96,6 +96,7 @@ def write_files(names: Mapping[str, Any]) -> None:
     }  # fmt: skip
     for name, table in tables.items():
         table.to_csv(f"{name}.csv", index=False)
+    Path("commas.csv").write_text("ra,dec,phot_g_mean_flux\n290,1,44,5,5200,5\n")
     Path("no-fields.csv").write_text("name,files,catalog\n")
     Path("fields.csv").write_text("name,files,catalog\nnorth,pixels,catalog.csv\n")
 
