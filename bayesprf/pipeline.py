@@ -56,9 +56,10 @@ from bayesprf.timemodel.stage import check_time_input, fit_time_model, parse_tim
 
 # Accuracy: fluxes that differ by more than this, in units of their errors, come from other options.
 _SAME = 1e-3
-# Options that are mappings, of one stage each, and those of the reader that a fit passes on.
+# Options that are mappings, of one stage each, and those of the two readers that a fit passes on.
 _GROUPS = ("machine", "shape", "time_model", "catalog", "reading")
 READING = ("cadences", "wcs", "exposure", "error_floor", "time_at")
+CATALOG = ("flux_column", "mag_column", "ra_column", "dec_column", "id_column", "ref_epoch", "table", "min_separation")
 _log = logging.getLogger("bayesprf")
 
 
@@ -140,8 +141,8 @@ class FitOptions:
         ----------
         **changes
             Names of these options, of `Settings`, or of arguments of `Machine.build_shape_model`,
-            `Machine.build_time_model` and `bayesprf.read_tpfs`; or `machine`, `shape`, `time_model`, `catalog` and
-            `reading` as mappings, which are merged.
+            `Machine.build_time_model`, `bayesprf.read_tpfs` and `bayesprf.read_catalog`; or `machine`, `shape`,
+            `time_model`, `catalog` and `reading` as mappings, which are merged.
 
         Returns
         -------
@@ -181,7 +182,7 @@ def names_of_options() -> dict[str, str]:
     Returns
     -------
     dict of str to str
-        "" for options of `FitOptions` itself, else "machine", "shape", "time_model" or "reading".
+        "" for options of `FitOptions` itself, else "machine", "shape", "time_model", "reading" or "catalog".
     """
     single = [one.name for one in fields(FitOptions) if one.name not in _GROUPS]
     time = [one.name for one in (*fields(PerturbationOptions), *fields(TrendOptions))]
@@ -190,6 +191,7 @@ def names_of_options() -> dict[str, str]:
         "shape": [one.name for one in (*fields(MaskOptions), *fields(ShapeOptions))] + ["frame_index"],
         "machine": [one.name for one in fields(Settings)],
         "reading": list(READING),
+        "catalog": list(CATALOG),
         "": single,
     }
     return {name: group for group, names in groups.items() for name in names}
@@ -258,7 +260,7 @@ def fit(
     **settings
         Any further option by its name, as `FitOptions.updated` takes them: settings of `Machine.from_pixels` such as
         `rmax`, arguments of `shape` and `time_model` such as `field_variation` or `poly_order`, of reading such as
-        `quality_bitmask`, or `loo`.
+        `quality_bitmask` or `flux_column`, or `loo`.
 
     Returns
     -------

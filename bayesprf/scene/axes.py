@@ -3,9 +3,15 @@
 import numpy as np
 
 from bayesprf.arrays import FloatArray
+from bayesprf.errors import InputError
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
+
+# Derived: as for headers that contradict each other, in pixels: the missions' own steps agree to a hundredth.
+_SCATTER = 0.1
+# Derived: of a pixel a hundred times as long as wide, area over squared diagonal.
+_THINNEST = 0.01
 
 
 def pixel_axes(pixels: PixelTable) -> FloatArray:
@@ -35,6 +41,37 @@ def pixel_axes(pixels: PixelTable) -> FloatArray:
     return np.stack([along_column, along_row], axis=1)  # type: ignore[list-item]
 
 
+def check_grid(pixels: PixelTable) -> None:
+    """Raise unless neighbouring columns, and rows, lie one step apart on the sky, the same everywhere.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Sky and detector positions.
+
+    Raises
+    ------
+    InputError
+        If the steps scatter by more than a tenth of a pixel, or a pixel is no area.
+    """
+    for name, fixed, moving in (("columns", pixels.row, pixels.column), ("rows", pixels.column, pixels.row)):
+        steps = _steps(pixels, fixed, moving)
+        usual = np.median(steps, axis=0) if len(steps) else np.ones(2)
+        scatter = np.sqrt(np.square(steps - usual).sum(axis=1).mean()) if len(steps) else 0.0
+        if not scatter <= _SCATTER * np.hypot(*usual):
+            raise InputError(
+                f"ra, dec: expected one step on the sky between neighbouring {name}, got {np.hypot(*usual):.3g} arcsec"
+                f" that scatter by {scatter:.3g}; give positions in float64, and positions, columns and rows in one"
+                " order of the pixels"
+            )
+    axes = pixel_axes(pixels)
+    if not pixel_area(pixels) > _THINNEST * float(np.square(axes).sum()):
+        raise InputError(
+            "ra, dec: expected columns and rows in two directions on the sky, got steps of"
+            f" {np.round(axes[:, 0], 3)} and {np.round(axes[:, 1], 3)} arcsec east and north; check the positions"
+        )
+
+
 def pixel_area(pixels: PixelTable) -> float:
     """Measure the area of a pixel on the sky.
 
@@ -53,14 +90,18 @@ def pixel_area(pixels: PixelTable) -> float:
 
 def _median_step(pixels: PixelTable, fixed: FloatArray, moving: FloatArray) -> FloatArray | None:
     """Return the median (dx, dy) between pixels that differ by one in `moving` only, or None."""
+    steps = _steps(pixels, fixed, moving)
+    return np.median(steps, axis=0) if len(steps) else None
+
+
+def _steps(pixels: PixelTable, fixed: FloatArray, moving: FloatArray) -> FloatArray:
+    """Return (dx, dy) between all pixels that differ by one in `moving` only, arcsec, shape (n_step, 2)."""
     order = np.lexsort((moving, fixed))
     first, second = order[:-1], order[1:]
     adjacent = (fixed[second] == fixed[first]) & (np.abs(moving[second] - moving[first] - 1.0) < 1e-6)
-    if not adjacent.any():
-        return None
     first, second = first[adjacent], second[adjacent]
     dx, dy = offsets(pixels.ra_deg[second], pixels.dec_deg[second], pixels.ra_deg[first], pixels.dec_deg[first])
-    return np.array([np.median(dx), np.median(dy)])
+    return np.stack([dx, dy], axis=1)
 
 
 def source_places(

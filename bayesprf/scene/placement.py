@@ -7,6 +7,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.scene.axes import check_grid
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import close_pairs, format_angle, nearest, unit_vectors
 from bayesprf.scene.sources import SourceTable
@@ -37,13 +38,15 @@ def check_placement(pixels: PixelTable, sources: SourceTable) -> None:
     Raises
     ------
     InputError
-        If no star lies within ten pixels, naming how far away they are, and what the positions may be instead.
+        If no star lies within ten pixels, naming how far away they are, and what the positions may be instead; or if
+        the pixels' own positions are no grid.
 
     Warns
     -----
     DataWarning
         If some files of a stack hold no star.
     """
+    check_grid(pixels)
     _, distance = nearest(sources.ra_deg, sources.dec_deg, pixels.ra_deg, pixels.dec_deg)
     reach = _REACH_PIX * pixels.instrument.pixel_scale
     if not np.any(distance <= reach):

@@ -174,6 +174,12 @@ def test_fit_takes_options_of_all_stages_by_name(directory, fitted):
     assert FitOptions().updated(positions="centroid").fit_va
 
 
+def test_columns_of_the_catalogue_are_options_of_a_fit_too():
+    """`bp.fit(files, table, flux_column="counts")` was refused as no option of any stage."""
+    options = FitOptions(catalog={"detect_missing": True}).updated(flux_column="counts", ref_epoch=2016.0)
+    assert options.catalog == {"detect_missing": True, "flux_column": "counts", "ref_epoch": 2016.0}
+
+
 def test_options_are_checked_before_anything_is_read():
     with pytest.raises(InputError, match=r"^options: expected some of .*, got n_knots; did you mean n_r_knots\?$"):
         bp.fit("nowhere", "none.csv", n_knots=3)

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 _GZIP = b"\x1f\x8b"
 # How files say that rows were cut at a limit: DALI 1.1, section 4.4.1, and comments in text.
 _CUT = re.compile(
-    rb"<INFO\b(?=[^>]*QUERY_STATUS)[^>]*\bOVERFLOW\b|^#(?!Column)[^\n]*\b(OVERFLOW|truncated)\b[^\n]*", re.M
+    rb"<INFO\b(?=[^>]*QUERY_STATUS)[^>]*\bOVERFLOW\b|^#\s*(INFO|WARNING|\++|\*+)[^\n]*\b(OVERFLOW|truncated)\b[^\n]*",
+    re.M,
 )
 NamedTables = list[tuple[str, pd.DataFrame | Table]]
 # Format by the ending of the file's name, without .gz.

@@ -1,10 +1,13 @@
 """Steps of column and row on the sky."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from bayesprf.errors import InputError
 from bayesprf.instruments import Instrument
-from bayesprf.scene.axes import pixel_area, pixel_axes
+from bayesprf.scene.axes import check_grid, pixel_area, pixel_axes
 from bayesprf.scene.pixels import PixelTable
 
 RA0, DEC0, SCALE = 359.9995, 60.0, 4.0  # the seam of right ascension runs through the scene
@@ -45,3 +48,18 @@ def test_one_line_of_pixels_gives_square_pixels(column, row):
 
 def test_scattered_pixels_get_the_instrument_s_scale():
     np.testing.assert_allclose(pixel_axes(table([0, 5, 9], [0, 3, 9])), 3.9 * np.eye(2))
+
+
+def test_pixels_whose_positions_are_no_grid_are_refused(pixels):
+    """Rounded positions, positions in another order than columns and rows, and one declination for all."""
+    check_grid(pixels)
+    order = np.random.default_rng(0).permutation(pixels.n_pixel)
+    changed = {
+        "rounded": {"dec_deg": pixels.dec_deg.round(3)},
+        "another order": {"ra_deg": pixels.ra_deg[order], "dec_deg": pixels.dec_deg[order]},
+    }
+    for arrays in changed.values():
+        with pytest.raises(InputError, match=r"^ra, dec: expected one step on the sky between neighbouring columns"):
+            check_grid(replace(pixels, **arrays))
+    with pytest.raises(InputError, match=r"^ra, dec: expected columns and rows in two directions on the sky, got step"):
+        check_grid(replace(pixels, dec_deg=np.full(pixels.n_pixel, DEC0)))
