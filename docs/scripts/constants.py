@@ -1,14 +1,14 @@
 """Every tuned number that is left: where it stands, what its comment says, and what halving and doubling it does.
 
-Run as ``python docs/scripts/constants.py [--every] [--joint] [--tuned] [--flags] [--only prf/joint]``. A number is
+Run as ``python docs/scripts/constants.py [--every] [--joint] [--unsourced] [--flags] [--only prf/joint]``. A number is
 changed in its module, the fields are fitted again, and of each field the median and the largest change of a star's flux
 are given in units of its total error, and the median change of the total error itself. A field is not fitted again
 where no function that its fit calls names the number. Numbers of compiled kernels and of plots are not listed: the
 first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
-the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that; ``--tuned``
-leaves them out. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint
-fit, ``--flags`` judges the fits with other numbers of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names
-the folder with the real files.
+the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that; ``--unsourced`` leaves out all but tuned numbers
+whose comment names no source. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF
+by the joint fit, ``--flags`` judges the fits with other numbers of quality/. M67 is one of the fields if
+BAYESPRF_TEST_DATA names the folder with the real files.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from types import CodeType
 
 import numpy as np
 import pandas as pd
-from house_figures import comment_on, is_number, kind_of
+from house_figures import comment_on, has_source, is_number, kind_of
 
 import bayesprf as bp
 from bayesprf.io.catalogs.catalog import read_catalog
@@ -46,8 +46,8 @@ _INTRO = """# Constants
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and three fields
 were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
 PRF is fitted in rounds), and 45 x 45 pixels of M67. A cell has the median and the largest shift of a flux in units of
-its total error, and the median change of the total errors, for the field where that median shift is the largest. Made
-by `python docs/scripts/constants.py`.
+its total error, and the median change of the total errors, each of the field where it is the largest. Made by
+`python docs/scripts/constants.py`.
 
 Units and formats are left out. Of the other numbers that are not tuned (bounds on memory, guards against rounding,
 nodes of integrals and the like: [](../contributing/architecture.md) has the list of kinds) those are shown whose effect
@@ -75,7 +75,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Effect:
-    """Median and largest shift of a flux in total errors, and the median change of the latter; NaN: the fit fails."""
+    """Median and largest shift of a flux in total errors, and the median change of the latter; infinite: no fit."""
 
     median: float = 0.0
     largest: float = 0.0
@@ -91,6 +91,7 @@ class Constant:
     value: object
     comment: str
     kind: str
+    sourced: bool
 
 
 def find_constants(rooms: tuple[str, ...] = _ROOMS) -> list[Constant]:
@@ -117,7 +118,10 @@ def _of_node(node: ast.Assign, module: str, lines: list[str]) -> list[Constant]:
     for target in node.targets:
         names = [one.id for one in target.elts] if isinstance(target, ast.Tuple) else [target.id]  # type: ignore[attr-defined]
         values = value if isinstance(target, ast.Tuple) else (value,)
-        found += [Constant(module, *one, comment, kind_of(written)) for one in zip(names, values, strict=True)]
+        found += [
+            Constant(module, *one, comment, kind_of(written), has_source(written))
+            for one in zip(names, values, strict=True)
+        ]
     return found
 
 
@@ -215,7 +219,7 @@ def effect(constant: Constant, factor: float, case: Case, usual: Measured, metho
         with changed(constant, factor):
             found = measure(case, method)
     except Exception:  # a number may be out of range, which is an answer too
-        return Effect(np.nan, np.nan, np.nan)
+        return Effect(np.inf, np.inf, np.inf)
     shift = np.abs(found.flux - usual.flux) / usual.error
     return Effect(
         float(np.nanmedian(shift)), float(np.nanmax(shift)), float(np.nanmedian(found.error / usual.error) - 1.0)
@@ -223,8 +227,12 @@ def effect(constant: Constant, factor: float, case: Case, usual: Measured, metho
 
 
 def largest(effects: list[Effect]) -> Effect:
-    """Return the effect with the largest median shift; a refused fit comes first."""
-    return max(effects, key=lambda one: (np.isnan(one.median), one.median, one.largest, abs(one.error)))
+    """Return the largest of each over the fields."""
+    return Effect(
+        max(one.median for one in effects),
+        max(one.largest for one in effects),
+        max((one.error for one in effects), key=abs),
+    )
 
 
 def count_flagged(constant: Constant, factor: float, machines: list[bp.Machine]) -> int:
@@ -262,7 +270,7 @@ def matters(constant: Constant, half: Effect, double: Effect) -> bool:
 
 def cell(found: Effect) -> str:
     """Return the text of an effect."""
-    if np.isnan(found.median):
+    if np.isinf(found.median):
         return "refused"
     return f"{found.median:.3f}, {found.largest:.2f}, {100.0 * found.error:+.1f} %"
 
@@ -291,7 +299,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", action="store_true", help="list numbers without effect too")
     parser.add_argument("--joint", action="store_true", help="fit the PRF by the joint fit")
-    parser.add_argument("--tuned", action="store_true", help="leave out numbers that are not tuned")
+    parser.add_argument("--unsourced", action="store_true", help="tuned numbers without a source alone")
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
@@ -301,7 +309,7 @@ def main() -> None:
     if asked.flags:
         print_flags(method, every=asked.every)
     else:
-        constants = [one for one in find_constants(tuple(asked.only)) if not (asked.tuned and one.kind)]
+        constants = [one for one in find_constants(tuple(asked.only)) if not (asked.unsourced and one.sourced)]
         print_effects(constants, method, every=asked.every)
 
 
