@@ -5,10 +5,10 @@ changed in its module, the fields are fitted again, and of each field the median
 are given in units of its total error, and the median change of the total error itself. A field is not fitted again
 where no function that its fit calls names the number. Numbers of compiled kernels and of plots are not listed: the
 first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
-the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that; ``--unsourced`` leaves out all but tuned numbers
-whose comment names no source. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF
-by the joint fit, ``--flags`` judges the fits with other numbers of quality/. M67 is one of the fields if
-BAYESPRF_TEST_DATA names the folder with the real files.
+the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that;
+``--unsourced`` leaves out all but tuned numbers whose comment names no source. Without ``--every`` numbers without any
+effect are only counted. ``--joint`` fits the PRF by the joint fit, ``--flags`` judges the fits with other numbers of
+quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
 """
 
 import argparse
