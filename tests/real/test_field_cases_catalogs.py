@@ -109,7 +109,7 @@ def tess(real_data):
 def test_flux_of_a_tess_star_does_not_follow_the_catalogue_s_scale(cases, tess, stage, record_property):
     sources = read_catalog(cases / "tic25155310_tic_v17.csv").in_band(tess.instrument.flux_column)
     fluxes = []
-    for factor in (1.0, 0.01, 53.0, 1000.0):
+    for factor in (1.0, 0.01, 1000.0):
         machine = Machine.from_pixels(tess, replace(sources, flux=sources.flux * factor, bands={}), quiet=True)
         getattr(machine, stage)()
         machine.fit_model()
