@@ -31,7 +31,8 @@ from bayesprf.photometry.groups import SourceGroup, extract_pixels
 from bayesprf.uncertainty.stage import mean_over_time, usual_flux, with_systematics
 from bayesprf.uncertainty.systematics import star_errors
 
-# The light of an event is looked at within this distance of a position, pixel.
+# Derived: the light of an event is looked at within this distance of a position, pixel: a Moffat profile (slope 2.5) of
+# 2 pixels full width at half maximum, wider than those of these missions, has 96 % of its light there.
 _REACH = 5.0
 # Accuracy: cells that could hold less than this share of the probability, all together, are left out.
 _NEGLIGIBLE = 1e-4

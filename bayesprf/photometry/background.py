@@ -18,8 +18,8 @@ from bayesprf.settings import Background
 # The default prior of a flux, or of a level of the sky, is this many times wider than its mean, as PSFMachine's (Hedges
 # et al. 2021): it decides nothing but hopeless blends.
 PRIOR_WIDTH = 10.0
-# Shares of the pixels, the darkest: their upper ends set the prior's scale, and the first guess.
-_DARK_SHARE, _GUESS_SHARE = 0.2, 0.05
+# Share of the pixels, the darkest: its upper end is the first guess, and sets the prior's scale.
+_DARK_SHARE = 0.05
 # Definition: where the files do not separate cutouts, neighbours in a row or column at most this far apart belong
 # together, pixel.
 _MAX_STEP = 3.0
@@ -251,17 +251,17 @@ def first_guess(columns: BackgroundColumns, image: Image) -> ImageBackground:
         full of starlight. Errors are those of the prior.
     """
     constant = (columns.power == 0).all(axis=1)
-    weights = np.where(constant, _dark_level(image, _GUESS_SHARE), 0.0)
+    weights = np.where(constant, _dark_level(image), 0.0)
     return ImageBackground(columns, weights, np.full(columns.n_column, columns.sigma))
 
 
-def _dark_level(image: Image, share: float) -> float:
+def _dark_level(image: Image) -> float:
     used = image.flux[image.ivar > 0]
-    return float(np.quantile(used, share)) if used.size else 0.0
+    return float(np.quantile(used, _DARK_SHARE)) if used.size else 0.0
 
 
 def _default_sigma(image: Image) -> float:
-    return PRIOR_WIDTH * max(abs(_dark_level(image, _DARK_SHARE)), image.cadence_error)
+    return PRIOR_WIDTH * max(abs(_dark_level(image)), image.cadence_error)
 
 
 def _legendre(x: FloatArray, degree: int) -> FloatArray:

@@ -26,7 +26,8 @@ _GAIN_WIDTH = 0.3
 _CHUNK_ELEMENTS = 1 << 20
 # Cost: the pointing is measured from the brightest stars, at most this many.
 _MAX_STARS = 30
-# They are seen in pixels this near.
+# Derived: they are seen in pixels this near, where a Moffat profile (slope 2.5) of 2 pixels full width at half maximum,
+# wider than those of these missions, has 87 % of its light.
 _CORE_PIX = 3.0
 # Derived: a star has as many pixels as there are unknowns: its flux, the sky, and two of the shift.
 _LEAST_PIXELS = 4
