@@ -63,7 +63,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.CORRELATED_NOISE: "Neighbouring pixels share noise; the light curve scatters more than its error says.",
     QualityFlag.NOT_CONVERGED: "The fit of the PRF or of the hyperparameters stopped before it had settled.",
     QualityFlag.POSITION_OFF: "The star does not lie where the fit has it, and the fit misses light.",
-    QualityFlag.PRF_VARIES: "The PRF changes over the field by more than the total error allows.",
+    QualityFlag.PRF_VARIES: "The PRF changes over the field, or from star to star, by more than a flux should be off.",
     QualityFlag.ERRORS_TOO_SMALL: "The pixels scatter more than their errors say, and so does the light curve.",
     QualityFlag.PIXELS_DROPPED: "Some pixels had no usable flux or error at this cadence and were left out.",
     QualityFlag.NO_DATA: "No usable pixel at this cadence; the flux is NaN.",

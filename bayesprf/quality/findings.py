@@ -210,7 +210,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     -------
     tuple of Finding
     """
-    of_image = _sky, _light, _positions, _prf, _trend, _calibrators, _blends, _settled
+    of_image = _sky, _light, _positions, _prf, _trend, _scatter, _calibrators, _blends, _settled
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *_wide(found)]
@@ -375,6 +375,26 @@ def _trend(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             f"the PRF changes over the field by up to {rough(100 * trends.largest)} %"
             f" ({trends.significance:.0f} standard deviations)",
             "let it vary, field_variation=1 or 2, or fit smaller parts of the field",
+        )
+
+
+def _scatter(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    """Find isolated stars that differ from one PRF by so much that no flux is known well, though its total error is."""
+    left = found.left
+    isolated = np.isin(np.arange(left.pairs.n_source), left.prf.star_residuals().source)
+    known = isolated & found.seen & ~found.saturated & (left.flux > _BRIGHT * found.noise_error)
+    share = np.divide(left.error, left.flux, out=np.zeros_like(left.flux), where=found.seen & (left.flux > 0))
+    enough = found.n_calibrator >= options.min_calibrators and np.count_nonzero(known) > _FEW
+    if enough and np.median(share[known]) > options.share_misfit:
+        sources = share > options.share_misfit
+        yield Finding(
+            QualityFlag.PRF_VARIES,
+            sources,
+            found.effect(left.error, sources),
+            "isolated stars differ from the PRF by so much that their total errors are"
+            f" {rough(100 * np.median(share[known]))} % of the flux in the median",
+            "let it vary, field_variation=1 or 2, fit smaller parts of the field, or check that the catalogue has all"
+            " stars",
         )
 
 

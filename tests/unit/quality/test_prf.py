@@ -49,7 +49,7 @@ def test_no_trend(cases):
 
 
 def test_two_prfs_in_one_field_are_seen():
-    """Or held by the total errors, as here, where a plane follows what it can: fluxes are off by 1.8 of them."""
+    """A plane follows what it can, and total errors of some per cent hold the rest, with a word."""
     sharp, wide = (
         make_field(
             rng=np.random.default_rng(5), n_source=28, n_time=20, n_stamp=24, mag_range=(11.5, 15.0),
@@ -64,7 +64,9 @@ def test_two_prfs_in_one_field_are_seen():
     machine = Machine.from_pixels(replace(sharp.pixels, flux=flux, flux_err=error), sharp.sources, quiet=True)
     machine.build_shape_model()
     machine.fit_model(n_threads=1)
-    flags = int(np.bitwise_or.reduce(judge_fit(machine.fit).flags))
+    found = judge_fit(machine.fit).find(QualityFlag.PRF_VARIES)
     left = measure_fit(machine.fit, QualityOptions()).left
     away = ((machine.ws - sharp.flux).mean(axis=0) / left.error)[left.caught > 0.5]
-    assert flags & (QualityFlag.POOR_PRF | QualityFlag.PRF_VARIES) or np.sqrt(np.mean(away**2)) < 2.0
+    assert "% of the flux in the median" in found.sentence
+    assert found.sources.mean() > 0.5
+    assert np.sqrt(np.mean(away**2)) < 2.0
