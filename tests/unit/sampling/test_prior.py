@@ -30,7 +30,7 @@ MODELS = {
 
 @pytest.fixture(
     scope="module",
-    params=["one cadence", pytest.param("cadences", marks=pytest.mark.slow), "moving"],  # the last has cadences, too
+    params=[*(pytest.param(one, marks=pytest.mark.slow) for one in ("one cadence", "cadences")), "moving"],
 )
 def scene(request):
     make, with_time = SCENES[request.param]
@@ -56,7 +56,15 @@ def assert_moments(draws, mean, sd):
 
 @pytest.mark.parametrize("kind", MODELS)
 def test_the_prior_is_the_declared_one(scene, kind):
-    problem, data = scene
+    assert_declared_prior(*scene, kind)
+
+
+def test_the_prior_of_one_cadence_is_the_declared_one():
+    problem = make_problem(4)
+    assert_declared_prior(problem, group_data(problem, with_time=False), "adaptive")
+
+
+def assert_declared_prior(problem, data, kind):
     draws = prior_draws(MODELS[kind](problem, data, HYPER))
     assert_moments(draws["width"], 0.5 * np.sqrt(2.0 / np.pi), 0.5 * np.sqrt(1.0 - 2.0 / np.pi))
     assert_moments(draws["zero_point"], 1.0, 0.2)
