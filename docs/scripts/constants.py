@@ -46,7 +46,7 @@ _INTRO = """# Constants
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and three fields
 were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
 PRF is fitted in rounds), and 45 x 45 pixels of M67. A cell has the median and the largest shift of a flux in units of
-its total error, and the median change of the total errors, each of the field where it is the largest. Made by
+its total error, and the median change of the total errors; of the simulated fields, each where it is larger. Made by
 `python docs/scripts/constants.py`.
 
 Units and formats are left out. Of the other numbers that are not tuned (bounds on memory, guards against rounding,
@@ -246,26 +246,29 @@ def print_effects(constants: list[Constant], method: str, *, every: bool) -> Non
     """Print the table of what numbers do to fluxes and their errors."""
     cases = fields()
     usual = [measure(case, method) for case in cases]
-    print(f"| constant | value | halved | doubled | what it is |\n|{' --- |' * 5}")
+    groups = [slice(0, 2), slice(2, 3)] if len(cases) > 2 else [slice(0, 2)]
+    heads = ["halved", "doubled", "M67, halved", "M67, doubled"][: 2 * len(groups)]
+    print(f"| constant | value | {' | '.join(heads)} | what it is |\n|{' --- |' * (3 + len(heads))}")
     idle = 0
     for constant in constants:
-        half, double = (
-            largest([effect(constant, factor, case, one, method) for case, one in zip(cases, usual, strict=True)])
+        found = [
+            largest([effect(constant, factor, *one, method) for one in list(zip(cases, usual, strict=True))[group]])
+            for group in groups
             for factor in (0.5, 2.0)
-        )
+        ]
         print(".", end="", file=sys.stderr, flush=True)
-        if not every and not matters(constant, half, double):
+        if not every and not matters(constant, found):
             idle += 1
             continue
-        print_row(constant, *(cell(one) for one in (half, double)))
+        print_row(constant, *map(cell, found))
     print(f"\n{idle} further numbers move no flux of these fields and no total error.", flush=True)
 
 
-def matters(constant: Constant, half: Effect, double: Effect) -> bool:
+def matters(constant: Constant, found: list[Effect]) -> bool:
     """Return whether a number has any effect, or, if it is not tuned, one that contradicts that."""
     if constant.kind:
-        return not max(half.median, double.median) < _UNTUNED
-    return not max(half.largest, double.largest, abs(half.error), abs(double.error)) < 1e-9
+        return not max(one.median for one in found) < _UNTUNED
+    return not max(max(one.largest, abs(one.error)) for one in found) < 1e-9
 
 
 def cell(found: Effect) -> str:
@@ -288,10 +291,11 @@ def print_flags(method: str, *, every: bool) -> None:
     print(f"\n{idle} further numbers change no flag of these fields.")
 
 
-def print_row(constant: Constant, half: str, double: str) -> None:
+def print_row(constant: Constant, *cells: str) -> None:
     """Print the line of a number."""
     place = constant.module.removeprefix("bayesprf.")
-    print(f"| `{place}.{constant.name}` | {constant.value} | {half} | {double} | {constant.comment} |", flush=True)
+    texts = [f"`{place}.{constant.name}`", str(constant.value), *cells, constant.comment]
+    print(f"| {' | '.join(texts)} |", flush=True)
 
 
 def main() -> None:
