@@ -1,15 +1,13 @@
 """Single values of a stack that no star can have made: flipped bits, cosmic rays on one pixel, broken errors."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
 
 import numpy as np
 from scipy.special import gammainccinv, ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.scene.pixels import PixelTable
-from bayesprf.stats import SIGMA_PER_MAD
+from bayesprf.stats import SIGMA_PER_MAD, median_over_time
 
 # Derived: a value this many sigma from its pixel's median is no noise, whatever the noise is like.
 _SIGMA = 20.0
@@ -23,6 +21,8 @@ _CHANCE = 0.01
 _IMPOSSIBLE = 1e3
 # Derived: errors of a pixel follow the root of its light and sky: one a third of the usual at the usual flux is broken.
 _SMALL_ERROR = 1.0 / 3.0
+# Cost: pixels that are looked at together.
+_TOGETHER = 256
 # Derived: fewer cadences have no median to stand out from.
 _FEWEST = 4
 _AROUND = [(column, row) for column in (-1, 0, 1) for row in (-1, 0, 1) if (column, row) != (0, 0)]
@@ -79,11 +79,10 @@ def find_garbage(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> IntArra
     doubtful = np.flatnonzero(_stands_out(sums, level))
     if doubtful.size:
         limit = _IMPOSSIBLE * _brightest(pixels, rows, sums, doubtful)
-        place = _places(pixels)
-        changes = cache(lambda pixel: _changes(pixels, rows, pixel))
-        for pixel in doubtful.tolist():
-            around = _around(pixels, pixel, place)
-            found += [(int(rows[i]), pixel) for i in _lone_values(changes, pixel, around, level=level, limit=limit)]
+        around = _pixels_around(pixels, doubtful)
+        for start in range(0, doubtful.size, _TOGETHER):
+            part = slice(start, start + _TOGETHER)
+            found += _lone_values(pixels, rows, doubtful[part], around[part], level=level, limit=limit)
     return np.array(sorted(set(found)), np.int64).reshape(-1, 2)
 
 
@@ -128,40 +127,42 @@ def _brightest(pixels: PixelTable, rows: IntArray, sums: PixelSums, doubtful: In
     """Return the largest flux of a pixel, electron / s: its mean over time, or its median where it is in doubt."""
     with np.errstate(invalid="ignore", divide="ignore"):
         typical = np.where(sums.count > 0, sums.total / sums.count, 0.0)
-    for pixel in doubtful.tolist():
-        typical[pixel] = np.median(pixels.flux[rows[pixels.ivar[rows, pixel] > 0], pixel])
+    known = pixels.ivar[np.ix_(rows, doubtful)] > 0
+    typical[doubtful] = median_over_time(np.where(known, pixels.flux[np.ix_(rows, doubtful)], np.nan))
     return float(np.abs(typical).max())
 
 
-def _places(pixels: PixelTable) -> dict[tuple[int, int], int]:
-    keys = zip(np.rint(pixels.column).astype(int).tolist(), np.rint(pixels.row).astype(int).tolist(), strict=True)
-    return {key: i for i, key in enumerate(keys)}
-
-
-def _around(pixels: PixelTable, pixel: int, place: dict[tuple[int, int], int]) -> list[int]:
-    """Return the pixels around one, eight at most."""
-    column, row = round(pixels.column[pixel]), round(pixels.row[pixel])
-    return [place[key] for dx, dy in _AROUND if (key := (column + dx, row + dy)) in place]
+def _pixels_around(pixels: PixelTable, chosen: IntArray) -> IntArray:
+    """Return the eight pixels around each of some pixels, -1 where there is none, shape (n_chosen, 8)."""
+    column, row = np.rint(pixels.column).astype(np.int64), np.rint(pixels.row).astype(np.int64)
+    width = int(np.ptp(row)) + 3  # with a margin, so that no row runs into the next column
+    key = (column - column.min()) * width + row - row.min()
+    order = np.argsort(key)
+    wanted = key[chosen][:, None] + np.array([dx * width + dy for dx, dy in _AROUND])
+    place = np.minimum(np.searchsorted(key[order], wanted), key.size - 1)
+    return np.where(key[order][place] == wanted, order[place], -1)
 
 
 def _lone_values(
-    changes: Callable[[int], tuple[FloatArray, float]], pixel: int, around: list[int], *, level: float, limit: float
-) -> list[int]:
-    """Return which of a pixel's values, by index, stand out alone, or beyond all stars."""
-    change, sigma = changes(pixel)
+    pixels: PixelTable, rows: IntArray, chosen: IntArray, around: IntArray, *, level: float, limit: float
+) -> list[tuple[int, int]]:
+    """Return cadence and pixel of the values of some pixels that stand out alone, or beyond all stars."""
+    needed = np.unique(np.concatenate([chosen, around[around >= 0]]))
+    change, noise = _changes(pixels, rows, needed)
+    own, near = np.searchsorted(needed, chosen), np.where(around >= 0, np.searchsorted(needed, around), -1)
     with np.errstate(invalid="ignore"):
-        out = np.flatnonzero(np.abs(change) > level * sigma)
-    if out.size == 0 or out.size > change.size // 4:
-        return []
-    size, far = np.abs(change[out]), np.abs(change[out]) > _SIGMA * sigma
-    if not around:
-        return out[far & (size > limit)].tolist()
-    others = np.sign(change[out]) * np.stack([changes(one)[0][out] for one in around])
+        stands = np.abs(change[:, own]) > level * noise[own]
+    stands[:, stands.sum(axis=0) > rows.size // 4] = False
+    cadence, star = np.nonzero(stands)
+    value, sigma = change[cadence, own[star]], noise[own[star]]
+    known = near[star] >= 0
+    others = np.where(known, change[cadence[:, None], near[star]], np.nan) * np.sign(value)[:, None]
+    size, far = np.abs(value), np.abs(value) > _SIGMA * sigma
     with np.errstate(over="ignore", invalid="ignore"):
-        alone = (far & (np.nansum(others, axis=0) < _SHARE * size)) | _is_alone(
-            size, others, np.array([changes(one)[1] for one in around])
-        )
-    return out[far & (size > limit) | alone].tolist()
+        alone = far & (np.nansum(others, axis=1) < _SHARE * size) & known.any(axis=1)
+        alone |= _is_alone(size, others, np.where(known, noise[near[star]], np.inf))
+    out = far & (size > limit) | alone
+    return list(zip(rows[cadence[out]].tolist(), chosen[star[out]].tolist(), strict=True))
 
 
 def _is_alone(size: FloatArray, others: FloatArray, sigma: FloatArray) -> BoolArray:
@@ -171,27 +172,27 @@ def _is_alone(size: FloatArray, others: FloatArray, sigma: FloatArray) -> BoolAr
     ----------
     size : ndarray of float64, shape (n_value,)
         The change.
-    others : ndarray of float64, shape (n_around, n_value)
+    others : ndarray of float64, shape (n_value, 8)
         Changes of the pixels around, in its direction; NaN where there are none.
-    sigma : ndarray of float64, shape (n_around,)
+    sigma : ndarray of float64, shape (n_value, 8)
         Their noise.
     """
-    noise = np.where(np.isfinite(others), sigma[:, None], 0.0)
-    n_known = np.isfinite(others).sum(axis=0)
-    least = _FOLLOWED * n_known / len(_AROUND) * size + ndtri(_CHANCE) * np.sqrt(np.square(noise).sum(axis=0))
-    quiet = np.nansum((others / sigma[:, None]) ** 2, axis=0) < 2.0 * gammainccinv(0.5 * n_known, _CHANCE)
-    return np.asarray((np.nansum(others, axis=0) < least) & quiet, bool)
+    known = np.isfinite(others)
+    n_known, noise = known.sum(axis=1), np.where(known, sigma, 0.0)
+    least = _FOLLOWED * n_known / len(_AROUND) * size + ndtri(_CHANCE) * np.sqrt(np.square(noise).sum(axis=1))
+    quiet = np.nansum((others / sigma) ** 2, axis=1) < 2.0 * gammainccinv(0.5 * n_known, _CHANCE)
+    return np.asarray((np.nansum(others, axis=1) < least) & quiet, bool)
 
 
-def _changes(pixels: PixelTable, rows: IntArray, pixel: int) -> tuple[FloatArray, float]:
-    """Return how far a pixel's values lie from their median, NaN where there is none, and their scatter."""
-    usable = pixels.ivar[rows, pixel] > 0
-    values = np.where(usable, pixels.flux[rows, pixel], np.nan)
-    if not usable.any():
-        return values, np.inf
-    change = values - np.median(values[usable])
-    scatter = SIGMA_PER_MAD * float(np.median(np.abs(change[usable])))
-    return change, max(scatter, float(np.median(pixels.flux_err[rows, pixel][usable])))
+def _changes(pixels: PixelTable, rows: IntArray, chosen: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Return how far values lie from the median of their pixel, (n_used, n_chosen), NaN for none, and their scatter."""
+    part = np.ix_(rows, chosen)
+    usable = pixels.ivar[part] > 0
+    values, errors = (np.where(usable, one[part], np.nan) for one in (pixels.flux, pixels.flux_err))
+    with np.errstate(over="ignore"):
+        change = values - median_over_time(values)
+        scatter = SIGMA_PER_MAD * median_over_time(np.abs(change), empty=np.inf)
+    return change, np.maximum(scatter, median_over_time(errors, empty=np.inf))
 
 
 def _broken_errors(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> list[tuple[int, int]]:
@@ -205,7 +206,7 @@ def _broken_errors(pixels: PixelTable, rows: IntArray, sums: PixelSums) -> list[
         errors = np.where(pixels.ivar[rows, pixel] > 0, pixels.flux_err[rows, pixel], 0.0)
         found.append((int(rows[np.argmax(errors)]), pixel))
     for pixel in light.tolist():
-        change, sigma = _changes(pixels, rows, pixel)
+        change, sigma = (one[..., 0] for one in _changes(pixels, rows, np.array([pixel])))
         errors = np.where(np.isfinite(change), pixels.flux_err[rows, pixel], np.inf)
         small = errors < _SMALL_ERROR * np.median(errors[np.isfinite(errors)])
         if np.count_nonzero(small) <= rows.size // 4:

@@ -26,7 +26,7 @@ from bayesprf.io.catalogs.archives import (
     recognise,
 )
 from bayesprf.io.catalogs.brightness import flux_from_mags, fluxes_of
-from bayesprf.io.catalogs.columns import find_column, numbers_of
+from bayesprf.io.catalogs.columns import comma_cure, find_column, numbers_of
 from bayesprf.io.catalogs.epoch import julian_year_of
 from bayesprf.io.catalogs.phantoms import real_stars
 from bayesprf.io.catalogs.tables import read_columns
@@ -271,7 +271,8 @@ def _parse_angle(text: str, written: units.UnitBase, name: str) -> float:
         return float(Angle(text, unit=written).deg)
     except (ValueError, TypeError, units.UnitsError) as error:
         raise InputError(
-            f"{name}: expected real numbers or text such as 20:49:49.8, got {text!r}; convert it to degree"
+            f"{name}: expected real numbers or text such as 20:49:49.8, got {text!r};"
+            f" {comma_cure(text) or 'convert it to degree'}"
         ) from error
 
 

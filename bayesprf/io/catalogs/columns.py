@@ -15,6 +15,7 @@ from bayesprf.results.columns import texts_of
 _FILL = (1e20, float(np.float32(1e20)))
 # What tables write as text where there is no number; an epoch may begin with the J of Julian years.
 _NOTHING = frozenset({"", "-", "--", "---", "~", "...", "null", "none", "nan", "na", "n/a", "<na>", "\\n"})
+_COMMA = re.compile(r"[-+]?\d{1,3}(,\d+)+(\.\d*)?")
 _YEAR = re.compile(r"^J(\d{4}(\.\d*)?)$")
 
 
@@ -97,6 +98,10 @@ def _number_in(text: str, name: str, row: int) -> float:
     try:
         return float(_YEAR.sub(r"\1", text))
     except ValueError as error:
-        raise InputError(
-            f"{name}: expected numbers, got {shown(text)} in row {row}; correct that row, or give another column"
-        ) from error
+        cure = comma_cure(text) or "correct that row, or give another column"
+        raise InputError(f"{name}: expected numbers, got {shown(text)} in row {row}; {cure}") from error
+
+
+def comma_cure(text: str) -> str:
+    """Return what to do about a number with a comma, which may stand for the point or for thousands, or nothing."""
+    return "write numbers with a point for decimals, and without commas" if _COMMA.fullmatch(text) else ""

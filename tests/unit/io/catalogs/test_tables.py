@@ -252,3 +252,14 @@ def test_files_that_were_cut_at_a_limit_of_rows_say_so(tmp_path):
     path.write_text(VIZIER + "#INFO\ttruncated result (>2)\n")
     with pytest.warns(DataWarning, match=r"export.tsv says that its rows were cut at a limit \(#INFO\ttruncated"):
         read_catalog(path)
+
+
+@pytest.mark.parametrize(
+    ("row", "column"), [("290,123;44,5;12", "ra"), ("290.1;44,5;12", "dec"), ("290.1;44.5;12,5", "phot_g_mean_mag")]
+)
+def test_commas_in_numbers_are_named(tmp_path, row, column):
+    """In 290,123 the comma may be the point or stand for thousands."""
+    path = tmp_path / "export.csv"
+    path.write_text(f"ra;dec;phot_g_mean_mag\n{row}\n")
+    with pytest.raises(InputError, match=rf"^{column}: expected .*,.*; write numbers with a point"):
+        read_catalog(path)
