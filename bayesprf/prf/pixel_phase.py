@@ -8,8 +8,10 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 
-# Pixel phases of the star, per axis.
+# Accuracy: pixel phases of the star, per axis.
 _N_PHASE = 4
+# Definition: all phases together tell as much as so many, whatever their number.
+_N_TOLD = 16
 # Standard deviation of the sum over pixels about its mean. With pixels alone, a PRF that does not
 # conserve flux looks like fluxes that follow the pixel phase: it has to hold as well as fluxes are to be right.
 SUM_SIGMA = 2e-4
@@ -130,4 +132,4 @@ class PixelPhases:
         -------
         ndarray of float64, shape (n_phase,)
         """
-        return np.full(self.n_phase, 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * LN10 * scatter) ** 2))
+        return np.full(self.n_phase, _N_TOLD / self.n_phase / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * LN10 * scatter) ** 2))
