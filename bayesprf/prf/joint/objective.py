@@ -102,9 +102,6 @@ class JointFit:
         Fluxes, electron / s.
     flux_err : ndarray of float64, shape (n_source,)
         Standard deviation with everything else free, electron / s.
-    flux_response : ndarray of float64, shape (n_source, n_global + n_profile)
-        Response of the fluxes to one standard deviation of each global parameter's independent combinations, and of
-        the rings of the mean profile.
     rings : ndarray of float64, shape (2, n_ring, n_ring)
         L with the covariances L L' of the relative errors of a star's rings, and of what their halves differ by.
     missed_err : float
@@ -140,7 +137,6 @@ class JointFit:
     prf: FieldPrf
     flux: FloatArray
     flux_err: FloatArray
-    flux_response: FloatArray
     rings: FloatArray
     missed_err: float
     shift: FloatArray
@@ -440,7 +436,6 @@ def _finish(problem: JointProblem, found: _Iteration) -> JointFit:
         flux_err=np.sqrt(own + np.einsum("sg,sg->s", response, response) + ring_std**2),
         rings=rings,
         missed_err=missed_std,
-        flux_response=response,
         shift=shifts(problem, state),
         shift_err=_shift_errors(problem, posterior),
         values=view.values / sums.total[problem.pairs.source],
