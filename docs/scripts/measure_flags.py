@@ -33,8 +33,8 @@ besides the fluxes of the field are off by two total errors root mean square; a 
 fields in which it does not are drawn again: a fault that does no harm to fluxes is none. (The wrong PRFs that counted
 are those that differ between the two halves of a field; asymmetric ones taken as round did no harm. Where a plane
 follows them and the total errors hold the rest, few count any more: in four such fields, with widths of 1.1 to 1.3 and
-1.6 to 2.2 pixels, fluxes are off by 3 to 8 % and by 1.1 to 1.8 total errors, root mean square. Since the table was made, such
-fields are named as well: `PRF_VARIES` where the total errors of isolated stars exceed 2 % of the flux in the median.)
+1.6 to 2.2 pixels, fluxes are off by 3 to 8 % and by 1.1 to 1.8 total errors, root mean square. Since the table was
+made, such fields are named as well: `PRF_VARIES` where the median total error of isolated stars exceeds 2 %.)
 A sound field is one in which no flux is moved by that much, and in which no light curve scatters by more than 1.1 of
 its error (`error_ratio`, from which on a flag is right) on average over the noise: the same fit is applied to the
 pixels without their noise. Fields between the two, whose motion adds 10 to 30 % to a light curve's scatter, are neither
