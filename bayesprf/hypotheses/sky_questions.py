@@ -138,7 +138,7 @@ def locate_event(
 
 def _pixels_of(fit: Fit, sources: object) -> IntArray:
     """Return the pixels that respond linearly and that some sources light; all of them for None."""
-    usable = ~fit.pixels.saturated & (fit.latest_flux.problem.ivar > 0).any(axis=0)
+    usable = ~fit.pixels.spilled & (fit.latest_flux.problem.ivar > 0).any(axis=0)
     if sources is not None:
         lit = fit.latest_flux.source_design[:, fit.sources.indices(sources)]
         usable &= np.asarray(lit.sum(axis=1)).ravel() > 0

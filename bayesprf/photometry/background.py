@@ -35,7 +35,7 @@ class BackgroundColumns:
     ----------
     matrix : csr_matrix of float64, shape (n_pixel, n_column)
         Products of Legendre polynomials in column and row, scaled to -1 ... 1 over each patch of pixels; nothing in
-        saturated pixels, which do not measure the sky.
+        saturated pixels and where they spill, which do not measure the sky.
     patch : ndarray of int64, shape (n_column,)
         Patch of each column.
     power : ndarray of int64, shape (n_column, 2)
@@ -168,7 +168,7 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     values = np.stack([_legendre(scaled[:, 0], i) * _legendre(scaled[:, 1], j) for i, j in powers], axis=1)
     column = label[:, None] * len(powers) + np.arange(len(powers))
     row = np.broadcast_to(np.arange(pixels.n_pixel)[:, None], column.shape)
-    values[pixels.saturated] = 0.0
+    values[pixels.spilled] = 0.0
     matrix = csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=(pixels.n_pixel, n_patch * len(powers)))
     matrix.eliminate_zeros()
     patch = np.repeat(np.arange(n_patch), len(powers))

@@ -63,7 +63,7 @@ def fit_fluxes(
         names=fit.coefficient_names,
         background=None if prf.background is None else prf.background.columns,
     )
-    matrix = prf.matrix.without(fit.pixels.saturated)
+    matrix = prf.matrix.without(fit.pixels.spilled)
     still = solve(matrix.design())
     curves = still.flux, still.flux_err
     yield "flux", still
@@ -146,7 +146,7 @@ def _source_flags(fit: Fit) -> IntArray:
     prf = fit.need("prf")
     return flag_sources(
         prf.matrix,
-        saturated=fit.pixels.saturated,
+        saturated=fit.pixels.spilled,
         has_flux=fit.sources.has_flux,
         core=float(np.sqrt(prf.prf.pixel_area)),
     )

@@ -198,7 +198,7 @@ def fit_shape(
         if options.refine and count > 0:
             positions = _refine(scene, light, profile, training, positions)
             light = find_light(scene, profile.prf, offset + positions.shift, scale=scale, cut=cut, before=light)
-        before, scale = light if count else None, catalog_scale(scene, light.prf)
+        before, scale = light if count else None, catalog_scale(scene, light.prf, light.distant)
         prf, wing_err = _step_wing(scene, light, profile, mask_options)
         chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
         training = light.star_pixels(scene.image, chosen)

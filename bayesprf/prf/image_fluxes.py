@@ -58,8 +58,8 @@ class Scene:
 
     @property
     def saturated(self) -> BoolArray:
-        """Pixels that do not respond linearly, shape (n_pixel,)."""
-        return self.pixels.saturated
+        """Pixels that do not respond linearly, and those that charge spills to, shape (n_pixel,)."""
+        return self.pixels.spilled
 
     def without(self, found: ImageBackground) -> "Scene":
         """Return the scene with another background subtracted from its image."""
@@ -143,12 +143,13 @@ def find_light(
     near = scene.pairs.moved(shift)
     near = near.select(ceiling[near.source] * prf.envelope(near.r) > _FIXED_SHARE * cut)
     matrix = PrfMatrix.constant(near, prf.evaluate(near.dx, near.dy))
-    least = _FIXED_SHARE * cut
-    distant = distant_light(scene.pixels, scene.sources, prf, flux=expected, limit=scene.limit, cut=least)
 
     def split(flux: FloatArray) -> Light:
         bright = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        return Light(matrix, flux, matrix.light(bright) > cut, distant)
+        # The scale, on which what is expected stands, rises where too much light is expected: fitted fluxes cap it.
+        capped = np.fmin(bright, ceiling)
+        far = distant_light(scene.pixels, scene.sources, prf, flux=capped, limit=scene.limit, cut=_FIXED_SHARE * cut)
+        return Light(matrix, flux, matrix.light(bright) > cut, far)
 
     if before is not None:
         return split(_image_flux(scene, split(before.flux), expected))
@@ -181,12 +182,12 @@ def _image_flux(scene: Scene, light: Light, expected: FloatArray) -> FloatArray:
     return fit_image_flux(light.fitted(scene.saturated), image, expected=expected)
 
 
-def catalog_scale(scene: Scene, prf: PrfMatrix) -> float:
+def catalog_scale(scene: Scene, prf: PrfMatrix, fixed: FloatArray | float = 0.0) -> float:
     """Return the median of the light in the pixels of each star over that which the catalogue predicts there.
 
-    Both are weighted by the PRF, and no flux is fitted: stars that the data cannot tell apart, or that lie off the
-    pixels, whose fitted fluxes may be anything, share what is there. Stars weigh as the square root of the predicted
-    light.
+    Light that is `fixed`, that of distant stars, counts as neither. Both are weighted by the PRF, and no flux is
+    fitted: stars that the data cannot tell apart, or that lie off the pixels, whose fitted fluxes may be anything,
+    share what is there. Stars weigh as the square root of the predicted light.
     """
     pairs, values = prf.pairs, prf.values
     predicted = np.where(scene.known, scene.flux, 0.0)[pairs.source] * values
@@ -195,7 +196,7 @@ def catalog_scale(scene: Scene, prf: PrfMatrix) -> float:
     weight = np.where(seen[pairs.pixel], values, 0.0)
     found, expected = (
         np.bincount(pairs.source, weights=weight * image[pairs.pixel], minlength=pairs.n_source)
-        for image in (scene.image.flux, pixel)
+        for image in (scene.image.flux - fixed, pixel)
     )
     good = scene.known & (expected > 0) & (found > 0)
     return float(weighted_median(found[good] / expected[good], np.sqrt(expected[good]))) if good.any() else 1.0

@@ -51,7 +51,7 @@ class MeanResiduals:
     @cached_property
     def matrix(self) -> PrfMatrix:
         """PRF of the pairs that were fitted."""
-        return self.prf.matrix.without(self.pixels.saturated)
+        return self.prf.matrix.without(self.pixels.spilled)
 
     @property
     def pairs(self) -> PairTable:
@@ -93,7 +93,7 @@ class MeanResiduals:
     @cached_property
     def ivar(self) -> FloatArray:
         """Inverse variance of the noise, shape (n_pixel,), 0 for pixels that were not fitted."""
-        return np.where(self.pixels.saturated, 0.0, self.prf.image.ivar)
+        return np.where(self.pixels.spilled, 0.0, self.prf.image.ivar)
 
     @cached_property
     def noise_variance(self) -> FloatArray:

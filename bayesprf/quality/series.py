@@ -74,7 +74,7 @@ def take_series(left: MeanResiduals, fit: FluxFit) -> SeriesResiduals | None:
         return None
     looked = np.unique(np.linspace(0, n_time - 1, min(n_time, _N_LOOKED)).round().astype(np.int64))
     part = fit.problem.take(looked)
-    known = (part.ivar > 0) & ~left.pixels.saturated
+    known = (part.ivar > 0) & ~left.pixels.spilled
     model = part.predict(fit.posterior.mean[looked])
     residual = np.where(known, part.data - model, 0.0)
     count = np.maximum(known.sum(axis=0), 1)

@@ -100,7 +100,7 @@ def _swallowed(left: MeanResiduals) -> float:
     In each ring the PRF takes sum w l / sum w l**2 of its light l from the constant, which enters all fluxes.
     """
     pairs, side = left.pairs, np.sqrt(left.prf.prf.pixel_area)
-    used = ~left.pixels.saturated[left.prf.matrix.pairs.pixel]
+    used = ~left.pixels.spilled[left.prf.matrix.pairs.pixel]
     weight = left.weight[pairs.pixel] * left.prf.training[used]
     ring = np.digitize(pairs.r / side, _RINGS)
     one, two = (np.bincount(ring, weight * left.light**power, _RINGS.size + 1) for power in (1, 2))

@@ -58,7 +58,8 @@ class PixelTable:
     Notes
     -----
     `ivar` holds flux_err**-2, and 0 for every pixel that drops out; `gaps` counts for each pixel the
-    cadences in which it does.
+    cadences in which it does. `spilled` tells the saturated pixels and those to which their charge may have spilled:
+    the next two along the column. No fit uses these.
 
     Examples
     --------
@@ -89,6 +90,7 @@ class PixelTable:
     meta: Named = field(default_factory=dict)
     ivar: FloatArray = field(init=False, repr=False)
     gaps: IntArray = field(init=False, repr=False)
+    spilled: BoolArray = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         put = object.__setattr__
@@ -128,6 +130,7 @@ class PixelTable:
         numbers = np.arange(n_time) if self.cadence_number is None else self.cadence_number
         put(self, "cadence_number", as_integer(numbers, "cadence_number"))
         check_shape(self.saturated, (n_pixel,), "saturated", "n_pixel")
+        put(self, "spilled", _find_spilled(self.column, self.row, self.saturated))
         check_shape(self.stamp, (n_pixel,), "stamp", "n_pixel")
         check_shape(self.cadence_number, (n_time,), "cadence_number", "n_time")
         if self.pos_corr is not None:
@@ -216,6 +219,8 @@ def _check_detector(places: FloatArray, name: str) -> None:
 _LARGEST_DETECTOR = 2.0**24
 # Definition: share of the cadences above the saturation level that makes a pixel saturated: not a single cosmic ray.
 _SATURATED_SHARE = 0.01
+# Derived: a bleed ends in a pixel that it fills in part, and leaves charge in the next one.
+_SPILL_ROWS = 2.1
 # Cadences handled at once, so that temporaries stay in cache and small beside the data.
 _CHUNK_ELEMENTS = 1 << 18
 
@@ -241,6 +246,18 @@ def _inverse_variance(flux: FloatArray, flux_err: FloatArray) -> tuple[FloatArra
             ivar[part][bad] = 0.0
             gaps += bad.sum(axis=0)
     return ivar, gaps
+
+
+def _find_spilled(column: FloatArray, row: FloatArray, saturated: BoolArray) -> BoolArray:
+    """Return the saturated pixels and those up to two rows away along their columns."""
+    found = saturated.copy()
+    for one in np.unique(column[saturated]):
+        here = np.flatnonzero(column == one)
+        full = np.sort(row[here[saturated[here]]])
+        after = np.searchsorted(full, row[here] - _SPILL_ROWS)
+        found[here] |= full[np.minimum(after, full.size - 1)] < row[here] + _SPILL_ROWS
+        found[here] &= (after < full.size) | saturated[here]
+    return found
 
 
 def _find_saturated(flux: FloatArray, instrument: Instrument) -> BoolArray:

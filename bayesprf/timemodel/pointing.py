@@ -114,7 +114,7 @@ def make_groups(pixels: PixelTable, prf: PrfMatrix, flux: FloatArray) -> list[St
     list of StarGroup
     """
     pairs, flux = prf.pairs, np.nan_to_num(flux)
-    usable = (pixels.gaps < pixels.n_time) & ~pixels.saturated
+    usable = (pixels.gaps < pixels.n_time) & ~pixels.spilled
     near = pairs.r < _CORE_PIX * pixels.instrument.pixel_scale
     stars = _bright_stars(pairs, near & usable[pairs.pixel], pixels.saturated, flux)
     core = near & usable[pairs.pixel] & stars[pairs.source]

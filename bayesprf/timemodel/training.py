@@ -135,7 +135,7 @@ def choose_training(
     light = prf.light(flux)
     total = np.bincount(pairs.pixel, np.abs(light), minlength=pairs.n_pixel)[pairs.pixel]
     owned = (light > 0) & (light >= options.min_share * total)
-    blooming = np.bincount(pairs.source[owned & pixels.saturated[pairs.pixel]], minlength=pairs.n_source) > 0
+    blooming = np.bincount(pairs.source[owned & pixels.spilled[pairs.pixel]], minlength=pairs.n_source) > 0
     step = max(1, pixels.n_time // _N_NOISE_SAMPLES)
     ivar = pixels.ivar[::step].mean(axis=0)[pairs.pixel]
     resolution = min(options.resolution, pixels.n_time)

@@ -47,7 +47,7 @@ class WidthData:
     def usable(self) -> BoolArray:
         """Pixels that a source lights and that respond linearly, shape (n_pixel,)."""
         own = self.design.matrix()[:, : self.expected.size]
-        return np.asarray(np.diff(own.indptr) > 0) & ~self.pixels.saturated
+        return np.asarray(np.diff(own.indptr) > 0) & ~self.pixels.spilled
 
     @property
     def trains(self) -> BoolArray:

@@ -114,7 +114,7 @@ def _per_source(position: object, n_source: int) -> FloatArray:
 def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonErrors:
     """Carry nuisances into the fluxes of stars that are as bright as given, electron / s."""
     prf = fit.need("prf")
-    usable = ~fit.pixels.saturated[prf.pairs.pixel]
+    usable = ~fit.pixels.spilled[prf.pairs.pixel]
     return fit_common_errors(
         prf,
         prf.matrix.select(usable),
@@ -176,7 +176,7 @@ def _position_errors(fit: Fit) -> csr_matrix:
     """Return how the refined positions may err together."""
     prf = fit.need("prf")
     return fit_position_errors(
-        prf.matrix.without(fit.pixels.saturated),
+        prf.matrix.without(fit.pixels.spilled),
         (prf.prf, prf.intrinsic_scatter),
         flux=np.nan_to_num(prf.flux),
         image=prf.image,

@@ -181,6 +181,8 @@ JUDGE = {
     "Airy, vanes": (stamps(), airy, None, (31, 32)),
     "Kepler ETEM2": (stamps(), etem2, None, (31, 32)),
     "TESS nine tables": (tess_image(), tess_tables, None, (31, 32)),
+    "Kepler Gaussians, corner": (stamps(), lambda: kepler_mog(2), None, (31, 32)),
+    "TESS, sky": (tess_image(), lambda: one_table("row0513-col0557"), SKY, (31, 32)),
     "TESS, sky, saturated": (
         tess_image(mag_range=(5.0, 15.0)), lambda: one_table("row0513-col0557"), replace(SKY, bleeding=True), (31, 32)
     ),
@@ -199,10 +201,15 @@ def fit_new(field: ForeignField, order: int):
     problem = build_joint(pixels, field.field.sources, image, spoiled(pixels, pixels.saturated), settings)
     fit = fit_joint(*problem, JointOptions())
     note = f"{fit.n_iter} iterations{'' if fit.converged else ', NOT CONVERGED'}"
-    if np.any(field.sky):
-        error = (fit.problem.sky @ fit.state.sky - field.sky)[fit.problem.used]
-        note += f", sky {np.median(error):+.1f} e/s"
-    return fit.flux, fit.flux_err, note
+    return fit.flux, fit.flux_err, note + sky_note(field, fit.problem.sky @ fit.state.sky)
+
+
+def sky_note(field: ForeignField, sky):
+    """Say how far the fitted sky is off, in the middle and at its worst."""
+    if not np.any(field.sky):
+        return ""
+    error = (sky - field.sky)[~field.field.pixels.saturated]
+    return f", sky {np.median(error):+.1f} e/s, at most {error[np.argmax(np.abs(error))]:+.1f}"
 
 
 def fit_machine(field: ForeignField, order: int):
@@ -212,8 +219,16 @@ def fit_machine(field: ForeignField, order: int):
     machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
     machine.refine_scene(method="joint", field_variation=order)
     machine.fit_model()
-    total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(pixels.n_time))
-    return machine.ws.mean(axis=0), total, ""
+    return told(field, machine)
+
+
+def told(field: ForeignField, machine: Machine):
+    """Return flux and total error of a Machine, and which fit it chose."""
+    total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(machine.pixels.n_time))
+    note = "rounds" if machine.fit.prf.joint is None else f"joint, order {machine.fit.prf.joint.prf.order}"
+    if np.any(field.sky):
+        note += sky_note(field, machine.background_flux.mean(axis=0))
+    return machine.ws.mean(axis=0), total, note
 
 
 def fit_build(field: ForeignField, order: int):
@@ -233,8 +248,7 @@ def fit_old(field: ForeignField, order: int, *, refine: bool = True, method: str
     machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
     (machine.refine_scene if refine else machine.build_shape_model)(method=method)
     machine.fit_model()
-    total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(pixels.n_time))
-    return machine.ws.mean(axis=0), total, ""
+    return told(field, machine)
 
 
 def score(field: ForeignField, flux, error):

@@ -35,7 +35,7 @@ _OWN_SHARE = 0.9
 
 def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Fit PRF, fluxes, sky, and positions if `options.refine`, in one objective."""
-    saturated = spoiled(scene.pixels, scene.saturated)
+    saturated = spoiled(scene.pixels, scene.pixels.saturated)
     settings = JointSettings(order=options.field_variation or 0, free=options.refine)
     image = scene.image
     if options.prf is not None:

@@ -46,6 +46,19 @@ def test_input_is_not_copied_and_not_changed():
     assert np.isnan(given["flux"][1, 2])
 
 
+def test_charge_spills_along_columns():
+    """A saturated pixel spoils the next two rows of its column, in the order of any catalogue of pixels."""
+    column, row = (one.ravel().astype(float) for one in np.meshgrid(np.arange(5), np.arange(9)))
+    order = np.random.default_rng(3).permutation(column.size)
+    column, row = column[order], row[order]
+    flux = np.ones((1, column.size))
+    saturated = (column == 2) & ((row == 1) | (row == 2)) | (column == 4) & (row == 8)
+    pixels = PixelTable(np.zeros(1), flux, flux, column / 900, row / 900, column, row, saturated=saturated)
+    expected = (column == 2) & (row <= 4) | (column == 4) & (row >= 6)
+    np.testing.assert_array_equal(pixels.spilled, expected)
+    np.testing.assert_array_equal(pixels.saturated, saturated)
+
+
 def test_optional_fields_are_filled():
     pixels = PixelTable(**fields())
     np.testing.assert_array_equal(pixels.stamp, 0)
