@@ -32,6 +32,9 @@ _MIN_PIXELS = 4
 _MAX_STEP_PIX = 0.25
 # Accuracy: steps are cut short: PRF and positions of close blends, found in turns, else oscillate about the answer.
 _DAMPING = 0.7
+# Definition: a star is never moved farther than this from its catalogue position, in standard deviations of these: what
+# draws it on is light of a star that the catalogue lacks.
+_FARTHEST = 5.0
 # Derived: positions less correlated than this count as independent: both errors change by half its square, 2 %.
 _MIN_CORRELATION = 0.2
 # Rounding: positions are never held tighter than this, arcsec: catalogues print no more digits.
@@ -163,7 +166,7 @@ def fit_positions(
     Notes
     -----
     y - m = dF PRF + F dPRF/dx . dx in every pixel, with N(0, width**2) on the whole shift of each axis and a wide
-    prior on the fluxes; all overlapping stars are solved together.
+    prior on the fluxes; all overlapping stars are solved together. Nothing moves a star by more than five of these widths.
     """
     posterior = _solve_positions(
         matrix, profile.prf, profile.scatter, flux=np.nan_to_num(flux), image=image, shift=shift, width=width
@@ -171,9 +174,12 @@ def fit_positions(
     n = matrix.pairs.n_source
     step, std = posterior.mean[0, n:].reshape(2, n).T, posterior.std[0, n:].reshape(2, n).T
     limit = _MAX_STEP_PIX * np.sqrt(profile.prf.pixel_area)
-    step = _DAMPING * np.clip(step, -limit, limit)
-    counted = np.where(np.abs(step) > std, np.abs(step), 0.0)
-    return PositionFit(shift + step, std, float(np.max(counted, initial=0.0)))
+    whole = shift + _DAMPING * np.clip(step, -limit, limit)
+    far = np.hypot(whole[:, 0], whole[:, 1])
+    whole = whole * np.minimum(1.0, _FARTHEST * width / np.maximum(far, width))[:, None]
+    moved = np.abs(whole - shift)
+    counted = np.where(moved > std, moved, 0.0)
+    return PositionFit(whole, std, float(np.max(counted, initial=0.0)))
 
 
 def position_width(shift: FloatArray) -> float:

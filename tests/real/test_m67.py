@@ -78,6 +78,24 @@ def test_other_radii_of_the_round_core(pixels, catalog, chosen, cut_r, record_pr
     assert scatter < 0.03
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")
+def test_half_of_the_catalogue_may_be_missing(pixels, catalog, machine, chosen, record_property):
+    """No star moves by more than five errors of the catalogue (0.06 pixel); it was 2 pixels, and chi-square 8 to 14."""
+    keep = np.random.default_rng(3).random(len(catalog)) < 0.5
+    half = bp.Machine.from_pixels(pixels, read_catalog(catalog[keep].reset_index(drop=True)), quiet=True)
+    half.refine_scene()
+    half.fit_model()
+    positions, side = half.fit.need("prf").positions, np.sqrt(half.fit.need("prf").prf.pixel_area)
+    farthest = float(np.hypot(*positions.shift.T).max() / side)
+    scatter = robust_scatter(zero_points(half, catalog[keep])[chosen[keep]])
+    whole = robust_scatter(zero_points(machine, catalog)[chosen])
+    record_property("farthest star, pixel", f"{farthest:.3f}")
+    record_property("robust scatter, half and whole catalogue", f"{scatter:.4f}, {whole:.4f}")
+    assert farthest < 5.0 * 0.06
+    assert scatter < 1.3 * whole
+
+
 def test_all_light_is_counted(machine, catalog, chosen, record_property):
     """The zero point of a 2-pixel aperture is 25.16; such an aperture holds 85 to 97 % of a star's light."""
     point = np.median(zero_points(machine, catalog)[chosen])

@@ -51,6 +51,25 @@ def test_positions_of_blended_stars_are_found():
     assert found.moved == pytest.approx(0.7 * np.abs(shift).max(), rel=0.1)
 
 
+def test_no_star_moves_beyond_five_widths():
+    """Light of a star that the catalogue lacks draws a star on for ever: 3 arcsec away it may move by 0.5."""
+    prf, shift = truth(), np.zeros((16, 2))
+    shift[3] = 2.0, -2.0
+    scene, flux = make_scene(prf, n_star=16, spacing=30.0)
+    moved = scene.pairs.moved(shift)
+    image = replace(scene.image, flux=PrfMatrix.constant(moved, prf.evaluate(moved.dx, moved.dy)).image(flux))
+    profile = Profile(prf, np.zeros((prf.weights.size, prf.weights.size)), 1e-4, 1.0, np.ones(1, bool))
+    found = np.zeros((16, 2))
+    for _ in range(4):
+        here = scene.pairs.moved(found)
+        matrix = PrfMatrix.constant(here, prf.evaluate(here.dx, here.dy))
+        last = fit_positions(matrix, profile, flux=flux, image=image, shift=found, width=0.1)
+        found = last.shift
+    assert np.hypot(*found[3]) == pytest.approx(0.5, rel=1e-9)
+    assert np.hypot(*np.delete(found, 3, axis=0).T).max() < 0.05
+    assert last.moved < 0.1
+
+
 def test_errors_of_positions_are_the_posterior_of_one_star():
     prf = truth()
     scene, flux = make_scene(prf, n_star=2, spacing=120.0)
