@@ -166,7 +166,7 @@ def fit_positions(
     Notes
     -----
     y - m = dF PRF + F dPRF/dx . dx in every pixel, with N(0, width**2) on the whole shift of each axis and a wide
-    prior on the fluxes; all overlapping stars are solved together. Nothing moves a star by more than five of these widths.
+    prior on the fluxes; all overlapping stars are solved together. No star moves by more than five widths.
     """
     posterior = _solve_positions(
         matrix, profile.prf, profile.scatter, flux=np.nan_to_num(flux), image=image, shift=shift, width=width

@@ -101,20 +101,25 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
     """Fit jointly too, and return the fit that predicts the pixels better.
 
     The stars alone are asked first if there are enough of them, then the instrument's record with them: that of a star
-    at rest, which is not the mean of one that rolls.
+    at rest, which is not the mean of one that rolls. A sky that is left in the pixels is looked for first where the fit
+    in rounds leaves a level, and decides for all.
     """
+    suspect = leaves_level(rounds)
     few = _few_stars(fit, scene, recipe)
     priors: list[str | None] = [] if few else [None]
     if not fit.pixels.instrument.roll_hours > 0:
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        found, told = _try_jointly(scene, joint, rounds.background if prior else None)
-        choice = Choice(False, told) if found is None else _judge(fit, scene, joint, (rounds, found))
+        sky = _find_sky(fit, scene, joint) if suspect else ""
+        found, told = (None, sky) if sky else _try_jointly(scene, joint, rounds.background if prior else None)
+        choice = Choice(False, told) if found is None else _judge(fit, scene, joint, (rounds, found), looked=suspect)
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
         _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
         if found is not None and choice.joint:
             return found, joint
+        if sky:
+            break
     _log.info("the PRF is fitted in rounds")
     return rounds, recipe.updated(method="rounds")
 
@@ -152,25 +157,31 @@ def _trends_matter(found: PrfFit, measured: IntArray, trends: dict[str, Trend]) 
     )
 
 
-def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit]) -> Choice:
-    """Choose between rounds and joint fit; the latter puts a sky that is left in the pixels into the stars' wings.
+def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit], *, looked: bool) -> Choice:
+    """Choose between rounds and joint fit.
 
-    Few stars leave few pixels dark enough to show it: a fit that leans on the instrument's record is always made with a
-    sky too.
+    Few stars leave few pixels dark enough to show a sky: one is looked for, if it was not, beside any fit that leans on
+    the instrument's record.
     """
-    rounds, found = fits
-    choice = choose_fit(rounds, found)
-    suspect = recipe.shape.prf is not None or leaves_level(rounds)
-    if not choice.joint or scene.background is not None or not suspect:
+    choice = choose_fit(*fits)
+    if not choice.joint or looked or recipe.shape.prf is None:
         return choice
+    told = _find_sky(fit, scene, recipe)
+    return Choice(False, told) if told else choice
+
+
+def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:
+    """Say what sky is left in the pixels, which a joint fit without one puts into the stars' wings; empty if none."""
+    if scene.background is not None:
+        return ""
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
     other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
     if other is None or other.background is None:
-        return choice
+        return ""
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
     if height < SIGNIFICANT * error:  # wings take light, which no sky below zero is
-        return choice
-    return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars")
+        return ""
+    return f"finds a sky of {height:.3g} electron / s, no part of the stars"
 
 
 def _try_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None) -> tuple[PrfFit | None, str]:
