@@ -140,6 +140,8 @@ def _check_lengths(rows: list[str], delimiter: str) -> None:
     """
     expected = len(_fields(rows[0], delimiter)) if rows else 0
     for number, line in enumerate(rows[1:], 1):
+        if delimiter != " " and line.count(delimiter) < expected:
+            continue
         entries = _fields(line, delimiter)
         if any(one.strip() for one in entries[expected:]) or (delimiter == " " and len(entries) < expected):
             raise ValueError(
