@@ -68,8 +68,8 @@ def check_grid(pixels: PixelTable) -> None:
     if not pixel_area(pixels) > _THINNEST * float(np.square(axes).sum()):
         raise InputError(
             "ra, dec: expected columns and rows in two directions on the sky, got steps of"
-            f" {np.round(axes[:, 0], 3)} and {np.round(axes[:, 1], 3)} arcsec east and north; are the"
-            " right ascensions hours?"
+            f" {np.round(axes[:, 0], 3)} and {np.round(axes[:, 1], 3)} arcsec east and north; check"
+            " whether positions are rounded, or right ascensions in hours"
         )
 
 
