@@ -533,7 +533,7 @@ class Machine:
 
         See Also
         --------
-        build_shape_model : The PRF alone, at the positions of the catalogue.
+        build_shape_model : Positions are fitted where the fit is a joint one, or held with ``refine=False``.
         fit_common_errors : What errors of positions do to the fluxes.
 
         Notes
@@ -910,6 +910,8 @@ class Machine:
             Standard deviation of the wing's slope; by default that of its fit, which counts star by star.
         others : float, optional
             Error of the slope of other stars' wings towards a star; learned from the pixels they dominate by default.
+
+        A joint fit knows its own errors of positions, shape and wings; what is given replaces them or comes beside.
 
         Returns
         -------

@@ -81,8 +81,9 @@ class FitOptions:
         for ``catalog="detect"``.
     machine, shape, time_model : mapping of str to object
         Keyword arguments of `Machine.from_pixels`, `Machine.build_shape_model` and `Machine.build_time_model`.
-    refine : bool
-        Fit every star's own position with the PRF: `Machine.refine_scene`, with `shape` as its arguments.
+    refine : bool, optional
+        Fit every star's own position with the PRF, `Machine.refine_scene` with `shape` as its arguments, or hold them
+        all; by default `Machine.build_shape_model` decides.
     robust : bool
         Down-weight cosmic rays; there are no leave-one-out scores then.
     pixel_errors : {"model", "time-mean", "given"}
@@ -110,7 +111,7 @@ class FitOptions:
     machine: Named = field(default_factory=dict)
     shape: Named = field(default_factory=dict)
     time_model: Named = field(default_factory=dict)
-    refine: bool = False
+    refine: bool | None = None
     robust: bool = False
     pixel_errors: str = "model"
     learn_widths: bool = False
@@ -208,7 +209,7 @@ def fit(
     catalog: object,
     *,
     fit_va: bool = False,
-    refine: bool = False,
+    refine: bool | None = None,
     robust: bool = False,
     pixel_errors: str = "model",
     learn_widths: bool = False,
@@ -233,8 +234,9 @@ def fit(
         otherwise), and positions are moved to the epoch of the data.
     fit_va : bool
         Build the time model and fit with it: drift, focus, or pointing (``time_model={"positions": "centroid"}``).
-    refine : bool
-        Fit every star's own position together with the PRF.
+    refine : bool, optional
+        Fit every star's own position together with the PRF, or hold them all where the catalogue has them. By default
+        they are fitted where PRF and fluxes are fitted jointly (see `Machine.build_shape_model`).
     robust : bool
         Down-weight cosmic rays.
     pixel_errors : {"model", "time-mean", "given"}
@@ -369,7 +371,8 @@ def _run(machine: Machine, options: FitOptions, step: Callable[[str], object]) -
         check_time_input(machine.fit.pixels, parse_time_options(machine.fit.settings, options.time_model))
     step("learning the PRF")
     build = machine.refine_scene if options.refine else machine.build_shape_model
-    build(**options.shape)
+    held = {"refine": False} if options.refine is False else {}
+    build(**{**held, **options.shape})
     if options.fit_va:
         step("learning its change with time")
         machine.build_time_model(**options.time_model)

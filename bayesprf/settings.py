@@ -88,8 +88,9 @@ class ShapeOptions:
         The PRF is not trained on stars fainter than this signal-to-noise ratio.
     max_pairs : int
         At most this many (star, pixel) pairs, of the stars with the highest signal-to-noise ratio, are used.
-    refine : bool
-        Each round also measures every star's own position, jointly with all fluxes.
+    refine : bool, optional
+        Fit every star's own position, jointly with all fluxes. By default the joint fit does, with a prior whose width
+        is learned, and the fit in rounds holds the positions of the catalogue.
     method : {"auto", "rounds", "joint"}
         Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
         set in pixels. By default the former, and where a step of the latter takes no more than about a second, both:
@@ -116,7 +117,7 @@ class ShapeOptions:
     max_neighbor_share: float = 0.1
     min_snr: float = 20.0
     max_pairs: int = 100_000
-    refine: bool = False
+    refine: bool | None = None
     method: str = "auto"
     field_variation: int | None = None
     position_error: float | None = None

@@ -66,7 +66,9 @@ def fit(
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
     background: Sky = None,
     background_order: Annotated[int, typer.Option(help="0 a constant, 1 a plane, 2 a paraboloid.")] = 0,
-    refine: Annotated[bool, typer.Option("--refine", help="Fit the position of every star too.")] = False,  # noqa: FBT002
+    refine: Annotated[
+        bool | None, typer.Option("--refine/--no-refine", help="Fit the position of every star too, or of none.")
+    ] = None,
     positions: Motion = None,
     robust: Annotated[bool, typer.Option("--robust", help="Down-weight cosmic rays.")] = False,  # noqa: FBT002
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002

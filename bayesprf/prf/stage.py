@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from bayesprf.arrays import IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, UnsupportedError
 from bayesprf.fit_record import Fit
@@ -17,7 +16,8 @@ from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
 from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
-from bayesprf.prf.star_residuals import Trend, fit_trends, flux_answers
+from bayesprf.prf.joint.variation import variation_score
+from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
@@ -128,9 +128,7 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     """Let the PRF vary over the field, if nothing is asked and single stars follow their places; or return the fit."""
     if recipe.shape.field_variation is not None:
         return found, recipe
-    place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
-    stars = found.star_residuals()
-    if not _trends_matter(found, stars.source, fit_trends(stars, place)):
+    if not _follows_places(fit, found):
         return found, recipe
     varying = recipe.updated(method="joint", field_variation=1)
     held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
@@ -140,21 +138,12 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     return (other, varying) if other is not None and choice.joint else (found, recipe)
 
 
-def _trends_matter(found: PrfFit, measured: IntArray, trends: dict[str, Trend]) -> bool:
-    """Whether a significant trend over the field is large, or changes the flux of a measured star beyond its error."""
-    clear = {name: one.change for name, one in trends.items() if one.significance > SIGNIFICANT}
-    if not clear or found.joint is None:
-        return bool(clear)
-    training, values = found.star_pixels, found.values[found.training]
-    own = np.isin(training.source, measured)
-    training, values = training.select(own), values[own]
-    answers = flux_answers(found.prf, training, values, found.intrinsic_scatter)
-    error = (found.joint.flux_err / found.flux)[training.source]
-    return any(
-        np.abs(change).max() > QualityOptions().flux_share
-        or np.any(np.abs(answers[name] * change[training.source]) > error)
-        for name, change in clear.items()
-    )
+def _follows_places(fit: Fit, found: PrfFit) -> bool:
+    """Whether stars follow their places in the field: all their pixels say so, or size and shape of single ones."""
+    if found.joint is not None:
+        return variation_score(found.joint) > SIGNIFICANT
+    place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
+    return any(one.significance > SIGNIFICANT for one in fit_trends(found.star_residuals(), place).values())
 
 
 def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit], *, looked: bool) -> Choice:

@@ -168,33 +168,6 @@ def fit_trends(stars: StarResiduals, place: FloatArray) -> dict[str, Trend]:
     return {name: Trend(*_fit_plane(columns, stars, list(STEPS).index(name))) for name in _DEVIATIONS}
 
 
-def flux_answers(prf: PrfModel, training: StarPixels, values: FloatArray, scatter: float) -> dict[str, FloatArray]:
-    """Return the relative change of a flux per change of size and shape, by name, shape (n,), for each pixel's star.
-
-    Parameters
-    ----------
-    prf : PrfModel
-        The common PRF.
-    training : StarPixels
-        Pixels of single stars.
-    values : ndarray of float64, shape (n,)
-        PRF of each star in its pixels, 1 / pixel.
-    scatter : float
-        Intrinsic scatter, dex.
-
-    Notes
-    -----
-    sum W P dP / sum W P**2 over the star's pixels, with their weights W: what a fit of the flux alone makes of it.
-    """
-    weight = training.flux**2 / training.model_variance(training.flux * values, prf.peak, scatter)
-    total = np.bincount(training.source, weight * values**2)
-    gradients = prf_gradients(prf, training.dx, training.dy)
-    return {
-        name: (np.bincount(training.source, weight * values * gradients[name]) / total.clip(1e-300))[training.source]
-        for name in _DEVIATIONS
-    }
-
-
 def _fit_plane(columns: FloatArray, stars: StarResiduals, index: int) -> tuple[FloatArray, float]:
     """Return the slope's part of a plane at every source, and its significance by the scatter of the stars about it."""
     value, error = stars.value[:, index], stars.std[:, index]

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import block_diag, csr_matrix, diags
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.prf.joint.discrepancy import half_rings, ring_response
+from bayesprf.prf.joint.discrepancy import half_rings, ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
@@ -24,7 +24,9 @@ _LEAST_TOLD = 2.0
 _MAX_TOGETHER = 1000
 
 
-def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: FloatArray) -> dict[str, csr_matrix]:
+def joint_factors(
+    fit: JointFit, gain: csr_matrix, flux: FloatArray, position: FloatArray | None
+) -> dict[str, csr_matrix]:
     """Respond, with the fluxes of another fit to the same pixels, to what the joint fit leaves open.
 
     Parameters
@@ -35,14 +37,14 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
         K = Lambda^-1 X'C^-1 of the fluxes.
     flux : ndarray of float64, shape (n_source,)
         Fluxes, electron / s.
-    position : ndarray of float64, shape (n_source,)
-        Error of each position per axis, arcsec: where the fit held them.
+    position : ndarray of float64, shape (n_source,), optional
+        Error of each position per axis, arcsec; by default what the fit left of them.
 
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings; the outer products add up to the
-        covariance.
+        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; the outer products add up
+        to the covariance.
 
     Notes
     -----
@@ -70,7 +72,7 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
         moved = csr_matrix(gain @ star_columns(problem, state, view)[:, index])
         shared = shared - moved @ fit.posterior.response[index]
         factors["position"] = csr_matrix(-(moved @ _position_factor(fit)))
-    else:
+    if position is not None:
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
@@ -79,6 +81,7 @@ def joint_factors(fit: JointFit, gain: csr_matrix, flux: FloatArray, position: F
     light = half_rings(problem, state, view)
     rings = ring_response(gain @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
+    factors["others"] = wing_errors(gain, problem, state, view, fit.hyper.wings)
     return factors
 
 

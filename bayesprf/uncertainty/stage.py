@@ -80,7 +80,9 @@ def fit_systematics(
     others: float | None = None,
 ) -> CommonErrors:
     """Carry the errors of PRF, wing, positions and second moments into the latest fluxes: see `Machine`."""
-    for name, value in {"moments": moments, "model": model, "tail": tail, "others": others}.items():
+    given = {"moments": moments, "model": model, "tail": tail, "others": others}
+    asked = tuple(name for name, value in {"position": position, **given}.items() if value is not None)
+    for name, value in given.items():
         if value is not None and not 0 <= float(value) <= LARGEST:  # a float32 would make LARGEST one
             raise InputError(f"{name}: expected a standard deviation from 0 to {LARGEST:g}, got {shown(value)}")
     prf = fit.need("prf")
@@ -97,6 +99,7 @@ def fit_systematics(
         tail=prf.wing_err if tail is None else tail,
         others=fit_wing_error(prf) if others is None else others,
         places=places,
+        asked=asked,
     )
     return carry_errors(fit, usual_flux(fit), widths)
 

@@ -47,6 +47,8 @@ class NuisanceWidths:
     places : csr_matrix of float64, shape (2 n_source, n_error), optional
         Errors of all positions together, east first, then north, whose outer product is their covariance, arcsec**2;
         by default each position errs on its own, by `position`.
+    asked : tuple of str
+        Which of them were given, not learned: a joint fit, which knows its own errors, answers to no other.
     """
 
     position: FloatArray
@@ -55,6 +57,7 @@ class NuisanceWidths:
     tail: float
     others: float
     places: csr_matrix | None = None
+    asked: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,14 +136,31 @@ def fit_common_errors(
         gain = marginal_gain(gain, prf.pairs.to_sparse(prf.values).T.tocsr(), shape.background.columns, ivar)
     flux = np.nan_to_num(flux)
     if shape.joint is not None:
-        factors = joint_factors(shape.joint, gain, flux, widths.position)
+        held = "position" in widths.asked or not shape.joint.problem.free
+        factors = joint_factors(shape.joint, gain, flux, widths.position if held else None)
         factors["model"] = _model_factor(shape, prf, flux, -gain, widths.model)
+        factors |= _given_factors(shape, prf, -gain, flux=flux, widths=widths)
     else:
         wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
         factors = {"wing": wing, **carry(shape, prf, -gain, flux=flux, widths=widths)}
     parts = {name: np.sqrt(np.asarray(one.multiply(one).sum(axis=1)).ravel()) for name, one in factors.items()}
     std = np.sqrt(np.sum([part**2 for part in parts.values()], axis=0))
     return CommonErrors(std, parts, factors, widths)
+
+
+def _given_factors(
+    shape: PrfFit, prf: PrfMatrix, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
+) -> dict[str, csr_matrix]:
+    """Carry errors that the joint fit does not know of, where they are asked for; `others` replaces its own."""
+    found: dict[str, csr_matrix] = {}
+    if "tail" in widths.asked:
+        found["wing"] = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
+    if "others" in widths.asked:
+        found["others"] = csr_matrix(widths.others * (gain @ wing_light(shape, flux)))
+    if "moments" in widths.asked:
+        still = replace(widths, position=np.zeros(flux.size), places=None)
+        found["moments"] = _star_factors(shape, prf.pairs, flux, gain, still)["moments"]
+    return found
 
 
 def carry(

@@ -53,7 +53,7 @@ def stamps(**changes):
     exposure = 60.0 * 1625.0 / N_TIME
     return replace(
         CASES["medium"], n_time=N_TIME, mag_range=(11.0, 18.0), exposure=exposure, read_noise=1480.0 * np.sqrt(6.0),
-        position_scatter=0.05, reach_level=2e-4, **{**WRONG, **changes},
+        position_scatter=0.05, reach_level=1e-5, **{**WRONG, **changes},
     )  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def tess_image(**changes):
     """Return 150 stars on 60 x 60 TESS pixels."""
     return FieldSettings(
         n_source=150, n_time=N_TIME, layout="image", image_shape=(60, 60), mag_slope=0.25,
-        instrument=TESS, exposure=1426.0, read_noise=270.0, background=150.0, position_scatter=0.5, reach_level=2e-4,
+        instrument=TESS, exposure=1426.0, read_noise=270.0, background=150.0, position_scatter=0.5, reach_level=1e-5,
         **{"mag_range": (8.5, 15.0), **WRONG, **changes},
     )  # fmt: skip
 

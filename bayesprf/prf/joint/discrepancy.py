@@ -6,7 +6,7 @@ from scipy.linalg import null_space
 from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, star_columns
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, star_columns, wing_light
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
 
@@ -22,12 +22,21 @@ _MIN_STARS = 5
 _MAX_STARS, _N_TOGETHER = 200, 40
 # Accuracy: turns of the likeliest covariance, and the relative change at which it has settled.
 _N_EM, _EM_TOLERANCE = 200, 1e-3
+# Derived: standard deviation of a uniform number between none and twice the light.
+_ANY_LIGHT = 3.0**-0.5
 # Rings of the mean profile, four per doubling of the radius, pixel.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
 
 
 def ring_errors(
-    problem: JointProblem, state: JointState, view: View, posterior: Posterior, *, weight: FloatArray, sums: StarSums
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    posterior: Posterior,
+    *,
+    weight: FloatArray,
+    sums: StarSums,
+    wings: tuple[float, ...],
 ) -> tuple[FloatArray, FloatArray]:
     """Learn the relative error of a star's rings, and what it does to the fluxes.
 
@@ -39,6 +48,8 @@ def ring_errors(
         Weights of the pixels.
     sums : StarSums
         Light of the stars' PRFs.
+    wings : tuple of float
+        Relative errors of single pixels in the rings of the wing.
 
     Returns
     -------
@@ -46,7 +57,7 @@ def ring_errors(
         L with the covariances L L' of the relative errors of a star's light in its rings, the same for all stars: of
         what a ring errs by as a whole, and of what its northern half has more and its southern half less.
     flux_std : ndarray of float64, shape (n_source,)
-        Standard deviation of the fluxes from it, electron / s.
+        Standard deviation of the fluxes from it, and from other stars' wings, electron / s.
 
     Notes
     -----
@@ -65,9 +76,11 @@ def ring_errors(
     left = norm[best][:, :, None] * np.eye(n_part) - taken
     factors = _whole_and_halves(fit_ring_errors(score, left, np.repeat(0.5 * sums.rings.mean(axis=0), 2)))
     light = half_rings(problem, state, view)
-    gain = csr_matrix(posterior.own_factor.first_rows() @ csr_matrix(light @ diags(root) @ columns).T)
+    first = posterior.own_factor.first_rows()
+    gain = csr_matrix(first @ csr_matrix(light @ diags(root) @ columns).T)
     answer = ring_response(gain, light, weight > 0, state.flux[:, None] * sums.rings, factors)
-    answer = csr_matrix(diags(sums.total) @ answer)
+    others = wing_errors(csr_matrix(first @ (diags(root) @ columns).T @ diags(root)), problem, state, view, wings)
+    answer = csr_matrix(diags(sums.total) @ hstack([answer, others]))
     return factors, np.sqrt(np.asarray(answer.multiply(answer).sum(axis=1)).ravel())
 
 
@@ -102,6 +115,31 @@ def ring_response(
     whole = (gain @ kron(identity(rings.size), np.ones((2, 1))) - own) @ kron(identity(n_source), factors[0])
     apart = (gain - halves) @ kron(identity(rings.size), [[-1.0], [1.0]]) @ kron(identity(n_source), factors[1])
     return csr_matrix(hstack([whole, apart]))
+
+
+def wing_errors(
+    gain: csr_matrix, problem: JointProblem, state: JointState, view: View, errors: tuple[float, ...]
+) -> csr_matrix:
+    """Return how fluxes answer to errors of other stars' wings, in standard deviations, (n_source, n_ring n_source).
+
+    Parameters
+    ----------
+    gain : csr_matrix of float64, shape (n_source, n_pixel)
+        Answer of the fluxes to the pixels.
+    problem, state, view
+        Of the fit.
+    errors : tuple of float
+        Relative errors of a star's light in `WING_RINGS`, as the residuals of single pixels show them.
+
+    Notes
+    -----
+    A wing differs from one direction to another, smoothly: under another star it errs as one. What it does to the
+    star itself is that of its rings. Where single pixels err by more than any light that a wing may have, from none to
+    twice as much, it is not the wing that errs.
+    """
+    rings, each = wing_light(problem, state, view), np.arange(problem.n_source)
+    answers = [min(error, _ANY_LIGHT) * (gain @ light) for error, light in zip(errors, rings, strict=True)]
+    return csr_matrix(hstack([-(one - csr_matrix((one.diagonal(), (each, each)), one.shape)) for one in answers]))
 
 
 def _whole_and_halves(factor: FloatArray) -> FloatArray:

@@ -218,7 +218,7 @@ def _iterate(
     view = look(problem, state)
     learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers.none(problem.flux.size)
-    error = _typical_error(problem)
+    error, older = _typical_error(problem), hyper
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
@@ -227,7 +227,8 @@ def _iterate(
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
         view = same_image(problem, view, raw, state)
-        moved = _moved(problem, before, state, solution)
+        # A step that only made things worse, and was not taken, settles nothing.
+        moved = np.inf if raw is before else _moved(problem, before, state, solution)
         robust = robust or (options.robust and learning and moved < _ROUGHLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
@@ -236,11 +237,18 @@ def _iterate(
         if robust:
             n_robust += 1
             hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
+        hyper, older = _half_way_back(hyper, old, older), old
         settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
     return _Iteration(state, hyper, outliers, count, converged, moved)
+
+
+def _half_way_back(hyper: JointHyper, old: JointHyper, older: JointHyper) -> JointHyper:
+    """Take half of an update of the relative errors that undoes the one before: two that overshoot would go on so."""
+    step, last = np.log(hyper.errors / old.errors), np.log(old.errors / older.errors)
+    return hyper.with_errors(np.where(step * last < 0.0, np.sqrt(hyper.errors * old.errors), hyper.errors))
 
 
 def _weigh(
@@ -273,7 +281,6 @@ def _advance(
     error: float,
 ) -> tuple[JointState, View]:
     """Take the step, shortened until the objective falls."""
-    solution = replace(solution, common=_within_bounds(problem, state, solution.common))
     share = _longest(problem, solution)
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
     for _ in range(_MAX_HALVINGS):
@@ -284,17 +291,6 @@ def _advance(
             return trial, seen
         share *= 0.5
     return state, view
-
-
-def _within_bounds(problem: JointProblem, state: JointState, common: FloatArray) -> FloatArray:
-    """Return a step whose wing goes at most half way to the slope at which light no longer ends."""
-    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    left, ahead = 0.5 * (MAX_POWER - state.wing.sum()), common[wing].sum()
-    if ahead <= left:
-        return common
-    shorter = common.copy()
-    shorter[wing] *= left / ahead
-    return shorter
 
 
 def _longest(problem: JointProblem, solution: Solution) -> float:
@@ -427,7 +423,7 @@ def _finish(problem: JointProblem, found: _Iteration) -> JointFit:
     own = np.maximum(posterior.own_blocks[:, 0, 0] * sums.total**2 - conserved, 0.0)
     response = flux[:, None] * sums.gradient - sums.total[:, None] * posterior.response[:: problem.n_own]
     response = np.concatenate([response @ posterior.global_factor, flux[:, None] * missed_std], axis=1)
-    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight, sums=sums)
+    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight, sums=sums, wings=hyper.wings)
     return JointFit(
         problem=problem,
         state=state,

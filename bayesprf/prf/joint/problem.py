@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.layout import Layout
@@ -395,13 +395,26 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
 
     F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
     """
-    pairs = problem.pairs
-    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
-    ring = np.searchsorted(WING_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area), side="right")
+    pairs, light, ring = problem.pairs, *_light_in_rings(problem, state, view)
     kinds = [light * peaks(problem, state)[pairs.source]]
     kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
     near = [np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds]
     return np.asarray(np.maximum(view.far[:, 1:], 0.0) + np.stack(near, axis=1))
+
+
+def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:
+    """Return the light of each star in the pixels of each ring of its wing, (n_pixel, n_source), electron / s."""
+    pairs, light, ring = problem.pairs, *_light_in_rings(problem, state, view)
+    size = (pairs.n_pixel, problem.n_source)
+    rings = [np.where(ring == k + 1, light, 0.0) for k in range(len(WING_RINGS))]
+    return [csr_matrix((one, (pairs.pixel, pairs.source)), size) for one in rings]
+
+
+def _light_in_rings(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray]:
+    """Return the light of each pair, electron / s, and in which of `WING_RINGS` it lies; 0 nearer, shape (n_pair,)."""
+    light = np.maximum(state.flux, 0.0)[problem.pairs.source] * view.values
+    radius = np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area)
+    return light, np.searchsorted(WING_RINGS, radius, side="right")
 
 
 def normalized(problem: JointProblem, state: JointState) -> JointState:

@@ -34,9 +34,9 @@ _OWN_SHARE = 0.9
 
 
 def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
-    """Fit PRF, fluxes, sky, and positions if `options.refine`, in one objective."""
+    """Fit PRF, fluxes, sky, and positions unless `options.refine` holds them, in one objective."""
     saturated = spoiled(scene.pixels, scene.pixels.saturated)
-    settings = JointSettings(order=options.field_variation or 0, free=options.refine)
+    settings = JointSettings(order=options.field_variation or 0, free=options.refine is not False)
     image = scene.image
     if options.prf is not None:
         prior = read_prior(options.prf, scene.pixels)

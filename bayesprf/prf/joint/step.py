@@ -11,8 +11,9 @@ from bayesprf.prf.joint.elimination import StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_parts
-from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA
+from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
 from bayesprf.scene.field_prf import field_columns
+from bayesprf.scene.prf import STEPS, PrfModel
 
 # Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
@@ -76,9 +77,24 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     for place in _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]:
         one = prf.at(place)
         sums, data = problem.phases.equations(one)
-        block = np.concatenate([f * sums for f in field_columns(place[None], prf.order)[0]], axis=1)
+        by_weights = [f * sums for f in field_columns(place[None], prf.order)[0]]
+        turned = _turned_phases(problem.phases, one)
+        by_shear = [f * turned for f in field_columns(place[None], prf.geometry_order)[0]]
+        block = np.concatenate([*by_weights, np.zeros((data.size, problem.n_wing)), *by_shear], axis=1)
         total.add(0, block, data - sums @ one.weights, precision)
     return GlobalPrior(total.normal, total.pull, 0.5 * total.twice)
+
+
+def _turned_phases(phases: PixelPhases, prf: PrfModel) -> FloatArray:
+    """Return how the sums over pixels change with the shear of the PRF, shape (n_phase, 2)."""
+
+    def misses(e1: float, e2: float) -> FloatArray:
+        sums, data = phases.equations(prf.sheared(e1, e2))
+        return np.asarray(sums @ prf.weights - data)
+
+    step = STEPS["e1"]
+    sides = [(misses(step, 0.0), misses(-step, 0.0)), (misses(0.0, step), misses(0.0, -step))]
+    return np.stack([(ahead - behind) / (2.0 * step) for ahead, behind in sides], axis=1)
 
 
 def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
@@ -225,10 +241,35 @@ def solve_step(
 ) -> Solution:
     """Solve the normal equations of all parameters."""
     found = _set_up(problem, state, view, hyper, weight=weight, error=error)
-    own = found.own.reshape(problem.n_source, problem.n_own)
-    posterior = _posterior(found)
-    std = posterior.own_std.reshape(own.shape)
-    return Solution(found.common, own, found.global_factor, std, posterior.leverage)
+    posterior, shape = _posterior(found), (problem.n_source, problem.n_own)
+    common, own = within_bounds(problem, state, posterior, common=found.common, own=found.own)
+    std = posterior.own_std.reshape(shape)
+    return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage)
+
+
+def within_bounds(
+    problem: JointProblem, state: JointState, posterior: Posterior, *, common: FloatArray, own: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the likeliest step whose wing goes at most half way to the slope at which light no longer ends.
+
+    Parameters
+    ----------
+    problem, state, posterior
+        Where the step begins, and the covariance there.
+    common, own : ndarray of float64, shapes (n_global,) and (n_own n_source,)
+        The step without bounds.
+
+    Notes
+    -----
+    With the constraint a's = b on a step s of covariance C, it is s + C a (b - a's) / a'C a; the stars follow.
+    """
+    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
+    left, ahead = 0.5 * (MAX_POWER - state.wing.sum()), common[wing].sum()
+    if ahead <= left:
+        return common, own
+    across = posterior.global_factor[wing].sum(axis=0)
+    change = posterior.global_factor @ across * ((left - ahead) / (across @ across))
+    return common + change, own - posterior.response @ change
 
 
 def find_posterior(

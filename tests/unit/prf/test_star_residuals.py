@@ -8,7 +8,7 @@ from known_stars import N_STAR, pixels_of, truth
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.star_pixels import StarPixels
-from bayesprf.prf.star_residuals import StarResiduals, fit_trends, flux_answers, measure_stars
+from bayesprf.prf.star_residuals import StarResiduals, fit_trends, measure_stars
 from bayesprf.scene.prf import STEPS, PrfModel
 
 TRUE = {"east": 0.1, "north": -0.05, "size": 0.01, "e1": 0.008, "e2": -0.006}
@@ -84,20 +84,6 @@ def test_trend_has_its_slope_and_significance():
     assert abs(slope - 0.05) < 3.0 * expected
     assert trends["size"].significance == pytest.approx(0.05 / expected, rel=0.15)
     assert max(trends["e1"].significance, trends["e2"].significance) < 4.0
-
-
-def test_flux_answers_to_the_size_and_not_to_the_shape_of_a_round_star():
-    """A star wider by a share fits its flux to F (1 + answer share), on all pixels of a stamp."""
-    basis = PolarBasis(1.0, 24.0, 1.5, 10, 12)
-    prf = PrfModel(basis, -2.0 * np.log10(1.0 + (basis.centers / 6.0) ** 2), 16.0).normalized()
-    y, x = 4.0 * np.mgrid[-4:5, -4:5].reshape(2, -1)
-    values, share = prf.evaluate(x, y), 1e-3
-    wider = prf.evaluate(x / (1.0 + share), y / (1.0 + share)) / (1.0 + share) ** 2
-    training = StarPixels(np.full(x.size, 2), x, y, 1e4 * wider, np.full(x.size, 9.0), np.full(x.size, 1e4))
-    answers = flux_answers(prf, training, values, 0.0)
-    fitted = np.sum(values * wider) / np.sum(values**2)
-    assert answers["size"][0] == pytest.approx((fitted - 1.0) / share, rel=0.01)
-    assert abs(answers["e1"][0]) < 1e-3 * abs(answers["size"][0])
 
 
 def test_few_stars_tell_no_trend():

@@ -249,6 +249,21 @@ def test_widths_that_are_given_are_used(field, refined):
         refined.fit_common_errors()
 
 
+def test_widths_that_are_given_count_beside_a_joint_fit(field):
+    """The joint fit knows its own errors of positions and wings, which they replace; the others come beside."""
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model(method="joint")
+    machine.fit_model()
+    learned = machine.common_errors
+    given = {"position": 0.2, "moments": 0.01, "model": 0.01, "tail": 0.5, "others": 0.7}
+    parts = {"position": "position", "moments": "moments", "model": "model", "tail": "wing", "others": "others"}
+    for name, width in given.items():
+        changed = machine.fit_common_errors(**{name: width})
+        before = learned.parts.get(parts[name], np.zeros(machine.nsources))
+        assert np.median(changed.parts[parts[name]]) > 1.2 * np.median(before)
+        assert set(changed.parts) - set(learned.parts) == {parts[name]} - set(learned.parts)
+
+
 def test_a_single_star_does_not_say_that_positions_are_exact():
     field = make_field(rng=np.random.default_rng(0), n_source=1, n_time=4, n_stamp=1, mag_range=(12.0, 12.5))
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)

@@ -11,7 +11,7 @@ from bayesprf.prf.joint.choice import choose_fit
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case
 
-WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "reach_level": 1e-3}
+WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +111,19 @@ def test_choice_does_not_follow_how_a_double_shares_its_light(fits):
     """A star that is listed twice gets its light by the catalogue's shares after the fit: no misfit of the PRF."""
     rounds, other = fits
     assert choose_fit(rounds, replace(other, flux=0.5 * other.flux)) == choose_fit(rounds, other)
+
+
+def test_positions_are_fitted_along_unless_they_are_held(field):
+    """Catalogue positions are off by 0.05 arcsec per axis, and stars of this brightness tell theirs far better."""
+    found = {}
+    for refine in (None, False):
+        machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+        machine.build_shape_model(refine=refine)
+        machine.fit_model()
+        bright = field.mean_flux > np.median(field.mean_flux)
+        found[refine] = machine.fit.need("prf"), (machine.ws.mean(axis=0) / field.mean_flux - 1.0)[bright]
+    assert np.all(np.isfinite(found[None][0].positions.moved))
+    assert not np.isfinite(found[False][0].positions.moved)
+    assert np.ptp(found[False][0].positions.shift, axis=0).max() == 0.0
+    free, held = (np.std(found[one][1]) for one in (None, False))
+    assert free < 0.5 * held

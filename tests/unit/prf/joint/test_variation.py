@@ -1,0 +1,56 @@
+"""Whether the stars agree on a PRF that varies, before one that varies is fitted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from bayesprf.machine import Machine
+from bayesprf.prf.joint.variation import variation_score
+from bayesprf.simulation.foreign import make_foreign, scaled_mixture
+from bayesprf.simulation.settings import CASES
+from bayesprf.simulation.true_prf import asymmetric_prf
+
+# At the equator: elsewhere north turns over the field against the pixels, and a PRF that is constant in pixels with it.
+SETTINGS = replace(
+    CASES["medium"],
+    n_source=60,
+    n_stamp=45,
+    n_time=4,
+    mag_range=(11.0, 15.5),
+    exposure=24000.0,
+    reach_level=1e-3,
+    dec0=0.0,
+)
+
+
+def fit(amount):
+    """The constant PRF of stars whose PRF is wider by `amount` at the edge of the field than in its middle."""
+    prf = asymmetric_prf()
+    field = make_foreign(SETTINGS, lambda u, v: scaled_mixture(prf, 1.0 + amount * u), rng=np.random.default_rng(11))
+    machine = Machine.from_pixels(field.field.pixels, field.field.sources, quiet=True)
+    machine.build_shape_model(method="joint", field_variation=0)
+    return machine.fit.prf.joint
+
+
+@pytest.fixture(scope="module")
+def varying():
+    return fit(0.02)
+
+
+def test_stars_agree_where_the_prf_varies(varying):
+    assert variation_score(varying) > 10.0
+
+
+def test_stars_of_a_constant_prf_do_not_agree():
+    assert abs(variation_score(fit(0.0))) < 3.0
+
+
+def test_the_score_counts_standard_deviations(varying):
+    """With the places dealt out at random there is nothing to agree on, whatever each star's PRF is."""
+    rng, places = np.random.default_rng(2), varying.problem.place
+    dealt = [replace(varying.problem, place=rng.permutation(places)) for _ in range(40)]
+    scores = np.array([variation_score(replace(varying, problem=one)) for one in dealt])
+    # Standard errors of mean and standard deviation of 40 standard normal numbers: 0.16 and 0.11.
+    assert abs(scores.mean()) < 3 * 0.16
+    assert abs(scores.std() - 1.0) < 3 * 0.11
