@@ -295,9 +295,12 @@ def _finish(space: _SearchSpace, at: FloatArray) -> tuple[FloatArray, FloatArray
     """
     for _ in range(NEWTON_STEPS):
         gradient, hessian = space.gradient(at)[1], space.hessian(at)
-        if np.linalg.eigvalsh(hessian)[0] <= 0:
+        # Numbers of very different certainty: a scale of their own for each, before rounding is told from a maximum.
+        scale = 1.0 / np.sqrt(np.maximum(np.diag(hessian), 1e-300))
+        scaled = hessian * np.outer(scale, scale)
+        if np.linalg.eigvalsh(scaled)[0] <= np.finfo(float).eps * scale.size:
             break
-        covariance = np.linalg.inv(hessian)
+        covariance = np.linalg.inv(scaled) * np.outer(scale, scale)
         step = covariance @ gradient
         if np.any(np.diag(covariance)[: space.n_log] > LOG_BOUND**2):
             break

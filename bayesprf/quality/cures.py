@@ -22,10 +22,8 @@ from bayesprf.timemodel.stage import fit_time_model, time_options
 
 # What can be tried, in this order; sky and stars make another scene, and all is fitted again.
 CURES = ("sky", "stars", "positions", "roll")
-# Faults of the mean image that stars off their positions make.
+# Faults of the mean image that stars off their positions make, and those that the catalogue lacks.
 _MISPLACED = (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF, QualityFlag.UNCATALOGUED_LIGHT)
-# Faults that stars make which the catalogue lacks.
-_INCOMPLETE = (QualityFlag.POOR_PRF, QualityFlag.UNCATALOGUED_LIGHT)
 # Definition: a star is there if its flux is more than so many of its total errors above zero, and not if as far below.
 _N_THERE = 3.0
 # Shown: so many of the new stars are named.
@@ -187,9 +185,9 @@ def asks_for_stars(fit: Fit) -> str:
     Returns
     -------
     str
-        The fault: a poor PRF, or light that no source explains.
+        The fault: a poor PRF, light that no source explains, or a star that seems off its place.
     """
-    found = [one for one in with_verdict(fit).need("verdict").findings if one.flag in _INCOMPLETE]
+    found = [one for one in with_verdict(fit).need("verdict").findings if one.flag in _MISPLACED]
     return found[0].sentence if found else ""
 
 

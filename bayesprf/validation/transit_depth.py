@@ -111,7 +111,7 @@ def score_depths(field: SimulatedField, *, refined: bool = True) -> dict[str, De
     field : SimulatedField
         The field; if its stars drift, the time model is fitted.
     refined : bool
-        Learn the positions of all stars with `refine_scene`; without, `build_shape_model` trusts the catalogue's.
+        Learn the positions of all stars with `refine_scene`; without, those of the catalogue are held.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def score_depths(field: SimulatedField, *, refined: bool = True) -> dict[str, De
     if refined:
         machine.refine_scene()
     else:
-        machine.build_shape_model()
+        machine.build_shape_model(refine=False)
     if drifting:
         machine.build_time_model()
     machine.fit_model(fit_va=drifting)

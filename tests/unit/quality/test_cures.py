@@ -69,18 +69,25 @@ def freed(displaced, tmp_path_factory):
     directory = tmp_path_factory.mktemp("displaced")
     files, catalog = write_field(directory, displaced)
     with pytest.warns(QualityWarning, match=r"refine=True, took the misplaced light .* and is applied"):
-        return bp.fit(files, catalog, quiet=True), directory
+        return bp.fit(files, catalog, shape={"method": "rounds"}, quiet=True), directory
 
 
 def test_positions_are_freed_where_that_mends_the_fit(displaced, freed):
     machine = freed[0]
     plain = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
-    plain.build_shape_model()
+    plain.build_shape_model(method="rounds")
     plain.fit_model()
     wrong = [np.median(np.abs(one.ws.mean(axis=0) / displaced.flux.mean(axis=0) - 1.0)) for one in (plain, machine)]
     assert wrong[1] < 0.2 * wrong[0]
     assert plain.verdict.find(QualityFlag.POSITION_OFF) is not None
     assert machine.verdict.find(QualityFlag.POSITION_OFF) is None
+
+
+def test_the_default_needs_no_cure_for_positions(displaced):
+    machine = bp.fit(displaced.pixels, displaced.sources, quiet=True)
+    assert machine.verdict.cures == ()
+    assert machine.verdict.find(QualityFlag.POSITION_OFF) is None
+    assert np.median(np.abs(machine.ws.mean(axis=0) / displaced.flux.mean(axis=0) - 1.0)) < 0.002
 
 
 def test_a_cure_that_was_tried_in_vain_is_advised_no_more(cases):

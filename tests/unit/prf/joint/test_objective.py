@@ -11,7 +11,7 @@ from bayesprf.prf.joint.areas import wing_gradient
 from bayesprf.prf.joint.discrepancy import _PROFILE, missed_light
 from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_noise
 from bayesprf.prf.joint.layout import Layout
-from bayesprf.prf.joint.objective import JointOptions, _within_bounds, fit_joint
+from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.problem import (
     LN10,
     global_columns,
@@ -26,11 +26,13 @@ from bayesprf.prf.joint.problem import (
 from bayesprf.prf.joint.stage import _check_size, spoiled
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.joint.step import (
+    MAX_POWER,
     area_pins,
     find_posterior,
     global_prior,
     solve_step,
     star_prior,
+    within_bounds,
 )
 from bayesprf.prf.joint.sums import ring_shares, star_sums
 from bayesprf.scene.axes import pixel_axes
@@ -166,6 +168,9 @@ def test_step_agrees_with_a_dense_twin(field, rng, order):
     scale = 1.0 / np.sqrt(np.diag(normal))
     inverse = np.linalg.inv(normal * np.outer(scale, scale)) * np.outer(scale, scale)
     step = inverse @ pull
+    slope = np.isin(np.arange(pull.size), problem.n_weight + np.arange(problem.n_wing)).astype(float)
+    beyond = max(slope @ step - 0.5 * (MAX_POWER - state.wing.sum()), 0.0)
+    step -= inverse @ slope * beyond / (slope @ inverse @ slope)
     std = np.sqrt(np.diag(inverse))
     assert (
         np.abs((np.concatenate([found.common, found.own.ravel()]) - step) / std).max() < 1e-8 * np.abs(step / std).max()
@@ -248,14 +253,43 @@ def test_bright_fluxes_are_right_whatever_the_start(field):
 
 
 def test_a_step_stops_half_way_to_a_wing_that_never_ends(field):
-    problem, state, _ = build(field)
+    """And is the likeliest of those that do: its quadratic form grows in every direction along the bound."""
+    problem, state, hyper = build(field)
     state = replace(state, wing=np.array([-2.9, 0.1, 0.0, 0.0, 0.0]))
-    step, wing = np.ones(problem.n_global), slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    shorter = _within_bounds(problem, state, step)
+    view = look(problem, state)
+    posterior = find_posterior(problem, state, view, hyper, weight=problem.ivar, error=1.0)
+    wing, own = slice(problem.n_weight, problem.n_weight + problem.n_wing), np.ones(problem.n_own * problem.n_source)
+    common, followed = within_bounds(problem, state, posterior, common=np.ones(problem.n_global), own=own)
     # The slope far out is -2.8, its bound -2.5.
-    np.testing.assert_allclose(shorter[wing].sum(), 0.15)
-    np.testing.assert_array_equal(np.delete(shorter, wing), 1.0)
-    np.testing.assert_array_equal(_within_bounds(problem, state, -step), -step)
+    np.testing.assert_allclose(common[wing].sum(), 0.15)
+    change, along = common - 1.0, np.random.default_rng(3).normal(size=(20, problem.n_global))
+    along[:, wing] -= along[:, wing].mean(axis=1, keepdims=True)
+    pull = np.linalg.solve(posterior.global_factor @ posterior.global_factor.T, change)
+    assert np.abs(along @ pull).max() < 1e-6 * np.abs(along).max() * np.abs(pull).max() * problem.n_global
+    np.testing.assert_allclose(followed, own - posterior.response @ change, rtol=1e-12)
+    back = within_bounds(problem, state, posterior, common=-np.ones(problem.n_global), own=own)
+    np.testing.assert_array_equal(back[0], -1.0)
+    np.testing.assert_array_equal(back[1], own)
+
+
+def test_a_step_knows_how_the_sum_over_pixels_follows_the_shear(field):
+    """The gradient of the objective by finite differences, at a PRF that breaks the sum rule.
+
+    Its steps in shear are 0.005: the square of that, times the number of pixels that a PRF changes in, is a few 1e-3.
+    """
+    problem, state, hyper = build(field)
+    state = replace(state, shear=state.shear + 0.1)
+    prior, step = global_prior(problem, state, hyper), 1e-5
+    start = problem.n_weight + problem.n_wing
+    for k in range(start, start + 2 * problem.n_geometry):
+        unit = step * (np.arange(problem.n_global) == k)
+        sides = [
+            global_prior(
+                problem, state.moved(sign * unit, np.zeros((problem.n_source, problem.n_own))), hyper
+            ).objective
+            for sign in (1.0, -1.0)
+        ]
+        assert prior.pull[k] == pytest.approx(-(sides[0] - sides[1]) / (2.0 * step), rel=5e-3)
 
 
 def test_warns_without_convergence(field):
