@@ -46,6 +46,7 @@ SetOptions = Annotated[
 Config = Annotated[Path | None, typer.Option(help="Options of the fit, a YAML file of lines name: value.")]
 Sky = Annotated[str | None, typer.Option(help="Sky left in the pixels, to fit along: stamp (one per file) or image.")]
 Motion = Annotated[str | None, typer.Option(help="Let the time model follow the pointing: centroid or poscorr.")]
+Refine = Annotated[bool | None, typer.Option(help="Fit the position of every star too, or of none.")]
 Quality = Annotated[
     str | None, typer.Option(help="Cadences left out: default, none, hard, hardest or a sum of QUALITY bits.")
 ]
@@ -66,9 +67,7 @@ def fit(
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
     background: Sky = None,
     background_order: Annotated[int, typer.Option(help="0 a constant, 1 a plane, 2 a paraboloid.")] = 0,
-    refine: Annotated[
-        bool | None, typer.Option("--refine/--no-refine", help="Fit the position of every star too, or of none.")
-    ] = None,
+    refine: Refine = None,
     positions: Motion = None,
     robust: Annotated[bool, typer.Option("--robust", help="Down-weight cosmic rays.")] = False,  # noqa: FBT002
     loo: Annotated[bool, typer.Option(help="Exact leave-one-out scores, for `compare`.")] = True,  # noqa: FBT002

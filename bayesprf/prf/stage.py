@@ -14,7 +14,7 @@ from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import ImageBackground, build_background, first_guess
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level
+from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level, never_ends
 from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
 from bayesprf.prf.joint.variation import variation_score
 from bayesprf.prf.star_residuals import fit_trends
@@ -150,10 +150,10 @@ def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit
     """Choose between rounds and joint fit.
 
     Few stars leave few pixels dark enough to show a sky: one is looked for, if it was not, beside any fit that leans on
-    the instrument's record.
+    the instrument's record, and beside one whose wings fall as slowly as light may.
     """
     choice = choose_fit(*fits)
-    if not choice.joint or looked or recipe.shape.prf is None:
+    if not choice.joint or looked or not (recipe.shape.prf is not None or never_ends(fits[1])):
         return choice
     told = _find_sky(fit, scene, recipe)
     return Choice(False, told) if told else choice

@@ -6,6 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.fit import PrfFit
+from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.stats import mad_sigma
 
 SIGNIFICANT = 5.0
@@ -88,6 +89,16 @@ def leaves_level(shape: PrfFit) -> bool:
     noise = 1.0 / np.sqrt(shape.image.ivar[dark])
     error = np.hypot(mad_sigma(left), np.median(noise)) * np.sqrt(np.pi / (2.0 * left.size))
     return bool(abs(np.median(left)) > SIGNIFICANT * error)
+
+
+def never_ends(shape: PrfFit) -> bool:
+    """Whether the wing of a joint fit falls, within its error, as slowly as light may at all."""
+    joint = shape.joint
+    if joint is None:
+        return False
+    wing = slice(joint.problem.n_weight, joint.problem.n_weight + joint.problem.n_wing)
+    error = float(np.linalg.norm(joint.posterior.global_factor[wing].sum(axis=0)))
+    return float(joint.state.wing.sum()) > MAX_POWER - error
 
 
 def _error_of_sum(parts: FloatArray) -> float:

@@ -35,7 +35,6 @@ from bayesprf.prf.joint.problem import (
     shifts,
 )
 from bayesprf.prf.joint.step import (
-    MAX_POWER,
     Posterior,
     Solution,
     find_posterior,

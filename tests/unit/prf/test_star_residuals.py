@@ -6,10 +6,8 @@ import numpy as np
 import pytest
 from known_stars import N_STAR, pixels_of, truth
 
-from bayesprf.design.polar import PolarBasis
-from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.prf.star_residuals import StarResiduals, fit_trends, measure_stars
-from bayesprf.scene.prf import STEPS, PrfModel
+from bayesprf.scene.prf import STEPS
 
 TRUE = {"east": 0.1, "north": -0.05, "size": 0.01, "e1": 0.008, "e2": -0.006}
 
