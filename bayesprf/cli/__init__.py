@@ -47,9 +47,7 @@ Config = Annotated[Path | None, typer.Option(help="Options of the fit, a YAML fi
 Sky = Annotated[str | None, typer.Option(help="Sky left in the pixels, to fit along: stamp (one per file) or image.")]
 Motion = Annotated[str | None, typer.Option(help="Let the time model follow the pointing: centroid or poscorr.")]
 Refine = Annotated[bool | None, typer.Option(help="Fit the position of every star too, or of none.")]
-Quality = Annotated[
-    str | None, typer.Option(help="Cadences left out: default, none, hard, hardest or a sum of QUALITY bits.")
-]
+Quality = Annotated[str | None, typer.Option(help="Cadences left out: default, none, hard, hardest, or QUALITY bits.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no table.")]
 PlotDirectory = Annotated[Path | None, typer.Option("--plots", help="Directory for pictures.")]
 
