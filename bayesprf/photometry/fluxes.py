@@ -189,6 +189,7 @@ def fit_flux(
     background: BackgroundColumns | None = None,
     uncatalogued_light: FloatArray | None = None,
     pixel_errors: str = "given",
+    ignored: BoolArray | None = None,
 ) -> FluxFit:
     """Fit one flux per source and cadence.
 
@@ -216,6 +217,8 @@ def fit_flux(
         Further light that is not to be fitted, electron / s.
     pixel_errors : {"given", "time-mean", "model"}
         What the pixels are weighed by: see `weigh_pixels`.
+    ignored : ndarray of bool, shape (n_pixel,), optional
+        Pixels that count for nothing.
 
     Returns
     -------
@@ -236,6 +239,8 @@ def fit_flux(
     solver, down = solver or choose_solver(problem), None
     try:
         problem = weigh_pixels(problem, pixels, pixel_errors, solver)
+        if ignored is not None and ignored.any():
+            problem = replace(problem, ivar=np.where(ignored, 0.0, problem.ivar))
         solver = WeightedSolver(solver)
         if robust:
             fit = fit_robustly(problem, solver)

@@ -117,6 +117,16 @@ class PrfFit:
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
 
     @property
+    def foreign(self) -> BoolArray:
+        """Pixels that probably hold light of no catalogued star, shape (n_pixel,); known after a joint fit with a sky.
+
+        Fluxes do not follow them: such light, which only adds, would raise the sky, and that make the stars fainter.
+        """
+        if self.joint is None or self.background is None:
+            return np.zeros(self.pairs.n_pixel, bool)
+        return self.joint.clean < 0.5
+
+    @property
     def star_sum(self) -> FloatArray:
         """By what the PRF is divided for each source, shape (n_source,): after a joint fit, its sum over the pixels."""
         return np.ones(self.flux.size) if self.joint is None else self.joint.star_sum

@@ -208,7 +208,7 @@ def sky_note(field: ForeignField, sky):
     """Say how far the fitted sky is off, in the middle and at its worst."""
     if not np.any(field.sky):
         return ""
-    error = (sky - field.sky)[~field.field.pixels.saturated]
+    error = (sky - field.sky)[~field.field.pixels.spilled]
     return f", sky {np.median(error):+.1f} e/s, at most {error[np.argmax(np.abs(error))]:+.1f}"
 
 
