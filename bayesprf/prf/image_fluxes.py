@@ -143,11 +143,13 @@ def find_light(
     near = scene.pairs.moved(shift)
     near = near.select(ceiling[near.source] * prf.envelope(near.r) > _FIXED_SHARE * cut)
     matrix = PrfMatrix.constant(near, prf.evaluate(near.dx, near.dy))
+    core = scene.saturated[near.pixel] & (near.r < np.sqrt(prf.pixel_area))
+    blooming = near.select(core).count_per_source() > 0
 
     def split(flux: FloatArray) -> Light:
         bright = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
-        # The scale, on which what is expected stands, rises where too much light is expected: fitted fluxes cap it.
-        capped = np.fmin(bright, ceiling)
+        # The scale, on which what is expected stands, rises where too much light of them is: fitted fluxes cap it.
+        capped = np.where(blooming & (np.nan_to_num(flux) > 0), np.minimum(flux, expected), expected)
         far = distant_light(scene.pixels, scene.sources, prf, flux=capped, limit=scene.limit, cut=_FIXED_SHARE * cut)
         return Light(matrix, flux, matrix.light(bright) > cut, far)
 
