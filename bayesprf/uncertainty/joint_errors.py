@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import block_diag, csr_matrix, diags
+from scipy.sparse import block_diag, csr_matrix, diags, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.discrepancy import half_rings, ring_response, wing_errors
@@ -50,7 +50,7 @@ def joint_factors(
     -----
     The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
     and the gradient a of its logarithm, summed over all pixels, the columns D of the positions, which follow by
-    -X_d dg, and their own errors dd; the fluxes answer by -K. Background columns are left out: the flux fit has its
+    -X_d dg, and their own errors dd; the fluxes answer by -K. Errors of rings and wings move the positions too. Background columns are left out: the flux fit has its
     own. The light that no pixel sees is an error that all fluxes share.
     """
     problem = fit.problem
@@ -66,12 +66,13 @@ def joint_factors(
     mean = np.average(fit.sums.gradient, axis=0, weights=np.maximum(fit.flux, 1e-300))
     shared -= np.outer(gain @ view.far[:, 0], mean)
     shared[:, start:] = 0.0
-    factors = {}
+    factors, answer = {}, gain
     if problem.free:
         index = _shift_index(problem.n_source)
         moved = csr_matrix(gain @ star_columns(problem, state, view)[:, index])
         shared = shared - moved @ fit.posterior.response[index]
         factors["position"] = csr_matrix(-(moved @ _position_factor(fit)))
+        answer = csr_matrix(gain - moved @ _position_gain(fit, view))
     if position is not None:
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
@@ -79,9 +80,9 @@ def joint_factors(
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * unseen_share(fit, view))
     light = half_rings(problem, state, view)
-    rings = ring_response(gain @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
+    rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
-    factors["others"] = wing_errors(gain, problem, state, view, fit.hyper.wings)
+    factors["others"] = wing_errors(answer, problem, state, view, fit.hyper.wings)
     return factors
 
 
@@ -176,6 +177,13 @@ def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:
     index = _shift_index(n_source)
     scale, axes = np.linalg.eigh(posterior.own_factor.dense()[np.ix_(index, index)])
     return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))
+
+
+def _position_gain(fit: JointFit, view: View) -> csr_matrix:
+    """Return how the positions of one image respond to its pixels, east and north of each star in turn, arcsec."""
+    columns, n_source = star_columns(fit.problem, fit.state, view), fit.problem.n_source
+    rows = vstack([fit.posterior.own_factor.rows(k) for k in (1, 2)], format="csr")
+    return csr_matrix(rows[np.arange(2 * n_source).reshape(2, -1).T.ravel()] @ (diags(fit.weight) @ columns).T)
 
 
 def _shift_index(n_source: int) -> IntArray:

@@ -76,7 +76,7 @@ def ring_errors(
     left = norm[best][:, :, None] * np.eye(n_part) - taken
     factors = _whole_and_halves(fit_ring_errors(score, left, np.repeat(0.5 * sums.rings.mean(axis=0), 2)))
     light = half_rings(problem, state, view)
-    first = posterior.own_factor.first_rows()
+    first = posterior.own_factor.rows()
     gain = csr_matrix(first @ csr_matrix(light @ diags(root) @ columns).T)
     answer = ring_response(gain, light, weight > 0, state.flux[:, None] * sums.rings, factors)
     others = wing_errors(csr_matrix(first @ (diags(root) @ columns).T @ diags(root)), problem, state, view, wings)

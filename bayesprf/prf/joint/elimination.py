@@ -240,15 +240,15 @@ class StarFactor:
                 known[child] = whole[np.ix_(index, index)]
             yield front, whole
 
-    def first_rows(self) -> csr_matrix:
-        """Return the covariance of each star's first parameter with those of all stars in one front with it.
+    def rows(self, parameter: int = 0) -> csr_matrix:
+        """Return the covariance of one parameter of each star with those of all stars in one front with it.
 
         Sparse, shape (n_star, n_own n_star): those left out share no tile.
         """
         n_own, n_star = self.n_own, self.tree.rank.size
         rows, columns, values = [], [], []
         for front, whole in self.covariances():
-            n, first = front.own.size * n_own, whole[::n_own]
+            n, first = front.own.size * n_own, whole[parameter::n_own]
             for stars, others, part in (
                 (front.own, front.stars, first[: front.own.size]),
                 (front.bound, front.own, first[front.own.size :, :n]),

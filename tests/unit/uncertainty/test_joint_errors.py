@@ -1,8 +1,57 @@
 """What lies where no pixel tells: as dark or bright as the wing's slope wandered farther in."""
 
-import numpy as np
+from dataclasses import replace
 
-from bayesprf.uncertainty.joint_errors import extrapolated_variance
+import numpy as np
+import pytest
+
+from bayesprf.machine import Machine
+from bayesprf.prf.joint.discrepancy import half_rings, wing_errors
+from bayesprf.prf.joint.problem import look, wing_light
+from bayesprf.prf.joint.step import solve_step
+from bayesprf.simulation.fields import make_field
+from bayesprf.uncertainty.joint_errors import _position_gain, extrapolated_variance
+
+
+@pytest.fixture(scope="module")
+def fit():
+    """The joint fit of 16 stars, some of them blended."""
+    field = make_field(rng=np.random.default_rng(4), n_source=16, n_stamp=6, n_time=4, mag_range=(11.0, 14.0))
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model(method="joint", field_variation=0)
+    return machine.fit.prf.joint
+
+
+def test_positions_follow_the_errors_of_rings_as_in_a_step_of_the_fit(fit):
+    """Light added to half a ring of one star: the step of the stars' parameters at the same PRF."""
+    state, problem = fit.state, fit.problem
+    view = look(problem, state)
+    star = int(np.argmax(state.flux))
+    part = half_rings(problem, state, view)[12 * star + 1]  # the northern half of its innermost ring
+    light = 1e-3 * np.asarray(part.todense()).ravel()
+    found = (_position_gain(fit, view) @ light).reshape(-1, 2)
+    steps = []
+    for extra in (0.0, light):
+        aimed = replace(problem, flux=view.image + extra)
+        solution = solve_step(aimed, state, view, fit.hyper, weight=fit.weight, error=1.0)
+        own = solution.own.ravel() + fit.posterior.response @ solution.common  # at known global parameters
+        steps.append(own.reshape(-1, 3)[:, 1:])
+    expected = steps[1] - steps[0]
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_wings_of_others_err_as_one_under_a_star(fit):
+    """The answer to each ring of each other star's wing; never to the star's own, nor to more than any light."""
+    view = look(fit.problem, fit.state)
+    gain = _position_gain(fit, view)[::2]
+    errors = (0.01, 0.02, 1e5)
+    found = wing_errors(gain, fit.problem, fit.state, view, errors).toarray()
+    n, rings = fit.problem.n_source, wing_light(fit.problem, fit.state, view)
+    for k, error in enumerate((0.01, 0.02, 3**-0.5)):
+        expected = -error * (gain @ rings[k]).toarray()
+        np.fill_diagonal(expected, 0.0)
+        np.testing.assert_allclose(found[:, k * n : (k + 1) * n], expected, rtol=1e-12, atol=1e-12)
 
 
 def test_extrapolated_light_errs_as_the_slope_wanders():
