@@ -50,8 +50,9 @@ def joint_factors(
     -----
     The image errs by (G - L a - D X_d) dg + D dd with the columns G of what all stars share, the light L of each star
     and the gradient a of its logarithm, summed over all pixels, the columns D of the positions, which follow by
-    -X_d dg, and their own errors dd; the fluxes answer by -K. Errors of rings and wings move the positions too. Background columns are left out: the flux fit has its
-    own. The light that no pixel sees is an error that all fluxes share.
+    -X_d dg, and their own errors dd; the fluxes answer by -K. Errors of rings and wings move the positions too.
+    Background columns are left out: the flux fit has its own. The light that no pixel sees is an error that all
+    fluxes share.
     """
     problem = fit.problem
     state = replace(fit.state, flux=np.nan_to_num(flux) / fit.sums.total)
