@@ -146,12 +146,16 @@ def find_light(
     core = scene.saturated[near.pixel] & (near.r < np.sqrt(prf.pixel_area))
     blooming = near.select(core).count_per_source() > 0
 
-    def split(flux: FloatArray) -> Light:
-        bright = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
+    def far_light(flux: FloatArray) -> FloatArray:
         # The scale, on which what is expected stands, rises where too much light of them is: fitted fluxes cap it.
         capped = np.where(blooming & (np.nan_to_num(flux) > 0), np.minimum(flux, expected), expected)
-        far = distant_light(scene.pixels, scene.sources, prf, flux=capped, limit=scene.limit, cut=_FIXED_SHARE * cut)
-        return Light(matrix, flux, matrix.light(bright) > cut, far)
+        return distant_light(scene.pixels, scene.sources, prf, flux=capped, limit=scene.limit, cut=_FIXED_SHARE * cut)
+
+    distant = None if blooming.any() else far_light(expected)
+
+    def split(flux: FloatArray) -> Light:
+        bright = np.where(np.nan_to_num(flux) > 0, np.nan_to_num(flux), ceiling)
+        return Light(matrix, flux, matrix.light(bright) > cut, distant if distant is not None else far_light(flux))
 
     if before is not None:
         return split(_image_flux(scene, split(before.flux), expected))

@@ -2,10 +2,10 @@
 
 Developed on the families and seeds of DEVELOP; JUDGE was held back until the end and run once.
 
-    python docs/scripts/misfit_matrix.py [develop|judge] [METHOD] [seeds=41,42] [order0] [family ...]
+    python docs/scripts/misfit_matrix.py [develop|judge] [METHOD] [seeds=41,42] [order0] [table] [family ...]
 
 METHOD: `joint`; `build`, plain `build_shape_model`; `rounds`, the same with ``method="rounds"``; `old`, plain
-`refine_scene`; `machine`, ``refine_scene(method="joint")``.
+`refine_scene`; `machine`, ``refine_scene(method="joint")``. With `table` the lines are those of the page of evidence.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 """
@@ -266,6 +266,12 @@ def score(field: ForeignField, flux, error):
     return {name: (good & kind, flux / field.flux - 1.0, error / field.flux) for name, kind in kinds.items()}
 
 
+def _bold(share: float, band: tuple[int, int]) -> str:
+    """Return a percentage, in bold outside its band."""
+    text = f"{100 * share:.0f}"
+    return text if band[0] <= int(text) <= band[1] else f"**{text}**"
+
+
 def main() -> None:
     """Print one line per family and kind."""
     which = JUDGE if "judge" in sys.argv else DEVELOP
@@ -294,9 +300,15 @@ def main() -> None:
             bias, claimed = (np.concatenate(one) for one in zip(*parts, strict=True))
             z, middle = np.abs(bias / claimed), np.median(bias)
             fields = " ".join(f"{100 * np.median(one):+.3f}" for one, _ in parts)
+            cover = np.mean(z < 0.994), np.mean(z < 1.96)
+            scatter, claims = 148.26 * np.median(np.abs(bias - middle)), 100 * np.median(claimed)
+            if "table" in sys.argv:
+                shares = " | ".join(_bold(one, band) for one, band in zip(cover, ((60, 76), (90, 98)), strict=True))
+                print(f"| {family} | {name} | {bias.size} | {fields} | {scatter:.3f} | {claims:.3f} | {shares} |")
+                continue
             print(
-                f"{name:9s} n {bias.size:4d}  bias % {fields}  scatter {148.26 * np.median(np.abs(bias - middle)):.3f}"
-                f"  claimed {100 * np.median(claimed):.3f}  cover {np.mean(z < 0.994):.2f} {np.mean(z < 1.96):.2f}"
+                f"{name:9s} n {bias.size:4d}  bias % {fields}  scatter {scatter:.3f}"
+                f"  claimed {claims:.3f}  cover {cover[0]:.2f} {cover[1]:.2f}"
             )
         sys.stdout.flush()
 
