@@ -12,7 +12,6 @@ from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.pixels.tpf import read_tpfs
 from bayesprf.scene.image import reduce_image
 
-# Two values of the K2 stamp with a rolling band are cosmic rays.
 pytestmark = [
     pytest.mark.real,
     # Eight single pixels at single cadences, 10 to 470 electron / s above the cadences before and after: cosmic rays.
