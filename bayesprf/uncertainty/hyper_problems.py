@@ -189,3 +189,18 @@ def mean_light(data: WidthData) -> FloatArray:
     flux = choose_solver(problem).solve(problem).mean
     flux[:, data.expected.size :] = 0.0
     return np.asarray(problem.predict(flux)[0])
+
+
+def rough_zero_point(data: WidthData, light: FloatArray) -> float:
+    """Return how much brighter all stars together are than expected, where the search for the zero point begins.
+
+    Parameters
+    ----------
+    data : WidthData
+        Design and expected fluxes.
+    light : ndarray of float64, shape (n_pixel,)
+        Light of all sources in the mean image, electron / s.
+    """
+    known = np.where(data.trains, np.nan_to_num(data.expected), 0.0)
+    expected = data.design.matrix()[:, : known.size] @ known
+    return float(np.sum(light * expected) / np.sum(expected**2))

@@ -12,7 +12,14 @@ from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.background import PRIOR_WIDTH
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.uncertainty.hyper_groups import Groups
-from bayesprf.uncertainty.hyper_problems import CadencePairs, WidthData, difference_problem, image_problem, mean_light
+from bayesprf.uncertainty.hyper_problems import (
+    CadencePairs,
+    WidthData,
+    difference_problem,
+    image_problem,
+    mean_light,
+    rough_zero_point,
+)
 from bayesprf.uncertainty.hyper_search import Estimates, learn_from
 
 # The search starts here: a catalogue good to a third, a model good and stars constant to a hundredth.
@@ -228,6 +235,8 @@ def learn_flux_widths(
     sources, pixels = sources.restrict(data.trains), pixels.restrict(data.usable)
     light = mean_light(data)
     found = Estimates.start({name: choice.start(name) for name in _START}, sources.n_group, pixels.n_group)
+    if choice.learns("zero_point"):
+        found = found.put("zero_point", rough_zero_point(data, light), 0.0)
     found = _learn_from_differences(data, choice, found, sources=sources, pixels=pixels)
     prior = _teaching_prior(data, sources, found.value["prior_width"], found.value["zero_point"])
     image = image_problem(data, prior, pixels.spread(found.value["noise"], elsewhere=1.0))
