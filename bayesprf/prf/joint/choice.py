@@ -64,7 +64,9 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     joint = other.joint
     if joint is None or not joint.converged:
         return Choice(False, "does not settle")
-    negative = [np.count_nonzero(one < -_N_NEGATIVE * joint.flux_err) for one in (plain.flux, joint.flux)]
+    # Of two joint fits the better one has smaller errors, by which more stars would lie below zero.
+    error = joint.flux_err if plain.joint is None else np.maximum(joint.flux_err, plain.joint.flux_err)
+    negative = [np.count_nonzero(one < -_N_NEGATIVE * error) for one in (plain.flux, joint.flux)]
     if negative[1] > negative[0]:
         return Choice(False, "makes a star negative")
     used = (plain.image.ivar > 0) & joint.problem.used
