@@ -14,9 +14,8 @@ from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import ImageBackground, build_background, first_guess
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level, never_ends
+from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level, never_ends, variation_score
 from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
-from bayesprf.prf.joint.variation import variation_score
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.variation import variation_score
+from bayesprf.prf.joint.choice import variation_score
 from bayesprf.simulation.foreign import make_foreign, scaled_mixture
 from bayesprf.simulation.settings import CASES
 from bayesprf.simulation.true_prf import asymmetric_prf
