@@ -128,7 +128,10 @@ def test_two_separate_scenes_solve_as_one(solver, one, seed):
     )
     apart, together = [solver.solve(one), solver.solve(two)], solver.solve(joint)
     for name in ("mean", "std"):
-        np.testing.assert_allclose(getattr(together, name), np.hstack([getattr(x, name) for x in apart]), rtol=1e-9)
+        expected = np.hstack([getattr(x, name) for x in apart])
+        # Priors 1e5 times as wide as the data: a small coefficient beside large ones keeps the digits of those.
+        digits = 1e-11 * np.abs(expected).max()
+        np.testing.assert_allclose(getattr(together, name), expected, rtol=1e-9, atol=digits)
     total = sum(x.log_evidence for x in apart)
     np.testing.assert_allclose(together.log_evidence, total, rtol=1e-9, atol=1e-9)
     across = together.covariance(0)[: one.design.n_coeff, one.design.n_coeff :]
