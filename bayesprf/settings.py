@@ -99,8 +99,8 @@ class ShapeOptions:
         has weights, and where that predicts the pixels better. An option that only one of them has asks for it.
     field_variation : int, optional
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. By default constant, or a plane
-        where the sizes and shapes of single stars follow their places, and the joint fit of a plane leaves less light
-        in the wrong pixels. A surface takes the joint fit.
+        where the stars agree on how the PRF would vary, and the joint fit of a plane leaves less light in the wrong
+        pixels. A surface takes the joint fit.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     prf : str, optional

@@ -51,9 +51,8 @@ def fit_chosen_prf(
     Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where a step of the joint fit is
     quick, jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
     what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
-    one per weight, and as many stars as their spread about the PRF can be learned from. Where sizes or shapes of single
-    stars follow their places, a PRF that varies over the field is fitted, and kept if it leaves less light in the wrong
-    pixels.
+    one per weight, and as many stars as their spread about the PRF can be learned from. Where the stars agree on
+    how it would vary over the field, a PRF that does is fitted, and kept if it leaves less light in the wrong pixels.
 
     Raises
     ------
@@ -124,7 +123,7 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
 
 
 def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[PrfFit, PrfRecipe]:
-    """Let the PRF vary over the field, if nothing is asked and single stars follow their places; or return the fit."""
+    """Let the PRF vary over the field, if nothing is asked and the stars agree on it; or return the fit."""
     if recipe.shape.field_variation is not None:
         return found, recipe
     if not _follows_places(fit, found):

@@ -12,6 +12,7 @@ from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import JointProblem, global_columns, look
 from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.scene.field_prf import field_columns
+from bayesprf.scene.pairs import PairTable
 from bayesprf.stats import mad_sigma
 
 SIGNIFICANT = 5.0
@@ -125,12 +126,18 @@ def _residual(shape: PrfFit) -> FloatArray:
 
 def _main_stars(shape: PrfFit, used: BoolArray) -> tuple[IntArray, FloatArray]:
     """Return the star that gives most of each pixel's light, and one over the root of its flux, shape (n_pixel,)."""
-    pairs, flux = shape.pairs, np.maximum(np.nan_to_num(shape.flux), 0.0)
-    order = np.argsort(flux[pairs.source] * shape.values, kind="stable")
-    star = np.full(pairs.n_pixel, np.argmax(flux))
-    star[pairs.pixel[order]] = pairs.source[order]
+    flux = np.maximum(np.nan_to_num(shape.flux), 0.0)
+    star = _brightest(shape.pairs, flux, shape.values)
     faintest = np.median(shape.image.ivar[used]) ** -0.5
     return star, 1.0 / np.sqrt(np.maximum(flux[star], faintest))
+
+
+def _brightest(pairs: PairTable, flux: FloatArray, values: FloatArray) -> IntArray:
+    """Return the star that gives most of each pixel's light, the brightest of all where none does, shape (n_pixel,)."""
+    order = np.argsort(flux[pairs.source] * values, kind="stable")
+    star = np.full(pairs.n_pixel, np.argmax(flux))
+    star[pairs.pixel[order]] = pairs.source[order]
+    return star
 
 
 def variation_score(fit: JointFit) -> float:
@@ -159,12 +166,8 @@ def variation_score(fit: JointFit) -> float:
     view = look(problem, state)
     columns = global_columns(problem, state, view)[:, problem.basis.n_basis : problem.n_weight]
     score = columns * (fit.weight * np.where(fit.weight > 0, problem.flux - view.image, 0.0))[:, None]
-    pairs, light = problem.pairs, state.flux[problem.pairs.source] * view.values
-    order = np.argsort(light, kind="stable")
-    star = np.zeros(pairs.n_pixel, np.int64)
-    star[pairs.pixel[order]] = pairs.source[order]
     by_star = np.zeros((problem.n_source, score.shape[1]))
-    np.add.at(by_star, star, score)
+    np.add.at(by_star, _brightest(problem.pairs, state.flux, view.values), score)
     likeness = _scaled(by_star, problem)
     np.fill_diagonal(likeness, 0.0)
     spread = float(np.sqrt(2.0 * np.sum(likeness**2)))
