@@ -39,7 +39,8 @@ _ROOMS = ("design/", "linalg/", "photometry/", "prf/", "scene/", "timemodel/", "
 _LEFT_OUT = ("linalg/compiled/", "photometry/process")
 # Kinds of numbers that are not changed; and the median shift that contradicts any other kind, in total errors.
 _DEFINED, _UNTUNED = ("Unit", "Format"), 0.05
-_M67 = Path(os.environ.get("BAYESPRF_TEST_DATA", "")) / "k2-superstamp"
+_FILES = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+_M67 = _FILES / "k2-superstamp"
 _CORNER, _SIDE, _MARGIN = (60, 150), 45, 2  # of the part of M67, pixels
 _INTRO = """# Constants
 

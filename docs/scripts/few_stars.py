@@ -25,7 +25,8 @@ from bayesprf.machine import Machine
 from bayesprf.simulation.foreign import ForeignField, TablePrf, make_foreign
 from bayesprf.simulation.settings import FieldSettings
 
-DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", ".")) / "prf-models" / "tess"
+_FILES = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = _FILES / "prf-models" / "tess"
 COLUMNS, ROWS = ("0557", "1069", "1580"), ("0513", "1025", "1536")
 CORNERS = [(i, j) for i in (0, 2) for j in (0, 2)]
 OTHERS = [(1, 1), (0, 1), (1, 0), (1, 2), (2, 1)]

@@ -42,7 +42,8 @@ from bayesprf.simulation.foreign import (
 from bayesprf.simulation.settings import CASES, FieldSettings, replace
 from bayesprf.simulation.true_prf import Moffat, MoffatMixture, asymmetric_prf
 
-DATA = Path(os.environ.get("BAYESPRF_TEST_DATA", ".")) / "prf-models"
+_FILES = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
+DATA = _FILES / "prf-models"
 N_TIME = 10
 # Wrong catalogue: scale, scatter of fluxes, positions (pixel), common offset (pixel).
 WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "centroid_offset": (0.07, -0.05)}

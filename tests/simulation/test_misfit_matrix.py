@@ -42,20 +42,3 @@ def test_isolated_stars_of_foreign_families(matrix, family, seeds):
     assert abs(np.median(np.concatenate(bias))) < 0.003
     assert 0.4 < np.mean(size < 0.994) < 0.97
     assert np.mean(size < 1.96) > 0.75
-
-
-@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
-def test_sky_and_stars_where_the_catalogue_lacks_half_of_the_faint_ones(matrix):
-    """The sky to 1 electron / s, the median flux to 1 %: it was 2 electron / s, and faint stars 3 to 6 % too faint.
-
-    Light of missing stars only adds: the sky of the fluxes rose by it, while that of the joint fit did not.
-    """
-    settings, prf_at, troubles, _ = matrix.DEVELOP["TESS sky missing"]
-    field = make_foreign(settings, prf_at(), rng=np.random.default_rng(24), troubles=troubles)
-    machine = matrix.Machine.from_pixels(
-        field.field.pixels, field.field.sources, quiet=True, background=matrix.Background("image", order=1)
-    )
-    machine.build_shape_model()
-    machine.fit_model()
-    assert np.max(np.abs(machine.background_flux.mean(axis=0) - field.sky)) < 1.0
-    assert abs(np.median(machine.ws.mean(axis=0) / field.flux - 1.0)) < 0.01
