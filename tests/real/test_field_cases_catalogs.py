@@ -109,15 +109,14 @@ def tess(real_data):
 def test_flux_of_a_tess_star_does_not_follow_the_catalogue_s_scale(cases, tess, stage, record_property):
     sources = read_catalog(cases / "tic25155310_tic_v17.csv").in_band(tess.instrument.flux_column)
     fluxes = []
-    for factor in (1.0, 0.01, 1000.0):
+    for factor in (1.0, 1000.0):
         machine = Machine.from_pixels(tess, replace(sources, flux=sources.flux * factor, bands={}), quiet=True)
         getattr(machine, stage)()
         machine.fit_model()
         fluxes.append(machine.ws.mean(axis=0))
     record_property(f"TIC 25155310 after {stage}, electron / s", f"{fluxes[0][0]:.0f}")
-    for other in fluxes[1:]:
-        np.testing.assert_allclose(other, fluxes[0], rtol=1e-7, atol=1e-7 * fluxes[0][0])
-        assert other[0] == pytest.approx(fluxes[0][0], rel=1e-9)
+    np.testing.assert_allclose(fluxes[1], fluxes[0], rtol=1e-7, atol=1e-7 * fluxes[0][0])
+    assert fluxes[1][0] == pytest.approx(fluxes[0][0], rel=1e-9)
 
 
 def test_a_catalogue_of_another_field_is_named_with_the_distance(cases, tess):

@@ -13,8 +13,12 @@ SEEDS = pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mar
 
 @cache
 def fit(seed):
-    """Return field and Machine of a static scene: 200 stars, 200 cadences."""
-    field = make_case("medium", np.random.default_rng(seed), n_time=200)
+    """Return field and Machine of a static scene: 80 stars, 200 cadences.
+
+    Of 16,000 residuals the standard deviation is known to 0.6 %, the shares within the intervals to 0.4 and 0.2 %: the
+    bounds below are five of these.
+    """
+    field = make_case("medium", np.random.default_rng(seed), n_source=80, n_stamp=70, n_time=200)
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
     machine.build_shape_model()
     machine.fit_model()
