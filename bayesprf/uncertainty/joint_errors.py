@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import block_diag, csr_matrix, diags, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.prf.joint.discrepancy import half_rings, ring_response, wing_errors
+from bayesprf.prf.joint.discrepancy import ANY_LIGHT, half_rings, ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
@@ -16,8 +16,6 @@ from bayesprf.scene.prf import LN10, wing_columns, wing_starts
 _RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
 # Accuracy: sectors of a ring in which the light that tells of a slope is counted.
 _N_SECTOR = 6
-# Derived: a pixel is silent where it tells less than the belief that there is none, twice as much, or any between.
-_SILENT = 3.0
 # Derived: the variance of Student's t is finite beyond so many degrees of freedom.
 _LEAST_TOLD = 2.0
 # Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
@@ -112,7 +110,7 @@ def unseen_share(fit: JointFit, view: View) -> float:
     place = (np.arange(_N_SECTOR) + 0.5) / _N_SECTOR * 2.0 * np.pi - np.pi
     x, y = np.outer(middle, np.cos(place)).ravel(), np.outer(middle, np.sin(place)).ravel()
     share = prf.evaluate(side * x, side * y) * np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
-    silent = signal < _SILENT
+    silent = signal < ANY_LIGHT
     n_told = _told_changes(fit)
     wander = _wander(fit, n_told)
     variance = extrapolated_variance(~silent.reshape(n_ring, _N_SECTOR), middle, wander).ravel()[silent]
@@ -144,7 +142,7 @@ def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) ->
     """
     log = np.log(radius)
     distance = np.abs(log[:, None, None] - np.where(told, log[:, None], np.inf)).min(axis=1)
-    return np.asarray(np.minimum(wander * distance**3 / 3.0, 1.0 / _SILENT))
+    return np.asarray(np.minimum(wander * distance**3 / 3.0, 1.0 / ANY_LIGHT))
 
 
 def _told_changes(fit: JointFit) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.spatial import cKDTree
+from scipy.stats import norm
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.flags import QualityFlag
@@ -15,8 +16,6 @@ from bayesprf.stats import mad_sigma
 LEVELS = (0.68, 0.95)
 """Central intervals whose coverage is counted."""
 
-# Half widths of these intervals, standard deviations.
-_HALF_WIDTHS = (0.994, 1.960)
 # What is wrong with the catalogue: common factor, scatter of the fluxes, positions per axis (arcsec).
 _CATALOG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05}
 _MAG_RANGE = (11.0, 18.0)
@@ -169,7 +168,7 @@ def check_subsets(fields: Iterable[FieldScores]) -> tuple[SubsetCheck, ...]:
         total = np.concatenate([one.total[one.subsets[name]] for one in fields])
         bias = float(np.median(error))
         scatter = float(mad_sigma(error - bias))
-        inside = tuple(float(np.mean(np.abs(error) < width * total)) for width in _HALF_WIDTHS)
+        inside = tuple(float(np.mean(np.abs(error) < width * total)) for width in norm.interval(LEVELS)[1])
         checks.append(SubsetCheck(name, error.size, bias, scatter, float(np.median(total)), inside))
     return tuple(checks)
 

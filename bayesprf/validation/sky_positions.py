@@ -22,9 +22,7 @@ from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import FluxRecipe
 from bayesprf.simulation.fields import SimulatedField, make_case
 from bayesprf.uncertainty.stage import with_systematics
-
-LEVELS = (0.68, 0.95)
-"""Probabilities of the regions that are checked."""
+from bayesprf.validation.absolute_flux import LEVELS
 
 # Share of the stars that the catalogue lacks, at random; errors of the catalogue, arcsec and relative.
 _MISSING = 0.2

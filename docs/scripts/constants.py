@@ -7,8 +7,9 @@ where no function that its fit calls names the number. Numbers of compiled kerne
 first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
 the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that;
 ``--unsourced`` leaves out all but tuned numbers whose comment names no source. Without ``--every`` numbers without any
-effect are only counted. ``--joint`` fits the PRF by the joint fit, ``--flags`` judges the fits with other numbers of
-quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
+effect are only counted. ``--joint`` fits the PRF by the joint fit, positions along; ``--fields 0 2`` takes the plain
+field and M67 alone (1 is the drifting one), ``--flags`` judges the fits with other numbers of quality/. M67 is one of
+the fields if BAYESPRF_TEST_DATA names the folder with the real files.
 """
 
 import argparse
@@ -160,7 +161,7 @@ def fit_case(case: Case, method: str) -> bp.Machine:
     """Return the fit of a field."""
     settings = {"background": "image"} if case.whole else {}
     machine = bp.Machine.from_pixels(case.pixels, case.sources, quiet=True, **settings)
-    machine.build_shape_model(method=method, refine=case.whole and method == "rounds")
+    machine.build_shape_model(method=method, refine=None if method == "joint" else case.whole)
     if case.whole:
         machine.build_time_model()
     machine.fit_model(fit_va=case.whole)
@@ -243,17 +244,18 @@ def count_flagged(constant: Constant, factor: float, machines: list[bp.Machine])
         return sum(int((judge_fit(one.fit).flags != then).sum()) for one, then in zip(machines, usual, strict=True))
 
 
-def print_effects(constants: list[Constant], method: str, *, every: bool) -> None:
+def print_effects(constants: list[Constant], method: str, chosen: list[int], *, every: bool) -> None:
     """Print the table of what numbers do to fluxes and their errors."""
-    cases = fields()
-    usual = [measure(case, method) for case in cases]
-    groups = [slice(0, 2), slice(2, 3)] if len(cases) > 2 else [slice(0, 2)]
-    heads = ["halved", "doubled", "M67, halved", "M67, doubled"][: 2 * len(groups)]
+    cases = {i: case for i, case in enumerate(fields()) if i in chosen}
+    usual = {i: measure(case, method) for i, case in cases.items()}
+    groups = [group for group in ([i for i in cases if i < 2], [i for i in cases if i == 2]) if group]
+    names = ["M67, " if group == [2] else "" for group in groups]
+    heads = [f"{name}{change}" for name in names for change in ("halved", "doubled")]
     print(f"| constant | value | {' | '.join(heads)} | what it is |\n|{' --- |' * (3 + len(heads))}")
     idle = 0
     for constant in constants:
         found = [
-            largest([effect(constant, factor, *one, method) for one in list(zip(cases, usual, strict=True))[group]])
+            largest([effect(constant, factor, cases[i], usual[i], method) for i in group])
             for group in groups
             for factor in (0.5, 2.0)
         ]
@@ -306,6 +308,7 @@ def main() -> None:
     parser.add_argument("--joint", action="store_true", help="fit the PRF by the joint fit")
     parser.add_argument("--unsourced", action="store_true", help="tuned numbers without a source alone")
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
+    parser.add_argument("--fields", nargs="+", type=int, default=[0, 1, 2], help="plain, drifting, M67")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
     method = "joint" if asked.joint else "rounds"
@@ -315,7 +318,7 @@ def main() -> None:
         print_flags(method, every=asked.every)
     else:
         constants = [one for one in find_constants(tuple(asked.only)) if not (asked.unsourced and one.sourced)]
-        print_effects(constants, method, every=asked.every)
+        print_effects(constants, method, asked.fields, every=asked.every)
 
 
 if __name__ == "__main__":

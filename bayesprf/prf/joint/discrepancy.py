@@ -22,8 +22,11 @@ _MIN_STARS = 5
 _MAX_STARS, _N_TOGETHER = 200, 40
 # Accuracy: turns of the likeliest covariance, and the relative change at which it has settled.
 _N_EM, _EM_TOLERANCE = 200, 1e-3
-# Derived: standard deviation of a uniform number between none and twice the light.
-_ANY_LIGHT = 3.0**-0.5
+# Derived: where pixels are silent there may be no light, twice as much as believed, or any between: as a uniform number
+# the relative error has the variance 1 / 3.
+ANY_LIGHT = 3.0
+"""Inverse variance of the relative error of light of which nothing is known."""
+
 # Rings of the mean profile, four per doubling of the radius, pixel.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
 
@@ -138,7 +141,7 @@ def wing_errors(
     twice as much, it is not the wing that errs.
     """
     rings, each = wing_light(problem, state, view), np.arange(problem.n_source)
-    answers = [min(error, _ANY_LIGHT) * (gain @ light) for error, light in zip(errors, rings, strict=True)]
+    answers = [min(error, ANY_LIGHT**-0.5) * (gain @ light) for error, light in zip(errors, rings, strict=True)]
     return csr_matrix(hstack([-(one - csr_matrix((one.diagonal(), (each, each)), one.shape)) for one in answers]))
 
 
