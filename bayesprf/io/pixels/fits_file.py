@@ -29,7 +29,12 @@ _NOT_FITS = (
     (b"CDF", "a netCDF file", "results are read by bayesprf.load"),
     (b"PK\x03\x04", "a zip archive", "unpack it and give the files in it"),
     (b"<", "a web page or XML", "download the file itself"),
+    (b"{", "JSON, as servers answer what they do not have", "download the file itself"),
 )
+# Format: what a tar archive has at this byte (POSIX ustar).
+_TAR = 257, b"ustar"
+_N_FIRST = 512
+_TEXT = frozenset(range(32, 127)) | frozenset(b"\t\r\n")
 # Format: types of pixels (FITS standard 4.0, table 8).
 _BITPIX = (8, 16, 32, 64, -32, -64)
 _LAYOUT_KEY = re.compile(rb"(BITPIX|NAXIS\d*|PCOUNT|GCOUNT)$")
@@ -129,7 +134,7 @@ def open_fits(path: Path) -> Iterator[tuple[fits.HDUList, list[Unit]]]:
         If it is empty or of another format, or unpacks to more than `MAX_UNPACKED`.
     """
     with open(path, "rb") as handle:
-        first = handle.read(64)
+        first = handle.read(_N_FIRST)
     _refuse_other_formats(path, first)
     if first.startswith(_GZIP):
         content = _unpack(path)
@@ -149,9 +154,13 @@ def _refuse_other_formats(path: Path, first: bytes) -> None:
     """Raise if the first bytes of a file are those of another format, saying which."""
     if not first:
         raise FileError(f"{path}: expected a FITS file, got an empty one; download it again")
-    found = next((one for one in _NOT_FITS if first.lstrip().startswith(one[0])), None)
+    found = next((one[1:] for one in _NOT_FITS if first.lstrip().startswith(one[0])), None)
+    if first[_TAR[0] :].startswith(_TAR[1]):
+        found = "a tar archive", "unpack it and give the files in it"
+    elif found is None and b"\n" in first and _TEXT.issuperset(first):  # headers of FITS have no line breaks
+        found = "a text", "give the file of the pixels"
     if found is not None:
-        raise FileError(f"{path}: expected a FITS file, got {found[1]}; {found[2]}")
+        raise FileError(f"{path}: expected a FITS file, got {found[0]}; {found[1]}")
 
 
 @contextmanager
@@ -169,6 +178,8 @@ def _unpack(path: Path) -> bytes:
     content = bytearray()
     with gzip.open(path) as handle:
         while block := handle.read(1 << 20):
+            if not content:
+                _refuse_other_formats(path, block[:_N_FIRST])
             content += block
             if not content.startswith(b"SIMPLE"):
                 raise ValueError("it does not begin with SIMPLE")

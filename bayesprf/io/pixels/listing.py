@@ -34,8 +34,12 @@ def list_files(files: object, kind: str = "target pixel file") -> list[object]:
     FileError
         If a pattern or directory holds no file.
     InputError
-        If an entry is neither a path nor an object with `hdu`, an address, or the list is empty.
+        If an entry is neither a path nor an object with `hdu`, an address, a table, or the list is empty.
     """
+    if hasattr(files, "columns"):
+        raise InputError(
+            f"files: expected {kind}s, got a table or light curve ({type(files).__name__}); give the file of the pixels"
+        )
     if hasattr(files, "hdu") or isinstance(files, fits.HDUList):
         return [files]
     if isinstance(files, str | os.PathLike):
@@ -64,7 +68,9 @@ def _entries(files: object) -> list[object] | None:
     if isinstance(files, bytes | dict):
         return None
     if isinstance(files, Iterable):
-        return list(files)
+        with contextlib.suppress(TypeError):  # arrays without axes and the like are iterable by name alone
+            return list(files)
+        return None
     if hasattr(files, "__len__") and hasattr(files, "__getitem__"):
         return [files[place] for place in range(len(files))]
     return None

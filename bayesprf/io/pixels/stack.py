@@ -165,7 +165,8 @@ def choose_cadences(stamps: Sequence[Stamp], rows: Sequence[IntArray], bitmask: 
     counts = {bit: int((every & bit > 0).sum()) for bit in (1 << i for i in range(32)) if bit & bitmask}
     said = [f"{count} by bit {instrument.describe_quality(bit)[0]}" for bit, count in counts.items() if count]
     rejected = int((~np.logical_or.reduce(good)).sum())
-    cure = "try quality_bitmask='none'" if rejected else "give files with times and pixels"
+    others = bool((timed & np.logical_or.reduce(finite)).any())
+    cure = "try quality_bitmask='none'" if others else "give files with times and pixels"
     raise InputError(
         f"quality_bitmask: expected some cadence to remain, but of {keep.size} in {stamps[0].name}"
         f"{' and others' if len(stamps) > 1 else ''} {rejected} were rejected ({', '.join(said) or 'no quality bit'}),"

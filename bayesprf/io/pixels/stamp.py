@@ -230,7 +230,7 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
     """Return the pixel table (first extension) and the APERTURE image, or raise saying what is missing."""
     if len(hdus) < 2 or not isinstance(hdus[1], fits.BinTableHDU):
         is_image = any(
-            isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and hdu.header.get("NAXIS") == 2 for hdu in hdus
+            isinstance(hdu, fits.PrimaryHDU | fits.ImageHDU) and hdu.header.get("NAXIS") in (2, 3) for hdu in hdus
         )
         cure = "; an image is read by bayesprf.read_image, whose pixels bayesprf.fit takes" if is_image else ""
         raise FileError(f"{path}: expected a target pixel file, but its first extension is not a table of pixels{cure}")
@@ -240,7 +240,10 @@ def _find_extensions(hdus: fits.HDUList, path: Path) -> tuple[fits.BinTableHDU, 
             " file of the pixels (targ.fits, tp.fits)"
         )
     if "APERTURE" not in [hdu.name for hdu in hdus]:
-        raise FileError(f"{path}: expected a target pixel file, but it has no APERTURE extension")
+        raise FileError(
+            f"{path}: expected a target pixel file, but it has no APERTURE extension; its table has the columns"
+            f" {', '.join(_column_numbers(hdus[1].header))}"
+        )
     return hdus[1], hdus["APERTURE"]
 
 
@@ -249,11 +252,16 @@ def _is_light_curve(header: fits.Header) -> bool:
 
     By its header: columns are not looked at before `drop_wrong_shapes` has mended their shapes.
     """
-    number = {str(header.get(f"TTYPE{k}")): k for k in range(1, int(header.get("TFIELDS", 0)) + 1)}
+    number = _column_numbers(header)
     if "FLUX" not in number:
         return "SAP_FLUX" in number
     k = number["FLUX"]
     return str(header.get(f"TFORM{k}")).strip().removeprefix("1") in ("E", "D") and f"TDIM{k}" not in header
+
+
+def _column_numbers(header: fits.Header) -> dict[str, int]:
+    """Return the number of every column that a header names."""
+    return {str(header.get(f"TTYPE{k}")): k for k in range(1, int(header.get("TFIELDS", 0)) + 1)}
 
 
 def _make_stamp(parts: _Parts, path: Path, options: StampOptions) -> Stamp:

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from astropy.io import fits
+from astropy.table import Table
+from astropy.timeseries import TimeSeries
 
 from bayesprf.errors import FileError, InputError
 from bayesprf.io.pixels.listing import list_files
@@ -61,3 +65,23 @@ def test_what_is_no_file_is_refused(files):
 def test_an_address_keeps_its_name():
     with pytest.raises(InputError, match=r"got the address 'https://a.b/c\*.fits', and addresses are not read"):
         list_files(["https://a.b/c*.fits"])
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        pd.DataFrame({"time": [1.0], "flux": [1.0]}),
+        Table({"time": [1.0], "flux": [1.0]}),
+        TimeSeries({"flux": [1.0]}, time=["2020-01-01"]),
+    ],
+    ids=lambda one: type(one).__name__,
+)
+def test_tables_and_light_curves_are_no_files(given):
+    """lightkurve's LightCurve is a TimeSeries."""
+    with pytest.raises(InputError, match=rf"^files: expected .*, got a table or light curve \({type(given).__name__}\)"):
+        list_files(given)
+
+
+def test_what_only_looks_like_a_list_is_no_list():
+    with pytest.raises(InputError, match=r"^files: expected a path, .*, got ndarray"):
+        list_files(np.array(5.0))

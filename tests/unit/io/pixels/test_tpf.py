@@ -2,6 +2,7 @@
 
 import gzip
 import shutil
+import tarfile
 import warnings
 from dataclasses import replace
 from types import SimpleNamespace
@@ -240,6 +241,12 @@ def test_nothing_left_says_which_bits(make_pixels, tmp_path):
         read_tpfs(path)
 
 
+def test_cadences_without_times_are_not_blamed_on_their_bits(make_pixels, tmp_path):
+    path = write_tpf(tmp_path / "x.fits", make_pixels(), quality=[2, 0, 0, 0])
+    with pytest.raises(InputError, match=r"1 were rejected \(.*\), 4 have no time and .*; give files with times"):
+        read_tpfs(edit(path, lambda hdus: hdus[1].data["TIME"].fill(np.nan)))
+
+
 @pytest.mark.parametrize("value", ["harder", -1])
 def test_unknown_bitmasks(one, value):
     with pytest.raises(
@@ -405,12 +412,13 @@ def test_files_that_are_no_pixel_files(one, tmp_path):
     with pytest.raises(FileError, match=r"text.fits: expected a target pixel file, but it cannot be read"):
         read_tpfs(text)
     image = tmp_path / "image.fits"
-    fits.PrimaryHDU(np.ones((3, 3))).writeto(image)
-    with pytest.raises(
-        FileError,
-        match=r"image.fits: .* its first extension is not a table of pixels; an image is read by bayesprf.read_image",
-    ):
-        read_tpfs(image)
+    for shape in ((3, 3), (2, 3, 3)):
+        fits.PrimaryHDU(np.ones(shape)).writeto(image, overwrite=True)
+        with pytest.raises(
+            FileError,
+            match=r"image.fits: .* its first extension is not a table of pixels; an image is read by bayesprf.read_image",
+        ):
+            read_tpfs(image)
 
 
 @pytest.mark.parametrize("column", ["TIME", "FLUX", "FLUX_ERR", "QUALITY"])
@@ -430,8 +438,41 @@ def test_light_curves_are_named(one):
 
 
 def test_missing_parts_are_named(one):
-    with pytest.raises(FileError, match=r"one.fits: .* it has no APERTURE extension"):
+    with pytest.raises(FileError, match=r"one.fits: .* no APERTURE extension; its table has the columns TIME, "):
         read_tpfs(edit(one, lambda hdus: hdus[:2]))
+
+
+def test_other_tables_of_the_missions_are_named(tmp_path):
+    """K2SFF's light curves, whose columns have other names; cotrending vectors and backgrounds are alike."""
+    table = fits.BinTableHDU.from_columns([fits.Column(name, "D", array=np.ones(3)) for name in ("T", "FRAW", "FCOR")])
+    path = tmp_path / "hlsp.fits"
+    fits.HDUList([fits.PrimaryHDU(), table, table.copy()]).writeto(path)
+    with pytest.raises(FileError, match=r"no APERTURE extension; its table has the columns T, FRAW, FCOR$"):
+        read_tpfs(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'{"status": "ERROR", "msg": "no such product"}', "got JSON, as servers answer"),
+        (b"ID,ra,dec\n25155310,63.37,-69.22\n", "got a text; give the file of the pixels"),
+        (b"Error: no such file\r\n", "got a text; give the file of the pixels"),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_servers_send_instead_is_named(tmp_path, content, said, packed):
+    path = tmp_path / "one.fits.gz"
+    path.write_bytes(gzip.compress(content) if packed else content)
+    with pytest.raises(FileError, match=rf"one\.fits\.gz: expected a FITS file, {said}"):
+        read_tpfs(path)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_an_archive_of_files_is_named(one, tmp_path, mode):
+    with tarfile.open(tmp_path / "MAST.tar", mode) as bundle:
+        bundle.add(one, "MAST/one.fits")
+    with pytest.raises(FileError, match=r"MAST\.tar: expected a FITS file, got a tar archive; unpack it"):
+        read_tpfs(tmp_path / "MAST.tar")
 
 
 @pytest.mark.parametrize(
