@@ -14,7 +14,16 @@ from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import ImageBackground, build_background, first_guess
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.joint.choice import SIGNIFICANT, Choice, choose_fit, leaves_level, never_ends, variation_score
+from bayesprf.prf.joint.choice import (
+    SIGNIFICANT,
+    Choice,
+    choose_fit,
+    dark_light,
+    leaves_level,
+    never_ends,
+    take_settled,
+    variation_score,
+)
 from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
@@ -109,9 +118,12 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        sky = _find_sky(fit, scene, joint) if suspect else ""
+        sky = _find_sky(fit, scene, joint, few=bool(few)) if suspect else ""
         found, told = (None, sky) if sky else _try_jointly(scene, joint, rounds.background if prior else None)
-        choice = Choice(False, told) if found is None else _judge(fit, scene, joint, (rounds, found), looked=suspect)
+        choice = Choice(False, told)
+        if found is not None:
+            choice = take_settled(found) if few else choose_fit(rounds, found)
+            choice = _beside_sky(fit, scene, joint, found, choice, few=bool(few)) if not suspect else choice
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
         _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
         if found is not None and choice.joint:
@@ -144,21 +156,24 @@ def _follows_places(fit: Fit, found: PrfFit) -> bool:
     return any(one.significance > SIGNIFICANT for one in fit_trends(found.star_residuals(), place).values())
 
 
-def _judge(fit: Fit, scene: Scene, recipe: PrfRecipe, fits: tuple[PrfFit, PrfFit], *, looked: bool) -> Choice:
-    """Choose between rounds and joint fit.
+def _beside_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, choice: Choice, *, few: bool) -> Choice:
+    """Look for a sky before a joint fit is chosen.
 
-    Few stars leave few pixels dark enough to show a sky: one is looked for, if it was not, beside any fit that leans on
-    the instrument's record, and beside one whose wings fall as slowly as light may.
+    Few stars leave few pixels dark enough to show a sky: one is looked for beside any fit that leans on the
+    instrument's record, and beside one whose wings fall as slowly as light may.
     """
-    choice = choose_fit(*fits)
-    if not choice.joint or looked or not (recipe.shape.prf is not None or never_ends(fits[1])):
+    if not choice.joint or not (recipe.shape.prf is not None or never_ends(found)):
         return choice
-    told = _find_sky(fit, scene, recipe)
+    told = _find_sky(fit, scene, recipe, few=few)
     return Choice(False, told) if told else choice
 
 
-def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:
-    """Say what sky is left in the pixels, which a joint fit without one puts into the stars' wings; empty if none."""
+def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, *, few: bool) -> str:
+    """Say what sky is left in the pixels, which a joint fit without one puts into the stars' wings; empty if none.
+
+    Few stars leave their wings to the record, which knows them to a factor of three: a level below their own light in
+    the darker pixels is no evidence of a sky.
+    """
     if scene.background is not None:
         return ""
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
@@ -166,7 +181,8 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:
     if other is None or other.background is None:
         return ""
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
-    if height < SIGNIFICANT * error:  # wings take light, which no sky below zero is
+    # Wings take light, which no sky below zero is.
+    if height < SIGNIFICANT * error or (few and height < dark_light(other)):
         return ""
     return f"finds a sky of {height:.3g} electron / s, no part of the stars"
 

@@ -95,7 +95,10 @@ def find_instrument(primary: Header, path: Path) -> Instrument:
     if telescope == "KEPLER":
         is_k2 = primary.get("MISSION") == "K2" or primary.get("CAMPAIGN") is not None
         return INSTRUMENTS["K2" if is_k2 else "Kepler"]
-    raise FileError(f"{path}: expected TELESCOP to be Kepler or TESS, got {primary.get('TELESCOP')!r}")
+    raise FileError(
+        f"{path}: expected TELESCOP to be Kepler or TESS, got {primary.get('TELESCOP')!r}; write it into the first header"
+        " if the pixels are of one of them, or give arrays to bayesprf.Machine"
+    )
 
 
 def settle_mission(instrument: Instrument, primary: Header, time: FloatArray) -> Instrument:

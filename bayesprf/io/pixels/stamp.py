@@ -318,7 +318,13 @@ def _choose_pixels(parts: _Parts, path: Path) -> NDArray[np.bool_]:
             f"{path}: expected APERTURE, FLUX and FLUX_ERR images of one shape, got {parts.aperture.shape},"
             f" {flux.shape[1:]} and {errors.shape[1:]}{cure}"
         )
-    keep = (parts.aperture & COLLECTED > 0) & np.isfinite(flux).any(axis=0)
+    finite = np.isfinite(flux).any(axis=0)
+    keep = (parts.aperture & COLLECTED > 0) & finite
+    if finite.any() and not keep.any():
+        raise FileError(
+            f"{path}: expected APERTURE to mark the pixels that were collected with bit {COLLECTED}, but it marks none of"
+            f" {np.count_nonzero(finite)} with a finite flux; set it where the pixels are good"
+        )
     if not keep.any():
         raise FileError(f"{path}: expected pixel data, but no pixel of this file has a finite flux")
     return np.asarray(keep, bool)

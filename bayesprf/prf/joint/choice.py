@@ -88,15 +88,36 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     return Choice(bool(more < -limit if demanding else more <= limit), told)
 
 
+def take_settled(other: PrfFit) -> Choice:
+    """Take a joint fit that leans on a PRF from elsewhere if it settles, where stars do not train a PRF of their own.
+
+    What the other fit leaves of the pixels is no evidence there: with a weight for every pixel it may leave nothing,
+    and be wrong wherever no star lights a pixel alone.
+    """
+    settled = other.joint is not None and other.joint.converged
+    return Choice(settled, "settles, and the pixels train no other" if settled else "does not settle")
+
+
+def dark_light(shape: PrfFit) -> float:
+    """Return the median light of the stars in the darker half of the pixels, electron / s."""
+    model, dark = _dark_half(shape)
+    return float(np.median(model[dark]))
+
+
 def leaves_level(shape: PrfFit) -> bool:
     """Whether the fit leaves a level in the darker half of the pixels, by the median of what it leaves there."""
-    used = shape.image.ivar > 0
-    model = shape.fixed_light + shape.matrix.image(np.nan_to_num(shape.flux))
-    dark = used & (model <= np.median(model[used]))
+    dark = _dark_half(shape)[1]
     left = _residual(shape)[dark]
     noise = 1.0 / np.sqrt(shape.image.ivar[dark])
     error = np.hypot(mad_sigma(left), np.median(noise)) * np.sqrt(np.pi / (2.0 * left.size))
     return bool(abs(np.median(left)) > SIGNIFICANT * error)
+
+
+def _dark_half(shape: PrfFit) -> tuple[FloatArray, BoolArray]:
+    """Return the light of the stars, and which pixels are the darker half by it, shape (n_pixel,)."""
+    used = shape.image.ivar > 0
+    model = np.asarray(shape.fixed_light + shape.matrix.image(np.nan_to_num(shape.flux)))
+    return model, used & (model <= np.median(model[used]))
 
 
 def never_ends(shape: PrfFit) -> bool:

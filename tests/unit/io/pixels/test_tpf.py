@@ -481,8 +481,9 @@ def test_an_archive_of_files_is_named(one, tmp_path, mode):
         (without_keys(0, "TELESCOP"), r"expected TELESCOP to be Kepler or TESS, got None"),
         (lambda hdus: hdus[0].header.set("TELESCOP", "HST"), r"expected TELESCOP to be Kepler or TESS, got 'HST'"),
         (lambda hdus: hdus[1].data["FLUX"].fill(np.nan), r"no pixel of this file has a finite flux"),
+        (lambda hdus: hdus["APERTURE"].data.fill(2), r"APERTURE to mark .* with bit 1, but it marks none of \d+ with a"),
     ],
-    ids=["no telescope", "other telescope", "no flux"],
+    ids=["no telescope", "other telescope", "no flux", "empty aperture"],
 )
 def test_files_that_cannot_be_used(one, change, message):
     with pytest.raises(FileError, match=rf"one.fits: .*{message}"):

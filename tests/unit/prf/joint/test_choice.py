@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.choice import choose_fit
+from bayesprf.prf.joint.choice import choose_fit, dark_light, take_settled
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case
 
@@ -53,6 +53,21 @@ def test_a_joint_fit_that_does_not_settle_is_not_taken(fits):
     assert not choice.joint
     assert choice.reason == "does not settle"
     assert not choose_fit(rounds, rounds).joint
+
+
+def test_few_stars_ask_for_no_proof(fits):
+    """What rounds leave of the pixels is no evidence where they train no PRF."""
+    other = fits[1]
+    assert take_settled(other).joint
+    assert not take_settled(replace(other, joint=replace(other.joint, converged=False))).joint
+    assert not take_settled(fits[0]).joint
+
+
+def test_light_of_the_darker_pixels(fits):
+    """Half of all pixels have less: the quarter point of the stars' light."""
+    light = fits[1].fixed_light + fits[1].matrix.image(fits[1].flux)
+    used = fits[1].image.ivar > 0
+    assert dark_light(fits[1]) == pytest.approx(np.quantile(light[used], 0.25), rel=0.02)
 
 
 def test_a_joint_fit_with_a_negative_star_is_not_taken(fits):
