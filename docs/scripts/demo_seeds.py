@@ -33,7 +33,9 @@ def run_bare(directory: str, seed: int) -> str:
     field = make_case("demo", np.random.default_rng(seed))
     files, catalog = write_field(directory, field)
     output = Output(Path(directory) / "field.nc")
-    return describe_truth(run_fit([str(one) for one in files], catalog, FitOptions(loo=True), output, quiet=True), field)
+    return describe_truth(
+        run_fit([str(one) for one in files], catalog, FitOptions(loo=True), output, quiet=True), field
+    )
 
 
 def measure(seed: int, *, bare: bool) -> tuple[float, float, float]:

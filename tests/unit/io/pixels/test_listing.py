@@ -78,7 +78,9 @@ def test_an_address_keeps_its_name():
 )
 def test_tables_and_light_curves_are_no_files(given):
     """lightkurve's LightCurve is a TimeSeries."""
-    with pytest.raises(InputError, match=rf"^files: expected .*, got a table or light curve \({type(given).__name__}\)"):
+    with pytest.raises(
+        InputError, match=rf"^files: expected .*, got a table or light curve \({type(given).__name__}\)"
+    ):
         list_files(given)
 
 
