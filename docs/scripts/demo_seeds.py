@@ -1,7 +1,7 @@
 """Run `bayesprf demo` for many seeds, and say which fail and how near the fitted fluxes come to the true ones.
 
-Run as ``python docs/scripts/demo_seeds.py 0 200``: first seed, and the one after the last. With ``bare`` behind them the
-same fields are fitted without pictures and light curves, in a fifth of the time.
+Run as ``python docs/scripts/demo_seeds.py 0 200``: first seed, and the one after the last. With ``bare`` behind them
+the same fields are fitted without pictures and light curves, in a fifth of the time.
 """
 
 import re

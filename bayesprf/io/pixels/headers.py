@@ -96,8 +96,8 @@ def find_instrument(primary: Header, path: Path) -> Instrument:
         is_k2 = primary.get("MISSION") == "K2" or primary.get("CAMPAIGN") is not None
         return INSTRUMENTS["K2" if is_k2 else "Kepler"]
     raise FileError(
-        f"{path}: expected TELESCOP to be Kepler or TESS, got {primary.get('TELESCOP')!r}; write it into the first header"
-        " if the pixels are of one of them, or give arrays to bayesprf.Machine"
+        f"{path}: expected TELESCOP to be Kepler or TESS, got {primary.get('TELESCOP')!r}; write it into the first"
+        " header if the pixels are of one of them, or give arrays to bayesprf.Machine"
     )
 
 

@@ -322,8 +322,8 @@ def _choose_pixels(parts: _Parts, path: Path) -> NDArray[np.bool_]:
     keep = (parts.aperture & COLLECTED > 0) & finite
     if finite.any() and not keep.any():
         raise FileError(
-            f"{path}: expected APERTURE to mark the pixels that were collected with bit {COLLECTED}, but it marks none of"
-            f" {np.count_nonzero(finite)} with a finite flux; set it where the pixels are good"
+            f"{path}: expected APERTURE to mark the pixels that were collected with bit {COLLECTED}, but it marks none"
+            f" of {np.count_nonzero(finite)} with a finite flux; set it where the pixels are good"
         )
     if not keep.any():
         raise FileError(f"{path}: expected pixel data, but no pixel of this file has a finite flux")
