@@ -33,7 +33,9 @@ _NOT_FITS = (
 )
 # Format: what a tar archive has at this byte (POSIX ustar).
 _TAR = 257, b"ustar"
+# Format: bytes that tell what a file is: those of a tar archive's first header.
 _N_FIRST = 512
+# Format: printable ASCII, and what separates words and lines of a text.
 _TEXT = frozenset(range(32, 127)) | frozenset(b"\t\r\n")
 # Format: types of pixels (FITS standard 4.0, table 8).
 _BITPIX = (8, 16, 32, 64, -32, -64)
