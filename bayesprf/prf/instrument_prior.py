@@ -9,7 +9,8 @@ from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import UnsupportedError
 from bayesprf.instruments import Instrument, PrfWidths
-from bayesprf.prf.prior import RMAX, PrfPrior, TabulatedPrf, prior_basis, project_tables, smooth_factor
+from bayesprf.prf.joint.problem import RMAX
+from bayesprf.prf.prior import PrfPrior, TabulatedPrf, prior_basis, project_tables, smooth_factor
 
 # Accuracy: points per pixel of the table, and cells of the integral between two of them; half width of the table,
 # pixel.

@@ -96,28 +96,39 @@ class PixelPhases:
         the plane, and the share changes slowly; d S / d w = ln10 sum_p m A. Without it the PRF can follow
         the period of the pixels, and fluxes fitted with it follow the pixel phases of the stars.
         """
-        from bayesprf.linalg.compiled.polar import add_columns, evaluate_pairs
+        from bayesprf.linalg.compiled.polar import add_columns
 
-        basis, n_pixel = prf.basis, self.dx.size
-        r, phi = round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear)
-        place = np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)
-        wing = np.array([prf.wing_slope, *prf.wing_bends])
-        starts, shape, one = wing_starts(wing.size), (basis.n_core, basis.n_phi_knots), np.zeros(n_pixel, np.int64)
-        log, gradient = np.empty(n_pixel), np.empty((n_pixel, 2))
-        evaluate_pairs(one, place, prf.weights[None], wing, starts, basis.knots, shape, log, gradient)
-        if prf.base is not None:
-            log += prf.base.log10(*place.T)
-        light = self.share.ravel() * 10.0**log
+        basis, (place, light) = prf.basis, self._light(prf)
+        n_pixel, starts, shape = self.dx.size, wing_starts(1 + len(prf.wing_bends)), (basis.n_core, basis.n_phi_knots)
         total = light.reshape(self.n_phase, -1).sum(axis=1)
         mean = float(total.mean())
-        rows = np.zeros((self.n_phase, basis.n_basis + wing.size))
-        indptr = np.arange(self.n_phase + 1) * self.dx.shape[1]
+        rows = np.zeros((self.n_phase, basis.n_basis + starts.size))
+        indptr, one = np.arange(self.n_phase + 1) * self.dx.shape[1], np.zeros(n_pixel, np.int64)
         factors = np.ones((1, 1))
         add_columns(
             indptr, np.arange(n_pixel), one, place, LN10 / mean * light, factors, starts, basis.knots, shape, rows
         )
         rows = rows[:, : basis.n_basis] - rows[:, : basis.n_basis].mean(axis=0)
         return rows, rows @ prf.weights - (total / mean - 1.0)
+
+    def misses(self, prf: PrfModel) -> FloatArray:
+        """Return by how much the sum at each phase is off their mean, relative, shape (n_phase,)."""
+        total = self._light(prf)[1].reshape(self.n_phase, -1).sum(axis=1)
+        return np.asarray(total / total.mean() - 1.0)
+
+    def _light(self, prf: PrfModel) -> tuple[FloatArray, FloatArray]:
+        """Return where the pixels lie in the coordinates in which the core is round, and what each counts."""
+        from bayesprf.linalg.compiled.polar import evaluate_pairs
+
+        basis, n_pixel = prf.basis, self.dx.size
+        r, phi = round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear)
+        place = np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)
+        wing, one = np.array([prf.wing_slope, *prf.wing_bends]), np.zeros(n_pixel, np.int64)
+        shape, log, gradient = (basis.n_core, basis.n_phi_knots), np.empty(n_pixel), np.empty((n_pixel, 2))
+        evaluate_pairs(one, place, prf.weights[None], wing, wing_starts(wing.size), basis.knots, shape, log, gradient)
+        if prf.base is not None:
+            log += prf.base.log10(*place.T)
+        return place, self.share.ravel() * 10.0**log
 
     def ivar(self, scatter: float) -> FloatArray:
         """Return the inverse variance of the data.

@@ -11,7 +11,7 @@ from bayesprf.checks import checked, say_what_the_system_refused
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.joint.problem import LN10
+from bayesprf.prf.joint.problem import CUT, LN10, N_PHI, N_R, RMAX, RMIN
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
 
@@ -19,10 +19,6 @@ from bayesprf.scene.prf import PrfModel
 _FALL, _PADDING = 3.0, 4
 # Rounding: values of a table below this share of its peak are noise of its making, 1 / pixel.
 _FLOOR = 1e-7
-# Splines added to a table: those of the joint fit, to beyond the corners of a table that holds all light; pixel.
-RMIN, CUT, RMAX, _BEYOND = 0.25, 0.375, 8.0, 3.0
-# Knots of these splines, along the radius and around.
-N_R, N_PHI = 13, 15
 # Accuracy: points of a made table per pixel: those of the missions' own tables (9 of TESS, 50 of Kepler).
 _SAMPLES = 9.0
 # What is believed of the covariance of tables counts as much as this many of them.
@@ -183,7 +179,8 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
         tables do not show all ways in which another may differ: smooth deviations of the same size count as two of them
         (an inverse Wishart prior of the covariance).
     """
-    basis = prior_basis(axes, tables.half + _BEYOND if tables.complete else min(tables.half, RMAX))
+    # Splines reach the corners of a table that holds all light.
+    basis = prior_basis(axes, float(np.sqrt(2.0)) * tables.half if tables.complete else min(tables.half, RMAX))
     base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
     weights, left = project_tables(_log_differences(tables.values), base, basis)
     n = tables.values.shape[0]

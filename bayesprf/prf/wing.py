@@ -8,7 +8,8 @@ from bayesprf.stats import inliers
 
 # Derived: the slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
 STAR_WINGS = (-3.5, 0.5)
-# No wing is steeper or flatter: before the PRF is known the pixels may suggest any slope.
+# No wing is flatter than the aureole of star images, r**-2 (King 1971, PASP 83, 199), or steeper than a seeing profile,
+# r**-5 (Moffat 1969, A&A 3, 455, exponent 2.5): before the PRF is known the pixels may suggest any slope.
 _SLOPE_RANGE = (-5.0, -2.0)
 # Accuracy: the wing goes on where the splines end, dex: to 0.2 % of the light there.
 HELD_LEVEL = 1e-3

@@ -24,7 +24,7 @@ _STEP = 0.05
 _LEAST_HALF_FIELD = 50.0
 # Accuracy: half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
 _PLANE_RADII = 2.0
-# With less of the PRF on the pixels, its sum over these alone is kept.
+# Derived: where more of the PRF is unseen than seen, its sum over the pixels alone is kept.
 _LEAST_SEEN = 0.5
 
 

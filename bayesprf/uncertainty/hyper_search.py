@@ -18,7 +18,8 @@ from bayesprf.linalg.solvers.solver import choose_solver
 _CLIP_SIGMA = 5.0
 # Accuracy: rounds of that, at most.
 _CLIP_ROUNDS = 30
-# An outlier drags the pixels around it along, so a round takes only those at least half as far as the worst of its row.
+# Derived: an outlier of leverage h drags pixels around it along: it stands out by 1 - h and they by h at most, half as
+# far where three pixels share one star (h = 1 / 3). A round takes those at least so far off as the worst of its row.
 _WORST_SHARE = 0.5
 
 

@@ -15,9 +15,17 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LogPrf, wing_starts
 
 LN10 = float(np.log(10.0))
-# Radii from which each ring of the wing begins, pixel: twice as far out each.
-WING_RINGS = (4.0, 8.0, 16.0)
-"""Radii from which each ring of the wing begins, pixel: twice as far out each."""
+# Derived: the innermost knot and the number around a ring are PSFMachine's, 1 arcsec over Kepler's pixel (Hedges et al.
+# 2021).
+RMIN, N_PHI = 0.25, 15
+"""Radius of the innermost knot of the splines of log10 PRF, pixel, and knots around a ring."""
+
+# Radius within which these splines are round, and radius where they end, pixel; knots along the radius.
+CUT, RMAX, N_R = 0.375, 8.0, 13
+"""Radius within which the splines are round, and radius where they end, pixel; knots along the radius."""
+
+WING_RINGS = tuple(RMAX * 2.0**octave for octave in (-1, 0, 1))
+"""Radii from which each ring of the wing begins, pixel: octaves, the second where the splines end."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -12,9 +12,8 @@ from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import FarField, Layout, Reach
-from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState
+from bayesprf.prf.joint.problem import CUT, N_PHI, N_R, RMAX, RMIN, JointPrior, JointProblem, JointState
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.prf.prior import CUT, N_PHI, N_R, RMAX, RMIN
 from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.field_prf import FieldFrame, field_columns

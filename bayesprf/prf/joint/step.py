@@ -1,8 +1,10 @@
 """One Gauss-Newton step of the joint fit: the parameters of the stars are eliminated, those of the field solved."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 
@@ -31,73 +33,119 @@ class GlobalPrior:
 
     normal: FloatArray
     pull: FloatArray
-    objective: float
+
+
+class _Collector(Protocol):
+    """Takes rows that should equal misfits, with inverse variances."""
+
+    def add(self, start: int, rows: FloatArray, misfit: FloatArray, ivar: FloatArray | float) -> None:
+        """Take dense rows of the parameters from `start` on."""
+
+    def add_square(self, start: int, square: FloatArray, misfit: FloatArray, ivar: float) -> None:
+        """Take rows R given as R'R, for misfits R m of a vector m."""
+
+    def add_each(self, start: int, misfit: FloatArray, ivar: FloatArray | float) -> None:
+        """Take one row per parameter."""
+
+
+class _Height:
+    """Collects the sum of squares alone."""
+
+    def __init__(self) -> None:
+        self.twice = 0.0
+
+    def add(self, start: int, rows: FloatArray, misfit: FloatArray, ivar: FloatArray | float) -> None:
+        """Add dense rows."""
+        self.add_each(start, misfit, ivar)
+
+    def add_square(self, start: int, square: FloatArray, misfit: FloatArray, ivar: float) -> None:
+        """Add rows R given as R'R, for misfits R m of a vector m."""
+        self.twice += ivar * float(misfit @ (square @ misfit))
+
+    def add_each(self, start: int, misfit: FloatArray, ivar: FloatArray | float) -> None:
+        """Add one row per parameter."""
+        self.twice += float(np.sum(ivar * misfit**2))
 
 
 class _Quadratic:
-    """Collects rows that should equal misfits, with inverse variances."""
+    """Collects the normal equations."""
 
     def __init__(self, n: int) -> None:
-        self.normal, self.pull, self.twice = np.zeros((n, n)), np.zeros(n), 0.0
+        self.normal, self.pull = np.zeros((n, n)), np.zeros(n)
 
     def add(self, start: int, rows: FloatArray, misfit: FloatArray, ivar: FloatArray | float) -> None:
         """Add dense rows of the parameters from `start` on."""
         part, weighted = slice(start, start + rows.shape[1]), rows.T * ivar
         self.normal[part, part] += weighted @ rows
         self.pull[part] += weighted @ misfit
-        self.twice += float(np.sum(ivar * misfit**2))
 
     def add_square(self, start: int, square: FloatArray, misfit: FloatArray, ivar: float) -> None:
         """Add rows R given as R'R, for misfits R m of a vector m."""
         part, pulled = slice(start, start + misfit.size), square @ misfit
         self.normal[part, part] += ivar * square
         self.pull[part] += ivar * pulled
-        self.twice += ivar * float(misfit @ pulled)
 
     def add_each(self, start: int, misfit: FloatArray, ivar: FloatArray | float) -> None:
         """Add one row per parameter."""
         index = np.arange(start, start + misfit.size)
         self.normal[index, index] += ivar
         self.pull[index] += ivar * misfit
-        self.twice += float(np.sum(ivar * misfit**2))
 
 
 def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) -> GlobalPrior:
     """Return the priors of weights, slope, shear, offset and sky about a state, and conservation of flux."""
-    prior, total = problem.prior, _Quadratic(problem.n_global)
-    _add_weights(total, problem, state, hyper)
-    start, n_bend = problem.n_weight + problem.n_wing, 2 * problem.n_geometry
-    powers = np.tri(problem.n_wing)
-    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, prior.slope_sigma**-2.0)
-    total.add_each(problem.n_weight + 1, -state.wing[1:], hyper.wing**-2.0)
-    total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
-    total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
-    total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)
-    prf, precision = prf_of(problem, state), 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * hyper.eps) ** 2)
-    for place in _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]:
+    total = _Quadratic(problem.n_global)
+    _add_beliefs(total, problem, state, hyper)
+    prf = prf_of(problem, state)
+    for place in _phase_places(problem):
         one = prf.at(place)
         sums, data = problem.phases.equations(one)
         by_weights = [f * sums for f in field_columns(place[None], prf.order)[0]]
         turned = _turned_phases(problem.phases, one)
         by_shear = [f * turned for f in field_columns(place[None], prf.geometry_order)[0]]
         block = np.concatenate([*by_weights, np.zeros((data.size, problem.n_wing)), *by_shear], axis=1)
-        total.add(0, block, data - sums @ one.weights, precision)
-    return GlobalPrior(total.normal, total.pull, 0.5 * total.twice)
+        total.add(0, block, data - sums @ one.weights, _phase_ivar(hyper))
+    return GlobalPrior(total.normal, total.pull)
+
+
+def prior_height(problem: JointProblem, state: JointState, hyper: JointHyper) -> float:
+    """Return what the priors of `global_prior`, and conservation of flux, add to the objective."""
+    total, prf = _Height(), prf_of(problem, state)
+    _add_beliefs(total, problem, state, hyper)
+    for place in _phase_places(problem):
+        total.add_each(0, problem.phases.misses(prf.at(place)), _phase_ivar(hyper))
+    return 0.5 * total.twice
+
+
+def _phase_places(problem: JointProblem) -> FloatArray:
+    return _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]
+
+
+def _phase_ivar(hyper: JointHyper) -> float:
+    return 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * hyper.eps) ** 2)
+
+
+def _add_beliefs(total: _Collector, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
+    """Add the priors of weights, slope, shear, offset and sky."""
+    prior, powers = problem.prior, np.tri(problem.n_wing)
+    _add_weights(total, problem, state, hyper)
+    start, n_bend = problem.n_weight + problem.n_wing, 2 * problem.n_geometry
+    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, prior.slope_sigma**-2.0)
+    total.add_each(problem.n_weight + 1, -state.wing[1:], hyper.wing**-2.0)
+    total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
+    total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
+    total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)
 
 
 def _turned_phases(phases: PixelPhases, prf: PrfModel) -> FloatArray:
     """Return how the sums over pixels change with the shear of the PRF, shape (n_phase, 2)."""
-
-    def misses(e1: float, e2: float) -> FloatArray:
-        sums, data = phases.equations(prf.sheared(e1, e2))
-        return np.asarray(sums @ prf.weights - data)
-
     step = STEPS["e1"]
-    sides = [(misses(step, 0.0), misses(-step, 0.0)), (misses(0.0, step), misses(0.0, -step))]
+    turns = (((step, 0.0), (-step, 0.0)), ((0.0, step), (0.0, -step)))
+    sides = [[phases.misses(prf.sheared(*turn)) for turn in pair] for pair in turns]
     return np.stack([(ahead - behind) / (2.0 * step) for ahead, behind in sides], axis=1)
 
 
-def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
+def _add_weights(total: _Collector, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
     """Add what is expected of the weights and of their bends."""
     prior, n_basis = problem.prior, problem.basis.n_basis
     bent = prior.weights - state.weights[0]
@@ -105,17 +153,16 @@ def _add_weights(total: _Quadratic, problem: JointProblem, state: JointState, hy
         total.add_each(0, bent, prior.weights_sigma**-2.0)
         _add_bends(total, problem, 0, bent, (hyper.tau, hyper.turn))
     else:
-        scale, axes = np.linalg.eigh(
-            prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
-        )
-        total.add(0, axes.T, axes.T @ bent, 1.0 / np.maximum(scale, prior.weights_sigma**2))
+        covariance = prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
+        rows = solve_triangular(np.linalg.cholesky(covariance), np.eye(n_basis), lower=True)
+        total.add(0, rows, rows @ bent, 1.0)
     for k in range(1, problem.n_field):
         total.add_each(k * n_basis, -state.weights[k], hyper.level_field**-2.0)
         _add_bends(total, problem, k * n_basis, -state.weights[k], (hyper.tau_field, hyper.turn_field))
 
 
 def _add_bends(
-    total: _Quadratic, problem: JointProblem, start: int, misfit: FloatArray, widths: tuple[float, float]
+    total: _Collector, problem: JointProblem, start: int, misfit: FloatArray, widths: tuple[float, float]
 ) -> None:
     """Add smoothness along the radius and around the circle."""
     for rows, width in zip((problem.bends, problem.turns), widths, strict=True):
@@ -144,7 +191,7 @@ def objective(
     residual = np.where(weight > 0, problem.flux - image, 0.0)
     misfit, ivar = star_prior(problem, state, hyper, error)
     own = 0.5 * float(np.sum(ivar * misfit**2))
-    return 0.5 * float(np.sum(weight * residual**2)) + own + global_prior(problem, state, hyper).objective
+    return 0.5 * float(np.sum(weight * residual**2)) + own + prior_height(problem, state, hyper)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

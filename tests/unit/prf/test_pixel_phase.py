@@ -83,6 +83,11 @@ def test_equations_are_the_derivatives_of_the_sums(phases, prf):
         np.testing.assert_allclose(rows @ step, change - change.mean(), rtol=1e-5, atol=1e-12)
 
 
+def test_misses_are_what_the_equations_leave(phases, prf):
+    rows, data = phases.equations(prf)
+    np.testing.assert_allclose(phases.misses(prf), rows @ prf.weights - data, atol=1e-12)
+
+
 def test_the_solution_of_the_equations_obeys_the_rule(phases, prf):
     """A few Gauss-Newton steps of least norm."""
     assert np.ptp(sums(phases, prf)) > 0.02
