@@ -116,15 +116,9 @@ def test_finished_fields_are_kept_and_changed_ones_fitted_again(two_fields, fini
     assert {path: path.read_bytes() for path in output.glob("*.nc")} == before
 
 
-def test_processes_give_the_same_bytes(two_fields, finished, tmp_path, monkeypatch):
-    output, _ = finished
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
-    reports = fit_batch(two_fields, tmp_path, cores=2)
-    assert [report.status for report in reports] == ["done", "done"], [report.message for report in reports]
-    for one in two_fields:
-        assert (tmp_path / f"{one.name}.nc").read_bytes() == (output / f"{one.name}.nc").read_bytes()
+def test_a_time_of_creation_that_is_none_fails_the_field(two_fields, tmp_path, monkeypatch):
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "soon")
-    (failed,) = fit_batch(two_fields[:1], tmp_path, resume=False)
+    (failed,) = fit_batch(two_fields[:1], tmp_path)
     assert "SOURCE_DATE_EPOCH: expected a whole number of seconds since 1970, got 'soon'" in failed.message
 
 
@@ -472,7 +466,9 @@ def content_of(directory):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills process groups")
-def test_a_batch_killed_at_work_goes_on_to_the_same_bytes(two_fields, finished, tmp_path, monkeypatch):
+def test_a_batch_killed_at_work_goes_on_in_other_processes_to_the_same_bytes(
+    two_fields, finished, tmp_path, monkeypatch
+):
     """Killed as it writes a file, with the directory claimed, and as the first file is there."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     out, root = tmp_path / "out", Path(two_fields[0].catalog).parents[1]
@@ -480,7 +476,7 @@ def test_a_batch_killed_at_work_goes_on_to_the_same_bytes(two_fields, finished, 
     command = [sys.executable, tmp_path / "run.py", root, out, "1"]
     for pattern in (".*.part.north.nc", "north.nc"):
         assert not run_until(command, lambda one=pattern: any(out.glob(one)))
-    assert [one.status for one in fit_batch(two_fields, out)] == ["resumed", "done"]
+    assert [one.status for one in fit_batch(two_fields, out, cores=2)] == ["resumed", "done"]
     assert content_of(out) == content_of(finished[0])
     assert sorted(path.name for path in out.iterdir()) == ["north.nc", "south.nc", "summary.csv", "summary.ecsv"]
 
