@@ -8,6 +8,7 @@ from pathlib import Path
 
 import arviz as az
 import numpy as np
+import pytensor
 import pytensor.tensor as pt
 import pytest
 from sampling_scenes import group_data, make_problem
@@ -123,7 +124,9 @@ def problem():
 
 @pytest.fixture(scope="module")
 def sampled(problem):
-    return sample(problem, Hyperparameters(width=WIDTH, jitter=JITTER), 3, sampler="pymc")
+    """Sampled by PyTensor's virtual machine, which calls the Op itself; `test_several_widths` compiles it."""
+    with pytensor.config.change_flags(mode="FAST_COMPILE"):
+        return sample(problem, Hyperparameters(width=WIDTH, jitter=JITTER), 3, sampler="pymc")
 
 
 @pytest.fixture(scope="module")
