@@ -108,7 +108,8 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
     """Fit jointly too, and return the fit that predicts the pixels better.
 
     The stars alone are asked first if there are enough of them, then the instrument's record with them: that of a star
-    at rest, which is not the mean of one that rolls. A sky that is left in the pixels is looked for first where the fit
+    at rest, which is not the mean of one that rolls. Beside few stars the record needs no proof, but where the sky of the
+    rounds is held: that goes with their PRF. A sky that is left in the pixels is looked for first where the fit
     in rounds leaves a level, and decides for all.
     """
     suspect = leaves_level(rounds)
@@ -122,7 +123,7 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
         found, told = (None, sky) if sky else _try_jointly(scene, joint, rounds.background if prior else None)
         choice = Choice(False, told)
         if found is not None:
-            choice = take_settled(found) if few else choose_fit(rounds, found)
+            choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
             choice = _beside_sky(fit, scene, joint, found, choice, few=bool(few)) if not suspect else choice
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
         _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)

@@ -174,9 +174,18 @@ def _read_stamps(
             warnings.warn(f"skipped a file: {error}", DataWarning, skip_file_prefixes=PACKAGE_FILES)
     if not stamps:
         raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
-    for alarm in [*_repeats(stamps), *(alarm for stamp in stamps for alarm in stamp.alarms)]:
+    for alarm in [*_repeats(stamps), *_alarms(stamps)]:
         warnings.warn(alarm, DataWarning, skip_file_prefixes=PACKAGE_FILES)
     return stamps, coordinates
+
+
+def _alarms(stamps: Sequence[Stamp]) -> list[str]:
+    """Return what is odd about the files, once where it is the same of several."""
+    names: dict[str, list[str]] = {}
+    for stamp in stamps:
+        for alarm in stamp.alarms:
+            names.setdefault(alarm.removeprefix(f"{stamp.name}: "), []).append(stamp.name)
+    return [f"{listed(found)}: {alarm}" for alarm, found in names.items()]
 
 
 def _repeats(stamps: Sequence[Stamp]) -> list[str]:

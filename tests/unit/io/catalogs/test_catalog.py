@@ -368,3 +368,19 @@ def test_rows_of_the_tic_that_are_no_stars():
     with pytest.warns(DataWarning, match=r"left out 1 of 6"):
         assert read_catalog(alone).n_source == 5
     assert read_catalog(table.assign(disposition=np.nan)).n_source == 6
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (",deg,deg,mag\n1,63.37,-69.22,10.1\n", "'deg' in row 0"),
+        ("1,63.37,-69.22,10.1\nID,ra,dec,Tmag\n2,63.38,-69.22,10.0\n", "'ra' in row 1"),
+        ('1,04:13:29,-69:13:36,10.1\n,"h:m:s","d:m:s",mag\n', "'h:m:s' in row 1"),
+    ],
+)
+def test_lines_of_units_and_second_headers_are_named(tmp_path, rows, said):
+    """Tables put together by hand; numbers beside such a line were taken for hours or degree."""
+    path = tmp_path / "stars.csv"
+    path.write_text("ID,ra,dec,Tmag\n" + rows)
+    with pytest.raises(InputError, match=rf"^ra: expected a position in every row, got {said}, as lines of units"):
+        read_catalog(path)

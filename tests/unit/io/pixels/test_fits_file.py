@@ -124,3 +124,15 @@ def test_addresses_are_no_files(address):
 @pytest.mark.parametrize("path", ["c.fits", "/a/b:c/d.fits", "C:/c.fits", 3])
 def test_paths_are_no_addresses(path):
     check_local(path, "files")
+
+
+def test_what_is_odd_about_several_files_is_said_once(make_pixels, tmp_path):
+    """Files that a tool has changed: one sentence, which names them."""
+    paths = [write_tpf(tmp_path / f"{name}.fits", make_pixels(corner=(8, row))) for name, row in (("a", 18), ("b", 40))]
+    for path in paths:
+        content = bytearray(path.read_bytes())
+        content[find_units(content)[1].data_start] ^= 1
+        path.write_bytes(content)
+    with pytest.warns(DataWarning, match=r"^a.fits, b.fits: expected the pixels that DATASUM was made from") as caught:
+        read_tpfs(paths)
+    assert len(caught) == 1
