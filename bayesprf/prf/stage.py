@@ -108,9 +108,9 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
     """Fit jointly too, and return the fit that predicts the pixels better.
 
     The stars alone are asked first if there are enough of them, then the instrument's record with them: that of a star
-    at rest, which is not the mean of one that rolls. Beside few stars the record needs no proof, but where the sky of the
-    rounds is held: that goes with their PRF. A sky that is left in the pixels is looked for first where the fit
-    in rounds leaves a level, and decides for all.
+    at rest, which is not the mean of one that rolls. Beside few stars the record needs no proof, but where the sky of
+    the rounds is held: that goes with their PRF. A sky that is left in the pixels is looked for first where the fit in
+    rounds leaves a level, and decides for all.
     """
     suspect = leaves_level(rounds)
     few = _few_stars(fit, scene, recipe)

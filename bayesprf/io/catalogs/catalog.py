@@ -260,8 +260,8 @@ def _degrees(columns: Named, name: str, written: units.UnitBase, default: str) -
     words = [row for row, one in enumerate(texts) if one and not any(map(str.isdigit, one))]
     if words and len(words) < sum(map(bool, texts)):
         raise InputError(
-            f"{name}: expected a position in every row, got {texts[words[0]]!r} in row {words[0]}, as lines of units and"
-            " further headers have; drop this row"
+            f"{name}: expected a position in every row, got {texts[words[0]]!r} in row {words[0]}, as lines of units"
+            " and further headers have; drop this row"
         )
     plain = [row for row, one in enumerate(texts) if _PLAIN_NUMBER.fullmatch(one)]
     if plain and written is not units.deg:
