@@ -287,7 +287,7 @@ def test_bad_rows_are_refused():
         InputError, match=r"ra, dec: expected a position in every row, got none .* in 1 of 2, rows 1; drop"
     ):
         read_catalog(table.assign(source_id=[1, 2], ra=[1.0, np.nan]))
-    with pytest.raises(InputError, match=r"^ra: expected a position in every row, got 'x' in row \d+, as lines of units"):
+    with pytest.raises(InputError, match=r"^ra: expected a position in every row, got 'x' in row 1, as lines of"):
         read_catalog(table.assign(source_id=[1, 2], ra=["19:16:18", "x"]))
 
 
