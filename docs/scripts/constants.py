@@ -7,8 +7,8 @@ where no function that its fit calls names the number. Numbers of compiled kerne
 first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
 the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that;
 ``--unsourced`` leaves out all but tuned numbers whose comment names no source. Without ``--every`` numbers without any
-effect are only counted. ``--joint`` fits the PRF by the joint fit, positions along; ``--fields 0 2`` takes the plain
-field and M67 alone (1 is the drifting one), ``--flags`` judges the fits with other numbers of quality/. M67 is one of
+effect are only counted. ``--joint`` fits the PRF by the joint fit, positions along; ``--fields 0 3`` takes the plain
+field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits with other numbers of quality/. M67 is one of
 the fields if BAYESPRF_TEST_DATA names the folder with the real files.
 """
 
@@ -29,6 +29,7 @@ import pandas as pd
 from house_figures import comment_on, has_source, is_number, kind_of
 
 import bayesprf as bp
+from bayesprf.instruments import K2
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.quality.stage import judge_fit
 from bayesprf.scene.pixels import PixelTable
@@ -43,13 +44,14 @@ _DEFINED, _UNTUNED = ("Unit", "Format"), 0.05
 _FILES = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 _M67 = _FILES / "k2-superstamp"
 _CORNER, _SIDE, _MARGIN = (60, 150), 45, 2  # of the part of M67, pixels
+_CLUSTER = 3  # its place among the fields
 _INTRO = """# Constants
 
-Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and three fields
+Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and four fields
 were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
-PRF is fitted in rounds), and 45 x 45 pixels of M67. A cell has the median and the largest shift of a flux in units of
-its total error, and the median change of the total errors; of the simulated fields, each where it is larger. Made by
-`python docs/scripts/constants.py`.
+PRF is fitted in rounds), the same of a K2 field that rolls, and 45 x 45 pixels of M67. A cell has the median and the
+largest shift of a flux in units of its total error, and the median change of the total errors; of the simulated
+fields, each where it is larger. Made by `python docs/scripts/constants.py`.
 
 Units and formats are left out. Of the other numbers that are not tuned (bounds on memory, guards against rounding,
 nodes of integrals and the like: [](../contributing/architecture.md) has the list of kinds) those are shown whose effect
@@ -59,11 +61,12 @@ says otherwise.
 
 @dataclass(frozen=True)
 class Case:
-    """A field, and whether every stage is to run."""
+    """A field, whether every stage is to run, and what its time model follows beside time."""
 
     pixels: PixelTable
     sources: SourceTable
     whole: bool = False
+    positions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -135,11 +138,19 @@ def scaled(value: object, factor: float) -> object:
 
 
 def fields() -> list[Case]:
-    """Return two simulated fields, and M67 where the real files are."""
+    """Return three simulated fields, and M67 where the real files are."""
     common = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05}
     plain = make_field(rng=np.random.default_rng(31), n_source=30, n_stamp=26, n_time=20, **common)
     moved = make_field(rng=np.random.default_rng(32), n_source=30, n_stamp=26, n_time=40, drift=_drift, **common)
-    cases = [Case(plain.pixels, plain.sources), Case(moved.pixels, moved.sources, whole=True)]
+    rolled = make_field(
+        rng=np.random.default_rng(33), n_source=24, n_stamp=20, n_time=60, mag_range=(11.0, 14.0), drift=_roll,
+        drift_differential=0.15, instrument=K2, **common,
+    )  # fmt: skip
+    cases = [
+        Case(plain.pixels, plain.sources),
+        Case(moved.pixels, moved.sources, whole=True),
+        Case(rolled.pixels, rolled.sources, whole=True, positions="centroid"),
+    ]
     return [*cases, cluster()] if _M67.is_dir() else cases
 
 
@@ -157,13 +168,18 @@ def _drift(time: np.ndarray) -> np.ndarray:
     return 0.1 * np.stack([phase, phase**2], axis=1)
 
 
+def _roll(time: np.ndarray) -> np.ndarray:
+    """Move stars by up to 0.8 pixel in six hours, and back at once."""
+    return 0.8 * (np.mod((time - time[0]) / 0.25, 1.0) - 0.5)[:, None] * np.array([0.8, 0.6])
+
+
 def fit_case(case: Case, method: str) -> bp.Machine:
     """Return the fit of a field."""
     settings = {"background": "image"} if case.whole else {}
     machine = bp.Machine.from_pixels(case.pixels, case.sources, quiet=True, **settings)
     machine.build_shape_model(method=method, refine=None if method == "joint" else case.whole)
     if case.whole:
-        machine.build_time_model()
+        machine.build_time_model(positions=case.positions)
     machine.fit_model(fit_va=case.whole)
     return machine
 
@@ -248,8 +264,8 @@ def print_effects(constants: list[Constant], method: str, chosen: list[int], *, 
     """Print the table of what numbers do to fluxes and their errors."""
     cases = {i: case for i, case in enumerate(fields()) if i in chosen}
     usual = {i: measure(case, method) for i, case in cases.items()}
-    groups = [group for group in ([i for i in cases if i < 2], [i for i in cases if i == 2]) if group]
-    names = ["M67, " if group == [2] else "" for group in groups]
+    groups = [group for group in ([i for i in cases if i < _CLUSTER], [i for i in cases if i == _CLUSTER]) if group]
+    names = ["M67, " if group == [_CLUSTER] else "" for group in groups]
     heads = [f"{name}{change}" for name in names for change in ("halved", "doubled")]
     print(f"| constant | value | {' | '.join(heads)} | what it is |\n|{' --- |' * (3 + len(heads))}")
     idle = 0
@@ -308,7 +324,7 @@ def main() -> None:
     parser.add_argument("--joint", action="store_true", help="fit the PRF by the joint fit")
     parser.add_argument("--unsourced", action="store_true", help="tuned numbers without a source alone")
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
-    parser.add_argument("--fields", nargs="+", type=int, default=[0, 1, 2], help="plain, drifting, M67")
+    parser.add_argument("--fields", nargs="+", type=int, default=[0, 1, 2, 3], help="plain, drifting, rolling, M67")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
     method = "joint" if asked.joint else "rounds"
