@@ -79,13 +79,13 @@ def falling_root(function: Callable[[float], float], low: float, high: float, *,
     return float(brentq(function, low, high, xtol=xtol))
 
 
-def excess_scatter(squares: FloatArray, variance: FloatArray, template: FloatArray, *, largest: float = 1.0) -> float:
-    """Return the s, from 0 to `largest`, with which squares / (variance + s**2 template) are one on average."""
+def excess_scatter(squares: FloatArray, variance: FloatArray, template: FloatArray) -> float:
+    """Return the s, from 0 to 1, with which squares / (variance + s**2 template) are one on average."""
 
     def excess(scatter: float) -> float:
         return float(np.mean(squares / (variance + scatter**2 * template))) - 1.0
 
-    return falling_root(excess, 0.0, largest)
+    return falling_root(excess, 0.0, 1.0)
 
 
 def likely_width(values: FloatArray, variance: FloatArray) -> float:

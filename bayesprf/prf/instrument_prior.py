@@ -9,8 +9,9 @@ from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import UnsupportedError
 from bayesprf.instruments import Instrument, PrfWidths
-from bayesprf.prf.joint.problem import RMAX
-from bayesprf.prf.prior import PrfPrior, TabulatedPrf, prior_basis, project_tables, smooth_factor
+from bayesprf.prf.joint.problem import joint_basis
+from bayesprf.prf.prior import PrfPrior, TabulatedPrf, project_tables, smooth_factor
+from bayesprf.scene.axes import pixel_side
 
 # Accuracy: points per pixel of the table, and cells of the integral between two of them; half width of the table,
 # pixel.
@@ -54,7 +55,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
             f"prf='instrument': expected pixels of an instrument whose PRF is on record (Kepler, K2, TESS), got"
             f" {instrument.name}; give the file of a saved PRF, or leave prf out"
         )
-    basis = prior_basis(axes, RMAX)
+    basis = joint_basis(pixel_side(axes))
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     factor = project_tables(np.array(modes), base, basis)[0]

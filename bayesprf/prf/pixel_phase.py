@@ -6,6 +6,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
+from bayesprf.scene.axes import pixel_side
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 
 # Accuracy: pixel phases of the star, per axis.
@@ -54,7 +55,7 @@ class PixelPhases:
         InputError
             If these are too many.
         """
-        side = float(np.sqrt(abs(np.linalg.det(axes))))
+        side = pixel_side(axes)
         if radius > _MAX_RADIUS_PIX * side:
             raise InputError(
                 f"rmax: expected at most {_MAX_RADIUS_PIX} pixels ({_MAX_RADIUS_PIX * side:.4g} arcsec), got"

@@ -11,7 +11,8 @@ from bayesprf.checks import checked, say_what_the_system_refused
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.joint.problem import CUT, LN10, N_PHI, N_R, RMAX, RMIN
+from bayesprf.prf.joint.problem import LN10, RMAX, joint_basis
+from bayesprf.scene.axes import pixel_side
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
 
@@ -180,7 +181,8 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
         (an inverse Wishart prior of the covariance).
     """
     # Splines reach the corners of a table that holds all light.
-    basis = prior_basis(axes, float(np.sqrt(2.0)) * tables.half if tables.complete else min(tables.half, RMAX))
+    half = float(np.sqrt(2.0)) * tables.half if tables.complete else min(tables.half, RMAX)
+    basis = joint_basis(pixel_side(axes), half)
     base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
     weights, left = project_tables(_log_differences(tables.values), base, basis)
     n = tables.values.shape[0]
@@ -207,17 +209,11 @@ def smooth_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray) -> Flo
     """
     around = np.arange(basis.n_basis - basis.n_core) % basis.n_phi_knots
     angle = 2.0 * np.pi / basis.n_phi_knots * np.concatenate([np.zeros(basis.n_core), around])
-    radius = np.log1p(basis.centers / np.sqrt(abs(np.linalg.det(axes))))
+    radius = np.log1p(basis.centers / pixel_side(axes))
     x, y = radius * np.cos(angle), radius * np.sin(angle)
     distance2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
     kernel = np.exp(-0.5 * distance2 / _LENGTH**2) + _JITTER * np.eye(x.size)
     return np.asarray(sigma[:, None] * np.linalg.cholesky(kernel))
-
-
-def prior_basis(axes: FloatArray, half: float) -> PolarBasis:
-    """Return the splines that are added to a table of some half width, pixel."""
-    side = float(np.sqrt(abs(np.linalg.det(axes))))
-    return PolarBasis(RMIN * side, half * side, CUT * side, N_R, N_PHI)
 
 
 def project_tables(logs: FloatArray, base: TabulatedPrf, basis: PolarBasis) -> tuple[FloatArray, float]:

@@ -14,6 +14,11 @@ _SCATTER = 0.1
 _THINNEST = 0.18
 
 
+def pixel_side(axes: FloatArray) -> float:
+    """Return the side of a square pixel of the same area as one with these axes, arcsec."""
+    return float(np.sqrt(abs(np.linalg.det(axes))))
+
+
 def pixel_axes(pixels: PixelTable) -> FloatArray:
     """Measure the sky step of one column and of one row from neighbouring pixels.
 

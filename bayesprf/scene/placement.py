@@ -104,15 +104,13 @@ def _warn_of_empty_files(pixels: PixelTable, sources: SourceTable) -> None:
         )
 
 
-def warn_of_twins(sources: SourceTable, limit: float = SAME_PLACE) -> None:
+def warn_of_twins(sources: SourceTable) -> None:
     """Warn if two stars lie closer together than data can tell, but not at the same place.
 
     Parameters
     ----------
     sources : SourceTable
         The catalogue.
-    limit : float
-        Distance below which two rows are one star, arcsec.
 
     Warns
     -----
@@ -120,11 +118,11 @@ def warn_of_twins(sources: SourceTable, limit: float = SAME_PLACE) -> None:
         If there are such rows, naming them. Two at exactly the same place share the light evenly, and are flagged in
         the results.
     """
-    pairs, distance = find_twins(sources, limit)
+    pairs, distance = find_twins(sources, SAME_PLACE)
     near = distance > 0.0
     if near.any():
         warnings.warn(
-            f"{int(near.sum())} pairs of stars lie within {limit:g} arcsec, closer than any data can separate:"
+            f"{int(near.sum())} pairs of stars lie within {SAME_PLACE:g} arcsec, closer than any data can separate:"
             f" {_describe_pairs(sources, pairs[near], distance[near])}; only their summed flux is measured, so keep one"
             " row of each star",
             DataWarning,

@@ -8,7 +8,7 @@ from scipy.sparse import csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.cartesian import CartesianBasis
-from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.axes import pixel_axes, pixel_side
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
@@ -224,7 +224,7 @@ def _unseen_plane(pixels: PixelTable, pairs: PairTable, radius: float) -> tuple[
     order = np.lexsort((pairs.r, pairs.source))
     source, first = np.unique(pairs.source[order], return_index=True)
     nearest = order[first]
-    half = int(np.ceil(radius / np.sqrt(abs(np.linalg.det(axes)))))
+    half = int(np.ceil(radius / pixel_side(axes)))
     steps = np.stack(np.meshgrid(np.arange(-half, half + 1), np.arange(-half, half + 1))).reshape(2, -1)
     position = np.rint(np.stack([pixels.column, pixels.row])).astype(np.int64)
     position -= position.min(axis=1, keepdims=True) - half

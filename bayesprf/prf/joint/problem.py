@@ -28,6 +28,11 @@ WING_RINGS = tuple(RMAX * 2.0**octave for octave in (-1, 0, 1))
 """Radii from which each ring of the wing begins, pixel: octaves, the second where the splines end."""
 
 
+def joint_basis(side: float, half: float = RMAX) -> PolarBasis:
+    """Return the columns of log10 PRF for pixels of a given side, arcsec, out to `half` pixels."""
+    return PolarBasis(RMIN * side, half * side, CUT * side, N_R, N_PHI)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class JointPrior:
     """What is believed before a pixel is seen: means, and standard deviations where a number stands alone.

@@ -12,7 +12,7 @@ from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import FarField, Layout, Reach
-from bayesprf.prf.joint.problem import CUT, N_PHI, N_R, RMAX, RMIN, JointPrior, JointProblem, JointState
+from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState, joint_basis
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_area, pixel_axes
@@ -30,6 +30,8 @@ _LEVEL, _FARTHEST = 0.05, 120.0
 _CUT_LIGHT = 0.02
 # Pairs reach past the splines by as much as shear and shifts may move them.
 _SPLINE_MARGIN = 1.25
+# Exponent of the profile to start from, that of seeing (Moffat 1969, A&A 3, 455).
+_BETA = 2.5
 # First fluxes are fitted within this radius, pixel.
 _NEAR = 6.0
 # Derived: prior width of a flux, in units of the larger of what is expected and of its error: a flux as uncertain as
@@ -39,15 +41,10 @@ _FLUX_WIDTH = 30.0
 _N_SKY = 10
 
 
-def joint_basis(side: float, *, farthest: float = np.inf) -> PolarBasis:
-    """Return the columns of log10 PRF for pixels of a given side, arcsec, no larger than the pixels' extent."""
-    return PolarBasis(RMIN * side, min(RMAX * side, farthest), CUT * side, N_R, N_PHI)
-
-
-def moffat_weights(basis: PolarBasis, side: float, fwhm_pix: float, beta: float = 2.5) -> FloatArray:
+def moffat_weights(basis: PolarBasis, side: float, fwhm_pix: float) -> FloatArray:
     """Return the weights of a round Moffat profile, dex."""
-    width = fwhm_pix * side / (2.0 * np.sqrt(2.0 ** (1.0 / beta) - 1.0))
-    return np.asarray(-beta * np.log10(1.0 + (basis.centers / width) ** 2))
+    width = fwhm_pix * side / (2.0 * np.sqrt(2.0 ** (1.0 / _BETA) - 1.0))
+    return np.asarray(-_BETA * np.log10(1.0 + (basis.centers / width) ** 2))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

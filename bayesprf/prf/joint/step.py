@@ -27,14 +27,6 @@ MAX_POWER = -2.5
 _PHASE_PLACES = np.array([[0.0, 0.0], [0.7, 0.0], [-0.7, 0.0], [0.0, 0.7], [0.0, -0.7]])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class GlobalPrior:
-    """Linearised priors of the global parameters: a step s adds half of s' normal s - 2 pull s to the objective."""
-
-    normal: FloatArray
-    pull: FloatArray
-
-
 class _Collector(Protocol):
     """Takes rows that should equal misfits, with inverse variances."""
 
@@ -67,8 +59,8 @@ class _Height:
         self.twice += float(np.sum(ivar * misfit**2))
 
 
-class _Quadratic:
-    """Collects the normal equations."""
+class GlobalPrior:
+    """Linearised priors of the global parameters: a step s adds half of s' normal s - 2 pull s to the objective."""
 
     def __init__(self, n: int) -> None:
         self.normal, self.pull = np.zeros((n, n)), np.zeros(n)
@@ -94,7 +86,7 @@ class _Quadratic:
 
 def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) -> GlobalPrior:
     """Return the priors of weights, slope, shear, offset and sky about a state, and conservation of flux."""
-    total = _Quadratic(problem.n_global)
+    total = GlobalPrior(problem.n_global)
     _add_beliefs(total, problem, state, hyper)
     prf = prf_of(problem, state)
     for place in _phase_places(problem):
@@ -105,7 +97,7 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
         by_shear = [f * turned for f in field_columns(place[None], prf.geometry_order)[0]]
         block = np.concatenate([*by_weights, np.zeros((data.size, problem.n_wing)), *by_shear], axis=1)
         total.add(0, block, data - sums @ one.weights, _phase_ivar(hyper))
-    return GlobalPrior(total.normal, total.pull)
+    return total
 
 
 def prior_height(problem: JointProblem, state: JointState, hyper: JointHyper) -> float:
