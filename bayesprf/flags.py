@@ -62,7 +62,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.UNCATALOGUED_LIGHT: "Light of a star that the catalogue lacks is counted as the source's.",
     QualityFlag.CORRELATED_NOISE: "Neighbouring pixels share noise; the light curve scatters more than its error says.",
     QualityFlag.NOT_CONVERGED: "The fit of the PRF or of the hyperparameters stopped before it had settled.",
-    QualityFlag.POSITION_OFF: "The star does not lie where the fit has it, and the fit misses light.",
+    QualityFlag.POSITION_OFF: "The star does not lie where the fit has it, or may be another: all lie off by a pixel.",
     QualityFlag.PRF_VARIES: "The PRF changes over the field, or from star to star, by more than a flux should be off.",
     QualityFlag.ERRORS_TOO_SMALL: "The pixels scatter more than their errors say, and so does the light curve.",
     QualityFlag.PIXELS_DROPPED: "Some pixels had no usable flux or error at this cadence and were left out.",

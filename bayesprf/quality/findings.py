@@ -30,6 +30,9 @@ _BRIGHT, _FEW = 20.0, 4
 _INSIDE_PIX, _N_INSIDE = 2.0, 12
 
 
+# Definition: a star so far from its place, pixel, may be another one.
+_OTHER_STAR_PIX = 1.0
+
 # What to do about a fault, and what is left to do once the first of it was tried (`bayesprf.quality.cures`).
 _CURES = {
     QualityFlag.POSITION_OFF: (
@@ -71,7 +74,8 @@ def without_tried(finding: Finding, names: Iterable[str]) -> Finding:
     -------
     Finding
     """
-    tried = any(finding.flag in _MENDS.get(name, ()) for name in names)
+    usual = finding.cure == _CURES.get(finding.flag, ("",))[0]
+    tried = usual and any(finding.flag in _MENDS.get(name, ()) for name in names)
     return replace(finding, cure=_cure(finding.flag, tried=True)) if tried else finding
 
 
@@ -210,7 +214,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     -------
     tuple of Finding
     """
-    of_image = _sky, _light, _positions, _prf, _trend, _scatter, _calibrators, _blends, _settled
+    of_image = _sky, _light, _positions, _identity, _prf, _trend, _scatter, _calibrators, _blends, _settled
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *_wide(found)]
@@ -295,6 +299,21 @@ def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding
             found.effect(found.positions.loss, sources),
             f"{_count(sources)} off the catalogue's position, by {rough(np.median(off))} pixel in the median",
             _cure(QualityFlag.POSITION_OFF, tried=found.positions_free),
+        )
+
+
+def _identity(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    """Find a field that lies off by a pixel where its stars are too few to form a pattern: others may stand for them."""
+    prf = found.left.prf
+    off = float(np.hypot(*prf.offset) / np.sqrt(prf.prf.pixel_area))
+    if off > _OTHER_STAR_PIX and found.n_calibrator < options.min_calibrators:
+        yield Finding(
+            QualityFlag.POSITION_OFF,
+            found.measured,
+            1.0,
+            f"the fit has all stars {rough(off)} pixel off the catalogue's positions, and too few tell that they are no"
+            " others",
+            "compare the catalogue with the image: it may lack the brightest star, or the sky coordinates be off (wcs=)",
         )
 
 

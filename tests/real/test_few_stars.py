@@ -1,6 +1,7 @@
 """Few stars on real pixels and official tables: what the instrument's record expects of the PRF holds."""
 
 import logging
+import re
 
 import numpy as np
 import pytest
@@ -67,6 +68,18 @@ def test_the_record_needs_no_proof_beside_few_stars(real_data, n_star):
     assert machine.fit.prf_recipe.shape.prf == "instrument"
     flux, error = machine.ws[:, 0].mean(), machine.werrs_total[:, 0].mean()
     assert abs(flux - 9259.0) < 2.0 * error < 0.15 * 9259.0
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_a_star_that_stands_for_a_missing_one_is_named(real_data):
+    """The same without its target, of 9259 electron / s: a star of 700 took its place and light, with no other word."""
+    rows = Table.read(real_data / "field-cases" / "tic25155310_tic_v17.csv")[1:]
+    files = real_data / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz"
+    machine = bp.fit(files, rows, cures=False, quiet=True)
+    finding = machine.verdict.find(QualityFlag.POSITION_OFF)
+    assert re.search(r"has all stars 1\.6 pixel off the catalogue's positions", finding.sentence)
+    assert finding.sources[0]
+    assert "it may lack the brightest star" in finding.cure
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
