@@ -303,7 +303,7 @@ def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding
 
 
 def _identity(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
-    """Find a field that lies off by a pixel where its stars are too few to form a pattern: others may stand for them."""
+    """Find a field that lies off by a pixel by stars too few to form a pattern: others may stand for them."""
     prf = found.left.prf
     off = float(np.hypot(*prf.offset) / np.sqrt(prf.prf.pixel_area))
     if off > _OTHER_STAR_PIX and found.n_calibrator < options.min_calibrators:
@@ -313,7 +313,7 @@ def _identity(found: Measurements, options: QualityOptions) -> Iterator[Finding]
             1.0,
             f"the fit has all stars {rough(off)} pixel off the catalogue's positions, and too few tell that they are no"
             " others",
-            "compare the catalogue with the image: it may lack the brightest star, or the sky coordinates be off (wcs=)",
+            "compare the catalogue with the image: it may lack the brightest star, or its wcs= be another",
         )
 
 
