@@ -37,7 +37,7 @@ _OTHER_STAR_PIX = 1.0
 _CURES = {
     QualityFlag.POSITION_OFF: (
         "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
-        "check epoch and proper motions of the catalogue",
+        "check epoch and proper motions of the catalogue, and that it lacks no bright star",
     ),
     QualityFlag.POOR_PRF: (
         "try refine_scene(), add stars to learn from, or check the catalogue",
@@ -74,8 +74,7 @@ def without_tried(finding: Finding, names: Iterable[str]) -> Finding:
     -------
     Finding
     """
-    usual = finding.cure == _CURES.get(finding.flag, ("",))[0]
-    tried = usual and any(finding.flag in _MENDS.get(name, ()) for name in names)
+    tried = any(finding.flag in _MENDS.get(name, ()) for name in names)
     return replace(finding, cure=_cure(finding.flag, tried=True)) if tried else finding
 
 
@@ -313,7 +312,7 @@ def _identity(found: Measurements, options: QualityOptions) -> Iterator[Finding]
             1.0,
             f"the fit has all stars {rough(off)} pixel off the catalogue's positions, and too few tell that they are no"
             " others",
-            "compare the catalogue with the image: it may lack the brightest star, or its wcs= be another",
+            _cure(QualityFlag.POSITION_OFF, tried=True),
         )
 
 

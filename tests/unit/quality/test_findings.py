@@ -7,8 +7,7 @@ import pytest
 
 from bayesprf import Machine
 from bayesprf.flags import QualityFlag
-from bayesprf.quality.findings import rough, without_tried
-from bayesprf.quality.record import Finding
+from bayesprf.quality.findings import rough
 
 
 @pytest.mark.parametrize(
@@ -31,20 +30,3 @@ def test_a_prf_that_is_none_of_a_star_is_said(cases):
     assert finding.sources.sum() > 5
     assert all(one.sources.any() for one in machine.verdict.findings)  # no sentence without a flag
     assert cases.verdict().find(QualityFlag.POOR_PRF) is None
-
-
-@pytest.mark.parametrize(
-    ("cure", "left"),
-    [
-        (
-            "fit them with refine_scene(), or check epoch and proper motions of the catalogue",
-            "check epoch and proper motions of the catalogue",
-        ),
-        ("compare the catalogue with the image", "compare the catalogue with the image"),
-    ],
-)
-def test_a_cure_that_was_tried_is_not_named_again(cure, left):
-    """Another cure of the same flag stays."""
-    finding = Finding(QualityFlag.POSITION_OFF, np.array([True]), 1.0, "a star lies off", cure)
-    assert without_tried(finding, ["positions"]).cure == left
-    assert without_tried(finding, ["roll"]).cure == cure
