@@ -32,8 +32,10 @@ _CORE_PIX = 3.0
 # Derived: a star has as many pixels as there are unknowns: its flux, the sky, and two of the shift.
 _LEAST_PIXELS = 4
 # Relative error that the PRF is taken to have: a smaller share of an exposure beyond a jump could be that, too.
-_PRF_ERROR = 0.03
-# Prior width of a flux relative to its mean.
+PRF_ERROR = 0.03
+"""Relative error that the PRF is taken to have."""
+
+# Derived: prior width of a flux relative to its mean: wide, as the pixels of bright stars tell it to a hundredth.
 _FLUX_WIDTH = 1.0
 
 
@@ -149,7 +151,7 @@ def make_groups(pixels: PixelTable, prf: PrfMatrix, flux: FloatArray) -> list[St
 def _scene_error(mean: FloatArray, light: FloatArray) -> FloatArray:
     """Return the error of a scene: a share of its light, and how far the mean image deviates from it, electron / s."""
     deviation = mean - light
-    return np.hypot(_PRF_ERROR * light, mad_sigma(deviation - np.median(deviation)))
+    return np.hypot(PRF_ERROR * light, mad_sigma(deviation - np.median(deviation)))
 
 
 def _bright_stars(pairs: PairTable, core: BoolArray, saturated: BoolArray, flux: FloatArray) -> BoolArray:
@@ -274,7 +276,7 @@ def measure_smear(
                 information += found[0][:, 0, 0]
                 score += found[1][:, 0]
             share = np.divide(score, information, out=np.zeros(now.size), where=information > 0)
-            smear[now, side] = np.where(share > _PRF_ERROR, np.minimum(share, 0.5), 0.0)
+            smear[now, side] = np.where(share > PRF_ERROR, np.minimum(share, 0.5), 0.0)
     return smear
 
 

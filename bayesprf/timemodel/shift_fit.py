@@ -13,7 +13,7 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import SMOOTH_DAYS, image_motion
-from bayesprf.timemodel.pointing import measure_pointing, measure_smear
+from bayesprf.timemodel.pointing import PRF_ERROR, measure_pointing, measure_smear
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, PrfShift, build_shift
 from bayesprf.timemodel.training import TrainingPairs
 from bayesprf.timemodel.uncatalogued import UncataloguedLight, find_uncatalogued_light
@@ -23,8 +23,6 @@ from bayesprf.timemodel.uncatalogued import UncataloguedLight, find_uncatalogued
 _NEAR_PIX = 0.1
 # ... or to this share of all cadences if those are more.
 _NEAR_SHARE = 0.1
-# Parts of the shift that carry more than this share of the light are looked for in faint uncatalogued light.
-_LIGHT_SHARE = 0.03
 # Accuracy: rounds of fluxes and uncatalogued light.
 _N_ROUND = 2
 
@@ -109,7 +107,8 @@ def settle_light(pixels: PixelTable, shape: PrfFit, shift: PrfShift) -> tuple[Fl
 
     flux, light, data = fit(pixels), None, pixels
     if hours > 0:
-        mix = shift.mix[:, shift.size > _LIGHT_SHARE * shift.size[0]]
+        # Parts of the shift that carry less light than the PRF is wrong by tell nothing of uncatalogued light.
+        mix = shift.mix[:, shift.size > PRF_ERROR * shift.size[0]]
         for _ in range(_N_ROUND):
             light = find_uncatalogued_light(
                 pixels, design, flux, fixed_light=shape.fixed_light, mix=mix, roll_hours=hours

@@ -12,7 +12,8 @@ from bayesprf.stats import fit_clipped, mad_sigma
 from bayesprf.timemodel.columns import POSITIONS
 from bayesprf.timemodel.fit import GainModel
 
-# Knot distance, in roll periods, of the spline that follows slow change.
+# Derived: knot distance, in roll periods, of the spline that follows slow change: with two knots a period, periods from
+# two days on, the span of the filter before noise is measured (Gilliland et al. 2011).
 _KNOTS_PER_ROLL = 4.0
 # Outliers of a star's series are clipped as astropy's `sigma_clip` does: at so many standard deviations, in so many
 # passes (Astropy Collaboration 2022).

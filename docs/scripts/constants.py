@@ -6,10 +6,10 @@ are given in units of its total error, and the median change of the total error 
 where no function that its fit calls names the number. Numbers of compiled kernels and of plots are not listed: the
 first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
 the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that;
-``--unsourced`` leaves out all but tuned numbers whose comment names no source. Without ``--every`` numbers without any
-effect are only counted. ``--joint`` fits the PRF by the joint fit, positions along; ``--fields 0 3`` takes the plain
-field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits with other numbers of quality/. M67 is one of
-the fields if BAYESPRF_TEST_DATA names the folder with the real files.
+``--unsourced`` leaves out all but tuned numbers whose comment names no source, ``--names`` all but some. Without
+``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint fit, positions along;
+``--fields 0 3`` takes the plain field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits with other numbers
+of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
 """
 
 import argparse
@@ -324,6 +324,7 @@ def main() -> None:
     parser.add_argument("--joint", action="store_true", help="fit the PRF by the joint fit")
     parser.add_argument("--unsourced", action="store_true", help="tuned numbers without a source alone")
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
+    parser.add_argument("--names", nargs="+", help="some numbers alone")
     parser.add_argument("--fields", nargs="+", type=int, default=[0, 1, 2, 3], help="plain, drifting, rolling, M67")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
@@ -334,6 +335,7 @@ def main() -> None:
         print_flags(method, every=asked.every)
     else:
         constants = [one for one in find_constants(tuple(asked.only)) if not (asked.unsourced and one.sourced)]
+        constants = [one for one in constants if not asked.names or one.name in asked.names]
         print_effects(constants, method, asked.fields, every=asked.every)
 
 
