@@ -9,7 +9,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import UnsupportedError
 from bayesprf.instruments import Instrument, PrfWidths
-from bayesprf.prf.joint.problem import joint_basis
+from bayesprf.prf.joint.problem import RMAX, joint_basis
 from bayesprf.prf.prior import PrfPrior, TabulatedPrf, project_tables, smooth_factor
 from bayesprf.scene.axes import pixel_side
 
@@ -55,7 +55,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
             f"prf='instrument': expected pixels of an instrument whose PRF is on record (Kepler, K2, TESS), got"
             f" {instrument.name}; give the file of a saved PRF, or leave prf out"
         )
-    basis = joint_basis(pixel_side(axes))
+    basis = joint_basis(pixel_side(axes), RMAX)
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     factor = project_tables(np.array(modes), base, basis)[0]

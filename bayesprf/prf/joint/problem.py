@@ -28,7 +28,7 @@ WING_RINGS = tuple(RMAX * 2.0**octave for octave in (-1, 0, 1))
 """Radii from which each ring of the wing begins, pixel: octaves, the second where the splines end."""
 
 
-def joint_basis(side: float, half: float = RMAX) -> PolarBasis:
+def joint_basis(side: float, half: float) -> PolarBasis:
     """Return the columns of log10 PRF for pixels of a given side, arcsec, out to `half` pixels."""
     return PolarBasis(RMIN * side, half * side, CUT * side, N_R, N_PHI)
 

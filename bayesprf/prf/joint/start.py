@@ -12,7 +12,7 @@ from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import FarField, Layout, Reach
-from bayesprf.prf.joint.problem import JointPrior, JointProblem, JointState, joint_basis
+from bayesprf.prf.joint.problem import RMAX, JointPrior, JointProblem, JointState, joint_basis
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_area, pixel_axes
@@ -68,7 +68,7 @@ class JointSettings:
     sky : BackgroundColumns, optional
         Background columns.
     basis : PolarBasis, optional
-        Columns of log10 PRF; by default those of `joint_basis`.
+        Columns of log10 PRF; by default those of `joint_basis` out to `RMAX`.
     n_wing : int
         Slope of the wing and its bends.
     slope : tuple of float
@@ -97,7 +97,7 @@ def build_joint(
     """Build the problem and the state to start from."""
     area = pixel_area(pixels)
     side = float(np.sqrt(area))
-    basis = settings.basis or joint_basis(side)
+    basis = settings.basis or joint_basis(side, RMAX)
     ivar = np.where(saturated, 0.0, image.ivar)
     weights = np.zeros(basis.n_basis) if settings.base is not None else moffat_weights(basis, side, settings.fwhm_pix)
     prf = PrfModel(basis, weights, area, base=settings.base).normalized()
