@@ -24,9 +24,9 @@ from bayesprf.simulation.fields import make_field
 COLUMNS = ("FLUX", "FLUX_ERR")
 
 
-def fluxes(pixels, sources):
+def fluxes(pixels, sources, **options):
     machine = Machine.from_pixels(pixels, sources, quiet=True)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model(**options)
     machine.fit_model(n_threads=1)
     return machine
 
@@ -45,7 +45,7 @@ def flip(content, path, rng):
     return row
 
 
-def try_flips(directory, count, seed, instrument):
+def try_flips(directory, count, seed, instrument, **options):
     """Return what each flip does that is not said, shape (count, 2), NaN for the rest.
 
     How far other cadences move against each other, in their errors, and all together, in total errors.
@@ -56,14 +56,14 @@ def try_flips(directory, count, seed, instrument):
     path = directory / "one.fits"
     write_tpf(path, made.pixels, stamp=0, target=1)
     content = path.read_bytes()
-    clean = fluxes(read_tpfs(path), made.sources)
+    clean = fluxes(read_tpfs(path), made.sources, **options)
     rng, moved = np.random.default_rng(seed), np.full((count, 2), np.nan)
     for number in range(count):
         row = flip(content, path, rng)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", BayesprfWarning)
             try:
-                found = fluxes(read_tpfs(path), made.sources)
+                found = fluxes(read_tpfs(path), made.sources, **options)
             except BayesprfError:
                 continue
         if not caught:
@@ -81,8 +81,19 @@ FEW, MANY = {KEPLER.name: 10, TESS.name: 5}, 120
 def test_other_cadences_stay(tmp_path, instrument, many):
     """Stamps of three stars, whose PRF is fitted in rounds."""
     count = MANY if many else FEW[instrument.name]
-    moved = try_flips(tmp_path, count, count, instrument)
+    moved = try_flips(tmp_path, count, count, instrument, n_round=2)
     silent = moved[np.isfinite(moved[:, 0])]
     assert len(silent) > 0.5 * count  # most flips are small, and need no word
     assert silent[:, 0].max() < 0.5
+    assert silent[:, 1].max() < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instrument", [KEPLER, TESS], ids=lambda one: one.name)
+def test_other_cadences_stay_with_the_default_fit(tmp_path, instrument):
+    """The same stamps, whose PRF leans on the instrument's record."""
+    moved = try_flips(tmp_path, MANY, MANY, instrument)
+    silent = moved[np.isfinite(moved[:, 0])]
+    assert len(silent) > 0.5 * MANY
+    assert silent[:, 0].max() < 1.0
     assert silent[:, 1].max() < 0.1
