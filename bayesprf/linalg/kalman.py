@@ -10,6 +10,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.blas import one_blas_thread
+from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.linalg.state_space import MAX_STATE, ProcessKernel, StateSpace, build_states, step_gradient
 
 if TYPE_CHECKING:
@@ -269,7 +270,7 @@ def draw_processes(
         found = _filter(problem.model, columns.n_column)
         shift, shift_cov, _ = _integrate(found.score, found.curvature, columns.precision)
         smooth = _smooth(problem.model, found, _moment_factor(shift, shift_cov), gradient=False)
-        root = _root(shift_cov)
+        root = semidefinite_factor(shift_cov)
         answer = np.empty((n_draw, *information.rhs.shape))
         for start in range(0, n_draw, _DRAWS_CHUNK):
             part = answer[start : start + _DRAWS_CHUNK]
@@ -390,7 +391,7 @@ class _Problem:
     def deviations(self, n_draw: int, rng: np.random.Generator) -> FloatArray:
         """Return draws of the processes about their posterior mean, shape (n_draw, n_time, n_coeff)."""
         process = _draw_prior(self.states, n_draw, rng)
-        root = _root(self.seen.matrix)
+        root = semidefinite_factor(self.seen.matrix)
         noise = np.einsum("tij,dtj->dti", root, rng.standard_normal(process.shape))
         rhs = np.einsum("tij,dtj->dti", self.seen.matrix, process) + noise
         data = np.ascontiguousarray(rhs.transpose(1, 2, 0))
@@ -405,7 +406,7 @@ class _Problem:
             return draws
         own = _white_covariance(self.about.matrix, self.white)
         residual = self.about.rhs - np.einsum("tij,dtj->dti", self.about.matrix, draws)
-        noise = np.einsum("tij,dtj->dti", _root(own), rng.standard_normal(draws.shape))
+        noise = np.einsum("tij,dtj->dti", semidefinite_factor(own), rng.standard_normal(draws.shape))
         return draws + np.einsum("tij,dtj->dti", own, residual) + noise
 
 
@@ -477,7 +478,7 @@ def _integrate(
 def _moment_factor(mean: FloatArray, covariance: FloatArray) -> FloatArray:
     """Return L of the moments L L' of (1, b)."""
     factor = np.zeros((mean.size + 1, mean.size + 1))
-    factor[0, 0], factor[1:, 0], factor[1:, 1:] = 1.0, mean, _root(covariance)
+    factor[0, 0], factor[1:, 0], factor[1:, 1:] = 1.0, mean, semidefinite_factor(covariance)
     return factor
 
 
@@ -511,16 +512,10 @@ def _contract(smooth: "Smoothed", transition: FloatArray, noise: FloatArray) -> 
     return np.einsum("tsij,tsij->s", smooth.transition, transition) + np.einsum("tsij,tsij->s", smooth.noise, noise)
 
 
-def _root(matrix: FloatArray) -> FloatArray:
-    """Return R with R R' = matrix, of positive semidefinite matrices of any rank."""
-    scale, axes = np.linalg.eigh(matrix)
-    return axes * np.sqrt(np.maximum(scale, 0.0))[..., None, :]
-
-
 def _draw_prior(states: StateSpace, n_draw: int, rng: np.random.Generator) -> FloatArray:
     """Return draws of the processes, shape (n_draw, n_time, n_coeff)."""
     n_time, n_coeff = states.transition.shape[:2]
-    roots = _root(np.concatenate([states.stationary[None], states.noise[1:]]))
+    roots = semidefinite_factor(np.concatenate([states.stationary[None], states.noise[1:]]))
     noise = np.einsum("tsij,tdsj->tdsi", roots, rng.standard_normal((n_time, n_draw, n_coeff, MAX_STATE)))
     for t in range(1, n_time):
         noise[t] += np.einsum("sij,dsj->dsi", states.transition[t], noise[t - 1])

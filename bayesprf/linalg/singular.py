@@ -1,7 +1,8 @@
-"""When a factorisation has failed: the size of pivot that counts as zero, and the one error that says so."""
+"""Singular matrices: the size of pivot that counts as zero, the one error that says so, and factors of any rank."""
 
 import numpy as np
 
+from bayesprf.arrays import FloatArray
 from bayesprf.errors import NotPositiveDefiniteError
 
 PIVOT_EPS = 16.0 * float(np.finfo(np.float64).eps)
@@ -32,3 +33,9 @@ def singular_error(coefficient: int, batch: int) -> NotPositiveDefiniteError:
         coefficient=coefficient,
         batch=batch,
     )
+
+
+def semidefinite_factor(covariance: FloatArray) -> FloatArray:
+    """Return L with the covariance L L', (..., n, n), of any rank and without what rounding makes negative in it."""
+    scale, axes = np.linalg.eigh(covariance)
+    return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0))[..., None, :])

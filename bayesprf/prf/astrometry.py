@@ -8,6 +8,7 @@ from scipy.sparse.csgraph import connected_components
 
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
+from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.linalg.solvers.dense import DenseSolver
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
@@ -244,8 +245,7 @@ def fit_position_errors(
         if group.size == 1:
             blocks.append(std[group][:, None])
             continue
-        scale, axes = np.linalg.eigh(covariance[group][:, group].toarray())
-        blocks.append(axes * np.sqrt(np.maximum(scale, 0.0)))
+        blocks.append(semidefinite_factor(covariance[group][:, group].toarray()))
     back = np.argsort(order, kind="stable")
     return csr_matrix(block_diag([csr_matrix(blocks[0]), *blocks[1:]], format="csr")[back])
 

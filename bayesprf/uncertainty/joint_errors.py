@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import block_diag, csr_matrix, diags, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.discrepancy import ANY_LIGHT, half_rings, ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
@@ -174,8 +175,7 @@ def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:
     if n_source > _MAX_TOGETHER:
         return block_diag(np.linalg.cholesky(posterior.own_blocks[:, 1:, 1:]), format="csr")
     index = _shift_index(n_source)
-    scale, axes = np.linalg.eigh(posterior.own_factor.dense()[np.ix_(index, index)])
-    return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))
+    return semidefinite_factor(posterior.own_factor.dense()[np.ix_(index, index)])
 
 
 def _position_gain(fit: JointFit, view: View) -> csr_matrix:

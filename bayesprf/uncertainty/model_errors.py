@@ -4,6 +4,7 @@ import numpy as np
 from scipy.sparse import csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.fit import PrfFit
 from bayesprf.uncertainty.systematics import NuisanceWidths, carry
 
@@ -37,5 +38,4 @@ def model_errors(shape: PrfFit, pixel: IntArray, flux: FloatArray, widths: Nuisa
     select = csr_matrix((np.ones(pixel.size), (np.arange(pixel.size), pixel)), (pixel.size, shape.pairs.n_pixel))
     patterns = carry(shape, shape.matrix.select(nearby), select, flux=flux, widths=widths)
     factor = hstack(list(patterns.values()), format="csr")
-    scale, axes = np.linalg.eigh((factor @ factor.T).toarray())
-    return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))
+    return semidefinite_factor((factor @ factor.T).toarray())

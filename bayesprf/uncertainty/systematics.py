@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix, diags, hstack, identity
 
 from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
 from bayesprf.prf.fit import PrfFit
@@ -259,8 +260,7 @@ def _shape_factor(shape: PrfFit, prf: PrfMatrix, flux: FloatArray, gain: csr_mat
     moved = np.asarray((gain @ (diags(light) @ columns)).todense())
     level = np.asarray(gain @ light).ravel()
     response = LN10 * (moved - np.outer(level, shape.prf.area_gradient()))
-    scale, axes = np.linalg.eigh(shape.weights_cov)
-    return csr_matrix(response @ (axes * np.sqrt(np.maximum(scale, 0.0))))
+    return csr_matrix(response @ semidefinite_factor(shape.weights_cov))
 
 
 def _wing_response(shape: PrfFit) -> float:

@@ -1,15 +1,15 @@
 """Every tuned number that is left: where it stands, what its comment says, and what halving and doubling it does.
 
 Run as ``python docs/scripts/constants.py [--every] [--joint] [--unsourced] [--flags] [--only prf/joint]``. A number is
-changed in its module, the fields are fitted again, and of each field the median and the largest change of a star's flux
-are given in units of its total error, and the median change of the total error itself. A field is not fitted again
-where no function that its fit calls names the number. Numbers of compiled kernels and of plots are not listed: the
-first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed either; of
-the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that;
-``--unsourced`` leaves out all but tuned numbers whose comment names no source, ``--names`` all but some. Without
-``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint fit, positions along;
-``--fields 0 3`` takes the plain field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits with other numbers
-of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
+changed in its module, the fields are fitted again, and of each field the median and the largest change of a star's
+fluxes (root mean square over the cadences) are given in units of their total error, and the median change of that
+error. A field is not fitted again where no function that its fit calls names the number. Numbers of compiled kernels
+and of plots are not listed: the first are fixed when the kernel is compiled, the others change no answer. Units and
+formats are not changed either; of the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose
+effect contradicts that; ``--unsourced`` leaves out all but tuned numbers whose comment names no source, ``--names`` all
+but some. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint fit,
+positions along; ``--fields 0 3`` takes the plain field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits
+with other numbers of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
 """
 
 import argparse
@@ -50,8 +50,9 @@ _INTRO = """# Constants
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and four fields
 were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
 PRF is fitted in rounds), the same of a K2 field that rolls, and 45 x 45 pixels of M67. A cell has the median and the
-largest shift of a flux in units of its total error, and the median change of the total errors; of the simulated
-fields, each where it is larger. Made by `python docs/scripts/constants.py`.
+largest shift of a star's fluxes, root mean square over the cadences, in units of their total error, and the median
+change of the total errors; of the simulated fields, each where it is larger. Made by
+`python docs/scripts/constants.py`.
 
 Units and formats are left out. Of the other numbers that are not tuned (bounds on memory, guards against rounding,
 nodes of integrals and the like: [](../contributing/architecture.md) has the list of kinds) those are shown whose effect
@@ -71,7 +72,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Measured:
-    """Mean fluxes and their total errors, electron / s, and the functions that the fit went through."""
+    """Fluxes, mean total errors, electron / s, and the functions that the fit went through."""
 
     flux: np.ndarray
     error: np.ndarray
@@ -188,7 +189,7 @@ def measure(case: Case, method: str = "rounds") -> Measured:
     """Return what the fit of a field finds, and which functions it calls."""
     with called() as functions:
         machine = fit_case(case, method)
-        flux, error = machine.fit.latest_flux.flux.mean(axis=0), machine.werrs_total.mean(axis=0)
+        flux, error = machine.fit.latest_flux.flux, machine.werrs_total.mean(axis=0)
     return Measured(flux, error, frozenset(functions))
 
 
@@ -238,7 +239,7 @@ def effect(constant: Constant, factor: float, case: Case, usual: Measured, metho
             found = measure(case, method)
     except Exception:  # a number may be out of range, which is an answer too
         return Effect(np.inf, np.inf, np.inf)
-    shift = np.abs(found.flux - usual.flux) / usual.error
+    shift = np.sqrt(np.mean((found.flux - usual.flux) ** 2, axis=0)) / usual.error
     return Effect(
         float(np.nanmedian(shift)), float(np.nanmax(shift)), float(np.nanmedian(found.error / usual.error) - 1.0)
     )

@@ -6,6 +6,7 @@ from scipy.linalg import null_space
 from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
 from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, star_columns, wing_light
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
@@ -151,13 +152,7 @@ def _whole_and_halves(factor: FloatArray) -> FloatArray:
     both, apart = (
         0.5 * (factor.reshape(n_ring, 2, -1) * sign).sum(axis=1) for sign in ([[1.0], [1.0]], [[-1.0], [1.0]])
     )
-    return np.stack([_root(both @ both.T), _root(apart @ apart.T)])
-
-
-def _root(covariance: FloatArray) -> FloatArray:
-    """Return L with the covariance L L', without what is negative in it."""
-    scale, axes = np.linalg.eigh(covariance)
-    return np.asarray(axes * np.sqrt(np.maximum(scale, 0.0)))
+    return semidefinite_factor(np.stack([both @ both.T, apart @ apart.T]))
 
 
 def missed_light(problem: JointProblem, state: JointState, view: View, *, weight: FloatArray) -> tuple[float, float]:
@@ -278,5 +273,5 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> 
             break
     covariance = free @ covariance @ free.T
     cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
-    factor[np.ix_(use, use)] = _root(0.5 * (covariance + covariance.T) * np.outer(cut, cut))
+    factor[np.ix_(use, use)] = semidefinite_factor(0.5 * (covariance + covariance.T) * np.outer(cut, cut))
     return factor

@@ -20,9 +20,14 @@ LN10 = float(np.log(10.0))
 RMIN, N_PHI = 0.25, 15
 """Radius of the innermost knot of the splines of log10 PRF, pixel, and knots around a ring."""
 
-# Radius within which these splines are round, and radius where they end, pixel; knots along the radius.
-CUT, RMAX, N_R = 0.375, 8.0, 13
-"""Radius within which the splines are round, and radius where they end, pixel; knots along the radius."""
+# Derived: twice PSFMachine's 16 arcsec over Kepler's pixel (Hedges et al. 2021): the profile of a bright star is no
+# power law yet where those end.
+RMAX = 8.0
+"""Radius where the splines end, pixel."""
+
+# Radius within which the splines are round, pixel, and knots along the radius.
+CUT, N_R = 0.375, 13
+"""Radius within which the splines are round, pixel, and knots along the radius."""
 
 WING_RINGS = tuple(RMAX * 2.0**octave for octave in (-1, 0, 1))
 """Radii from which each ring of the wing begins, pixel: octaves, the second where the splines end."""
