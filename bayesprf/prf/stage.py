@@ -24,7 +24,8 @@ from bayesprf.prf.joint.choice import (
     take_settled,
     variation_score,
 )
-from bayesprf.prf.joint.stage import MAX_QUICK, MAX_QUICK_PIXEL, fit_joint_shape
+from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
+from bayesprf.prf.joint.stage import MAX_QUICK, fit_joint_shape
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together

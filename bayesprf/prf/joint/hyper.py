@@ -74,6 +74,8 @@ _MAX_FACTOR = 3.0
 # Derived: what is expected of a catalogue's positions counts as much as two stars: a single one cannot tell its own
 # offset from the common one.
 _N_EXPECTED = 2
+# Derived: normal numbers cut at so many standard deviations have a variance 0.7 % smaller.
+_USUAL = 3.0
 # Accuracy: share of the model's variance that pixels with larger errors hold at most, square root.
 _MOST_MISFIT = 0.99
 # Accuracy: turns of the update of a width per step; the steps go on until all has settled.
@@ -151,9 +153,11 @@ def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, ex
     Notes
     -----
     (sum m**2 + v + n e**2) / (N + n) with posterior means m and variances v, and an inverse gamma prior worth n = 2
-    offsets of size e: one star can tell its own offset from the common one by its prior alone.
+    offsets of size e: one star can tell its own offset from the common one by its prior alone. Offsets beyond three
+    widths count as three (Huber 1981): they are made by the light of stars that the catalogue lacks.
     """
-    found = float(np.sqrt((np.sum(shift**2 + variance) + _N_EXPECTED * expected**2) / (shift.size + _N_EXPECTED)))
+    square = np.minimum(shift**2 + variance, (_USUAL * width) ** 2)
+    found = float(np.sqrt((np.sum(square) + _N_EXPECTED * expected**2) / (shift.size + _N_EXPECTED)))
     return float(np.clip(found, width / _MAX_FACTOR, width * _MAX_FACTOR))
 
 

@@ -40,6 +40,7 @@ from bayesprf.prf.joint.step import (
     find_posterior,
     objective,
     solve_step,
+    within_walls,
 )
 from bayesprf.prf.joint.sums import StarSums, star_sums
 from bayesprf.scene.field_prf import FieldPrf
@@ -57,6 +58,8 @@ _POSITION_PIX = 0.02
 _ROUGHLY = 0.5
 # Derived: bends 1, -2, 1 of independent weights are so many times as wide as these: beyond, a width says nothing more.
 _MAX_BEND = 6.0**0.5
+# Derived: the cosine of 45 degrees from the opposite direction.
+_OPPOSITE = 0.5**0.5
 # Hyperparameters are learned once fluxes move by less than this multiple of their errors, or after that many steps:
 # from residuals of a wrong PRF the model's error comes out so large that it explains them for good.
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
@@ -173,21 +176,29 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
 
     Notes
     -----
-    A large image starts from the PRF of its brightest stars' surroundings.
+    A large image starts from the PRF of its brightest stars' surroundings; in one whose steps take longer than a second
+    that PRF, with its sky and widths, is held, and the stars follow.
 
     Warns
     -----
     ConvergenceWarning
         If fluxes, slope, positions or hyperparameters still move at the last step.
     """
-    state, warm = normalized(problem, state), False
+    state, warm, held = normalized(problem, state), False, None
     part = brightest_part(problem, state)
     if part is not None:
-        first = _iterate(part.problem, state, hyper, replace(options, tolerance=_ROUGHLY))
+        tolerance = options.tolerance if part.decides else _ROUGHLY
+        first = _iterate(part.problem, state, hyper, replace(options, tolerance=tolerance))
         warm = first.converged
-        if warm:
+        if warm or part.decides:
             state, hyper = part.whole_state(state, first.state), first.hyper
-    found = _iterate(problem, state, hyper, options, warm=warm)
+        if part.decides:
+            held = _covariance_of(part.problem, first)
+    if held is None:
+        found = _iterate(problem, state, hyper, options, warm=warm)
+    else:
+        found = _follow(problem, state, hyper, options, held)
+        found = replace(found, converged=found.converged and warm)
     if not found.converged:
         warnings.warn(
             f"fit_joint: expected steps below {options.tolerance} of the errors within max_iter = {options.max_iter}"
@@ -195,7 +206,7 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
             ConvergenceWarning,
             skip_file_prefixes=PACKAGE_FILES,
         )
-    return _finish(problem, found)
+    return _finish(problem, found, held)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -211,17 +222,23 @@ class _Iteration:
 
 
 def _iterate(
-    problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions, *, warm: bool = False
+    problem: JointProblem,
+    state: JointState,
+    hyper: JointHyper,
+    options: JointOptions,
+    *,
+    warm: bool = False,
 ) -> _Iteration:
     """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on."""
     view = look(problem, state)
     learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers.none(problem.flux.size)
-    error, older = _typical_error(problem), hyper
+    error, older, last = _typical_error(problem), hyper, None
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
-        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error)
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error)
+        solution, last = _damped(found, last), found.common
         before, old = state, hyper
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
@@ -237,11 +254,52 @@ def _iterate(
             n_robust += 1
             hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
         hyper, older = _half_way_back(hyper, old, older), old
+        near = within_walls(state, hyper)
+        if near is not state:
+            state, view = near, look(problem, near)
         settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
     return _Iteration(state, hyper, outliers, count, converged, moved)
+
+
+def _follow(
+    problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions, held: FloatArray
+) -> _Iteration:
+    """Let the stars follow what all share, which is held with the covariance L L'; hyperparameters stay too."""
+    view, error = look(problem, state), _typical_error(problem)
+    outliers, count, n_robust, moved = Outliers.none(problem.flux.size), 0, 0, np.inf
+    for count in range(1, options.max_iter + 1):
+        weight, target = _weigh(problem, state, view, hyper, outliers)
+        aimed, before = replace(problem, flux=target), state
+        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error, held=held)
+        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
+        moved = np.inf if state is before else _moved(problem, before, state, solution)
+        if moved < options.tolerance and (n_robust > 1 or not options.robust):
+            return _Iteration(state, hyper, outliers, count, True, moved)
+        if options.robust and moved < _ROUGHLY:
+            n_robust += 1
+            outliers = _judge_pixels(problem, state, view, hyper)
+    return _Iteration(state, hyper, outliers, count, False, moved)
+
+
+def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> Outliers:
+    """Find the light of uncatalogued stars with hyperparameters that are known."""
+    used, ivar = problem.used, problem.ivar[problem.used]
+    variance = pixel_variance(ivar, growth(problem, state, view)[used], hyper.errors)
+    return find_outliers((problem.flux - view.image)[used], variance, 1.0 / ivar, hyper).spread(used)
+
+
+def _damped(solution: Solution, last: FloatArray | None) -> Solution:
+    """Take half of a step that undoes the one before: weights that follow the model would go on so."""
+    if last is None:
+        return solution
+    std = np.linalg.norm(solution.global_factor, axis=1)
+    now, before = solution.common / std, last / std
+    if now @ before > -_OPPOSITE * np.linalg.norm(now) * np.linalg.norm(before):
+        return solution
+    return replace(solution, common=0.5 * solution.common, own=0.5 * solution.own)
 
 
 def _half_way_back(hyper: JointHyper, old: JointHyper, older: JointHyper) -> JointHyper:
@@ -283,7 +341,7 @@ def _advance(
     share = _longest(problem, solution)
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
     for _ in range(_MAX_HALVINGS):
-        trial = state.moved(share * solution.common, share * solution.own)
+        trial = within_walls(state.moved(share * solution.common, share * solution.own), hyper)
         seen = look(problem, trial)
         then = objective(problem, trial, seen.image, hyper, weight=weight, error=error)
         if np.isfinite(then) and then <= now + 1e-6 * max(abs(now), 1.0):
@@ -407,12 +465,20 @@ def _moved(problem: JointProblem, before: JointState, state: JointState, solutio
     return float(max(parts))
 
 
-def _finish(problem: JointProblem, found: _Iteration) -> JointFit:
+def _covariance_of(problem: JointProblem, found: _Iteration) -> FloatArray:
+    """Return L with the covariance L L' of the global parameters."""
+    view = look(problem, found.state)
+    weight, target = _weigh(problem, found.state, view, found.hyper, found.outliers)
+    aimed, error = replace(problem, flux=target), _typical_error(problem)
+    return solve_step(aimed, found.state, view, found.hyper, weight=weight, error=error).global_factor
+
+
+def _finish(problem: JointProblem, found: _Iteration, held: FloatArray | None) -> JointFit:
     state, hyper, outliers = found.state, found.hyper, found.outliers
     view = look(problem, state)
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
-    posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem))
+    posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem), held=held)
     missed, missed_std = missed_light(aimed, state, view, weight=weight)
     sums = star_sums(problem, state)
     sums = replace(sums, total=sums.total * (1.0 + missed))

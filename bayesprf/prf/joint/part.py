@@ -11,6 +11,9 @@ from bayesprf.prf.joint.problem import JointProblem, JointState
 # Cost: stars whose surroundings the fit starts from; only the number of steps depends on it, as the whole image
 # decides.
 _N_STAR = 50
+MAX_QUICK_PIXEL = 20_000
+"""Cost: pixels up to which a step takes less than a second: no larger fit is chosen without being asked, and what all
+stars share is then fitted to so many pixels around the brightest."""
 # Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
 # whole.
 _SHARE = 0.25
@@ -26,10 +29,13 @@ class Part:
         With the pixels of the part alone.
     member : ndarray of bool, shape (n_source,)
         Stars whose central pixel is in it.
+    decides : bool
+        The image is so large that what all stars share is fitted to the part alone.
     """
 
     problem: JointProblem
     member: BoolArray
+    decides: bool = False
 
     def whole_state(self, start: JointState, found: JointState) -> JointState:
         """Return the state that the whole image starts from: stars outside are scaled as those in the part were."""
@@ -47,16 +53,20 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     central = (pairs.r < np.sqrt(0.5) * side) & problem.used[pairs.pixel]
     seen = np.zeros(problem.n_source, bool)
     seen[pairs.source[central]] = True
+    decides = int(problem.used.sum()) > MAX_QUICK_PIXEL
+    order = np.argsort(np.where(seen, -state.flux, np.inf), kind="stable")
+    size = np.bincount(pairs.source[(pairs.r <= problem.basis.rmax)], minlength=problem.n_source)
+    n_star = int(np.searchsorted(np.cumsum(size[order]), MAX_QUICK_PIXEL)) if decides else _N_STAR
     bright = np.zeros(problem.n_source, bool)
-    bright[np.argsort(np.where(seen, -state.flux, np.inf), kind="stable")[:_N_STAR]] = True
+    bright[order[:n_star]] = True
     keep = np.zeros(pairs.n_pixel, bool)
     keep[pairs.pixel[bright[pairs.source] & (pairs.r <= problem.basis.rmax)]] = True
     keep &= problem.used
-    if keep.sum() > _SHARE * problem.used.sum():
+    if not decides and keep.sum() > _SHARE * problem.used.sum():
         return None
     member = np.zeros(problem.n_source, bool)
     member[pairs.source[central & keep[pairs.pixel]]] = True
-    return Part(select_pixels(problem, keep), member)
+    return Part(select_pixels(problem, keep), member, decides)
 
 
 def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:

@@ -27,8 +27,8 @@ from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
 # Cost: a step takes some seconds and 2 GB at most, as measured up to 1,500 stars.
 _MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
-MAX_QUICK, MAX_QUICK_PIXEL = 1000, 20_000
-"""Cost: stars and pixels up to which a step takes less than a second: no larger fit is chosen without being asked."""
+MAX_QUICK = 1000
+"""Cost: stars up to which a step takes less than a second: no larger fit is chosen without being asked."""
 # Definition: the pixels of PrfFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 

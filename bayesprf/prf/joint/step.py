@@ -1,14 +1,15 @@
 """One Gauss-Newton step of the joint fit: the parameters of the stars are eliminated, those of the field solved."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
+from scipy.optimize import nnls
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.joint.elimination import StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
@@ -19,6 +20,10 @@ from bayesprf.scene.prf import STEPS, PrfModel
 
 # Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
+# Rounding: a star this close to the wall, relatively, is at it.
+_ROUND = 1e-9
+FARTHEST = 5.0
+"""Definition: no star moves by more than so many widths of the catalogue's positions: beyond is another's light."""
 # Format: the centre of the field among its nine nodes.
 _MIDDLE = 4
 # Derived: an Airy pattern falls as r**-3, scattered light no slower than r**-2.5, as in `PrfModel.with_wing`.
@@ -178,7 +183,7 @@ def objective(
     problem: JointProblem, state: JointState, image: FloatArray, hyper: JointHyper, *, weight: FloatArray, error: float
 ) -> float:
     """Return minus the log posterior at fixed weights of the pixels, but for a constant."""
-    if state.wing.sum() > MAX_POWER:
+    if np.any(np.cumsum(state.wing) > MAX_POWER):
         return np.inf
     residual = np.where(weight > 0, problem.flux - image, 0.0)
     misfit, ivar = star_prior(problem, state, hyper, error)
@@ -276,20 +281,33 @@ class Posterior:
 
 
 def solve_step(
-    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    hyper: JointHyper,
+    *,
+    weight: FloatArray,
+    error: float,
+    held: FloatArray | None = None,
 ) -> Solution:
-    """Solve the normal equations of all parameters."""
-    found = _set_up(problem, state, view, hyper, weight=weight, error=error)
+    """Solve the normal equations of all parameters, or of the stars alone if others are `held` with a covariance.
+
+    No star is pulled past the wall.
+    """
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
     posterior, shape = _posterior(found), (problem.n_source, problem.n_own)
-    common, own = within_bounds(problem, state, posterior, common=found.common, own=found.own)
+    common, own = found.common, found.own
+    if held is None:
+        common, own = within_bounds(problem, state, posterior, common=common, own=own)
     std = posterior.own_std.reshape(shape)
-    return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage)
+    factor = found.global_factor if held is None else held
+    return Solution(common, own.reshape(shape), factor, std, posterior.leverage)
 
 
 def within_bounds(
     problem: JointProblem, state: JointState, posterior: Posterior, *, common: FloatArray, own: FloatArray
 ) -> tuple[FloatArray, FloatArray]:
-    """Return the likeliest step whose wing goes at most half way to the slope at which light no longer ends.
+    """Return the likeliest step whose wing goes at most half way to slopes at which light no longer ends.
 
     Parameters
     ----------
@@ -300,22 +318,33 @@ def within_bounds(
 
     Notes
     -----
-    With the constraint a's = b on a step s of covariance C, it is s + C a (b - a's) / a'C a; the stars follow.
+    With the constraints A s <= b on a step s of covariance C = U U', it is s - C A'm with the multipliers m >= 0 that
+    make |U'A'm|**2 / 2 - m'(A s - b) least (Lawson & Hanson 1974, chapter 23); the stars follow. The rows of A add up
+    the slope and its changes: that of any stretch of the wing is bounded, lest light that no star of the catalogue
+    gives be put into a wing that rises.
     """
     wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    left, ahead = 0.5 * (MAX_POWER - state.wing.sum()), common[wing].sum()
-    if ahead <= left:
+    left = 0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(common[wing])
+    if np.all(left >= 0.0):
         return common, own
-    across = posterior.global_factor[wing].sum(axis=0)
-    change = posterior.global_factor @ across * ((left - ahead) / (across @ across))
+    across = posterior.global_factor[wing].T @ np.tri(problem.n_wing).T
+    target = -np.linalg.lstsq(across.T, left, rcond=None)[0]
+    change = -posterior.global_factor @ (across @ nnls(across, target)[0])
     return common + change, own - posterior.response @ change
 
 
 def find_posterior(
-    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    hyper: JointHyper,
+    *,
+    weight: FloatArray,
+    error: float,
+    held: FloatArray | None = None,
 ) -> Posterior:
-    """Return the covariance of all parameters about a state."""
-    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error))
+    """Return the covariance of all parameters about a state; L with that of the global ones may be `held`."""
+    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error, held=held))
 
 
 def _posterior(found: Equations) -> Posterior:
@@ -346,20 +375,37 @@ def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatAr
 
 
 def _set_up(
-    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    hyper: JointHyper,
+    *,
+    weight: FloatArray,
+    error: float,
+    held: FloatArray | None,
+    walls: bool = False,
 ) -> Equations:
-    """Eliminate the stars and solve."""
+    """Eliminate the stars and solve; with `walls`, stars stay that pixels pull farther than any may move."""
     root, order, tiles = np.sqrt(weight), problem.layout.order, problem.layout.tiles
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
     parts = star_parts(problem, state, view)
     parts *= root[problem.pairs.pixel[order.near]][:, None]
-    columns = global_columns(problem, state, view)
+    alone = walls and held is not None
+    columns = np.zeros((root.size, 1)) if alone else global_columns(problem, state, view)
     columns *= root[:, None]
     misfit, ivar = star_prior(problem, state, hyper, error)
     own_columns = [tiles.matrix(tile, parts) for tile in range(tiles.n_tile)]
-    factor, mixed, pull = _eliminate(tiles, own_columns, columns, residual, ivar)
-    pull += (ivar * misfit).ravel()
+    mixed, pull = _products(tiles, own_columns, columns, residual)
+    pull += ivar * misfit
+    if walls and problem.free:
+        pulled = _at_wall(state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
+        ivar[pulled, 1:], pull[pulled, 1:] = _PIN / hyper.position**2, 0.0
+    factor, mixed, pull = StarFactor.of(tiles.tree, own_columns, ivar), mixed.reshape(pull.size, -1), pull.ravel()
     half, half_pull = factor.halve(mixed), factor.halve(pull[:, None])[:, 0]
+    if held is not None:
+        own = factor.finish(half_pull[:, None])[:, 0]
+        known = np.zeros((1, 1)) if alone else held
+        return Equations(tiles, own_columns, columns, factor, half, known, np.zeros(problem.n_global), own)
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
     both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
     right = columns.T @ residual + prior.pull - half.T @ half_pull
@@ -369,18 +415,30 @@ def _set_up(
     return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own)
 
 
-def _eliminate(
-    tiles: Tiles, own_columns: list[FloatArray], columns: FloatArray, residual: FloatArray, ivar: FloatArray
-) -> tuple[StarFactor, FloatArray, FloatArray]:
-    """Return the factor of the stars' normal matrix, and the products of their columns with others and residuals."""
-    n_star, n_own = ivar.shape
+def _products(
+    tiles: Tiles, own_columns: list[FloatArray], columns: FloatArray, residual: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the products of the stars' columns with others and residuals, (n_source, n_own, n_global) and one less."""
+    n_star = tiles.tree.rank.size
+    n_own = max(own.shape[1] // max(tiles.stars(tile).size, 1) for tile, own in enumerate(own_columns))
     mixed, pull = np.zeros((n_star, n_own, columns.shape[1])), np.zeros((n_star, n_own))
     for tile, own in enumerate(own_columns):
         pixels, stars = tiles.pixels(tile), tiles.stars(tile)
         mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, columns.shape[1])
         pull[stars] += (own.T @ residual[pixels]).reshape(stars.size, n_own)
-    factor = StarFactor.of(tiles.tree, own_columns, ivar)
-    return factor, mixed.reshape(n_star * n_own, -1), pull.ravel()
+    return mixed, pull
+
+
+def within_walls(state: JointState, hyper: JointHyper) -> JointState:
+    """Return the state with no star farther from its place than it may be."""
+    far, wall = np.hypot(*state.shift.T), FARTHEST * hyper.position
+    if not np.any(far > wall):
+        return state
+    return replace(state, shift=state.shift * np.minimum(1.0, wall / np.maximum(far, wall))[:, None])
+
+
+def _at_wall(state: JointState, hyper: JointHyper) -> BoolArray:
+    return np.asarray(np.hypot(*state.shift.T) > (1.0 - _ROUND) * FARTHEST * hyper.position)
 
 
 def _inverse_factor(precision: FloatArray) -> FloatArray:

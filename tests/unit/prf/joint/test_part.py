@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bayesprf.prf.joint import part as part_module
+from bayesprf.prf.joint.hyper import fit_position_width
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.part import brightest_part
 from bayesprf.prf.joint.problem import global_columns, look, normalized
@@ -71,3 +72,50 @@ def test_the_answer_does_not_follow_where_the_fit_starts(field, built, monkeypat
     moved = (warm.flux - cold.flux)[bright] / cold.flux_err[bright]
     assert abs(np.median(moved)) < 0.1
     assert np.abs(moved).max() < 0.3
+
+
+def test_in_a_large_image_the_part_decides_what_all_stars_share(built, field, monkeypatch):
+    whole = fit_joint(*built, JointOptions())
+    monkeypatch.setattr(part_module, "MAX_QUICK_PIXEL", 1500)
+    part = brightest_part(built[0], normalized(*built[:2]))
+    assert part.decides
+    assert part.problem.used.sum() < 1500
+    found = fit_joint(*built, JointOptions())
+    assert found.converged
+    bright = np.argsort(-field.mean_flux)[:20]
+    error = np.hypot(found.flux_err, whole.flux_err)[bright]
+    z = (found.flux - whole.flux)[bright] / error
+    # A third of the pixels with the brightest stars: the answers share most of their data.
+    assert np.abs(z).max() < 1.0
+    # The covariance of the PRF is that of the part.
+    size = [np.linalg.norm(one.posterior.global_factor[: built[0].n_weight]) for one in (found, whole)]
+    assert size[0] > size[1]
+    assert np.all(np.isfinite(found.flux_err))
+    assert np.median(found.flux_err[bright] / whole.flux_err[bright]) > 0.9
+
+
+def test_no_star_goes_to_one_that_the_catalogue_lacks(field):
+    """One that is missing two to four pixels from a fainter star draws none past five widths of the positions."""
+    place = np.stack([field.column, field.row], axis=1)
+    near = np.hypot(*(place[:, None] - place[None]).transpose(2, 0, 1))
+    ratio = field.mean_flux[None, :] / field.mean_flux[:, None]
+    bright = np.argwhere((near > 1.5) & (near < 4.0) & (ratio > 5.0))[0, 1]
+    sources = field.sources.select(np.arange(field.sources.n_source) != bright)
+    image = reduce_image(field.pixels)
+    found = fit_joint(
+        *build_joint(field.pixels, sources, image, field.pixels.saturated, JointSettings()), JointOptions()
+    )
+    far = np.hypot(*found.state.shift.T)
+    assert far.max() <= 5.0 * found.hyper.position * (1.0 + 1e-9)
+    assert found.converged
+
+
+def test_offsets_of_a_few_stars_do_not_widen_the_others():
+    rng = np.random.default_rng(4)
+    shift = 0.05 * rng.standard_normal(400)
+    shift[:8] = 3.0
+    width = 0.02
+    for _ in range(50):
+        width = fit_position_width(shift, np.full(400, 1e-6), width, 0.02)
+    # Two in a hundred count as three widths each: 1 + 0.02 * 9 of the variance.
+    assert width == pytest.approx(0.05 * np.sqrt(1.0 / (1.0 - 0.02 * 9.0)), rel=0.07)
