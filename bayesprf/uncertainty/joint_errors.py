@@ -42,8 +42,8 @@ def joint_factors(
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; the outer products add up
-        to the covariance.
+        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others, uncatalogued; the outer
+        products add up to the covariance.
 
     Notes
     -----
@@ -83,6 +83,8 @@ def joint_factors(
     rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
     factors["others"] = wing_errors(answer, problem, state, view, fit.hyper.wings)
+    if fit.unlisted is not None:
+        factors["uncatalogued"] = csr_matrix(answer @ fit.unlisted)
     return factors
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import identity
+from scipy.sparse import csr_matrix, identity
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
@@ -132,6 +132,8 @@ class JointFit:
         Steps taken.
     converged : bool
         Whether the test was met.
+    unlisted : csr_matrix of float64, shape (n_pixel, n_error), optional
+        What errs, in standard deviations, of the light of stars that the catalogue lacks, in `problem.known`.
     """
 
     problem: JointProblem
@@ -153,6 +155,7 @@ class JointFit:
     far: FloatArray
     n_iter: int
     converged: bool
+    unlisted: csr_matrix | None = None
 
     @property
     def star_sum(self) -> FloatArray:
@@ -171,8 +174,10 @@ class JointFit:
         return n_basis - float(np.trace(np.linalg.solve(expected, factor @ factor.T)))
 
 
-def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> JointFit:
-    """Maximise the log posterior by Gauss-Newton, and learn the hyperparameters.
+def fit_joint(
+    problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions, *, near: bool = False
+) -> JointFit:
+    """Maximise the log posterior by Gauss-Newton, and learn the hyperparameters; from a state that is `near` at once.
 
     Notes
     -----
@@ -184,8 +189,8 @@ def fit_joint(problem: JointProblem, state: JointState, hyper: JointHyper, optio
     ConvergenceWarning
         If fluxes, slope, positions or hyperparameters still move at the last step.
     """
-    state, warm, held = normalized(problem, state), False, None
-    part = brightest_part(problem, state)
+    state, warm, held = normalized(problem, state), near, None
+    part = None if near else brightest_part(problem, state)
     if part is not None:
         tolerance = options.tolerance if part.decides else _ROUGHLY
         first = _iterate(part.problem, state, hyper, replace(options, tolerance=tolerance))
@@ -254,7 +259,7 @@ def _iterate(
             n_robust += 1
             hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
         hyper, older = _half_way_back(hyper, old, older), old
-        near = within_walls(state, hyper)
+        near = within_walls(problem, state, hyper)
         if near is not state:
             state, view = near, look(problem, near)
         settled = learning and max(moved, hyper.distance(old)) < options.tolerance
@@ -341,7 +346,7 @@ def _advance(
     share = _longest(problem, solution)
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
     for _ in range(_MAX_HALVINGS):
-        trial = within_walls(state.moved(share * solution.common, share * solution.own), hyper)
+        trial = within_walls(problem, state.moved(share * solution.common, share * solution.own), hyper)
         seen = look(problem, trial)
         then = objective(problem, trial, seen.image, hyper, weight=weight, error=error)
         if np.isfinite(then) and then <= now + 1e-6 * max(abs(now), 1.0):
@@ -384,9 +389,10 @@ def _learn(
         return found
     if options.position_error is not None:
         return replace(found, position=options.position_error)
-    variance = solution.own_std[:, 1:] ** 2
+    known = np.ones(problem.n_source, bool) if problem.loose is None else problem.loose == 0.0
+    shift, variance = state.shift[known], solution.own_std[known, 1:] ** 2
     expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
-    position = fit_position_width(state.shift.ravel(), variance.ravel(), hyper.position, expected)
+    position = fit_position_width(shift.ravel(), variance.ravel(), hyper.position, expected)
     return replace(found, position=position)
 
 

@@ -115,6 +115,8 @@ class JointProblem:
         Positions are fitted.
     n_wing : int
         Slope of the wing and its bends.
+    loose : ndarray of float64, shape (n_source,), optional
+        Variance of the places of stars beyond that of the catalogue's positions, per axis, arcsec**2.
     """
 
     flux: FloatArray
@@ -136,6 +138,11 @@ class JointProblem:
     base: LogPrf | None = None
     free: bool = True
     n_wing: int = 5
+    loose: FloatArray | None = None
+
+    def place_variance(self, position: float) -> FloatArray:
+        """Return the variance of each star's place for positions of some width, shape (n_source,), arcsec**2."""
+        return np.full(self.n_source, position**2) + (0.0 if self.loose is None else self.loose)
 
     @property
     def pairs(self) -> PairTable:

@@ -175,7 +175,7 @@ def star_prior(
     misfit, ivar = [expected - state.flux], [width**-2.0]
     if problem.free:
         misfit += list(-state.shift.T)
-        ivar += 2 * [np.full(problem.n_source, hyper.position**-2.0)]
+        ivar += 2 * [1.0 / problem.place_variance(hyper.position)]
     return np.stack(misfit, axis=1), np.stack(ivar, axis=1)
 
 
@@ -398,7 +398,7 @@ def _set_up(
     mixed, pull = _products(tiles, own_columns, columns, residual)
     pull += ivar * misfit
     if walls and problem.free:
-        pulled = _at_wall(state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
+        pulled = _at_wall(problem, state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
         ivar[pulled, 1:], pull[pulled, 1:] = _PIN / hyper.position**2, 0.0
     factor, mixed, pull = StarFactor.of(tiles.tree, own_columns, ivar), mixed.reshape(pull.size, -1), pull.ravel()
     half, half_pull = factor.halve(mixed), factor.halve(pull[:, None])[:, 0]
@@ -429,16 +429,17 @@ def _products(
     return mixed, pull
 
 
-def within_walls(state: JointState, hyper: JointHyper) -> JointState:
+def within_walls(problem: JointProblem, state: JointState, hyper: JointHyper) -> JointState:
     """Return the state with no star farther from its place than it may be."""
-    far, wall = np.hypot(*state.shift.T), FARTHEST * hyper.position
+    far, wall = np.hypot(*state.shift.T), FARTHEST * np.sqrt(problem.place_variance(hyper.position))
     if not np.any(far > wall):
         return state
     return replace(state, shift=state.shift * np.minimum(1.0, wall / np.maximum(far, wall))[:, None])
 
 
-def _at_wall(state: JointState, hyper: JointHyper) -> BoolArray:
-    return np.asarray(np.hypot(*state.shift.T) > (1.0 - _ROUND) * FARTHEST * hyper.position)
+def _at_wall(problem: JointProblem, state: JointState, hyper: JointHyper) -> BoolArray:
+    wall = FARTHEST * np.sqrt(problem.place_variance(hyper.position))
+    return np.asarray(np.hypot(*state.shift.T) > (1.0 - _ROUND) * wall)
 
 
 def _inverse_factor(precision: FloatArray) -> FloatArray:

@@ -1,0 +1,77 @@
+"""Stars that the image shows and the catalogue lacks: found in what a fit leaves, fitted along, and told as an error."""
+
+import numpy as np
+import pytest
+
+from bayesprf.machine import Machine
+from bayesprf.prf.joint.stage import _level, find_uncatalogued
+from bayesprf.settings import Background
+from bayesprf.simulation.fields import make_field
+from bayesprf.simulation.settings import CASES, replace
+
+LACKING = 12
+
+
+@pytest.fixture(scope="module")
+def field():
+    settings = replace(
+        CASES["ffi"], n_source=60, image_shape=(56, 56), catalog_scale=1.3, background=40.0, reach_level=1e-5
+    )
+    return make_field(settings, rng=np.random.default_rng(5))
+
+
+@pytest.fixture(scope="module")
+def listed(field):
+    """All but stars of medium flux."""
+    order = np.argsort(-field.mean_flux)
+    return ~np.isin(np.arange(order.size), order[15 : 15 + LACKING])
+
+
+def fit(field, listed):
+    pixels = replace(field.pixels, flux=field.pixels.flux + 40.0)
+    machine = Machine.from_pixels(
+        pixels, field.sources.select(listed), quiet=True, background=Background("image", order=0)
+    )
+    machine.build_shape_model(method="joint", field_variation=0)
+    machine.fit_model()
+    return machine
+
+
+@pytest.fixture(scope="module")
+def machine(field, listed):
+    return fit(field, listed)
+
+
+def test_their_light_is_known_with_its_error(field, listed, machine):
+    found = machine.fit.need("prf").joint
+    # Flux and place of each star that was fitted along.
+    assert found.unlisted.shape[1] >= 3 * (LACKING - 2)
+    lacking = np.asarray(field.prf_matrix.pattern.sum(axis=0)).ravel()[~listed] * field.mean_flux[~listed]
+    assert found.problem.known.sum() == pytest.approx(lacking.sum(), rel=0.05)
+    assert find_uncatalogued(machine.pixels, found)[1].size <= 2
+
+
+def test_neither_sky_nor_fluxes_take_it(field, listed, machine):
+    assert abs(np.median(machine.background_flux) - 40.0) < 0.5
+    true, error = field.mean_flux[listed], machine.werrs_total[0]
+    bright = np.argsort(-true)[:25]
+    z = (machine.ws[0] - true)[bright] / error[bright]
+    # One error that all share, of light beyond the pixels: 95 %.
+    assert np.abs(np.median(z)) < 2.0
+    assert np.median(np.abs(machine.ws[0] / true - 1.0)[bright]) < 0.01
+    assert "uncatalogued" in machine.common_errors.parts
+
+
+def test_a_complete_catalogue_stays_as_it_is(field):
+    whole = fit(field, np.ones(field.mean_flux.size, bool)).fit.need("prf").joint
+    assert whole.problem.known.sum() < 0.002 * field.mean_flux.sum()
+
+
+def test_peaks_of_noise_are_as_many_above_as_below():
+    rng = np.random.default_rng(2)
+    noise = np.abs(7.0 * rng.standard_normal((2, 400)))
+    assert np.count_nonzero(noise[0] >= _level(noise[0], noise[1])) < 20
+    peaks = np.concatenate([noise[0], np.full(100, 40.0)])
+    assert np.count_nonzero(peaks >= _level(peaks, noise[1])) >= 100
+    assert _level(np.array([6.0]), np.zeros(0)) == 6.0
+    assert _level(np.zeros(0), np.zeros(0)) == np.inf
