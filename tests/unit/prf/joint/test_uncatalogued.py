@@ -1,4 +1,4 @@
-"""Stars that the image shows and the catalogue lacks: found in what a fit leaves, fitted along, and told as an error."""
+"""Stars that the image shows and the catalogue lacks: found, fitted along, and told as an error."""
 
 import numpy as np
 import pytest
