@@ -95,7 +95,7 @@ def _with_uncatalogued(
         if not flux.size:
             break
         names = tuple(f"{_UNNAMED}{found.flux.size + k}" for k in range(flux.size))
-        listed = listed.joined(SourceTable(names, *place.T, scale * flux))
+        listed = listed.joined(SourceTable(names, place[:, 0], place[:, 1], scale * flux))
         found = _continue(scene, listed, found, flux, (image, settings, options))
     if found is fit or not found.converged:
         return fit
