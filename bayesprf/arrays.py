@@ -29,6 +29,17 @@ NamedDict = dict[str, Any]
 LARGEST = 1e100
 
 
+def pointers(count: IntArray | BoolArray) -> IntArray:
+    """Return where runs of so many entries begin, one after the other, and where the last ends, shape (n + 1,)."""
+    return np.concatenate([[0], np.cumsum(count)])
+
+
+def row_entries(indptr: IntArray, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """Return the pointers of some rows of a sparse matrix taken by themselves, and where their entries stand in it."""
+    taken = pointers(np.diff(indptr)[rows])
+    return taken, np.arange(taken[-1]) + np.repeat(indptr[rows] - taken[:-1], np.diff(taken))
+
+
 def shape_of(value: object) -> tuple[int, ...]:
     """Return the shape of an array, or of what NumPy makes one of; of a sequence that is none, its length."""
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, pointers
 from bayesprf.checks import check_shape
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.linalg.blas import one_blas_thread
@@ -426,7 +426,7 @@ def _model(matrix: FloatArray, states: StateSpace, rhs: FloatArray, columns: Flo
     """Arrange data sets and processes for the compiled kernels."""
     from bayesprf.linalg.compiled.kalman import Model
 
-    start = np.concatenate([[0], np.cumsum(states.n_state)]).astype(np.int64)
+    start = pointers(states.n_state).astype(np.int64)
     arrays = (states.transition, states.noise, states.stationary, matrix, rhs, columns)
     return Model(start, states.sigma, *(np.ascontiguousarray(one) for one in arrays))
 

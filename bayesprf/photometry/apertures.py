@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.checks import as_float, check_shape, shown
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.scene.pairs import PairTable
@@ -277,7 +277,7 @@ def sum_in_apertures(
     from bayesprf.linalg.compiled.sums import sum_groups
 
     inside = pairs.select(mask)
-    indptr = np.concatenate([[0], np.cumsum(inside.count_per_source())])
+    indptr = pointers(inside.count_per_source())
     sums, errors = np.empty((2, n_time, pairs.n_source))
     sum_groups(indptr, inside.pixel, np.ascontiguousarray(flux), np.ascontiguousarray(ivar), sums, errors)
     return sums, errors

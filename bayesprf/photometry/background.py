@@ -8,7 +8,7 @@ from scipy.sparse import csc_matrix, csr_matrix, hstack, identity
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, pointers
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.image import Image
@@ -101,7 +101,7 @@ class BackgroundColumns:
         """Return a design of stars and background, shape (n_pixel, n_source + n_column), without the latter."""
         n_source = design.n_coeff - self.n_column
         stars = design.indices < n_source
-        kept = np.concatenate([[0], np.cumsum(stars)])
+        kept = pointers(stars)
         parts = np.ascontiguousarray(design.parts[:, stars])
         return DesignStack(kept[design.indptr], design.indices[stars], parts, n_source, design.mix)
 

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray, pointers, row_entries
 from bayesprf.errors import InputError, UnsupportedError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.stack import DesignStack
@@ -176,7 +176,7 @@ def _columns(design: DesignStack, pixel: IntArray, source: IntArray) -> DesignSt
     kept &= np.isin(design.indices, source)
     row = np.searchsorted(pixel, np.repeat(np.arange(design.n_obs), np.diff(design.indptr))[kept])
     return DesignStack(
-        indptr=np.concatenate([[0], np.cumsum(np.bincount(row, minlength=pixel.size))]),
+        indptr=pointers(np.bincount(row, minlength=pixel.size)),
         indices=np.searchsorted(source, design.indices[kept]),
         parts=np.ascontiguousarray(design.parts[:, kept]),
         n_coeff=source.size,
@@ -214,8 +214,7 @@ def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray)
     if not seen.any():
         raise InputError("sources: expected sources with data, got none with a usable pixel at these cadences")
     pixel, ivar = pixels[seen], np.ascontiguousarray(ivar[:, seen])
-    count = np.diff(design.indptr)[pixel]
-    source = np.unique(design.indices[np.repeat(design.indptr[pixel], count) + _within(count)])
+    source = np.unique(design.indices[row_entries(design.indptr, pixel)[1]])
     part = LinearProblem(
         _restrict(design, pixel, source, cadences),
         np.ascontiguousarray(problem.data[np.ix_(cadences, pixel)]),
@@ -227,16 +226,9 @@ def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray)
     return SourceGroup(part, source, pixel, np.asarray(cadences, np.int64))
 
 
-def _within(count: IntArray) -> IntArray:
-    """Return 0 ... count - 1 for each count, one after the other."""
-    return np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-
-
 def _restrict(design: DesignStack, pixel: IntArray, source: IntArray, cadences: IntArray) -> DesignStack:
     """Return the design of some pixels, all of whose sources are given."""
-    count = np.diff(design.indptr)[pixel]
-    indptr = np.concatenate([[0], np.cumsum(count)])
-    entry = np.repeat(design.indptr[pixel], count) + _within(count)
+    indptr, entry = row_entries(design.indptr, pixel)
     return DesignStack(
         indptr=indptr,
         indices=np.searchsorted(source, design.indices[entry]),

@@ -18,7 +18,7 @@ from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import MotionTest, NoiseTest
 from bayesprf.quality.sky import SkyTest
 from bayesprf.settings import QualityOptions
-from bayesprf.stats import NORMAL_MEDIAN
+from bayesprf.stats import NORMAL_MEDIAN, weighted_median
 
 # Definition: a star with less than this many times the misplaced light of a typical star has it from the PRF.
 _USUAL = 3.0
@@ -377,9 +377,7 @@ def field_misplaced(found: Measurements) -> float:
     known = np.isfinite(share) & (flux > 0) & ~found.saturated
     if not known.any():
         return 0.0
-    order = np.argsort(share[known])
-    total = np.cumsum(np.sqrt(flux[known])[order])
-    return float(share[known][order][np.argmax(total >= 0.5 * total[-1])])
+    return float(weighted_median(share[known], np.sqrt(flux[known])))
 
 
 def _trend(found: Measurements, options: QualityOptions) -> Iterator[Finding]:

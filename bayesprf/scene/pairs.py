@@ -7,7 +7,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.checks import check_positive
 from bayesprf.scene.sky import ARCSEC_PER_DEG, chord, unit_vectors
 from bayesprf.scene.sources import SourceTable
@@ -86,16 +86,14 @@ class PairTable:
 
     def to_sparse(self, values: FloatArray | BoolArray | IntArray) -> csr_matrix:
         """Return values, shape (n_pair,), as a sparse matrix of shape (n_source, n_pixel)."""
-        matrix = csr_matrix((values, self.pixel, self._indptr()), shape=(self.n_source, self.n_pixel))
+        entries = values, self.pixel, pointers(self.count_per_source())
+        matrix = csr_matrix(entries, shape=(self.n_source, self.n_pixel))
         matrix.has_sorted_indices = True
         return matrix
 
     def count_per_source(self) -> IntArray:
         """Return how many pixels pair with each source, shape (n_source,)."""
         return np.bincount(self.source, minlength=self.n_source)
-
-    def _indptr(self) -> IntArray:
-        return np.concatenate([[0], np.cumsum(self.count_per_source())])
 
 
 def build_pairs(pixels: OnSky, sources: SourceTable, limit: float) -> PairTable:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, row_entries
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.stats import median_over_time
@@ -105,9 +105,7 @@ class ModelLight:
     def at(self, pixels: IntArray) -> "ModelLight":
         """Return the model of some pixels."""
         design = self.design
-        start, size = design.indptr[pixels], np.diff(design.indptr)[pixels]
-        indptr = np.concatenate([[0], np.cumsum(size)])
-        entry = np.repeat(start - indptr[:-1], size) + np.arange(indptr[-1])
+        indptr, entry = row_entries(design.indptr, pixels)
         some = DesignStack(indptr, design.indices[entry], design.parts[:, entry], design.n_coeff, design.mix)
         return ModelLight(some, self.coefficients)
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import random as random_sparse
 
 from bayesprf import errors
-from bayesprf.arrays import shape_of
+from bayesprf.arrays import row_entries, shape_of
 from bayesprf.checks import as_float, as_integer, check_choice, check_finite, check_positive, check_shape, write_whole
 from bayesprf.errors import InputError, ShapeError
 from bayesprf.flags import FLAG_SENTENCES, QualityFlag, describe_flags
@@ -99,3 +100,12 @@ def test_bits_of_a_cadence_are_the_upper_ones():
     # Of a source, but the sixteen lower bits are taken.
     cadence |= {QualityFlag.TIME_MODEL_WORSE, QualityFlag.ERRORS_TOO_LARGE}
     assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence
+
+
+def test_entries_of_some_rows_make_the_matrix_of_these_rows():
+    matrix = random_sparse(9, 6, density=0.3, format="csr", random_state=np.random.default_rng(4))
+    rows = np.array([7, 0, 3, 3])
+    pointers, entry = row_entries(matrix.indptr, rows)
+    np.testing.assert_array_equal(pointers, matrix[rows].indptr)
+    np.testing.assert_array_equal(matrix.data[entry], matrix[rows].data)
+    np.testing.assert_array_equal(matrix.indices[entry], matrix[rows].indices)

@@ -10,7 +10,7 @@ from scipy.sparse import csc_array, csr_array, diags_array
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-from bayesprf.arrays import Int32Array, IntArray
+from bayesprf.arrays import Int32Array, IntArray, pointers, row_entries
 from bayesprf.linalg.compiled import symbolic as compiled
 from bayesprf.linalg.stack import DesignStack
 
@@ -124,7 +124,7 @@ def analyse(design: DesignStack) -> SymbolicFactor:
     r_col = (cols - np.repeat(first, np.diff(r_ptr))).astype(np.int32)
     columns = _by_columns(rows[0], place[indices[rows[1]]], place.size)
     n_gram, n_product = compiled.count_products(rows[0], rows[2], columns, first)
-    g_ptr, q_ptr = _pointers(n_gram), _pointers(n_product)
+    g_ptr, q_ptr = pointers(n_gram), pointers(n_product)
     first_obs = np.repeat(group_obs[:-1], np.diff(group_coeff))
     g_row, p_ptr, products = compiled.fill_products(
         rows[0], rows[2], columns, (l_ptr, l_row, first), (g_ptr, q_ptr, first_obs)
@@ -170,8 +170,7 @@ def _group_rows(
     indptr: IntArray, indices: IntArray, obs: IntArray, local: IntArray
 ) -> tuple[IntArray, IntArray, Int32Array]:
     """Return row pointers, original entry and local coefficient of every entry, rows in the order `obs`."""
-    row_ptr = _pointers(np.diff(indptr)[obs])
-    entry = np.arange(indices.size) + np.repeat(indptr[obs] - row_ptr[:-1], np.diff(row_ptr))
+    row_ptr, entry = row_entries(indptr, obs)
     return row_ptr, entry, local[indices[entry]].astype(np.int32)
 
 
@@ -214,13 +213,9 @@ def _group(group_of_comp: IntArray, starts: IntArray) -> IntArray:
     return starts[np.concatenate([[0], np.flatnonzero(np.diff(group_of_comp)) + 1, [group_of_comp.size]])]
 
 
-def _pointers(counts: IntArray) -> IntArray:
-    return np.concatenate([[0], np.cumsum(counts)])
-
-
 def _starts(labels: IntArray, n_label: int) -> IntArray:
     """Return where each label starts once the labels are sorted, shape (n_label + 1,)."""
-    return _pointers(np.bincount(labels, minlength=n_label))
+    return pointers(np.bincount(labels, minlength=n_label))
 
 
 def _inverse(order: IntArray) -> IntArray:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.prf.joint.cells import Cells
 from bayesprf.prf.joint.elimination import EliminationTree
 from bayesprf.scene.pairs import PairTable
@@ -48,7 +48,7 @@ class PixelOrder:
 
 
 def _indptr(pixel: IntArray, n_pixel: int) -> IntArray:
-    return np.concatenate([[0], np.cumsum(np.bincount(pixel, minlength=n_pixel))])
+    return pointers(np.bincount(pixel, minlength=n_pixel))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -22,7 +22,7 @@ from bayesprf.scene.pairs import build_pairs, build_pairs_within
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LogPrf, PrfModel
 from bayesprf.scene.sources import SourceTable
-from bayesprf.stats import SIGMA_PER_MAD
+from bayesprf.stats import SIGMA_PER_MAD, weighted_median
 
 # A star is told from noise where it gives more than this share of it; and no farther than this, pixel.
 _LEVEL, _FARTHEST = 0.05, 120.0
@@ -218,10 +218,7 @@ def first_flux(
     expected = np.where(known, np.nan_to_num(sources.flux) * scale, 0.0)
     found = expected + lsqr(root @ design, root @ (flux - design @ expected), damp=1e-12, atol=1e-8, btol=1e-8)[0]
     good = known & (found > 0)
-    order = np.argsort(found[good] / sources.flux[good])
-    weight = np.cumsum(np.sqrt(found[good][order]))
-    ratio = (found[good] / sources.flux[good])[order]
-    typical = float(ratio[np.searchsorted(weight, 0.5 * weight[-1])]) if ratio.size else 1.0
+    typical = float(weighted_median(found[good] / sources.flux[good], np.sqrt(found[good]))) if good.any() else 1.0
     fallback = np.where(known, np.nan_to_num(sources.flux) * typical, np.median(found[good]) if good.any() else 1.0)
     return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback)
 
