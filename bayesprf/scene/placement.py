@@ -9,7 +9,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
 from bayesprf.scene.axes import check_grid
 from bayesprf.scene.pixels import PixelTable
-from bayesprf.scene.sky import close_pairs, format_angle, nearest, unit_vectors
+from bayesprf.scene.sky import ARCSEC_PER_DEG, close_pairs, format_angle, nearest, unit_vectors
 from bayesprf.scene.sources import SourceTable
 
 # Rows closer than this are one star, arcsec: positions printed with six decimals of a degree err by up to 2.5 mas per
@@ -190,7 +190,7 @@ def find_twins(sources: SourceTable, limit: float) -> tuple[IntArray, FloatArray
     first, second = pairs.T
     cosine = np.cos(np.radians(sources.dec_deg[first]))
     east = ((sources.ra_deg[first] - sources.ra_deg[second] + 180.0) % 360.0 - 180.0) * cosine
-    return pairs, np.hypot(east, sources.dec_deg[first] - sources.dec_deg[second]) * 3600.0
+    return pairs, np.hypot(east, sources.dec_deg[first] - sources.dec_deg[second]) * ARCSEC_PER_DEG
 
 
 def _describe_pairs(sources: SourceTable, pairs: IntArray, distance: FloatArray) -> str:

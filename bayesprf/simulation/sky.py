@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-
-ARCSEC_PER_DEG = 3600.0
+from bayesprf.scene.sky import ARCSEC_PER_DEG
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from bayesprf.prf.joint.elimination import EliminationTree
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LogPrf
+from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
 
 # Accuracy: angles of the table of a known PRF at rmax: a hundred per knot of the splines.
@@ -103,7 +104,7 @@ class FarField:
         ra, dec = pixels.ra_deg[0], pixels.dec_deg[0]
 
         def past(ra_deg: FloatArray, dec_deg: FloatArray) -> FloatArray:
-            return 3600.0 * np.stack([(ra_deg - ra + 180.0) % 360.0 - 180.0, dec_deg - dec], axis=1)
+            return ARCSEC_PER_DEG * np.stack([(ra_deg - ra + 180.0) % 360.0 - 180.0, dec_deg - dec], axis=1)
 
         phi = np.linspace(0.0, 2.0 * np.pi, _N_ANGLE + 1)
         edge = np.zeros(phi.size) if base is None else base.log10(rmax * np.cos(phi), rmax * np.sin(phi))
