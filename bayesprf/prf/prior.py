@@ -22,7 +22,7 @@ _FALL, _PADDING = 3.0, 4
 _FLOOR = 1e-7
 # Accuracy: points of a made table per pixel: those of the missions' own tables (9 of TESS, 50 of Kepler).
 _SAMPLES = 9.0
-# What is believed of the covariance of tables counts as much as this many of them.
+# Derived: what is believed of the covariance of tables counts as much as two of them, the fewest that show any.
 _N_BELIEF = 2.0
 # Smooth deviations: how far they reach in ln(1 + r / pixel).
 _LENGTH = 0.5
