@@ -476,16 +476,14 @@ def clean(message):
 
 
 def main():
-    """Ask, print and write the page; rows that are not asked for stay as they were."""
-    kept = {tuple(line.split(" | ")[:2]): line for line in PAGE.read_text().splitlines()}
-    lines = []
-    for case, asked, before, ask in ROWS:
-        here = (f"| {case}", asked)
-        again = not sys.argv[1:] or case in sys.argv[1:] or here not in kept
-        lines.append(f"| {case} | {asked} | {before} | {answer(ask)} |" if again else kept[here])
-        if again:
-            print(lines[-1], flush=True)
-    PAGE.write_text(HEAD + "\n".join(lines) + "\n")
+    """Ask, print, and write the page row by row; rows that are not asked for stay as they were."""
+    found = {tuple(line.split(" | ")[:2]): line for line in PAGE.read_text().splitlines()}
+    keys = [(f"| {case}", asked) for case, asked, *_ in ROWS]
+    for key, (case, asked, before, ask) in zip(keys, ROWS, strict=True):
+        if not sys.argv[1:] or case in sys.argv[1:] or key not in found:
+            found[key] = f"| {case} | {asked} | {before} | {answer(ask)} |"
+            print(found[key], flush=True)
+            PAGE.write_text(HEAD + "\n".join(found[one] for one in keys if one in found) + "\n")
 
 
 if __name__ == "__main__":
