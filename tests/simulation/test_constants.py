@@ -33,7 +33,7 @@ def test_no_tuned_number_decides_a_flux(script):
     """The median shift over two fields is below a third of a total error, except for the numbers the page names."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        cases = [(case, script.measure(case)) for case in script.fields() if case.pixels.flux.shape[0] > 1]
+        cases = [(case, script.measure(case)) for case in script.fields()[:2]]
         moved = {
             one.name
             for one in script.find_constants()
