@@ -1,44 +1,15 @@
 """Time columns measured from data: image motion and principal components."""
 
 import numpy as np
-import pytest
+from bent_drift import build, simulate
 
-from bayesprf import Machine
 from bayesprf.instruments import K2
-from bayesprf.simulation.fields import make_field
 from bayesprf.timemodel.columns import common_components
 
 
 def roll(time):
     """Roll by 0.3 pixel within 6 hours."""
     return 0.15 * np.stack([np.sin(2 * np.pi * time / 0.25), 0.5 * np.sin(2 * np.pi * time / 0.25)], axis=1)
-
-
-def drift(time):
-    """Move by 0.2 pixel."""
-    u = (time - time[0]) / (time[-1] - time[0])
-    return 0.2 * np.stack([u, 0.5 * u * u], axis=1)
-
-
-def simulate(moves, instrument=None, n_time=150):
-    others = {} if instrument is None else {"instrument": instrument}
-    return make_field(
-        n_source=24, n_stamp=24, n_time=n_time, mag_range=(12.0, 14.5), stamp_sides=(7, 8), drift=moves,
-        rng=np.random.default_rng(7), **others,
-    )  # fmt: skip
-
-
-def build(field):
-    machine = Machine.from_pixels(field.pixels, field.sources)
-    machine.build_shape_model(method="rounds")
-    return machine
-
-
-@pytest.fixture(scope="module")
-def machine():
-    machine = build(simulate(drift))
-    machine.build_time_model()
-    return machine
 
 
 def test_components_are_orthonormal_and_span_the_common_part():
