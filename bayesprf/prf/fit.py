@@ -134,13 +134,22 @@ class PrfFit:
     @property
     def star_prf(self) -> StarPrf:
         """The PRF of area one of each source, at its place in the field."""
-        if self.joint is None or self.joint.problem.n_field == 1:
+        if self.joint is None:
             return StarPrf((self.prf,))
+        if self.joint.problem.n_field == 1:
+            return StarPrf((self.prf,), self.turn)
         return StarPrf(tuple(self.joint.prf.normalized_at(place) for place in self.joint.problem.place))
+
+    @property
+    def turn(self) -> FloatArray:
+        """By how much the PRF is turned against north for each source, shape (n_source,), radian."""
+        if self.joint is None:
+            return np.zeros(self.flux.size)
+        return self.joint.prf.frame.turn(self.joint.problem.place)
 
     def at(self, ra_deg: float, dec_deg: float) -> "PrfFit":
         """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree."""
-        if self.joint is None or self.joint.problem.n_field == 1:
+        if self.joint is None:
             return self
         field, n_field = self.joint.prf, self.joint.problem.n_field
         place = field.frame.places(np.atleast_1d(ra_deg), np.atleast_1d(dec_deg))

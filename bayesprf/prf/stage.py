@@ -20,12 +20,13 @@ from bayesprf.prf.joint.choice import (
     choose_fit,
     dark_light,
     leaves_level,
+    may_hold_sky,
     never_ends,
     take_settled,
     variation_score,
 )
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
-from bayesprf.prf.joint.stage import MAX_QUICK, fit_joint_shape
+from bayesprf.prf.joint.stage import MAX_QUICK, build_problem, fit_joint_shape
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
@@ -120,10 +121,10 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        sky = _find_sky(fit, scene, joint, few=bool(few)) if suspect else ""
-        found, told = (None, sky) if sky else _try_jointly(scene, joint, rounds.background if prior else None)
-        choice = Choice(False, told)
-        if found is not None:
+        found, told = _try_jointly(scene, joint, rounds.background if prior else None)
+        sky = _find_sky(fit, scene, joint, found, few=bool(few)) if suspect else ""
+        choice = Choice(False, sky or told)
+        if found is not None and not sky:
             choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
             choice = _beside_sky(fit, scene, joint, found, choice, few=bool(few)) if not suspect else choice
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
@@ -166,11 +167,11 @@ def _beside_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, choice
     """
     if not choice.joint or not (recipe.shape.prf is not None or never_ends(found)):
         return choice
-    told = _find_sky(fit, scene, recipe, few=few)
+    told = _find_sky(fit, scene, recipe, found, few=few)
     return Choice(False, told) if told else choice
 
 
-def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, *, few: bool) -> str:
+def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *, few: bool) -> str:
     """Say what sky is left in the pixels, which a joint fit without one puts into the stars' wings; empty if none.
 
     Few stars leave their wings to the record, which knows them to a factor of three: a level below their own light in
@@ -179,7 +180,11 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, *, few: bool) -> str:
     if scene.background is not None:
         return ""
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
-    other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
+    scene = scene.without(first_guess(columns, scene.image))
+    after = None if found is None or never_ends(found) else found.joint
+    if after is not None and not may_hold_sky(after, *build_problem(scene, recipe.shape)[:2]):
+        return ""
+    other, _ = _try_jointly(scene, recipe)
     if other is None or other.background is None:
         return ""
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])

@@ -350,6 +350,7 @@ def shape_group(fit: PrfFit) -> NamedDict:
         "tail_slope": fit.prf.wing_slope,
         **({"tail_bends": np.asarray(fit.prf.wing_bends)} if fit.prf.wing_bends else {}),
         "prf_sum": fit.star_sum,
+        "prf_turn": fit.turn,
         "scale": fit.scale,
         "offset": np.asarray(fit.offset),
         "shear": np.asarray(fit.prf.shear),

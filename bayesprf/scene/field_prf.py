@@ -8,6 +8,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.scene.pairs import OnSky, offsets
 from bayesprf.scene.prf import LogPrf, PrfModel
+from bayesprf.scene.sky import ARCSEC_PER_DEG
 
 N_COLUMN = (1, 3, 6)
 """Format: columns over the field of a constant, a plane and a quadratic surface."""
@@ -43,6 +44,17 @@ class FieldFrame:
         centre = np.full(ra_deg.size, self.ra_deg), np.full(ra_deg.size, self.dec_deg)
         return np.clip(np.stack(offsets(ra_deg, dec_deg, *centre), axis=1) / self.half_width, -1.0, 1.0)
 
+    def turn(self, place: FloatArray) -> FloatArray:
+        """Return by how much the detector is turned against north at places (u, v), shape (n,), radian.
+
+        Notes
+        -----
+        Meridians converge: a step in right ascension turns north by sin(dec) of it, halfway to the centre.
+        """
+        dec = np.radians(self.dec_deg)
+        step = np.radians(self.half_width / ARCSEC_PER_DEG)
+        return np.asarray(place[:, 0] * step / np.cos(dec) * np.sin(dec + 0.5 * place[:, 1] * step))
+
 
 def field_columns(place: FloatArray, order: int) -> FloatArray:
     """Return 1, u, v, and for order 2 also u**2 - 1/3, u v, v**2 - 1/3.
@@ -65,7 +77,7 @@ def field_columns(place: FloatArray, order: int) -> FloatArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldPrf:
-    """A PRF whose weights and shear vary over the field.
+    """A PRF whose weights and shear vary over the field, and which turns against north as the detector does.
 
     Parameters
     ----------
@@ -112,7 +124,8 @@ class FieldPrf:
         e1, e2 = (field_columns(one, self.geometry_order) @ self.shear)[0]
         weights = (field_columns(one, self.order) @ self.weights)[0]
         shear = (float(e1), float(e2))
-        return PrfModel(self.basis, weights, self.pixel_area, shear, self.wing_slope, self.base, self.wing_bends)
+        turn = float(self.frame.turn(one)[0])
+        return PrfModel(self.basis, weights, self.pixel_area, shear, self.wing_slope, self.base, self.wing_bends, turn)
 
     def normalized_at(self, place: FloatArray) -> PrfModel:
         """Return the PRF of area one at one place (u, v) of the field."""

@@ -67,6 +67,8 @@ class PrfModel:
         A PRF known beforehand, whose logarithm is added.
     wing_bends : tuple of float
         Changes of that power at `wing_starts`.
+    turn : float
+        Angle from the axes of the PRF to east and north, radian.
 
     Notes
     -----
@@ -83,6 +85,7 @@ class PrfModel:
     wing_slope: float = -3.5
     base: LogPrf | None = None
     wing_bends: tuple[float, ...] = ()
+    turn: float = 0.0
 
     def with_wing(self, slope: float) -> "PrfModel":
         """Return the PRF with another slope of the wing, kept inside bounds in which its area is finite."""
@@ -109,7 +112,7 @@ class PrfModel:
         slope = self.wing_slope
         for start in range(0, dx.size, _CHUNK):
             part = slice(start, start + _CHUNK)
-            r, phi = round_coordinates(dx[part], dy[part], self.shear)
+            r, phi = round_coordinates(*turned(dx[part], dy[part], self.turn), self.shear)
             inside = r < self.basis.rmax
             log = np.empty(r.size)
             log[inside] = self._spline(r[inside], phi[inside])
@@ -206,9 +209,12 @@ class StarPrf:
     ----------
     prfs : tuple of PrfModel
         One per source, or one for all.
+    turn : ndarray of float64, shape (n_source,), optional
+        By how much one for all is turned at each source, radian.
     """
 
     prfs: tuple[PrfModel, ...]
+    turn: FloatArray | None = None
 
     def __call__(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Return the PRF of sources at offsets.
@@ -226,7 +232,8 @@ class StarPrf:
             1 / pixel.
         """
         if len(self.prfs) == 1:
-            return self.prfs[0].evaluate(dx, dy)
+            turn = 0.0 if self.turn is None else self.turn[source]
+            return self.prfs[0].evaluate(*turned(dx, dy, turn))
         values, order = np.empty(dx.size), np.argsort(source, kind="stable")
         for part in np.split(order, np.flatnonzero(np.diff(source[order])) + 1):
             if part.size:
@@ -262,6 +269,14 @@ def wing_area(wing: tuple[float, ...]) -> float:
         total += level * (_WING_STEP**safe - 1.0) / safe
         level *= _WING_STEP**safe
     return total
+
+
+def turned(dx: FloatArray, dy: FloatArray, angle: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+    """Return offsets along axes that are turned by an angle from north towards east, radian."""
+    if not np.any(angle):
+        return dx, dy
+    c, s = np.cos(angle), np.sin(angle)
+    return c * dx - s * dy, s * dx + c * dy
 
 
 def round_coordinates(dx: FloatArray, dy: FloatArray, shear: tuple[float, float]) -> tuple[FloatArray, FloatArray]:

@@ -128,6 +128,7 @@ def fit_gain(
     options: PerturbationOptions,
     evaluate: StarFunction | None = None,
     other_vectors: object = None,
+    fixed_light: FloatArray | None = None,
 ) -> GainModel:
     """Learn how the PRF changes in time.
 
@@ -143,6 +144,8 @@ def fit_gain(
         The PRF of sources at offsets, arcsec: lets the sum of the PRF run over all pixels, measured or not.
     other_vectors : array-like, shape (n_other, n_time), optional
         Given time columns, such as cotrending basis vectors; their transpose is accepted too.
+    fixed_light : ndarray of float64, shape (n_pixel,), optional
+        Light of each pixel that belongs to no pair, electron / s.
 
     Returns
     -------
@@ -172,7 +175,7 @@ def fit_gain(
     prf, change = pairs.prf, pairs.change
     trends = _time_columns(pixels, pairs, options=options, other_vectors=other_vectors)
     operator = _time_bins(pixels.time, trends.columns, pairs.chosen.size, options)
-    training = bin_training(pixels, pairs, operator, radius=options.basis.radius)
+    training = bin_training(pixels, pairs, operator, radius=options.basis.radius, fixed_light=fixed_light)
     plane = build_plane(change, pixels, prf.pairs, evaluate=evaluate)
     columns, offsets = _pixel_columns(plane, plane.mean(prf.values), pairs)
     binned = bin_mean(operator, trends.columns[:, 1:])

@@ -110,7 +110,9 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     _warn_of_unknown_motion(pixels, options.positions)
     pairs = choose_training(pixels, prf.matrix, prf.flux, prf.star_prf, options=options)
     shift = fit_shift(pixels, prf, pairs, options=options, relearn=partial(_prf_near, fit, progress))
-    fit_rest = partial(fit_gain, pairs=pairs, evaluate=prf.star_prf, other_vectors=recipe.other_vectors)
+    fit_rest = partial(
+        fit_gain, pairs=pairs, evaluate=prf.star_prf, other_vectors=recipe.other_vectors, fixed_light=prf.fixed_light
+    )
     if shift is None:
         gain = _add_roll(fit, pixels, fit_rest(pixels, options=options), options)
         _warn_if_wild(prf, gain)

@@ -164,7 +164,14 @@ def lies_inside(dx: FloatArray, dy: FloatArray, radius: float) -> BoolArray:
     return np.maximum(np.abs(dx), np.abs(dy)) <= radius
 
 
-def bin_training(pixels: PixelTable, pairs: TrainingPairs, operator: csr_matrix, *, radius: float) -> TrainingPixels:
+def bin_training(
+    pixels: PixelTable,
+    pairs: TrainingPairs,
+    operator: csr_matrix,
+    *,
+    radius: float,
+    fixed_light: FloatArray | None = None,
+) -> TrainingPixels:
     """Bin the chosen pixels in one pass over the data.
 
     Parameters
@@ -177,6 +184,8 @@ def bin_training(pixels: PixelTable, pairs: TrainingPairs, operator: csr_matrix,
         From `bayesprf.design.binning.build_binning`.
     radius : float
         Half side of the square of the position columns, arcsec.
+    fixed_light : ndarray of float64, shape (n_pixel,), optional
+        Light that is no part of the stars' pairs, electron / s: it is subtracted.
 
     Returns
     -------
@@ -190,8 +199,9 @@ def bin_training(pixels: PixelTable, pairs: TrainingPairs, operator: csr_matrix,
         operator.indptr.astype(np.int64), operator.indices.astype(np.int64), pixel, pixels.flux, pixels.ivar, sums
     )
     ivar = sums[0]
+    known = 0.0 if fixed_light is None else fixed_light[pixel]
     with np.errstate(divide="ignore", invalid="ignore"):
-        flux = np.where(ivar > 0, sums[1] / ivar, 0.0)
+        flux = np.where(ivar > 0, sums[1] / ivar - known, 0.0)
     return TrainingPixels(
         source=pairs.source,
         pixel=pixel,

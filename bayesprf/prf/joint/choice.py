@@ -8,8 +8,8 @@ from scipy.sparse import identity
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.objective import JointFit
-from bayesprf.prf.joint.problem import JointProblem, global_columns, look
+from bayesprf.prf.joint.objective import JointFit, next_step
+from bayesprf.prf.joint.problem import JointProblem, JointState, global_columns, look
 from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.pairs import PairTable
@@ -75,9 +75,9 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     negative = [np.count_nonzero(one < -_N_NEGATIVE * error) for one in (plain.flux, joint.flux)]
     if negative[1] > negative[0]:
         return Choice(False, "makes a star negative")
+    demanding |= joint.problem.prior.weights_factor is not None
     used = (plain.image.ivar > 0) & joint.problem.used
     star, weight = _main_stars(other, used)
-    demanding |= joint.problem.prior.weights_factor is not None
     kept = np.sqrt(np.maximum(1.0 - joint.posterior.leverage, _LEAST_KEPT))
     residuals = _residual(plain), _residual(other) / kept
     before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
@@ -102,6 +102,12 @@ def dark_light(shape: PrfFit) -> float:
     """Return the median light of the stars in the darker half of the pixels, electron / s."""
     model, dark = _dark_half(shape)
     return float(np.median(model[dark]))
+
+
+def may_hold_sky(found: JointFit, problem: JointProblem, state: JointState) -> bool:
+    """Whether one step from a fit without a sky to one with a level of it finds one above its error."""
+    solution = next_step(problem, state, found)
+    return bool(solution.common[-1] > np.linalg.norm(solution.global_factor[-1]))
 
 
 def leaves_level(shape: PrfFit) -> bool:

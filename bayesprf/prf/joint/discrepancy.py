@@ -5,16 +5,18 @@ from scipy import stats
 from scipy.linalg import null_space
 from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, star_columns, wing_light
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
 
-# Derived: a pixel tells of a star that gives more than this share of its light.
+# Definition: a pixel tells of a star that gives most of its light, and a residual of an error of which most is left.
 _SHARE = 0.5
 # Format: the usual level of a test; share of stars whose chi-square is taken as it is (Huber 1981).
 _USUAL = 0.95
+# Rounding: share of all that is told of a star, added to rings in which it has no pixel.
+_ROUNDING = 1e-12
 # Largest relative error of a ring that is looked for.
 _MAX_SIGMA = 0.3
 # Derived: stars from which a spread can be learned, at least: it is known to a third (1 / sqrt(2 n)).
@@ -78,7 +80,8 @@ def ring_errors(
     common = template @ (root[:, None] * global_columns(problem, state, view))
     taken = _absorbed(csr_matrix(template @ columns), common, posterior, n_part)
     left = norm[best][:, :, None] * np.eye(n_part) - taken
-    factors = _whole_and_halves(fit_ring_errors(score, left, np.repeat(0.5 * sums.rings.mean(axis=0), 2)))
+    shares = np.repeat(0.5 * sums.rings.mean(axis=0), 2)
+    factors = _whole_and_halves(fit_ring_errors(score, left, norm[best], shares))
     light = half_rings(problem, state, view)
     first = posterior.own_factor.rows()
     gain = csr_matrix(first @ csr_matrix(light @ diags(root) @ columns).T)
@@ -226,7 +229,7 @@ def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior, n_ring
     return by_stars + by_field @ by_field.transpose(0, 2, 1)
 
 
-def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> FloatArray:
+def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, shares: FloatArray) -> FloatArray:
     """Return L of the likeliest covariance L L' of errors e, of which scores B e + noise of covariance B are seen.
 
     Parameters
@@ -235,6 +238,8 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> 
         Scores.
     left : ndarray of float64, shape (n_star, n_ring, n_ring)
         B of each star.
+    norm : ndarray of float64, shape (n_star, n_ring)
+        Diagonal of what B would be if the fit took nothing.
     shares : ndarray of float64, shape (n_ring,)
         Light in the rings: shares'e is zero.
 
@@ -247,7 +252,8 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> 
     -----
     Expectation and maximisation (Laird & Ware 1982, Biometrics 38, 963), from errors that five stars would show; stars
     whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust Statistics, chapter 8):
-    those that lie on a misfit of a neighbour.
+    those that lie on a misfit of a neighbour. Errors of which the fit takes more than it leaves, such as those that
+    look like a shift, are its own to carry: what little is left of them looks like others of the same pixels.
     """
     told = np.diagonal(left, axis1=1, axis2=2)
     enough = np.count_nonzero(told * _MAX_SIGMA**2 > 1.0, axis=0) >= _MIN_STARS
@@ -257,12 +263,8 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> 
         return factor
     free = null_space(shares[None, use])
     score, left = score[:, use] @ free, free.T @ left[:, use[:, None], use] @ free
-    scale, axes = np.linalg.eigh(0.5 * (left + left.transpose(0, 2, 1)))
-    shown = scale * _MAX_SIGMA**2 > 1.0
-    left = (axes * (shown * scale)[:, None, :]) @ axes.transpose(0, 2, 1)
-    seen = shown * np.einsum("sji,sj->si", axes, score)
-    score, chi2 = np.einsum("sij,sj->si", axes, seen), np.sum(seen**2 / np.where(shown, scale, 1.0), axis=1)
-    usual = stats.chi2.ppf(_USUAL, np.maximum(shown.sum(axis=1), 1))
+    score, left, chi2, n_shown = _what_is_left(score, left, free.T @ (norm[:, use, None] * free))
+    usual = stats.chi2.ppf(_USUAL, np.maximum(n_shown, 1))
     covariance = free.T @ np.diag(1.0 / np.sort(told[:, use], axis=0)[-_MIN_STARS]) @ free
     for _ in range(_N_EM):
         spread = np.linalg.solve(np.eye(free.shape[1]) + covariance @ left, np.broadcast_to(covariance, left.shape))
@@ -275,3 +277,20 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, shares: FloatArray) -> 
     cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
     factor[np.ix_(use, use)] = semidefinite_factor(0.5 * (covariance + covariance.T) * np.outer(cut, cut))
     return factor
+
+
+def _what_is_left(
+    score: FloatArray, left: FloatArray, norm: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
+    """Return scores and B without what is not shown, or of which more is taken than left; chi-squares, and numbers."""
+    all_told = np.maximum(np.trace(norm, axis1=1, axis2=2), 1.0)
+    half = np.linalg.cholesky(norm + _ROUNDING * all_told[:, None, None] * np.eye(norm.shape[1]))
+    inner = np.linalg.solve(half, np.linalg.solve(half, left).transpose(0, 2, 1))
+    share, axes = np.linalg.eigh(0.5 * (inner + inner.transpose(0, 2, 1)))
+    size = np.sum(np.linalg.solve(half.transpose(0, 2, 1), axes) ** 2, axis=1)
+    shown = (share > _SHARE) & (share * _MAX_SIGMA**2 > size)
+    seen = shown * np.einsum("sji,sj->si", axes, np.linalg.solve(half, score[:, :, None])[:, :, 0])
+    axes = half @ axes
+    kept = (axes * (shown * share)[:, None, :]) @ axes.transpose(0, 2, 1)
+    chi2 = np.sum(seen**2 / np.where(shown, share, 1.0), axis=1)
+    return np.einsum("sij,sj->si", axes, seen), kept, chi2, shown.sum(axis=1)

@@ -21,7 +21,7 @@ from bayesprf.prf.joint.hyper import (
     limit_width,
     pixel_variance,
 )
-from bayesprf.prf.joint.part import brightest_part
+from bayesprf.prf.joint.part import brightest_part, carry_over
 from bayesprf.prf.joint.problem import (
     JointProblem,
     JointState,
@@ -212,6 +212,13 @@ def fit_joint(
             skip_file_prefixes=PACKAGE_FILES,
         )
     return _finish(problem, found, held)
+
+
+def next_step(problem: JointProblem, state: JointState, fit: JointFit) -> Solution:
+    """Solve for the step to a problem with further columns, from where a fit of the same stars ended."""
+    state = normalized(problem, carry_over(fit.state, state))
+    error = _typical_error(problem)
+    return solve_step(problem, state, look(problem, state), fit.hyper, weight=fit.weight, error=error)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.problem import JointProblem, JointState
 
@@ -42,6 +42,23 @@ class Part:
         good = self.member & (found.flux > 0) & (start.flux > 0)
         scale = np.exp(np.median(np.log(found.flux[good] / start.flux[good]))) if good.any() else 1.0
         return replace(found, flux=np.where(self.member, found.flux, scale * start.flux))
+
+
+def carry_over(found: JointState, start: JointState) -> JointState:
+    """Return the state that a fit with further columns starts from where one of the same stars ended: they are zero."""
+
+    def as_far(known: FloatArray, wanted: FloatArray) -> FloatArray:
+        return np.concatenate([known, np.zeros((wanted.shape[0] - known.shape[0], *wanted.shape[1:]))])
+
+    return JointState(
+        weights=as_far(found.weights, start.weights),
+        wing=found.wing,
+        shear=as_far(found.shear, start.shear),
+        offset=as_far(found.offset, start.offset),
+        sky=as_far(found.sky, start.sky),
+        flux=found.flux,
+        shift=found.shift,
+    )
 
 
 def brightest_part(problem: JointProblem, state: JointState) -> Part | None:

@@ -180,6 +180,13 @@ class JointProblem:
         return self.n_weight + self.n_wing + 4 * self.n_geometry + int(self.sky.shape[1])
 
     @property
+    def rotation(self) -> FloatArray:
+        """From east and north at each star to the axes of the PRF, shape (n_source, 2, 2)."""
+        angle = self.frame.turn(self.place)
+        c, s = np.cos(angle), np.sin(angle)
+        return np.stack([np.stack([c, -s], axis=1), np.stack([s, c], axis=1)], axis=1)
+
+    @property
     def n_own(self) -> int:
         """Number of parameters of one star."""
         return 3 if self.free else 1
@@ -286,7 +293,7 @@ def look(problem: JointProblem, state: JointState) -> View:
     pairs, basis = problem.pairs, problem.basis
     weights, shift = problem.columns @ state.weights, shifts(problem, state)
     offset = np.stack([pairs.dx, pairs.dy], axis=1) - shift[pairs.source]
-    frame, turn = turning_frames(problem.geometry @ state.shear)
+    frame, turn = turning_frames(problem.geometry @ state.shear, problem.rotation)
     place = np.empty_like(offset)
     for k in range(2):
         place[:, k] = frame[pairs.source, k, 0] * offset[:, 0] + frame[pairs.source, k, 1] * offset[:, 1]
@@ -351,19 +358,21 @@ def peaks(problem: JointProblem, state: JointState) -> FloatArray:
     return np.asarray(np.maximum(state.flux, 0.0) * 10.0**middle)
 
 
-def turning_frames(shear: FloatArray) -> tuple[FloatArray, FloatArray]:
+def turning_frames(shear: FloatArray, rotation: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Return the frames of each row, and their derivatives by the two shears, shape (n, 2, 2, 2)."""
     step = 1e-5
-    turns = [(frames(shear + step * axis) - frames(shear - step * axis)) / (2.0 * step) for axis in np.eye(2)]
-    return frames(shear), np.stack(turns, axis=1)
+    ahead, behind = ([frames(shear + side * axis, rotation) for axis in np.eye(2)] for side in (step, -step))
+    turns = [(one - other) / (2.0 * step) for one, other in zip(ahead, behind, strict=True)]
+    return frames(shear, rotation), np.stack(turns, axis=1)
 
 
-def frames(shear: FloatArray) -> FloatArray:
-    """Return exp([[e1, e2], [e2, -e1]]) of each row, shape (n, 2, 2)."""
+def frames(shear: FloatArray, rotation: FloatArray) -> FloatArray:
+    """Return exp([[e1, e2], [e2, -e1]]) R of each row and rotation R, shape (n, 2, 2)."""
     size = np.hypot(shear[:, 0], shear[:, 1])
     grow = np.where(size > 1e-8, np.sinh(size) / np.maximum(size, 1e-8), 1.0)
     even, e1, e2 = np.cosh(size), grow * shear[:, 0], grow * shear[:, 1]
-    return np.stack([np.stack([even + e1, e2], axis=1), np.stack([e2, even - e1], axis=1)], axis=1)
+    stretch = np.stack([np.stack([even + e1, e2], axis=1), np.stack([e2, even - e1], axis=1)], axis=1)
+    return stretch @ rotation
 
 
 def star_parts(problem: JointProblem, state: JointState, view: View) -> FloatArray:

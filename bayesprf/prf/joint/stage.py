@@ -15,9 +15,9 @@ from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.image_fluxes import Scene, catalog_scale
 from bayesprf.prf.instrument_prior import instrument_prior
-from bayesprf.prf.joint.hyper import pixel_variance
+from bayesprf.prf.joint.hyper import JointHyper, pixel_variance
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
-from bayesprf.prf.joint.problem import LN10, JointProblem, growth, look, star_columns
+from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, growth, look, star_columns
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
@@ -52,9 +52,22 @@ _log = logging.getLogger("bayesprf")
 
 def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Fit PRF, fluxes, sky, and positions unless `options.refine` holds them, in one objective."""
-    saturated = spoiled(scene.pixels, scene.pixels.saturated)
-    settings = JointSettings(order=options.field_variation or 0, free=options.refine is not False)
-    image = scene.image
+    image, settings = _asked(scene, options)
+    asked = JointOptions(position_error=options.position_error)
+    fit = fit_joint(*_build(scene, image, settings), asked)
+    if scene.background is not None and fit.problem.free:
+        fit = _with_uncatalogued(scene, fit, image, settings, asked)
+    return as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+
+
+def build_problem(scene: Scene, options: ShapeOptions) -> tuple[JointProblem, JointState, JointHyper]:
+    """Return the problem of a scene, where the fit starts, and its first hyperparameters."""
+    return _build(scene, *_asked(scene, options))
+
+
+def _asked(scene: Scene, options: ShapeOptions) -> tuple[Image, JointSettings]:
+    """Return the image with its sky, and what the options ask of the fit."""
+    settings, image = JointSettings(order=options.field_variation or 0, free=options.refine is not False), scene.image
     if options.prf is not None:
         prior = read_prior(options.prf, scene.pixels)
         settings = replace(
@@ -68,13 +81,15 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
     if scene.background is not None:
         image = replace(image, flux=image.flux + np.where(image.ivar > 0, scene.background.light, 0.0))
         settings = replace(settings, sky=scene.background.columns)
-    problem, state, hyper = build_joint(scene.pixels, scene.sources, image, saturated, settings)
-    _check_size(problem)
-    asked = JointOptions(position_error=options.position_error)
-    fit = fit_joint(problem, state, hyper, asked)
-    if scene.background is not None and problem.free:
-        fit = _with_uncatalogued(scene, fit, image, settings, asked)
-    return as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+    return image, settings
+
+
+def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointProblem, JointState, JointHyper]:
+    """Return the problem of an image, unless it is too large."""
+    spilled = spoiled(scene.pixels, scene.pixels.saturated)
+    built = build_joint(scene.pixels, scene.sources, image, spilled, settings)
+    _check_size(built[0])
+    return built
 
 
 def _with_uncatalogued(
@@ -121,9 +136,7 @@ def _continue(
 ) -> JointFit:
     """Fit with more stars, whose places are known to half a pixel, from where the fit with fewer ended."""
     image, settings, options = asked
-    spilled = spoiled(scene.pixels, scene.pixels.saturated)
-    problem, _, _ = build_joint(scene.pixels, listed, image, spilled, settings)
-    _check_size(problem)
+    problem, _, _ = _build(replace(scene, sources=listed), image, settings)
     loose = np.where(np.arange(listed.n_source) < scene.sources.n_source, 0.0, problem.pixel_area / 12.0)
     before = found.state
     shift = np.concatenate([before.shift, np.zeros((flux.size, 2))])

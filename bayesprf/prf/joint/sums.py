@@ -106,7 +106,7 @@ def _lattice(problem: JointProblem, state: JointState) -> _Lattice:
     basis, n_source, starts = problem.basis, problem.n_source, wing_starts(problem.n_wing)
     offset, known = _pixels_about(problem, state)
     n_near, source = offset.shape[1], np.repeat(np.arange(n_source), offset.shape[1])
-    frame = frames(problem.geometry @ state.shear)
+    frame = frames(problem.geometry @ state.shear, np.eye(2))
     place = np.ascontiguousarray(np.einsum("sij,snj->sni", frame, offset).reshape(-1, 2))
     log, gradient, shape = np.empty(source.size), np.empty((source.size, 2)), (basis.n_core, basis.n_phi_knots)
     evaluate_pairs(
@@ -128,7 +128,10 @@ def _lattice(problem: JointProblem, state: JointState) -> _Lattice:
 
 
 def _pixels_about(problem: JointProblem, state: JointState) -> tuple[FloatArray, BoolArray]:
-    """Return where all pixels within rmax of each star would lie, (n_source, n_near, 2), arcsec, and whether one is."""
+    """Return where all pixels within rmax of each star would lie, and whether one is.
+
+    Offsets are along the axes of the detector, shape (n_source, n_near, 2), arcsec.
+    """
     pairs = problem.pairs
     grid = np.stack([problem.phases.dx.mean(axis=0), problem.phases.dy.mean(axis=0)], axis=1)
     offset = np.stack([pairs.dx, pairs.dy], axis=1) - shifts(problem, state)[pairs.source]
@@ -136,6 +139,7 @@ def _pixels_about(problem: JointProblem, state: JointState) -> tuple[FloatArray,
     found, first = np.unique(pairs.source[order], return_index=True)
     nearest = np.zeros((problem.n_source, 2))
     nearest[found] = offset[order[first]]
+    nearest = np.einsum("sij,sj->si", problem.rotation, nearest)
     known = np.zeros(problem.n_source, bool)
     known[found] = np.hypot(*nearest[found].T) < problem.basis.rmax
     steps = grid[cKDTree(grid).query(nearest)[1]]

@@ -7,7 +7,7 @@ from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.polar import PolarBasis
 from bayesprf.io.save import load_tree, save_tree
 from bayesprf.machine import Machine
-from bayesprf.scene.prf import PrfModel, StarPrf
+from bayesprf.scene.prf import PrfModel, StarPrf, turned
 from bayesprf.simulation.fields import make_case
 from bayesprf.timemodel.gain import PrfChange
 
@@ -56,7 +56,9 @@ def test_prf_is_evaluated_again_from_the_file(machine, tree):
     np.testing.assert_allclose(prf.area(), 1.0, atol=1e-6)
     pairs = machine.fit.prf.matrix.pairs
     source = pairs.source[np.lexsort((pairs.pixel, pairs.source))]
-    values = prf.evaluate(*offsets_of(machine)) / shape["prf_sum"].values[source]
+    turn = shape["prf_turn"].values
+    assert np.ptp(turn) > 0.0
+    values = prf.evaluate(*turned(*offsets_of(machine), turn[source])) / shape["prf_sum"].values[source]
     np.testing.assert_allclose(values, machine.mean_model.data, rtol=1e-9)
 
 
@@ -69,7 +71,11 @@ def test_change_of_the_prf_is_evaluated_again_from_the_file(machine, tree):
     np.testing.assert_allclose(basis.breaks, knots)
     scale = machine.pixels.instrument.pixel_scale
     change = PrfChange(
-        basis, StarPrf((prf_of(tree["shape"]),)), group["place"].values, group["field_order"].item(), scale
+        basis,
+        StarPrf((prf_of(tree["shape"]),), tree["shape"]["prf_turn"].values),
+        group["place"].values,
+        group["field_order"].item(),
+        scale,
     )
     source, pixel = machine.source_mask.nonzero()
     columns = change.columns(source, *offsets_of(machine))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from astropy.wcs import WCS
 from scipy.integrate import quad
 
 from bayesprf.design.polar import PolarBasis
@@ -69,3 +70,14 @@ def test_frame_holds_all_pixels_across_the_wrap_of_right_ascension():
     place = FieldFrame.around(_Sky()).places(_Sky.ra_deg, _Sky.dec_deg)
     assert np.abs(place).max() <= 1.0
     np.testing.assert_allclose(np.ptp(place, axis=0).max(), 2.0, rtol=1e-3)
+
+
+def test_turn_is_that_of_north_on_the_plane_about_the_centre():
+    """Against a tangential projection by astropy: a step to the north of each place, and the way it goes there."""
+    frame = FieldFrame(291.0, 44.5, 3600.0)
+    ra, dec = np.array([290.2, 291.0, 291.9]), np.array([44.1, 45.0, 44.9])
+    wcs = WCS(naxis=2)
+    wcs.wcs.ctype, wcs.wcs.crval, wcs.wcs.cdelt = ["RA---TAN", "DEC--TAN"], [291.0, 44.5], [1.0, 1.0]
+    here, there = (np.stack(wcs.wcs_world2pix(ra, one, 0)) for one in (dec, dec + 1e-4))
+    x, y = there - here
+    np.testing.assert_allclose(frame.turn(frame.places(ra, dec)), np.arctan2(-x, y), rtol=0.01, atol=1e-6)

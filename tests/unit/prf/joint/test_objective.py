@@ -241,7 +241,7 @@ def test_sums_are_those_over_the_pixels_of_each_star(field, rng):
     for star in range(0, problem.n_source, 8):
         own = np.flatnonzero(problem.pairs.source == star)
         first = offset[:, own[np.argmin(np.hypot(*offset[:, own]))], None]
-        place = first + axes @ steps
+        place = first + problem.rotation[star].T @ axes @ steps
         light = prf_of(problem, state).at(problem.place[star]).evaluate(*place)
         # Beyond 60 pixels there is a thousandth of the light, or less.
         np.testing.assert_allclose(sums.total[star], light.sum(), rtol=2e-3)
@@ -444,3 +444,17 @@ def test_neighbours_of_saturated_pixels_are_left_out(field):
     expected = (np.hypot(column, row) <= 1.5) | ((column == 0) & (np.abs(row) <= 2))
     np.testing.assert_array_equal(out, expected)
     np.testing.assert_array_equal(spoiled(pixels, np.zeros(pixels.n_pixel, bool)), False)
+
+
+def test_a_prf_that_is_the_same_on_the_detector_turns_against_north(field):
+    """Evaluated as a fit does, and as the PRF of the star's place: where meridians converge, both turn alike."""
+    problem, state, _ = build(field)
+    turn = problem.frame.turn(problem.place)
+    assert np.ptp(turn) > 1e-4
+    state = replace(state, shear=state.shear + np.array([[0.1, 0.05]]))
+    view, prf = look(problem, state), prf_of(problem, state)
+    for star in range(0, problem.n_source, 8):
+        own = problem.pairs.source == star
+        expected = prf.at(problem.place[star]).evaluate(*view.offset[own].T)
+        np.testing.assert_allclose(view.values[own], expected, rtol=1e-11)
+        assert prf.at(problem.place[star]).turn == pytest.approx(turn[star])
