@@ -181,8 +181,9 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
         return ""
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
     scene = scene.without(first_guess(columns, scene.image))
-    after = None if found is None or never_ends(found) else found.joint
-    if after is not None and not may_hold_sky(after, *build_problem(scene, recipe.shape)[:2]):
+    # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
+    told = None if few or found is None or never_ends(found) else found.joint
+    if told is not None and not may_hold_sky(told, *build_problem(scene, recipe.shape)[:2]):
         return ""
     other, _ = _try_jointly(scene, recipe)
     if other is None or other.background is None:
