@@ -169,9 +169,10 @@ class Measurements:
 
     def moved(self, shift: FloatArray, n_error: float, share: float) -> FloatArray:
         """Return shifts of fluxes over the least that counts, shape (n_source,)."""
-        least = np.maximum(n_error * self.left.error, share * np.abs(self.left.flux))
+        known = np.isfinite(self.left.error)
+        least = np.maximum(n_error * np.where(known, self.left.error, 0.0), share * np.abs(self.left.flux))
         size = np.abs(shift)
-        return np.where(self.seen, np.divide(size, least, out=np.zeros_like(size), where=least > 0), 0.0)
+        return np.where(self.seen & known, np.divide(size, least, out=np.zeros_like(size), where=least > 0), 0.0)
 
     def effect(self, shift: FloatArray, sources: BoolArray) -> float:
         """Return the largest shift of some sources' fluxes in units of their total errors."""
@@ -263,12 +264,14 @@ def unexplained(found: Measurements, options: QualityOptions) -> tuple[BoolArray
     """Return the sources that take light of unknown stars for theirs, and the peak that moves one of them most.
 
     Where all stars have misplaced light the PRF is wrong, and where an offset takes more of the chi-square away than
-    a star, the position.
+    a star, the position. Few stars learn their PRF, and its errors, with that light among theirs: errors say nothing.
     """
     light = found.light
     if light.pixel.size == 0:
         return np.zeros(found.seen.size, bool), 0
-    least = [found.moved(one, options.n_error_misfit, options.share_misfit) for one in light.shift.T]
+    few = found.n_calibrator < options.min_calibrators
+    n_error = 0.0 if few else options.n_error_misfit
+    least = [found.moved(one, n_error, options.share_misfit) for one in light.shift.T]
     moved = np.array(least).T * (found.peaks > options.significance)
     taken = np.where(moved > 1.0, light.gain, 0.0).max(axis=1)
     sources = (taken > 0) & ~((found.positions.gain > taken) & _is_off(found, options))

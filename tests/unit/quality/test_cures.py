@@ -109,7 +109,7 @@ def test_a_cure_that_was_tried_in_vain_is_advised_no_more(cases):
 def test_free_positions_are_not_advised_where_they_are_free(displaced):
     """The verdict on a fit with free positions names what is left to do."""
     machine = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
-    options = {"max_misplaced": 1e-6}
+    options = {"max_misplaced": 1e-9}
     machine.build_shape_model(n_round=2)
     machine.fit_model()
     assert "refine_scene()" in machine.quality(**options).find(QualityFlag.POOR_PRF).cure
@@ -189,3 +189,16 @@ def test_a_second_fit_that_fails_is_said(monkeypatch):
     kept, cures = pipeline._choose(bare, bare, pipeline.FitOptions(), None, failed)
     assert kept is bare
     assert [one.result for one in cures] == ["a fit with it failed: pixels: expected some light"]
+
+
+def test_light_that_few_stars_take_for_errors_of_their_prf_is_fitted_along():
+    """The second of four stars is missing: 44 to 60 % too bright, within errors learned from that light, before."""
+    field = make_field(
+        rng=np.random.default_rng(16), n_source=4, n_time=10, n_stamp=1, stamp_sides=(11,), stamp_fill=1.0,
+        mag_range=(9.5, 12.5), min_separation=2.5, instrument=TESS,
+    )  # fmt: skip
+    keep = np.arange(4) != np.argsort(-field.flux[0])[1]
+    with pytest.warns(QualityWarning, match=r"light that no source explains.*stars? that the mean image shows"):
+        machine = bp.fit(field.pixels, field.sources.select(keep), quiet=True)
+    assert machine.nsources == 4
+    np.testing.assert_allclose(machine.ws.mean(axis=0)[:3], field.flux.mean(axis=0)[keep], rtol=0.02)
