@@ -77,6 +77,8 @@ class PrfFit:
         That background, if one was asked for.
     joint : JointFit, optional
         The fit of all parameters in one objective, if the PRF comes from it; `prf` is then that of the field's centre.
+    sky_found : tuple of float, optional
+        Level and error of a sky in the pixels that a joint fit of them found and this one leaves, electron / s.
     """
 
     prf: PrfModel
@@ -95,6 +97,7 @@ class PrfFit:
     image: Image
     background: ImageBackground | None = None
     joint: "JointFit | None" = None
+    sky_found: tuple[float, float] | None = None
 
     @property
     def pairs(self) -> PairTable:

@@ -122,16 +122,16 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
         found, told = _try_jointly(scene, joint, rounds.background if prior else None)
-        sky = _find_sky(fit, scene, joint, found, few=bool(few)) if suspect else ""
-        choice = Choice(False, sky or told)
-        if found is not None and not sky:
+        choice = (_find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None) or Choice(False, told)
+        if found is not None and choice.sky is None:
             choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
             choice = _beside_sky(fit, scene, joint, found, choice, few=bool(few)) if not suspect else choice
         whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
         _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
         if found is not None and choice.joint:
             return found, joint
-        if sky:
+        rounds = replace(rounds, sky_found=choice.sky)
+        if choice.sky is not None and suspect:
             break
     _log.info("the PRF is fitted in rounds")
     return rounds, recipe.updated(method="rounds")
@@ -167,32 +167,31 @@ def _beside_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, choice
     """
     if not choice.joint or not (recipe.shape.prf is not None or never_ends(found)):
         return choice
-    told = _find_sky(fit, scene, recipe, found, few=few)
-    return Choice(False, told) if told else choice
+    return _find_sky(fit, scene, recipe, found, few=few) or choice
 
 
-def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *, few: bool) -> str:
-    """Say what sky is left in the pixels, which a joint fit without one puts into the stars' wings; empty if none.
+def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *, few: bool) -> Choice | None:
+    """Find a sky that is left in the pixels, which a joint fit without one puts into the stars' wings; None if none.
 
     Few stars leave their wings to the record, which knows them to a factor of three: a level below their own light in
     the darker pixels is no evidence of a sky.
     """
     if scene.background is not None:
-        return ""
+        return None
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
     scene = scene.without(first_guess(columns, scene.image))
     # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
     told = None if few or found is None or never_ends(found) else found.joint
     if told is not None and not may_hold_sky(told, *build_problem(scene, recipe.shape)[:2]):
-        return ""
+        return None
     other, _ = _try_jointly(scene, recipe)
     if other is None or other.background is None:
-        return ""
+        return None
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
     # Wings take light, which no sky below zero is.
     if height < SIGNIFICANT * error or (few and height < dark_light(other)):
-        return ""
-    return f"finds a sky of {height:.3g} electron / s, no part of the stars"
+        return None
+    return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars", (height, error))
 
 
 def _try_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None) -> tuple[PrfFit | None, str]:

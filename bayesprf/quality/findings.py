@@ -167,6 +167,12 @@ class Measurements:
         """These sources; where there are none, all that have a flux, shape (n_source,)."""
         return self.seen if self.seen.any() else np.isfinite(self.left.prf.flux)
 
+    @property
+    def sky_level(self) -> tuple[float, float]:
+        """Level of the sky that is left and its error, electron / s: what a joint fit found, or the residuals hold."""
+        given, held = self.left.prf.sky_found, (self.sky.level, self.sky_error)
+        return held if given is None or abs(held[0]) * given[1] > given[0] * held[1] else given
+
     def moved(self, shift: FloatArray, n_error: float, share: float) -> FloatArray:
         """Return shifts of fluxes over the least that counts, shape (n_source,)."""
         known = np.isfinite(self.left.error)
@@ -223,17 +229,19 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
 
 def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     sky, cure = found.sky, "fit it along with background='stamp'"
-    measured = np.isfinite(sky.level) and abs(sky.level) > options.significance * found.sky_error
-    sources = found.moved(sky.shift, options.n_error, options.flux_share) > 1.0
+    level, error = found.sky_level
+    shift = sky.shift * (level / sky.level if sky.level else 1.0)
+    measured = np.isfinite(level) and abs(level) > options.significance * error
+    sources = found.moved(shift, options.n_error, options.flux_share) > 1.0
     told = found.sky_removed is False and not found.sky_fitted
     if told:
-        level = _darkest(found.left)
-        sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {level:.3g} electron / s)"
-        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(sky.shift, found.seen), 1.0), sentence, cure)
+        darkest = _darkest(found.left)
+        sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {darkest:.3g} electron / s)"
+        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(shift, found.seen), 1.0), sentence, cure)
     elif measured and sources.any():
-        sentence = f"sky is left in these pixels, {sky.level:.3g} +- {rough(found.sky_error)} electron / s each"
+        sentence = f"sky is left in these pixels, {level:.3g} +- {rough(error)} electron / s each"
         cure = "more terms for it, such as Background('stamp', 1)" if found.sky_fitted else cure
-        yield Finding(QualityFlag.SKY_LEFT, sources, found.effect(sky.shift, sources), sentence, cure)
+        yield Finding(QualityFlag.SKY_LEFT, sources, found.effect(shift, sources), sentence, cure)
 
 
 def _darkest(left: MeanResiduals) -> float:

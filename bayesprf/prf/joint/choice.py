@@ -35,10 +35,13 @@ class Choice:
         Whether it is.
     reason : str
         What decided, as the end of a sentence about the joint fit.
+    sky : tuple of float, optional
+        Level of a sky that the joint fit finds in the pixels, and its error, electron / s, if that decided.
     """
 
     joint: bool
     reason: str
+    sky: tuple[float, float] | None = None
 
 
 def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choice:

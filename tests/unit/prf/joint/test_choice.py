@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.choice import choose_fit, dark_light, take_settled
 from bayesprf.scene.sources import SourceTable
@@ -106,6 +107,10 @@ def test_sky_is_not_taken_for_wings(field, caplog):
         machine.build_shape_model()
     assert machine.fit.prf_recipe.shape.method == "rounds"
     assert any("finds a sky of" in one for one in caplog.messages)
+    level, error = machine.fit.need("prf").sky_found
+    assert abs(level - 20.0) < 5.0 * error < 2.0
+    machine.fit_model()
+    assert machine.verdict.find(QualityFlag.SKY_LEFT) is not None
 
 
 def test_a_star_listed_twice_shares_its_light(field, fits):
