@@ -72,37 +72,37 @@ def test_no_stars_are_made_up(seed, record_property):
     assert scores.std() < 1.2
 
 
-N_KNOWN, N_HIDDEN = 90, 12
-
-
-def hidden(*, refine):
-    """Ask for 12 companions, 3 mag fainter and 0.7 to 2 pixels away, that the catalogue lacks."""
-    bright = np.random.default_rng(1000).uniform(11.0, 16.0, N_KNOWN)
+def hidden(n_known, n_hidden, *, refine):
+    """Ask for companions, 3 mag fainter and 0.7 to 2 pixels away, that the catalogue lacks."""
+    bright = np.random.default_rng(1000).uniform(11.0, 16.0, n_known)
     field = make_case(
         "medium",
         np.random.default_rng(0),
-        n_source=N_KNOWN + N_HIDDEN,
-        n_stamp=N_KNOWN,
+        n_source=n_known + n_hidden,
+        n_stamp=n_known,
         n_time=180,
-        magnitudes=np.concatenate([bright, bright[:N_HIDDEN] + 3.0]),
+        magnitudes=np.concatenate([bright, bright[:n_hidden] + 3.0]),
         companion_distance=(0.7, 2.0),
         position_scatter=0.05,
         catalog_scatter=0.05,
     )
-    full, known = field.sources, slice(N_KNOWN)
+    full, known = field.sources, slice(n_known)
     catalog = bp.SourceTable(full.source_id[known], full.ra_deg[known], full.dec_deg[known], full.flux[known])
     machine = bp.Machine.from_pixels(field.pixels, catalog, quiet=True)
     machine.build_shape_model(refine=refine)
     machine.fit_model()
-    places = zip(full.ra_deg[N_KNOWN:], full.dec_deg[N_KNOWN:], strict=True)
+    places = zip(full.ra_deg[n_known:], full.dec_deg[n_known:], strict=True)
     return field, [machine.blend_test(i, place) for i, place in enumerate(places)]
 
 
-@pytest.mark.parametrize("refine", [None, pytest.param(False, marks=pytest.mark.slow)])
-def test_companions_that_the_catalog_lacks_are_found(refine, record_property):
+@pytest.mark.parametrize(
+    ("size", "refine"),
+    [((90, 12), None), *(pytest.param((176, 24), one, marks=pytest.mark.slow) for one in (None, False))],
+)
+def test_companions_that_the_catalog_lacks_are_found(size, refine, record_property):
     """Also where the fit has moved the stars towards them, as it does by default."""
-    field, found = hidden(refine=refine)
-    ratio = np.array([one.flux for one in found]) / field.mean_flux[N_KNOWN:]
+    field, found = hidden(*size, refine=refine)
+    ratio = np.array([one.flux for one in found]) / field.mean_flux[size[0] :]
     record_property("flux found over true flux, median", f"{np.median(ratio):.3f}")
     assert all(one.probability > 0.99 for one in found)
     assert np.median(ratio) == pytest.approx(1.0, abs=0.1)
