@@ -100,7 +100,7 @@ class ShapeOptions:
     field_variation : int, optional
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. By default constant, or a plane
         where the stars agree on how the PRF would vary, and the joint fit of a plane leaves less light in the wrong
-        pixels. A surface takes the joint fit.
+        pixels; then a quadratic surface, likewise. A surface takes the joint fit.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     prf : str, optional

@@ -41,6 +41,8 @@ _CONVERGED_PIX = 0.01
 # Definition: closer than this, pixel, two rows are one star listed twice: the second moment of a pair grows by 6e-4
 # pixel**2, less than any PRF is known to.
 _SAME_STAR_PIX = 0.05
+# Format: the surfaces over the field that are tried, by their order from 1 on.
+_SURFACES = ("plane", "quadratic surface")
 # Settings of the splines, which only the fit in rounds has.
 _SPLINES = ("rmin", "rmax", "cut_r", "n_r_knots", "n_phi_knots")
 _log = logging.getLogger("bayesprf")
@@ -63,7 +65,8 @@ def fit_chosen_prf(
     quick, jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
     what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
     one per weight, and as many stars as their spread about the PRF can be learned from. Where the stars agree on
-    how it would vary over the field, a PRF that does is fitted, and kept if it leaves less light in the wrong pixels.
+    how it would vary over the field, a PRF that does is fitted, as a plane and then as a quadratic surface, and kept if
+    it leaves less light in the wrong pixels.
 
     Raises
     ------
@@ -138,17 +141,21 @@ def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[
 
 
 def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[PrfFit, PrfRecipe]:
-    """Let the PRF vary over the field, if nothing is asked and the stars agree on it; or return the fit."""
+    """Let the PRF vary over the field, by one order more at a time, while the stars agree on it; or return the fit."""
     if recipe.shape.field_variation is not None:
         return found, recipe
-    if not _follows_places(fit, found):
-        return found, recipe
-    varying = recipe.updated(method="joint", field_variation=1)
     held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
-    other, told = _try_jointly(scene, varying, held)
-    choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
-    _log.info("the joint fit of a PRF that varies over the field %s", choice.reason)
-    return (other, varying) if other is not None and choice.joint else (found, recipe)
+    for order, surface in enumerate(_SURFACES, start=1):
+        if not _follows_places(fit, found):
+            break
+        varying = recipe.updated(method="joint", field_variation=order)
+        other, told = _try_jointly(scene, varying, held)
+        choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
+        _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
+        if other is None or not choice.joint:
+            break
+        found, recipe = other, varying
+    return found, recipe
 
 
 def _follows_places(fit: Fit, found: PrfFit) -> bool:

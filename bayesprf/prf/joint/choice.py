@@ -171,12 +171,12 @@ def _brightest(pairs: PairTable, flux: FloatArray, values: FloatArray) -> IntArr
 
 
 def variation_score(fit: JointFit) -> float:
-    """Return how far stars agree on a PRF that varies as a plane over the field, in standard deviations.
+    """Return how far stars agree on a PRF that varies over the field by one order more, in standard deviations.
 
     Parameters
     ----------
     fit : JointFit
-        A fit of a constant PRF.
+        A fit of a PRF that is constant, or a plane over the field.
 
     Returns
     -------
@@ -186,15 +186,16 @@ def variation_score(fit: JointFit) -> float:
     Notes
     -----
     The score test of a variance that is zero (Rao 1948; Lin 1997, Biometrika 84, 309): with the columns G of the
-    plane's weights, of prior covariance L L', the log evidence rises with their variance by half of |y|**2 less its
+    further weights, of prior covariance L L', the log evidence rises with their variance by half of |y|**2 less its
     expectation, y = L'G'W r. The sum over the pixels in which each star is the brightest, y = sum y_i, gives what
     stars have in common, sum_(i != j) y_i'y_j, which is zero on average where they err each on its own, in however
     many pixels, and has the variance 2 sum_(i != j) (y_i'y_j)**2.
     """
-    problem = replace(fit.problem, columns=field_columns(fit.problem.place, 1))
-    state = replace(fit.state, weights=np.concatenate([fit.state.weights, np.zeros((2, problem.basis.n_basis))]))
+    problem = replace(fit.problem, columns=field_columns(fit.problem.place, fit.prf.order + 1))
+    more = np.zeros((problem.n_field - fit.problem.n_field, problem.basis.n_basis))
+    state = replace(fit.state, weights=np.concatenate([fit.state.weights, more]))
     view = look(problem, state)
-    columns = global_columns(problem, state, view)[:, problem.basis.n_basis : problem.n_weight]
+    columns = global_columns(problem, state, view)[:, fit.problem.n_weight : problem.n_weight]
     score = columns * (fit.weight * np.where(fit.weight > 0, problem.flux - view.image, 0.0))[:, None]
     by_star = np.zeros((problem.n_source, score.shape[1]))
     np.add.at(by_star, _brightest(problem.pairs, state.flux, view.values), score)
@@ -205,9 +206,9 @@ def variation_score(fit: JointFit) -> float:
 
 
 def _scaled(by_star: FloatArray, problem: JointProblem) -> FloatArray:
-    """Return the products y_i'y_j of the stars' scores, by the prior covariance of the plane's weights."""
+    """Return the products y_i'y_j of the stars' scores, by the prior covariance of the weights over the field."""
     hyper, each = JointHyper(), identity(problem.basis.n_basis, format="csr")
     kinds = (problem.bends, hyper.tau_field), (problem.turns, hyper.turn_field), (each, hyper.level_field)
     precision = sum((rows.T @ rows).toarray() / width**2 for rows, width in kinds)
-    parts = np.split(by_star, 2, axis=1)
+    parts = np.split(by_star, by_star.shape[1] // problem.basis.n_basis, axis=1)
     return np.asarray(sum(part @ np.linalg.solve(precision, part.T) for part in parts))

@@ -11,7 +11,6 @@ from bayesprf.simulation.foreign import make_foreign, scaled_mixture
 from bayesprf.simulation.settings import CASES
 from bayesprf.simulation.true_prf import asymmetric_prf
 
-# At the equator: elsewhere north turns over the field against the pixels, and a PRF that is constant in pixels with it.
 SETTINGS = replace(
     CASES["medium"],
     n_source=60,
@@ -20,16 +19,15 @@ SETTINGS = replace(
     mag_range=(11.0, 15.5),
     exposure=24000.0,
     reach_level=1e-3,
-    dec0=0.0,
 )
 
 
-def fit(amount):
-    """The constant PRF of stars whose PRF is wider by `amount` at the edge of the field than in its middle."""
+def fit(amount, order=0):
+    """The fit of stars whose PRF is wider by `amount` at the edge of the field than in its middle."""
     prf = asymmetric_prf()
     field = make_foreign(SETTINGS, lambda u, v: scaled_mixture(prf, 1.0 + amount * u), rng=np.random.default_rng(11))
     machine = Machine.from_pixels(field.field.pixels, field.field.sources, quiet=True)
-    machine.build_shape_model(method="joint", field_variation=0)
+    machine.build_shape_model(method="joint", field_variation=order)
     return machine.fit.prf.joint
 
 
@@ -54,3 +52,9 @@ def test_the_score_counts_standard_deviations(varying):
     # Standard errors of mean and standard deviation of 40 standard normal numbers: 0.16 and 0.11.
     assert abs(scores.mean()) < 3 * 0.16
     assert abs(scores.std() - 1.0) < 3 * 0.11
+
+
+def test_a_plane_is_not_all_that_the_logarithm_of_a_widening_prf_does():
+    """Where it is a tenth wider at the edge, stars agree on more than a plane, and where it hardly widens they do not."""
+    assert variation_score(fit(0.1, order=1)) > 5.0
+    assert variation_score(fit(0.01, order=1)) < 3.0
