@@ -55,6 +55,6 @@ def test_the_score_counts_standard_deviations(varying):
 
 
 def test_a_plane_is_not_all_that_the_logarithm_of_a_widening_prf_does():
-    """Where it is a tenth wider at the edge, stars agree on more than a plane, and where it hardly widens they do not."""
+    """A tenth wider at the edge, stars agree on more than a plane; where it hardly widens they do not."""
     assert variation_score(fit(0.1, order=1)) > 5.0
     assert variation_score(fit(0.01, order=1)) < 3.0
