@@ -1,5 +1,7 @@
 """What the PRF's columns cannot follow: relative errors of each star's rings, learned from their spread over stars."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import stats
 from scipy.linalg import null_space
@@ -23,8 +25,8 @@ _MAX_SIGMA = 0.3
 _MIN_STARS = 5
 # Cost: the brightest of them, at most so many, from which it is known to 5 %; stars solved together.
 _MAX_STARS, _N_TOGETHER = 200, 40
-# Accuracy: turns of the likeliest covariance, and the relative change at which it has settled.
-_N_EM, _EM_TOLERANCE = 200, 1e-3
+# Accuracy: turns of the likeliest covariance, and the relative change in one at which it has settled.
+_N_EM, _EM_TOLERANCE = 200, 1e-5
 # Derived: where pixels are silent there may be no light, twice as much as believed, or any between: as a uniform number
 # the relative error has the variance 1 / 3.
 ANY_LIGHT = 3.0
@@ -250,10 +252,11 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, share
 
     Notes
     -----
-    Expectation and maximisation (Laird & Ware 1982, Biometrics 38, 963), from errors that five stars would show; stars
-    whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust Statistics, chapter 8):
-    those that lie on a misfit of a neighbour. Errors of which the fit takes more than it leaves, such as those that
-    look like a shift, are its own to carry: what little is left of them looks like others of the same pixels.
+    Expectation and maximisation (Laird & Ware 1982, Biometrics 38, 963), extrapolated, from errors that five stars
+    would show; stars whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust
+    Statistics, chapter 8): those that lie on a misfit of a neighbour. Errors of which the fit takes more than it
+    leaves, such as those that look like a shift, are its own to carry: what little is left of them looks like others
+    of the same pixels.
     """
     told = np.diagonal(left, axis1=1, axis2=2)
     enough = np.count_nonzero(told * _MAX_SIGMA**2 > 1.0, axis=0) >= _MIN_STARS
@@ -266,17 +269,42 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, share
     score, left, chi2, n_shown = _what_is_left(score, left, free.T @ (norm[:, use, None] * free))
     usual = stats.chi2.ppf(_USUAL, np.maximum(n_shown, 1))
     covariance = free.T @ np.diag(1.0 / np.sort(told[:, use], axis=0)[-_MIN_STARS]) @ free
-    for _ in range(_N_EM):
+
+    def improved(covariance: FloatArray) -> FloatArray:
         spread = np.linalg.solve(np.eye(free.shape[1]) + covariance @ left, np.broadcast_to(covariance, left.shape))
         mean = np.einsum("sij,sj->si", spread, score)
         share = np.minimum(1.0, usual / np.maximum(chi2 - np.einsum("si,si->s", mean, score), 1e-300))
-        before, covariance = covariance, ((mean * share[:, None]).T @ mean + spread.sum(axis=0)) / score.shape[0]
-        if np.abs(covariance - before).max() < _EM_TOLERANCE * np.abs(covariance).max():
-            break
-    covariance = free @ covariance @ free.T
+        return np.asarray(((mean * share[:, None]).T @ mean + spread.sum(axis=0)) / score.shape[0])
+
+    covariance = free @ _converge(improved, covariance) @ free.T
     cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
     factor[np.ix_(use, use)] = semidefinite_factor(0.5 * (covariance + covariance.T) * np.outer(cut, cut))
     return factor
+
+
+def _converge(improved: Callable[[FloatArray], FloatArray], covariance: FloatArray) -> FloatArray:
+    """Return the covariance that an improvement leaves as it is.
+
+    Notes
+    -----
+    Squared extrapolation of two improvements (Varadhan & Roland 2008, Scandinavian Journal of Statistics 35, 335), as
+    far as a covariance stays one: single ones crawl where the likeliest variances are zero.
+    """
+    for _ in range(_N_EM):
+        one = improved(covariance)
+        two = improved(one)
+        first, bend = one - covariance, two - 2.0 * one + covariance
+        if np.abs(first).max() < _EM_TOLERANCE * np.abs(covariance).max():
+            return two
+        length = max(1.0, float(np.linalg.norm(first) / max(np.linalg.norm(bend), 1e-300)))
+        while length > 1.0:
+            far = covariance + 2.0 * length * first + length**2 * bend
+            if np.linalg.eigvalsh(0.5 * (far + far.T))[0] > 0.0:
+                two = far
+                break
+            length = max(1.0, 0.5 * (length + 1.0) if length > 1.1 else 1.0)
+        covariance = improved(two)
+    return covariance
 
 
 def _what_is_left(
