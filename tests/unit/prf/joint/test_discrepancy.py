@@ -43,7 +43,7 @@ def test_covariance_of_rings_is_found(rng):
 
 
 def test_a_variance_near_zero_is_reached():
-    """Of a variance s seen with noise 1 in a mean square of 1.01, expectation and maximisation take 1e4 turns to 0.01."""
+    """Of a variance seen with noise 1 in a mean square of 1.01, plain turns take thousands to 0.01."""
     turns = []
 
     def improved(s):
