@@ -18,8 +18,9 @@ from bayesprf.simulation.fields import make_field
 @pytest.fixture(scope="module")
 def field():
     return make_field(
-        rng=np.random.default_rng(1), n_source=4, n_time=6, n_stamp=4, mag_range=(11.0, 12.5), stamp_fill=0.02
-    )
+        rng=np.random.default_rng(1), n_source=4, n_time=6, n_stamp=4, mag_range=(11.0, 12.5), stamp_fill=0.02,
+        catalog_scatter=0.05,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
