@@ -296,13 +296,13 @@ def _converge(improved: Callable[[FloatArray], FloatArray], covariance: FloatArr
         first, bend = one - covariance, two - 2.0 * one + covariance
         if np.abs(first).max() < _EM_TOLERANCE * np.abs(covariance).max():
             return two
-        length = max(1.0, float(np.linalg.norm(first) / max(np.linalg.norm(bend), 1e-300)))
+        length = float(np.linalg.norm(first) / max(np.linalg.norm(bend), 1e-300))
         while length > 1.0:
             far = covariance + 2.0 * length * first + length**2 * bend
             if np.linalg.eigvalsh(0.5 * (far + far.T))[0] > 0.0:
                 two = far
                 break
-            length = max(1.0, 0.5 * (length + 1.0) if length > 1.1 else 1.0)
+            length = 0.5 * (length + 1.0) if length > 1.1 else 1.0
         covariance = improved(two)
     return covariance
 

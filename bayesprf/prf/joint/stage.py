@@ -52,7 +52,7 @@ _log = logging.getLogger("bayesprf")
 
 def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
     """Fit PRF, fluxes, sky, and positions unless `options.refine` holds them, in one objective."""
-    image, settings = _asked(scene, options)
+    image, settings = _image_and_settings(scene, options)
     asked = JointOptions(position_error=options.position_error)
     fit = fit_joint(*_build(scene, image, settings), asked)
     if scene.background is not None and fit.problem.free:
@@ -62,10 +62,10 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
 
 def build_problem(scene: Scene, options: ShapeOptions) -> tuple[JointProblem, JointState, JointHyper]:
     """Return the problem of a scene, where the fit starts, and its first hyperparameters."""
-    return _build(scene, *_asked(scene, options))
+    return _build(scene, *_image_and_settings(scene, options))
 
 
-def _asked(scene: Scene, options: ShapeOptions) -> tuple[Image, JointSettings]:
+def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, JointSettings]:
     """Return the image with its sky, and what the options ask of the fit."""
     settings, image = JointSettings(order=options.field_variation or 0, free=options.refine is not False), scene.image
     if options.prf is not None:
