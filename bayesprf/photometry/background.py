@@ -18,7 +18,9 @@ from bayesprf.settings import Background
 # The default prior of a flux, or of a level of the sky, is this many times wider than its mean, as PSFMachine's (Hedges
 # et al. 2021): it decides nothing but hopeless blends.
 PRIOR_WIDTH = 10.0
-# Share of the pixels, the darkest: its upper end is the first guess, and sets the prior's scale.
+# Derived: share of the pixels, the darkest, whose upper end is the first guess, which the fit replaces, and a tenth of
+# the prior's width: where all is dark it lies 1.6 of the scatter too low, and stars may light nineteen pixels of
+# twenty.
 _DARK_SHARE = 0.05
 # Definition: where the files do not separate cutouts, neighbours in a row or column at most this far apart belong
 # together, pixel.

@@ -26,7 +26,9 @@ from bayesprf.stats import inliers
 _MIN_SNR = 20.0
 # Derived: outliers of the common geometry, standard deviations: no normal number is so far off, only defects.
 _OUTLIER = 10.0
-_GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)  # arcsec, and shear
+# Derived: wide prior of a common shift, arcsec, and shear: half a pixel of Kepler, beyond which the first guess would
+# have found it, and a PRF twice as long as wide (1.3 / 0.7).
+_GEOMETRY_SIGMA = (2.0, 2.0, 0.3, 0.3)
 # Derived: a star's centroid is trusted when its pixels lie on both sides of it along both axes.
 _MIN_PIXELS = 4
 # Accuracy: no star moves farther than this in one step, arcsec, in units of the pixel side.

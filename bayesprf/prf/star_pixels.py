@@ -10,9 +10,11 @@ from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import mad_sigma
 
-# The errors of a ring's pixels are made no smaller than this share of what they are.
+# Rounding: the errors of a ring's pixels are made no smaller than this share of what they are, as where all its
+# residuals are nearly the same.
 _MIN_RING_SCALE = 0.1
-# Where fewer than this share of the residuals lie below zero, the model is too low as a whole, and all count.
+# Derived: where fewer than this share of the residuals lie below zero, the model is too low as a whole, by 0.8 of their
+# scatter, and all count.
 _MIN_BELOW = 0.2
 
 

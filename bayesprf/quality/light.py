@@ -13,7 +13,9 @@ from bayesprf.scene.sources import SourceTable
 # Cost: pixels that are looked at, those with the largest residuals; those that are weighed with all errors of the
 # model.
 _N_FIRST, _N_WEIGHED = 500, 60
-# Reach of the light that a peak is weighed with, pixel; share of it that must not be a change of known fluxes.
+# Derived: reach of the light that a peak is weighed with, pixel: 99 % of the squared light, which is what pixels tell,
+# of a Moffat profile (slope 2.5) of 2 pixels full width at half maximum; share of that which must not be a change of
+# known fluxes: with less the flux of a star there is known seven times worse than alone (0.02**-0.5).
 _REACH, _LEAST_OWN = 2.6, 0.02
 
 

@@ -14,12 +14,15 @@ from bayesprf.stats import excess_sigma, median_over_time
 _N_LOOKED = 256
 # Derived: a scatter is known to a quarter from so many cadences (1 / sqrt(2 n)); fewer tell nothing.
 _MIN_CADENCES = 8
-# Side of a patch of pixels whose noise may go together, pixel, and by how much of its light a pixel may change.
+# Definition: noise is common that the pixels of a square of this side share: that of a cutout, where these are smaller.
+# Derived: motion by 0.006 pixel, less than asks for a time model, changes the flank of a PRF of 1.5 pixels full width
+# at half maximum by this share.
 _PATCH, _CHANGE = 16, 0.01
 # Derived: leverage above which the scatter of a pixel tells nothing of its error: less than a tenth of its variance is
 # left.
 _MAX_LEVERAGE = 0.9
-# Motion that moves a pixel by more than this many errors, and the share of a patch's constant that must not be flux.
+# Derived: motion that moves a pixel by this many errors adds a tenth to its variance; of a patch's constant more must
+# be left than a PRF that is 3 % wrong (`timemodel.pointing.PRF_ERROR`) leaves of what is flux.
 _MOVING, _LEAST_RESPONSE = 0.3, 0.05
 
 

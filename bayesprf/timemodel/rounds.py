@@ -21,7 +21,8 @@ _EVIDENT = 3.0
 _NARROW = 1e30
 # Accuracy: sweeps between the pixels' means and the stars' brightness.
 _N_LEVEL_SWEEP = 2
-# Pixels and stars that the model would have go dark are held at this share of their mean when levels are found.
+# Derived: levels are found by dividing by the model's factor, held at this share where it would have pixels or stars go
+# dark: so near zero a change is no longer linear, and noise would grow more than twenty times.
 _LEAST_FACTOR = 0.05
 # Definition: the number of coefficients that pixels decide at least, so that there is one whose size they tell.
 _LEAST_DECIDED = 1.0

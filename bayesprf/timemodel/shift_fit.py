@@ -21,7 +21,7 @@ from bayesprf.timemodel.uncatalogued import UncataloguedLight, find_uncatalogued
 # Derived: the PRF is fitted to cadences within this distance of the middle pointing, pixel, which smear it by its
 # square over four, 0.3 % of the second moment of the narrowest PRF of these missions (0.9 pixel rms) ...
 _NEAR_PIX = 0.1
-# ... or to this share of all cadences if those are more.
+# Derived: ... or to this share of all cadences if those are more: their mean is three times as noisy as that of all.
 _NEAR_SHARE = 0.1
 # Accuracy: rounds of fluxes and uncatalogued light.
 _N_ROUND = 2

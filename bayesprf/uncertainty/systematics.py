@@ -22,7 +22,7 @@ from bayesprf.uncertainty.joint_errors import joint_factors
 _SLOPE_STEP = 1e-2
 # Derived: pixels that tell how the slope of a wing scatters, at least: it is known to a sixth (1 / sqrt(2 n)).
 _MIN_WING_PIXELS = 20
-# They are those whose light the slope changes by at least this much per unit.
+# Derived: they lie 1.6 times (e**0.5) as far out as the splines end or farther: nearer, the slope changes little.
 _MIN_TILT = 0.5
 # By how much the slope differs from one direction to the other where no pixel tells.
 _WING_SPREAD = 0.2

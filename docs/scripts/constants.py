@@ -10,6 +10,8 @@ effect contradicts that; ``--unsourced`` leaves out all but tuned numbers whose 
 but some. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint fit,
 positions along; ``--fields 0 3`` takes the plain field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits
 with other numbers of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
+``--truth plain``, ``drift`` or ``roll`` asks eight simulated fields with a known truth whether half or twice a number
+would be better.
 """
 
 import argparse
@@ -34,7 +36,7 @@ from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.quality.stage import judge_fit
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.simulation.fields import make_field
+from bayesprf.simulation.fields import SimulatedField, make_field
 
 PACKAGE = Path(bp.__file__).parent
 _ROOMS = ("design/", "linalg/", "photometry/", "prf/", "scene/", "timemodel/", "uncertainty/", "stats.py")
@@ -45,6 +47,7 @@ _FILES = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().pare
 _M67 = _FILES / "k2-superstamp"
 _CORNER, _SIDE, _MARGIN = (60, 150), 45, 2  # of the part of M67, pixels
 _CLUSTER = 3  # its place among the fields
+_SEEDS = range(61, 69)  # of the fields with a known truth
 _INTRO = """# Constants
 
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and four fields
@@ -86,6 +89,21 @@ class Effect:
     median: float = 0.0
     largest: float = 0.0
     error: float = 0.0
+
+
+@dataclass(frozen=True)
+class Score:
+    """How far the fluxes of fields are from their truths."""
+
+    error: float
+    claimed: float
+    within: tuple[float, float]
+    scatter: float
+
+    def __str__(self) -> str:
+        """Return errors in per cent, the truths within 68 and 95 %, and the scatter in time over its error."""
+        one, two = self.within
+        return f"{self.error:.3f} of {self.claimed:.3f}, {one:.0f}, {two:.0f}, {self.scatter:.3f}"
 
 
 @dataclass(frozen=True)
@@ -162,6 +180,54 @@ def cluster() -> Case:
     table = pd.read_csv(_M67 / "m67-c05-cols000-199_gaiadr2.csv")
     near = table["x_pix"].between(columns[0] - _MARGIN, columns[1] + _MARGIN)
     return Case(pixels, read_catalog(table[near & table["y_pix"].between(rows[0] - _MARGIN, rows[1] + _MARGIN)]))
+
+
+def known_fields(kind: str) -> list[SimulatedField]:
+    """Return eight fields of 60 stars with a known truth that are at rest, drift or roll."""
+    common = {"n_source": 60, "n_stamp": 45, "catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05}
+    moving = {
+        "plain": {"n_time": 10},
+        "drift": {"n_time": 40, "drift": _drift, "drift_differential": 0.15},
+        "roll": {"n_time": 60, "drift": _roll, "drift_differential": 0.15, "instrument": K2, "mag_range": (11.0, 15.0)},
+    }[kind]
+    return [make_field(rng=np.random.default_rng(seed), **common, **moving) for seed in _SEEDS]
+
+
+def score(fields: list[SimulatedField], kind: str, method: str) -> Score:
+    """Return how far the fits of the fields are from the truths: of the brightest twenty, and coverage of all."""
+    errors, claimed, z, scatter = [], [], [], []
+    for field in fields:
+        positions = "centroid" if kind == "roll" else None
+        machine = fit_case(Case(field.pixels, field.sources, whole=kind != "plain", positions=positions), method)
+        flux, total = machine.fit.latest_flux.flux, machine.werrs_total.mean(axis=0)
+        error = (flux - field.flux).mean(axis=0)
+        bright = np.argsort(-field.mean_flux)[:20]
+        errors.append(np.median(np.abs(error / field.mean_flux)[bright]))
+        claimed.append(np.median((total / field.mean_flux)[bright]))
+        z.append(error / total)
+        spread = np.std(flux - field.flux, axis=0, ddof=1) / machine.fit.latest_flux.flux_err.mean(axis=0)
+        scatter.append(np.nanmedian(spread))
+    size = np.abs(np.concatenate(z))
+    within = tuple(100.0 * float(np.mean(size < limit)) for limit in (1.0, 1.96))
+    rms = [100.0 * float(np.sqrt(np.mean(np.square(one)))) for one in (errors, claimed)]
+    return Score(rms[0], rms[1], within, float(np.median(scatter)))
+
+
+def print_scores(constants: list[Constant], method: str, kind: str) -> None:
+    """Print the table of how half and twice each number does against the truth."""
+    fields = known_fields(kind)
+    usual = score(fields, kind, method)
+    print("Errors in %, of the claimed ones; truths within 68 and 95 %; scatter in time over its error.")
+    print(f"As it is: {usual}\n\n| constant | value | halved | doubled | what it is |\n|{' --- |' * 5}", flush=True)
+    for constant in constants:
+        cells = []
+        for factor in (0.5, 2.0):
+            try:
+                with changed(constant, factor):
+                    cells.append(str(score(fields, kind, method)))
+            except Exception:  # a number may be out of range, which is an answer too
+                cells.append("refused")
+        print_row(constant, *cells)
 
 
 def _drift(time: np.ndarray) -> np.ndarray:
@@ -327,6 +393,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
     parser.add_argument("--names", nargs="+", help="some numbers alone")
     parser.add_argument("--fields", nargs="+", type=int, default=[0, 1, 2, 3], help="plain, drifting, rolling, M67")
+    parser.add_argument("--truth", choices=("plain", "drift", "roll"), help="ask fields with a known truth instead")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
     method = "joint" if asked.joint else "rounds"
@@ -337,6 +404,9 @@ def main() -> None:
     else:
         constants = [one for one in find_constants(tuple(asked.only)) if not (asked.unsourced and one.sourced)]
         constants = [one for one in constants if not asked.names or one.name in asked.names]
+        if asked.truth:
+            print_scores(constants, method, asked.truth)
+            return
         print_effects(constants, method, asked.fields, every=asked.every)
 
 

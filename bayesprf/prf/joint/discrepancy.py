@@ -19,7 +19,8 @@ _SHARE = 0.5
 _USUAL = 0.95
 # Rounding: share of all that is told of a star, added to rings in which it has no pixel.
 _ROUNDING = 1e-12
-# Largest relative error of a ring that is looked for.
+# Derived: largest relative error of a ring that is looked for: a PRF three of them below has lost nine tenths of its
+# light, and none is negative.
 _MAX_SIGMA = 0.3
 # Derived: stars from which a spread can be learned, at least: it is known to a third (1 / sqrt(2 n)).
 _MIN_STARS = 5
