@@ -20,7 +20,9 @@ StarFunction = Callable[[IntArray, FloatArray, FloatArray], FloatArray]
 _DARK = 1e-300
 # Accuracy: step of the numerical derivatives of the PRF, pixel.
 _STEP = 0.05
-# Motion differs little over fewer pixels than this to either side: smaller fields are scaled as if so large.
+# Derived: smaller fields are scaled as if they had so many pixels to either side: 0.3 degree of TESS, over which roll
+# differs by no more than what is expected (`pointing._GAIN_WIDTH`) a degree or more from its axis, and less in
+# proportion over fewer.
 _LEAST_HALF_FIELD = 50.0
 # Accuracy: half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
 _PLANE_RADII = 2.0

@@ -34,7 +34,9 @@ _MAX_STARS = 30
 _CORE_PIX = 3.0
 # Derived: a star has as many pixels as there are unknowns: its flux, the sky, and two of the shift.
 _LEAST_PIXELS = 4
-# Relative error that the PRF is taken to have: a smaller share of an exposure beyond a jump could be that, too.
+# Measured: relative error that the PRF is taken to have: at the peaks of bright stars pixels scatter about a fitted PRF
+# by 2 % in six files of Kepler (joint fit), by 5 % in M67 (in rounds). A smaller share of an exposure beyond a jump
+# could be that, too.
 PRF_ERROR = 0.03
 """Relative error that the PRF is taken to have."""
 
