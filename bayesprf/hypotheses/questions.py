@@ -87,8 +87,7 @@ def find_host(
 ) -> EventHost:
     """Weigh which source hosts an event: see `Machine.which_source`."""
     check_positive(depth_sigma, "depth_sigma")
-    template, rows = event_template(fit, event, cadences)
-    spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
+    template, rows, spacing = see_event(fit, event, cadences, baseline)
     check_positive(spacing, "baseline")
     fit = with_systematics(fit)
     candidates = _candidates(fit, sources)
@@ -105,8 +104,7 @@ def measure_depth(
     fit: Fit, source: object, event: object, *, baseline: float | None = None, cadences: object = None
 ) -> EventDepth:
     """Measure which share of its light a source loses in an event: see `Machine.event_depth`."""
-    template, rows = event_template(fit, event, cadences)
-    spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
+    template, rows, spacing = see_event(fit, event, cadences, baseline)
     if not spacing > 0:
         raise InputError(f"baseline: expected a number above 0, got {shown(baseline)}")
     index = fit.sources.index(source)
@@ -159,11 +157,11 @@ def as_template(event: object, n_time: int) -> FloatArray:
     return np.clip(template, 0.0, 1.0)
 
 
-def event_template(fit: Fit, event: object, cadences: object) -> tuple[FloatArray, IntArray]:
-    """Return the template of an event at all cadences, and the cadences to use, over which it must vary."""
+def see_event(fit: Fit, event: object, cadences: object, baseline: float | None) -> tuple[FloatArray, IntArray, float]:
+    """Return an event at all cadences, the cadences to use, over which it must vary, and the knots' distance, day."""
     template, rows = as_template(event, fit.pixels.n_time), fit.pixels.cadences(cadences)
     as_template(template[rows], rows.size)
-    return template, rows
+    return template, rows, baseline_spacing(fit, template) if baseline is None else float(baseline)
 
 
 def baseline_spacing(fit: Fit, template: FloatArray) -> float:

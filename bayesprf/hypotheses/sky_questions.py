@@ -21,7 +21,7 @@ from bayesprf.hypotheses.event_position import (
     refine_cells,
 )
 from bayesprf.hypotheses.missing_stars import Candidate, MissingStars, StarSearch, find_stars
-from bayesprf.hypotheses.questions import baseline_spacing, event_template, model_patterns
+from bayesprf.hypotheses.questions import model_patterns, see_event
 from bayesprf.hypotheses.sky_grid import CELL, SkyGrid
 from bayesprf.linalg.common import sum_rows
 from bayesprf.linalg.problem import LinearProblem
@@ -59,8 +59,7 @@ def find_event_position(
     margin: float = 1.0,
 ) -> EventPosition:
     """Find where an event happened: see `Machine.event_position`."""
-    template, rows = event_template(fit, event, cadences)
-    spacing = baseline_spacing(fit, template) if baseline is None else float(baseline)
+    template, rows, spacing = see_event(fit, event, cadences, baseline)
     check_positive(spacing, "baseline")
     if none_prior is not None and not 0.0 < none_prior < 1.0:
         raise InputError(f"none_prior: expected a probability between 0 and 1, got {shown(none_prior)}")

@@ -30,6 +30,9 @@ CONVERGED = 1e-8
 NEWTON_STEPS = 5
 """Accuracy: steps that finish what the quasi-Newton search began; each costs two gradients per parameter."""
 
+# Accuracy: iterations of that search at most.
+_MAX_ITER = 100
+
 # Hyperparameters that may be learned here, in the order of the covariance: logarithms first, then the zero point.
 _LOGARITHMS = ("width", "noise_scale", "model_error")
 _SEARCHED = (*_LOGARITHMS, "zero_point")
@@ -178,7 +181,7 @@ class EvidenceMaximum:
     problem: LinearProblem
 
 
-def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters, *, max_iter: int = 100) -> EvidenceMaximum:
+def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters) -> EvidenceMaximum:
     """Maximise the evidence over the hyperparameters that are "learn".
 
     Parameters
@@ -187,8 +190,6 @@ def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters, *, max_ite
         With a DesignStack and a proper prior; a few hundred batch rows tell as much as thousands.
     hyper : Hyperparameters
         What is learned, all but the jitter; factors start at 1.
-    max_iter : int
-        Most iterations of the search.
 
     Returns
     -------
@@ -208,7 +209,7 @@ def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters, *, max_ite
     """
     hyper.check(problem)
     space = _SearchSpace(Evidence.of(problem), hyper)
-    start, n_iter, message = _search(space, max_iter)
+    start, n_iter, message = _search(space)
     at, covariance, converged = _finish(space, start)
     found, value = space.unpack(at), space.gradient(at)[0]
     return EvidenceMaximum(found, space.names, covariance, value, converged, n_iter, message, found.apply(problem))
@@ -274,7 +275,7 @@ class _SearchSpace:
         return 0.5 * (np.array(rows) + np.array(rows).T)
 
 
-def _search(space: _SearchSpace, max_iter: int) -> tuple[FloatArray, int, str]:
+def _search(space: _SearchSpace) -> tuple[FloatArray, int, str]:
     """Climb towards the maximum; return the vector, iterations and the last word of the search."""
     scale = 1.0 / max(1, int(np.count_nonzero(space.evidence.problem.ivar)))
 
@@ -283,7 +284,7 @@ def _search(space: _SearchSpace, max_iter: int) -> tuple[FloatArray, int, str]:
         return -scale * value, -scale * gradient
 
     bounds = [(-LOG_BOUND, LOG_BOUND)] * space.n_log + [(None, None)] * (len(space.names) - space.n_log)
-    options = {"maxiter": max_iter, "ftol": 1e-13, "gtol": 1e-9}
+    options = {"maxiter": _MAX_ITER, "ftol": 1e-13, "gtol": 1e-9}
     found = minimize(objective, space.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(found.x), int(found.nit), str(found.message)
 

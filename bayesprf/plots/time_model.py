@@ -137,7 +137,6 @@ def plot_vectors(
     *,
     names: Sequence[str] | None = None,
     time_zero_jd: float = 0.0,
-    ax: Axes | None = None,
 ) -> Figure:
     """Draw the time columns, one above the other.
 
@@ -151,8 +150,6 @@ def plot_vectors(
         What the columns are called; their numbers by default.
     time_zero_jd : float
         Julian date of time 0, day, for the label.
-    ax : matplotlib.axes.Axes, optional
-        Where to draw; a new figure by default.
 
     Returns
     -------
@@ -160,7 +157,7 @@ def plot_vectors(
     """
     time, vectors = as_float(time, "time", ndim=1), as_float(vectors, "vectors", ndim=2)
     check_shape(vectors, (time.size, vectors.shape[1]), "vectors", "n_time, n_vector")
-    ax = new_figure(8.0, 1.5 + 0.6 * vectors.shape[1]).subplots() if ax is None else ax
+    ax = new_figure(8.0, 1.5 + 0.6 * vectors.shape[1]).subplots()
     for number, one in enumerate(vectors.T):
         ax.plot(time, 0.4 * one / max(float(np.abs(one).max(initial=0.0)), 1e-300) - number, lw=1.0)
     labels = [str(number) for number in range(vectors.shape[1])] if names is None else list(names)

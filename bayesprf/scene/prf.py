@@ -167,11 +167,6 @@ class PrfModel:
             columns.ravel(), weights=(values * share[:, None]).ravel(), minlength=self.basis.n_basis
         ) / float(share.sum())
 
-    def wing_share(self) -> float:
-        """Return the share of the light beyond rmax."""
-        share = self._shares()[2]
-        return float(share[-_N_ANGLE:].sum() / share.sum())
-
     def _shares(self) -> tuple[IntArray, FloatArray, FloatArray]:
         """Return basis entries of all nodes, and the light that each stands for, pixel."""
         columns, values, weight, base = self._quadrature()

@@ -160,11 +160,7 @@ def read_catalog(
 
 
 def sources_from_frame(
-    frame: object,
-    flux_column: str | None = None,
-    *,
-    epoch: float | PixelTable | None = None,
-    pixels: PixelTable | None = None,
+    frame: object, flux_column: str | None = None, *, pixels: PixelTable | None = None
 ) -> SourceTable:
     """Return the sources of a table row by row, with positions as they are; the index of a DataFrame is not used.
 
@@ -174,8 +170,6 @@ def sources_from_frame(
         Columns as for `read_catalog`; a SourceTable is returned as it is.
     flux_column : str, optional
         Column of the flux estimate.
-    epoch : float or PixelTable, optional
-        As for `read_catalog`.
     pixels : PixelTable, optional
         The data, to check that the catalogue belongs to them.
 
@@ -196,7 +190,7 @@ def sources_from_frame(
     if not isinstance(frame, SourceTable):
         if not hasattr(frame, "columns"):
             raise InputError(f"sources: expected a pandas DataFrame or an astropy Table, got {type(frame).__name__}")
-        frame = read_catalog(frame, flux_column=flux_column, epoch=epoch, min_separation=0.0)
+        frame = read_catalog(frame, flux_column=flux_column, min_separation=0.0)
     if pixels is not None:
         warn_of_twins(frame)
         check_placement(pixels, frame)
