@@ -24,7 +24,9 @@ _SLOPE_STEP = 1e-2
 _MIN_WING_PIXELS = 20
 # Derived: they lie 1.6 times (e**0.5) as far out as the splines end or farther: nearer, the slope changes little.
 _MIN_TILT = 0.5
-# By how much the slope differs from one direction to the other where no pixel tells.
+# Measured by docs/scripts/constants.py --only uncertainty/: by how much the slope differs from one direction to the
+# other where no pixel tells: half and twice change total errors by 0.1 and 0.3 %. Nearer to the star, at 2.5 to 4.5
+# pixels, the slopes of the official tables of TESS differ by 0.8 to 1.6.
 _WING_SPREAD = 0.2
 
 
