@@ -23,7 +23,7 @@ _N_STEP, _LONGEST_PIX, _SETTLED_PIX, _FIELD_FROM = 10, 0.4, 3e-4, 2
 # distance squared; and steps that noise makes are Rayleigh's, beyond so many times their median by a chance of 2**-16.
 _JUMP_PIX, _JUMP_STEPS = 0.25, 4.0
 # Derived: prior width of how much the motion differs over the field: roll moves stars in proportion to their distance
-# from the axis, by 0.1 to 0.3 of it over half a CCD of Kepler, 0.6 of 2 to 7 degrees.
+# from the axis, by 0.1 to 0.3 of it over half a channel of Kepler, 0.6 of 2 to 7 degrees.
 _GAIN_WIDTH = 0.3
 # Cost: cadences times pixels times columns handled at once.
 _CHUNK_ELEMENTS = 1 << 20
