@@ -109,7 +109,7 @@ def _distinct(names: list[str]) -> tuple[str, ...]:
     return tuple(made)
 
 
-def detect_sources(pixels: PixelTable, *, threshold: float = 5.0) -> SourceTable:
+def detect_sources(pixels: PixelTable, *, threshold: float = 5.0, fwhm: float = _FWHM) -> SourceTable:
     """Find the stars that the mean image shows.
 
     Parameters
@@ -119,6 +119,8 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0) -> SourceTable
     threshold : float
         Least height of a star, in standard deviations of the image: of its pixel errors, or of the scatter of its
         pixels below the background, which stars cannot widen, whichever is larger.
+    fwhm : float
+        Full width at half maximum of a star, pixel.
 
     Returns
     -------
@@ -139,7 +141,8 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0) -> SourceTable
     and so do the peaks of saturated pixels that touch.
     """
     check_positive(threshold, "threshold")
-    found = _find(pixels, threshold)
+    check_positive(fwhm, "fwhm")
+    found = _find(pixels, threshold, fwhm)
     if found is None:
         raise InputError(
             f"catalog: 'detect' expects a star above {threshold:g} standard deviations of the mean image, found none;"
@@ -148,7 +151,7 @@ def detect_sources(pixels: PixelTable, *, threshold: float = 5.0) -> SourceTable
     column, row, flux = found
     order = np.argsort(-flux, kind="stable")
     ra_deg, dec_deg = _to_sky(pixels, column[order], row[order])
-    keep = _first_within(ra_deg, dec_deg, _FWHM * _side(pixels)) & _first_of_trail(_trail_of(pixels, ra_deg, dec_deg))
+    keep = _first_within(ra_deg, dec_deg, fwhm * _side(pixels)) & _first_of_trail(_trail_of(pixels, ra_deg, dec_deg))
     ra_deg, dec_deg, order = ra_deg[keep], dec_deg[keep], order[keep]
     return SourceTable(
         source_id=tuple(f"detected-{number + 1}" for number in range(order.size)),
@@ -240,7 +243,7 @@ def _trail_of(pixels: PixelTable, ra_deg: FloatArray, dec_deg: FloatArray) -> In
     return np.where(distance < _side(pixels), patch[pixel], 0).astype(np.int64)
 
 
-def _find(pixels: PixelTable, threshold: float) -> tuple[FloatArray, FloatArray, FloatArray] | None:
+def _find(pixels: PixelTable, threshold: float, fwhm: float) -> tuple[FloatArray, FloatArray, FloatArray] | None:
     """Return column, row and flux of the stars of the mean image, or None."""
     image = reduce_image(pixels)
     corner, place, shape = _grid(pixels)
@@ -251,7 +254,7 @@ def _find(pixels: PixelTable, threshold: float) -> tuple[FloatArray, FloatArray,
     gaps[place] = image.ivar <= 0
     # The finder's own least distance between two stars, 2.5 times the width, would merge most blends.
     finder = _finder()(
-        threshold * error, _FWHM, sharpness_range=(0.0, 2.0), roundness_range=(-1.0, 1.0), min_separation=_FWHM
+        threshold * error, fwhm, sharpness_range=(0.0, 2.0), roundness_range=(-1.0, 1.0), min_separation=fwhm
     )
     table = _run(finder, grid, gaps)
     if table is None or len(table) == 0:

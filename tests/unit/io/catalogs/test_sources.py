@@ -45,6 +45,8 @@ def test_words_stand_for_what_the_pixels_know(field):
     assert detected.source_id[0] == "detected-1"
     np.testing.assert_array_equal(as_sources(Path("detect"), field.pixels).ra_deg, detected.ra_deg)
     assert read_sources("detect", field.pixels, threshold=15.0).n_source < detected.n_source
+    with pytest.raises(InputError, match=r"^fwhm: expected a finite number above 0"):
+        read_sources("detect", field.pixels, fwhm=0.0)
     star = field.sources
     target = {"id": "KIC 1", "ra_deg": star.ra_deg[0], "dec_deg": star.dec_deg[0], "mag": 12.0, "file": "a.fits"}
     named = replace(field.pixels, meta={"targets": [target]})
