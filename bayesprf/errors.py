@@ -1,10 +1,10 @@
 """Exception and warning classes: every error of the package has one base and one familiar built-in."""
 
+import warnings
 from pathlib import Path
 
 from numpy.linalg import LinAlgError
 
-# Warnings point at the line outside of the package that led to them: `skip_file_prefixes` of `warnings.warn`.
 PACKAGE_FILES = (str(Path(__file__).parent),)
 
 
@@ -67,3 +67,8 @@ class ConvergenceWarning(BayesprfWarning):
 
 class PrecisionWarning(BayesprfWarning):
     """An approximation that was asked for is coarser than it should be."""
+
+
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn, pointing at the line outside of the package that led to it."""
+    warnings.warn(message, category, skip_file_prefixes=PACKAGE_FILES)

@@ -14,12 +14,12 @@ from bayesprf.arrays import Named, NamedDict
 from bayesprf.checks import check_choice, check_integer, check_names, check_types, checked, shown
 from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import (
-    PACKAGE_FILES,
     BayesprfError,
     BayesprfWarning,
     FileError,
     InputError,
     QualityWarning,
+    warn,
 )
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
@@ -312,9 +312,7 @@ def fit(
     ).updated(**settings)
     machine = fit_files(files, catalog, options, quiet=quiet)
     if machine.verdict.sentences:
-        warnings.warn(
-            f"bayesprf.fit: {'; '.join(machine.verdict.sentences)}", QualityWarning, skip_file_prefixes=PACKAGE_FILES
-        )
+        warn(f"bayesprf.fit: {'; '.join(machine.verdict.sentences)}", QualityWarning)
     return machine
 
 

@@ -12,6 +12,7 @@ from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_di
 from bayesprf.hypotheses.event_host import EventHost, event_evidence, event_length, flux_series, host_probabilities
 from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model
 from bayesprf.hypotheses.second_star import BlendTest, second_star
+from bayesprf.linalg.stack import stack_of
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
 from bayesprf.prf.astrometry import position_width
 from bayesprf.scene.pairs import offsets
@@ -91,7 +92,7 @@ def find_host(
     check_positive(spacing, "baseline")
     fit = with_systematics(fit)
     candidates = _candidates(fit, sources)
-    label = component_labels(fit.latest_flux.problem.design)[candidates]  # type: ignore[arg-type]
+    label = component_labels(stack_of(fit.latest_flux.problem))[candidates]
     found = np.zeros((4, candidates.size))
     for one in np.unique(label):
         found[:, label == one] = _weigh(
@@ -206,7 +207,7 @@ def _candidates(fit: Fit, sources: object) -> IntArray:
 def _window(fit: Fit, source: int, cadences: object) -> SourceGroup:
     """Return the problem of the pixels that a source lights; a background, which many more tell, is known."""
     problem = fit.latest_flux.without_background()
-    pixels = np.flatnonzero(problem.design.matrix()[:, [source]].toarray().ravel())  # type: ignore[attr-defined]
+    pixels = np.flatnonzero(stack_of(problem).matrix()[:, [source]].toarray().ravel())
     if not pixels.size:
         raise InputError(f"source: expected a source with pixels, got {fit.sources.source_id[source]!r}")
     return extract_pixels(problem, pixels, fit.pixels.cadences(cadences))

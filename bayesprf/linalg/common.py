@@ -6,10 +6,9 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import stack_of
 
 # Numbers held at once while batch rows are summed up.
 _CHUNK_ELEMENTS = 1 << 22
@@ -116,9 +115,7 @@ def dense_rows(problem: LinearProblem, rows: slice) -> FloatArray:
     UnsupportedError
         If the design is not a DesignStack.
     """
-    design = problem.design
-    if not isinstance(design, DesignStack):
-        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    design = stack_of(problem)
     n_rows = problem.data[rows].shape[0]
     if design.mix is None:
         return np.broadcast_to(design.matrix().toarray(), (n_rows, design.n_obs, design.n_coeff))

@@ -8,10 +8,10 @@ import numpy as np
 from scipy.optimize import minimize
 
 from bayesprf.arrays import FloatArray, NamedDict
-from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.errors import InputError
 from bayesprf.linalg.hyperparameters import HYPER_NAMES, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import stack_of
 
 if TYPE_CHECKING:
     from bayesprf.linalg.compiled.evidence import Density, Given, Scales
@@ -70,9 +70,7 @@ class Evidence:
         from bayesprf.linalg.compiled.evidence import Given
         from bayesprf.linalg.solvers.blocks import BlockFactors
 
-        design, prior = problem.design, problem.prior
-        if not isinstance(design, DesignStack):
-            raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+        design, prior = stack_of(problem), problem.prior
         factors = BlockFactors.prepare(problem, n_threads=1)
         mix = np.empty((0, 1)) if design.mix is None else np.ascontiguousarray(design.mix)
         parts = np.ascontiguousarray(design.parts)

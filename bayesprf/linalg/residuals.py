@@ -4,9 +4,8 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
-from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import stack_of
 
 
 def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -33,9 +32,7 @@ def residual_sums(problem: LinearProblem, mean: FloatArray) -> tuple[FloatArray,
     ShapeError
         If `mean` does not have one row per batch row and one column per coefficient.
     """
-    design = problem.design
-    if not isinstance(design, DesignStack):
-        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    design = stack_of(problem)
     check_shape(mean, (problem.n_batch, design.n_coeff), "mean", "n_batch, n_coeff")
     from bayesprf.linalg.compiled.residuals import sum_residuals
 

@@ -7,7 +7,8 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import check_shape
-from bayesprf.errors import InputError, ShapeError
+from bayesprf.errors import InputError, ShapeError, UnsupportedError
+from bayesprf.linalg.problem import LinearProblem
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,9 +110,18 @@ class DesignStack:
             return self.parts[0]
         return np.asarray(self.mix[batch] @ self.parts)
 
+    def sparse(self, values: FloatArray | IntArray) -> csr_matrix:
+        """Return values on the pattern, shape (n_obs, n_coeff)."""
+        return csr_matrix((values, self.indices, self.indptr), shape=(self.n_obs, self.n_coeff))
+
     def matrix(self, batch: int = 0) -> csr_matrix:
         """Return one batch row's matrix, shape (n_obs, n_coeff)."""
-        return csr_matrix((self.values(batch), self.indices, self.indptr), shape=(self.n_obs, self.n_coeff))
+        return self.sparse(self.values(batch))
+
+    def overlaps(self) -> csr_matrix:
+        """Return how many observations coefficients share, shape (n_coeff, n_coeff)."""
+        pattern = self.sparse(np.ones(self.indices.size))
+        return csr_matrix(pattern.T @ pattern)
 
     def predict(self, coefficients: FloatArray) -> FloatArray:
         """Return X_b w_b of every batch row.
@@ -128,8 +138,7 @@ class DesignStack:
             return np.ascontiguousarray((self.matrix() @ coefficients.T).T)
         total = np.zeros((coefficients.shape[0], self.n_obs))
         for part, weight in zip(self.parts, self.mix.T, strict=True):
-            matrix = csr_matrix((part, self.indices, self.indptr), shape=(self.n_obs, self.n_coeff))
-            total += weight[:, None] * (matrix @ coefficients.T).T
+            total += weight[:, None] * (self.sparse(part) @ coefficients.T).T
         return total
 
     def normal_equations(self, data: FloatArray, ivar: FloatArray, batch: int) -> tuple[FloatArray, FloatArray]:
@@ -138,3 +147,10 @@ class DesignStack:
         weighted = matrix.multiply(ivar[:, None]).tocsr()
         gram = (matrix.T @ weighted).toarray()
         return gram, weighted.T @ np.where(ivar > 0, data, 0.0)
+
+
+def stack_of(problem: LinearProblem) -> DesignStack:
+    """Return the design of a problem, which is a DesignStack, or raise an UnsupportedError."""
+    if not isinstance(problem.design, DesignStack):
+        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(problem.design).__name__}")
+    return problem.design

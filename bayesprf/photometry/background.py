@@ -80,7 +80,7 @@ class BackgroundColumns:
         """
         own = self.matrix
         n_star, n_own = design.indices.size, own.indices.size
-        stars = csr_matrix((np.arange(n_star), design.indices, design.indptr), shape=(design.n_obs, design.n_coeff))
+        stars = design.sparse(np.arange(n_star))
         sky = csr_matrix((n_star + np.arange(n_own), own.indices, own.indptr), shape=own.shape)
         both = hstack([stars, sky], format="csr")
         both.sort_indices()

@@ -12,7 +12,7 @@ from bayesprf.flags import QualityFlag
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver, choose_solver
 from bayesprf.linalg.solvers.weighted import WeightedSolver
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import DesignStack, stack_of
 from bayesprf.photometry.background import PRIOR_WIDTH, BackgroundColumns
 from bayesprf.photometry.gaps import settle_gaps
 from bayesprf.photometry.robust import DownWeighted, fit_robustly
@@ -74,7 +74,7 @@ class FluxFit:
     @property
     def source_design(self) -> csr_matrix:
         """PRF of each source in each pixel at the first cadence, shape (n_pixel, n_source), 1 / pixel."""
-        return self.problem.design.matrix()[:, : self.n_source]  # type: ignore[attr-defined]
+        return stack_of(self.problem).matrix()[:, : self.n_source]
 
     @property
     def background_w(self) -> FloatArray:
@@ -97,7 +97,7 @@ class FluxFit:
         if self.background is None:
             return self.problem
         sky = (self.background.matrix @ self.background_w.T).T
-        design = self.background.remove(self.problem.design)  # type: ignore[arg-type]
+        design = self.background.remove(stack_of(self.problem))
         return replace(self.problem, design=design, data=self.problem.data - sky, prior=self.prior)
 
     @property
@@ -306,7 +306,7 @@ def weigh_pixels(problem: LinearProblem, pixels: PixelTable, pixel_errors: str, 
         ratio = np.ones_like(pixels.ivar)
         np.divide(averaged.ivar, pixels.ivar, out=ratio, where=pixels.ivar > 0)
         return replace(averaged, noise_ratio=ratio)
-    light = ModelLight(problem.design, solver.solve(averaged).mean)  # type: ignore[arg-type]
+    light = ModelLight(stack_of(problem), solver.solve(averaged).mean)
     return replace(problem, ivar=fit_variance(usual, light).ivar(out=averaged.ivar))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver
+from bayesprf.linalg.stack import stack_of
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
 from bayesprf.photometry.misfit import MIN_CADENCES, UsualMisfit, find_misfit
 from bayesprf.stats import median_over_time
@@ -59,7 +60,7 @@ def _find_missing(problem: LinearProblem) -> BoolArray:
     known = problem.ivar > 0
     if known.all():
         return np.zeros_like(known)
-    lit = np.diff(problem.design.indptr) > 0  # type: ignore[attr-defined]
+    lit = np.diff(stack_of(problem).indptr) > 0
     usual = lit & (known.sum(axis=0) > _USUAL_SHARE * problem.n_batch)
     some = known[:, usual].any(axis=1)
     return ~known & usual & some[:, None]
@@ -67,9 +68,9 @@ def _find_missing(problem: LinearProblem) -> BoolArray:
 
 def _touched_group(problem: LinearProblem, missing: BoolArray) -> SourceGroup:
     """Return the problem of the sources that lie on pixels which miss somewhere, with all that overlap with them."""
-    design = problem.design
-    lit = np.flatnonzero(np.diff(design.indptr) > 0)  # type: ignore[attr-defined]
-    label = component_labels(design)[design.indices[design.indptr[lit]]]  # type: ignore[arg-type, attr-defined]
+    design = stack_of(problem)
+    lit = np.flatnonzero(np.diff(design.indptr) > 0)
+    label = component_labels(design)[design.indices[design.indptr[lit]]]
     touched = np.isin(label, label[missing[lit]])
     return extract_pixels(problem, lit[touched], np.arange(problem.n_batch))
 

@@ -3,13 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bayesprf.arrays import FloatArray, IntArray, pointers, row_entries
-from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.errors import InputError
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import DesignStack, stack_of
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +31,7 @@ class SourceGroup:
     @property
     def design(self) -> DesignStack:
         """The design of the group, shape (n_pixel, n_source)."""
-        design = self.problem.design
-        if not isinstance(design, DesignStack):
-            raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
-        return design
+        return stack_of(self.problem)
 
 
 def component_labels(design: DesignStack) -> IntArray:
@@ -50,10 +46,7 @@ def component_labels(design: DesignStack) -> IntArray:
     -------
     ndarray of int64, shape (n_source,)
     """
-    pattern = csr_matrix(
-        (np.ones(design.indices.size), design.indices, design.indptr), shape=(design.n_obs, design.n_coeff)
-    )
-    return np.asarray(connected_components(pattern.T @ pattern, directed=False)[1], np.int64)
+    return np.asarray(connected_components(design.overlaps(), directed=False)[1], np.int64)
 
 
 def extract_group(problem: LinearProblem, sources: IntArray, cadences: IntArray) -> SourceGroup:
@@ -78,9 +71,7 @@ def extract_group(problem: LinearProblem, sources: IntArray, cadences: IntArray)
     InputError
         If a source asked for has no pixel with data.
     """
-    design = problem.design
-    if not isinstance(design, DesignStack):
-        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    design = stack_of(problem)
     label = component_labels(design)
     member = np.isin(label, label[sources])
     lit = np.flatnonzero(np.diff(design.indptr) > 0)
@@ -206,9 +197,7 @@ def extract_pixels(problem: LinearProblem, pixels: IntArray, cadences: IntArray)
     InputError
         If no pixel has data.
     """
-    design = problem.design
-    if not isinstance(design, DesignStack):
-        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    design = stack_of(problem)
     ivar = problem.ivar[np.ix_(cadences, pixels)]
     seen = (ivar > 0).any(axis=0)
     if not seen.any():

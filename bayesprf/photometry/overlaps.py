@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import stack_of
 
 # Cost: correlations change with gaps and with the PRF alone: this many cadences determine the median.
 _N_TYPICAL = 50
@@ -108,9 +107,7 @@ def alone_variance(problem: LinearProblem, rows: IntArray) -> FloatArray:
     UnsupportedError
         If the design is not a DesignStack.
     """
-    design = problem.design
-    if not isinstance(design, DesignStack):
-        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    design = stack_of(problem)
     precision = np.stack([design.matrix(int(row)).power(2).T @ problem.ivar[row] for row in rows])
     with np.errstate(divide="ignore"):
         return 1.0 / (precision + problem.prior.precision)

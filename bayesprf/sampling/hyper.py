@@ -8,10 +8,10 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, Tensor
 from bayesprf.checks import check_choice, check_positive, shown
-from bayesprf.errors import InputError, UnsupportedError
+from bayesprf.errors import InputError
 from bayesprf.linalg.hyperparameters import LEARN, Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import DesignStack, stack_of
 
 if TYPE_CHECKING:
     from pymc import Continuous
@@ -170,9 +170,7 @@ def proper_design(problem: LinearProblem) -> DesignStack:
     InputError
         If the prior is flat.
     """
-    design = problem.design
-    if not isinstance(design, DesignStack):
-        raise UnsupportedError(f"problem: expected a DesignStack as design, got {type(design).__name__}")
+    design = stack_of(problem)
     if not problem.prior.is_proper:
         first = int(np.argmin(problem.prior.precision > 0))
         raise InputError(f"prior: expected finite widths, got a flat prior for coefficient {first}; give prior_sigma")

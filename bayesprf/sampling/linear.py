@@ -228,8 +228,7 @@ def _towards(parts: _Parts, observed: Tensor) -> Tensor:
 
 def part_matrices(design: DesignStack) -> list[csr_matrix]:
     """Return the matrix of every part of a design, shape (n_obs, n_coeff) each."""
-    parts = (DesignStack(design.indptr, design.indices, one[None], design.n_coeff) for one in design.parts)
-    return [part.matrix() for part in parts]
+    return [design.sparse(one) for one in design.parts]
 
 
 def predict(design: DesignStack, weights: object) -> Tensor:

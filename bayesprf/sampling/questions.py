@@ -1,6 +1,5 @@
 """Questions to a Fit that PyMC answers: models of a group of sources on the matrices of the closed form, and draws."""
 
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -9,7 +8,7 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray, NamedDict, shape_of
 from bayesprf.checks import check_choice, check_positive, check_shape
-from bayesprf.errors import PACKAGE_FILES, InputError, PrecisionWarning, UnsupportedError
+from bayesprf.errors import InputError, PrecisionWarning, UnsupportedError, warn
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
@@ -229,11 +228,10 @@ def _hold(
     held = hold_neighbors(group, members, share)
     worst = int(np.argmax(held.shrinkage))
     if held.shrinkage[worst] > MAX_SHRINKAGE:
-        warnings.warn(
+        warn(
             f"neighbors: the error of {names[group.source[members[worst]]]} comes out {held.shrinkage[worst]:.0%} too"
             f" small with neighbours held that share less than {share:g} of its light; give a smaller share, or 'free'",
             PrecisionWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
     fixed = [names[int(one)] for one in np.delete(group.source, held.free)]
     return held.group, np.searchsorted(held.free, members), fixed

@@ -14,7 +14,7 @@ import xarray as xr
 
 from bayesprf.arrays import AnyArray, FloatArray, IntArray, Named, NamedDict
 from bayesprf.checks import check_choice, check_integer
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, InputError, MissingDependencyError
+from bayesprf.errors import ConvergenceWarning, InputError, MissingDependencyError, warn
 from bayesprf.results.posterior import GroupData, posterior_tree
 from bayesprf.sampling.draws import MAX_POINTWISE
 
@@ -111,7 +111,7 @@ def check_convergence(tree: xr.DataTree) -> Convergence:
     )  # fmt: skip
     answer = replace(found, problems=_problems(found))
     if answer.problems:
-        warnings.warn(answer.sentence, ConvergenceWarning, skip_file_prefixes=PACKAGE_FILES)
+        warn(answer.sentence, ConvergenceWarning)
     return answer
 
 

@@ -143,10 +143,7 @@ class Decomposer:
         self.variance = np.where(self.used, 1.0 / np.where(self.used, problem.ivar, 1.0), 1.0)
         n_part = design.parts.shape[0]
         self.mix = np.ones((1, 1)) if design.mix is None else design.mix
-        shape = (design.n_obs, design.n_coeff)
-        self.columns = [
-            csr_matrix((part, design.indices, design.indptr), shape=shape).T.tocsr() for part in design.parts
-        ]
+        self.columns = [design.sparse(part).T.tocsr() for part in design.parts]
         self.pairs = [(k, j) for k in range(n_part) for j in range(k, n_part)]
         self._tabulate()
         same = design.is_static and bool(np.all(problem.ivar == problem.ivar[:1]))

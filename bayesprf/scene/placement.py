@@ -1,12 +1,11 @@
 """Whether a catalogue belongs to the pixels: on the same piece of sky, every star once."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.errors import DataWarning, InputError, warn
 from bayesprf.scene.axes import check_grid
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG, close_pairs, format_angle, nearest, unit_vectors
@@ -96,11 +95,10 @@ def _warn_of_empty_files(pixels: PixelTable, sources: SourceTable) -> None:
     empty = np.setdiff1d(np.unique(pixels.stamp), lit)
     if empty.size:
         named = ", ".join(str(files[one]) for one in empty[:_MAX_NAMED] if one < len(files))
-        warnings.warn(
+        warn(
             f"the catalogue has no star on {empty.size} of {len(files)} files ({named}"
             f"{', ...' if empty.size > _MAX_NAMED else ''}): their light is fitted by nothing",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
 
 
@@ -121,12 +119,11 @@ def warn_of_twins(sources: SourceTable) -> None:
     pairs, distance = find_twins(sources, SAME_PLACE)
     near = distance > 0.0
     if near.any():
-        warnings.warn(
+        warn(
             f"{int(near.sum())} pairs of stars lie within {SAME_PLACE:g} arcsec, closer than any data can separate:"
             f" {_describe_pairs(sources, pairs[near], distance[near])}; only their summed flux is measured, so keep one"
             " row of each star",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
 
 
@@ -157,12 +154,11 @@ def merge_twins(sources: SourceTable, limit: float = SAME_PLACE) -> SourceTable:
     for first, second in pairs:
         if keep[first] and keep[second]:
             keep[first if known[second] and not known[first] else second] = False
-    warnings.warn(
+    warn(
         f"{int((~keep).sum())} of {keep.size} rows of the catalogue lie within {limit:g} arcsec of another, closer than"
         f" any data can separate, and were left out: of {_describe_pairs(sources, pairs, distance)} one row is kept;"
         " min_separation=0 keeps all",
         DataWarning,
-        skip_file_prefixes=PACKAGE_FILES,
     )
     return sources.select(keep)
 

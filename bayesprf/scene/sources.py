@@ -1,6 +1,5 @@
 """SourceTable: the stars of the catalogue."""
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from html import escape
@@ -10,7 +9,7 @@ import numpy as np
 
 from bayesprf.arrays import LARGEST, AnyArray, BoolArray, FloatArray, IntArray, Named, shape_of
 from bayesprf.checks import as_float, check_positive, check_shape, did_you_mean, listed, shown
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.errors import DataWarning, InputError, warn
 from bayesprf.scene.sky import check_sky, format_angle, move_positions, nearest
 
 # Derived: a position within one Kepler pixel of a star names it, arcsec.
@@ -173,11 +172,10 @@ class SourceTable:
         if self.motion is None:
             return self
         if self.epoch is None:
-            warnings.warn(
+            warn(
                 "the catalogue has proper motions but not the epoch of its positions, so these were not carried to the"
                 " epoch of the data; give ref_epoch=2016.0 (Gaia DR3), 2015.5 (Gaia DR2) or 2000.0 (TIC, KIC, EPIC)",
                 DataWarning,
-                skip_file_prefixes=PACKAGE_FILES,
             )
             return self
         years = year - self.epoch

@@ -1,6 +1,5 @@
 """Slow change of the PRF in time: the PRF at time t is the mean PRF times 1 + sum_km c_km v_k(t) g_m(dx, dy)."""
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +8,7 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.binning import bin_mean, build_binning, choose_resolution
 from bayesprf.design.trends import Trends, build_trends, find_breaks
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.errors import DataWarning, InputError, warn
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
@@ -221,11 +220,10 @@ def _time_columns(
 ) -> Trends:
     """Return all time columns; the constant alone if there is nothing to learn from."""
     if pairs.chosen.size == 0:
-        warnings.warn(
+        warn(
             "build_time_model: no pixel is bright enough, unsaturated and dominated by one source; the PRF is left"
             " constant in time",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
         return Trends(np.ones((pixels.n_time, 1)), ("constant",))
     others = np.zeros((pixels.n_time, 0))

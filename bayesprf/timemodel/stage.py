@@ -1,6 +1,5 @@
 """The time-model stage of a Fit: pixels and PRF in, the fitted change of the PRF out."""
 
-import warnings
 from dataclasses import replace
 from functools import partial
 
@@ -11,7 +10,7 @@ from bayesprf.arrays import BoolArray, Named, NamedDict
 from bayesprf.checks import as_array, check_choice, check_integer, check_names, shown
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.errors import DataWarning, InputError, warn
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.fluxes import default_prior, fit_flux
@@ -154,11 +153,10 @@ def _warn_of_unknown_motion(pixels: PixelTable, positions: str | None) -> None:
         return
     unknown = int(np.count_nonzero(~np.isfinite(pixels.pos_corr).all(axis=1)))
     if unknown:
-        warnings.warn(
+        warn(
             f"positions: expected pos_corr at every cadence, got none at {unknown} of {pixels.n_time}, where the mean"
             ' is taken; use "centroid", or leave these cadences out',
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
 
 
@@ -172,12 +170,11 @@ def _warn_if_wild(prf: PrfFit, gain: GainModel) -> None:
     change = gain.mix @ (parts[:, whole] / share[whole])
     low, high = float(change.min()), float(change.max())
     if low < 1.0 / _WILD or high > _WILD:
-        warnings.warn(
+        warn(
             f"build_time_model: a star's light on its pixels changes between {low:.2g} and {high:.2g} of its mean,"
             f" expected between {1 / _WILD:.2g} and {_WILD:g}; light curves fitted with fit_va=True are not to be"
             " trusted: subtract the sky, use fewer terms, or fit without the time model",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
 
 

@@ -1,13 +1,12 @@
 """The search for the widths of a flux fit: estimates that grow from problem to problem, without outliers."""
 
-import warnings
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from bayesprf.arrays import FloatArray
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
+from bayesprf.errors import ConvergenceWarning, warn
 from bayesprf.linalg.evidence import EvidenceMaximum, maximise_evidence
 from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import LinearProblem
@@ -114,11 +113,10 @@ def learn_from(
         learned = replace(learned, converged=True)
     if not learned.converged:
         listed = ", ".join(names.get(name, name) for name in one.free)
-        warnings.warn(
+        warn(
             f"learn_widths: no maximum of the evidence found for {listed} ({learned.message}); the data may want a"
             " width of zero: fix one of them to a number, or make groups larger",
             ConvergenceWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
     done = start.times(learned, one.free, names)
     return replace(done, n_clipped=found.n_clipped + n_clipped)

@@ -10,6 +10,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
+from bayesprf.linalg.stack import stack_of
 from bayesprf.prf.astrometry import fit_position_errors
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import FluxRecipe
@@ -37,7 +38,7 @@ def learn_hyperparameters(
     data = WidthData(
         pixels=fit.pixels,
         image=image,
-        design=latest.problem.design,  # type: ignore[arg-type]
+        design=stack_of(latest.problem),
         expected=flux,
         surface_prior=GaussianPrior(prior.mean[n_source:], prior.precision[n_source:]),
         known=prf.fixed_light,

@@ -1,14 +1,13 @@
 """Columns of flux and magnitude -> fluxes on a linear scale, and what cannot be one named."""
 
 import re
-import warnings
 
 import numpy as np
 from astropy import units
 
 from bayesprf.arrays import BoolArray, FloatArray, Named
 from bayesprf.checks import listed
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError, UnitError
+from bayesprf.errors import DataWarning, InputError, UnitError, warn
 from bayesprf.io.catalogs.columns import numbers_of
 
 # Definition: what a catalogue calls a magnitude lies between that of the Sun and the faintest that any telescope sees;
@@ -111,9 +110,8 @@ def _tell(name: str, expected: str, values: FloatArray, wrong: BoolArray) -> Non
     """Warn of rows that are not what was expected."""
     rows = np.flatnonzero(wrong).tolist()
     if rows:
-        warnings.warn(
+        warn(
             f"{name}: expected {expected}, got {values[rows[0]]:g} in {len(rows)} of {values.size}, rows"
             f" {listed(rows)}; they count as unknown: correct these rows",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )

@@ -1,7 +1,6 @@
 """Star catalogues -> SourceTable."""
 
 import re
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ from astropy.coordinates import Angle
 
 from bayesprf.arrays import BoolArray, FloatArray, Named
 from bayesprf.checks import checked, listed
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.errors import DataWarning, InputError, warn
 from bayesprf.io.catalogs.archives import (
     ANY,
     ARCHIVES,
@@ -297,12 +296,11 @@ def _read_motion(columns: Named, archive: Archive) -> FloatArray | None:
     wrong = np.hypot(*motion.T) > _FASTEST
     if wrong.any():
         rows = np.flatnonzero(wrong).tolist()
-        warnings.warn(
+        warn(
             f"{', '.join(found)}: expected motions of up to {_FASTEST:g} mas / yr, which no star exceeds, got"
             f" {motion[rows[0]][0]:g}, {motion[rows[0]][1]:g} in {len(rows)} of {len(motion)}, rows {listed(rows)};"
             " these stars are left where they are: correct these rows",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
     return np.where(wrong[:, None], np.nan, motion)
 
@@ -312,11 +310,10 @@ def _warn_of_motion(columns: Named) -> None:
     names = [one for one in columns if _MOTION.search(one) and not _NO_MOTION.search(one)]
     names = [one for one in names if not is_missing(columns[one]).all()]
     if names:
-        warnings.warn(
+        warn(
             f"catalogue: expected proper motions in two columns called pmra and pmdec, got {listed(names)}, which are"
             " not used: positions stay as they are; rename the columns if they are motions",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
 
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import warnings
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from platformdirs import user_cache_dir
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive, checked
-from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, MissingDependencyError
+from bayesprf.errors import DataWarning, FileError, InputError, MissingDependencyError, warn
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.files import atomic_path
 from bayesprf.scene.pixels import PixelTable
@@ -170,20 +169,17 @@ def _answer(query: str) -> Table:
         try:
             return Table.read(kept, format="ascii.ecsv")
         except (ValueError, OSError) as error:
-            warnings.warn(
-                f"{kept} cannot be read ({error}) and is asked for again", DataWarning, skip_file_prefixes=PACKAGE_FILES
-            )
+            warn(f"{kept} cannot be read ({error}) and is asked for again", DataWarning)
     rows = _ask(query)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(kept) as temporary:
             rows.write(temporary, format="ascii.ecsv", overwrite=True)
     except OSError as error:
-        warnings.warn(
+        warn(
             f"Gaia's answer is not kept, because {kept.parent} cannot be written ({error.strerror or error}); set"
             " BAYESPRF_CACHE to a directory that can",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
     return rows
 

@@ -1,12 +1,10 @@
 """Rows of the TESS Input Catalog that are no stars of their own."""
 
-import warnings
-
 import numpy as np
 
 from bayesprf.arrays import AnyArray, BoolArray, Named, NamedDict
 from bayesprf.checks import listed
-from bayesprf.errors import PACKAGE_FILES, DataWarning
+from bayesprf.errors import DataWarning, warn
 from bayesprf.io.catalogs.columns import find_column
 from bayesprf.results.columns import texts_of
 
@@ -45,11 +43,10 @@ def real_stars(columns: Named) -> NamedDict:
     if not wrong.any():
         return dict(columns)
     rows = np.flatnonzero(wrong)
-    warnings.warn(
+    warn(
         f"catalogue: left out {rows.size} of {wrong.size} rows of the TIC that are no stars of their own by"
         f" {found[1]}: {listed([f'{names[one]} ({said[one]})' for one in rows], 3)}",
         DataWarning,
-        skip_file_prefixes=PACKAGE_FILES,
     )
     return {name: column[~wrong] for name, column in columns.items()}
 

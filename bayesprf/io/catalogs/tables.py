@@ -19,7 +19,7 @@ from astropy.utils.exceptions import AstropyUserWarning
 
 from bayesprf.arrays import AnyArray, Named, NamedDict
 from bayesprf.checks import shown
-from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, MissingDependencyError
+from bayesprf.errors import DataWarning, FileError, InputError, MissingDependencyError, warn
 from bayesprf.io.catalogs.archives import ANY, ARCHIVES, find_position
 from bayesprf.io.catalogs.text import read_text
 
@@ -159,11 +159,10 @@ def _warn_if_cut(path: Path) -> None:
         return
     said = _CUT.search(_content(path).getvalue())
     if said:
-        warnings.warn(
+        warn(
             f"catalogue: expected all stars of the field, but {path.name} says that its rows were cut at a limit"
             f" ({said[0].decode(errors='replace').strip()}); ask the archive again for all rows",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
 
 

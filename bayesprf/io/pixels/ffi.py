@@ -1,7 +1,6 @@
 """Images of the sky, such as full frame images or superstamps, one or a series -> PixelTable."""
 
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from astropy.wcs import WCS
 
 from bayesprf.arrays import FloatArray, Named, NamedDict
 from bayesprf.checks import as_float, check_positive, checked, shown
-from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError, ShapeError
+from bayesprf.errors import DataWarning, FileError, InputError, ShapeError, warn
 from bayesprf.instruments import GENERIC, Instrument
 from bayesprf.io.pixels.headers import Header, find_instrument, read_noise_of, read_number
 from bayesprf.io.pixels.image_file import ImageFile, open_image, read_corner, read_image_exposure, read_mid_time
@@ -272,11 +271,10 @@ def _check_series(images: Sequence[ImageFile], instrument: Instrument | None) ->
     first = images[0]
     for one in images:
         if one.intact is False:
-            warnings.warn(
+            warn(
                 f"{one.path.name}: expected the image that DATASUM was made from, got another: the file was changed"
                 " after it was written, by a tool or by damage; download it again if you did not change it",
                 DataWarning,
-                skip_file_prefixes=PACKAGE_FILES,
             )
         if one.flux.shape[1:] != first.flux.shape[1:]:
             raise ShapeError(
@@ -337,11 +335,10 @@ def _reduce(image: ImageFile, noise: Noise, used: tuple[slice, slice]) -> tuple[
         return flux, own
     errors = noise.least(flux)
     errors[:, : own.shape[1], : own.shape[2]] = own
-    warnings.warn(
+    warn(
         f"{image.path.name}: expected errors for all {flux[0].size} pixels, but those of the file cover"
         f" {own.shape[1]} rows and {own.shape[2]} columns; beyond them they are photon and read noise",
         DataWarning,
-        skip_file_prefixes=PACKAGE_FILES,
     )
     return flux, errors
 

@@ -1,6 +1,5 @@
 """Stamps that belong together: one detector, one set of cadences, one clock."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray
 from bayesprf.checks import listed
-from bayesprf.errors import PACKAGE_FILES, DataWarning, InputError
+from bayesprf.errors import DataWarning, InputError, warn
 from bayesprf.instruments import SECONDS_PER_DAY, Instrument
 from bayesprf.io.pixels.stamp import Stamp
 
@@ -89,11 +88,10 @@ def _warn_unmatched(stamps: Sequence[Stamp], common: IntArray) -> None:
     if every.size == common.size:
         return
     lacking = [f"{s.name} lacks {every.size - s.time.size}" for s in stamps if s.time.size < every.size]
-    warnings.warn(
+    warn(
         f"{every.size - common.size} of {every.size} cadences are not in every file and were left out:"
         f" {listed(lacking)}",
         DataWarning,
-        skip_file_prefixes=PACKAGE_FILES,
     )
 
 

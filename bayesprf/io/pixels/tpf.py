@@ -1,6 +1,5 @@
 """Target pixel files of Kepler, K2 and TESS -> PixelTable."""
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -10,7 +9,7 @@ from astropy.wcs import WCS
 
 from bayesprf.arrays import AnyArray, BoolArray, FloatArray, IntArray, NamedDict
 from bayesprf.checks import check_choice, check_positive, checked, listed
-from bayesprf.errors import PACKAGE_FILES, DataWarning, FileError, InputError
+from bayesprf.errors import DataWarning, FileError, InputError, warn
 from bayesprf.io.pixels.barycenter import barycentric_shift, parse_direction
 from bayesprf.io.pixels.listing import list_files
 from bayesprf.io.pixels.noise import check_floor
@@ -171,11 +170,11 @@ def _read_stamps(
         except FileError as error:
             if on_error == "raise":
                 raise
-            warnings.warn(f"skipped a file: {error}", DataWarning, skip_file_prefixes=PACKAGE_FILES)
+            warn(f"skipped a file: {error}", DataWarning)
     if not stamps:
         raise FileError(f"files: expected at least one readable file, but none of {len(sources)} could be read")
     for alarm in [*_repeats(stamps), *_alarms(stamps)]:
-        warnings.warn(alarm, DataWarning, skip_file_prefixes=PACKAGE_FILES)
+        warn(alarm, DataWarning)
     return stamps, coordinates
 
 
@@ -297,11 +296,10 @@ def _use_copies(
     kept, kept_err = flux[:, place], flux_err[:, place]
     differs = (np.abs(copy - kept) > 1e-5 * np.abs(kept)) & ~lost[:, None]  # float32 keeps seven digits
     if differs.any():
-        warnings.warn(
+        warn(
             f"{int(differs.any(axis=0).sum())} pixels of {name} lie in an earlier file too, with other"
             f" fluxes (by up to {np.abs(copy - kept)[differs].max():.3g} electron / s); the earlier file's are used",
             DataWarning,
-            skip_file_prefixes=PACKAGE_FILES,
         )
     usable = np.isfinite(kept) & np.isfinite(kept_err) & (kept_err > 0)
     fill = ~usable & np.isfinite(copy) & np.isfinite(copy_err) & (copy_err > 0) & ~lost[:, None]

@@ -1,6 +1,5 @@
 """RobustSolver: cosmic rays and bad pixels, by reweighting around any solver."""
 
-import warnings
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -8,7 +7,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_positive
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
+from bayesprf.errors import ConvergenceWarning, warn
 from bayesprf.linalg.problem import GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver, choose_solver
 
@@ -138,11 +137,10 @@ class RobustSolver:
             moving = moving[step.max(axis=1, initial=0.0) > self.tolerance]
             n_iter += 1
         if moving.size:
-            warnings.warn(
+            warn(
                 f"RobustSolver: {moving.size} of {problem.n_batch} batch rows still moved after {n_iter} rounds;"
                 " raise max_iter",
                 ConvergenceWarning,
-                skip_file_prefixes=PACKAGE_FILES,
             )
         converged = np.isin(np.arange(problem.n_batch), moving, invert=True)
         held = (weights < REPORTED_WEIGHT) & (problem.ivar > 0)

@@ -12,7 +12,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.errors import UnsupportedError
 from bayesprf.linalg.problem import Factors, GaussianPosterior, LinearProblem
 from bayesprf.linalg.solvers.solver import Solver
-from bayesprf.linalg.stack import DesignStack
+from bayesprf.linalg.stack import DesignStack, stack_of
 
 # Numbers held at once while covariances are formed.
 _CHUNK_ELEMENTS = 1 << 20
@@ -104,9 +104,7 @@ class WeightedFactors:
     @cached_property
     def design(self) -> DesignStack:
         """The design of the problem."""
-        if not isinstance(self.problem.design, DesignStack):
-            raise UnsupportedError(f"problem: expected a DesignStack, got {type(self.problem.design).__name__}")
-        return self.problem.design
+        return stack_of(self.problem)
 
     @cached_property
     def label(self) -> IntArray:
@@ -116,10 +114,7 @@ class WeightedFactors:
     @cached_property
     def _overlaps(self) -> csr_matrix:
         """Which coefficients share observations, shape (n_coeff, n_coeff)."""
-        design = self.design
-        shape = (design.n_obs, design.n_coeff)
-        pattern = csr_matrix((np.ones(design.indices.size), design.indices, design.indptr), shape=shape)
-        return csr_matrix(pattern.T @ pattern)
+        return self.design.overlaps()
 
     @cached_property
     def excess(self) -> FloatArray:
