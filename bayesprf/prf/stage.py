@@ -19,7 +19,9 @@ from bayesprf.prf.joint.choice import (
     Choice,
     choose_fit,
     dark_light,
+    detail_score,
     leaves_level,
+    may_be_finer,
     may_hold_sky,
     never_ends,
     take_settled,
@@ -66,7 +68,7 @@ def fit_chosen_prf(
     what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
     one per weight, and as many stars as their spread about the PRF can be learned from. Where the stars agree on
     how it would vary over the field, a PRF that does is fitted, as a plane and then as a quadratic surface, and kept if
-    it leaves less light in the wrong pixels.
+    it leaves less light in the wrong pixels; where they agree on finer columns of a constant PRF, likewise.
 
     Raises
     ------
@@ -80,13 +82,13 @@ def fit_chosen_prf(
         sky = None
         if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
             sky = _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter).background
-        return _varied(fit, scene, recipe, _fit_jointly(scene, recipe, sky))
+        return _detailed(fit, scene, *_varied(fit, scene, recipe, _fit_jointly(scene, recipe, sky)))
     rounds = recipe.updated(method="rounds")
     found = _fit_in_rounds(fit, scene, rounds, progress)
     if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
         return found, rounds
     better, chosen = _better(fit, scene, recipe, found)
-    return _varied(fit, scene, chosen, better)
+    return _detailed(fit, scene, *_varied(fit, scene, chosen, better))
 
 
 def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:
@@ -102,11 +104,15 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
 
     Both the documented splines and those of the instrument's pixels count as not asked for.
     """
-    quick = fit.sources.n_source <= MAX_QUICK and fit.pixels.n_pixel <= MAX_QUICK_PIXEL
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = not fit.settings.differs(_SPLINES, fit.pixels.instrument)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    return quick and plain and not recipe.shape.asks_rounds
+    return _is_quick(fit) and plain and not recipe.shape.asks_rounds
+
+
+def _is_quick(fit: Fit) -> bool:
+    """Whether a step of the joint fit takes no more than about a second."""
+    return fit.sources.n_source <= MAX_QUICK and fit.pixels.n_pixel <= MAX_QUICK_PIXEL
 
 
 def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[PrfFit, PrfRecipe]:
@@ -156,6 +162,23 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
             break
         found, recipe = other, varying
     return found, recipe
+
+
+def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
+    """Give a constant PRF twice the knots if the stars agree on what that adds; or return the fit.
+
+    What it costs, four times the weights, is spent where the PRF misses the pixels by as much as noise does.
+    """
+    joint = found.joint
+    if joint is None or recipe.shape.knot_density is not None or not _is_quick(fit):
+        return found, recipe
+    if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
+        return found, recipe
+    finer = recipe.updated(method="joint", knot_density=2)
+    other, told = _try_jointly(scene, finer)
+    choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
+    _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
+    return (other, finer) if other is not None and choice.joint else (found, recipe)
 
 
 def _follows_places(fit: Fit, found: PrfFit) -> bool:

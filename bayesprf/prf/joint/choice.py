@@ -3,13 +3,15 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import lstsq
 from scipy.sparse import identity
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, next_step
-from bayesprf.prf.joint.problem import JointProblem, JointState, global_columns, look
+from bayesprf.prf.joint.problem import JointProblem, JointState, View, embedding, finer, global_columns, look
+from bayesprf.prf.joint.start import rows_around
 from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.pairs import PairTable
@@ -21,6 +23,8 @@ SIGNIFICANT = 5.0
 _STD_ABS = float(np.sqrt(1.0 - 2.0 / np.pi))
 # Rounding: it decides what is left of a pixel that the fit follows altogether.
 _LEAST_KEPT = 1e-3
+# Definition: where the model errs by as much as noise, a pixel has this share of the weight that noise alone gives it.
+_NOISE_SHARE = 0.5
 # Definition: a flux farther below zero than this, in its errors, is not that of a star.
 _N_NEGATIVE = 2.0
 
@@ -194,21 +198,70 @@ def variation_score(fit: JointFit) -> float:
     problem = replace(fit.problem, columns=field_columns(fit.problem.place, fit.prf.order + 1))
     more = np.zeros((problem.n_field - fit.problem.n_field, problem.basis.n_basis))
     state = replace(fit.state, weights=np.concatenate([fit.state.weights, more]))
-    view = look(problem, state)
+    view, hyper = look(problem, state), JointHyper()
     columns = global_columns(problem, state, view)[:, fit.problem.n_weight : problem.n_weight]
+    return _agreement(fit, problem, view, columns, (hyper.tau_field, hyper.turn_field, hyper.level_field))
+
+
+def may_be_finer(fit: JointFit) -> bool:
+    """Whether finer columns are worth their cost: a constant PRF of its own misses pixels by as much as noise does."""
+    problem, used = fit.problem, fit.problem.used
+    own = problem.n_field == 1 and problem.prior.weights_factor is None
+    return own and float(np.mean(fit.weight[used] / problem.ivar[used])) < _NOISE_SHARE
+
+
+def detail_score(fit: JointFit) -> float:
+    """Return how far stars agree on a PRF with finer columns, in standard deviations.
+
+    Parameters
+    ----------
+    fit : JointFit
+        A fit of a PRF that is constant over the field.
+
+    Returns
+    -------
+    float
+        0 where no two stars tell.
+
+    Notes
+    -----
+    The test of `variation_score`, with columns of twice as many knots along the radius and around the circle, less what
+    the present ones can make of them at the weights of the pixels.
+    """
+    coarse, fine = fit.problem.basis, finer(fit.problem.basis)
+    held, hyper = embedding(coarse, fine), JointHyper()
+    around = rows_around(fine)
+    rough = fine.roughness()
+    problem = replace(fit.problem, basis=fine, bends=rough[~around], turns=rough[around])
+    state = replace(fit.state, weights=fit.state.weights @ held.T)
+    view = look(problem, state)
+    columns = global_columns(problem, state, view)[:, : problem.n_weight]
+    columns = _without(columns, columns @ held, fit.weight)
+    return _agreement(fit, problem, view, columns, (hyper.tau, hyper.turn, fit.problem.prior.weights_sigma))
+
+
+def _without(columns: FloatArray, held: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return columns less what others make of them at the weights of the pixels, shape (n_pixel, n_column)."""
+    root = np.sqrt(weight)[:, None]
+    return np.asarray(columns - held @ lstsq(root * held, root * columns, lapack_driver="gelsy")[0])
+
+
+def _agreement(
+    fit: JointFit, problem: JointProblem, view: View, columns: FloatArray, widths: tuple[float, float, float]
+) -> float:
+    """Return the score of columns that a fit lacks, in standard deviations; their prior has these widths."""
     score = columns * (fit.weight * np.where(fit.weight > 0, problem.flux - view.image, 0.0))[:, None]
     by_star = np.zeros((problem.n_source, score.shape[1]))
-    np.add.at(by_star, _brightest(problem.pairs, state.flux, view.values), score)
-    likeness = _scaled(by_star, problem)
+    np.add.at(by_star, _brightest(problem.pairs, fit.state.flux, view.values), score)
+    likeness = _scaled(by_star, problem, widths)
     np.fill_diagonal(likeness, 0.0)
     spread = float(np.sqrt(2.0 * np.sum(likeness**2)))
     return float(likeness.sum()) / spread if spread > 0 else 0.0
 
 
-def _scaled(by_star: FloatArray, problem: JointProblem) -> FloatArray:
-    """Return the products y_i'y_j of the stars' scores, by the prior covariance of the weights over the field."""
-    hyper, each = JointHyper(), identity(problem.basis.n_basis, format="csr")
-    kinds = (problem.bends, hyper.tau_field), (problem.turns, hyper.turn_field), (each, hyper.level_field)
-    precision = sum((rows.T @ rows).toarray() / width**2 for rows, width in kinds)
+def _scaled(by_star: FloatArray, problem: JointProblem, widths: tuple[float, float, float]) -> FloatArray:
+    """Return the products y_i'y_j of the stars' scores, by the prior covariance of bends, turns and weights."""
+    kinds = problem.bends, problem.turns, identity(problem.basis.n_basis, format="csr")
+    precision = sum((rows.T @ rows).toarray() / width**2 for rows, width in zip(kinds, widths, strict=True))
     parts = np.split(by_star, by_star.shape[1] // problem.basis.n_basis, axis=1)
     return np.asarray(sum(part @ np.linalg.solve(precision, part.T) for part in parts))

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import lstsq
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
@@ -34,9 +35,24 @@ WING_RINGS = tuple(RMAX * 2.0**octave for octave in (-1, 0, 1))
 """Radii from which each ring of the wing begins, pixel: octaves, the second where the splines end."""
 
 
-def joint_basis(side: float, half: float) -> PolarBasis:
-    """Return the columns of log10 PRF for pixels of a given side, arcsec, out to `half` pixels."""
-    return PolarBasis(RMIN * side, half * side, CUT * side, N_R, N_PHI)
+def joint_basis(side: float, half: float, density: int = 1) -> PolarBasis:
+    """Return the columns of log10 PRF for pixels of a given side, arcsec, out to `half` pixels.
+
+    `density` cuts each interval of radius and angle in so many.
+    """
+    return PolarBasis(RMIN * side, half * side, CUT * side, density * (N_R - 1) + 1, density * N_PHI)
+
+
+def finer(basis: PolarBasis) -> PolarBasis:
+    """Return columns whose intervals of radius and angle are half as wide."""
+    return replace(basis, n_r_knots=2 * basis.n_r_knots - 1, n_phi_knots=2 * basis.n_phi_knots)
+
+
+def embedding(coarse: PolarBasis, fine: PolarBasis) -> FloatArray:
+    """Return the weights of finer columns that make each coarse one, shape (n_fine, n_coarse)."""
+    angles = 2.0 * np.pi * np.arange(fine.n_phi_knots) / fine.n_phi_knots
+    r, phi = np.repeat(fine.greville, angles.size), np.tile(angles, fine.n_radial)
+    return np.asarray(lstsq(fine.matrix(r, phi).toarray(), coarse.matrix(r, phi).toarray(), lapack_driver="gelsy")[0])
 
 
 @dataclass(frozen=True, slots=True, eq=False)

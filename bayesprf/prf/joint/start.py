@@ -72,6 +72,8 @@ class JointSettings:
         Background columns.
     basis : PolarBasis, optional
         Columns of log10 PRF; by default those of `joint_basis` out to `RMAX`.
+    density : int
+        Their density.
     n_wing : int
         Slope of the wing and its bends.
     slope : tuple of float
@@ -86,6 +88,7 @@ class JointSettings:
     weights_sigma: float = 1.0
     sky: BackgroundColumns | None = None
     basis: PolarBasis | None = None
+    density: int = 1
     n_wing: int = 5
     slope: tuple[float, float] = STAR_WINGS
 
@@ -100,7 +103,7 @@ def build_joint(
     """Build the problem and the state to start from."""
     area = pixel_area(pixels)
     side = float(np.sqrt(area))
-    basis = settings.basis or joint_basis(side, RMAX)
+    basis = settings.basis or joint_basis(side, RMAX, settings.density)
     ivar = np.where(saturated, 0.0, image.ivar)
     weights = np.zeros(basis.n_basis) if settings.base is not None else moffat_weights(basis, side, settings.fwhm_pix)
     prf = PrfModel(basis, weights, area, base=settings.base).normalized()
