@@ -15,8 +15,7 @@ from bayesprf.design.splines import local_periodic_splines
 # scattered light no slower than r**-2.5.
 _WING_BOUNDS = (-8.0, -2.5)
 # Accuracy: points of the integral of the PRF's area: per interval of knots, and around.
-_N_NODE, _N_ANGLE = 8, 96
-N_EDGE_NODE = _N_ANGLE
+_N_NODE, N_EDGE_NODE = 8, 96
 """Nodes of the integral of the PRF that lie at rmax."""
 # Accuracy: radii at which the largest value around is looked up.
 _N_RING = 256
@@ -150,8 +149,8 @@ class PrfModel:
         if self.base is None:
             return np.zeros(r.size)
         radius = np.linspace(0.0, self.basis.rmax, _N_RING)
-        x, y = radius[:, None] * np.cos(_angles(_N_ANGLE)), radius[:, None] * np.sin(_angles(_N_ANGLE))
-        ring = self.base.log10(x.ravel(), y.ravel()).reshape(_N_RING, _N_ANGLE).max(axis=1)
+        x, y = radius[:, None] * np.cos(_angles(N_EDGE_NODE)), radius[:, None] * np.sin(_angles(N_EDGE_NODE))
+        ring = self.base.log10(x.ravel(), y.ravel()).reshape(_N_RING, N_EDGE_NODE).max(axis=1)
         highest_from = np.maximum.accumulate(ring[::-1])[::-1]
         return highest_from[np.maximum(np.searchsorted(radius, r, side="right") - 1, 0)]
 
@@ -360,9 +359,9 @@ def area_nodes(basis: PolarBasis) -> tuple[FloatArray, FloatArray, FloatArray]:
     The last `N_EDGE_NODE` lie at rmax and stand for a wing whose `wing_area` is one.
     """
     radius, inside = _ring_nodes(basis, _N_NODE)
-    weight = np.repeat(np.append(inside, basis.rmax**2), _N_ANGLE) * (2.0 * np.pi / _N_ANGLE)
+    weight = np.repeat(np.append(inside, basis.rmax**2), N_EDGE_NODE) * (2.0 * np.pi / N_EDGE_NODE)
     radius = np.append(radius, basis.rmax)
-    return np.repeat(radius, _N_ANGLE), np.tile(_angles(_N_ANGLE), radius.size), weight
+    return np.repeat(radius, N_EDGE_NODE), np.tile(_angles(N_EDGE_NODE), radius.size), weight
 
 
 def _ring_nodes(basis: PolarBasis, n_node: int) -> tuple[FloatArray, FloatArray]:
