@@ -40,6 +40,7 @@ from bayesprf.quality.cures import (
     choose_slope,
     choose_stars,
     cure_fit,
+    found_along,
     with_cures,
 )
 from bayesprf.quality.record import Cure
@@ -412,7 +413,8 @@ def _with_missing_stars(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure,
     reason = asks_for_stars(fit) if "stars" in options.chosen_cures else ""
     if not reason:
         return fit, ()
-    grown = add_missing(fit.pixels, fit.sources)
+    found = found_along(fit)
+    grown = add_missing(fit.pixels, fit.sources) if found is None else fit.sources.joined(found)
     if grown.n_source == fit.sources.n_source:
         return fit, ()
     bare = Fit.of(fit.pixels, grown, fit.settings)

@@ -24,6 +24,7 @@ from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import PrfModel, StarPrf
 from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import MaskOptions, ShapeOptions
 
 if TYPE_CHECKING:
@@ -152,6 +153,11 @@ class PrfFit:
         if self.joint is None:
             return np.zeros(self.flux.size)
         return self.joint.prf.frame.turn(self.joint.problem.place)
+
+    @property
+    def found_stars(self) -> SourceTable | None:
+        """Stars that the catalogue lacks and a joint fit found and fitted along, on the scale of the catalogue."""
+        return None if self.joint is None else self.joint.found
 
     def at(self, ra_deg: float, dec_deg: float) -> "PrfFit":
         """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree."""

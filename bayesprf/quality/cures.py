@@ -16,6 +16,7 @@ from bayesprf.prf.stage import fit_prf
 from bayesprf.quality.findings import rough, without_tried
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.stage import with_verdict
+from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import INSTRUMENT_PRF, Background, FluxRecipe, PrfRecipe, QualityOptions, TimeRecipe
 from bayesprf.stats import mad_sigma, median_over_time
 from bayesprf.timemodel.stage import fit_time_model, time_options
@@ -174,6 +175,12 @@ def _named(background: Background | None) -> str:
     return "a plane per file, background=Background('stamp', 1)"
 
 
+def found_along(fit: Fit) -> SourceTable | None:
+    """Return the stars that the catalogue lacks and a fit of few stars found and fitted along, or None."""
+    few = with_verdict(fit).need("verdict").find(QualityFlag.FEW_CALIBRATORS) is not None
+    return fit.need("prf").found_stars if few else None
+
+
 def asks_for_stars(fit: Fit) -> str:
     """Return what stars that the catalogue lacks may mend, or nothing.
 
@@ -185,8 +192,11 @@ def asks_for_stars(fit: Fit) -> str:
     Returns
     -------
     str
-        The fault: a poor PRF, light that no source explains, or a star that seems off its place.
+        The fault: stars that a fit of few found along, a poor PRF, light that no source explains, or a star that seems
+        off its place.
     """
+    if found_along(fit) is not None:
+        return next(one.reason for one in with_verdict(fit).need("verdict").cures if one.name == "stars")
     found = [one for one in with_verdict(fit).need("verdict").findings if one.flag in _MISPLACED]
     return found[0].sentence if found else ""
 
@@ -202,12 +212,14 @@ def choose_stars(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     Returns
     -------
     tuple of Fit and Cure
-        The one with more stars if chi-square per pixel and misplaced light are smaller, no more of the first stars are
-        flagged for them, none has become negative, and each new one is there.
+        The one with more stars if chi-square per pixel and misplaced light are smaller, or the first fit has their
+        light already, no more of the first stars are flagged for them, none has become negative, and each new one is
+        there.
     """
     fit, other = with_verdict(fit), with_verdict(other)
     before, after, old = fit.need("verdict"), other.need("verdict"), fit.sources.n_source
-    better = _fits_better(before, after, _marked(after)[:old])
+    better = _no_more_marked(before, _marked(after)[:old])
+    better &= found_along(fit) is not None or _less_misfit(before, after)
     better &= bool(_there(other)[old:].all()) and not bool((_there(other, -1.0)[:old] & ~_there(fit, -1.0)).any())
     names = other.sources.source_id[old:]
     told = (
@@ -223,10 +235,9 @@ def _there(fit: Fit, sign: float = 1.0) -> BoolArray:
     return np.asarray(sign * flux > _N_THERE * fit.need("systematics").std)
 
 
-def _fits_better(before: Verdict, after: Verdict, marked: BoolArray) -> bool:
-    """Whether fewer stars are flagged for misplaced light, or as many, and there is less of it."""
-    fewer = np.count_nonzero(marked) <= np.count_nonzero(_marked(before))
-    return bool(fewer) and _less_misfit(before, after)
+def _no_more_marked(before: Verdict, marked: BoolArray) -> bool:
+    """Whether no more stars are flagged for misplaced light."""
+    return bool(np.count_nonzero(marked) <= np.count_nonzero(_marked(before)))
 
 
 def _less_misfit(before: Verdict, after: Verdict) -> bool:
@@ -244,7 +255,7 @@ def with_cures(fit: Fit, cures: Collection[Cure]) -> Fit:
     verdict = with_verdict(fit).need("verdict")
     vain = [one.name for one in cures if not one.kept]
     findings = tuple(without_tried(one, vain) for one in verdict.findings)
-    told = replace(verdict, findings=findings, cures=(*cures, *verdict.cures))
+    told = replace(verdict, findings=findings, cures=(*cures, *(one for one in verdict.cures if one not in cures)))
     return with_verdict(fit).with_stage("verdict", told)
 
 

@@ -12,7 +12,7 @@ from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
 from bayesprf.quality.light import find_peaks
 from bayesprf.quality.pointing import measure_pointing
 from bayesprf.quality.prf import measure_misfit, measure_trends
-from bayesprf.quality.record import Verdict
+from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import measure_motion, measure_noise, take_series
 from bayesprf.quality.sky import measure_sky
@@ -43,7 +43,7 @@ def judge_fit(fit: Fit, options: QualityOptions | None = None) -> Verdict:
     """
     options = options or QualityOptions()
     found = measure_fit(fit, options)
-    return Verdict(find_faults(found, options), _field_numbers(fit, found), _source_numbers(found))
+    return Verdict(find_faults(found, options), _field_numbers(fit, found), _source_numbers(found), _along(fit))
 
 
 def with_verdict(fit: Fit) -> Fit:
@@ -127,6 +127,21 @@ def _places(left: MeanResiduals) -> FloatArray:
         for axis in (pixels.column, pixels.row)
     ]
     return np.stack([np.divide(one, total, out=np.zeros_like(one), where=total > 0) for one in columns], axis=1)
+
+
+def _along(fit: Fit) -> tuple[Cure, ...]:
+    """Return what is said of stars that the catalogue lacks and the fit of the PRF found and fitted along."""
+    prf = fit.need("prf")
+    found = prf.found_stars
+    if found is None:
+        return ()
+    most = int(np.argmax(found.flux))
+    reason = (
+        f"light that no source explains, {found.flux[most] * prf.scale:.3g} electron / s near RA"
+        f" {found.ra_deg[most]:.5f} Dec {found.dec_deg[most]:+.5f} deg"
+    )
+    stars = "1 star" if found.n_source == 1 else f"{found.n_source} stars"
+    return (Cure("stars", True, reason, f"{stars} of the mean image, without fluxes of their own, fitted along"),)
 
 
 def _unsettled(fit: Fit) -> str:

@@ -44,6 +44,7 @@ from bayesprf.prf.joint.step import (
 )
 from bayesprf.prf.joint.sums import StarSums, star_sums
 from bayesprf.scene.field_prf import FieldPrf
+from bayesprf.scene.sources import SourceTable
 
 # Accuracy: longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
 _MAX_DEX, _MAX_PIX = 0.5, 0.5
@@ -136,6 +137,8 @@ class JointFit:
         Whether the test was met.
     unlisted : csr_matrix of float64, shape (n_pixel, n_error), optional
         What errs, in standard deviations, of the light of stars that the catalogue lacks, in `problem.known`.
+    found : SourceTable, optional
+        These stars, on the scale of the catalogue.
     """
 
     problem: JointProblem
@@ -158,6 +161,7 @@ class JointFit:
     n_iter: int
     converged: bool
     unlisted: csr_matrix | None = None
+    found: SourceTable | None = None
 
     @property
     def star_sum(self) -> FloatArray:

@@ -105,6 +105,18 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     return total
 
 
+def all_beliefs(
+    problem: JointProblem, state: JointState, hyper: JointHyper, error: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the prior precision of all parameters, the stars' after those they share, and its pull on a state."""
+    prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
+    misfit, ivar = star_prior(problem, state, hyper, error)
+    n_global = problem.n_global
+    precision = np.diag(np.concatenate([np.zeros(n_global), ivar.ravel()]))
+    precision[:n_global, :n_global] = prior.normal + _PIN * pins.T @ pins
+    return precision, np.concatenate([prior.pull, (ivar * misfit).ravel()])
+
+
 def prior_height(problem: JointProblem, state: JointState, hyper: JointHyper) -> float:
     """Return what the priors of `global_prior`, and conservation of flux, add to the objective."""
     total, prf = _Height(), prf_of(problem, state)

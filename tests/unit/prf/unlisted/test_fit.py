@@ -1,10 +1,10 @@
-"""Stars that the image shows and the catalogue lacks: found, fitted along, and told as an error."""
+"""Stars that the image shows and the catalogue lacks, many of them: found, fitted along, and told as an error."""
 
 import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.stage import _level, find_uncatalogued
+from bayesprf.prf.unlisted.peaks import _level, find_uncatalogued
 from bayesprf.settings import Background
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES, replace

@@ -1,0 +1,1 @@
+"""Stars that the image shows and the catalogue lacks."""

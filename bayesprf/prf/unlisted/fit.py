@@ -1,0 +1,171 @@
+"""Stars that the catalogue lacks are fitted along with the PRF; their light is then known, with its error."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import count, islice
+
+import numpy as np
+from scipy.sparse import block_diag, csr_matrix
+
+from bayesprf.arrays import FloatArray
+from bayesprf.errors import ConvergenceWarning
+from bayesprf.prf.joint.hyper import JointHyper
+from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
+from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
+from bayesprf.prf.unlisted.peaks import find_uncatalogued
+from bayesprf.prf.unlisted.search import likeliest_star
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sky import ARCSEC_PER_DEG
+from bayesprf.scene.sources import SourceTable
+
+Start = tuple[JointProblem, JointState, JointHyper]
+"""A problem, where its fit starts, and its first hyperparameters."""
+# Derived: how often stars are looked for: beside the brighter ones, then the fainter.
+_N_LOOK = 2
+# Cost: as many stars are looked for one by one.
+_N_SINGLE = 8
+# Cost: pixels times places, and parameters, of a search for single stars, which takes a second then.
+_MAX_PLACES, _MAX_PARAMETER = 10_000_000, 400
+# Format: how stars that no catalogue names are called.
+_UNNAMED = "uncatalogued-"
+_log = logging.getLogger("bayesprf")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field:
+    """What a fit with more stars takes.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The pixels.
+    sources : SourceTable
+        The catalogue.
+    build : callable
+        Makes the problem of a catalogue.
+    options : JointOptions
+        How it is fitted.
+    """
+
+    pixels: PixelTable
+    sources: SourceTable
+    build: Callable[[SourceTable], Start]
+    options: JointOptions
+
+
+def fit_with_uncatalogued(field: Field) -> JointFit:
+    """Return the fit with the light of stars that the image shows and the catalogue lacks, which are fitted along.
+
+    Notes
+    -----
+    Where a sky is fitted too, light of no listed star raises it and the wings. Stars are looked for in what the fit
+    leaves, fitted with all others, and looked for again; their light is then known, with its error.
+    """
+    fit = fit_joint(*field.build(field.sources), field.options)
+    found, listed = fit, field.sources
+    for _ in range(_N_LOOK):
+        place, flux = find_uncatalogued(field.pixels, found)
+        if not flux.size:
+            break
+        listed = _joined(field, listed, found, place, flux)
+        found = _continue(field, listed, found, flux)
+    if found is fit or not found.converged:
+        return fit
+    return _with_known_light(field, fit.problem, found, listed)
+
+
+def fit_with_single_stars(field: Field) -> JointFit:
+    """Return the fit with stars that the catalogue lacks where few stars tell of the PRF, found one by one.
+
+    Notes
+    -----
+    A PRF that few stars tell of follows a star that the catalogue lacks, or its light passes for errors of the model:
+    it is looked for before the PRF is fitted, one step away from what is expected of it, and when it is.
+    """
+    start, listed = field.build(field.sources), field.sources
+    for _ in range(_N_SINGLE):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            first = fit_joint(*start, replace(field.options, max_iter=1, robust=False))
+        star = likeliest_star(field.pixels, listed, first.problem, first.state, first.hyper)
+        if star is None:
+            break
+        listed = _joined(field, listed, first, *star.entry)
+        problem, state, hyper = field.build(listed)
+        start = replace(problem, loose=_loose(field, problem)), state, hyper
+    found = fit_joint(*start, field.options)
+    for _ in range(_N_SINGLE):
+        star = likeliest_star(field.pixels, listed, found.problem, found.state, found.hyper)
+        if star is None or not found.converged:
+            break
+        listed = _joined(field, listed, found, *star.entry)
+        found = _continue(field, listed, found, star.entry[1])
+    if listed is field.sources:
+        return found
+    problem, state, hyper = field.build(field.sources)
+    if not found.converged:
+        return fit_joint(problem, state, hyper, field.options)
+    return _with_known_light(field, problem, found, listed)
+
+
+def is_small(problem: JointProblem) -> bool:
+    """Whether single stars are looked for in no more than about a second."""
+    n_pixel = problem.flux.size
+    n_parameter = problem.n_global + problem.n_own * problem.n_source
+    return n_parameter <= _MAX_PARAMETER and 4 * n_pixel**2 <= _MAX_PLACES
+
+
+def _catalog_scale(field: Field, fit: JointFit) -> float:
+    """Return catalogue flux per electron / s, by the stars that are in both."""
+    listed, flux = field.sources, fit.flux[: field.sources.n_source]
+    known = listed.has_flux & (flux > 0)
+    return float(np.median(listed.flux[known] / flux[known])) if known.any() else 1.0
+
+
+def _joined(field: Field, listed: SourceTable, fit: JointFit, place: FloatArray, flux: FloatArray) -> SourceTable:
+    """Return the stars with more, which have no name, on the scale of the catalogue."""
+    free = (name for number in count(1) if (name := f"{_UNNAMED}{number}") not in listed.source_id)
+    names = tuple(islice(free, flux.size))
+    return listed.joined(SourceTable(names, place[:, 0], place[:, 1], _catalog_scale(field, fit) * flux))
+
+
+def _loose(field: Field, problem: JointProblem) -> FloatArray:
+    """Return the variance of the places of stars that were found, known to half a pixel, shape (n_source,)."""
+    return np.where(np.arange(problem.n_source) < field.sources.n_source, 0.0, problem.pixel_area / 12.0)
+
+
+def _continue(field: Field, listed: SourceTable, found: JointFit, flux: FloatArray) -> JointFit:
+    """Fit with more stars from where the fit with fewer ended."""
+    problem, before = field.build(listed)[0], found.state
+    shift = np.concatenate([before.shift, np.zeros((flux.size, 2))])
+    state = replace(before, flux=np.append(before.flux, flux), shift=shift)
+    start = replace(found.hyper, outlier_share=0.0, outlier_sigma=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return fit_joint(replace(problem, loose=_loose(field, problem)), state, start, field.options, near=True)
+
+
+def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed: SourceTable) -> JointFit:
+    """Return the fit of the catalogue's stars in which the light of those that were found is known, with its error."""
+    n_source, problem = plain.n_source, found.problem
+    more = (problem.pairs.source >= n_source) & (found.flux[problem.pairs.source] > 0.0)
+    light = np.where(more, found.flux[problem.pairs.source] * found.values, 0.0)
+    known_light = np.bincount(problem.pairs.pixel, weights=light, minlength=problem.flux.size)
+    state = replace(found.state, flux=found.state.flux[:n_source], shift=found.state.shift[:n_source])
+    last = fit_joint(replace(plain, known=known_light), state, found.hyper, field.options, near=True)
+    columns = star_columns(problem, found.state, look(problem, found.state))[:, problem.n_own * n_source :]
+    own = np.linalg.cholesky(found.posterior.own_blocks[n_source:])
+    errors = block_diag([csr_matrix(own[0]), *own[1:]], format="csr")
+    _log.info("%d stars that the catalogue lacks are fitted along", listed.n_source - n_source)
+    return replace(last, unlisted=csr_matrix(columns @ errors), found=_as_found(field, found, listed))
+
+
+def _as_found(field: Field, found: JointFit, listed: SourceTable) -> SourceTable:
+    """Return the stars that were found, as the fit has them."""
+    n_source = field.sources.n_source
+    more = listed.select(np.arange(listed.n_source) >= n_source)
+    east, north = found.state.shift[n_source:].T / ARCSEC_PER_DEG
+    ra, dec = more.ra_deg + east / np.cos(np.radians(more.dec_deg)), more.dec_deg + north
+    return SourceTable(more.source_id, ra, dec, _catalog_scale(field, found) * found.flux[n_source:])

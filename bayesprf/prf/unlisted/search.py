@@ -1,0 +1,230 @@
+"""Search for one more star where few tell of the PRF: its evidence beside any PRF and any error of the model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import solve_triangular
+
+from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.prf.joint.hyper import MIN_EPS, JointHyper, pixel_variance
+from bayesprf.prf.joint.problem import (
+    JointProblem,
+    JointState,
+    global_columns,
+    growth,
+    look,
+    prf_of,
+    shifts,
+    star_columns,
+)
+from bayesprf.prf.joint.step import all_beliefs
+from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.pairs import offsets
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.scene.sky import ARCSEC_PER_DEG
+from bayesprf.scene.sources import SourceTable
+
+# Definition: twice the log odds from which on evidence is very strong (Kass & Raftery 1995, JASA 90, 773).
+_STRONG = 10.0
+# Accuracy: places of a star per side of a pixel.
+_PER_PIXEL = 2
+# Derived: nearer to another, pixel, a star is told from no lopsided PRF: the core of a PRF of these missions is
+# narrower. As far beyond the pixels one is looked for.
+_CORE = 2
+# Accuracy: relative errors of the model under which evidence is compared, in units of those that fits start from, and
+# of those that were learned.
+_FIRST, _LEARNED = (0.3, 1.0, 3.0, 10.0, 30.0), (1.0, 0.3, 0.1)
+# Rounding: a star that others explain to this share is none.
+_LEAST_OWN = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class UnlistedStar:
+    """A star that the catalogue lacks.
+
+    Parameters
+    ----------
+    ra_deg, dec_deg : float
+        Where the catalogue would have it, degree.
+    flux : float
+        electron / s.
+    gain : float
+        Twice the log of the odds for it.
+    """
+
+    ra_deg: float
+    dec_deg: float
+    flux: float
+    gain: float
+
+    @property
+    def entry(self) -> tuple[FloatArray, FloatArray]:
+        """Place and flux, shapes (1, 2) and (1,)."""
+        return np.array([[self.ra_deg, self.dec_deg]]), np.array([self.flux])
+
+
+def likeliest_star(
+    pixels: PixelTable, sources: SourceTable, problem: JointProblem, state: JointState, hyper: JointHyper
+) -> UnlistedStar | None:
+    """Return the star that the image most likely shows beside those of a state, if the evidence for it is very strong.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The pixels.
+    sources : SourceTable
+        The stars that are known.
+    problem, state, hyper
+        The joint fit.
+
+    Returns
+    -------
+    UnlistedStar or None
+
+    Notes
+    -----
+    Errors of the model that were learned from a star's light hide it, and so does a PRF that followed it: both are free
+    here. About a state, with the columns J of all parameters, their prior precision P and pull p, and a level and slope
+    of the sky beside, the evidence of the residuals r with the variances V = 1 / W is
+
+        -2 ln Z = sum ln V + r'W r - g'A^-1 g + ln |A|,  A = J'W J + P,  g = J'W r + p,
+
+    at the errors of the model where it is largest. One more star, of the light f c in the pixels, has the score
+    s = c'W r - c'W J A^-1 g and the information i = c'W c - c'W J A^-1 J'W c; it gains s**2 / (i + m**-2) -
+    ln(1 + i m**2), with the flux m of the brightest star as what it might have, less 2 ln n for the n places where it
+    might be.
+    """
+    place = _places(pixels)
+    scene = _Linear.about(pixels, problem, state, hyper, place)
+    brightest = float(np.max(state.flux, initial=0.0))
+    trials = [*(one * JointHyper().errors for one in _FIRST), *(one * hyper.errors for one in _LEARNED)]
+    found = [scene.evidence(np.maximum(one, MIN_EPS), brightest) for one in trials]
+    without = min(one.height for one in found)
+    gain = np.array([without - one.height + one.gain for one in found])
+    gain[:, _in_a_core(sources, problem, state, place)] = 0.0
+    trial, best = np.unravel_index(np.argmax(gain), gain.shape)
+    odds = float(gain[trial, best]) - 2.0 * np.log(place.shape[0] / _PER_PIXEL**2)
+    if odds < _STRONG:
+        return None
+    dec = place[best, 1] - state.offset[0, 1] / ARCSEC_PER_DEG
+    ra = place[best, 0] - state.offset[0, 0] / ARCSEC_PER_DEG / np.cos(np.radians(dec))
+    return UnlistedStar(float(ra), float(dec), float(found[trial].flux[best]), odds)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Evidence:
+    """At some errors of the model: -2 ln Z without a further star, and by how much one at each place lowers it."""
+
+    height: float
+    gain: FloatArray
+    flux: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Linear:
+    """An image linearised about a state, at the pixels that are used.
+
+    Parameters
+    ----------
+    residual, ivar : ndarray of float64, shape (n_pixel,)
+        Data less model, electron / s, and inverse variances.
+    growth : ndarray of float64, shape (n_pixel, n_kind)
+        What the relative errors are multiplied by.
+    columns : ndarray of float64, shape (n_pixel, n_parameter)
+        J.
+    precision, pull : ndarray of float64, shapes (n_parameter, n_parameter) and (n_parameter,)
+        P and p.
+    star : ndarray of float64, shape (n_pixel, n_place)
+        c of a star at each place.
+    """
+
+    residual: FloatArray
+    ivar: FloatArray
+    growth: FloatArray
+    columns: FloatArray
+    precision: FloatArray
+    pull: FloatArray
+    star: FloatArray
+
+    @classmethod
+    def about(
+        cls, pixels: PixelTable, problem: JointProblem, state: JointState, hyper: JointHyper, place: FloatArray
+    ) -> "_Linear":
+        """Linearise."""
+        view, used = look(problem, state), problem.used
+        noise = float(np.median(problem.ivar[used])) ** -0.5
+        precision, pull = all_beliefs(problem, state, hyper, noise)
+        sky = _sky_columns(pixels)[used]
+        columns = [global_columns(problem, state, view)[used], star_columns(problem, state, view)[used].toarray(), sky]
+        n, n_sky = pull.size, sky.shape[1]
+        whole = np.zeros((n + n_sky, n + n_sky))
+        whole[:n, :n] = precision
+        # A sky may be as bright as the brightest pixel.
+        whole[range(n, n + n_sky), range(n, n + n_sky)] = np.max(np.abs(problem.flux[used]), initial=noise) ** -2.0
+        return cls(
+            residual=(problem.flux - view.image)[used],
+            ivar=problem.ivar[used],
+            growth=growth(problem, state, view)[used],
+            columns=np.concatenate(columns, axis=1),
+            precision=whole,
+            pull=np.append(pull, np.zeros(n_sky)),
+            star=_star_light(pixels, problem, state, place)[used],
+        )
+
+    def evidence(self, errors: FloatArray, brightest: float) -> _Evidence:
+        """Return the evidence at some relative errors of the model."""
+        variance = pixel_variance(self.ivar, self.growth, errors)
+        weighted = self.columns / variance[:, None]
+        normal = weighted.T @ self.columns + self.precision
+        scale = 1.0 / np.sqrt(np.diag(normal))
+        lower = np.linalg.cholesky(normal * np.outer(scale, scale))
+
+        def halved(right: FloatArray) -> FloatArray:
+            return np.asarray(solve_triangular(lower, (right.T * scale).T, lower=True))
+
+        pulled, across = halved(weighted.T @ self.residual + self.pull), halved(weighted.T @ self.star)
+        score = (self.star.T / variance) @ self.residual - across.T @ pulled
+        own = (self.star**2).T @ (1.0 / variance)
+        information = own - np.sum(across**2, axis=0)
+        told = (score > 0.0) & (information > _LEAST_OWN * own)
+        size = np.where(told, information, 1.0)
+        height = np.sum(np.log(variance)) + self.residual @ (self.residual / variance) - pulled @ pulled
+        height += 2.0 * np.sum(np.log(np.diag(lower))) - 2.0 * np.sum(np.log(scale))
+        gain = np.where(told, score**2 / (size + brightest**-2.0) - np.log1p(size * brightest**2), -np.inf)
+        return _Evidence(float(height), gain, np.where(told, score / size, 0.0))
+
+
+def _places(pixels: PixelTable) -> FloatArray:
+    """Return where a star might be: the same places in each pixel, and as far beyond, RA and Dec, (n_place, 2)."""
+    reach, axes = np.arange(-_CORE, _CORE + 1), pixel_axes(pixels)
+    moved = np.stack([one.ravel() for one in np.meshgrid(reach, reach)], axis=1)
+    cell = np.stack([pixels.column, pixels.row], axis=1)[:, None, :] + moved
+    first = np.unique(cell.reshape(-1, 2), axis=0, return_index=True)[1]
+    pixel, step = first // moved.shape[0], moved[first % moved.shape[0]]
+    within = (np.arange(_PER_PIXEL) + 0.5) / _PER_PIXEL - 0.5
+    parts = np.stack([one.ravel() for one in np.meshgrid(within, within)], axis=1)
+    east, north = np.moveaxis((step[:, None, :] + parts) @ axes.T, 2, 0) / ARCSEC_PER_DEG
+    ra, dec = pixels.ra_deg[pixel][:, None], pixels.dec_deg[pixel][:, None]
+    return np.stack([(ra + east / np.cos(np.radians(dec))).ravel(), (dec + north).ravel()], axis=1)
+
+
+def _star_light(pixels: PixelTable, problem: JointProblem, state: JointState, place: FloatArray) -> FloatArray:
+    """Return the light of a star of flux 1 at each place, shape (n_pixel, n_place), 1 / pixel."""
+    pixel, star = (one.ravel() for one in np.indices((pixels.n_pixel, place.shape[0])))
+    offset = offsets(pixels.ra_deg[pixel], pixels.dec_deg[pixel], place[star, 0], place[star, 1])
+    return prf_of(problem, state).normalized_at(np.zeros(2)).evaluate(*offset).reshape(pixels.n_pixel, -1)
+
+
+def _sky_columns(pixels: PixelTable) -> FloatArray:
+    """Return a level and slopes along columns and rows, shape (n_pixel, 3)."""
+    axes = [(one - one.mean()) / max(np.ptp(one), 1.0) for one in (pixels.column, pixels.row)]
+    return np.stack([np.ones(pixels.n_pixel), *axes], axis=1)
+
+
+def _in_a_core(sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray) -> BoolArray:
+    """Return which places lie in the core of a star, shape (n_place,)."""
+    star, one = (index.ravel() for index in np.indices((sources.n_source, place.shape[0])))
+    offset = np.stack(offsets(place[one, 0], place[one, 1], sources.ra_deg[star], sources.dec_deg[star]), axis=1)
+    away = np.hypot(*(offset - shifts(problem, state)[star]).T)
+    near = away < _CORE * np.sqrt(problem.pixel_area)
+    return np.any(near.reshape(sources.n_source, -1), axis=0)
