@@ -218,13 +218,14 @@ def choose_stars(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     """
     fit, other = with_verdict(fit), with_verdict(other)
     before, after, old = fit.need("verdict"), other.need("verdict"), fit.sources.n_source
-    better = _no_more_marked(before, _marked(after)[:old])
-    better &= found_along(fit) is not None or _less_misfit(before, after)
+    along, better = found_along(fit) is not None, _no_more_marked(before, _marked(after)[:old])
+    better &= along or _less_misfit(before, after)
     better &= bool(_there(other)[old:].all()) and not bool((_there(other, -1.0)[:old] & ~_there(fit, -1.0)).any())
     names = other.sources.source_id[old:]
+    did = "gave them fluxes of their own" if along else f"took the misplaced light {_shares(before, after)}"
     told = (
         f"a catalogue with {len(names)} more of the stars that the mean image shows, {', '.join(names[:_N_NAMED])}"
-        f"{', ...' if len(names) > _N_NAMED else ''}, took the misplaced light {_shares(before, after)}"
+        f"{', ...' if len(names) > _N_NAMED else ''}, {did}"
     )
     return (other if better else fit), Cure("stars", better, asks_for_stars(fit), told)
 

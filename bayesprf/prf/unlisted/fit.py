@@ -14,7 +14,7 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
-from bayesprf.prf.unlisted.peaks import find_uncatalogued
+from bayesprf.prf.unlisted.peaks import SIGNIFICANT_PEAK, find_uncatalogued
 from bayesprf.prf.unlisted.search import likeliest_star
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
@@ -102,12 +102,33 @@ def fit_with_single_stars(field: Field) -> JointFit:
             break
         listed = _joined(field, listed, found, *star.entry)
         found = _continue(field, listed, found, star.entry[1])
-    if listed is field.sources:
+    found, listed = _without_vanished(field, found, listed)
+    if listed.n_source == field.sources.n_source:
         return found
     problem, state, hyper = field.build(field.sources)
     if not found.converged:
         return fit_joint(problem, state, hyper, field.options)
     return _with_known_light(field, problem, found, listed)
+
+
+def _without_vanished(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
+    """Leave out, one by one, stars that were found and whose light the pixels do not tell from none beside the rest."""
+    n_source = field.sources.n_source
+    while listed.n_source > n_source:
+        height = _heights(found)[n_source:]
+        if height.min() > SIGNIFICANT_PEAK:
+            break
+        listed = listed.select(np.arange(listed.n_source) != n_source + int(np.argmin(height)))
+        problem, state, hyper = field.build(listed)
+        found = fit_joint(replace(problem, loose=_loose(field, problem)), state, hyper, field.options)
+    return found, listed
+
+
+def _heights(fit: JointFit) -> FloatArray:
+    """Return the flux of each star over its error where all else is known, shape (n_source,)."""
+    pairs = fit.problem.pairs
+    worth = np.bincount(pairs.source, fit.values**2 * fit.weight[pairs.pixel], pairs.n_source)
+    return np.asarray(fit.flux * np.sqrt(worth))
 
 
 def is_small(problem: JointProblem) -> bool:

@@ -28,7 +28,7 @@ from bayesprf.scene.sources import SourceTable
 _STRONG = 10.0
 # Accuracy: places of a star per side of a pixel.
 _PER_PIXEL = 2
-# Derived: nearer to another, pixel, a star is told from no lopsided PRF: the core of a PRF of these missions is
+# Derived: nearer to a brighter one, pixel, a star is told from no lopsided PRF: the core of a PRF of these missions is
 # narrower. As far beyond the pixels one is looked for.
 _CORE = 2
 # Accuracy: relative errors of the model under which evidence is compared, in units of those that fits start from, and
@@ -101,7 +101,7 @@ def likeliest_star(
     found = [scene.evidence(np.maximum(one, MIN_EPS), brightest) for one in trials]
     without = min(one.height for one in found)
     gain = np.array([without - one.height + one.gain for one in found])
-    gain[:, _in_a_core(sources, problem, state, place)] = 0.0
+    gain[np.array([_in_a_core(sources, problem, state, place, one.flux) for one in found])] = 0.0
     trial, best = np.unravel_index(np.argmax(gain), gain.shape)
     odds = float(gain[trial, best]) - 2.0 * np.log(place.shape[0] / _PER_PIXEL**2)
     if odds < _STRONG:
@@ -221,10 +221,12 @@ def _sky_columns(pixels: PixelTable) -> FloatArray:
     return np.stack([np.ones(pixels.n_pixel), *axes], axis=1)
 
 
-def _in_a_core(sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray) -> BoolArray:
-    """Return which places lie in the core of a star, shape (n_place,)."""
+def _in_a_core(
+    sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray, flux: FloatArray
+) -> BoolArray:
+    """Return which places lie in the core of a star brighter than one there would be, shape (n_place,)."""
     star, one = (index.ravel() for index in np.indices((sources.n_source, place.shape[0])))
     offset = np.stack(offsets(place[one, 0], place[one, 1], sources.ra_deg[star], sources.dec_deg[star]), axis=1)
     away = np.hypot(*(offset - shifts(problem, state)[star]).T)
-    near = away < _CORE * np.sqrt(problem.pixel_area)
+    near = (away < _CORE * np.sqrt(problem.pixel_area)) & (state.flux[star] > flux[one])
     return np.any(near.reshape(sources.n_source, -1), axis=0)

@@ -168,7 +168,7 @@ def test_sky_that_few_stars_would_take_for_wings_is_found_and_fitted(stamp):
 def test_stars_that_the_catalogue_lacks_are_fitted_along(stamp):
     order = np.argsort(-stamp.flux[0])
     keep = np.arange(4) != order[1]
-    with pytest.warns(QualityWarning, match=r"shows, detected-1, took the misplaced light .* and is applied"):
+    with pytest.warns(QualityWarning, match=r"shows, uncatalogued-1, gave them fluxes of their own and is applied"):
         machine = bp.fit(stamp.pixels, stamp.sources.select(keep), quiet=True)
     assert next((one.name, one.kept) for one in machine.verdict.cures) == ("stars", True)
     assert machine.nsources == 4
