@@ -8,7 +8,9 @@ import pytest
 
 from bayesprf import Machine
 from bayesprf.flags import QualityFlag
-from bayesprf.quality.findings import Measurements, rough
+from bayesprf.quality.findings import Measurements, _identity, rough
+from bayesprf.quality.stage import measure_fit
+from bayesprf.settings import QualityOptions
 
 
 @pytest.mark.parametrize(
@@ -42,3 +44,15 @@ def test_a_sky_that_the_joint_fit_found_counts_where_it_is_surer(given, level):
     prf = SimpleNamespace(sky_found=given)
     found = SimpleNamespace(left=SimpleNamespace(prf=prf), sky=SimpleNamespace(level=1.7), sky_error=0.6)
     assert Measurements.sky_level.fget(found) == level
+
+
+def test_a_field_off_by_a_pixel_beside_few_stars_is_named(cases):
+    """Other stars may stand for those of the catalogue, and too few form a pattern that would tell."""
+    found = measure_fit(cases.fitted()[1].fit, QualityOptions())
+    side = np.sqrt(found.left.prf.prf.pixel_area)
+    off = replace(found, left=replace(found.left, prf=replace(found.left.prf, offset=(1.6 * side, 0.0))))
+    few = next(_identity(replace(off, n_calibrator=1), QualityOptions()))
+    assert "has all stars 1.6 pixel off the catalogue's positions" in few.sentence
+    assert "lacks no bright star" in few.cure
+    assert np.array_equal(few.sources, found.measured)
+    assert not list(_identity(off, QualityOptions()))
