@@ -1,4 +1,4 @@
-"""One star more where few tell of the PRF: its evidence against a twin in the space of the pixels, and what it finds."""
+"""One more star where few tell of the PRF: its evidence against a twin in the space of the pixels, and what it finds."""
 
 import numpy as np
 import pytest
