@@ -1,4 +1,4 @@
-"""One more star where few tell of the PRF: its evidence against a twin in the space of the pixels, and what it finds."""
+"""One star more where few tell of the PRF: its evidence against a twin in the space of the pixels, and its place."""
 
 import numpy as np
 import pytest
