@@ -28,8 +28,8 @@ from bayesprf.scene.sources import SourceTable
 _STRONG = 10.0
 # Accuracy: places of a star per side of a pixel.
 _PER_PIXEL = 2
-# Derived: nearer to a brighter one, pixel, a star is told from no lopsided PRF: the core of a PRF of these missions is
-# narrower. As far beyond the pixels one is looked for.
+# Derived: nearer to a brighter one, pixel, a star is told from no asymmetric PRF: the core of a PRF of these missions
+# is narrower. As far beyond the pixels one is looked for.
 _CORE = 2
 # Accuracy: relative errors of the model under which evidence is compared, in units of those that fits start from, and
 # of those that were learned.
