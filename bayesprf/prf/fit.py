@@ -22,7 +22,7 @@ from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
-from bayesprf.scene.prf import PrfModel, StarPrf
+from bayesprf.scene.prf import FLATTEST_WING, PrfModel, StarPrf
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import MaskOptions, ShapeOptions
@@ -182,6 +182,7 @@ def fit_shape(
     mask_options: MaskOptions,
     options: ShapeOptions,
     progress: Callable[[Iterable[int]], Iterable[int]] = iter,
+    flattest: float = FLATTEST_WING,
 ) -> PrfFit:
     """Learn the PRF from one image.
 
@@ -197,6 +198,8 @@ def fit_shape(
         Settings of the fit.
     progress : callable
         Wraps the rounds, to show how far they are.
+    flattest : float
+        Power of r beyond which the wing is not flattened.
 
     Returns
     -------
@@ -231,6 +234,7 @@ def fit_shape(
             light = find_light(scene, profile.prf, offset + positions.shift, scale=scale, cut=cut, before=light)
         before, scale = light if count else None, catalog_scale(scene, light.prf, light.distant)
         prf, wing_err = _step_wing(scene, light, profile, mask_options)
+        prf = prf.with_wing(min(prf.wing_slope, flattest))
         chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
         training = light.star_pixels(scene.image, chosen)
         if count < options.n_round - 1:

@@ -60,7 +60,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     factor = project_tables(np.array(modes), base, basis)[0]
     factor = np.concatenate([factor, smooth_factor(basis, _peak_growth(base, basis), axes)], axis=1)
-    return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=_wing(widths))
+    return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=expected_wing(widths))
 
 
 def moffat_table(widths: PrfWidths) -> FloatArray:
@@ -74,7 +74,7 @@ def moffat_table(widths: PrfWidths) -> FloatArray:
     return np.asarray(uniform_filter(density, fine)[margin:-margin:_FINE, margin:-margin:_FINE])
 
 
-def _wing(widths: PrfWidths) -> tuple[float, float]:
+def expected_wing(widths: PrfWidths) -> tuple[float, float]:
     """Return the power of r with which the profile falls far out, and its standard deviation."""
     return -2.0 * widths.power, 2.0 * (widths.power - 1.0) * widths.power_sigma
 

@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -14,17 +15,20 @@ from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import ImageBackground, build_background, first_guess
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
+from bayesprf.prf.instrument_prior import expected_wing
 from bayesprf.prf.joint.choice import (
     SIGNIFICANT,
     Choice,
     choose_fit,
     dark_light,
     detail_score,
+    expected_dark_light,
     leaves_level,
     may_be_finer,
     may_hold_sky,
     never_ends,
     take_settled,
+    typical_misfit,
     variation_score,
 )
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
@@ -35,6 +39,7 @@ from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.field_prf import FieldFrame
 from bayesprf.scene.image import Image, reduce_image
+from bayesprf.scene.prf import FLATTEST_WING
 from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings
 
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
@@ -95,8 +100,29 @@ def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress
     """Fit in rounds, with stars that no PRF tells apart as one."""
     groups = find_groups(fit.sources, ONE_STAR_PIX * fit.pixels.instrument.pixel_scale)
     merged = scene if groups is None else together(scene, groups)
-    found = fit_shape(merged, _basis(fit), mask_options=recipe.mask, options=recipe.shape, progress=progress)
+    found = _with_wing_that_ends(fit, merged, recipe, progress)
     return found if groups is None else apart(scene, groups, found, recipe.shape.flux_cut_off)
+
+
+def _with_wing_that_ends(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:
+    """Fit in rounds; where sky and wings ran away together, with a wing no flatter than the instrument's record has it.
+
+    Beside a sky a wing at its bound takes the sky's light, and the bright stars lose theirs to it: two answers, of
+    which the one that most pixels agree with is kept. What the record leaves open of the slope is an error.
+    """
+    fit_rounds = partial(fit_shape, scene, _basis(fit), mask_options=recipe.mask, options=recipe.shape)
+    found, widths = fit_rounds(progress=progress), fit.pixels.instrument.prf_widths
+    if scene.background is None or widths is None or found.prf.wing_slope < FLATTEST_WING:
+        return found
+    slope, error = expected_wing(widths)
+    other = fit_rounds(flattest=slope)
+    better = typical_misfit(other) < typical_misfit(found)
+    _log.info(
+        "the wing ran to its bound beside the sky; one no flatter than the instrument's record, r**%.2f, leaves %s",
+        slope,
+        "less of most pixels" if better else "no less of most pixels",
+    )
+    return replace(other, wing_err=float(np.hypot(other.wing_err, error))) if better else found
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
@@ -204,7 +230,7 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
     """Find a sky that is left in the pixels, which a joint fit without one puts into the stars' wings; None if none.
 
     Few stars leave their wings to the record, which knows them to a factor of three: a level below their own light in
-    the darker pixels is no evidence of a sky.
+    the darker pixels, as fitted or as the record expects it, is no evidence of a sky.
     """
     if scene.background is not None:
         return None
@@ -219,9 +245,15 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
         return None
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
     # Wings take light, which no sky below zero is.
-    if height < SIGNIFICANT * error or (few and height < dark_light(other)):
+    if height < SIGNIFICANT * error or (few and height < _own_light(other)):
         return None
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars", (height, error))
+
+
+def _own_light(found: PrfFit) -> float:
+    """Return the light of the stars in the darker half of the pixels, as fitted or as expected, electron / s."""
+    expected = 0.0 if found.joint is None else expected_dark_light(found.joint, found)
+    return max(dark_light(found), expected)
 
 
 def _try_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None) -> tuple[PrfFit | None, str]:

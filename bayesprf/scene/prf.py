@@ -13,7 +13,8 @@ from bayesprf.design.splines import local_periodic_splines
 
 # Derived: the slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
 # scattered light no slower than r**-2.5.
-_WING_BOUNDS = (-8.0, -2.5)
+FLATTEST_WING = -2.5
+_WING_BOUNDS = (-8.0, FLATTEST_WING)
 # Accuracy: points of the integral of the PRF's area: per interval of knots, and around.
 _N_NODE, N_EDGE_NODE = 8, 96
 """Nodes of the integral of the PRF that lie at rmax."""

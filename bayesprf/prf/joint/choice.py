@@ -10,7 +10,16 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, next_step
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, embedding, finer, global_columns, look
+from bayesprf.prf.joint.problem import (
+    JointProblem,
+    JointState,
+    View,
+    embedding,
+    finer,
+    global_columns,
+    look,
+    normalized,
+)
 from bayesprf.prf.joint.start import rows_around
 from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.scene.field_prf import field_columns
@@ -105,10 +114,33 @@ def take_settled(other: PrfFit) -> Choice:
     return Choice(settled, "settles, and the pixels train no other" if settled else "does not settle")
 
 
+def typical_misfit(shape: PrfFit) -> float:
+    """Return the median size of what a fit leaves of the pixels, in standard deviations of their noise."""
+    used = shape.image.ivar > 0
+    return float(np.median(np.abs(_residual(shape)[used]) * np.sqrt(shape.image.ivar[used])))
+
+
 def dark_light(shape: PrfFit) -> float:
     """Return the median light of the stars in the darker half of the pixels, electron / s."""
     model, dark = _dark_half(shape)
     return float(np.median(model[dark]))
+
+
+def expected_dark_light(found: JointFit, shape: PrfFit) -> float:
+    """Return the same by the PRF that is expected before a pixel is seen, for the fluxes that were found."""
+    problem, n_bend = found.problem, found.problem.n_wing - 1
+    nominal = replace(
+        found.state,
+        weights=np.pad(problem.prior.weights[None], ((0, problem.n_field - 1), (0, 0))),
+        wing=np.append(problem.prior.slope, np.zeros(n_bend)),
+        shear=np.zeros_like(found.state.shear),
+        sky=np.zeros_like(found.state.sky),
+        flux=np.ones_like(found.flux),
+    )
+    nominal = normalized(problem, nominal)
+    nominal = replace(nominal, flux=nominal.flux * found.flux)
+    light = look(problem, nominal).image - problem.known
+    return float(np.median(light[_dark_half(shape)[1]]))
 
 
 def may_hold_sky(found: JointFit, problem: JointProblem, state: JointState) -> bool:
