@@ -66,7 +66,7 @@ def isolated(catalog, bright):
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
 @pytest.mark.parametrize("place", PLACES)
 def test_a_bright_star_moves_neither_sky_nor_stars(real_data, place, tmp_path, record_property):
-    """The sky stays to 2 electron / s, the others to 1 %: it was -88 for 154, and their fluxes were 2.2 times too high."""
+    """The sky stays to 2 electron / s, the others to 1 %: it was -88 for 154, and fluxes were 2.2 times too high."""
     folder = real_data / "kepler-ffi"
     catalog = pd.read_csv(folder / "kplr-ffi_ch01_test_detections.csv")
     plain = fit(folder / "kplr-ffi_ch01_test.fits", catalog)

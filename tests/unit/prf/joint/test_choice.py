@@ -7,10 +7,13 @@ import numpy as np
 import pytest
 
 from bayesprf.flags import QualityFlag
+from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.choice import choose_fit, dark_light, take_settled
+from bayesprf.prf.instrument_prior import instrument_prior
+from bayesprf.prf.joint.choice import choose_fit, dark_light, expected_dark_light, take_settled, typical_misfit
+from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
-from bayesprf.simulation.fields import make_case
+from bayesprf.simulation.fields import make_case, make_field
 
 WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
 
@@ -147,3 +150,26 @@ def test_positions_are_fitted_along_unless_they_are_held(field):
     assert np.ptp(found[False][0].positions.shift, axis=0).max() == 0.0
     free, held = (np.std(found[one][1]) for one in (None, False))
     assert free < 0.5 * held
+
+
+def test_what_the_record_expects_in_dark_pixels_is_its_profile_times_the_fluxes():
+    """The likeliest profile of the record about each star, 8 pixels far, in the darker half of the pixels."""
+    field = make_field(
+        rng=np.random.default_rng(14), n_source=3, n_time=4, n_stamp=1, stamp_sides=(11,), stamp_fill=1.0,
+        mag_range=(9.5, 11.5), min_separation=2.5, instrument=TESS,
+    )  # fmt: skip
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model(method="joint", prf="instrument")
+    found = machine.fit.need("prf")
+    pairs, expected = found.joint.problem.pairs, instrument_prior(TESS, pixel_axes(field.pixels))
+    near = np.hypot(pairs.dx, pairs.dy) < expected.basis.rmax
+    offset = np.stack([pairs.dx, pairs.dy], axis=1) - found.joint.shift[pairs.source]
+    light = np.where(near, found.flux[pairs.source] * 10.0 ** expected.base.log10(*offset.T), 0.0)
+    image = np.bincount(pairs.pixel, light, pairs.n_pixel)
+    model = found.fixed_light + found.matrix.image(found.flux)
+    dark = model <= np.median(model)
+    assert expected_dark_light(found.joint, found) == pytest.approx(np.median(image[dark]), rel=0.1)
+
+
+def test_typical_misfit_is_one_where_noise_is_all_that_is_left(fits):
+    assert typical_misfit(fits[1]) == pytest.approx(0.6745, rel=0.2)
