@@ -233,8 +233,7 @@ def fit_shape(
             positions = _refine(scene, light, profile, training, positions)
             light = find_light(scene, profile.prf, offset + positions.shift, scale=scale, cut=cut, before=light)
         before, scale = light if count else None, catalog_scale(scene, light.prf, light.distant)
-        prf, wing_err = _step_wing(scene, light, profile, mask_options)
-        prf = prf.with_wing(min(prf.wing_slope, flattest))
+        prf, wing_err = _step_wing(scene, light, profile, mask_options, flattest)
         chosen = training_pairs(scene, light, basis, mask=mask_options, options=options)
         training = light.star_pixels(scene.image, chosen)
         if count < options.n_round - 1:
@@ -282,7 +281,9 @@ def _refine(scene: Scene, light: Light, profile: Profile, training: StarPixels, 
     return fit_positions(matrix, profile, flux=light.flux, image=image, shift=positions.shift, width=width)
 
 
-def _step_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) -> tuple[PrfModel, float]:
+def _step_wing(
+    scene: Scene, light: Light, profile: Profile, mask: MaskOptions, flattest: float
+) -> tuple[PrfModel, float]:
     """Fit the wing's slope where a star gives at least half of the light: at the edge of the splines, then beyond."""
     pairs, model, rmax = light.pairs, light.model, profile.prf.basis.rmax
     wing = usable_pairs(scene, pairs, scene.limit, replace(mask, limit_radius=scene.limit)) & (model > 0)
@@ -296,4 +297,5 @@ def _step_wing(scene: Scene, light: Light, profile: Profile, mask: MaskOptions) 
         prior=(near, SLOPE_CHANGE),
         level=HELD_LEVEL + _EDGE_SHARE * max(abs(level) - _EDGE_SETTLED, 0.0),
     )
-    return profile.prf.with_wing(profile.prf.wing_slope + _WING_STEP * (slope - profile.prf.wing_slope)), error
+    step = _WING_STEP * (slope - profile.prf.wing_slope)
+    return profile.prf.with_wing(min(profile.prf.wing_slope + step, flattest)), error
