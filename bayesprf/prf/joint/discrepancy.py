@@ -253,34 +253,86 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, share
 
     Notes
     -----
-    Expectation and maximisation (Laird & Ware 1982, Biometrics 38, 963), extrapolated, from errors that five stars
-    would show; stars whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust
-    Statistics, chapter 8): those that lie on a misfit of a neighbour. Errors of which the fit takes more than it
+    The covariance is that of the innermost rings, as many as are worth their parameters (`_told_part`), by expectation
+    and maximisation (Laird & Ware 1982, Biometrics 38, 963), extrapolated, from errors that five stars would show;
+    stars whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust Statistics, chapter
+    8): those that lie on a misfit of a neighbour. Errors of which the fit takes more than it
     leaves, such as those that look like a shift, are its own to carry: what little is left of them looks like others
     of the same pixels.
     """
     told = np.diagonal(left, axis1=1, axis2=2)
     enough = np.count_nonzero(told * _MAX_SIGMA**2 > 1.0, axis=0) >= _MIN_STARS
     use = np.flatnonzero(np.repeat(enough.reshape(-1, 2).all(axis=1), 2))
-    factor = np.zeros((score.shape[1], score.shape[1]))
-    if use.size < 2:
-        return factor
-    free = null_space(shares[None, use])
-    score, left = score[:, use] @ free, free.T @ left[:, use[:, None], use] @ free
-    score, left, chi2, n_shown = _what_is_left(score, left, free.T @ (norm[:, use, None] * free))
-    usual = stats.chi2.ppf(_USUAL, np.maximum(n_shown, 1))
-    covariance = free.T @ np.diag(1.0 / np.sort(told[:, use], axis=0)[-_MIN_STARS]) @ free
+    factor, most = np.zeros((score.shape[1], score.shape[1])), 0.0
+    for n_use in range(2, use.size + 1, 2):
+        part = use[:n_use]
+        parts = score[:, part], left[:, part[:, None], part], norm[:, part]
+        covariance, worth = _fit_covariance(*parts, shares[part])
+        if worth > most:
+            cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
+            factor, most = np.zeros_like(factor), worth
+            factor[np.ix_(part, part)] = semidefinite_factor(covariance * np.outer(cut, cut))
+    return factor
 
-    def improved(covariance: FloatArray) -> FloatArray:
+
+def _fit_covariance(
+    score: FloatArray, left: FloatArray, norm: FloatArray, shares: FloatArray
+) -> tuple[FloatArray, float]:
+    """Return the covariance that scores tell of, and what it is worth beside none: see `_told_part`."""
+    free = null_space(shares[None])
+    least = np.sort(np.diagonal(left, axis1=1, axis2=2), axis=0)[-_MIN_STARS]
+    score, left = score @ free, free.T @ left @ free
+    score, left, chi2, n_shown = _what_is_left(score, left, free.T @ (norm[:, :, None] * free))
+    usual = stats.chi2.ppf(_USUAL, np.maximum(n_shown, 1))
+
+    def explained(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         spread = np.linalg.solve(np.eye(free.shape[1]) + covariance @ left, np.broadcast_to(covariance, left.shape))
         mean = np.einsum("sij,sj->si", spread, score)
         share = np.minimum(1.0, usual / np.maximum(chi2 - np.einsum("si,si->s", mean, score), 1e-300))
+        return spread, mean, share
+
+    def improved(covariance: FloatArray) -> FloatArray:
+        spread, mean, share = explained(covariance)
         return np.asarray(((mean * share[:, None]).T @ mean + spread.sum(axis=0)) / score.shape[0])
 
-    covariance = free @ _converge(improved, covariance) @ free.T
-    cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
-    factor[np.ix_(use, use)] = semidefinite_factor(0.5 * (covariance + covariance.T) * np.outer(cut, cut))
-    return factor
+    covariance = _converge(improved, free.T @ np.diag(1.0 / least) @ free)
+    covariance, worth = _told_part(covariance, score, left, explained(covariance)[2])
+    return np.asarray(free @ covariance @ free.T), worth
+
+
+def _told_part(
+    covariance: FloatArray, score: FloatArray, left: FloatArray, share: FloatArray
+) -> tuple[FloatArray, float]:
+    """Return the largest parts of a likeliest covariance, as many as are worth their parameters, and what they are.
+
+    Parameters
+    ----------
+    covariance : ndarray of float64, shape (n, n)
+        The likeliest.
+    score, left : ndarray of float64, shapes (n_star, n) and (n_star, n, n)
+        Scores s and B of each star.
+    share : ndarray of float64, shape (n_star,)
+        How much a star counts.
+
+    Notes
+    -----
+    The likeliest covariance of pure noise is not zero, as variances cannot be less. Of its principal axes, in units of
+    what a typical star shows, those are kept that make the log likelihood of the scores beside that of none,
+    sum (s'(I + S B)^-1 S s - ln det(I + S B)) / 2, less the number of parameters, largest (Akaike 1974, IEEE Trans.
+    Automatic Control 19, 716): a covariance of rank k among n errors has k (2 n - k + 1) / 2.
+    """
+    n, typical = covariance.shape[0], left.mean(axis=0)
+    half = np.linalg.cholesky(typical + _ROUNDING * max(float(np.trace(typical)), 1.0) * np.eye(n))
+    size, axes = np.linalg.eigh(half.T @ covariance @ half)
+    parts = np.linalg.solve(half.T, axes * np.sqrt(np.maximum(size, 0.0)))[:, ::-1]
+    worth = [0.0]
+    for k in range(1, n + 1):
+        inner, seen = np.eye(k) + parts[:, :k].T @ left @ parts[:, :k], score @ parts[:, :k]
+        told = np.einsum("si,si->s", seen, np.linalg.solve(inner, seen[:, :, None])[:, :, 0])
+        gain = 0.5 * float(np.sum(share * told - np.linalg.slogdet(inner)[1]))
+        worth.append(gain - 0.5 * k * (2 * n - k + 1))
+    kept = parts[:, : int(np.argmax(worth))]
+    return np.asarray(kept @ kept.T), max(worth)
 
 
 def _converge(improved: Callable[[FloatArray], FloatArray], covariance: FloatArray) -> FloatArray:

@@ -60,6 +60,31 @@ def test_noise_leaves_next_to_nothing(rng):
     assert np.linalg.norm(found[:2], axis=1).max() < 0.003
 
 
+def test_noise_is_rarely_worth_a_parameter(rng):
+    """The likeliest covariance of noise is never zero; that which is worth its parameters is, in most fields."""
+    found = [np.linalg.norm(fit_ring_errors(*scores(rng, 60, np.zeros((6, 1))), SHARES)) for _ in range(20)]
+    # Akaike's criterion takes one parameter too many in a sixth of all draws, and few of five at once.
+    assert np.count_nonzero(found) < 7
+
+
+def test_an_outer_ring_that_few_stars_show_errs_by_nothing(rng):
+    """Inner rings err by 2 %; the outer one does not, and seven stars tell it to a tenth of its light."""
+    truth = np.zeros((6, 2))
+    truth[:4] = 0.02 * rng.standard_normal((4, 2))
+    truth[:4] -= SHARES[:4] @ truth[:4] / SHARES[:4].sum()
+    score, left, norm = scores(rng, 100, truth)
+    for star in range(100):
+        scale = np.where(np.arange(6) < 4, 1.0, 1e-2 if star < 7 else 1e-8)
+        score[star], left[star], norm[star] = (
+            score[star] * scale,
+            left[star] * np.outer(scale, scale),
+            norm[star] * scale**2,
+        )
+    found = fit_ring_errors(score, left, norm, SHARES)
+    assert np.linalg.norm(found[:4]) > 0.01
+    np.testing.assert_array_equal(found[4:], 0.0)
+
+
 def test_few_stars_on_a_neighbours_misfit_do_not_decide(rng):
     truth = conserving(0.02 * rng.standard_normal((6, 1)))
     score, left, norm = scores(rng, 100, truth)
