@@ -42,8 +42,8 @@ def joint_factors(
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others, uncatalogued; the outer
-        products add up to the covariance.
+        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; masked where pixels are left
+        out, uncatalogued where stars were found. The outer products add up to the covariance.
 
     Notes
     -----
@@ -83,6 +83,9 @@ def joint_factors(
     rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
     factors["others"] = wing_errors(answer, problem, state, view, fit.hyper.wings)
+    masked = masked_share_error(fit, view)
+    if np.any(masked > 0.0):
+        factors["masked"] = csr_matrix((np.nan_to_num(flux) * masked)[:, None])
     if fit.unlisted is not None:
         factors["uncatalogued"] = csr_matrix(answer @ fit.unlisted)
     return factors
@@ -124,6 +127,25 @@ def unseen_share(fit: JointFit, view: View) -> float:
     wing = fit.posterior.global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
     carried = float(np.linalg.norm(LN10 * (share[silent] @ slopes) @ wing))
     return float(np.sqrt(max(believed**2 - carried**2, 0.0)))
+
+
+def masked_share_error(fit: JointFit, view: View) -> FloatArray:
+    """Return by how much of its light each star may err in pixels that are left out, as saturated ones, (n_source,).
+
+    Notes
+    -----
+    The flux of such a star follows from pixels about them, and what the PRF holds between. What is not told of a
+    profile there is its form, and errs in all of these pixels together: ln 10 times the sum of PRF and error of its
+    logarithm, where `shape` has them err each on its own at the scale of the knots.
+    """
+    problem = fit.problem
+    out = ~problem.used[problem.pairs.pixel]
+    error = np.zeros(np.count_nonzero(out))
+    factor = fit.posterior.global_factor[: problem.basis.n_basis]
+    radius, angle = np.hypot(*view.place[out].T), np.arctan2(view.place[out, 1], view.place[out, 0])
+    if error.size:
+        error = LN10 * np.linalg.norm(problem.basis.matrix(radius, angle) @ factor, axis=1)
+    return np.bincount(problem.pairs.source[out], fit.values[out] * error, problem.n_source)
 
 
 def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) -> FloatArray:

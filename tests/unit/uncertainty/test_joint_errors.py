@@ -5,12 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.discrepancy import half_rings, wing_errors
 from bayesprf.prf.joint.problem import look, wing_light
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
-from bayesprf.uncertainty.joint_errors import _position_gain, extrapolated_variance
+from bayesprf.uncertainty.joint_errors import _position_gain, extrapolated_variance, masked_share_error
 
 
 @pytest.fixture(scope="module")
@@ -71,3 +72,27 @@ def test_no_more_than_a_uniform_number_is_claimed():
     told = np.array([[True, False], [False, False], [False, False]])
     found = extrapolated_variance(told, radius, 1e9)
     np.testing.assert_allclose(found, np.where(told, 0.0, 1.0 / 3.0))
+
+
+def test_light_in_pixels_that_are_left_out_errs_together():
+    """The sum of PRF and error of its logarithm, by draws of the weights, over the saturated pixels of one star."""
+    field = make_field(
+        rng=np.random.default_rng(5), n_source=3, n_time=4, n_stamp=1, stamp_sides=(11,), stamp_fill=1.0,
+        mag_range=(9.5, 11.0), min_separation=3.0, instrument=TESS,
+    )  # fmt: skip
+    core = np.hypot(field.pixels.column - field.column[0], field.pixels.row - field.row[0]) < 1.0
+    found = []
+    for saturated in (np.zeros_like(core), core):
+        machine = Machine.from_pixels(replace(field.pixels, saturated=saturated), field.sources, quiet=True)
+        machine.build_shape_model(method="joint", prf="instrument")
+        found.append(machine.fit.need("prf").joint)
+    whole, masked = (masked_share_error(one, look(one.problem, one.state)) for one in found)
+    assert not np.any(whole)
+    fit, view = found[1], look(found[1].problem, found[1].state)
+    out = ~fit.problem.used[fit.problem.pairs.pixel] & (fit.problem.pairs.source == 0)
+    weights = fit.posterior.global_factor[: fit.problem.basis.n_basis]
+    weights = weights @ np.random.default_rng(1).standard_normal((weights.shape[1], 4000))
+    x, y = view.place[out].T
+    log = fit.problem.basis.matrix(np.hypot(x, y), np.arctan2(y, x)) @ weights
+    assert masked[0] == pytest.approx(np.log(10.0) * fit.values[out] @ log.std(axis=1), rel=0.05)
+    assert masked[0] > 0.01
