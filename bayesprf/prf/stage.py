@@ -200,7 +200,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
         return found, recipe
     if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
         return found, recipe
-    finer = recipe.updated(method="joint", knot_density=2)
+    finer = recipe.updated(method="joint", knot_density=2, field_variation=0)
     other, told = _try_jointly(scene, finer)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
