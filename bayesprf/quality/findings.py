@@ -29,6 +29,10 @@ _BRIGHT, _FEW = 20.0, 4
 # maximum has half of its light in it, one of 2 pixels, wider than those of these missions, 71 %.
 _INSIDE_PIX, _N_INSIDE = 2.0, 12
 
+# Derived: the scatter of so many normal numbers is known to a tenth.
+_ENOUGH = 100
+# Rounding: what is left of a pixel that the fit follows altogether.
+_LEAST_LEFT = 1e-3
 
 # Definition: a star so far from its place, pixel, may be another one.
 _OTHER_STAR_PIX = 1.0
@@ -198,11 +202,15 @@ class Measurements:
         """Scatter of the pixels over their errors, in time or, for few cadences, about the model; NaN if unknown."""
         if self.noise is not None:
             return self.noise.scale
-        used = self.left.ivar > 0
+        used, joint = self.left.ivar > 0, self.left.prf.joint
+        ratio = np.abs(self.left.residual) * np.sqrt(self.left.ivar)  # of most pixels, where the model is no matter
+        if joint is not None and np.isnan(self.n_decided):  # smoothness decides most of the weights between many knots
+            left = np.maximum(1.0 - joint.posterior.leverage, _LEAST_LEFT)
+            told = np.median((ratio / np.sqrt(left))[used]) / NORMAL_MEDIAN
+            return float(told) if left[used].sum() > _ENOUGH else np.nan
         free = np.count_nonzero(used) - self.left.flux.size - self.n_weight
         if free <= self.n_weight:
             return np.nan
-        ratio = np.abs(self.left.residual) * np.sqrt(self.left.ivar)  # of most pixels, where the model is no matter
         return float(np.median(ratio[used]) / NORMAL_MEDIAN * np.sqrt(np.count_nonzero(used) / free))
 
 
