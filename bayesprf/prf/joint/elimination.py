@@ -13,6 +13,9 @@ from bayesprf.errors import NotPositiveDefiniteError
 
 # Cost: stars below which a region is not divided further: dense algebra of so few is as fast as calls to it.
 _LEAF = 32
+# Accuracy: smaller correlations of two stars are left out where errors of all are carried to all: the errors of fluxes
+# change by one in a hundred.
+_LEAST = 1e-4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -243,19 +246,19 @@ class StarFactor:
     def rows(self, parameter: int = 0) -> csr_matrix:
         """Return the covariance of one parameter of each star with those of all stars in one front with it.
 
-        Sparse, shape (n_star, n_own n_star): those left out share no tile.
+        Sparse, shape (n_star, n_own n_star): those left out share no tile, or correlate by less than `_LEAST`.
         """
         n_own, n_star = self.n_own, self.tree.rank.size
         rows, columns, values = [], [], []
         for front, whole in self.covariances():
-            n, first = front.own.size * n_own, whole[parameter::n_own]
-            for stars, others, part in (
-                (front.own, front.stars, first[: front.own.size]),
-                (front.bound, front.own, first[front.own.size :, :n]),
-            ):
-                rows.append(np.repeat(stars, others.size * n_own))
-                columns.append(np.tile(self.index(others), stars.size))
-                values.append(part.ravel())
+            n, std = front.own.size * n_own, np.sqrt(np.diag(whole))
+            first, index = whole[parameter::n_own], self.index(front.stars)
+            kept = np.abs(first) > _LEAST * std[parameter::n_own, None] * std
+            kept[front.own.size :, n:] = False
+            row, column = np.nonzero(kept)
+            rows.append(front.stars[row])
+            columns.append(index[column])
+            values.append(first[row, column])
         entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
         return csr_matrix(entries, shape=(n_star, n_own * n_star))
 

@@ -50,6 +50,7 @@ from bayesprf.scene.sources import SourceTable
 _MAX_DEX, _MAX_PIX = 0.5, 0.5
 # Accuracy: halvings of a step that makes the objective larger.
 _MAX_HALVINGS = 8
+_SLACK = 0.1
 # Accuracy: the brightest stars, whose fluxes say whether the fit has settled.
 _N_BRIGHT = 30
 # Measured: what positions of catalogue and pixels together are expected to be good to, pixel: 0.017 for 477 stars of
@@ -208,7 +209,7 @@ def fit_joint(
     if held is None:
         found = _iterate(problem, state, hyper, options, warm=warm)
     else:
-        found = _follow(problem, state, hyper, options, held)
+        found = _follow(problem, state, hyper, options)
         found = replace(found, converged=found.converged and warm)
     if not found.converged:
         warnings.warn(
@@ -282,16 +283,14 @@ def _iterate(
     return _Iteration(state, hyper, outliers, count, converged, moved)
 
 
-def _follow(
-    problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions, held: FloatArray
-) -> _Iteration:
-    """Let the stars follow what all share, which is held with the covariance L L'; hyperparameters stay too."""
+def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:
+    """Let the stars follow what all share, which is held, and so are the hyperparameters."""
     view, error = look(problem, state), _typical_error(problem)
-    outliers, count, n_robust, moved = Outliers.none(problem.flux.size), 0, 0, np.inf
+    outliers, n_robust, moved = Outliers.none(problem.flux.size), 0, np.inf
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed, before = replace(problem, flux=target), state
-        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error, held=held)
+        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
         state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
         if moved < options.tolerance and (n_robust > 1 or not options.robust):
@@ -299,7 +298,7 @@ def _follow(
         if options.robust and moved < _ROUGHLY:
             n_robust += 1
             outliers = _judge_pixels(problem, state, view, hyper)
-    return _Iteration(state, hyper, outliers, count, False, moved)
+    return _Iteration(state, hyper, outliers, options.max_iter, False, moved)
 
 
 def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> Outliers:
@@ -355,14 +354,18 @@ def _advance(
     weight: FloatArray,
     error: float,
 ) -> tuple[JointState, View]:
-    """Take the step, shortened until the objective falls."""
+    """Take the step, shortened until the objective falls, or rises by no more than a share of its own noise.
+
+    Pixels in which a star is not told from noise have no part in its step, but in the objective.
+    """
     share = _longest(problem, solution)
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
+    slack = max(1e-6 * abs(now), _SLACK * np.sqrt(0.5 * np.count_nonzero(weight)))
     for _ in range(_MAX_HALVINGS):
         trial = within_walls(problem, state.moved(share * solution.common, share * solution.own), hyper)
         seen = look(problem, trial)
         then = objective(problem, trial, seen.image, hyper, weight=weight, error=error)
-        if np.isfinite(then) and then <= now + 1e-6 * max(abs(now), 1.0):
+        if np.isfinite(then) and then <= now + slack:
             return trial, seen
         share *= 0.5
     return state, view
@@ -478,7 +481,8 @@ def _moved(problem: JointProblem, before: JointState, state: JointState, solutio
     bright = np.argsort(-before.flux)[:_N_BRIGHT]
     step = (state.flux - before.flux)[bright] / std[bright, 0]
     slope = np.linalg.norm(solution.global_factor[problem.n_weight : problem.n_weight + problem.n_wing], axis=1)
-    parts = [np.median(np.abs(step)), abs(np.mean(step)), np.max(np.abs(state.wing - before.wing) / slope)]
+    wing = np.divide(np.abs(state.wing - before.wing), slope, out=np.zeros_like(slope), where=slope > 0)
+    parts = [np.median(np.abs(step)), abs(np.mean(step)), np.max(wing)]
     if problem.free:
         parts.append(np.sqrt(np.mean(((state.shift - before.shift) / std[:, 1:]) ** 2)))
     return float(max(parts))

@@ -4,16 +4,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.problem import JointProblem, JointState
 
-# Cost: stars whose surroundings the fit starts from; only the number of steps depends on it, as the whole image
+# Cost: stars whose surroundings the fit starts from, at most; only the number of steps depends on it, as the whole image
 # decides.
 _N_STAR = 50
-MAX_QUICK_PIXEL = 20_000
-"""Cost: pixels up to which a step takes less than a second: no larger fit is chosen without being asked, and what all
-stars share is then fitted to so many pixels around the brightest."""
+# Derived: stars from which a PRF and its spread can be learned, at least.
+_MIN_STARS = 5
+MAX_QUICK_PIXEL, MAX_QUICK_PAIR = 20_000, 500_000
+"""Cost: pixels, and pairs of star and pixel, up to which a step takes about half a second: what all stars share is fitted
+to no more around the brightest."""
 # Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
 # whole.
 _SHARE = 0.25
@@ -62,28 +64,44 @@ def carry_over(found: JointState, start: JointState) -> JointState:
 
 
 def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
-    """Return the surroundings of the brightest stars, as far as the splines reach; None if they are most of the image.
+    """Return the surroundings of the brightest stars, as far as the splines reach; None if few are most of the image.
 
-    All stars that are told from noise there are free, lest wrong fluxes of those outside become wings.
+    All stars that are told from noise there are free, lest wrong fluxes of those outside become wings; where their
+    middle lies outside they are known to their own flux beforehand.
     """
     pairs, side = problem.pairs, float(np.sqrt(problem.pixel_area))
     central = (pairs.r < np.sqrt(0.5) * side) & problem.used[pairs.pixel]
     seen = np.zeros(problem.n_source, bool)
     seen[pairs.source[central]] = True
-    decides = int(problem.used.sum()) > MAX_QUICK_PIXEL
-    order = np.argsort(np.where(seen, -state.flux, np.inf), kind="stable")
-    size = np.bincount(pairs.source[(pairs.r <= problem.basis.rmax)], minlength=problem.n_source)
-    n_star = int(np.searchsorted(np.cumsum(size[order]), MAX_QUICK_PIXEL)) if decides else _N_STAR
-    bright = np.zeros(problem.n_source, bool)
-    bright[order[:n_star]] = True
-    keep = np.zeros(pairs.n_pixel, bool)
-    keep[pairs.pixel[bright[pairs.source] & (pairs.r <= problem.basis.rmax)]] = True
-    keep &= problem.used
-    if not decides and keep.sum() > _SHARE * problem.used.sum():
+    n_pair = np.bincount(pairs.pixel, minlength=pairs.n_pixel) * problem.used
+    first = _brightest_around(problem, np.where(seen, state.flux, -np.inf))
+    n_pixel, n_pair = (
+        np.cumsum(np.bincount(first[problem.used], one[problem.used], minlength=problem.n_source + 1)[:-1])
+        for one in (np.ones(first.size), n_pair)
+    )
+    decides = problem.used.sum() > MAX_QUICK_PIXEL or pairs.n_pair > MAX_QUICK_PAIR
+    if decides:
+        n_star = int(np.count_nonzero((n_pixel <= MAX_QUICK_PIXEL) & (n_pair <= MAX_QUICK_PAIR)))
+    else:
+        n_star = min(_N_STAR, int(np.count_nonzero(n_pixel <= _SHARE * problem.used.sum())))
+    if n_star < _MIN_STARS:
         return None
+    keep = first < n_star
     member = np.zeros(problem.n_source, bool)
     member[pairs.source[central & keep[pairs.pixel]]] = True
-    return Part(select_pixels(problem, keep), member, decides)
+    part = select_pixels(problem, keep)
+    prior = replace(part.prior, flux_width=np.where(member, part.prior.flux_width, 0.3))
+    return Part(replace(part, prior=prior), member, decides)
+
+
+def _brightest_around(problem: JointProblem, flux: FloatArray) -> IntArray:
+    """Return the rank by flux of the brightest star as near as the splines reach, (n_pixel,); n_source if none is."""
+    pairs, rank = problem.pairs, np.empty(problem.n_source, np.int64)
+    rank[np.argsort(-flux, kind="stable")] = np.arange(problem.n_source)
+    around = (pairs.r <= problem.basis.rmax) & problem.used[pairs.pixel] & np.isfinite(flux)[pairs.source]
+    first = np.full(pairs.n_pixel, problem.n_source)
+    np.minimum.at(first, pairs.pixel[around], rank[pairs.source[around]])
+    return first
 
 
 def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:

@@ -73,7 +73,7 @@ class JointPrior:
         Shear, and common offset in arcsec, per column over the field.
     flux : ndarray of float64, shape (n_source,)
         Relative scale of the fluxes, catalogue units; NaN where unknown.
-    flux_width : float
+    flux_width : ndarray of float64, shape (n_source,)
         Standard deviation of the fluxes in units of the expected ones: wide, a flat prior.
     sky, sky_sigma : ndarray of float64, shape (n_sky,)
         Heights of the background columns, electron / s.
@@ -87,7 +87,7 @@ class JointPrior:
     shear_sigma: FloatArray
     offset_sigma: FloatArray
     flux: FloatArray
-    flux_width: float
+    flux_width: FloatArray
     sky: FloatArray
     sky_sigma: FloatArray
 

@@ -24,8 +24,11 @@ from bayesprf.scene.prf import LogPrf, PrfModel
 from bayesprf.scene.sources import SourceTable
 from bayesprf.stats import SIGMA_PER_MAD, weighted_median
 
-# Accuracy: a star is told from noise where it gives more than this share of it, and no farther than this, pixel: halved
-# or doubled they move no flux of docs/evidence/constants.md by more than 0.002 of its error.
+# Accuracy: pixels tell a star's own flux and place where it gives more than this share of their noise: without the
+# others fluxes move by a hundredth of their errors, and errors by a hundredth.
+_TOLD = 0.5
+# Accuracy: a star is followed pair by pair where it gives more than this share of it, and no farther than this, pixel:
+# halved or doubled they move no flux of docs/evidence/constants.md by more than 0.002 of its error.
 _LEVEL, _FARTHEST = 0.05, 120.0
 # Accuracy: all light beyond the reach of the stars together stays below this share of the noise of a pixel.
 _CUT_LIGHT = 0.02
@@ -179,7 +182,7 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
         shear_sigma=0.3 * np.array([1.0, 1.0 / 3.0, 1.0 / 3.0])[:n_geometry],
         offset_sigma=side * np.array([1.0, 0.1, 0.1])[:n_geometry],
         flux=np.abs(flux),
-        flux_width=_FLUX_WIDTH,
+        flux_width=np.full(flux.size, _FLUX_WIDTH),
         sky=height,
         sky_sigma=np.zeros(0) if settings.sky is None else np.full(height.size, settings.sky.sigma),
     )
@@ -230,7 +233,7 @@ def first_flux(
 
 
 def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray) -> Reach:
-    """Find how far each star gives more than a twentieth of the noise of a pixel, and how far its light counts at all.
+    """Find how far each star gives more than half of the noise of a pixel, than a twentieth, and any light that counts.
 
     Light is cut where the lights cut off, taken together and spread over the field, are a fiftieth of the noise.
     """
@@ -248,6 +251,5 @@ def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatA
     share = _LEVEL
     while share > 1e-4 and flux @ beyond[reach(share)] / (extent[0] * extent[1]) > _CUT_LIGHT * noise:
         share *= 0.5
-    near, light = radii[reach(_LEVEL)], radii[reach(share)]
-    pairs = np.maximum(near, _SPLINE_MARGIN * prf.basis.rmax)
-    return Reach(near, pairs, np.maximum(light, pairs))
+    pairs = np.maximum(radii[reach(_LEVEL)], _SPLINE_MARGIN * prf.basis.rmax)
+    return Reach(radii[reach(_TOLD)], pairs, np.maximum(radii[reach(share)], pairs))

@@ -300,19 +300,19 @@ def solve_step(
     *,
     weight: FloatArray,
     error: float,
-    held: FloatArray | None = None,
+    alone: bool = False,
 ) -> Solution:
-    """Solve the normal equations of all parameters, or of the stars alone if others are `held` with a covariance.
+    """Solve the normal equations of all parameters, or of the stars alone.
 
     No star is pulled past the wall.
     """
+    held = np.zeros((problem.n_global, 1)) if alone else None
     found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
     posterior, shape = _posterior(found), (problem.n_source, problem.n_own)
     common, own = found.common, found.own
     if held is None:
         common, own = within_bounds(problem, state, posterior, common=common, own=own)
-    std = posterior.own_std.reshape(shape)
-    factor = found.global_factor if held is None else held
+    std, factor = posterior.own_std.reshape(shape), found.global_factor if held is None else held
     return Solution(common, own.reshape(shape), factor, std, posterior.leverage)
 
 
