@@ -31,8 +31,7 @@ from bayesprf.prf.joint.choice import (
     typical_misfit,
     variation_score,
 )
-from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
-from bayesprf.prf.joint.stage import MAX_QUICK, build_problem, fit_joint_shape
+from bayesprf.prf.joint.stage import build_problem, fit_joint_shape, fits_in_memory
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
@@ -68,8 +67,8 @@ def fit_chosen_prf(
 ) -> tuple[PrfFit, PrfRecipe]:
     """Fit the PRF, and return it with the recipe in which "auto" is decided.
 
-    Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where a step of the joint fit is
-    quick, jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
+    Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where the image is not too large,
+    jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
     what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
     one per weight, and as many stars as their spread about the PRF can be learned from. Where the stars agree on
     how it would vary over the field, a PRF that does is fitted, as a plane and then as a quadratic surface, and kept if
@@ -126,19 +125,14 @@ def _with_wing_that_ends(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Pr
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
-    """Whether a step of the joint fit takes no more than about a second, and nothing is asked of splines or training.
+    """Whether a joint fit takes no more than about a minute, and nothing is asked of splines or training.
 
     Both the documented splines and those of the instrument's pixels count as not asked for.
     """
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = not fit.settings.differs(_SPLINES, fit.pixels.instrument)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    return _is_quick(fit) and plain and not recipe.shape.asks_rounds
-
-
-def _is_quick(fit: Fit) -> bool:
-    """Whether a step of the joint fit takes no more than about a second."""
-    return fit.sources.n_source <= MAX_QUICK and fit.pixels.n_pixel <= MAX_QUICK_PIXEL
+    return plain and not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
 
 
 def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[PrfFit, PrfRecipe]:
@@ -193,10 +187,11 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
 def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
     """Give a constant PRF twice the knots if the stars agree on what that adds; or return the fit.
 
-    What it costs, four times the weights, is spent where the PRF misses the pixels by as much as noise does.
+    What it costs, four times the weights, is spent where the PRF misses the pixels by as much as noise does, in images
+    of which all pixels decide.
     """
     joint = found.joint
-    if joint is None or recipe.shape.knot_density is not None or not _is_quick(fit):
+    if joint is None or recipe.shape.knot_density is not None or joint.decided is not None:
         return found, recipe
     if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
         return found, recipe

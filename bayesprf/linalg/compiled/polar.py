@@ -467,7 +467,8 @@ def add_far(
     light : ndarray of float64, shape (n_node, 2 + n_ring)
         Added to: light; light times the peaks of its stars; its square in each ring.
     rows : ndarray of float64, shape (n_node, n_field (n_edge + 3) + n_wing + 4 n_geometry)
-        Added to: derivatives by the edge of the splines, by slope and bends of the wing, by shear, by offset.
+        Added to: derivatives by the edge of the splines, by slope and bends of the wing, by shear, by offset; with no
+        column, (n_node, 0), none are made.
     """
     n_edge = stars.edge.shape[1] - 3
     start = stars.factors.shape[1] * stars.edge.shape[1]
@@ -501,6 +502,8 @@ def add_far(
                 light[p, 0] += own
                 light[p, 1] += own * stars.peak[s]
                 _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
+                if rows.shape[1] == 0:
+                    continue
                 row = rows[p]
                 _add_far_level(row, start, first, _LN10 * own, depth, stars.factors[s], starts, around)
                 gradient_of_wing(x, y, power, _LN10 * by_phi, slope)

@@ -268,7 +268,7 @@ def detail_score(fit: JointFit) -> float:
     state = replace(fit.state, weights=fit.state.weights @ held.T)
     view = look(problem, state)
     columns = global_columns(problem, state, view)[:, : problem.n_weight]
-    columns = _without(columns, columns @ held, fit.weight)
+    columns = _without(columns, columns @ held, fit.deciding)
     return _agreement(fit, problem, view, columns, (hyper.tau, hyper.turn, fit.problem.prior.weights_sigma))
 
 
@@ -282,7 +282,8 @@ def _agreement(
     fit: JointFit, problem: JointProblem, view: View, columns: FloatArray, widths: tuple[float, float, float]
 ) -> float:
     """Return the score of columns that a fit lacks, in standard deviations; their prior has these widths."""
-    score = columns * (fit.weight * np.where(fit.weight > 0, problem.flux - view.image, 0.0))[:, None]
+    weight = fit.deciding
+    score = columns * (weight * np.where(weight > 0, problem.flux - view.image, 0.0))[:, None]
     by_star = np.zeros((problem.n_source, score.shape[1]))
     np.add.at(by_star, _brightest(problem.pairs, fit.state.flux, view.values), score)
     likeness = _scaled(by_star, problem, widths)

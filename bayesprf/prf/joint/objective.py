@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_matrix, identity
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
 from bayesprf.prf.joint.discrepancy import missed_light, ring_errors
 from bayesprf.prf.joint.hyper import (
@@ -50,6 +50,7 @@ from bayesprf.scene.sources import SourceTable
 _MAX_DEX, _MAX_PIX = 0.5, 0.5
 # Accuracy: halvings of a step that makes the objective larger.
 _MAX_HALVINGS = 8
+# Accuracy: a rise of the objective by less than this share of its own standard deviation is none.
 _SLACK = 0.1
 # Accuracy: the brightest stars, whose fluxes say whether the fit has settled.
 _N_BRIGHT = 30
@@ -136,6 +137,8 @@ class JointFit:
         Steps taken.
     converged : bool
         Whether the test was met.
+    decided : ndarray of bool, shape (n_pixel,), optional
+        Pixels that decide what all stars share, if not all do.
     unlisted : csr_matrix of float64, shape (n_pixel, n_error), optional
         What errs, in standard deviations, of the light of stars that the catalogue lacks, in `problem.known`.
     found : SourceTable, optional
@@ -161,8 +164,14 @@ class JointFit:
     far: FloatArray
     n_iter: int
     converged: bool
+    decided: BoolArray | None = None
     unlisted: csr_matrix | None = None
     found: SourceTable | None = None
+
+    @property
+    def deciding(self) -> FloatArray:
+        """Weights of the pixels that decide what all stars share, shape (n_pixel,)."""
+        return self.weight if self.decided is None else np.where(self.decided, self.weight, 0.0)
 
     @property
     def star_sum(self) -> FloatArray:
@@ -218,7 +227,8 @@ def fit_joint(
             ConvergenceWarning,
             skip_file_prefixes=PACKAGE_FILES,
         )
-    return _finish(problem, found, held)
+    fit = _finish(problem, found, held)
+    return fit if part is None or not part.decides else replace(fit, decided=part.pixels)
 
 
 def next_step(problem: JointProblem, state: JointState, fit: JointFit) -> Solution:
@@ -285,13 +295,13 @@ def _iterate(
 
 def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:
     """Let the stars follow what all share, which is held, and so are the hyperparameters."""
-    view, error = look(problem, state), _typical_error(problem)
+    view, error = look(problem, state, alone=True), _typical_error(problem)
     outliers, n_robust, moved = Outliers.none(problem.flux.size), 0, np.inf
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed, before = replace(problem, flux=target), state
         solution = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
-        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
+        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error, alone=True)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
         if moved < options.tolerance and (n_robust > 1 or not options.robust):
             return _Iteration(state, hyper, outliers, count, True, moved)
@@ -353,6 +363,7 @@ def _advance(
     hyper: JointHyper,
     weight: FloatArray,
     error: float,
+    alone: bool = False,
 ) -> tuple[JointState, View]:
     """Take the step, shortened until the objective falls, or rises by no more than a share of its own noise.
 
@@ -363,7 +374,7 @@ def _advance(
     slack = max(1e-6 * abs(now), _SLACK * np.sqrt(0.5 * np.count_nonzero(weight)))
     for _ in range(_MAX_HALVINGS):
         trial = within_walls(problem, state.moved(share * solution.common, share * solution.own), hyper)
-        seen = look(problem, trial)
+        seen = look(problem, trial, alone=alone)
         then = objective(problem, trial, seen.image, hyper, weight=weight, error=error)
         if np.isfinite(then) and then <= now + slack:
             return trial, seen

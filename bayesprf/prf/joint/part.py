@@ -7,6 +7,7 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.problem import JointProblem, JointState
+from bayesprf.prf.joint.start import NOMINAL_ERROR
 
 # Cost: stars whose surroundings the fit starts from, at most; only the number of steps depends on it, as the whole image
 # decides.
@@ -29,6 +30,8 @@ class Part:
     ----------
     problem : JointProblem
         With the pixels of the part alone.
+    pixels : ndarray of bool, shape (n_pixel,)
+        Pixels of the image that are in it.
     member : ndarray of bool, shape (n_source,)
         Stars whose central pixel is in it.
     decides : bool
@@ -36,6 +39,7 @@ class Part:
     """
 
     problem: JointProblem
+    pixels: BoolArray
     member: BoolArray
     decides: bool = False
 
@@ -67,7 +71,7 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     """Return the surroundings of the brightest stars, as far as the splines reach; None if few are most of the image.
 
     All stars that are told from noise there are free, lest wrong fluxes of those outside become wings; where their
-    middle lies outside they are known to their own flux beforehand.
+    middle lies outside their first fluxes are known to the error of the nominal PRF.
     """
     pairs, side = problem.pairs, float(np.sqrt(problem.pixel_area))
     central = (pairs.r < np.sqrt(0.5) * side) & problem.used[pairs.pixel]
@@ -90,8 +94,8 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     member = np.zeros(problem.n_source, bool)
     member[pairs.source[central & keep[pairs.pixel]]] = True
     part = select_pixels(problem, keep)
-    prior = replace(part.prior, flux_width=np.where(member, part.prior.flux_width, 0.3))
-    return Part(replace(part, prior=prior), member, decides)
+    prior = replace(part.prior, flux_width=np.where(member, part.prior.flux_width, NOMINAL_ERROR))
+    return Part(replace(part, prior=prior), keep, member, decides)
 
 
 def _brightest_around(problem: JointProblem, flux: FloatArray) -> IntArray:

@@ -303,8 +303,8 @@ class View:
     far_rows: FloatArray
 
 
-def look(problem: JointProblem, state: JointState) -> View:
-    """Evaluate the image of a state."""
+def look(problem: JointProblem, state: JointState, *, alone: bool = False) -> View:
+    """Evaluate the image of a state; with `alone`, without the derivatives of far light by what stars share."""
     from bayesprf.linalg.compiled.polar import evaluate_pairs
 
     pairs, basis = problem.pairs, problem.basis
@@ -323,7 +323,8 @@ def look(problem: JointProblem, state: JointState) -> View:
         log += problem.base.log10(place[:, 0], place[:, 1])
         gradient += problem.base.gradient(place[:, 0], place[:, 1])
     values = np.exp(LN10 * log)
-    far, far_rows = _look_far(problem, state, weights, shift, (frame, turn))
+    n_far = 0 if alone else (edge_size(basis) + 3) * problem.n_field + problem.n_wing + 4 * problem.n_geometry
+    far, far_rows = _look_far(problem, state, weights, shift, (frame, turn), n_far)
     image = problem.known + problem.sky @ state.sky + far[:, 0]
     image += np.bincount(pairs.pixel, weights=state.flux[pairs.source] * values, minlength=pairs.n_pixel)
     return View(place, values, gradient, offset, frame, turn, image, far, far_rows)
@@ -335,8 +336,9 @@ def _look_far(
     weights: FloatArray,
     shift: FloatArray,
     frames: tuple[FloatArray, FloatArray],
+    n_far: int,
 ) -> tuple[FloatArray, FloatArray]:
-    """Evaluate the light of stars far from the pixels, and its derivatives."""
+    """Evaluate the light of stars far from the pixels, and its derivatives, or none of them for n_far = 0."""
     from bayesprf.linalg.compiled.polar import FarCells, FarStars, add_far
 
     basis, far, cells = problem.basis, problem.layout.far, problem.layout.cells
@@ -345,7 +347,7 @@ def _look_far(
     edge = weights[:, -n_edge:]
     edge = np.concatenate([edge, edge[:, np.arange(3) % n_edge]], axis=1)
     n_light, n_edge_row = 2 + rings.size, edge.shape[1] * n_field
-    sums = np.zeros((cells.place.shape[0], n_light + n_edge_row + problem.n_wing + 4 * problem.n_geometry))
+    sums = np.zeros((cells.place.shape[0], n_light + n_far))
     stars = FarStars(
         far.place, far.stretch, far.inner, far.outer, shift, *frames, state.flux, peaks(problem, state), edge,
         problem.columns, problem.geometry,
@@ -355,6 +357,8 @@ def _look_far(
         wing_starts(problem.n_wing), basis.rmax, far.base, rings, sums[:, :n_light], sums[:, n_light:],
     )  # fmt: skip
     light, rows = np.split(cells.add_nodes(sums), [n_light], axis=1)
+    if n_far == 0:
+        return light, rows
     around = rows[:, :n_edge_row].reshape(-1, n_field, edge.shape[1])
     for k in range(3):
         around[:, :, k % n_edge] += around[:, :, n_edge + k]

@@ -14,8 +14,8 @@ from bayesprf.prf.image_fluxes import Scene, catalog_scale
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
-from bayesprf.prf.joint.problem import LN10, JointProblem, JointState
-from bayesprf.prf.joint.start import JointSettings, build_joint
+from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState
+from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
 from bayesprf.prf.unlisted.fit import Field, fit_with_single_stars, fit_with_uncatalogued, is_small
@@ -28,10 +28,8 @@ from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 # Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its
 # column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
-# Cost: a step takes some seconds and 2 GB at most, as measured up to 1,500 stars.
-_MAX_OWN, _MAX_ENTRY, _MAX_PAIR = 6000, 100_000_000, 6_000_000
-MAX_QUICK = 1000
-"""Cost: stars up to which a step takes less than a second: no larger fit is chosen without being asked."""
+# Cost: columns and pairs of which a fit takes a minute and 3 GB, as measured on 5,000 stars in 160,000 pixels.
+_MAX_ENTRY, _MAX_PAIR = 100_000_000, 6_000_000
 # Definition: the pixels of PrfFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
 
@@ -58,6 +56,13 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
 def build_problem(scene: Scene, options: ShapeOptions) -> tuple[JointProblem, JointState, JointHyper]:
     """Return the problem of a scene, where the fit starts, and its first hyperparameters."""
     return _build(scene, *_image_and_settings(scene, options))
+
+
+def fits_in_memory(pixels: PixelTable, sources: SourceTable) -> bool:
+    """Whether the pairs of star and pixel that the splines reach are few enough for a joint fit."""
+    shape = np.ptp(pixels.column) + 1.0, np.ptp(pixels.row) + 1.0
+    each = min(np.pi * (SPLINE_MARGIN * RMAX) ** 2 * pixels.n_pixel / (shape[0] * shape[1]), pixels.n_pixel)
+    return bool(sources.n_source * each <= _MAX_PAIR)
 
 
 def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, JointSettings]:
@@ -96,9 +101,8 @@ def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
 
 
 def _check_size(problem: JointProblem) -> None:
-    """Refuse what memory may not hold: parameters of all stars, columns of all pixels, crowds of pairs."""
+    """Refuse what memory may not hold: columns of all pixels, crowds of pairs."""
     sizes = {
-        "parameters of stars": (problem.n_own * problem.n_source, _MAX_OWN),
         "pixels times parameters of the PRF": (problem.n_global * problem.flux.size, _MAX_ENTRY),
         "pairs of star and pixel": (problem.pairs.n_pair, _MAX_PAIR),
     }

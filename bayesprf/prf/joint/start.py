@@ -32,11 +32,13 @@ _TOLD = 0.5
 _LEVEL, _FARTHEST = 0.05, 120.0
 # Accuracy: all light beyond the reach of the stars together stays below this share of the noise of a pixel.
 _CUT_LIGHT = 0.02
-# Derived: pairs reach past the splines by as much as shear and shifts may move them: a quarter is the shear of a PRF
-# two thirds longer than wide (1.25 / 0.75).
-_SPLINE_MARGIN = 1.25
+SPLINE_MARGIN = 1.25
+"""Derived: pairs reach past the splines by as much as shear and shifts may move them: a quarter is the shear of a PRF
+two thirds longer than wide (1.25 / 0.75)."""
 # Exponent of the profile to start from, that of seeing (Moffat 1969, A&A 3, 455).
 _BETA = 2.5
+NOMINAL_ERROR = 0.3
+"""Relative error of the light of a nominal PRF in a pixel, and so of first fluxes: widths of PRFs differ by as much."""
 # Derived: first fluxes, which the fit replaces, are fitted within this radius, pixel, where a Moffat profile (slope
 # 2.5) of 2 pixels full width at half maximum has 98 % of its light.
 _NEAR = 6.0
@@ -219,9 +221,9 @@ def first_flux(
     pairs = pairs.select(ivar[pairs.pixel] > 0)
     design = pairs.to_sparse(prf.evaluate(pairs.dx, pairs.dy)).T.tocsr()
     light = design @ np.where(sources.has_flux, sources.flux, 0.0)
-    # The relative error of a nominal PRF, some tenths, is most of the error of a bright pixel.
+    # The error of a nominal PRF is most of the error of a bright pixel.
     scale = float(np.sum(np.maximum(flux, 0.0)) / max(light.sum(), 1e-300))
-    growth = np.where(ivar > 0, 1.0 / np.maximum(ivar, 1e-300), np.inf) + (0.3 * scale * light) ** 2
+    growth = np.where(ivar > 0, 1.0 / np.maximum(ivar, 1e-300), np.inf) + (NOMINAL_ERROR * scale * light) ** 2
     root = diags(1.0 / np.sqrt(growth))
     known = sources.has_flux
     expected = np.where(known, np.nan_to_num(sources.flux) * scale, 0.0)
@@ -251,5 +253,5 @@ def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatA
     share = _LEVEL
     while share > 1e-4 and flux @ beyond[reach(share)] / (extent[0] * extent[1]) > _CUT_LIGHT * noise:
         share *= 0.5
-    pairs = np.maximum(radii[reach(_LEVEL)], _SPLINE_MARGIN * prf.basis.rmax)
+    pairs = np.maximum(radii[reach(_LEVEL)], SPLINE_MARGIN * prf.basis.rmax)
     return Reach(radii[reach(_TOLD)], pairs, np.maximum(radii[reach(share)], pairs))

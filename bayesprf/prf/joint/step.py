@@ -225,6 +225,8 @@ class Equations:
         Step of the global parameters.
     own : ndarray of float64, shape (n_own n_source,)
         Step of those of the stars.
+    own_std : ndarray of float64, shape (n_source, n_own)
+        Standard deviations of these at known other parameters.
     """
 
     tiles: Tiles
@@ -235,6 +237,7 @@ class Equations:
     global_factor: FloatArray
     common: FloatArray
     own: FloatArray
+    own_std: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -302,18 +305,20 @@ def solve_step(
     error: float,
     alone: bool = False,
 ) -> Solution:
-    """Solve the normal equations of all parameters, or of the stars alone.
+    """Solve the normal equations of all parameters, or of the stars alone, without leverage and with least deviations.
 
     No star is pulled past the wall.
     """
-    held = np.zeros((problem.n_global, 1)) if alone else None
-    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
-    posterior, shape = _posterior(found), (problem.n_source, problem.n_own)
-    common, own = found.common, found.own
-    if held is None:
-        common, own = within_bounds(problem, state, posterior, common=common, own=own)
-    std, factor = posterior.own_std.reshape(shape), found.global_factor if held is None else held
-    return Solution(common, own.reshape(shape), factor, std, posterior.leverage)
+    shape = problem.n_source, problem.n_own
+    if alone:
+        none = np.zeros((problem.n_global, 1))
+        found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=none, walls=True)
+        return Solution(found.common, found.own.reshape(shape), none, found.own_std, np.zeros(weight.size))
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=None, walls=True)
+    posterior = _posterior(found)
+    common, own = within_bounds(problem, state, posterior, common=found.common, own=found.own)
+    std = posterior.own_std.reshape(shape)
+    return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage)
 
 
 def within_bounds(
@@ -412,19 +417,20 @@ def _set_up(
     if walls and problem.free:
         pulled = _at_wall(problem, state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
         ivar[pulled, 1:], pull[pulled, 1:] = _PIN / hyper.position**2, 0.0
+    told = ivar + _squares(tiles, own_columns, ivar.shape)
     factor, mixed, pull = StarFactor.of(tiles.tree, own_columns, ivar), mixed.reshape(pull.size, -1), pull.ravel()
     half, half_pull = factor.halve(mixed), factor.halve(pull[:, None])[:, 0]
     if held is not None:
         own = factor.finish(half_pull[:, None])[:, 0]
         known = np.zeros((1, 1)) if alone else held
-        return Equations(tiles, own_columns, columns, factor, half, known, np.zeros(problem.n_global), own)
+        return Equations(tiles, own_columns, columns, factor, half, known, np.zeros(problem.n_global), own, told**-0.5)
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
     both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
     right = columns.T @ residual + prior.pull - half.T @ half_pull
     global_factor = _inverse_factor(both - half.T @ half)
     common = global_factor @ (global_factor.T @ right)
     own = factor.finish((half_pull - half @ common)[:, None])[:, 0]
-    return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own)
+    return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own, told**-0.5)
 
 
 def _products(
@@ -439,6 +445,14 @@ def _products(
         mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, columns.shape[1])
         pull[stars] += (own.T @ residual[pixels]).reshape(stars.size, n_own)
     return mixed, pull
+
+
+def _squares(tiles: Tiles, own_columns: list[FloatArray], shape: tuple[int, ...]) -> FloatArray:
+    """Return the sums of squares of the stars' columns, of some shape (n_source, n_own)."""
+    told = np.zeros(shape)
+    for tile, own in enumerate(own_columns):
+        told[tiles.stars(tile)] += np.einsum("pi,pi->i", own, own).reshape(-1, shape[1])
+    return told
 
 
 def within_walls(problem: JointProblem, state: JointState, hyper: JointHyper) -> JointState:

@@ -11,6 +11,7 @@ from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.choice import choose_fit, dark_light, expected_dark_light, take_settled, typical_misfit
+from bayesprf.prf.joint.stage import fits_in_memory
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
 from bayesprf.simulation.fields import make_case, make_field
@@ -43,8 +44,13 @@ def test_default_is_the_fit_that_predicts_the_pixels(field, fits, caplog):
     assert any("of what the other fit leaves of the pixels" in one for one in caplog.messages)
 
 
-def test_a_field_that_is_not_quick_is_fitted_in_rounds(field, fits, monkeypatch):
-    monkeypatch.setattr("bayesprf.prf.stage.MAX_QUICK", field.sources.n_source - 1)
+def test_a_field_that_is_too_large_is_fitted_in_rounds(field, fits, monkeypatch):
+    """Splines that reach ten pixels make 314 pairs a star, of which the cutouts hold a share."""
+    pixels, n_star = field.pixels, field.sources.n_source
+    share = pixels.n_pixel / np.prod([np.ptp(one) + 1.0 for one in (pixels.column, pixels.row)])
+    monkeypatch.setattr("bayesprf.prf.joint.stage._MAX_PAIR", 315 * n_star * share)
+    assert fits_in_memory(pixels, field.sources)
+    monkeypatch.setattr("bayesprf.prf.joint.stage._MAX_PAIR", 314 * n_star * share)
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     machine.build_shape_model()
     assert machine.fit.prf_recipe.shape.method == "rounds"
