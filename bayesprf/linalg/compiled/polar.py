@@ -504,8 +504,7 @@ def add_far(
                 _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
                 if rows.shape[1] == 0:
                     continue
-                row = rows[p]
-                _add_far_level(row, start, first, _LN10 * own, depth, stars.factors[s], starts, around)
+                _add_far_level(rows[p], start, first, _LN10 * own, depth, stars.factors[s], starts, around)
                 gradient_of_wing(x, y, power, _LN10 * by_phi, slope)
                 bends(dx, dy, slope, frame, stars.turn[s], bend)
-                add_bends(row, start + wing.size, own, stars.geometry[s], bend)
+                add_bends(rows[p], start + wing.size, own, stars.geometry[s], bend)

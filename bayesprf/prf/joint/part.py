@@ -9,14 +9,14 @@ from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.problem import JointProblem, JointState
 from bayesprf.prf.joint.start import NOMINAL_ERROR
 
-# Cost: stars whose surroundings the fit starts from, at most; only the number of steps depends on it, as the whole image
-# decides.
+# Cost: stars whose surroundings the fit starts from, at most; only the number of steps depends on it, where the whole
+# image decides.
 _N_STAR = 50
 # Derived: stars from which a PRF and its spread can be learned, at least.
 _MIN_STARS = 5
 MAX_QUICK_PIXEL, MAX_QUICK_PAIR = 20_000, 500_000
-"""Cost: pixels, and pairs of star and pixel, up to which a step takes about half a second: what all stars share is fitted
-to no more around the brightest."""
+"""Cost: pixels, and pairs of star and pixel, up to which a step takes about half a second: what all stars share is
+fitted to no more around the brightest."""
 # Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
 # whole.
 _SHARE = 0.25
@@ -77,13 +77,13 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     central = (pairs.r < np.sqrt(0.5) * side) & problem.used[pairs.pixel]
     seen = np.zeros(problem.n_source, bool)
     seen[pairs.source[central]] = True
-    n_pair = np.bincount(pairs.pixel, minlength=pairs.n_pixel) * problem.used
+    crowd = np.bincount(pairs.pixel, minlength=pairs.n_pixel).astype(float)
     first = _brightest_around(problem, np.where(seen, state.flux, -np.inf))
     n_pixel, n_pair = (
         np.cumsum(np.bincount(first[problem.used], one[problem.used], minlength=problem.n_source + 1)[:-1])
-        for one in (np.ones(first.size), n_pair)
+        for one in (np.ones(first.size), crowd)
     )
-    decides = problem.used.sum() > MAX_QUICK_PIXEL or pairs.n_pair > MAX_QUICK_PAIR
+    decides = bool(problem.used.sum() > MAX_QUICK_PIXEL) or pairs.n_pair > MAX_QUICK_PAIR
     if decides:
         n_star = int(np.count_nonzero((n_pixel <= MAX_QUICK_PIXEL) & (n_pair <= MAX_QUICK_PAIR)))
     else:

@@ -23,6 +23,7 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 
 # Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its

@@ -38,7 +38,8 @@ two thirds longer than wide (1.25 / 0.75)."""
 # Exponent of the profile to start from, that of seeing (Moffat 1969, A&A 3, 455).
 _BETA = 2.5
 NOMINAL_ERROR = 0.3
-"""Relative error of the light of a nominal PRF in a pixel, and so of first fluxes: widths of PRFs differ by as much."""
+"""Derived: relative error of the nominal PRF, and so of first fluxes: those of a Gaussian of 2.0 or 1.2 pixel fitted by
+one of 1.5 are off by -0.28 and 0.22."""
 # Derived: first fluxes, which the fit replaces, are fitted within this radius, pixel, where a Moffat profile (slope
 # 2.5) of 2 pixels full width at half maximum has 98 % of its light.
 _NEAR = 6.0

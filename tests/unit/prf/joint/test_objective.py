@@ -407,7 +407,9 @@ def test_misfit_that_goes_both_ways_is_not_taken_for_light(rng):
 def test_refuses_what_memory_may_not_hold(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     problem = build(field)[0]
-    many = replace(problem, layout=replace(problem.layout, pairs=replace(problem.pairs, pixel=np.zeros(6_000_001, int))))
+    many = replace(
+        problem, layout=replace(problem.layout, pairs=replace(problem.pairs, source=np.zeros(6_000_001, int)))
+    )
     with pytest.raises(UnsupportedError, match="pairs of star and pixel"):
         _check_size(many)
     machine.build_shape_model(method="joint")
