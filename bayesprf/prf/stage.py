@@ -31,6 +31,7 @@ from bayesprf.prf.joint.choice import (
     typical_misfit,
     variation_score,
 )
+from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.stage import build_problem, fit_joint_shape, fits_in_memory
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
@@ -127,11 +128,13 @@ def _with_wing_that_ends(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Pr
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
     """Whether a joint fit takes no more than about a minute, and nothing is asked of splines or training.
 
-    Both the documented splines and those of the instrument's pixels count as not asked for.
+    Both the documented splines and those of the instrument's pixels count as not asked for. The surroundings of bright
+    stars, which decide for a large image, do not tell a sky from wings.
     """
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = not fit.settings.differs(_SPLINES, fit.pixels.instrument)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
+    plain &= fit.settings.background is None or fit.pixels.n_pixel <= MAX_QUICK_PIXEL
     return plain and not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
 
 
