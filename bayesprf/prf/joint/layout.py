@@ -58,6 +58,8 @@ class Reach:
 
     Parameters
     ----------
+    own : ndarray of float64, shape (n_source,)
+        Where it gives half of the noise of a pixel, arcsec.
     near : ndarray of float64, shape (n_source,)
         Where it is told from noise, arcsec.
     pairs : ndarray of float64, shape (n_source,)
@@ -66,6 +68,7 @@ class Reach:
         Where it still adds to the light of many, arcsec.
     """
 
+    own: FloatArray
     near: FloatArray
     pairs: FloatArray
     light: FloatArray

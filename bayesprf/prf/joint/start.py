@@ -24,9 +24,10 @@ from bayesprf.scene.prf import LogPrf, PrfModel
 from bayesprf.scene.sources import SourceTable
 from bayesprf.stats import SIGMA_PER_MAD, weighted_median
 
-# Accuracy: pixels tell a star's own flux and place where it gives more than this share of their noise: without the
-# others fluxes move by a hundredth of their errors, and errors by a hundredth.
-_TOLD = 0.5
+# Accuracy: among so many pairs, pixels tell a star's own flux and place where it gives more than this share of their
+# noise: without the others fluxes move by a hundredth of their errors, and errors by a hundredth. Few stars are told by
+# all pixels that there are.
+_MANY_PAIR, _TOLD = 100_000, 0.5
 # Accuracy: a star is followed pair by pair where it gives more than this share of it, and no farther than this, pixel:
 # halved or doubled they move no flux of docs/evidence/constants.md by more than 0.002 of its error.
 _LEVEL, _FARTHEST = 0.05, 120.0
@@ -170,7 +171,8 @@ def _layout(pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: Float
     pairs = build_pairs_within(pixels, sources, 1.01 * reach.pairs)
     pairs = pairs.select(pairs.r <= reach.pairs[pairs.source])
     far = FarField.beyond(pixels, sources, reach, base=prf.base, rmax=prf.basis.rmax)
-    return Layout.of(pairs, pairs.r <= reach.near[pairs.source], far, float(np.sqrt(prf.pixel_area)))
+    near = reach.own if pairs.n_pair > _MANY_PAIR else reach.near
+    return Layout.of(pairs, pairs.r <= near[pairs.source], far, float(np.sqrt(prf.pixel_area)))
 
 
 def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: FloatArray, n_geometry: int) -> JointPrior:
@@ -255,4 +257,5 @@ def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatA
     while share > 1e-4 and flux @ beyond[reach(share)] / (extent[0] * extent[1]) > _CUT_LIGHT * noise:
         share *= 0.5
     pairs = np.maximum(radii[reach(_LEVEL)], SPLINE_MARGIN * prf.basis.rmax)
-    return Reach(radii[reach(_TOLD)], pairs, np.maximum(radii[reach(share)], pairs))
+    own, near = radii[reach(_TOLD)], radii[reach(_LEVEL)]
+    return Reach(own, near, pairs, np.maximum(radii[reach(share)], pairs))
