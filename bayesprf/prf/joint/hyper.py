@@ -148,18 +148,16 @@ def limit_width(found: float, width: float) -> float:
 
 
 def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, expected: float) -> float:
-    """Return a better width of the stars' own offsets, anchored to what is expected of a catalogue.
+    """Return the EM update of the width of the stars' own offsets, anchored to what is expected of a catalogue.
 
     Notes
     -----
-    sum m**2 + n e**2 over N + n - sum v / w**2, with posterior means m and variances v, the degrees of freedom that the
-    pixels decide (MacKay 1992, Neural Computation 4, 415), and an inverse gamma prior worth n = 2 offsets of size e:
-    one star can tell its own offset from the common one by its prior alone. Offsets beyond three widths count as three
-    (Huber 1981): they are made by the light of stars that the catalogue lacks.
+    (sum m**2 + v + n e**2) / (N + n) with posterior means m and variances v, and an inverse gamma prior worth n = 2
+    offsets of size e: one star can tell its own offset from the common one by its prior alone. Offsets beyond three
+    widths count as three (Huber 1981): they are made by the light of stars that the catalogue lacks.
     """
-    square = np.minimum(shift**2 + variance, (_USUAL * width) ** 2) - variance
-    freedom = shift.size + _N_EXPECTED - np.sum(variance) / width**2
-    found = float(np.sqrt((np.sum(square) + _N_EXPECTED * expected**2) / freedom))
+    square = np.minimum(shift**2 + variance, (_USUAL * width) ** 2)
+    found = float(np.sqrt((np.sum(square) + _N_EXPECTED * expected**2) / (shift.size + _N_EXPECTED)))
     return float(np.clip(found, width / _MAX_FACTOR, width * _MAX_FACTOR))
 
 

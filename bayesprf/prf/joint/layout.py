@@ -196,18 +196,22 @@ class Tiles:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Layout:
-    """Pairs, their order, the light beyond them and the cells for it, and the tiles of the image."""
+    """Pairs, their order, the light beyond them and the cells for it, and the tiles of the image.
+
+    In a `rough` one stars have no columns of their own in some pixels where they are told from noise.
+    """
 
     pairs: PairTable
     order: PixelOrder
     far: FarField
     cells: Cells
     tiles: Tiles
+    rough: bool = False
 
     @classmethod
-    def of(cls, pairs: PairTable, near: BoolArray, far: FarField, side: float) -> "Layout":
+    def of(cls, pairs: PairTable, near: BoolArray, far: FarField, side: float, *, rough: bool = False) -> "Layout":
         """Lay out pairs, of which `near`, shape (n_pair,), are told from noise, on pixels of some side, arcsec."""
         order = PixelOrder.of(pairs, near)
         stretch = np.array([float(np.mean(far.stretch)) if far.stretch.size else 1.0, 1.0])
         tiles = Tiles.of(pairs, order, far.node * stretch, far.place * stretch, _TILE * side)
-        return cls(pairs, order, far, Cells.of(far.node, float(stretch[0]), side), tiles)
+        return cls(pairs, order, far, Cells.of(far.node, float(stretch[0]), side), tiles, rough)

@@ -365,13 +365,14 @@ def _advance(
     error: float,
     alone: bool = False,
 ) -> tuple[JointState, View]:
-    """Take the step, shortened until the objective falls, or rises by no more than a share of its own noise.
+    """Take the step, shortened until the objective falls.
 
-    Pixels in which a star is not told from noise have no part in its step, but in the objective.
+    Where pixels in which a star has no columns of its own have no part in its step, but in the objective, this may rise
+    by a share of its own noise.
     """
     share = _longest(problem, solution)
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
-    slack = max(1e-6 * abs(now), _SLACK * np.sqrt(0.5 * np.count_nonzero(weight)))
+    slack = _SLACK * np.sqrt(0.5 * np.count_nonzero(weight)) if problem.layout.rough else 1e-6 * max(abs(now), 1.0)
     for _ in range(_MAX_HALVINGS):
         trial = within_walls(problem, state.moved(share * solution.common, share * solution.own), hyper)
         seen = look(problem, trial, alone=alone)

@@ -122,6 +122,7 @@ def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:
         near[chosen],
         replace(far, node=far.node[keep]),
         float(np.sqrt(problem.pixel_area)),
+        rough=problem.layout.rough,
     )
     return replace(
         problem, flux=problem.flux[keep], ivar=problem.ivar[keep], sky=problem.sky[keep], known=problem.known[keep],

@@ -171,8 +171,9 @@ def _layout(pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: Float
     pairs = build_pairs_within(pixels, sources, 1.01 * reach.pairs)
     pairs = pairs.select(pairs.r <= reach.pairs[pairs.source])
     far = FarField.beyond(pixels, sources, reach, base=prf.base, rmax=prf.basis.rmax)
-    near = reach.own if pairs.n_pair > _MANY_PAIR else reach.near
-    return Layout.of(pairs, pairs.r <= near[pairs.source], far, float(np.sqrt(prf.pixel_area)))
+    rough = pairs.n_pair > _MANY_PAIR
+    near = reach.own if rough else reach.near
+    return Layout.of(pairs, pairs.r <= near[pairs.source], far, float(np.sqrt(prf.pixel_area)), rough=rough)
 
 
 def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: FloatArray, n_geometry: int) -> JointPrior:
