@@ -94,9 +94,11 @@ def likeliest_star(
     ln(1 + i m**2), with the flux m of the brightest star as what it might have, less 2 ln n for the n places where it
     might be.
     """
+    brightest = float(np.max(state.flux, initial=0.0))
+    if not (brightest > 0.0 and np.any(problem.used)):
+        return None
     place = _places(pixels)
     scene = _Linear.about(pixels, problem, state, hyper, place)
-    brightest = float(np.max(state.flux, initial=0.0))
     trials = [*(one * JointHyper().errors for one in _FIRST), *(one * hyper.errors for one in _LEARNED)]
     found = [scene.evidence(np.maximum(one, MIN_EPS), brightest) for one in trials]
     without = min(one.height for one in found)

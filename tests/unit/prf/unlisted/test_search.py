@@ -1,5 +1,7 @@
 """One star more where few tell of the PRF: its evidence against a twin in the space of the pixels, and its place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.linalg import solve_triangular
@@ -82,6 +84,13 @@ def test_a_missing_star_is_where_it_shines(field, keep):
 def test_a_complete_catalogue_lacks_none(field):
     found = first_step(field.pixels, field.sources)
     assert likeliest_star(field.pixels, field.sources, found.problem, found.state, found.hyper) is None
+
+
+@pytest.mark.filterwarnings("ignore:fit_joint")
+def test_none_is_looked_for_where_no_star_shines(field):
+    found = first_step(field.pixels, field.sources)
+    dark = replace(found.state, flux=np.zeros(4))
+    assert likeliest_star(field.pixels, field.sources, found.problem, dark, found.hyper) is None
 
 
 def test_its_light_is_told_and_leaves_the_others_right(field, keep):
