@@ -243,14 +243,14 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
         return None
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
     # Wings take light, which no sky below zero is.
-    if height < SIGNIFICANT * error or (few and height < _own_light(other)):
+    if height < SIGNIFICANT * error or (few and height < _own_light(scene, other)):
         return None
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars", (height, error))
 
 
-def _own_light(found: PrfFit) -> float:
+def _own_light(scene: Scene, found: PrfFit) -> float:
     """Return the light of the stars in the darker half of the pixels, as fitted or as expected, electron / s."""
-    expected = 0.0 if found.joint is None else expected_dark_light(found.joint, found)
+    expected = 0.0 if found.joint is None or may_bleed(scene) else expected_dark_light(found.joint, found)
     return max(dark_light(found), expected)
 
 

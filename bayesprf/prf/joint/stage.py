@@ -47,11 +47,17 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
         fit = fit_joint(*start, asked)
     elif scene.background is not None:
         fit = fit_with_uncatalogued(field)
-    elif settings.weights_factor is not None and is_small(start[0]):
+    elif settings.weights_factor is not None and is_small(start[0]) and not may_bleed(scene):
         fit = fit_with_single_stars(field)
     else:
         fit = fit_joint(*start, asked)
     return as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+
+
+def may_bleed(scene: Scene) -> bool:
+    """Whether a pixel holds half of what saturates one: beside such stars little is told of light in their wings."""
+    lit = scene.image.flux[scene.image.ivar > 0]
+    return bool(np.max(lit, initial=0.0) > 0.5 * scene.pixels.instrument.saturation)
 
 
 def build_problem(scene: Scene, options: ShapeOptions) -> tuple[JointProblem, JointState, JointHyper]:
