@@ -32,7 +32,7 @@ from bayesprf.prf.joint.choice import (
     variation_score,
 )
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
-from bayesprf.prf.joint.stage import build_problem, fit_joint_shape, fits_in_memory
+from bayesprf.prf.joint.stage import build_problem, fit_joint_shape, fits_in_memory, may_bleed
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
