@@ -59,7 +59,8 @@ def test_a_surface_is_found_where_the_prf_varies(varying, default):
 
 def test_a_constant_prf_stays_constant():
     machine = fit(simulate(0.0))
-    assert machine.fit.prf_recipe.shape.field_variation is None
+    # 0 where twice the knots were tried on a constant PRF, which holds it for whoever opens the fit again.
+    assert not machine.fit.prf_recipe.shape.field_variation
     assert machine.fit.need("prf").joint.problem.n_field == 1
 
 
