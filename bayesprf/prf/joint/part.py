@@ -9,8 +9,8 @@ from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.problem import JointProblem, JointState
 from bayesprf.prf.joint.start import NOMINAL_ERROR
 
-# Cost: stars whose surroundings the fit starts from, at most; only the number of steps depends on it, where the whole
-# image decides.
+# Cost: stars whose surroundings the fit starts from; only the number of steps depends on it, where the whole image
+# decides.
 _N_STAR = 50
 # Derived: stars from which a PRF and its spread can be learned, at least.
 _MIN_STARS = 5
@@ -87,7 +87,8 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     if decides:
         n_star = int(np.count_nonzero((n_pixel <= MAX_QUICK_PIXEL) & (n_pair <= MAX_QUICK_PAIR)))
     else:
-        n_star = min(_N_STAR, int(np.count_nonzero(n_pixel <= _SHARE * problem.used.sum())))
+        enough = n_pixel[min(_N_STAR, n_pixel.size) - 1] <= _SHARE * problem.used.sum()
+        n_star = _N_STAR if enough else 0
     if n_star < _MIN_STARS:
         return None
     keep = first < n_star

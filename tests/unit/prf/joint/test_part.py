@@ -30,8 +30,7 @@ def built(field):
 
 def test_a_part_is_the_same_image_in_fewer_pixels(built, monkeypatch):
     problem, state = built[0], normalized(*built[:2])
-    # Four stars of this image light more than a hundredth of it.
-    monkeypatch.setattr(part_module, "_SHARE", 0.01)
+    # Fifty stars of this image light nearly all of it.
     assert brightest_part(problem, state) is None
     monkeypatch.setattr(part_module, "_N_STAR", 5)
     monkeypatch.setattr(part_module, "_SHARE", 0.5)
@@ -61,9 +60,10 @@ def test_stars_outside_are_scaled_as_those_inside(built, monkeypatch):
 
 
 def test_the_answer_does_not_follow_where_the_fit_starts(field, built, monkeypatch):
-    warm = fit_joint(*built, JointOptions())
-    monkeypatch.setattr(part_module, "_SHARE", 0.0)
     cold = fit_joint(*built, JointOptions())
+    monkeypatch.setattr(part_module, "_N_STAR", 8)
+    monkeypatch.setattr(part_module, "_SHARE", 0.9)
+    warm = fit_joint(*built, JointOptions())
     assert cold.converged
     assert warm.converged
     assert warm.n_iter < cold.n_iter
