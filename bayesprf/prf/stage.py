@@ -32,6 +32,7 @@ from bayesprf.prf.joint.choice import (
     variation_score,
 )
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
+from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import build_problem, fit_joint_shape, fits_in_memory, may_bleed
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
@@ -191,18 +192,20 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     """Give a constant PRF twice the knots if the stars agree on what that adds; or return the fit.
 
     What it costs, four times the weights, is spent where the PRF misses the pixels by as much as noise does, in images
-    of which all pixels decide.
+    of which all pixels decide, and where stars light as many pixels alone as it has weights.
     """
     joint = found.joint
     if joint is None or recipe.shape.knot_density is not None or joint.decided is not None:
         return found, recipe
+    if np.count_nonzero(found.training) < finer(joint.problem.basis).n_basis:
+        return found, recipe
     if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
         return found, recipe
-    finer = recipe.updated(method="joint", knot_density=2, field_variation=0)
-    other, told = _try_jointly(scene, finer)
+    denser = recipe.updated(method="joint", knot_density=2, field_variation=0)
+    other, told = _try_jointly(scene, denser)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
-    return (other, finer) if other is not None and choice.joint else (found, recipe)
+    return (other, denser) if other is not None and choice.joint else (found, recipe)
 
 
 def _follows_places(fit: Fit, found: PrfFit) -> bool:

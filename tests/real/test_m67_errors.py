@@ -23,7 +23,8 @@ POGSON = 2.5 / np.log(10.0)
 @pytest.fixture(scope="module")
 def machine(pixels, catalog):
     machine = bp.Machine.from_pixels(pixels, read_catalog(catalog), quiet=True)
-    machine.refine_scene()
+    # One PRF for the field, jointly: the default tries rounds and a plane as well, which takes three times as long.
+    machine.refine_scene(method="joint", field_variation=0)
     machine.fit_model()
     return machine
 
