@@ -60,7 +60,7 @@ def test_tess_stamp_with_few_stars_takes_the_instruments_prf(real_data, tmp_path
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
-@pytest.mark.parametrize("n_star", [1, 3])
+@pytest.mark.parametrize("n_star", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_record_needs_no_proof_beside_few_stars(real_data, n_star):
     """The same with its brightest stars alone: rounds with 125 weights for 56 pixels found 10,024 +- 254.
 

@@ -9,7 +9,11 @@ import pytest
 import bayesprf as bp
 from bayesprf.io.catalogs.catalog import read_catalog
 
-pytestmark = [pytest.mark.real, pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")]
+pytestmark = [
+    pytest.mark.real,
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning"),
+]
 
 _spec = importlib.util.spec_from_file_location("m67_scene", Path(__file__).with_name("test_m67.py"))
 _m67 = importlib.util.module_from_spec(_spec)

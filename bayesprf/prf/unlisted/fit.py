@@ -20,8 +20,8 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
 
-Start = tuple[JointProblem, JointState, JointHyper]
-"""A problem, where its fit starts, and its first hyperparameters."""
+# A problem, where its fit starts, and its first hyperparameters.
+_Start = tuple[JointProblem, JointState, JointHyper]
 # Derived: how often stars are looked for: beside the brighter ones, then the fainter.
 _N_LOOK = 2
 # Cost: as many stars are looked for one by one.
@@ -51,7 +51,7 @@ class Field:
 
     pixels: PixelTable
     sources: SourceTable
-    build: Callable[[SourceTable], Start]
+    build: Callable[[SourceTable], _Start]
     options: JointOptions
 
 
