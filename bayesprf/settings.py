@@ -93,8 +93,9 @@ class ShapeOptions:
         is learned, and the fit in rounds holds the positions of the catalogue.
     method : {"auto", "rounds", "joint"}
         Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
-        set in pixels. By default the former, and where a step of the latter takes no more than about a second, both:
-        the joint fit is kept if it settles, makes no star negative, and leaves no more light in the wrong pixels. It
+        set in pixels. By default the former, and up to six million pairs of a star and a pixel, or 20,000 pixels where
+        a sky is fitted, both: the joint fit is kept if it settles, makes no star negative, and leaves no more light in
+        the wrong pixels. It
         takes ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF
         has weights, and where that predicts the pixels better. An option that only one of them has asks for it.
     field_variation : int, optional
@@ -103,9 +104,9 @@ class ShapeOptions:
         pixels; then a quadratic surface, likewise. A surface takes the joint fit.
     knot_density : int, optional
         1, or 2 for splines of the joint fit with twice as many knots along the radius and around the circle, four times
-        the weights. By default 2 where the PRF is constant over the field, pixels of at most a thousand stars lose half
-        of their weight to what it misses, the stars agree on finer columns, and these leave less light in the wrong
-        pixels.
+        the weights. By default 2 where the PRF is constant over the field, all pixels decide and lose half of their
+        weight to what it misses, stars light as many alone as it has weights then and agree on finer columns, and
+        these leave less light in the wrong pixels.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     prf : str, optional

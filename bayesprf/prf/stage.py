@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, UnsupportedError
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, InputError, UnsupportedError
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import ImageBackground, build_background, first_guess
@@ -41,7 +41,7 @@ from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.field_prf import FieldFrame
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.prf import FLATTEST_WING
-from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings
+from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings, ShapeOptions
 
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
@@ -79,8 +79,9 @@ def fit_chosen_prf(
     Raises
     ------
     InputError
-        If there is no pixel to train on.
+        If there is no pixel to train on, or the fit in rounds is asked for what only the joint fit has.
     """
+    _refuse_contradiction(recipe.shape)
     scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
     if recipe.shape.method == "auto" and recipe.shape.asks_joint:
         recipe = recipe.updated(method="joint")
@@ -95,6 +96,15 @@ def fit_chosen_prf(
         return found, rounds
     better, chosen = _better(fit, scene, recipe, found)
     return _detailed(fit, scene, *_varied(fit, scene, chosen, better))
+
+
+def _refuse_contradiction(shape: ShapeOptions) -> None:
+    """Refuse options of the joint fit for the fit in rounds, which would not look at them."""
+    if shape.method == "rounds" and shape.asks_joint:
+        raise InputError(
+            'method: expected "auto" or "joint" with prf, field_variation, knot_density or position_error, got'
+            ' "rounds", which has none of them; leave them out, or the method'
+        )
 
 
 def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bayesprf.errors import InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
@@ -55,6 +56,15 @@ def test_a_field_that_is_too_large_is_fitted_in_rounds(field, fits, monkeypatch)
     machine.build_shape_model()
     assert machine.fit.prf_recipe.shape.method == "rounds"
     np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[0].flux)
+
+
+@pytest.mark.parametrize(
+    "option", [{"prf": "instrument"}, {"field_variation": 1}, {"knot_density": 2}, {"position_error": 0.1}], ids=str
+)
+def test_rounds_refuse_what_they_do_not_have(field, option):
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    with pytest.raises(InputError, match=r'method. expected "auto" or "joint" with .*, got "rounds"'):
+        machine.build_shape_model(method="rounds", **option)
 
 
 def test_a_joint_fit_that_does_not_settle_is_not_taken(fits):
