@@ -50,6 +50,7 @@ from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
 from bayesprf.sampling.questions import KINDS
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
+from bayesprf.scene.colors import color_names
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import Background, MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
@@ -563,7 +564,8 @@ def restore(tree: xr.DataTree, directories: tuple[Path, ...] = (), *, quiet: boo
     """
     recipes = read_recipes(tree)
     pixels = read_tpfs(_find_files(tree, directories), **recipes.reading)
-    found = _run_stages(tree, Fit.of(pixels, _sources(tree), recipes.settings), recipes)
+    sources = _with_colors(_sources(tree), tree, recipes)
+    found = _run_stages(tree, Fit.of(pixels, sources, recipes.settings), recipes)
     _compare(tree, found)
     return Machine.from_fit(found, quiet=quiet)
 
@@ -600,6 +602,17 @@ def _sources(tree: xr.DataTree) -> SourceTable:
     names = tuple(str(one) for one in catalog["source"].to_numpy())
     ra_deg, dec_deg, flux, mag = (catalog[name].to_numpy() for name in ("ra_deg", "dec_deg", "catalog_flux", "mag"))
     return SourceTable(names, ra_deg, dec_deg, flux, mag)
+
+
+def _with_colors(sources: SourceTable, tree: xr.DataTree, recipes: Recipes) -> SourceTable:
+    """Return the sources with the columns of the tree that give their colours, if the PRF follows these."""
+    asked, catalog = None if recipes.prf is None else recipes.prf.shape.color_column, tree["catalog"].to_dataset()
+    if asked is None:
+        return sources
+    names = color_names(asked, {str(name): one for name, one in catalog.data_vars.items()})
+    masked = {name: catalog[name].attrs.get("masked_value") for name in names}
+    columns = {name: np.ma.masked_equal(catalog[name].to_numpy(), masked[name]) for name in names}
+    return replace(sources, columns=columns)
 
 
 def _run_stages(tree: xr.DataTree, found: Fit, recipes: Recipes) -> Fit:

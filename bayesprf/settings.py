@@ -113,6 +113,11 @@ class ShapeOptions:
         The PRF that is expected, so that few stars are enough: a file, as `Machine.save_prf` or
         `bayesprf.io.prf_files.save_prf_tables` write it; or "instrument", what the handbooks of Kepler and TESS tell
         of its width and wings, with the spread over field and detectors as its error. Joint fit only.
+    color_column : str, optional
+        Colours that the PRF follows: a column of the catalogue, such as "bp_rp", or the difference of two,
+        "phot_bp_mean_mag - phot_rp_mean_mag". The logarithm of the PRF is linear in them; a star without a colour
+        counts as of median colour. By default none. With ``method="auto"`` they are followed where the stars agree on
+        how, and that leaves less light in the wrong pixels; with "joint" always.
     """
 
     flux_cut_off: float = 1.0
@@ -129,6 +134,7 @@ class ShapeOptions:
     knot_density: int | None = None
     position_error: float | None = None
     prf: str | None = None
+    color_column: str | None = None
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -19,7 +19,6 @@ from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.prf.training import first_training, fit_radius, rough_scale, training_pairs, usable_pairs
 from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
 from bayesprf.scene.axes import pixel_area, pixel_axes
-from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import FLATTEST_WING, PrfModel, StarPrf
@@ -159,14 +158,25 @@ class PrfFit:
         """Stars that the catalogue lacks and a joint fit found and fitted along, on the scale of the catalogue."""
         return None if self.joint is None else self.joint.found
 
-    def at(self, ra_deg: float, dec_deg: float) -> "PrfFit":
-        """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree."""
+    @property
+    def color(self) -> FloatArray:
+        """Scaled colour of each source that the PRF follows, shape (n_source,); 0 where it follows none."""
+        if self.joint is None or not self.joint.problem.colored:
+            return np.zeros(self.flux.size)
+        return self.joint.problem.place[:, 2]
+
+    def at(self, ra_deg: float, dec_deg: float, color: float = 0.0) -> "PrfFit":
+        """Return the fit with the PRF, and the errors of its weights, at a place of the field, degree.
+
+        It is that of a star of some scaled colour, 0 the median.
+        """
         if self.joint is None:
             return self
         field, n_field = self.joint.prf, self.joint.problem.n_field
-        place = field.frame.places(np.atleast_1d(ra_deg), np.atleast_1d(dec_deg))
+        place = np.pad(field.frame.places(np.atleast_1d(ra_deg), np.atleast_1d(dec_deg)), ((0, 0), (0, 1)))
+        place[:, 2] = color
         factor = self.joint.posterior.global_factor[: n_field * field.basis.n_basis]
-        here = np.tensordot(field_columns(place, field.order)[0], factor.reshape(n_field, field.basis.n_basis, -1), 1)
+        here = np.tensordot(field.columns(place)[0], factor.reshape(n_field, field.basis.n_basis, -1), 1)
         return replace(self, prf=field.normalized_at(place[0]), weights_cov=here @ here.T)
 
     def star_residuals(self) -> StarResiduals:

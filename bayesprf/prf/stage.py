@@ -20,6 +20,7 @@ from bayesprf.prf.joint.choice import (
     SIGNIFICANT,
     Choice,
     choose_fit,
+    color_score,
     dark_light,
     detail_score,
     expected_dark_light,
@@ -38,6 +39,7 @@ from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
+from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.prf import FLATTEST_WING
@@ -74,36 +76,49 @@ def fit_chosen_prf(
     what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
     one per weight, and as many stars as their spread about the PRF can be learned from. Where the stars agree on
     how it would vary over the field, a PRF that does is fitted, as a plane and then as a quadratic surface, and kept if
-    it leaves less light in the wrong pixels; where they agree on finer columns of a constant PRF, likewise.
+    it leaves less light in the wrong pixels; where they agree on finer columns of a constant PRF, or on how it follows
+    the colours that are named, likewise.
 
     Raises
     ------
     InputError
-        If there is no pixel to train on, or the fit in rounds is asked for what only the joint fit has.
+        If there is no pixel to train on, the fit in rounds is asked for what only the joint fit has, or there are no
+        such colours.
     """
     _refuse_contradiction(recipe.shape)
+    color = recipe.shape.color_column
+    if color is not None:
+        scaled_colors(fit.sources, color)
     scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
-    if recipe.shape.method == "auto" and recipe.shape.asks_joint:
-        recipe = recipe.updated(method="joint")
     if recipe.shape.method == "joint":
-        sky = None
-        if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
-            sky = _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter).background
-        return _detailed(fit, scene, *_varied(fit, scene, recipe, _fit_jointly(scene, recipe, sky)))
-    rounds = recipe.updated(method="rounds")
-    found = _fit_in_rounds(fit, scene, rounds, progress)
-    if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
-        return found, rounds
-    better, chosen = _better(fit, scene, recipe, found)
-    return _detailed(fit, scene, *_varied(fit, scene, chosen, better))
+        return _detailed(fit, scene, *_varied(fit, scene, recipe, _fit_as_asked(fit, scene, recipe)))
+    plain = recipe.updated(color_column=None)
+    if plain.shape.asks_joint:
+        plain = plain.updated(method="joint")
+        found = _fit_as_asked(fit, scene, plain)
+    else:
+        plain, rounds = plain.updated(method="rounds"), plain
+        found = _fit_in_rounds(fit, scene, plain, progress)
+        if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
+            return found, plain
+        found, plain = _better(fit, scene, rounds, found)
+    return _detailed(fit, scene, *_colored(fit, scene, color, *_varied(fit, scene, plain, found)))
+
+
+def _fit_as_asked(fit: Fit, scene: Scene, recipe: PrfRecipe) -> PrfFit:
+    """Fit jointly; beside a sky that the instrument's record would leave open, with that of the fit in rounds."""
+    sky = None
+    if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
+        sky = _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter).background
+    return _fit_jointly(scene, recipe, sky)
 
 
 def _refuse_contradiction(shape: ShapeOptions) -> None:
     """Refuse options of the joint fit for the fit in rounds, which would not look at them."""
-    if shape.method == "rounds" and shape.asks_joint:
+    if shape.method == "rounds" and (shape.asks_joint or shape.color_column is not None):
         raise InputError(
-            'method: expected "auto" or "joint" with prf, field_variation, knot_density or position_error, got'
-            ' "rounds", which has none of them; leave them out, or the method'
+            'method: expected "auto" or "joint" with prf, field_variation, knot_density, position_error or'
+            ' color_column, got "rounds", which has none of them; leave them out, or the method'
         )
 
 
@@ -196,6 +211,29 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
             break
         found, recipe = other, varying
     return found, recipe
+
+
+def _colored(
+    fit: Fit, scene: Scene, asked: str | None, found: PrfFit, recipe: PrfRecipe
+) -> tuple[PrfFit, PrfRecipe]:
+    """Let the PRF follow the colours of the stars that are asked for, if these agree on how; or return the fit."""
+    if asked is None:
+        return found, recipe
+    joint, color = found.joint, scaled_colors(fit.sources, asked)
+    if joint is None:
+        trends = fit_trends(found.star_residuals(), color[:, None]).values()
+        follows = any(one.significance > SIGNIFICANT for one in trends)
+    else:
+        follows = color_score(joint, color) > SIGNIFICANT
+    if not follows:
+        _log.info("the stars do not agree on a PRF that follows their colours")
+        return found, recipe
+    order = 0 if joint is None else joint.prf.order
+    colored = recipe.updated(method="joint", field_variation=order, color_column=asked)
+    other, told = _try_jointly(scene, colored, found.background if recipe.shape.prf == INSTRUMENT_PRF else None)
+    choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
+    _log.info("the joint fit of a PRF that follows the colours of the stars %s", choice.reason)
+    return (other, colored) if other is not None and choice.joint else (found, recipe)
 
 
 def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:

@@ -351,6 +351,7 @@ def shape_group(fit: PrfFit) -> NamedDict:
         **({"tail_bends": np.asarray(fit.prf.wing_bends)} if fit.prf.wing_bends else {}),
         "prf_sum": fit.star_sum,
         "prf_turn": fit.turn,
+        **({"prf_color": fit.color} if fit.color.any() else {}),
         "scale": fit.scale,
         "offset": np.asarray(fit.offset),
         "shear": np.asarray(fit.prf.shear),

@@ -95,6 +95,7 @@ _SHAPE = (
     Variable("tail_bends", ("tail_bend",), "1", "changes of that power at wider radii, after a joint fit"),
     Variable("prf_sum", ("source",), "1", "sum of the PRF over the pixels at the source's place, which divides it"),
     Variable("prf_turn", ("source",), "rad", "by how much the PRF is turned against north at the source's place"),
+    Variable("prf_color", ("source",), "1", "scaled colour of the source, which the PRF follows"),
     Variable("scale", (), "electron / s", "flux per unit of catalogue flux"),
     Variable("offset", ("sky_axis",), "arcsec", "common offset of the scene towards east and north"),
     Variable("intrinsic_scatter", (), "dex", "scatter of the pixels about the shape beyond their errors"),

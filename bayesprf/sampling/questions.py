@@ -128,7 +128,8 @@ def sample_fit(
 def _flux_model(fit: Fit, kind: str, asked: _Asked, settings: NamedDict, *, follow: bool = True) -> "pm.Model":
     if kind == "joint":
         first = asked.members[0]
-        prf = fit.need("prf").at(fit.sources.ra_deg[first], fit.sources.dec_deg[first])
+        prf = fit.need("prf")
+        prf = prf.at(fit.sources.ra_deg[first], fit.sources.dec_deg[first], prf.color[first])
         return _joint_model(prf, asked, settings)
     from bayesprf.sampling.collapsed import build_collapsed
     from bayesprf.sampling.linear import build_linear

@@ -1,4 +1,7 @@
-"""The PRF over the field: weights, shear and offset of the stars are polynomials of the place in the field."""
+"""The PRF over the field: weights, shear and offset of the stars are polynomials of the place in the field.
+
+A place is (u, v), or (u, v, c) with the scaled colour of a star, which the weights follow too.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -56,28 +59,34 @@ class FieldFrame:
         return np.asarray(place[:, 0] * step / np.cos(dec) * np.sin(dec + 0.5 * place[:, 1] * step))
 
 
-def field_columns(place: FloatArray, order: int) -> FloatArray:
-    """Return 1, u, v, and for order 2 also u**2 - 1/3, u v, v**2 - 1/3.
+def field_columns(place: FloatArray, order: int, *, colored: bool = False) -> FloatArray:
+    """Return 1, u, v, and for order 2 also u**2 - 1/3, u v, v**2 - 1/3; then the colour, if it counts.
 
     Parameters
     ----------
-    place : ndarray of float64, shape (n, 2)
-        u and v.
+    place : ndarray of float64, shape (n, 2) or (n, 3)
+        u, v and scaled colour, 0 where it is not given.
     order : int
         0, 1 or 2.
+    colored : bool
+        The colour is a column too.
 
     Returns
     -------
-    ndarray of float64, shape (n, N_COLUMN[order])
+    ndarray of float64, shape (n, N_COLUMN[order] + colored)
     """
     u, v = place[:, 0], place[:, 1]
-    columns = [np.ones(u.size), u, v, u * u - 1.0 / 3.0, u * v, v * v - 1.0 / 3.0]
-    return np.stack(columns[: N_COLUMN[order]], axis=1)
+    columns = [np.ones(u.size), u, v, u * u - 1.0 / 3.0, u * v, v * v - 1.0 / 3.0][: N_COLUMN[order]]
+    if colored:
+        columns.append(place[:, 2] if place.shape[1] > 2 else np.zeros(u.size))
+    return np.stack(columns, axis=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldPrf:
     """A PRF whose weights and shear vary over the field, and which turns against north as the detector does.
+
+    At places (u, v) it is that of a star of median colour.
 
     Parameters
     ----------
@@ -97,6 +106,8 @@ class FieldPrf:
         A PRF known beforehand, whose logarithm is added.
     wing_bends : tuple of float
         Changes of that power at `wing_starts`.
+    colored : bool
+        The last column of the weights is that of the colour.
     """
 
     basis: PolarBasis
@@ -107,11 +118,16 @@ class FieldPrf:
     frame: FieldFrame
     base: LogPrf | None = None
     wing_bends: tuple[float, ...] = ()
+    colored: bool = False
 
     @property
     def order(self) -> int:
         """Order of the surface over the field."""
-        return N_COLUMN.index(self.weights.shape[0])
+        return N_COLUMN.index(self.weights.shape[0] - self.colored)
+
+    def columns(self, place: FloatArray) -> FloatArray:
+        """Return the columns of the weights at places, shape (n, n_field)."""
+        return field_columns(place, self.order, colored=self.colored)
 
     @property
     def geometry_order(self) -> int:
@@ -119,33 +135,36 @@ class FieldPrf:
         return N_COLUMN.index(self.shear.shape[0])
 
     def at(self, place: FloatArray) -> PrfModel:
-        """Return the PRF at one place (u, v) of the field, as it is: not normalised."""
+        """Return the PRF at one place of the field, as it is: not normalised."""
         one = np.asarray(place, np.float64)[None]
         e1, e2 = (field_columns(one, self.geometry_order) @ self.shear)[0]
-        weights = (field_columns(one, self.order) @ self.weights)[0]
+        weights = (self.columns(one) @ self.weights)[0]
         shear = (float(e1), float(e2))
         turn = float(self.frame.turn(one)[0])
         return PrfModel(self.basis, weights, self.pixel_area, shear, self.wing_slope, self.base, self.wing_bends, turn)
 
     def normalized_at(self, place: FloatArray) -> PrfModel:
-        """Return the PRF of area one at one place (u, v) of the field."""
+        """Return the PRF of area one at one place of the field."""
         return self.at(place).normalized()
 
     def normalized(self) -> "FieldPrf":
         """Return the PRF whose area is one over the field, as nearly as its columns over the field can."""
-        return self.less(fit_surface(np.log10(self.areas()), self.order))
+        return self.less(fit_surface(np.log10(self.areas()), self.order, colored=self.colored))
 
     def less(self, level: FloatArray) -> "FieldPrf":
         """Return the PRF with a surface of constants, shape (n_field,), subtracted from the logarithm, dex."""
         return replace(self, weights=self.weights - level[:, None])
 
     def areas(self) -> FloatArray:
-        """Return the area at `NODES`, shape (9,)."""
-        return np.array([self.at(place).area() for place in NODES])
+        """Return the area at `area_places`, shape (n_node,)."""
+        return np.array([self.at(place).area() for place in area_places(colored=self.colored)])
 
 
 NODES = np.stack([grid.ravel() for grid in np.meshgrid([-1.0, 0.0, 1.0], [-1.0, 0.0, 1.0])], axis=1)
 """Nine places of the field, shape (9, 2), between which smooth quantities are interpolated."""
+
+COLORS = np.array([[0.0, 0.0, -1.0], [0.0, 0.0, 1.0]])
+"""The middle of the field for stars one scatter bluer and redder than the median, shape (2, 3)."""
 
 
 def node_weights(place: FloatArray) -> FloatArray:
@@ -158,6 +177,12 @@ def node_weights(place: FloatArray) -> FloatArray:
     return np.asarray((second[:, :, None] * first[:, None, :]).reshape(-1, 9))
 
 
-def fit_surface(values: FloatArray, order: int) -> FloatArray:
-    """Return the coefficients of a surface through values at `NODES`, shape (N_COLUMN[order],)."""
-    return np.asarray(np.linalg.lstsq(field_columns(NODES, order), values, rcond=None)[0])
+def area_places(*, colored: bool) -> FloatArray:
+    """Return the places at which the area is taken: `NODES`, and the middle at either side of the median colour."""
+    return np.concatenate([np.pad(NODES, ((0, 0), (0, 1))), COLORS]) if colored else NODES
+
+
+def fit_surface(values: FloatArray, order: int, *, colored: bool = False) -> FloatArray:
+    """Return the coefficients of a surface through values at `area_places`, shape (N_COLUMN[order] + colored,)."""
+    columns = field_columns(area_places(colored=colored), order, colored=colored)
+    return np.asarray(np.linalg.lstsq(columns, values, rcond=None)[0])

@@ -16,8 +16,11 @@ from bayesprf.simulation.sky import TangentPlane
 from bayesprf.simulation.true_matrix import TrueMatrix
 from bayesprf.simulation.true_prf import Moffat, MoffatMixture, PrfTruth
 
-PrfAt = Callable[[float, float], PrfTruth]
-"""The PRF of a star at the position (u, v) of the field, each -1 to 1."""
+PrfAt = Callable[..., PrfTruth]
+"""The PRF of a star at the position (u, v) of the field, each -1 to 1; (u, v, colour) where stars have colours."""
+
+DrawColors = Callable[[FloatArray, np.random.Generator], FloatArray]
+"""Colours of stars of some magnitudes, shape (n_source,)."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -221,16 +224,23 @@ class ForeignField:
 
 
 def make_foreign(
-    settings: FieldSettings, prf_at: PrfAt, *, rng: np.random.Generator, troubles: Troubles | None = None
+    settings: FieldSettings,
+    prf_at: PrfAt,
+    *,
+    rng: np.random.Generator,
+    troubles: Troubles | None = None,
+    colors: DrawColors | None = None,
 ) -> ForeignField:
-    """Simulate a field whose PRF differs from star to star, without motion."""
+    """Simulate a field whose PRF differs from star to star, without motion; colours are the catalogue's "color"."""
     troubles = troubles or Troubles()
-    for_stars, for_catalog, for_noise, for_missing = rng.spawn(4)
+    for_stars, for_catalog, for_noise, for_missing, for_colors = rng.spawn(5)
     mag = draw_magnitudes(settings, for_stars)
     position, grid = place_stars(settings, mag, for_stars)
     true_flux = settings.instrument.flux_from_mag(0.0) * 10.0 ** (-0.4 * mag)
     star = position + np.array(settings.centroid_offset)
-    matrix = _design(prf_at, star, grid[:, :2], settings.reach_level * settings.noise_floor / true_flux)
+    color = {} if colors is None else {"color": colors(mag, for_colors)}
+    level = settings.reach_level * settings.noise_floor / true_flux
+    matrix = _design(prf_at, star, grid[:, :2], level, *color.values())
     u, v = _unit(grid[:, 0], grid[:, 0]), _unit(grid[:, 1], grid[:, 1])
     sky_light = troubles.sky[0] + troubles.sky[1] * u + troubles.sky[2] * v
     image = matrix @ true_flux + sky_light
@@ -253,6 +263,7 @@ def make_foreign(
     sources = replace(
         sources, source_id=tuple(sources.source_id[i] for i in index), ra_deg=sources.ra_deg[index],
         dec_deg=sources.dec_deg[index], flux=sources.flux[index], mag=sources.mag[index],
+        columns={name: values[index] for name, values in color.items()},
     )  # fmt: skip
     flux = np.tile(true_flux, (settings.n_time, 1))
     known = SimulatedField(pixels, sources, settings, frame, flux, star[:, 0], star[:, 1], None, TrueMatrix(matrix))
@@ -264,12 +275,12 @@ def _unit(x: FloatArray, all_x: FloatArray) -> FloatArray:
     return np.clip((2.0 * x - low - high) / max(high - low, 1e-9), -1.0, 1.0)
 
 
-def _design(prf_at: PrfAt, star: FloatArray, grid: FloatArray, level: FloatArray) -> csr_matrix:
+def _design(prf_at: PrfAt, star: FloatArray, grid: FloatArray, level: FloatArray, *color: FloatArray) -> csr_matrix:
     """Return the PRF of every star in every pixel, shape (n_pixel, n_source)."""
-    u, v = _unit(star[:, 0], grid[:, 0]), _unit(star[:, 1], grid[:, 1])
+    given = np.stack([_unit(star[:, 0], grid[:, 0]), _unit(star[:, 1], grid[:, 1]), *color], axis=1)
     rows, columns, values = [], [], []
     for number, (column, row) in enumerate(star):
-        prf = prf_at(float(u[number]), float(v[number]))
+        prf = prf_at(*(float(one) for one in given[number]))
         reach = float(prf.radius(level[number : number + 1])[0])
         near = np.flatnonzero(np.hypot(grid[:, 0] - column, grid[:, 1] - row) < reach)
         rows.append(near)

@@ -2,10 +2,12 @@
 
 Developed on the families and seeds of DEVELOP; JUDGE was held back until the end and run once.
 
-    python docs/scripts/misfit_matrix.py [develop|judge] [METHOD] [seeds=41,42] [order0] [table] [family ...]
+    python docs/scripts/misfit_matrix.py [develop|judge|colors] [METHOD] [seeds=41,42] [order0] [table] [family ...]
 
 METHOD: `joint`; `build`, plain `build_shape_model`; `rounds`, the same with ``method="rounds"``; `old`, plain
 `refine_scene`; `machine`, ``refine_scene(method="joint")``. With `table` the lines are those of the page of evidence.
+`colors` are fields whose PRF follows the colours of the stars, to be fitted by `build` with `color_column`, and without
+it with `nocolor`; developed on the seeds 21 to 24.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 """
@@ -157,6 +159,22 @@ def gaussians(u, v):
     return gaussian_table(np.array(parts), half=16.0, per_pixel=10)
 
 
+def colored(amount):
+    """Return the standard PRF, wider by `amount` for two standard deviations of colour."""
+    prf = asymmetric_prf()
+    return lambda u, v, color: scaled_mixture(prf, 1.0 + amount * (color - 1.0) / 0.8)
+
+
+def any_color(mag, rng):
+    """Return colours of stars as Gaia has them, 1.0 +- 0.4 mag."""
+    return rng.normal(1.0, 0.4, mag.size)
+
+
+def redder_when_faint(mag, rng):
+    """Return colours whose variance is half the magnitudes'."""
+    return 1.0 + 0.17 * (mag - np.median(mag)) + rng.normal(0.0, 0.28, mag.size)
+
+
 SKY = Troubles(sky=(150.0, 40.0, 25.0))
 DEVELOP = {
     "constant": (stamps(), varying(0.0), None, (21, 22)),
@@ -193,6 +211,14 @@ JUDGE = {
 }  # fmt: skip
 
 
+COLORS = {
+    "colour 0 %": (stamps(), colored(0.0), None, (31, 32, 33, 34), any_color),
+    "colour 1 %": (stamps(), colored(0.01), None, (31, 32, 33, 34), any_color),
+    "colour 3 %": (stamps(), colored(0.03), None, (31, 32, 33, 34), any_color),
+    "colour 3 %, redder faint": (stamps(), colored(0.03), None, (31, 32, 33, 34), redder_when_faint),
+}
+
+
 def fit_new(field: ForeignField, order: int):
     """Fit with one objective; return flux and error."""
     pixels = field.field.pixels
@@ -226,7 +252,8 @@ def fit_machine(field: ForeignField, order: int):
 def told(field: ForeignField, machine: Machine):
     """Return flux and total error of a Machine, and which fit it chose."""
     total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(machine.pixels.n_time))
-    note = "rounds" if machine.fit.prf.joint is None else f"joint, order {machine.fit.prf.joint.prf.order}"
+    joint = machine.fit.prf.joint
+    note = "rounds" if joint is None else f"joint, order {joint.prf.order}{', colour' if joint.prf.colored else ''}"
     if np.any(field.sky):
         note += sky_note(field, machine.background_flux.mean(axis=0))
     return machine.ws.mean(axis=0), total, note
@@ -247,7 +274,8 @@ def fit_old(field: ForeignField, order: int, *, refine: bool = True, method: str
     pixels = field.field.pixels
     background = Background("image", order=1) if np.any(field.sky) else None
     machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
-    (machine.refine_scene if refine else machine.build_shape_model)(method=method)
+    color = {"color_column": "color"} if "color" in field.field.sources.columns and "nocolor" not in sys.argv else {}
+    (machine.refine_scene if refine else machine.build_shape_model)(method=method, **color)
     machine.fit_model()
     return told(field, machine)
 
@@ -275,20 +303,21 @@ def _bold(share: float, band: tuple[int, int]) -> str:
 
 def main() -> None:
     """Print one line per family and kind."""
-    which = JUDGE if "judge" in sys.argv else DEVELOP
+    which = JUDGE if "judge" in sys.argv else COLORS if "colors" in sys.argv else DEVELOP
     named = {"old": fit_old, "machine": fit_machine, "build": fit_build, "rounds": fit_rounds}
     method = next((named[one] for one in sys.argv if one in named), fit_new)
     asked = next((one.removeprefix("seeds=") for one in sys.argv if one.startswith("seeds=")), "")
     order = next((int(one[-1]) for one in sys.argv if one.startswith("order")), 1)
     chosen = [one for one in sys.argv[1:] if one in which] or list(which)
     for family in chosen:
-        settings, prf, troubles, seeds = which[family]
+        settings, prf, troubles, seeds, *colors = which[family]
         seeds = tuple(int(one) for one in asked.split(",")) if asked else seeds
-        prf_at = prf if prf.__code__.co_argcount == 2 else prf()
+        prf_at = prf if prf.__code__.co_argcount else prf()
         rows, started = {}, time.process_time()
         notes = []
         for seed in seeds:
-            field = make_foreign(settings, prf_at, rng=np.random.default_rng(seed), troubles=troubles)
+            rng, more = np.random.default_rng(seed), dict(zip(("colors",), colors, strict=False))
+            field = make_foreign(settings, prf_at, rng=rng, troubles=troubles, **more)
             started = time.process_time()
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -7,7 +7,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
-from bayesprf.scene.field_prf import N_COLUMN, NODES, field_columns
+from bayesprf.scene.field_prf import N_COLUMN, area_places, field_columns
 from bayesprf.scene.prf import N_EDGE_NODE, LogPrf, area_nodes, wing_area
 
 
@@ -50,19 +50,22 @@ class AreaRule:
         scale[-N_EDGE_NODE:] = wing_area(tuple(wing))
         return np.asarray((self.weight * scale)[:, None] * 10.0 ** (self.columns @ weights.T))
 
-    def areas(self, weights: FloatArray, wing: FloatArray) -> FloatArray:
-        """Return the area at `NODES`, shape (9,), for weights over the field, shape (n_field, n_basis)."""
-        return np.asarray(self._at_nodes(weights, wing).sum(axis=0))
+    def areas(self, weights: FloatArray, wing: FloatArray, *, colored: bool = False) -> FloatArray:
+        """Return the area at `area_places`, shape (n_place,), for weights over the field, shape (n_field, n_basis)."""
+        return np.asarray(self._at_places(weights, wing, colored=colored).sum(axis=0))
 
-    def _at_nodes(self, weights: FloatArray, wing: FloatArray) -> FloatArray:
+    def _at_places(self, weights: FloatArray, wing: FloatArray, *, colored: bool) -> FloatArray:
+        place = area_places(colored=colored)
         if weights.shape[0] == 1:
-            return np.repeat(self.shares(weights, wing), len(NODES), axis=1)
-        columns = field_columns(NODES, N_COLUMN.index(weights.shape[0]))
+            return np.repeat(self.shares(weights, wing), len(place), axis=1)
+        columns = field_columns(place, N_COLUMN.index(weights.shape[0] - colored), colored=colored)
         return self.shares(columns @ weights, wing)
 
-    def gradients(self, weights: FloatArray, wing: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return d log10 area by the weights, shape (9, n_basis), and by the wing, (9, n_wing), at `NODES`."""
-        shares = self._at_nodes(weights, wing)
+    def gradients(
+        self, weights: FloatArray, wing: FloatArray, *, colored: bool = False
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return d log10 area by the weights, (n_place, n_basis), and by the wing, (n_place, n_wing)."""
+        shares = self._at_places(weights, wing, colored=colored)
         shares /= shares.sum(axis=0)
         beyond = shares[-N_EDGE_NODE:].sum(axis=0)
         return np.asarray((self.columns.T @ shares).T), np.outer(beyond, wing_gradient(wing))

@@ -22,7 +22,7 @@ from bayesprf.prf.joint.problem import (
 )
 from bayesprf.prf.joint.start import rows_around
 from bayesprf.prf.joint.step import MAX_POWER
-from bayesprf.scene.field_prf import field_columns
+from bayesprf.scene.field_prf import N_COLUMN, field_columns
 from bayesprf.scene.pairs import PairTable
 from bayesprf.stats import mad_sigma
 
@@ -227,12 +227,26 @@ def variation_score(fit: JointFit) -> float:
     stars have in common, sum_(i != j) y_i'y_j, which is zero on average where they err each on its own, in however
     many pixels, and has the variance 2 sum_(i != j) (y_i'y_j)**2.
     """
-    problem = replace(fit.problem, columns=field_columns(fit.problem.place, fit.prf.order + 1))
-    more = np.zeros((problem.n_field - fit.problem.n_field, problem.basis.n_basis))
+    order = fit.prf.order
+    return _further_score(fit, field_columns(fit.problem.place, order + 1)[:, N_COLUMN[order] :])
+
+
+def color_score(fit: JointFit, color: FloatArray) -> float:
+    """Return how far stars agree on a PRF that follows their scaled colours, (n_source,), in standard deviations.
+
+    The test of `variation_score`, with the colours as the further column.
+    """
+    return _further_score(fit, color[:, None])
+
+
+def _further_score(fit: JointFit, further: FloatArray) -> float:
+    """Return the score of further columns of the weights, shape (n_source, n_further)."""
+    problem = replace(fit.problem, columns=np.concatenate([fit.problem.columns, further], axis=1))
+    more = np.zeros((further.shape[1], problem.basis.n_basis))
     state = replace(fit.state, weights=np.concatenate([fit.state.weights, more]))
-    view, hyper = look(problem, state), JointHyper()
+    view = look(problem, state)
     columns = global_columns(problem, state, view)[:, fit.problem.n_weight : problem.n_weight]
-    return _agreement(fit, problem, view, columns, (hyper.tau_field, hyper.turn_field, hyper.level_field))
+    return _agreement(fit, problem, view, columns, JointHyper().field_widths)
 
 
 def may_be_finer(fit: JointFit) -> bool:

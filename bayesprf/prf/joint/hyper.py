@@ -23,6 +23,8 @@ class JointHyper:
         Standard deviation of a bend of the weights along the radius and around the circle, dex.
     tau_field, turn_field, level_field : float
         The same of the columns over the field, and the standard deviation of their weights themselves, dex.
+    tau_color, turn_color, level_color : float
+        The same of the column of the colour.
     wing : float
         Standard deviation of a change of the wing's slope.
     position : float
@@ -48,6 +50,19 @@ class JointHyper:
     outlier_sigma: float = 1.0
     misfit_share: float = 0.0
     misfit_ratio: float = 1.0
+    tau_color: float = 0.02
+    turn_color: float = 0.02
+    level_color: float = 0.06
+
+    @property
+    def field_widths(self) -> tuple[float, float, float]:
+        """Widths of bends along the radius and around the circle, and of the weights, of columns over the field."""
+        return self.tau_field, self.turn_field, self.level_field
+
+    @property
+    def color_widths(self) -> tuple[float, float, float]:
+        """The same of the column of the colour."""
+        return self.tau_color, self.turn_color, self.level_color
 
     @property
     def errors(self) -> FloatArray:
@@ -61,6 +76,7 @@ class JointHyper:
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""
         names = ("eps", "tau", "turn", "tau_field", "turn_field", "level_field", "wing", "position")
+        names += ("tau_color", "turn_color", "level_color")
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 
 

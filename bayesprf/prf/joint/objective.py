@@ -409,10 +409,14 @@ def _learn(
             problem, state, solution, range(1), (hyper.tau, hyper.turn, problem.prior.weights_sigma)
         )
         found = replace(found, tau=tau, turn=turn)
-    if problem.n_field > 1:
-        widths = hyper.tau_field, hyper.turn_field, hyper.level_field
-        tau, turn, level = _weight_widths(problem, state, solution, range(1, problem.n_field), widths)
+    n_place = problem.n_field - problem.colored
+    if n_place > 1:
+        tau, turn, level = _weight_widths(problem, state, solution, range(1, n_place), hyper.field_widths)
         found = replace(found, tau_field=tau, turn_field=turn, level_field=level)
+    if problem.colored:
+        color = range(n_place, problem.n_field)
+        tau, turn, level = _weight_widths(problem, state, solution, color, hyper.color_widths)
+        found = replace(found, tau_color=tau, turn_color=turn, level_color=level)
     if not problem.free:
         return found
     if options.position_error is not None:

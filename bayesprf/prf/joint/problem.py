@@ -106,8 +106,8 @@ class JointProblem:
         Columns over the field at each star, of the weights.
     geometry : ndarray of float64, shape (n_source, n_geometry)
         Columns over the field of shear and offset.
-    place : ndarray of float64, shape (n_source, 2)
-        u and v of each star.
+    place : ndarray of float64, shape (n_source, 2), or (n_source, 3) if the weights follow colours
+        u and v of each star, and its scaled colour.
     frame : FieldFrame
         Places in the field.
     sky : csr_matrix of float64, shape (n_pixel, n_sky)
@@ -187,6 +187,11 @@ class JointProblem:
         return int(self.geometry.shape[1])
 
     @property
+    def colored(self) -> bool:
+        """Whether the last column of the weights is that of the colour."""
+        return self.place.shape[1] > 2
+
+    @property
     def n_weight(self) -> int:
         """Number of weights in all."""
         return self.n_field * self.basis.n_basis
@@ -257,8 +262,9 @@ def prf_of(problem: JointProblem, state: JointState) -> FieldPrf:
     """Return the PRF of a state."""
     slope, *bends = (float(one) for one in state.wing)
     return FieldPrf(
-        problem.basis, state.weights, state.shear, slope, problem.pixel_area, problem.frame, problem.base, tuple(bends)
-    )
+        problem.basis, state.weights, state.shear, slope, problem.pixel_area, problem.frame, problem.base, tuple(bends),
+        problem.colored,
+    )  # fmt: skip
 
 
 def shifts(problem: JointProblem, state: JointState) -> FloatArray:
@@ -474,7 +480,9 @@ def _light_in_rings(problem: JointProblem, state: JointState, view: View) -> tup
 
 def normalized(problem: JointProblem, state: JointState) -> JointState:
     """Return the same image with a PRF whose area is one over the field as nearly as its columns can."""
-    level = fit_surface(np.log10(problem.rule.areas(state.weights, state.wing)), prf_of(problem, state).order)
+    colored = problem.colored
+    areas = problem.rule.areas(state.weights, state.wing, colored=colored)
+    level = fit_surface(np.log10(areas), prf_of(problem, state).order, colored=colored)
     weights = state.weights - level[:, None]
     return replace(state, weights=weights, flux=state.flux * 10.0 ** (problem.columns @ level))
 

@@ -16,6 +16,7 @@ from bayesprf.prf.joint.problem import RMAX, JointPrior, JointProblem, JointStat
 from bayesprf.prf.pixel_phase import PixelPhases
 from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_area, pixel_axes
+from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, field_columns
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import build_pairs, build_pairs_within
@@ -85,6 +86,8 @@ class JointSettings:
         Slope of the wing and its bends.
     slope : tuple of float
         Expected power of r beyond the splines, and its standard deviation.
+    color_column : str, optional
+        Colours of the catalogue that the weights follow.
     """
 
     order: int = 0
@@ -98,6 +101,7 @@ class JointSettings:
     density: int = 1
     n_wing: int = 5
     slope: tuple[float, float] = STAR_WINGS
+    color_column: str | None = None
 
 
 def build_joint(
@@ -120,6 +124,8 @@ def build_joint(
     flux = first_flux(pixels, sources, prf, left, ivar)
     frame, axes = FieldFrame.around(pixels), pixel_axes(pixels)
     place = frame.places(sources.ra_deg, sources.dec_deg)
+    if settings.color_column is not None:
+        place = np.column_stack([place, scaled_colors(sources, settings.color_column)])
     geometry = field_columns(place, min(settings.order, 1))
     n_geometry = geometry.shape[1]
     prior = _prior(settings, prf, flux, height, n_geometry)
@@ -127,7 +133,7 @@ def build_joint(
     problem = JointProblem(
         flux=image.flux,
         ivar=ivar,
-        columns=field_columns(place, settings.order),
+        columns=field_columns(place, settings.order, colored=settings.color_column is not None),
         geometry=geometry,
         place=place,
         frame=frame,

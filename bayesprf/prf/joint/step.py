@@ -15,7 +15,7 @@ from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_parts
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
-from bayesprf.scene.field_prf import field_columns
+from bayesprf.scene.field_prf import COLORS, field_columns
 from bayesprf.scene.prf import STEPS, PrfModel
 
 # Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
@@ -97,7 +97,7 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     for place in _phase_places(problem):
         one = prf.at(place)
         sums, data = problem.phases.equations(one)
-        by_weights = [f * sums for f in field_columns(place[None], prf.order)[0]]
+        by_weights = [f * sums for f in prf.columns(place[None])[0]]
         turned = _turned_phases(problem.phases, one)
         by_shear = [f * turned for f in field_columns(place[None], prf.geometry_order)[0]]
         block = np.concatenate([*by_weights, np.zeros((data.size, problem.n_wing)), *by_shear], axis=1)
@@ -127,7 +127,8 @@ def prior_height(problem: JointProblem, state: JointState, hyper: JointHyper) ->
 
 
 def _phase_places(problem: JointProblem) -> FloatArray:
-    return _PHASE_PLACES if problem.n_field > 1 else _PHASE_PLACES[:1]
+    places = _PHASE_PLACES if problem.n_field > 1 + problem.colored else _PHASE_PLACES[:1]
+    return np.concatenate([np.pad(places, ((0, 0), (0, 1))), COLORS]) if problem.colored else places
 
 
 def _phase_ivar(hyper: JointHyper) -> float:
@@ -166,8 +167,9 @@ def _add_weights(total: _Collector, problem: JointProblem, state: JointState, hy
         rows = solve_triangular(np.linalg.cholesky(covariance), np.eye(n_basis), lower=True)
         total.add(0, rows, rows @ bent, 1.0)
     for k in range(1, problem.n_field):
-        total.add_each(k * n_basis, -state.weights[k], hyper.level_field**-2.0)
-        _add_bends(total, problem, k * n_basis, -state.weights[k], (hyper.tau_field, hyper.turn_field))
+        *bends, level = hyper.color_widths if k == problem.n_field - problem.colored else hyper.field_widths
+        total.add_each(k * n_basis, -state.weights[k], level**-2.0)
+        _add_bends(total, problem, k * n_basis, -state.weights[k], (bends[0], bends[1]))
 
 
 def _add_bends(
@@ -477,7 +479,8 @@ def _inverse_factor(precision: FloatArray) -> FloatArray:
 
 def area_pins(problem: JointProblem, state: JointState) -> FloatArray:
     """Return the rows whose product with a step is the change of log10 area, column by column over the field."""
-    by_weights, by_wing = (one[_MIDDLE] for one in problem.rule.gradients(state.weights, state.wing))
+    gradients = problem.rule.gradients(state.weights, state.wing, colored=problem.colored)
+    by_weights, by_wing = (one[_MIDDLE] for one in gradients)
     pins, n_basis = np.zeros((problem.n_field, problem.n_global)), problem.basis.n_basis
     for k in range(problem.n_field):
         pins[k, k * n_basis : (k + 1) * n_basis] = by_weights
