@@ -49,8 +49,8 @@ from bayesprf.results.gather import cures_from_group, processes_from_group, widt
 from bayesprf.results.recipes import Recipes, read_recipes
 from bayesprf.results.scores import read_score
 from bayesprf.sampling.questions import KINDS
-from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.colors import color_names
+from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import Background, MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
@@ -610,7 +610,7 @@ def _with_colors(sources: SourceTable, tree: xr.DataTree, recipes: Recipes) -> S
     if asked is None:
         return sources
     names = color_names(asked, {str(name): one for name, one in catalog.data_vars.items()})
-    masked = {name: catalog[name].attrs.get("masked_value") for name in names}
+    masked = {name: catalog[name].attrs.get("masked_value", np.nan) for name in names}
     columns = {name: np.ma.masked_equal(catalog[name].to_numpy(), masked[name]) for name in names}
     return replace(sources, columns=columns)
 

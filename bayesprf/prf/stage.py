@@ -213,9 +213,7 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     return found, recipe
 
 
-def _colored(
-    fit: Fit, scene: Scene, asked: str | None, found: PrfFit, recipe: PrfRecipe
-) -> tuple[PrfFit, PrfRecipe]:
+def _colored(fit: Fit, scene: Scene, asked: str | None, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
     """Let the PRF follow the colours of the stars that are asked for, if these agree on how; or return the fit."""
     if asked is None:
         return found, recipe

@@ -43,9 +43,10 @@ def _numbers(column: AnyArray, name: str) -> FloatArray:
     """Return a column as numbers, NaN where an entry is masked or empty."""
     values = np.ma.asarray(column)
     if values.dtype.kind in "OUS":
-        values = np.array([np.nan if str(one).strip() in ("", "--", "null") else one for one in values.tolist()], object)
+        texts = [str(one).strip() for one in values.tolist()]
+        values = np.ma.asarray([np.nan if one in ("", "--", "None", "null") else one for one in texts])
     try:
-        return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
+        return np.ma.filled(values.astype(np.float64), np.nan)
     except (TypeError, ValueError) as error:
         first = next(one for one in values.tolist() if not _is_number(one))
         raise InputError(

@@ -75,8 +75,8 @@ class JointHyper:
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""
-        names = ("eps", "tau", "turn", "tau_field", "turn_field", "level_field", "wing", "position")
-        names += ("tau_color", "turn_color", "level_color")
+        names = ["eps", "tau", "turn", "tau_field", "turn_field", "level_field", "wing", "position"]
+        names += ["tau_color", "turn_color", "level_color"]
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 
 

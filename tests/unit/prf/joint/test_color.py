@@ -19,11 +19,14 @@ SETTINGS = replace(
 )
 
 
-def simulate(amount):
-    """Sixty stars whose PRF is wider by `amount` for two standard deviations of colour; one colour is missing."""
+FEW = replace(SETTINGS, n_source=40, n_stamp=30)
+
+
+def simulate(amount, settings=SETTINGS):
+    """Stars whose PRF is wider by `amount` for two standard deviations of colour; one colour is missing."""
     prf = asymmetric_prf()
     found = make_foreign(
-        SETTINGS,
+        settings,
         lambda u, v, color: scaled_mixture(prf, 1.0 + amount * (color - 1.0) / 0.8),
         rng=np.random.default_rng(11),
         colors=lambda mag, rng: rng.normal(1.0, 0.4, mag.size),
@@ -71,7 +74,7 @@ def test_stars_agree_where_the_prf_follows_their_colours(plain, colored):
 
 
 def test_fluxes_are_right_with_the_colours(field, plain, colored):
-    assert scatter(field, plain) > 0.005
+    assert scatter(field, plain) > 0.004
     assert scatter(field, colored) < 0.1 * scatter(field, plain)
 
 
@@ -106,15 +109,15 @@ def test_the_width_of_the_colours_is_learned_beside_that_of_the_field(colored, p
     assert colored.fit.prf.joint.hyper.field_widths == (0.02, 0.02, 0.06)
 
 
-def test_by_default_the_stars_decide(field, caplog):
+def test_by_default_the_stars_decide(caplog):
     """Taken where they agree, with what opens the saved fit again; where not, all bits stay as they were."""
     with caplog.at_level(logging.INFO, logger="bayesprf"):
-        chosen = fit(field, color_column="color", field_variation=0, position_error=0.05)
+        chosen = fit(simulate(0.05, FEW), color_column="color", field_variation=0, position_error=0.05)
     shape = chosen.fit.prf_recipe.shape
     assert (shape.method, shape.color_column, shape.field_variation) == ("joint", "color", 0)
-    assert any("1 of 60 stars have no colour" in one for one in caplog.messages)
-    assert chosen.to_datatree()["shape/prf_color"].shape == (60,)
-    constant = simulate(0.0)
+    assert any("1 of 40 stars have no colour" in one for one in caplog.messages)
+    assert chosen.to_datatree()["shape/prf_color"].shape == (40,)
+    constant = simulate(0.0, FEW)
     with_color, without = (fit(constant, position_error=0.05, **one) for one in ({"color_column": "color"}, {}))
     assert with_color.fit.prf_recipe.shape == without.fit.prf_recipe.shape
     np.testing.assert_array_equal(with_color.fit.prf.flux, without.fit.prf.flux)
