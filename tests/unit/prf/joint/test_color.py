@@ -8,7 +8,11 @@ import pytest
 
 from bayesprf.errors import InputError
 from bayesprf.machine import Machine
+from bayesprf.pipeline import _sources, _with_colors
 from bayesprf.prf.joint.choice import color_score, variation_score
+from bayesprf.prf.stage import _colored, _scene, select_image
+from bayesprf.results.recipes import read_recipes
+from bayesprf.scene.colors import read_colors, scaled_colors
 from bayesprf.scene.field_prf import field_columns
 from bayesprf.simulation.foreign import make_foreign, scaled_mixture
 from bayesprf.simulation.settings import CASES
@@ -109,19 +113,51 @@ def test_the_width_of_the_colours_is_learned_beside_that_of_the_field(colored, p
     assert colored.fit.prf.joint.hyper.field_widths == (0.02, 0.02, 0.06)
 
 
-def test_by_default_the_stars_decide(caplog):
-    """Taken where they agree, with what opens the saved fit again; where not, all bits stay as they were."""
+def decide(machine, column):
+    """What becomes of a fit without colours once the stars are asked."""
+    fit = machine.fit
+    scene = _scene(fit, select_image(fit, "mean"))
+    return _colored(fit, scene, column, fit.prf, fit.prf_recipe)
+
+
+def test_the_stars_decide(plain, caplog):
+    """Taken where they agree, with what opens the saved fit again."""
     with caplog.at_level(logging.INFO, logger="bayesprf"):
-        chosen = fit(simulate(0.05, FEW), color_column="color", field_variation=0, position_error=0.05)
-    shape = chosen.fit.prf_recipe.shape
-    assert (shape.method, shape.color_column, shape.field_variation) == ("joint", "color", 0)
-    assert any("1 of 40 stars have no colour" in one for one in caplog.messages)
-    assert chosen.to_datatree()["shape/prf_color"].shape == (40,)
-    constant = simulate(0.0, FEW)
-    with_color, without = (fit(constant, position_error=0.05, **one) for one in ({"color_column": "color"}, {}))
-    assert with_color.fit.prf_recipe.shape == without.fit.prf_recipe.shape
-    np.testing.assert_array_equal(with_color.fit.prf.flux, without.fit.prf.flux)
-    assert not with_color.fit.prf.color.any()
+        found, recipe = decide(plain, "color")
+    assert found.joint.prf.colored
+    assert (recipe.shape.method, recipe.shape.color_column, recipe.shape.field_variation) == ("joint", "color", 0)
+    assert any("1 of 60 stars have no colour" in one for one in caplog.messages)
+
+
+def test_colours_that_say_nothing_change_no_bit(plain):
+    sources = plain.fit.sources
+    dealt = np.random.default_rng(3).permutation(sources.columns["color"])
+    machine = Machine.from_fit(replace(plain.fit, sources=replace(sources, columns={"color": dealt})), quiet=True)
+    found, recipe = decide(machine, "color")
+    assert found is plain.fit.prf
+    assert recipe is plain.fit.prf_recipe
+
+
+@pytest.mark.slow
+def test_a_machine_asks_the_stars():
+    for amount, column in ((0.05, "color"), (0.0, None)):
+        field = simulate(amount, FEW)
+        asked = fit(field, color_column="color", field_variation=0, position_error=0.05)
+        assert asked.fit.prf_recipe.shape.color_column == column
+        without = fit(field, field_variation=0, position_error=0.05)
+        assert np.array_equal(asked.fit.prf.flux, without.fit.prf.flux) == (column is None)
+
+
+def test_results_hold_the_colours(plain, colored):
+    np.testing.assert_array_equal(colored.to_datatree()["shape/prf_color"], colored.fit.prf.color)
+    assert "prf_color" not in plain.to_datatree()["shape"]
+    assert not plain.fit.prf.color.any()
+    tree = colored.to_datatree()
+    opened = _with_colors(_sources(tree), tree, read_recipes(tree))
+    np.testing.assert_array_equal(scaled_colors(opened, "color"), colored.fit.prf.color)
+    tree["catalog/color"] = tree["catalog/color"].fillna(-99).astype(int).assign_attrs(masked_value=-99)
+    whole = read_colors(_with_colors(_sources(tree), tree, read_recipes(tree)), "color")
+    np.testing.assert_array_equal(np.isnan(whole), np.arange(60) == 59)
 
 
 def test_what_is_no_colour_is_refused_before_anything_is_fitted(field):
