@@ -43,7 +43,7 @@ from bayesprf.quality.stage import judge_fit, quality_flags, with_verdict
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
-from bayesprf.settings import Background, FluxRecipe, PrfRecipe, QualityOptions, Settings, TimeRecipe
+from bayesprf.settings import MISSION_PRF, Background, FluxRecipe, PrfRecipe, QualityOptions, Settings, TimeRecipe
 from bayesprf.simulation.injection import Injected, NewStars, inject_stars
 from bayesprf.simulation.settings import Transit
 from bayesprf.timemodel.stage import fit_time_model, perturbed_prf, time_options
@@ -495,7 +495,10 @@ class Machine:
         Raises
         ------
         InputError
-            If an option is unknown or out of range, or no pixel is fit to train the PRF.
+            If an option is unknown or out of range, no pixel is fit to train the PRF, or for ``prf="mission"`` the
+            pixels do not tell their detector.
+        FileError
+            If the mission's PRF files are neither kept nor to be had.
 
         See Also
         --------
@@ -509,8 +512,12 @@ class Machine:
         >>> machine.psf_w.shape == machine.psf_w_err.shape
         True
         """
+        from bayesprf.io.prf_files import fetch_prf_tables
+
         recipe = PrfRecipe.from_settings(self.fit.settings, frame_index=frame_index)
         recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
+        if recipe.shape.prf == MISSION_PRF:
+            recipe = recipe.updated(prf=str(fetch_prf_tables(self.fit.pixels)))
         found, recipe = fit_chosen_prf(self.fit, recipe, progress=self._progress)
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
         warn_if_left_out(self.fit)

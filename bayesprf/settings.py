@@ -18,6 +18,8 @@ BACKGROUND_SCOPES = ("stamp", "image")
 MAX_BACKGROUND_ORDER = 2
 INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
+MISSION_PRF = "mission"
+"""Name of the PRF that the mission's own files for the detector hold."""
 N_ROUND_REFINE = 10
 """Definition: rounds of `Machine.refine_scene` by default."""
 # Cost: rounds of a fit at most; ten settle (`N_ROUND_REFINE`), and what a hundred do not settle none will.
@@ -111,7 +113,8 @@ class ShapeOptions:
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
     prf : str, optional
         The PRF that is expected, so that few stars are enough: a file, as `Machine.save_prf` or
-        `bayesprf.io.prf_files.save_prf_tables` write it; or "instrument", what the handbooks of Kepler and TESS tell
+        `bayesprf.io.prf_files.save_prf_tables` write it; "mission", the mission's own files for the detector, fetched
+        from the archive the first time; or "instrument", what the handbooks of Kepler and TESS tell
         of its width and wings, with the spread over field and detectors as its error. Joint fit only.
     color_column : str, optional
         Colours that the PRF follows: a column of the catalogue, such as "bp_rp", or the difference of two,

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from platformdirs import user_cache_dir
+
 from bayesprf.checks import say_what_the_system_refused
 from bayesprf.errors import FileError, InputError
 
@@ -22,6 +24,17 @@ _READ_BYTES = 1 << 20
 # Lock file of a directory, and the most that is read of it.
 _CLAIM, _OWNER_BYTES = ".bayesprf-batch.lock", 300
 _PART = re.compile(r"\.[0-9a-f]{12}\.part\..+")
+
+
+def cache_directory() -> Path:
+    """Return the directory in which answers of archives are kept.
+
+    Returns
+    -------
+    Path
+        What the environment variable BAYESPRF_CACHE names, or the user's cache directory.
+    """
+    return Path(os.environ.get("BAYESPRF_CACHE") or user_cache_dir("bayesprf"))
 
 
 @contextmanager

@@ -1,20 +1,18 @@
 """Gaia's archive -> SourceTable."""
 
 import hashlib
-import os
 from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from astropy.table import Table
-from platformdirs import user_cache_dir
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.checks import check_positive, checked
 from bayesprf.errors import DataWarning, FileError, InputError, MissingDependencyError, warn
 from bayesprf.io.catalogs.catalog import read_catalog
-from bayesprf.io.files import atomic_path
+from bayesprf.io.files import atomic_path, cache_directory
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
@@ -149,17 +147,6 @@ def write_rows(rows: Table, path: Path) -> Path:
     with atomic_path(path) as temporary:
         rows.write(temporary, format=formats[path.suffix.lower()], overwrite=True)
     return path
-
-
-def cache_directory() -> Path:
-    """Return the directory in which answers of archives are kept.
-
-    Returns
-    -------
-    Path
-        What the environment variable BAYESPRF_CACHE names, or the user's cache directory.
-    """
-    return Path(os.environ.get("BAYESPRF_CACHE") or user_cache_dir("bayesprf"))
 
 
 def _answer(query: str) -> Table:
