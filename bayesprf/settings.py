@@ -216,6 +216,10 @@ class PerturbationOptions:
         default a Machine uses them where `time_nknots`, `time_radius` or `cartesian_knot_spacing` is set.
     fix_pixels : bool
         Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
+    free_motion : bool
+        Let the image also move, differently over the field, and change its size and shear at every cadence, by as much
+        as the pixels tell: jitter, and focus that changes within days, which no time column follows. Where motion
+        spans more than `shift_limit`, and where the PRF is shifted, there is none beyond the time columns.
     max_worse : float
         A star keeps its mean PRF if the time model makes its scatter or its slow trends this many times as large;
         infinity leaves it to the time model.
@@ -246,6 +250,7 @@ class PerturbationOptions:
     prior_sigma: float = 0.5
     splines: bool | None = None
     fix_pixels: bool = True
+    free_motion: bool = True
     max_worse: float = 4.0
     max_level: float = 5.0
 

@@ -22,7 +22,7 @@ from bayesprf.photometry.apertures import (
     optimal_percentile,
     sum_in_apertures,
 )
-from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
+from bayesprf.photometry.fluxes import FluxFit, add_motion_errors, fit_flux, flag_sources, make_prior
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
 from bayesprf.photometry.process_kernels import LEARNABLE
 from bayesprf.photometry.processes import LightCurves, fit_light_curves
@@ -103,7 +103,11 @@ def _with_guard(
     told = Disturbance({"light that leaves the pixels without motion": off & ~disturbed.worse, **disturbed.reason})
     told.warn(names, stacklevel=5)
     found.flags[:, told.worse] |= int(QualityFlag.TIME_MODEL_WORSE)
-    return found
+    free = time.gain.free_covariance
+    if free is None:
+        return found
+    parts = np.where(disturbed.worse[pairs.source], 0.0, changing.parts[changing.parts.shape[0] - free.shape[1] :])
+    return add_motion_errors(found, parts, matrix, free)
 
 
 @in_one_blas_thread

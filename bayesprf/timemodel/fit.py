@@ -1,6 +1,6 @@
 """Slow change of the PRF in time: the PRF at time t is the mean PRF times 1 + sum_km c_km v_k(t) g_m(dx, dy)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -13,6 +13,7 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import check_vectors, pca_vectors, position_vectors
+from bayesprf.timemodel.free_motion import FreeMotion, fit_free_motion
 from bayesprf.timemodel.gain import PixelPlane, PrfChange, StarFunction, build_plane
 from bayesprf.timemodel.rounds import fit_rounds
 from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training, used_cadences
@@ -57,6 +58,9 @@ class GainModel:
         How many pixel-bins were left out as outliers.
     scatter : float
         Relative scatter of pixel-bins about the model beyond their errors.
+    free_covariance : ndarray of float64, shape (n_time, n_free, n_free), optional
+        Covariance of the last n_free time columns at each cadence, where these are motion, size and shear of that
+        cadence (`fit_free_motion`).
 
     Notes
     -----
@@ -80,6 +84,7 @@ class GainModel:
     used: BoolArray
     n_clipped: int
     scatter: float
+    free_covariance: FloatArray | None = None
 
     @property
     def mix(self) -> FloatArray:
@@ -185,7 +190,7 @@ def fit_gain(
     measured = prf.values * factor[prf.pairs.pixel]
     source_weights = -(rounds.weights @ plane.mean(measured).T)
     source_weights -= plane.mean_of_pairs(measured, pixel_weights[:, prf.pairs.pixel])
-    return GainModel(
+    gain = GainModel(
         vectors=trends.columns,
         names=trends.names,
         bins=operator,
@@ -201,6 +206,38 @@ def fit_gain(
         used=rounds.used,
         n_clipped=int(np.count_nonzero((training.ivar > 0) & ~rounds.used)),
         scatter=rounds.scatter,
+    )
+    if not options.free_motion or training.n_train == 0 or pixels.n_time == 1:
+        return gain
+    slow = rounds.weights @ columns.T - rounds.weights @ offsets.T + rounds.pixel_weights
+    free = fit_free_motion(
+        pixels, pairs, columns, slow, trends.columns[:, 1:], options=options, fixed_light=fixed_light
+    )
+    common = free.coefficient[:, change.kind[free.column] == 1]
+    if np.ptp(common, axis=0).max(initial=0.0) > options.shift_limit:
+        return gain
+    return _with_free_motion(gain, free, plane.mean(measured), np.asarray(columns - offsets))
+
+
+def _with_free_motion(gain: GainModel, free: FreeMotion, means: FloatArray, columns: FloatArray) -> GainModel:
+    """Return the time model with further time columns: the coefficients of the free position columns.
+
+    `means` are those of the position columns over each source's plane, `columns` those of the training pixels.
+    """
+    n_free, n_column = free.column.size, gain.change.n_column
+    chosen = np.zeros((n_free, n_column))
+    chosen[np.arange(n_free), free.column] = 1.0
+    fast = bin_mean(gain.bins, free.coefficient) @ columns[:, free.column].T
+    return replace(
+        gain,
+        vectors=np.hstack([gain.vectors, free.coefficient]),
+        names=(*gain.names, *(f"free {one}" for one in np.asarray(gain.change.names)[free.column])),
+        weights=np.vstack([gain.weights, chosen]),
+        weights_err=np.vstack([gain.weights_err, np.zeros_like(chosen)]),
+        pixel_weights=np.vstack([gain.pixel_weights, np.zeros((n_free, gain.pixel_weights.shape[1]))]),
+        source_weights=np.vstack([gain.source_weights, -means.T[free.column]]),
+        model=gain.model + fast,
+        free_covariance=free.covariance,
     )
 
 

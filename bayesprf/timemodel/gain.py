@@ -75,6 +75,12 @@ class PrfChange:
         return np.repeat([0, 1, 2, 3], [self.basis.n_column, 2, 2 * len(self.powers) - 2, 3])
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """Name of each column."""
+        field = [f"{axis} {i}{j}" for i, j in self.powers for axis in "xy"]
+        return (*(f"spline {one}" for one in range(self.basis.n_column)), *field, "xx", "xy", "yy")
+
+    @property
     def n_column(self) -> int:
         """Number of columns."""
         return self.basis.n_column + 2 * len(self.powers) + 3

@@ -103,12 +103,12 @@ def fit_rounds(
         The last.
     """
     sigma = np.where((kind > 0) | bool(options.splines), options.prior_sigma, _HELD)
-    state = _start(training, np.tile(sigma, (time_columns.shape[1], 1)))
+    state = start(training, np.tile(sigma, (time_columns.shape[1], 1)))
     if training.n_train == 0 or time_columns.shape[1] == 0:
         return state
     common = _Common(time_columns, columns, plane, kind, options)
     for number in range(options.n_round):
-        state = _find_levels(training, state)
+        state = find_levels(training, state)
         before = state.used
         state = _solve(training, common, state, first=number == 0)
         if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
@@ -116,7 +116,8 @@ def fit_rounds(
     return state
 
 
-def _start(training: TrainingPixels, prior_sigma: FloatArray) -> Rounds:
+def start(training: TrainingPixels, prior_sigma: FloatArray) -> Rounds:
+    """Return the state before the first round: no change, each pixel at its mean."""
     n_bin, n_train = training.flux.shape
     used = training.ivar > 0
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -140,7 +141,7 @@ def _start(training: TrainingPixels, prior_sigma: FloatArray) -> Rounds:
     )
 
 
-def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
+def find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
     """Return the state with the pixels' means and the stars' brightness found again under the present change."""
     amplitude, template, factor = state.amplitude, state.template, np.maximum(1.0 + state.change, _LEAST_FACTOR)
     count = training.count[:, None] * state.used
@@ -148,7 +149,7 @@ def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
         shape = amplitude[:, training.group] * factor
         seen = np.sum(count * shape**2, axis=0)
         template = np.where(seen > 0, np.sum(count * training.flux * shape, axis=0) / np.where(seen > 0, seen, 1), 1.0)
-        ivar = _relative_ivar(training, template * factor, state)
+        ivar = relative_ivar(training, template * factor, state)
         amplitude = GroupMeans(training.group, ivar).mean(training.flux / (template * factor), empty=1.0)
         amplitude = np.maximum(amplitude, _LEAST_FACTOR)
         amplitude = amplitude / ((training.count @ amplitude) / training.count.sum())
@@ -157,7 +158,7 @@ def _find_levels(training: TrainingPixels, state: Rounds) -> Rounds:
     return replace(state, template=template, amplitude=amplitude, ratio=ratio)
 
 
-def _relative_ivar(training: TrainingPixels, level: FloatArray, state: Rounds) -> FloatArray:
+def relative_ivar(training: TrainingPixels, level: FloatArray, state: Rounds) -> FloatArray:
     """Return the inverse variance of light / level, scatter included; 0 where not used."""
     known = state.used & (training.ivar > 0)
     noise = 1.0 / np.where(known, training.ivar * level**2, 1.0)
@@ -191,7 +192,7 @@ class _Common:
 def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: bool) -> Rounds:
     """Return the state after one fit, with its scatter and clipping; the first round clips gross outliers alone."""
     level = state.template * state.amplitude[:, training.group]
-    ivar = _relative_ivar(training, level, state)
+    ivar = relative_ivar(training, level, state)
     noise = 1.0 / np.where(training.ivar > 0, training.ivar * level**2, np.inf)
     data = state.ratio - 1.0
     posterior = common.fit(data - common.time @ state.pixel_weights, ivar, training, state.prior_sigma)
@@ -207,7 +208,7 @@ def _solve(training: TrainingPixels, common: _Common, state: Rounds, *, first: b
     limit = common.options.clip_sigma * np.sqrt(noise + scatter**2)
     if first:
         limit = np.maximum(limit, common.options.clip_sigma / NORMAL_MEDIAN * np.median(np.abs(residual), axis=0))
-    residual = _centre_robustly(residual, limit, training)
+    residual = centre_robustly(residual, limit, training)
     return replace(
         state,
         weights=weights,
@@ -234,7 +235,7 @@ def _learn_widths(weights: FloatArray, error: FloatArray, sigma: FloatArray, kin
     return np.where(sigma > _HELD, np.maximum(widths, _LEAST_WIDTH), _HELD)
 
 
-def _centre_robustly(residual: FloatArray, limit: FloatArray, training: TrainingPixels) -> FloatArray:
+def centre_robustly(residual: FloatArray, limit: FloatArray, training: TrainingPixels) -> FloatArray:
     """Return residuals less the weighted median of their star, then of their pixel, where something exceeds its limit.
 
     One bad value moves the mean of its star in that bin and of its pixel in all bins, and would have good ones clipped.

@@ -120,7 +120,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     still = replace(pixels, flux=np.where(pixels.ivar > 0, steady, np.nan))
     trends = replace(options.trends, poly_order=options.shift_order)
     fix_pixels = options.fix_pixels and light is None
-    left = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels)
+    left = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels, free_motion=False)
     return ShiftModel(shift, fit_rest(still, options=left), light)
 
 

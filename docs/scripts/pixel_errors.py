@@ -3,8 +3,8 @@
     python docs/scripts/pixel_errors.py [SEED ...]
 
 Simulated fields with errors made from the measured counts, as the missions make them: at rest, with a jitter of 0.02
-pixel, with a drift of 0.22 pixel (half peak to peak) without and with the time model, and with eclipses of 50 % and
-stars that vary by 20 %. Bright stars are the brightest quarter. Then real files, if `BAYESPRF_TEST_DATA` names their
+pixel and with a drift of 0.22 pixel (half peak to peak), without and with the time model, and with eclipses of 50 %
+and stars that vary by 20 %. Bright stars are the brightest quarter. Then real files, if `BAYESPRF_TEST_DATA` names their
 directory: scatter from point to point and slow trends (means of 25 cadences), with and without the time model.
 """
 
@@ -28,7 +28,7 @@ N_TIME, N_SOURCE = 120, 40
 def changes(scene, rng):
     """Return motion and variability of a scene."""
     ramp = np.linspace(-1.0, 1.0, N_TIME)
-    if scene == "jitter 0.02 pixel":
+    if scene.startswith("jitter 0.02 pixel"):
         return {"drift": 0.02 * rng.standard_normal((N_TIME, 2))}
     if scene.startswith("drift 0.22 pixel"):
         return {"drift": 0.22 * np.stack([ramp, 0.5 * ramp**2], axis=1)}
@@ -72,8 +72,8 @@ def judge(field, flux, err):
 def simulated(seeds):
     """Print the table of the simulated fields, medians over the seeds."""
     print(f"seeds {', '.join(map(str, seeds))}")
-    for scene in ("static", "jitter 0.02 pixel", "drift 0.22 pixel", "drift 0.22 pixel, time model",
-                  "eclipses and variable stars"):  # fmt: skip
+    for scene in ("static", "jitter 0.02 pixel", "jitter 0.02 pixel, time model", "drift 0.22 pixel",
+                  "drift 0.22 pixel, time model", "eclipses and variable stars"):  # fmt: skip
         rows = {name: [] for name in PIXEL_ERRORS}
         for seed in seeds:
             field, pixels = simulate(scene, seed)

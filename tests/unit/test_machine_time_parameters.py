@@ -65,8 +65,8 @@ def gapped():
 
 
 def columns(machine, **options):
-    """Return the time columns by their names."""
-    machine.build_time_model(**options)
+    """Return the time columns by their names, and let nothing else follow what they do not."""
+    machine.build_time_model(free_motion=False, **options)
     return dict(zip(machine.fit.time_model.names, machine.P.vectors.T, strict=True))
 
 
@@ -157,7 +157,7 @@ def test_poly_order_is_the_highest_power_of_time(drifting, order):
 def test_a_higher_order_follows_a_bent_drift(drifting):
     left = []
     for order in (0, 1, 3):
-        drifting.build_time_model(poly_order=order)
+        drifting.build_time_model(poly_order=order, free_motion=False)
         left.append(scatter(drifting))
     assert left[0] > 3.0 * left[1]
     assert left[1] > 1.2 * left[2]
@@ -203,9 +203,17 @@ def test_pca_smooth_time_scale_smooths_the_components(jittering):
     assert np.diff(smooth).std() / smooth.std() < 0.3 * np.diff(rough).std() / rough.std()
 
 
+def test_free_motion_follows_what_no_time_column_does(jittering):
+    columns(jittering)
+    before = scatter(jittering)
+    jittering.build_time_model()
+    assert {"free x 00", "free y 00"} < set(jittering.fit.time_model.names)
+    assert scatter(jittering) < 0.3 * before
+
+
 @pytest.mark.parametrize("positions", ["poscorr", "centroid"])
 def test_positions_take_the_jitter_off(rolling, positions):
-    rolling.build_time_model()
+    rolling.build_time_model(free_motion=False)
     before = scatter(rolling)
     found = columns(rolling, positions=positions)
     assert [name for name in found if positions in name] == [
@@ -234,7 +242,7 @@ def test_positions_are_smoothed_where_the_spacecraft_does_not_roll(rolling, jitt
 
 @pytest.mark.parametrize("turned", [False, True])
 def test_other_vectors_take_off_what_they_describe(jittering, turned):
-    jittering.build_time_model()
+    columns(jittering)
     before = scatter(jittering)
     vectors = jitter(jittering.time).T
     found = columns(jittering, other_vectors=vectors.T if turned else vectors)

@@ -11,7 +11,7 @@ from bayesprf.simulation.fields import make_field
 from bayesprf.timemodel.fit import fit_gain
 from bayesprf.timemodel.training import choose_training
 
-OPTIONS = PerturbationOptions(splines=True)
+OPTIONS = PerturbationOptions(splines=True, free_motion=False)
 
 
 def drift(time):

@@ -1,0 +1,252 @@
+"""Motion, size and shear of the PRF at every cadence, beyond the time columns: jitter and changes of focus."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.sparse import csr_matrix, identity
+
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.linalg.centred import GroupMeans
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.settings import PerturbationOptions
+from bayesprf.stats import median_scatter
+from bayesprf.timemodel.rounds import Rounds, centre_robustly, find_levels, relative_ivar, start
+from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training
+
+# Derived: pixels that hold this share of what all tell of every coefficient leave errors larger by 0.5 %.
+_TOLD_SHARE = 0.99
+# Cost: numbers of unbinned training pixels that are held at once (a few such arrays are).
+_MAX_SERIES = 1 << 24
+# Rounding: share of a column that is left beside others where it is one of them.
+_ROUNDING = 1e-9
+# Derived: a coefficient whose width is a tenth of its error, of which pixels decide a hundredth, is held at zero.
+_LEAST_DECIDED = 0.01
+# Accuracy: most steps of the widths, and the relative change at which they have settled.
+_N_WIDTH, _SETTLED = 100, 1e-2
+# Accuracy: the rounds end when clipping changes less than this share of the values.
+_SETTLED_SHARE = 1e-3
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FreeMotion:
+    """Coefficients of the PRF's columns at every cadence.
+
+    Parameters
+    ----------
+    column : ndarray of int64, shape (n_free,)
+        Numbers of the columns of `PrfChange` that are free.
+    coefficient : ndarray of float64, shape (n_time, n_free)
+        Posterior mean of their coefficients, whose mean over time is zero: pixels, or squared pixels.
+    covariance : ndarray of float64, shape (n_time, n_free, n_free)
+        Posterior covariance.
+    """
+
+    column: IntArray
+    coefficient: FloatArray
+    covariance: FloatArray
+
+
+def fit_free_motion(
+    pixels: PixelTable,
+    pairs: TrainingPairs,
+    columns: csr_matrix,
+    slow: FloatArray,
+    time_columns: FloatArray,
+    *,
+    options: PerturbationOptions,
+    fixed_light: FloatArray | None = None,
+) -> FreeMotion:
+    """Fit motion, how it differs over the field, and changes of size and shear, at every cadence.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data: float64, shape (n_time, n_pixel), electron / s.
+    pairs : TrainingPairs
+        The training pixels.
+    columns : csr_matrix of float64, shape (n_train, n_column)
+        g_m in these pixels.
+    slow : ndarray of float64, shape (n_part, n_train)
+        Relative change of each pixel per time column.
+    time_columns : ndarray of float64, shape (n_time, n_part)
+        These columns.
+    options : PerturbationOptions
+        `clip_sigma` and `n_round`.
+    fixed_light : ndarray of float64, shape (n_pixel,), optional
+        Light of each pixel that belongs to no pair, electron / s.
+
+    Returns
+    -------
+    FreeMotion
+
+    Notes
+    -----
+    At cadence t the pixels of star s are y = a_s(t) m_p (1 + slow + sum_m theta_m(t) g_m) + noise. The brightness
+    a_s(t) is marginalised as in `fit_rounds`; theta_m(t) ~ N(0, s_m**2), the same at all cadences, and
+    the s_m maximise the evidence (MacKay 1992, Neural Computation 4, 415): where pixels tell of no motion there is
+    none.
+    """
+    free = np.flatnonzero(pairs.change.kind > 0)
+    space = columns[:, free].toarray()
+    told, apart = _telling_pixels(pixels, pairs, space)
+    free, space, pairs = free[apart], space[np.ix_(told, apart)], pairs.select(told)
+    training = bin_training(
+        pixels, pairs, csr_matrix(identity(pixels.n_time)), radius=options.basis.radius, fixed_light=fixed_light
+    )
+    change = time_columns @ slow[:, told]
+    state = replace(start(training, np.zeros((0, 0))), change=change)
+    found = _Found(state, training.ivar, np.zeros((0, 0)), np.zeros((0, 0, 0)))
+    for _ in range(options.n_round):
+        before = found.state.used
+        found = _improve(training, found, space, change, options.clip_sigma)
+        if np.mean(before != found.state.used) < _SETTLED_SHARE:
+            break
+    alive = np.any(found.mean != 0.0, axis=0)
+    mean = found.mean[:, alive]
+    return FreeMotion(free[alive], mean - mean.mean(axis=0), found.covariance[:, alive][:, :, alive])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    """State after a round, inverse variances with the misfit in them (n_time, n_train), and the coefficients."""
+
+    state: Rounds
+    ivar: FloatArray
+    mean: FloatArray
+    covariance: FloatArray
+
+
+def _improve(training: TrainingPixels, found: _Found, space: FloatArray, slow: FloatArray, clip_sigma: float) -> _Found:
+    """Return what one more round of levels, coefficients, misfit and clipping finds.
+
+    Where all pixels of a cadence miss the model by more than usual, as when the image moves by more than is linear,
+    its errors are larger; only what stands out among them is clipped.
+    """
+    weighed = replace(training, ivar=found.ivar)
+    state = find_levels(weighed, found.state)
+    level = state.template * state.amplitude[:, training.group]
+    groups = GroupMeans(training.group, relative_ivar(weighed, level, state) * (state.template > 0))
+    known = groups.ivar > 0
+    data = np.where(known, state.ratio - 1.0 - slow, 0.0)
+    mean, covariance = shrink(*normal_equations(groups, data, space))
+    residual = groups.centre(data - mean @ space.T)
+    noise = np.full(residual.shape, np.inf)
+    np.divide(1.0, training.ivar * level**2, out=noise, where=(training.ivar > 0) & (level > 0))
+    variance = noise + _misfit(training, state.template, residual, noise, known)
+    variance = variance * np.maximum(_typical(residual**2 / variance, known), 1.0)[:, None]
+    limit = clip_sigma * np.sqrt(variance)
+    residual = centre_robustly(residual, limit, training)
+    used = (training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit)
+    ivar = np.divide(1.0, variance * level**2, out=np.zeros(level.shape), where=level > 0)
+    return _Found(replace(state, change=slow + mean @ space.T, used=used), ivar, mean, covariance)
+
+
+def _misfit(
+    training: TrainingPixels, template: FloatArray, residual: FloatArray, noise: FloatArray, known: BoolArray
+) -> FloatArray:
+    """Return the relative variance of the model in each pixel beyond noise, one over its light as in the PRF's fit."""
+    brightest = np.zeros(int(training.group.max(initial=-1)) + 1)
+    np.maximum.at(brightest, training.group, template)
+    light = np.where(template > 0, template, brightest[training.group])
+    growth = np.broadcast_to(brightest[training.group] / light, residual.shape)
+    scatter = median_scatter((residual / np.sqrt(growth))[known], (noise / growth)[known])
+    return np.asarray(scatter**2 * growth)
+
+
+def _typical(square: FloatArray, known: BoolArray) -> FloatArray:
+    """Return the median of the known squares of each cadence over that of the median one, shape (n_time,)."""
+    square = np.where(known, square, np.nan)
+    square[~known.any(axis=1)] = 0.0
+    middle = np.nanmedian(square, axis=1)
+    return np.asarray(middle / max(float(np.median(middle)), _ROUNDING))
+
+
+def normal_equations(groups: GroupMeans, data: FloatArray, space: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return the normal matrix and the right side of every cadence, the brightness of each star marginalised.
+
+    Parameters
+    ----------
+    groups : GroupMeans
+        Star of each pixel, and inverse variances, shape (n_time, n_pixel).
+    data : ndarray of float64, shape (n_time, n_pixel)
+        Relative deviations.
+    space : ndarray of float64, shape (n_pixel, n_free)
+        Columns.
+
+    Returns
+    -------
+    normal : ndarray of float64, shape (n_time, n_free, n_free)
+    score : ndarray of float64, shape (n_time, n_free)
+    """
+    weight, n_free = groups.ivar, space.shape[1]
+    products = (space[:, :, None] * space[:, None, :]).reshape(-1, n_free**2)
+    normal = (weight @ products).reshape(-1, n_free, n_free)
+    means = np.stack([groups.mean(np.broadcast_to(one, weight.shape)) for one in space.T], axis=2)
+    weighted = means * groups.total[:, :, None]
+    normal -= weighted.transpose(0, 2, 1) @ means
+    score = (weight * data) @ space - np.einsum("tgi,tg->ti", weighted, groups.mean(data))
+    return normal, score
+
+
+def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return mean and covariance of coefficients at every cadence under priors of one width each, which are learned.
+
+    Parameters
+    ----------
+    normal : ndarray of float64, shape (n_time, n_free, n_free)
+        Normal matrices.
+    score : ndarray of float64, shape (n_time, n_free)
+        Right sides.
+
+    Returns
+    -------
+    mean : ndarray of float64, shape (n_time, n_free)
+        Zero for coefficients of which the pixels tell nothing.
+    covariance : ndarray of float64, shape (n_time, n_free, n_free)
+    """
+    n_time, n_free = score.shape
+    told = np.einsum("tii->ti", normal).mean(axis=0) if n_time else np.zeros(n_free)
+    alive = np.flatnonzero(told > 0)
+    sigma = np.sqrt(1.0 / told[alive]) + np.sqrt(np.mean(score[:, alive] ** 2, axis=0)) / told[alive]
+    mean, covariance = np.zeros((n_time, 0)), np.zeros((n_time, 0, 0))
+    for _ in range(_N_WIDTH):
+        precision = normal[:, alive[:, None], alive] + np.diag(sigma**-2.0)
+        covariance = np.linalg.solve(precision, np.broadcast_to(np.eye(alive.size), precision.shape))
+        mean = np.einsum("tij,tj->ti", covariance, score[:, alive])
+        decided = np.sum(1.0 - np.einsum("tii->ti", covariance) / sigma**2, axis=0)
+        kept = decided > _LEAST_DECIDED * n_time
+        before, sigma = sigma, np.sqrt(np.sum(mean**2, axis=0) / np.maximum(decided, 1e-300))
+        if not kept.all():
+            alive, sigma, mean, covariance = alive[kept], sigma[kept], mean[:, kept], covariance[:, kept][:, :, kept]
+        elif np.all(np.abs(np.log(sigma / before)) < _SETTLED):
+            break
+    full_mean, full = np.zeros((n_time, n_free)), np.zeros((n_time, n_free, n_free))
+    full_mean[:, alive] = mean
+    full[:, alive[:, None], alive] = covariance
+    return full_mean, full
+
+
+def _telling_pixels(pixels: PixelTable, pairs: TrainingPairs, space: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return the training pixels that together tell nearly all of every column, and the columns that differ."""
+    weight = pixels.ivar[:, pairs.pixel].mean(axis=0) * pairs.light[pairs.chosen] ** 2
+    groups = GroupMeans(pairs.group, weight[None])
+    centred = np.stack([groups.centre(one[None])[0] for one in space.T], axis=1) * np.sqrt(weight)[:, None]
+    apart = _apart(centred.T @ centred)
+    told = centred[:, apart] ** 2
+    share = told / told.sum(axis=0)
+    order = np.argsort(-share.max(axis=1, initial=0.0), kind="stable")
+    enough = np.all(np.cumsum(share[order], axis=0) >= _TOLD_SHARE, axis=1)
+    number = int(np.argmax(enough)) + 1 if enough.any() else order.size
+    return np.sort(order[: min(number, max(1, _MAX_SERIES // max(pixels.n_time, 1)))]), apart
+
+
+def _apart(gram: FloatArray) -> IntArray:
+    """Return the columns of which something is left beside those before them: one star tells of no field."""
+    kept: list[int] = []
+    for one in range(gram.shape[0]):
+        left = gram[one, one]
+        if kept:
+            left -= gram[one, kept] @ np.linalg.solve(gram[np.ix_(kept, kept)], gram[kept, one])
+        if left > _ROUNDING * gram[one, one]:
+            kept.append(one)
+    return np.array(kept, np.int64)
