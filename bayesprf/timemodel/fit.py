@@ -213,9 +213,6 @@ def fit_gain(
     free = fit_free_motion(
         pixels, pairs, columns, slow, trends.columns[:, 1:], options=options, fixed_light=fixed_light
     )
-    common = free.coefficient[:, change.kind[free.column] == 1]
-    if np.ptp(common, axis=0).max(initial=0.0) > options.shift_limit:
-        return gain
     return _with_free_motion(gain, free, plane.mean(measured), np.asarray(columns - offsets))
 
 

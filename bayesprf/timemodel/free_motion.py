@@ -71,7 +71,7 @@ def fit_free_motion(
     time_columns : ndarray of float64, shape (n_time, n_part)
         These columns.
     options : PerturbationOptions
-        `clip_sigma` and `n_round`.
+        `clip_sigma` and `n_round`; `shift_limit`: motion over more than this is not linear, and none of it is returned.
     fixed_light : ndarray of float64, shape (n_pixel,), optional
         Light of each pixel that belongs to no pair, electron / s.
 
@@ -102,6 +102,8 @@ def fit_free_motion(
         if np.mean(before != found.state.used) < _SETTLED_SHARE:
             break
     alive = np.any(found.mean != 0.0, axis=0)
+    if np.ptp(found.mean[:, pairs.change.kind[free] == 1], axis=0).max(initial=0.0) > options.shift_limit:
+        alive[:] = False
     mean = found.mean[:, alive]
     return FreeMotion(free[alive], mean - mean.mean(axis=0), found.covariance[:, alive][:, :, alive])
 

@@ -4,8 +4,9 @@
 
 Simulated fields with errors made from the measured counts, as the missions make them: at rest, with a jitter of 0.02
 pixel and with a drift of 0.22 pixel (half peak to peak), without and with the time model, and with eclipses of 50 %
-and stars that vary by 20 %. Bright stars are the brightest quarter. Then real files, if `BAYESPRF_TEST_DATA` names their
-directory: scatter from point to point and slow trends (means of 25 cadences), with and without the time model.
+and stars that vary by 20 %. Bright stars are the brightest quarter. Then real files, if `BAYESPRF_TEST_DATA`
+names their directory: scatter from point to point and slow trends (means of 25 cadences), with and without the time
+model.
 """
 
 import os

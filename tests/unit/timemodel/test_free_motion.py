@@ -186,3 +186,9 @@ def test_one_cadence_has_no_motion_of_its_own():
     machine.build_shape_model()
     machine.build_time_model(poly_order=0)
     assert machine.fit.time_model.names == ("constant",)
+
+
+def test_motion_beyond_the_limit_of_shifts_is_not_followed(jittering):
+    _, machine = jittering
+    assert "free x 00" in build_names(machine)
+    assert not any(name.startswith("free") for name in build_names(machine, shift_limit=0.01))
