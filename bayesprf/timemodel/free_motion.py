@@ -16,15 +16,15 @@ from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_train
 # Derived: pixels that hold this share of what all tell of every coefficient leave errors larger by 0.5 %.
 _TOLD_SHARE = 0.99
 # Cost: numbers of unbinned training pixels that are held at once (a few such arrays are).
-_MAX_SERIES = 1 << 24
+_MAX_SERIES = 1 << 22
 # Rounding: share of a column that is left beside others where it is one of them.
 _ROUNDING = 1e-9
 # Derived: a coefficient whose width is a tenth of its error, of which pixels decide a hundredth, is held at zero.
 _LEAST_DECIDED = 0.01
 # Accuracy: most steps of the widths, and the relative change at which they have settled.
 _N_WIDTH, _SETTLED = 100, 1e-2
-# Accuracy: the rounds end when clipping changes less than this share of the values.
-_SETTLED_SHARE = 1e-3
+# Accuracy: the rounds end when coefficients change by less than this share of their errors.
+_SETTLED_CHANGE = 0.1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,10 +96,9 @@ def fit_free_motion(
     change = time_columns @ slow[:, told]
     state = replace(start(training, np.zeros((0, 0))), change=change)
     found = _Found(state, training.ivar, np.zeros((0, 0)), np.zeros((0, 0, 0)))
-    for _ in range(options.n_round):
-        before = found.state.used
-        found = _improve(training, found, space, change, options.clip_sigma)
-        if np.mean(before != found.state.used) < _SETTLED_SHARE:
+    for number in range(options.n_round):
+        before, found = found, _improve(training, found, space, change, options.clip_sigma)
+        if number and _differ(before, found) < _SETTLED_CHANGE:
             break
     alive = np.any(found.mean != 0.0, axis=0)
     if np.ptp(found.mean[:, pairs.change.kind[free] == 1], axis=0).max(initial=0.0) > options.shift_limit:
@@ -141,6 +140,13 @@ def _improve(training: TrainingPixels, found: _Found, space: FloatArray, slow: F
     used = (training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit)
     ivar = np.divide(1.0, variance * level**2, out=np.zeros(level.shape), where=level > 0)
     return _Found(replace(state, change=slow + mean @ space.T, used=used), ivar, mean, covariance)
+
+
+def _differ(before: _Found, found: _Found) -> float:
+    """Return the root mean square change of the coefficients over their errors, of the one that changes most."""
+    variance = np.einsum("tii->ti", found.covariance).mean(axis=0)
+    change = np.mean((found.mean - before.mean) ** 2, axis=0)
+    return float(np.sqrt(np.max(change / np.where(variance > 0, variance, np.inf), initial=0.0)))
 
 
 def _misfit(
