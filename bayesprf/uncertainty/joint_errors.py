@@ -205,7 +205,7 @@ def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:
 def _position_gain(fit: JointFit, view: View) -> csr_matrix:
     """Return how the positions of one image respond to its pixels, east and north of each star in turn, arcsec."""
     columns, n_source = star_columns(fit.problem, fit.state, view), fit.problem.n_source
-    rows = vstack([fit.posterior.own_factor.rows(k) for k in (1, 2)], format="csr")
+    rows = vstack(fit.posterior.own_factor.rows(1, 2), format="csr")
     return csr_matrix(rows[np.arange(2 * n_source).reshape(2, -1).T.ravel()] @ (diags(fit.weight) @ columns).T)
 
 

@@ -393,13 +393,16 @@ light, 0.006 of the noise of a pixel on an image of 500 stars, where light is cu
 
 @inlined
 def _choose(cell: int, s: int, cells: FarCells, stars: FarStars, ring: float) -> tuple[int, int]:
-    """Return the next cell, and how many pixels of this one to look at, or minus its number of nodes."""
+    """Return the next cell, and how many pixels of this one to look at, or minus its number of nodes.
+
+    A cell of which a part is close enough for its light to count is seen as a whole: the rest is light as well.
+    """
     inner, outer = np.sqrt(stars.inner[s]), np.sqrt(stars.outer[s])
     dx = (cells.center[cell, 0] - stars.place[s, 0]) * stars.stretch[s]
     distance, radius = np.hypot(dx, cells.center[cell, 1] - stars.place[s, 1]), cells.radius[cell]
     if distance - radius > outer or distance + radius <= inner:
         return cells.after[cell], 0
-    apart = distance - radius > max(inner, np.sqrt(ring)) and distance + radius <= outer
+    apart = distance - radius > max(inner, np.sqrt(ring))
     if cells.first_node[cell] >= 0 and apart and distance >= FAR_RADII * radius:
         return cells.after[cell], -N_NODE
     if cells.after[cell] > cell + 1:
@@ -485,7 +488,7 @@ def add_far(
                 p = cells.first_node[here] + k if whole else cells.pixel[cells.first_pixel[here] + k]
                 dx, dy = (node[p, 0] - stars.place[s, 0]) * stars.stretch[s], node[p, 1] - stars.place[s, 1]
                 r2 = dx * dx + dy * dy
-                if r2 <= stars.inner[s] or r2 > stars.outer[s]:
+                if not whole and (r2 <= stars.inner[s] or r2 > stars.outer[s]):
                     continue
                 dx, dy = dx - stars.shift[s, 0], dy - stars.shift[s, 1]
                 x, y = frame[0, 0] * dx + frame[0, 1] * dy, frame[1, 0] * dx + frame[1, 1] * dy

@@ -7,9 +7,18 @@ from scipy import stats
 from scipy.linalg import null_space
 from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.linalg.singular import semidefinite_factor
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, star_columns, wing_light
+from bayesprf.prf.joint.problem import (
+    JointProblem,
+    JointState,
+    View,
+    global_columns,
+    light_in_rings,
+    star_columns,
+    star_parts,
+    wing_light,
+)
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
 
@@ -28,6 +37,8 @@ _MIN_STARS = 5
 _MAX_STARS, _N_TOGETHER = 200, 40
 # Accuracy: turns of the likeliest covariance, and the relative change in one at which it has settled.
 _N_EM, _EM_TOLERANCE = 200, 1e-5
+# Accuracy: pixels whose noise is a smaller share of the error of a flux do not carry other stars' errors to it.
+_LEAST = 1e-4
 # Derived: where pixels are silent there may be no light, twice as much as believed, or any between: as a uniform number
 # the relative error has the variance 1 / 3.
 ANY_LIGHT = 3.0
@@ -77,21 +88,56 @@ def ring_errors(
     columns = csr_matrix(diags(root) @ star_columns(problem, state, view))
     template = csr_matrix(half_rings(problem, state, view, share=_SHARE) @ diags(root))
     norm = np.asarray(template.multiply(template).sum(axis=1)).reshape(-1, n_part)
-    best = np.sort(np.argsort(-norm.sum(axis=1), kind="stable")[:_MAX_STARS])
+    best = np.argsort(-norm.sum(axis=1), kind="stable")[:_MAX_STARS]
+    # Neighbours follow each other.
+    best = best[np.argsort(posterior.own_factor.tree.rank[best])]
     template = template[(best[:, None] * n_part + np.arange(n_part)).ravel()]
     score = (template @ (root * np.where(weight > 0, problem.flux - view.image, 0.0))).reshape(-1, n_part)
-    common = template @ (root[:, None] * global_columns(problem, state, view))
+    shown = np.unique(template.indices)
+    common = template[:, shown] @ (root[shown, None] * global_columns(problem, state, view, shown))
     taken = _absorbed(csr_matrix(template @ columns), common, posterior, n_part)
     left = norm[best][:, :, None] * np.eye(n_part) - taken
     shares = np.repeat(0.5 * sums.rings.mean(axis=0), 2)
     factors = _whole_and_halves(fit_ring_errors(score, left, norm[best], shares))
-    light = half_rings(problem, state, view)
-    first = posterior.own_factor.rows()
-    gain = csr_matrix(first @ csr_matrix(light @ diags(root) @ columns).T)
-    answer = ring_response(gain, light, weight > 0, state.flux[:, None] * sums.rings, factors)
-    others = wing_errors(csr_matrix(first @ (diags(root) @ columns).T @ diags(root)), problem, state, view, wings)
-    answer = csr_matrix(diags(sums.total) @ hstack([answer, others]))
-    return factors, np.sqrt(np.asarray(answer.multiply(answer).sum(axis=1)).ravel())
+    own = state.flux[:, None] * sums.rings
+    first = posterior.own_factor.rows(0)[0] if posterior.flux_rows is None else posterior.flux_rows
+    variance = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, wings=wings)
+    return factors, sums.total * np.sqrt(variance)
+
+
+def _ring_variances(
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    first: csr_matrix,
+    *,
+    weight: FloatArray,
+    own: FloatArray,
+    factors: FloatArray,
+    wings: tuple[float, ...],
+) -> FloatArray:
+    """Return the variance of the fluxes by `ring_response` and `wing_errors` to their own answer, (n_source,)."""
+    from bayesprf.linalg.compiled.rings import RingLight, RowsOfStars, StarColumns, ring_variances
+
+    pairs, order = problem.pairs, problem.layout.order
+    by_star = np.argsort(pairs.source[order.near], kind="stable")
+    near, parts = order.near[by_star], star_parts(problem, state, view)[by_star]
+    indptr = pointers(np.bincount(pairs.source[near], minlength=problem.n_source))
+    columns = StarColumns(indptr, pairs.pixel[near], parts)
+    light, part, wing = _parts_of_pairs(problem, state, view)
+    counted = np.where(weight[pairs.pixel] > 0, light, 0.0)
+    seen = np.bincount(pairs.source * 2 * own.shape[1] + part, weights=counted, minlength=2 * own.size)
+    by_pixel = RingLight(
+        order.indptr, pairs.source[order.pair], part[order.pair], wing[order.pair], light[order.pair]
+    )  # fmt: skip
+    first.sort_indices()
+    rows = RowsOfStars(first.indptr.astype(np.int64), first.indices.astype(np.int64), first.data)
+    errors = np.minimum(wings, ANY_LIGHT**-0.5)
+    variance = np.empty(problem.n_source)
+    ring_variances(
+        rows, columns, weight, by_pixel, own, seen.reshape(own.shape[0], -1), factors, errors, _LEAST, variance
+    )
+    return variance
 
 
 def ring_response(
@@ -211,13 +257,21 @@ def half_rings(problem: JointProblem, state: JointState, view: View, *, share: f
     The southern and the northern half of a ring follow each other.
     """
     pairs, n_part = problem.pairs, 2 * (STAR_RINGS.size + 1)
-    light = np.maximum(state.flux, 0.0)[pairs.source] * view.values
-    ring = np.searchsorted(STAR_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
-    total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
-    own = np.where(light > share * total[pairs.pixel], light, 0.0)
-    part = 2 * ring + (view.offset[:, 1] > 0.0)
+    light, part, _ = _parts_of_pairs(problem, state, view)
+    if share > 0.0:
+        total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+        main = np.flatnonzero(light > share * total[pairs.pixel])
+    else:
+        main = np.arange(pairs.n_pair)
     shape = (problem.n_source * n_part, pairs.n_pixel)
-    return csr_matrix((own, (pairs.source * n_part + part, pairs.pixel)), shape=shape)
+    return csr_matrix((light[main], (pairs.source[main] * n_part + part[main], pairs.pixel[main])), shape=shape)
+
+
+def _parts_of_pairs(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray, IntArray]:
+    """Return light, half ring, and ring of the wing of each pair, shape (n_pair,)."""
+    light, wing = light_in_rings(problem, state, view)
+    ring = np.searchsorted(STAR_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
+    return light, 2 * ring + (view.offset[:, 1] > 0.0), wing
 
 
 def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior, n_ring: int) -> FloatArray:

@@ -198,7 +198,10 @@ class StarFactor:
         out = right.copy()
         for front, pivot, coupling in self._parts():
             own = self.index(front.own)
-            out[own] = part = dtrsm(1.0, pivot, out[own], lower=1)
+            part = out[own]
+            if not part.any():
+                continue
+            out[own] = part = dtrsm(1.0, pivot, part, lower=1)
             if front.bound.size:
                 out[self.index(front.bound)] -= coupling @ part
         return out
@@ -243,29 +246,45 @@ class StarFactor:
                 known[child] = whole[np.ix_(index, index)]
             yield front, whole
 
-    def rows(self, parameter: int = 0) -> csr_matrix:
-        """Return the covariance of one parameter of each star with those of all stars in one front with it.
+    def rows(self, *parameters: int) -> list[csr_matrix]:
+        """Return the covariance of a parameter of each star with those of all stars in one front with it, for some.
 
         Sparse, shape (n_star, n_own n_star): those left out share no tile, or correlate by less than `_LEAST`.
         """
-        n_own, n_star = self.n_own, self.tree.rank.size
-        rows, columns, values = [], [], []
-        for front, whole in self.covariances():
-            n, std = front.own.size * n_own, np.sqrt(np.diag(whole))
-            first, index = whole[parameter::n_own], self.index(front.stars)
-            kept = np.abs(first) > _LEAST * std[parameter::n_own, None] * std
-            kept[front.own.size :, n:] = False
-            row, column = np.nonzero(kept)
-            rows.append(front.stars[row])
-            columns.append(index[column])
-            values.append(first[row, column])
-        entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
-        return csr_matrix(entries, shape=(n_star, n_own * n_star))
+        gathered = [RowGatherer(self, parameter) for parameter in parameters]
+        for front, covariance in self.covariances():
+            for one in gathered:
+                one.add(front, covariance)
+        return [one.matrix() for one in gathered]
 
     def dense(self) -> FloatArray:
         """Return the covariance of all stars' parameters, shape (n_own n_star, n_own n_star)."""
         half = self.halve(np.eye(self.n_own * self.tree.rank.size))
         return np.asarray(half.T @ half)
+
+
+class RowGatherer:
+    """Collects the covariance of one parameter of each star from those of the fronts: see `StarFactor.rows`."""
+
+    def __init__(self, factor: StarFactor, parameter: int) -> None:
+        self._factor, self._parameter = factor, parameter
+        self._parts: list[tuple[IntArray, IntArray, FloatArray]] = []
+
+    def add(self, front: Front, covariance: FloatArray) -> None:
+        """Take the covariance of the stars of a front."""
+        n_own, std = self._factor.n_own, np.sqrt(np.diag(covariance))
+        first, index = covariance[self._parameter :: n_own], self._factor.index(front.stars)
+        kept = np.abs(first) > _LEAST * std[self._parameter :: n_own, None] * std
+        kept[front.own.size :, front.own.size * n_own :] = False
+        row, column = np.nonzero(kept)
+        self._parts.append((front.stars[row], index[column], first[row, column]))
+
+    def matrix(self) -> csr_matrix:
+        """Return what was collected, shape (n_star, n_own n_star)."""
+        n_star = self._factor.tree.rank.size
+        none = (np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))
+        row, column, value = (np.concatenate(one) for one in zip(none, *self._parts, strict=True))
+        return csr_matrix((value, (row, column)), shape=(n_star, self._factor.n_own * n_star))
 
 
 def _assemble(

@@ -164,17 +164,41 @@ def limit_width(found: float, width: float) -> float:
 
 
 def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, expected: float) -> float:
-    """Return the EM update of the width of the stars' own offsets, anchored to what is expected of a catalogue.
+    """Return where the EM updates of the width of the stars' own offsets end, within limits of one step.
+
+    Parameters
+    ----------
+    shift, variance : ndarray of float64, shape (n,)
+        Posterior means and variances of the offsets at the present width, arcsec and arcsec**2.
+    width : float
+        The present width, arcsec.
+    expected : float
+        What is expected of a catalogue, arcsec.
 
     Notes
     -----
-    (sum m**2 + v + n e**2) / (N + n) with posterior means m and variances v, and an inverse gamma prior worth n = 2
-    offsets of size e: one star can tell its own offset from the common one by its prior alone. Offsets beyond three
-    widths count as three (Huber 1981): they are made by the light of stars that the catalogue lacks.
+    An update is (sum m**2 + v + n e**2) / (N + n) with posterior means m and variances v, and an inverse gamma prior
+    worth n = 2 offsets of size e: one star can tell its own offset from the common one by its prior alone. Offsets
+    beyond three widths count as three (Huber 1981): they are made by the light of stars that the catalogue lacks.
+
+    Updates crawl where most stars are told worse than they are known. At another width t a variance is
+    1 / (1 / v - 1 / width**2 + 1 / t**2), and the mean follows it: so is found the width that an update leaves alone.
     """
-    square = np.minimum(shift**2 + variance, (_USUAL * width) ** 2)
-    found = float(np.sqrt((np.sum(square) + _N_EXPECTED * expected**2) / (shift.size + _N_EXPECTED)))
-    return float(np.clip(found, width / _MAX_FACTOR, width * _MAX_FACTOR))
+    told = np.minimum(variance, width**2)
+
+    def rise(log_width: float) -> float:
+        square = np.exp(2.0 * log_width)
+        share = 1.0 / (1.0 + told * (1.0 / square - width**-2.0))
+        seen = np.minimum((share * shift) ** 2 + share * told, _USUAL**2 * square)
+        total = float(np.sum(seen)) + _N_EXPECTED * expected**2
+        return total / float((shift.size + _N_EXPECTED) * square) - 1.0
+
+    start = float(np.log(width))
+    limit = start + np.log(_MAX_FACTOR) * (1.0 if rise(start) > 0.0 else -1.0)
+    low, high = min(start, limit), max(start, limit)
+    if rise(low) <= 0.0 or rise(high) >= 0.0:
+        return float(np.exp(limit))
+    return float(np.exp(brentq(rise, low, high, xtol=1e-4)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

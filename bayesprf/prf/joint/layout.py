@@ -47,6 +47,12 @@ class PixelOrder:
         chosen = pair[near[pair]]
         return cls(_indptr(pairs.pixel, pairs.n_pixel), pair, _indptr(pairs.pixel[near], pairs.n_pixel), chosen)
 
+    def of_pixels(self, pixels: IntArray) -> tuple[IntArray, IntArray]:
+        """Return `indptr` and `pair` of some pixels, one after the other."""
+        count = np.diff(self.indptr)[pixels]
+        indptr = pointers(count)
+        return indptr, self.pair[np.repeat(self.indptr[pixels] - indptr[:-1], count) + np.arange(indptr[-1])]
+
 
 def _indptr(pixel: IntArray, n_pixel: int) -> IntArray:
     return pointers(np.bincount(pixel, minlength=n_pixel))

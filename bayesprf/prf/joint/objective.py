@@ -190,6 +190,19 @@ class JointFit:
         return n_basis - float(np.trace(np.linalg.solve(expected, factor @ factor.T)))
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Iteration:
+    """Where the steps led, and the view there."""
+
+    state: JointState
+    view: View
+    hyper: JointHyper
+    outliers: Outliers
+    n_iter: int
+    converged: bool
+    moved: float
+
+
 def fit_joint(
     problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions, *, near: bool = False
 ) -> JointFit:
@@ -217,6 +230,7 @@ def fit_joint(
             held = _covariance_of(part.problem, first)
     if held is None:
         found = _iterate(problem, state, hyper, options, warm=warm)
+        found = replace(found, view=look(problem, found.state))
     else:
         found = _follow(problem, state, hyper, options)
         found = replace(found, converged=found.converged and warm)
@@ -238,18 +252,6 @@ def next_step(problem: JointProblem, state: JointState, fit: JointFit) -> Soluti
     return solve_step(problem, state, look(problem, state), fit.hyper, weight=fit.weight, error=error)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Iteration:
-    """Where the steps led."""
-
-    state: JointState
-    hyper: JointHyper
-    outliers: Outliers
-    n_iter: int
-    converged: bool
-    moved: float
-
-
 def _iterate(
     problem: JointProblem,
     state: JointState,
@@ -258,9 +260,13 @@ def _iterate(
     *,
     warm: bool = False,
 ) -> _Iteration:
-    """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on."""
+    """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on.
+
+    Light far from the stars is moved along its derivatives until the steps add up to a part of an error; then it is
+    evaluated anew.
+    """
     view = look(problem, state)
-    learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
+    learning, robust, converged, count, n_robust, moved, since = warm, False, False, 0, 0, np.inf, 0.0
     outliers = Outliers.none(problem.flux.size)
     error, older, last = _typical_error(problem), hyper, None
     for count in range(1, options.max_iter + 1):
@@ -274,6 +280,9 @@ def _iterate(
         view = same_image(problem, view, raw, state)
         # A step that only made things worse, and was not taken, settles nothing.
         moved = np.inf if raw is before else _moved(problem, before, state, solution)
+        since += moved
+        if since > _ROUGHLY:
+            view, since = look(problem, state), 0.0
         robust = robust or (options.robust and learning and moved < _ROUGHLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
@@ -285,30 +294,35 @@ def _iterate(
         hyper, older = _half_way_back(hyper, old, older), old
         near = within_walls(problem, state, hyper)
         if near is not state:
-            state, view = near, look(problem, near)
+            state, view = near, look(problem, near, near=view)
         settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
-    return _Iteration(state, hyper, outliers, count, converged, moved)
+    return _Iteration(state, view, hyper, outliers, count, converged, moved)
 
 
 def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:
-    """Let the stars follow what all share, which is held, and so are the hyperparameters."""
+    """Let the stars follow what all share, which is held, and so are the hyperparameters.
+
+    The second step corrects what the first one bends: from then on pixels are judged, and light far from the stars is
+    evaluated anew. A step that leaves all as it is ends the fit.
+    """
     view, error = look(problem, state, alone=True), _typical_error(problem)
-    outliers, n_robust, moved = Outliers.none(problem.flux.size), 0, np.inf
+    outliers, moved, known = Outliers.none(problem.flux.size), np.inf, False
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed, before = replace(problem, flux=target), state
         solution = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
-        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error, alone=True)
+        state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
-        if moved < options.tolerance and (n_robust > 1 or not options.robust):
-            return _Iteration(state, hyper, outliers, count, True, moved)
-        if options.robust and moved < _ROUGHLY:
-            n_robust += 1
-            outliers = _judge_pixels(problem, state, view, hyper)
-    return _Iteration(state, hyper, outliers, options.max_iter, False, moved)
+        if known and moved < options.tolerance:
+            return _Iteration(state, view, hyper, outliers, count, True, moved)
+        if count > 1:
+            view = view if known else look(problem, state)
+            outliers = _judge_pixels(problem, state, view, hyper) if options.robust else outliers
+            known = True
+    return _Iteration(state, view if known else look(problem, state), hyper, outliers, options.max_iter, False, moved)
 
 
 def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> Outliers:
@@ -363,9 +377,8 @@ def _advance(
     hyper: JointHyper,
     weight: FloatArray,
     error: float,
-    alone: bool = False,
 ) -> tuple[JointState, View]:
-    """Take the step, shortened until the objective falls.
+    """Take the step, shortened until the objective falls; far light is moved along its derivatives.
 
     Where pixels in which a star has no columns of its own have no part in its step, but in the objective, this may rise
     by a share of its own noise.
@@ -375,7 +388,7 @@ def _advance(
     slack = _SLACK * np.sqrt(0.5 * np.count_nonzero(weight)) if problem.layout.rough else 1e-6 * max(abs(now), 1.0)
     for _ in range(_MAX_HALVINGS):
         trial = within_walls(problem, state.moved(share * solution.common, share * solution.own), hyper)
-        seen = look(problem, trial, alone=alone)
+        seen = look(problem, trial, near=view)
         then = objective(problem, trial, seen.image, hyper, weight=weight, error=error)
         if np.isfinite(then) and then <= now + slack:
             return trial, seen
@@ -506,15 +519,13 @@ def _moved(problem: JointProblem, before: JointState, state: JointState, solutio
 
 def _covariance_of(problem: JointProblem, found: _Iteration) -> FloatArray:
     """Return L with the covariance L L' of the global parameters."""
-    view = look(problem, found.state)
-    weight, target = _weigh(problem, found.state, view, found.hyper, found.outliers)
+    weight, target = _weigh(problem, found.state, found.view, found.hyper, found.outliers)
     aimed, error = replace(problem, flux=target), _typical_error(problem)
-    return solve_step(aimed, found.state, view, found.hyper, weight=weight, error=error).global_factor
+    return find_posterior(aimed, found.state, found.view, found.hyper, weight=weight, error=error).global_factor
 
 
 def _finish(problem: JointProblem, found: _Iteration, held: FloatArray | None) -> JointFit:
-    state, hyper, outliers = found.state, found.hyper, found.outliers
-    view = look(problem, state)
+    state, view, hyper, outliers = found.state, found.view, found.hyper, found.outliers
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
     posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem), held=held)

@@ -296,6 +296,8 @@ class View:
         The far light in it, this light times the peaks of its stars, and its square in the rings of the wing.
     far_rows : ndarray of float64, shape (n_pixel, n_far)
         Derivatives of the far light by edge and wing of the PRF, shear and offset.
+    far_at : ndarray of float64, shape (n_far,)
+        What these are of the state.
     """
 
     place: FloatArray
@@ -307,10 +309,14 @@ class View:
     image: FloatArray
     far: FloatArray
     far_rows: FloatArray
+    far_at: FloatArray
 
 
-def look(problem: JointProblem, state: JointState, *, alone: bool = False) -> View:
-    """Evaluate the image of a state; with `alone`, without the derivatives of far light by what stars share."""
+def look(problem: JointProblem, state: JointState, *, alone: bool = False, near: View | None = None) -> View:
+    """Evaluate the image of a state; with `alone`, without the derivatives of far light by what stars share.
+
+    With `near`, the far light is that of the view of a state near by, moved along its derivatives if it has some.
+    """
     from bayesprf.linalg.compiled.polar import evaluate_pairs
 
     pairs, basis = problem.pairs, problem.basis
@@ -329,11 +335,23 @@ def look(problem: JointProblem, state: JointState, *, alone: bool = False) -> Vi
         log += problem.base.log10(place[:, 0], place[:, 1])
         gradient += problem.base.gradient(place[:, 0], place[:, 1])
     values = np.exp(LN10 * log)
-    n_far = 0 if alone else (edge_size(basis) + 3) * problem.n_field + problem.n_wing + 4 * problem.n_geometry
-    far, far_rows = _look_far(problem, state, weights, shift, (frame, turn), n_far)
+    alone = alone if near is None else near.far_at.size == 0
+    far_at = np.zeros(0) if alone else _far_parameters(problem, state)
+    if near is None:
+        n_far = 0 if alone else far_at.size + 3 * problem.n_field
+        far, far_rows = _look_far(problem, state, weights, shift, (frame, turn), n_far)
+    else:
+        far, far_rows = near.far.copy(), near.far_rows
+        far[:, 0] += far_rows @ (far_at - near.far_at)
     image = problem.known + problem.sky @ state.sky + far[:, 0]
     image += np.bincount(pairs.pixel, weights=state.flux[pairs.source] * values, minlength=pairs.n_pixel)
-    return View(place, values, gradient, offset, frame, turn, image, far, far_rows)
+    return View(place, values, gradient, offset, frame, turn, image, far, far_rows, far_at)
+
+
+def _far_parameters(problem: JointProblem, state: JointState) -> FloatArray:
+    """Return what far light follows: the edge of the splines, slope and bends of the wing, shear, offset, (n_far,)."""
+    edge = state.weights[:, -edge_size(problem.basis) :]
+    return np.concatenate([edge.ravel(), state.wing, state.shear.ravel(), state.offset.ravel()])
 
 
 def _look_far(
@@ -425,29 +443,34 @@ def star_columns(problem: JointProblem, state: JointState, view: View) -> csr_ma
     return csr_matrix((parts.ravel(), column.ravel(), order.near_indptr * n_own), shape=shape)
 
 
-def global_columns(problem: JointProblem, state: JointState, view: View) -> FloatArray:
-    """Return the derivative of the image with respect to all global parameters, shape (n_pixel, n_global)."""
+def global_columns(problem: JointProblem, state: JointState, view: View, pixels: IntArray | None = None) -> FloatArray:
+    """Return the derivative of some pixels, or all, with respect to all global parameters, shape (n, n_global)."""
     from bayesprf.linalg.compiled.polar import add_columns, add_geometry
 
     pairs, basis, order = problem.pairs, problem.basis, problem.layout.order
     light = state.flux[pairs.source] * view.values
-    rows = np.zeros((pairs.n_pixel, problem.n_global))
+    indptr, pair = order.indptr, order.pair
+    chosen: IntArray | slice = slice(None)
+    if pixels is not None:
+        indptr, pair = order.of_pixels(pixels)
+        chosen = pixels
+    rows = np.zeros((indptr.size - 1, problem.n_global))
     add_columns(
-        order.indptr, order.pair, pairs.source, view.place, LN10 * light, problem.columns, wing_starts(problem.n_wing),
+        indptr, pair, pairs.source, view.place, LN10 * light, problem.columns, wing_starts(problem.n_wing),
         basis.knots, (basis.n_core, basis.n_phi_knots), rows,
     )  # fmt: skip
     start = problem.n_weight + problem.n_wing
     add_geometry(
-        order.indptr, order.pair, pairs.source, view.offset, view.gradient, light, view.frame, view.turn,
+        indptr, pair, pairs.source, view.offset, view.gradient, light, view.frame, view.turn,
         problem.geometry, start, rows,
     )  # fmt: skip
-    n_edge = edge_size(basis)
+    n_edge, far_rows = edge_size(basis), view.far_rows[chosen]
     for k in range(problem.n_field):
         stop = (k + 1) * basis.n_basis
-        rows[:, stop - n_edge : stop] += view.far_rows[:, k * n_edge : (k + 1) * n_edge]
+        rows[:, stop - n_edge : stop] += far_rows[:, k * n_edge : (k + 1) * n_edge]
     sky = start + 4 * problem.n_geometry
-    rows[:, problem.n_weight : sky] += view.far_rows[:, problem.n_field * n_edge :]
-    rows[:, sky:] = problem.sky.toarray()
+    rows[:, problem.n_weight : sky] += far_rows[:, problem.n_field * n_edge :]
+    rows[:, sky:] = problem.sky[chosen].toarray()
     return rows
 
 
@@ -456,7 +479,7 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
 
     F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
     """
-    pairs, light, ring = problem.pairs, *_light_in_rings(problem, state, view)
+    pairs, light, ring = problem.pairs, *light_in_rings(problem, state, view)
     kinds = [light * peaks(problem, state)[pairs.source]]
     kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
     near = [np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds]
@@ -465,13 +488,13 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
 
 def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:
     """Return the light of each star in the pixels of each ring of its wing, (n_pixel, n_source), electron / s."""
-    pairs, light, ring = problem.pairs, *_light_in_rings(problem, state, view)
+    pairs, light, ring = problem.pairs, *light_in_rings(problem, state, view)
     size = (pairs.n_pixel, problem.n_source)
     rings = [np.where(ring == k + 1, light, 0.0) for k in range(len(WING_RINGS))]
     return [csr_matrix((one, (pairs.pixel, pairs.source)), size) for one in rings]
 
 
-def _light_in_rings(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray]:
+def light_in_rings(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray]:
     """Return the light of each pair, electron / s, and in which of `WING_RINGS` it lies; 0 nearer, shape (n_pair,)."""
     light = np.maximum(state.flux, 0.0)[problem.pairs.source] * view.values
     radius = np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area)
@@ -490,4 +513,5 @@ def normalized(problem: JointProblem, state: JointState) -> JointState:
 def same_image(problem: JointProblem, view: View, before: JointState, after: JointState) -> View:
     """Return the view after `normalized`: the image stays, what the PRF gains the fluxes lose."""
     gain = before.flux / after.flux
-    return replace(view, values=view.values * gain[problem.pairs.source])
+    far_at = _far_parameters(problem, after)
+    return replace(view, values=view.values * gain[problem.pairs.source], far_at=far_at)

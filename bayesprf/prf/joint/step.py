@@ -8,9 +8,10 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 from scipy.optimize import nnls
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.joint.elimination import StarFactor
+from bayesprf.prf.joint.elimination import RowGatherer, StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_parts
@@ -283,6 +284,8 @@ class Posterior:
         Their covariance, star by star.
     leverage : ndarray of float64, shape (n_pixel,)
         How much of each pixel's residual the fit takes away.
+    flux_rows : csr_matrix of float64, shape (n_source, n_own n_source), optional
+        Covariance of the fluxes with the stars' parameters at known global ones: `StarFactor.rows`.
     """
 
     global_factor: FloatArray
@@ -290,6 +293,7 @@ class Posterior:
     own_factor: StarFactor
     own_blocks: FloatArray
     leverage: FloatArray
+    flux_rows: csr_matrix | None = None
 
     @property
     def own_std(self) -> FloatArray:
@@ -363,18 +367,20 @@ def find_posterior(
     held: FloatArray | None = None,
 ) -> Posterior:
     """Return the covariance of all parameters about a state; L with that of the global ones may be `held`."""
-    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error, held=held))
+    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error, held=held), with_rows=True)
 
 
-def _posterior(found: Equations) -> Posterior:
-    """Return the covariance of what was solved; the global columns are overwritten."""
+def _posterior(found: Equations, *, with_rows: bool = False) -> Posterior:
+    """Return the covariance of what was solved, with or without `flux_rows`; the global columns are overwritten."""
     tiles, factor = found.tiles, found.factor
     response = factor.finish(found.half)
     n_own = factor.n_own
     blocks = np.empty((tiles.tree.rank.size, n_own, n_own))
     leverage = np.zeros(found.columns.shape[0])
-    rest = found.columns
+    rest, gathered = found.columns, RowGatherer(factor, 0)
     for front, covariance in factor.covariances():
+        if with_rows:
+            gathered.add(front, covariance)
         each = np.arange(front.own.size)
         shape = front.own.size + front.bound.size, n_own
         blocks[front.own] = covariance.reshape(shape + shape)[each, :, each]
@@ -385,7 +391,8 @@ def _posterior(found: Equations) -> Posterior:
             rest[pixels] -= columns @ response[factor.index(tiles.stars(tile))]
     rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
     leverage += np.einsum("gp,gp->p", rest, rest)
-    return Posterior(found.global_factor, response, factor, blocks, leverage)
+    rows = gathered.matrix() if with_rows else None
+    return Posterior(found.global_factor, response, factor, blocks, leverage, rows)
 
 
 def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatArray) -> FloatArray:

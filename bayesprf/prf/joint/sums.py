@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial import cKDTree
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.areas import taper, wing_gradient
 from bayesprf.prf.joint.problem import LN10, JointProblem, JointState, frames, prf_of, shifts
 from bayesprf.scene.prf import N_EDGE_NODE, wing_starts
@@ -47,16 +47,17 @@ def star_sums(problem: JointProblem, state: JointState) -> StarSums:
     """
     rule, n_basis, n_weight = problem.rule, problem.basis.n_basis, problem.n_weight
     lattice, phase = _lattice(problem, state), np.ones(problem.n_source)
-    shares = rule.shares(problem.columns @ state.weights, state.wing)
-    area, tapered = shares.sum(axis=0), rule.taper @ shares
-    known = lattice.known
-    phase[known] = lattice.total[known] / tapered[known]
-    integral = shares / area - known * rule.taper[:, None] * shares / tapered
-    by_weights = LN10 * np.asarray(rule.columns.T @ integral).T
+    places, place = np.unique(problem.columns, axis=0, return_inverse=True)
+    shares = rule.shares(places @ state.weights, state.wing)
+    each, tapered = shares.sum(axis=0), rule.taper @ shares
+    area, known = each[place], lattice.known
+    phase[known] = lattice.total[known] / tapered[place[known]]
+    whole, cut = (LN10 * (rule.columns.T @ one).T for one in (shares / each, rule.taper[:, None] * shares / tapered))
+    by_weights = whole[place] - known[:, None] * cut[place]
     gradient = np.where(known[:, None], lattice.gradient, 0.0)
     for k in range(problem.n_field):
         gradient[:, k * n_basis : (k + 1) * n_basis] += by_weights * problem.columns[:, k : k + 1]
-    beyond = shares[-N_EDGE_NODE:].sum(axis=0) / area
+    beyond = (shares[-N_EDGE_NODE:].sum(axis=0) / each)[place]
     gradient[:, n_weight : n_weight + problem.n_wing] = LN10 * np.outer(beyond, wing_gradient(state.wing))
     rings = np.tile(ring_shares(problem, state, STAR_RINGS), (problem.n_source, 1))
     inner = STAR_RINGS * np.sqrt(problem.pixel_area) <= problem.basis.rmax
@@ -134,13 +135,23 @@ def _pixels_about(problem: JointProblem, state: JointState) -> tuple[FloatArray,
     """
     pairs = problem.pairs
     grid = np.stack([problem.phases.dx.mean(axis=0), problem.phases.dy.mean(axis=0)], axis=1)
-    offset = np.stack([pairs.dx, pairs.dy], axis=1) - shifts(problem, state)[pairs.source]
-    order = np.lexsort((np.hypot(*offset.T), pairs.source))
-    found, first = np.unique(pairs.source[order], return_index=True)
+    found, first = _nearest_pairs(problem)
     nearest = np.zeros((problem.n_source, 2))
-    nearest[found] = offset[order[first]]
+    nearest[found] = np.stack([pairs.dx, pairs.dy], axis=1)[first] - shifts(problem, state)[found]
     nearest = np.einsum("sij,sj->si", problem.rotation, nearest)
     known = np.zeros(problem.n_source, bool)
     known[found] = np.hypot(*nearest[found].T) < problem.basis.rmax
     steps = grid[cKDTree(grid).query(nearest)[1]]
     return np.where(known[:, None], nearest - steps, 0.0)[:, None, :] + grid, known
+
+
+def _nearest_pairs(problem: JointProblem) -> tuple[IntArray, IntArray]:
+    """Return the stars that have pairs, and the nearest pixel's pair of each: any close one gives the same lattice."""
+    pairs, side = problem.pairs, float(np.sqrt(problem.pixel_area))
+    close = pairs.r < side
+    without = np.ones(problem.n_source, bool)
+    without[pairs.source[close]] = False
+    chosen = np.flatnonzero(close | without[pairs.source])
+    order = chosen[np.lexsort((pairs.r[chosen], pairs.source[chosen]))]
+    found, first = np.unique(pairs.source[order], return_index=True)
+    return found, order[first]

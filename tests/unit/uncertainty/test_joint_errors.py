@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.sparse import diags
 
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.discrepancy import half_rings, wing_errors
-from bayesprf.prf.joint.problem import look, wing_light
+from bayesprf.prf.joint.discrepancy import _ring_variances, half_rings, ring_response, wing_errors
+from bayesprf.prf.joint.problem import look, star_columns, wing_light
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
 from bayesprf.uncertainty.joint_errors import _position_gain, extrapolated_variance, masked_share_error
@@ -54,6 +55,21 @@ def test_wings_of_others_err_as_one_under_a_star(fit):
         expected = -error * (gain @ rings[k]).toarray()
         np.fill_diagonal(expected, 0.0)
         np.testing.assert_allclose(found[:, k * n : (k + 1) * n], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit):
+    """The compiled sums equal `ring_response` and `wing_errors` to the fluxes' own answer."""
+    problem, state, rng = fit.problem, fit.state, np.random.default_rng(2)
+    view, weight, first = look(problem, state), fit.weight, fit.posterior.flux_rows
+    answer = first @ star_columns(problem, state, view).T @ diags(weight)
+    factors, wings = 0.01 * rng.standard_normal((2, 6, 6)), (0.01, 0.02, 1e5)
+    own, light = state.flux[:, None] * fit.sums.rings, half_rings(problem, state, view)
+    rings = ring_response(answer @ light.T, light, weight > 0, own, factors)
+    others = wing_errors(answer.tocsr(), problem, state, view, wings)
+    expected = sum(np.asarray(one.multiply(one).sum(axis=1)).ravel() for one in (rings, others))
+    found = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, wings=wings)
+    # Pixels that hardly count for a star are left out.
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
 def test_extrapolated_light_errs_as_the_slope_wanders():

@@ -51,7 +51,7 @@ def test_solution_and_covariances_are_those_of_dense_algebra(system):
         index = factor.index(front.stars)
         np.testing.assert_allclose(covariance, inverse[np.ix_(index, index)], atol=1e-11)
     for parameter in range(n_own):
-        rows = factor.rows(parameter).tocoo()
+        rows = factor.rows(parameter)[0].tocoo()
         np.testing.assert_allclose(rows.data, inverse[parameter::n_own][rows.row, rows.col], atol=1e-11)
     # Every pair of stars in one tile is there, but those that hardly correlate.
     apart = inverse[n_own - 1 :: n_own] * (dense[n_own - 1 :: n_own] != 0.0)

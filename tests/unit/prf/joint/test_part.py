@@ -136,3 +136,43 @@ def test_offsets_of_a_few_stars_do_not_widen_the_others():
         width = fit_position_width(shift, np.full(400, 1e-6), width, 0.02)
     # Two in a hundred count as three widths each: 1 + 0.02 * 9 of the variance.
     assert width == pytest.approx(0.05 * np.sqrt(1.0 / (1.0 - 0.02 * 9.0)), rel=0.07)
+
+
+def test_one_update_of_the_width_of_positions_ends_where_many_would():
+    """Most stars are told far worse than the width: single updates of expectation and maximisation crawl."""
+    rng = np.random.default_rng(8)
+    width, noise, expected = 0.1, np.where(np.arange(500) < 40, 0.005, 0.3), 0.02
+    seen = 0.03 * rng.standard_normal(500) + noise * rng.standard_normal(500)
+
+    def posterior(width):
+        variance = 1.0 / (noise**-2 + width**-2)
+        return variance * seen / noise**2, variance
+
+    def update(width):
+        mean, variance = posterior(width)
+        square = np.minimum(mean**2 + variance, (3.0 * width) ** 2)
+        return float(np.sqrt((square.sum() + 2.0 * expected**2) / 502.0))
+
+    crawling = width
+    for _ in range(5000):
+        crawling = update(crawling)
+    found = fit_position_width(*posterior(width), width, expected)
+    # No width changes by more than a factor of three in one step.
+    assert found == pytest.approx(max(crawling, width / 3.0), rel=1e-3)
+    assert fit_position_width(*posterior(found), found, expected) == pytest.approx(crawling, rel=1e-3)
+
+
+def test_far_light_moves_along_its_derivatives(built):
+    """A small step of what all stars share changes it as evaluating it anew does, to second order."""
+    problem, state = built[0], normalized(*built[:2])
+    view, rng = look(problem, state), np.random.default_rng(3)
+    moves = []
+    for size in (1e-3, 2e-3):
+        common = size * rng.standard_normal(problem.n_global)
+        other = state.moved(common, np.zeros((problem.n_source, problem.n_own)))
+        anew, near = look(problem, other), look(problem, other, near=view)
+        np.testing.assert_array_equal(near.far[:, 1:], view.far[:, 1:])
+        change = np.abs(anew.far[:, 0] - view.far[:, 0]).max()
+        moves.append(np.abs(near.far[:, 0] - anew.far[:, 0]).max() / change)
+    assert moves[0] < 0.02
+    assert moves[1] < 0.04

@@ -1,0 +1,188 @@
+"""Compiled answer of fluxes to errors of the stars' light in rings, star by star."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.linalg.compiled.jit import inlined, kernel
+
+
+class RowsOfStars(NamedTuple):
+    """A sparse matrix of stars by parameters of stars, row by row.
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (n_source + 1,)
+        Row s holds ``parameter[indptr[s]:indptr[s + 1]]``, ascending.
+    parameter : ndarray of int64, shape (n_entry,)
+        Parameters: n_own for each star.
+    value : ndarray of float64, shape (n_entry,)
+        Entries.
+    """
+
+    indptr: IntArray
+    parameter: IntArray
+    value: FloatArray
+
+
+class StarColumns(NamedTuple):
+    """The columns of the stars' own parameters, star by star.
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (n_source + 1,)
+        Star s holds the entries from ``indptr[s]`` to ``indptr[s + 1]``.
+    pixel : ndarray of int64, shape (n_near,)
+        Pixels.
+    parts : ndarray of float64, shape (n_near, n_own)
+        Derivatives of the image.
+    """
+
+    indptr: IntArray
+    pixel: IntArray
+    parts: FloatArray
+
+
+class RingLight(NamedTuple):
+    """The light of the stars in the half rings about them, pixel by pixel.
+
+    Parameters
+    ----------
+    indptr : ndarray of int64, shape (n_pixel + 1,)
+        Pixel p holds the entries from ``indptr[p]`` to ``indptr[p + 1]``.
+    source, part, wing : ndarray of int64, shape (n_pair,)
+        Star, half ring (two for each ring, one after the other), and ring of the wing from 1 on, 0 nearer.
+    light : ndarray of float64, shape (n_pair,)
+        Light, electron / s.
+    """
+
+    indptr: IntArray
+    source: IntArray
+    part: IntArray
+    wing: IntArray
+    light: FloatArray
+
+
+@inlined
+def _add_gain(
+    s: int, rows: RowsOfStars, columns: StarColumns, weight: FloatArray, gain: FloatArray, pixels: IntArray
+) -> int:
+    """Fill the answer of one flux to each pixel; list the pixels that it answers to, and return their number."""
+    n_own, n_pixel = columns.parts.shape[1], 0
+    own = np.empty(n_own)
+    at = rows.indptr[s]
+    while at < rows.indptr[s + 1]:
+        star = rows.parameter[at] // n_own
+        own[:] = 0.0
+        while at < rows.indptr[s + 1] and rows.parameter[at] // n_own == star:
+            own[rows.parameter[at] - star * n_own] = rows.value[at]
+            at += 1
+        for entry in range(columns.indptr[star], columns.indptr[star + 1]):
+            p = columns.pixel[entry]
+            if weight[p] == 0.0:
+                continue
+            if gain[p] == 0.0:
+                pixels[n_pixel] = p
+                n_pixel += 1
+                gain[p] = 1e-300
+            for j in range(n_own):
+                gain[p] += weight[p] * own[j] * columns.parts[entry, j]
+    return n_pixel
+
+
+@inlined
+def _square_of_errors(
+    answer: FloatArray, own: FloatArray, seen: FloatArray, factors: FloatArray, errors: FloatArray, other: int
+) -> float:
+    """Return the variance of a flux from errors of the rings of its star, or of the rings and wings of an `other`."""
+    n_ring, total = own.size, 0.0
+    for k in range(n_ring):
+        both, apart = 0.0, 0.0
+        for j in range(n_ring):
+            north, south = answer[2 * j + 1], answer[2 * j]
+            whole, half = north + south, north - south
+            if other == 0:
+                whole -= own[j]
+                half -= seen[2 * j + 1] - seen[2 * j]
+            both += whole * factors[0, j, k]
+            apart += half * factors[1, j, k]
+        total += both * both + apart * apart
+    if other == 1:
+        for k in range(errors.size):
+            total += (errors[k] * answer[2 * n_ring + k]) ** 2
+    return total
+
+
+@kernel
+def ring_variances(
+    rows: RowsOfStars,
+    columns: StarColumns,
+    weight: FloatArray,
+    light: RingLight,
+    own: FloatArray,
+    seen: FloatArray,
+    factors: FloatArray,
+    errors: FloatArray,
+    least: float,
+    variance: FloatArray,
+) -> None:
+    """Find the variance of each flux from errors of the stars' rings and of other stars' wings.
+
+    Parameters
+    ----------
+    rows : RowsOfStars
+        Covariance of each flux with the parameters of the stars.
+    columns : StarColumns
+        Their columns.
+    weight : ndarray of float64, shape (n_pixel,)
+        Weights of the pixels.
+    light : RingLight
+        Light of the stars.
+    own : ndarray of float64, shape (n_source, n_ring)
+        Light of each star in its rings, in all pixels, electron / s.
+    seen : ndarray of float64, shape (n_source, 2 n_ring)
+        That of its half rings in pixels that count.
+    factors : ndarray of float64, shape (2, n_ring, n_ring)
+        L with the covariances L L' of the relative errors of rings as a whole, and of what their halves differ by.
+    errors : ndarray of float64, shape (n_wing,)
+        Relative errors of the light in rings of other stars' wings.
+    least : float
+        Pixels whose noise is a smaller share of the error of a flux are left out.
+    variance : ndarray of float64, shape (n_source,)
+        Filled.
+    """
+    n_source, n_part = own.shape[0], seen.shape[1]
+    gain, pixels = np.zeros(weight.size), np.empty(weight.size, np.int64)
+    answer, stars = np.zeros((n_source, n_part + errors.size)), np.empty(n_source, np.int64)
+    met = np.zeros(n_source, np.bool_)
+    for s in range(n_source):
+        n_pixel, n_star = _add_gain(s, rows, columns, weight, gain, pixels), 0
+        error = 0.0
+        for k in range(n_pixel):
+            error += gain[pixels[k]] ** 2 / weight[pixels[k]]
+        for k in range(n_pixel):
+            p = pixels[k]
+            if gain[p] ** 2 < least**2 * error * weight[p]:
+                gain[p] = 0.0
+                continue
+            for entry in range(light.indptr[p], light.indptr[p + 1]):
+                star, value = light.source[entry], gain[p] * light.light[entry]
+                if not met[star]:
+                    met[star] = True
+                    stars[n_star] = star
+                    n_star += 1
+                answer[star, light.part[entry]] += value
+                if light.wing[entry] > 0:
+                    answer[star, n_part + light.wing[entry] - 1] += value
+            gain[p] = 0.0
+        variance[s] = 0.0
+        if not met[s]:
+            met[s] = True
+            stars[n_star] = s
+            n_star += 1
+        for k in range(n_star):
+            star = stars[k]
+            variance[s] += _square_of_errors(answer[star], own[star], seen[star], factors, errors, int(star != s))
+            answer[star] = 0.0
+            met[star] = False
