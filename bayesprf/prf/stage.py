@@ -27,6 +27,7 @@ from bayesprf.prf.joint.choice import (
     leaves_level,
     may_be_finer,
     may_hold_sky,
+    needs_no_other,
     never_ends,
     take_settled,
     typical_misfit,
@@ -34,7 +35,7 @@ from bayesprf.prf.joint.choice import (
 )
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.problem import finer
-from bayesprf.prf.joint.stage import build_problem, fit_joint_shape, fits_in_memory, may_bleed
+from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory, may_bleed
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
@@ -71,13 +72,13 @@ def fit_chosen_prf(
 ) -> tuple[PrfFit, PrfRecipe]:
     """Fit the PRF, and return it with the recipe in which "auto" is decided.
 
-    Options of the joint fit ask for it. Otherwise the PRF is fitted in rounds; where the image is not too large,
-    jointly too; and `choose_fit` takes one of them. The joint fit takes the PRF of the instrument's record, and
-    what the stars say against it, if they are too few to train a PRF on: pixels of bright ones that light them alone,
-    one per weight, and as many stars as their spread about the PRF can be learned from. Where the stars agree on
-    how it would vary over the field, a PRF that does is fitted, as a plane and then as a quadratic surface, and kept if
-    it leaves less light in the wrong pixels; where they agree on finer columns of a constant PRF, or on how it follows
-    the colours that are named, likewise.
+    Options of the joint fit ask for it. Otherwise, where the image is not too large, the PRF is fitted jointly, and in
+    rounds too unless the joint fit misses the pixels by less than noise; `choose_fit` takes one of them. The joint fit
+    takes the PRF of the instrument's record, and what the stars say against it, if they are too few to train a PRF on:
+    pixels of bright ones that light them alone, one per weight, and as many stars as their spread about the PRF can be
+    learned from. Where the stars agree on how it would vary over the field, a PRF that does is fitted, as a plane and
+    then as a quadratic surface, and kept if it leaves less light in the wrong pixels; where they agree on finer columns
+    of a constant PRF, or on how it follows the colours that are named, likewise.
 
     Raises
     ------
@@ -96,12 +97,11 @@ def fit_chosen_prf(
     if plain.shape.asks_joint:
         plain = plain.updated(method="joint")
         found = _fit_as_asked(fit, scene, plain)
+    elif recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
+        plain = plain.updated(method="rounds")
+        return _fit_in_rounds(fit, scene, plain, progress), plain
     else:
-        plain, rounds = plain.updated(method="rounds"), plain
-        found = _fit_in_rounds(fit, scene, plain, progress)
-        if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
-            return found, plain
-        found, plain = _better(fit, scene, rounds, found)
+        found, plain = _fit_best(fit, scene, plain, progress)
     return _detailed(fit, scene, *_colored(fit, scene, color, *_varied(fit, scene, plain, found)))
 
 
@@ -111,6 +111,20 @@ def _fit_as_asked(fit: Fit, scene: Scene, recipe: PrfRecipe) -> PrfFit:
     if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
         sky = _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter).background
     return _fit_jointly(scene, recipe, sky)
+
+
+def _fit_best(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[PrfFit, PrfRecipe]:
+    """Fit jointly, and in rounds too unless no other fit could leave much less of the pixels."""
+    first: tuple[PrfFit | None, str] | None = None
+    if scene.background is None and not _few_stars(fit, scene, recipe):
+        joint = recipe.updated(method="joint")
+        first = _try_jointly(scene, joint)
+        found = first[0]
+        if found is not None and needs_no_other(found) and not _hides_sky(scene, found):
+            _log.info("the joint fit of the PRF, with no prior but smoothness, misses the pixels by less than noise")
+            return found, joint
+    rounds = _fit_in_rounds(fit, scene, recipe.updated(method="rounds"), progress)
+    return _better(fit, scene, recipe, rounds, first)
 
 
 def _refuse_contradiction(shape: ShapeOptions) -> None:
@@ -164,22 +178,30 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
     return plain and not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
 
 
-def _better(fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit) -> tuple[PrfFit, PrfRecipe]:
+def _hides_sky(scene: Scene, found: PrfFit) -> bool:
+    """Whether a sky may have gone into the wings of the stars of a joint fit."""
+    columns = build_background(scene.pixels, scene.image, Background("image", order=0))
+    return found.joint is None or never_ends(found) or may_hold_sky(found.joint, columns)
+
+
+def _better(
+    fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit, first: tuple[PrfFit | None, str] | None
+) -> tuple[PrfFit, PrfRecipe]:
     """Fit jointly too, and return the fit that predicts the pixels better.
 
-    The stars alone are asked first if there are enough of them, then the instrument's record with them: that of a star
-    at rest, which is not the mean of one that rolls. Beside few stars the record needs no proof, but where the sky of
-    the rounds is held: that goes with their PRF. A sky that is left in the pixels is looked for first where the fit in
-    rounds leaves a level, and decides for all.
+    The stars alone are asked first if there are enough of them (`first`, if they were asked before), then the
+    instrument's record with them: that of a star at rest, which is not the mean of one that rolls. Beside few stars the
+    record needs no proof, but where the sky of the rounds is held: that goes with their PRF. A sky that is left in the
+    pixels is looked for first where the fit in rounds leaves a level, and decides for all.
     """
     suspect = leaves_level(rounds)
-    few = _few_stars(fit, scene, recipe)
+    few = "" if first else _few_stars(fit, scene, recipe)
     priors: list[str | None] = [] if few else [None]
     if not fit.pixels.instrument.roll_hours > 0:
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        found, told = _try_jointly(scene, joint, rounds.background if prior else None)
+        found, told = first if first and not prior else _try_jointly(scene, joint, rounds.background if prior else None)
         choice = (_find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None) or Choice(False, told)
         if found is not None and choice.sky is None:
             choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
@@ -282,11 +304,11 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
     if scene.background is not None:
         return None
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
-    scene = scene.without(first_guess(columns, scene.image))
     # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
     told = None if few or found is None or never_ends(found) else found.joint
-    if told is not None and not may_hold_sky(told, *build_problem(scene, recipe.shape)[:2]):
+    if told is not None and not may_hold_sky(told, columns):
         return None
+    scene = scene.without(first_guess(columns, scene.image))
     other, _ = _try_jointly(scene, recipe)
     if other is None or other.background is None:
         return None

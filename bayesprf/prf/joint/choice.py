@@ -4,12 +4,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lstsq
-from scipy.sparse import identity
+from scipy.sparse import csr_matrix, identity
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, next_step
+from bayesprf.prf.joint.part import select_pixels
 from bayesprf.prf.joint.problem import (
     JointProblem,
     JointState,
@@ -28,8 +30,8 @@ from bayesprf.stats import mad_sigma
 
 SIGNIFICANT = 5.0
 """Definition: a level of the sky counts from so many of its standard errors on."""
-# Derived: standard deviation of |z| for a standard normal z.
-_STD_ABS = float(np.sqrt(1.0 - 2.0 / np.pi))
+# Derived: mean and standard deviation of |z| for a standard normal z.
+_MEAN_ABS, _STD_ABS = float(np.sqrt(2.0 / np.pi)), float(np.sqrt(1.0 - 2.0 / np.pi))
 # Rounding: it decides what is left of a pixel that the fit follows altogether.
 _LEAST_KEPT = 1e-3
 # Definition: where the model errs by as much as noise, a pixel has this share of the weight that noise alone gives it.
@@ -94,14 +96,28 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     demanding |= joint.problem.prior.weights_factor is not None
     used = (plain.image.ivar > 0) & joint.problem.used
     star, weight = _main_stars(other, used)
-    kept = np.sqrt(np.maximum(1.0 - joint.posterior.leverage, _LEAST_KEPT))
-    residuals = _residual(plain), _residual(other) / kept
+    residuals = _residual(plain), _standardised(other)
     before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
     noise = weight[used] ** 2 / other.image.ivar[used]
     limit = np.hypot(_error_of_sum(after - before), _STD_ABS * np.sqrt(np.sum(noise)))
     told = f"leaves {100.0 * after.sum() / max(before.sum(), 1e-300):.3g} % of what the other fit leaves of the pixels"
     more = after.sum() - before.sum()
     return Choice(bool(more < -limit if demanding else more <= limit), told)
+
+
+def needs_no_other(found: PrfFit) -> bool:
+    """Whether a joint fit settles, makes no star negative, and misses the pixels by less than noise does.
+
+    No other fit could leave much less: the light in wrong pixels, as `choose_fit` has it, of residuals in which the
+    model errs by as much as noise is as many times that of noise alone as the root of their variance.
+    """
+    joint = found.joint
+    if joint is None or not joint.converged or np.any(joint.flux < -_N_NEGATIVE * joint.flux_err):
+        return False
+    used = (found.image.ivar > 0) & joint.problem.used
+    weight = _main_stars(found, used)[1][used]
+    left, noise = np.abs(_standardised(found))[used], _MEAN_ABS / np.sqrt(found.image.ivar[used])
+    return bool(weight @ left < _NOISE_SHARE**-0.5 * (weight @ noise))
 
 
 def take_settled(other: PrfFit) -> Choice:
@@ -143,10 +159,13 @@ def expected_dark_light(found: JointFit, shape: PrfFit) -> float:
     return float(np.median(light[_dark_half(shape)[1]]))
 
 
-def may_hold_sky(found: JointFit, problem: JointProblem, state: JointState) -> bool:
+def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
     """Whether one step from a fit without a sky to one with a level of it finds one above its error."""
-    solution = next_step(problem, state, found)
-    return bool(solution.common[-1] > np.linalg.norm(solution.global_factor[-1]))
+    problem = found.problem
+    level, sigma = np.zeros(columns.n_column), np.full(columns.n_column, columns.sigma)
+    problem = replace(problem, sky=columns.matrix, prior=replace(problem.prior, sky=level, sky_sigma=sigma))
+    common, factor = next_step(problem, replace(found.state, sky=level), found)
+    return bool(common[-1] > np.linalg.norm(factor[-1]))
 
 
 def leaves_level(shape: PrfFit) -> bool:
@@ -188,6 +207,13 @@ def _residual(shape: PrfFit) -> FloatArray:
     if shape.joint is not None:
         return np.asarray(shape.joint.problem.flux - shape.joint.image)
     return np.asarray(shape.image.flux - shape.fixed_light - shape.matrix.image(np.nan_to_num(shape.flux)))
+
+
+def _standardised(shape: PrfFit) -> FloatArray:
+    """Return what a joint fit leaves of the pixels, larger by what it took, shape (n_pixel,), electron / s."""
+    if shape.joint is None:
+        return _residual(shape)
+    return np.asarray(_residual(shape) / np.sqrt(np.maximum(1.0 - shape.joint.posterior.leverage, _LEAST_KEPT)))
 
 
 def _main_stars(shape: PrfFit, used: BoolArray) -> tuple[IntArray, FloatArray]:
@@ -241,12 +267,21 @@ def color_score(fit: JointFit, color: FloatArray) -> float:
 
 def _further_score(fit: JointFit, further: FloatArray) -> float:
     """Return the score of further columns of the weights, shape (n_source, n_further)."""
-    problem = replace(fit.problem, columns=np.concatenate([fit.problem.columns, further], axis=1))
+    problem, weight = _deciding(fit)
+    n_weight = problem.n_weight
+    problem = replace(problem, columns=np.concatenate([problem.columns, further], axis=1))
     more = np.zeros((further.shape[1], problem.basis.n_basis))
     state = replace(fit.state, weights=np.concatenate([fit.state.weights, more]))
     view = look(problem, state)
-    columns = global_columns(problem, state, view)[:, fit.problem.n_weight : problem.n_weight]
-    return _agreement(fit, problem, view, columns, JointHyper().field_widths)
+    columns = global_columns(problem, state, view)[:, n_weight : problem.n_weight]
+    return _agreement(problem, state, view, columns, weight=weight, widths=JointHyper().field_widths)
+
+
+def _deciding(fit: JointFit) -> tuple[JointProblem, FloatArray]:
+    """Return the problem of the pixels that decide what all stars share, and their weights."""
+    if fit.decided is None:
+        return fit.problem, fit.weight
+    return select_pixels(fit.problem, fit.decided), fit.weight[fit.decided]
 
 
 def may_be_finer(fit: JointFit) -> bool:
@@ -282,8 +317,9 @@ def detail_score(fit: JointFit) -> float:
     state = replace(fit.state, weights=fit.state.weights @ held.T)
     view = look(problem, state)
     columns = global_columns(problem, state, view)[:, : problem.n_weight]
-    columns = _without(columns, columns @ held, fit.deciding)
-    return _agreement(fit, problem, view, columns, (hyper.tau, hyper.turn, fit.problem.prior.weights_sigma))
+    columns = _without(columns, columns @ held, fit.weight)
+    widths = hyper.tau, hyper.turn, problem.prior.weights_sigma
+    return _agreement(problem, state, view, columns, weight=fit.weight, widths=widths)
 
 
 def _without(columns: FloatArray, held: FloatArray, weight: FloatArray) -> FloatArray:
@@ -293,13 +329,19 @@ def _without(columns: FloatArray, held: FloatArray, weight: FloatArray) -> Float
 
 
 def _agreement(
-    fit: JointFit, problem: JointProblem, view: View, columns: FloatArray, widths: tuple[float, float, float]
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    columns: FloatArray,
+    *,
+    weight: FloatArray,
+    widths: tuple[float, float, float],
 ) -> float:
     """Return the score of columns that a fit lacks, in standard deviations; their prior has these widths."""
-    weight = fit.deciding
-    score = columns * (weight * np.where(weight > 0, problem.flux - view.image, 0.0))[:, None]
-    by_star = np.zeros((problem.n_source, score.shape[1]))
-    np.add.at(by_star, _brightest(problem.pairs, fit.state.flux, view.values), score)
+    pull = weight * np.where(weight > 0, problem.flux - view.image, 0.0)
+    star = _brightest(problem.pairs, state.flux, view.values)
+    found, row = np.unique(star, return_inverse=True)
+    by_star = csr_matrix((pull, (row, np.arange(star.size))), (found.size, star.size)) @ columns
     likeness = _scaled(by_star, problem, widths)
     np.fill_diagonal(likeness, 0.0)
     spread = float(np.sqrt(2.0 * np.sum(likeness**2)))

@@ -39,6 +39,7 @@ from bayesprf.prf.joint.step import (
     Solution,
     find_posterior,
     objective,
+    shared_step,
     solve_step,
     within_walls,
 )
@@ -169,11 +170,6 @@ class JointFit:
     found: SourceTable | None = None
 
     @property
-    def deciding(self) -> FloatArray:
-        """Weights of the pixels that decide what all stars share, shape (n_pixel,)."""
-        return self.weight if self.decided is None else np.where(self.decided, self.weight, 0.0)
-
-    @property
     def star_sum(self) -> FloatArray:
         """Sum over the pixels of the PRF of area one at each star's own place, shape (n_source,)."""
         places = np.zeros((1, 2)) if self.problem.n_field == 1 else self.problem.place
@@ -245,11 +241,14 @@ def fit_joint(
     return fit if part is None or not part.decides else replace(fit, decided=part.pixels)
 
 
-def next_step(problem: JointProblem, state: JointState, fit: JointFit) -> Solution:
-    """Solve for the step to a problem with further columns, from where a fit of the same stars ended."""
+def next_step(problem: JointProblem, state: JointState, fit: JointFit) -> tuple[FloatArray, FloatArray]:
+    """Solve for the step of what all stars share to a problem with further columns, from where a fit of it ended.
+
+    Returns the step, and L with its covariance L L'.
+    """
     state = normalized(problem, carry_over(fit.state, state))
     error = _typical_error(problem)
-    return solve_step(problem, state, look(problem, state), fit.hyper, weight=fit.weight, error=error)
+    return shared_step(problem, state, look(problem, state), fit.hyper, weight=fit.weight, error=error)
 
 
 def _iterate(

@@ -327,6 +327,14 @@ def solve_step(
     return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage)
 
 
+def shared_step(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float
+) -> tuple[FloatArray, FloatArray]:
+    """Return the step of the global parameters, whatever the wing does, and L with its covariance L L'."""
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=None)
+    return found.common, found.global_factor
+
+
 def within_bounds(
     problem: JointProblem, state: JointState, posterior: Posterior, *, common: FloatArray, own: FloatArray
 ) -> tuple[FloatArray, FloatArray]:

@@ -11,7 +11,14 @@ from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
 from bayesprf.prf.instrument_prior import instrument_prior
-from bayesprf.prf.joint.choice import choose_fit, dark_light, expected_dark_light, take_settled, typical_misfit
+from bayesprf.prf.joint.choice import (
+    choose_fit,
+    dark_light,
+    expected_dark_light,
+    needs_no_other,
+    take_settled,
+    typical_misfit,
+)
 from bayesprf.prf.joint.stage import fits_in_memory
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
@@ -36,13 +43,35 @@ def fits(field):
     return found
 
 
-def test_default_is_the_fit_that_predicts_the_pixels(field, fits, caplog):
+def test_default_is_the_fit_that_predicts_the_pixels(field, fits, caplog, monkeypatch):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     with caplog.at_level(logging.INFO, logger="bayesprf"):
         machine.build_shape_model()
     assert machine.fit.prf_recipe.shape.method == "joint"
     np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[1].flux)
+    assert any("misses the pixels by less than noise" in one for one in caplog.messages)
+    caplog.clear()
+    monkeypatch.setattr("bayesprf.prf.stage.needs_no_other", lambda found: False)
+    with caplog.at_level(logging.INFO, logger="bayesprf"):
+        machine.build_shape_model()
+    np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[1].flux)
     assert any("of what the other fit leaves of the pixels" in one for one in caplog.messages)
+
+
+def test_no_other_fit_is_asked_where_noise_is_most_of_what_is_left(fits):
+    """Residuals of twice the noise, one star below zero, or a fit that still moves ask for it."""
+    found = fits[1]
+    assert needs_no_other(found)
+    assert not needs_no_other(fits[0])
+    rng = np.random.default_rng(5)
+    for size, alone in ((0.5, True), (3.0**0.5, False)):
+        extra = size * rng.standard_normal(found.image.flux.size) / np.sqrt(np.maximum(found.image.ivar, 1e-300))
+        image = found.joint.image + np.where(found.image.ivar > 0, extra, 0.0)
+        assert needs_no_other(replace(found, joint=replace(found.joint, image=image))) == alone
+    flux = found.joint.flux.copy()
+    flux[4] = -3.0 * found.joint.flux_err[4]
+    assert not needs_no_other(replace(found, joint=replace(found.joint, flux=flux)))
+    assert not needs_no_other(replace(found, joint=replace(found.joint, converged=False)))
 
 
 def test_a_field_that_is_too_large_is_fitted_in_rounds(field, fits, monkeypatch):
