@@ -11,7 +11,7 @@ from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, next_step
-from bayesprf.prf.joint.part import select_pixels
+from bayesprf.prf.joint.part import select_pixels, thinned
 from bayesprf.prf.joint.problem import (
     JointProblem,
     JointState,
@@ -160,11 +160,18 @@ def expected_dark_light(found: JointFit, shape: PrfFit) -> float:
 
 
 def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
-    """Whether one step from a fit without a sky to one with a level of it finds one above its error."""
-    problem = found.problem
+    """Whether one step from a fit without a sky to one with a level of it finds one above its error.
+
+    An image of which a part decides is asked in as many of its pixels as a quick step takes.
+    """
+    problem, weight, matrix = found.problem, found.weight, columns.matrix
+    if found.decided is not None:
+        keep = thinned(problem)
+        problem, weight, matrix = select_pixels(problem, keep), weight[keep], matrix[keep]
     level, sigma = np.zeros(columns.n_column), np.full(columns.n_column, columns.sigma)
-    problem = replace(problem, sky=columns.matrix, prior=replace(problem.prior, sky=level, sky_sigma=sigma))
-    common, factor = next_step(problem, replace(found.state, sky=level), found)
+    problem = replace(problem, sky=matrix, prior=replace(problem.prior, sky=level, sky_sigma=sigma))
+    state = replace(found.state, sky=level)
+    common, factor = next_step(problem, state, found.hyper, weight=weight)
     return bool(common[-1] > np.linalg.norm(factor[-1]))
 
 

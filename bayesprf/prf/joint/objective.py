@@ -21,7 +21,7 @@ from bayesprf.prf.joint.hyper import (
     limit_width,
     pixel_variance,
 )
-from bayesprf.prf.joint.part import brightest_part, carry_over
+from bayesprf.prf.joint.part import brightest_part
 from bayesprf.prf.joint.problem import (
     JointProblem,
     JointState,
@@ -241,14 +241,12 @@ def fit_joint(
     return fit if part is None or not part.decides else replace(fit, decided=part.pixels)
 
 
-def next_step(problem: JointProblem, state: JointState, fit: JointFit) -> tuple[FloatArray, FloatArray]:
-    """Solve for the step of what all stars share to a problem with further columns, from where a fit of it ended.
-
-    Returns the step, and L with its covariance L L'.
-    """
-    state = normalized(problem, carry_over(fit.state, state))
-    error = _typical_error(problem)
-    return shared_step(problem, state, look(problem, state), fit.hyper, weight=fit.weight, error=error)
+def next_step(
+    problem: JointProblem, state: JointState, hyper: JointHyper, *, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Return the next step of what all stars share at given weights of the pixels, and L with its covariance L L'."""
+    state, error = normalized(problem, state), _typical_error(problem)
+    return shared_step(problem, state, look(problem, state), hyper, weight=weight, error=error)
 
 
 def _iterate(

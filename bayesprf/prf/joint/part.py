@@ -17,6 +17,8 @@ _MIN_STARS = 5
 MAX_QUICK_PIXEL, MAX_QUICK_PAIR = 20_000, 500_000
 """Cost: pixels, and pairs of star and pixel, up to which a step takes about half a second: what all stars share is
 fitted to no more around the brightest."""
+# Definition: the golden ratio.
+_GOLDEN = 0.5 * (1.0 + 5.0**0.5)
 # Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
 # whole.
 _SHARE = 0.25
@@ -48,23 +50,6 @@ class Part:
         good = self.member & (found.flux > 0) & (start.flux > 0)
         scale = np.exp(np.median(np.log(found.flux[good] / start.flux[good]))) if good.any() else 1.0
         return replace(found, flux=np.where(self.member, found.flux, scale * start.flux))
-
-
-def carry_over(found: JointState, start: JointState) -> JointState:
-    """Return the state that a fit with further columns starts from where one of the same stars ended: they are zero."""
-
-    def as_far(known: FloatArray, wanted: FloatArray) -> FloatArray:
-        return np.concatenate([known, np.zeros((wanted.shape[0] - known.shape[0], *wanted.shape[1:]))])
-
-    return JointState(
-        weights=as_far(found.weights, start.weights),
-        wing=found.wing,
-        shear=as_far(found.shear, start.shear),
-        offset=as_far(found.offset, start.offset),
-        sky=as_far(found.sky, start.sky),
-        flux=found.flux,
-        shift=found.shift,
-    )
 
 
 def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
@@ -107,6 +92,13 @@ def _brightest_around(problem: JointProblem, flux: FloatArray) -> IntArray:
     first = np.full(pairs.n_pixel, problem.n_source)
     np.minimum.at(first, pairs.pixel[around], rank[pairs.source[around]])
     return first
+
+
+def thinned(problem: JointProblem) -> BoolArray:
+    """Tell as many pixels of all of an image as a quick step takes, spread evenly, shape (n_pixel,)."""
+    share = min(1.0, MAX_QUICK_PIXEL / max(problem.used.sum(), 1), MAX_QUICK_PAIR / max(problem.pairs.n_pair, 1))
+    # Multiples of the golden ratio modulo one leave no gaps (Weyl 1916).
+    return np.arange(problem.flux.size) * _GOLDEN % 1.0 < share
 
 
 def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:

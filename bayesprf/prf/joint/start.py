@@ -237,7 +237,12 @@ def first_flux(
     root = diags(1.0 / np.sqrt(growth))
     known = sources.has_flux
     expected = np.where(known, np.nan_to_num(sources.flux) * scale, 0.0)
-    found = expected + lsqr(root @ design, root @ (flux - design @ expected), damp=1e-12, atol=1e-8, btol=1e-8)[0]
+    columns = root @ design
+    # Columns of one length: bright stars have faint ones, and a tenth of the turns are enough.
+    size = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel())
+    scaled = diags(1.0 / np.where(size > 0.0, size, 1.0))
+    target = root @ (flux - design @ expected)
+    found = expected + scaled @ lsqr(columns @ scaled, target, damp=1e-12, atol=1e-8, btol=1e-8)[0]
     good = known & (found > 0)
     typical = float(weighted_median(found[good] / sources.flux[good], np.sqrt(found[good]))) if good.any() else 1.0
     fallback = np.where(known, np.nan_to_num(sources.flux) * typical, np.median(found[good]) if good.any() else 1.0)
