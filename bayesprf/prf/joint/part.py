@@ -96,7 +96,8 @@ def _brightest_around(problem: JointProblem, flux: FloatArray) -> IntArray:
 
 def thinned(problem: JointProblem) -> BoolArray:
     """Tell as many pixels of all of an image as a quick step takes, spread evenly, shape (n_pixel,)."""
-    share = min(1.0, MAX_QUICK_PIXEL / max(problem.used.sum(), 1), MAX_QUICK_PAIR / max(problem.pairs.n_pair, 1))
+    n_pixel, n_pair = max(int(problem.used.sum()), 1), max(problem.pairs.n_pair, 1)
+    share = min(1.0, MAX_QUICK_PIXEL / n_pixel, MAX_QUICK_PAIR / n_pair)
     # Multiples of the golden ratio modulo one leave no gaps (Weyl 1916).
     return np.arange(problem.flux.size) * _GOLDEN % 1.0 < share
 
