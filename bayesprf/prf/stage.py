@@ -33,6 +33,7 @@ from bayesprf.prf.joint.choice import (
     typical_misfit,
     variation_score,
 )
+from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory, may_bleed
@@ -270,7 +271,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
         return found, recipe
     denser = recipe.updated(method="joint", knot_density=2, field_variation=0)
-    other, told = _try_jointly(scene, denser)
+    other, told = _try_jointly(scene, denser, coarser=joint)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
     return (other, denser) if other is not None and choice.joint else (found, recipe)
@@ -325,17 +326,21 @@ def _own_light(scene: Scene, found: PrfFit) -> float:
     return max(dark_light(found), expected)
 
 
-def _try_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None) -> tuple[PrfFit | None, str]:
-    """Return the joint fit, or why there is none."""
+def _try_jointly(
+    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None, *, coarser: JointFit | None = None
+) -> tuple[PrfFit | None, str]:
+    """Return the joint fit, or why there is none; that of twice the knots starts from a `coarser` one."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return _fit_jointly(scene, recipe, sky), ""
+            return _fit_jointly(scene, recipe, sky, coarser), ""
         except (np.linalg.LinAlgError, UnsupportedError) as error:
             return None, f"cannot be had: {error}"
 
 
-def _fit_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None) -> PrfFit:
+def _fit_jointly(
+    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None, coarser: JointFit | None = None
+) -> PrfFit:
     """Fit jointly, with a sky held if there is one; rows of a star listed twice share its light as in the catalogue.
 
     Few stars do not tell the sky from wings that are free at every radius, as those of the instrument's record are:
@@ -343,7 +348,7 @@ def _fit_jointly(scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None) -
     """
     if sky is not None:
         scene = replace(scene.without(sky), background=None)
-    found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape)
+    found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape, coarser=coarser)
     found = found if sky is None else replace(found, background=sky)
     groups = find_groups(scene.sources, _SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
     if groups is None:

@@ -58,16 +58,17 @@ _N_BRIGHT = 30
 # Measured: what positions of catalogue and pixels together are expected to be good to, pixel: 0.017 for 477 stars of
 # M67 (tests/real/test_m67_errors.py).
 _POSITION_PIX = 0.02
-# Accuracy: uncatalogued stars are looked for once fluxes move by less than this share of their errors: half and twice
-# move no flux of docs/evidence/constants.md by more than 0.04 of its error.
+# Accuracy: a part of an image has settled, and far light is evaluated anew, when fluxes have moved by this share of
+# their errors: half and twice move no flux of docs/evidence/constants.md by more than 0.04 of its error.
 _ROUGHLY = 0.5
 # Derived: bends 1, -2, 1 of independent weights are so many times as wide as these: beyond, a width says nothing more.
 _MAX_BEND = 6.0**0.5
 # Derived: the cosine of 45 degrees from the opposite direction.
 _OPPOSITE = 0.5**0.5
-# Accuracy: hyperparameters are learned once fluxes move by less than this multiple of their errors, or after that many
-# steps: from residuals of a wrong PRF the model's error comes out so large that it explains them for good. Half and
-# twice move no flux of docs/evidence/constants.md by more than 0.07 of its error.
+# Accuracy: hyperparameters, and from the next step on uncatalogued stars, are learned once fluxes move by less than this
+# multiple of their errors, or after that many steps: from residuals of a wrong PRF the model's error comes out so large
+# that it explains them for good. Half and twice move no flux of docs/evidence/constants.md by more than 0.07 of its
+# error.
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
 
 
@@ -280,7 +281,7 @@ def _iterate(
         since += moved
         if since > _ROUGHLY:
             view, since = look(problem, state), 0.0
-        robust = robust or (options.robust and learning and moved < _ROUGHLY)
+        robust = robust or (options.robust and learning and moved < _NEARLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
             told = _learn(problem, state, view, solution, hyper, options=options)

@@ -14,7 +14,7 @@ from bayesprf.prf.image_fluxes import Scene, catalog_scale
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
-from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState
+from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding
 from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
@@ -35,8 +35,13 @@ _MAX_ENTRY, _MAX_PAIR = 100_000_000, 6_000_000
 _OWN_SHARE = 0.9
 
 
-def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:
-    """Fit PRF, fluxes, sky, and positions unless `options.refine` holds them, in one objective."""
+def fit_joint_shape(
+    scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions, coarser: JointFit | None = None
+) -> PrfFit:
+    """Fit PRF, fluxes, sky, and positions unless `options.refine` holds them, in one objective.
+
+    Twice the knots are fitted from where those of half as many end; `coarser` is that fit, if there is one.
+    """
     image, settings = _image_and_settings(scene, options)
     asked = JointOptions(position_error=options.position_error)
     field = Field(
@@ -49,9 +54,22 @@ def fit_joint_shape(scene: Scene, *, mask_options: MaskOptions, options: ShapeOp
         fit = fit_with_uncatalogued(field)
     elif settings.weights_factor is not None and is_small(start[0]) and not may_bleed(scene):
         fit = fit_with_single_stars(field)
+    elif settings.density > 1 and settings.basis is None:
+        coarser = coarser or fit_joint(*_build(scene, image, replace(settings, density=1)), asked)
+        fit = _fit_finer(start, coarser, asked)
     else:
         fit = fit_joint(*start, asked)
     return as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+
+
+def _fit_finer(start: tuple[JointProblem, JointState, JointHyper], coarser: JointFit, asked: JointOptions) -> JointFit:
+    """Fit finer columns from where coarser ones ended, unless that fit did not settle or a part decides."""
+    problem, state, _ = start
+    if coarser.decided is not None or not coarser.converged:
+        return fit_joint(*start, asked)
+    held = embedding(coarser.problem.basis, problem.basis)
+    state = replace(coarser.state, weights=coarser.state.weights @ held.T)
+    return fit_joint(problem, state, coarser.hyper, asked, near=True)
 
 
 def may_bleed(scene: Scene) -> bool:
