@@ -65,10 +65,10 @@ _ROUGHLY = 0.5
 _MAX_BEND = 6.0**0.5
 # Derived: the cosine of 45 degrees from the opposite direction.
 _OPPOSITE = 0.5**0.5
-# Accuracy: hyperparameters, and from the next step on uncatalogued stars, are learned once fluxes move by less than this
-# multiple of their errors, or after that many steps: from residuals of a wrong PRF the model's error comes out so large
-# that it explains them for good. Half and twice move no flux of docs/evidence/constants.md by more than 0.07 of its
-# error.
+# Accuracy: hyperparameters, and from the next step on uncatalogued stars, are learned once fluxes move by less than
+# this multiple of their errors, or after that many steps: from residuals of a wrong PRF the model's error comes out so
+# large that it explains them for good. Half and twice move no flux of docs/evidence/constants.md by more than 0.07 of
+# its error.
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
 
 
