@@ -167,7 +167,7 @@ def _with_wing_that_ends(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Pr
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
-    """Whether a joint fit takes no more than about a minute, and nothing is asked of splines or training.
+    """Whether a joint fit takes no more than about half a minute, and nothing is asked of splines or training.
 
     Both the documented splines and those of the instrument's pixels count as not asked for. The surroundings of bright
     stars, which decide for a large image, do not tell a sky from wings.

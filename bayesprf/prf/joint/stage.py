@@ -29,7 +29,7 @@ from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 # Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its
 # column.
 _MARGIN, _COLUMN_MARGIN = 1.5, 2.1
-# Cost: columns and pairs of which a fit takes a minute and 3 GB, as measured on 5,000 stars in 160,000 pixels.
+# Cost: columns and pairs of which a fit takes half a minute and 2 GB, as measured on 5,000 stars in 160,000 pixels.
 _MAX_ENTRY, _MAX_PAIR = 100_000_000, 6_000_000
 # Definition: the pixels of PrfFit's `training`: those in which a star gives most of the light.
 _OWN_SHARE = 0.9
