@@ -1,12 +1,14 @@
 """The time-model stage of a Fit: pixels and PRF in, the fitted change of the PRF out."""
 
+import logging
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, Named, NamedDict
+from bayesprf.arrays import BoolArray, IntArray, Named, NamedDict
 from bayesprf.checks import as_array, check_choice, check_integer, check_names, shown
 from bayesprf.design.cartesian import CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -22,7 +24,7 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
 from bayesprf.timemodel.columns import check_motion
 from bayesprf.timemodel.fit import GainModel, check_increasing, fit_gain
-from bayesprf.timemodel.shift import ShiftModel
+from bayesprf.timemodel.shift import PrfShift, ShiftModel
 from bayesprf.timemodel.shift_fit import fit_shift, settle_light
 from bayesprf.timemodel.training import choose_training
 from bayesprf.timemodel.uncatalogued import add_roll_gain
@@ -33,12 +35,15 @@ _MAX_BYTES = 1 << 29
 # Definition: a time model is wild where it makes a star with this share of its PRF on the data lose or gain more than
 # this factor by moving.
 _WELL_COVERED, _WILD = 0.7, 2.0
+# Definition: what lies beyond so many errors is an outlier, and as bad beside any model.
+_OUTLIER = 5.0
 # Settings of the splines in position, which are used by default where one is set.
 _SPLINES = ("time_nknots", "time_radius", "cartesian_knot_spacing")
 # Options of `PerturbationOptions` that the documented arguments and settings set.
 _DOCUMENTED = ("trends", "basis", "resolution", "bin_method", "positions", "pca_ncomponents", "pca_smooth_time_scale")
 # Arguments of `Machine.build_time_model` that are no options.
 _APART = ("plot", "other_vectors")
+_log = logging.getLogger("bayesprf")
 
 
 def time_options(
@@ -101,27 +106,66 @@ def _check_size(options: PerturbationOptions) -> None:
 
 @in_one_blas_thread
 def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:
-    """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large."""
+    """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large.
+
+    Where no motion is asked for and the measured one is large, both are fitted, and the one that leaves less is kept.
+    """
     pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
     if options.splines is None:
         options = replace(options, splines=fit.settings.differs(_SPLINES, pixels.instrument))
     check_motion(options.positions, pixels)
     _warn_of_unknown_motion(pixels, options.positions)
     pairs = choose_training(pixels, prf.matrix, prf.flux, prf.star_prf, options=options)
-    shift = fit_shift(pixels, prf, pairs, options=options, relearn=partial(_prf_near, fit, progress))
+    unasked = _may_shift(fit, recipe)
+    follow = replace(options, positions="centroid") if unasked else options
+    shift = fit_shift(pixels, prf, pairs, options=follow, relearn=partial(_prf_near, fit, progress))
     fit_rest = partial(
         fit_gain, pairs=pairs, evaluate=prf.star_prf, other_vectors=recipe.other_vectors, fixed_light=prf.fixed_light
     )
-    if shift is None:
-        gain = _add_roll(fit, pixels, fit_rest(pixels, options=options), options)
-        _warn_if_wild(prf, gain)
-        return gain
+    shifted = None if shift is None else _beside_shift(pixels, prf, shift, options, fit_rest)
+    if shifted is not None and not unasked:
+        return shifted
+    gain = _add_roll(fit, pixels, fit_rest(pixels, options=options), options)
+    if shifted is not None:
+        left = [_left_over(pixels, prf, model, pairs.pixel) for model in (gain, shifted)]
+        _log.info("a shift of the PRF leaves %.4g of what time columns leave of the pixels", left[1] / left[0])
+        if left[1] < left[0]:
+            return shifted
+    _warn_if_wild(prf, gain)
+    return gain
+
+
+def _may_shift(fit: Fit, recipe: TimeRecipe) -> bool:
+    """Whether a shift may be tried that nobody asked for: a PRF that holds where stars move to, and plain columns."""
+    options, prf = recipe.options, fit.need("prf")
+    plain = options.positions is None and recipe.other_vectors is None and options.pca_ncomponents == 0
+    trends = replace(TrendOptions(), poly_order=options.trends.poly_order)
+    plain &= options.trends == trends and trends.poly_order > 0 and not options.splines
+    return plain and fit.pixels.instrument.roll_hours <= 0 and prf.joint is not None and prf.joint.converged
+
+
+def _beside_shift(
+    pixels: PixelTable, prf: PrfFit, shift: PrfShift, options: PerturbationOptions, fit_rest: Callable[..., GainModel]
+) -> ShiftModel:
+    """Return a shift of the PRF with the slow change that it leaves."""
     steady, light = settle_light(pixels, prf, shift)
     still = replace(pixels, flux=np.where(pixels.ivar > 0, steady, np.nan))
     trends = replace(options.trends, poly_order=options.shift_order)
     fix_pixels = options.fix_pixels and light is None
     left = replace(options, positions=None, trends=trends, fix_pixels=fix_pixels, free_motion=False)
     return ShiftModel(shift, fit_rest(still, options=left), light)
+
+
+def _left_over(pixels: PixelTable, prf: PrfFit, model: GainModel | ShiftModel, chosen: IntArray) -> float:
+    """Return the chi-square of what changes in some pixels beside the model, in which outliers count as such."""
+    design = prf.matrix.changing(model).design()
+    prior = default_prior(prf.flux, prf.image.cadence_error)
+    flags = np.zeros(prf.pairs.n_source, np.int64)
+    flux = fit_flux(pixels, design, prior, source_flags=flags, fixed_light=prf.fixed_light).flux
+    left, ivar = (pixels.flux - design.predict(np.nan_to_num(flux)))[:, chosen], pixels.ivar[:, chosen]
+    left = np.where(ivar > 0, left, 0.0)
+    left -= np.sum(ivar * left, axis=0) / np.maximum(ivar.sum(axis=0), 1e-300)
+    return float(np.sum(np.minimum(ivar * left**2, _OUTLIER**2)))
 
 
 def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: PerturbationOptions) -> GainModel:
