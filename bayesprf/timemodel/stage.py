@@ -116,7 +116,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     check_motion(options.positions, pixels)
     _warn_of_unknown_motion(pixels, options.positions)
     pairs = choose_training(pixels, prf.matrix, prf.flux, prf.star_prf, options=options)
-    unasked = _may_shift(fit, recipe)
+    unasked = _may_shift(fit, options, recipe.other_vectors)
     follow = replace(options, positions="centroid") if unasked else options
     shift = fit_shift(pixels, prf, pairs, options=follow, relearn=partial(_prf_near, fit, progress))
     fit_rest = partial(
@@ -135,10 +135,9 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     return gain
 
 
-def _may_shift(fit: Fit, recipe: TimeRecipe) -> bool:
+def _may_shift(fit: Fit, options: PerturbationOptions, others: object) -> bool:
     """Whether a shift may be tried that nobody asked for: a PRF that holds where stars move to, and plain columns."""
-    options, prf = recipe.options, fit.need("prf")
-    plain = options.positions is None and recipe.other_vectors is None and options.pca_ncomponents == 0
+    prf, plain = fit.need("prf"), options.positions is None and others is None and options.pca_ncomponents == 0
     trends = replace(TrendOptions(), poly_order=options.trends.poly_order)
     plain &= options.trends == trends and trends.poly_order > 0 and not options.splines
     return plain and fit.pixels.instrument.roll_hours <= 0 and prf.joint is not None and prf.joint.converged

@@ -1,13 +1,22 @@
 """The time model of a Machine: what it holds, what its settings do, and its picture."""
 
+import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from bent_drift import build, drift, simulate
+from rolling_stars import rolling_machine
 
 from bayesprf import Machine
+from bayesprf.design.trends import TrendOptions
 from bayesprf.errors import DataWarning, InputError, StageError
+from bayesprf.instruments import KEPLER
+from bayesprf.settings import PerturbationOptions
+from bayesprf.timemodel import stage
+from bayesprf.timemodel.fit import GainModel
+from bayesprf.timemodel.shift import ShiftModel
 
 
 def test_model_and_perturbed_model_agree(machine):
@@ -90,3 +99,37 @@ def test_picture_shows_data_model_and_ratio(machine):
     assert set(below) == {"pixels that change most: points measured, lines modelled", "what the model explains"}
     before, after = (line.get_ydata() for line in below["what the model explains"].get_lines())
     assert after[0] < 0.5 * before[0]
+
+
+@pytest.fixture(scope="module")
+def rolling():
+    return rolling_machine()[0]
+
+
+def test_a_shift_that_nobody_asked_for_is_kept_where_it_leaves_less(rolling, monkeypatch, caplog):
+    monkeypatch.setattr(stage, "_may_shift", lambda fit, options, others: True)
+    with caplog.at_level(logging.INFO, logger="bayesprf"):
+        rolling.build_time_model()
+    assert isinstance(rolling.fit.time_model, ShiftModel)
+    left = float(next(one for one in caplog.messages if "a shift of the PRF leaves" in one).split()[6])
+    assert left < 0.5
+    rolling.build_time_model(shift_limit=2.0)
+    assert isinstance(rolling.fit.time_model, GainModel)
+    monkeypatch.setattr(stage, "_left_over", lambda pixels, prf, model, chosen: 1.0 + isinstance(model, ShiftModel))
+    rolling.build_time_model()
+    assert isinstance(rolling.fit.time_model, GainModel)
+
+
+def test_a_shift_is_tried_beside_a_joint_prf_and_plain_columns_alone(rolling):
+    joint = SimpleNamespace(converged=True)
+    steady = replace(rolling.pixels, instrument=KEPLER)
+    prf = replace(rolling.fit.prf, joint=joint)
+    fit = replace(rolling.fit, pixels=steady, prf=prf)
+    plain = PerturbationOptions()
+    assert stage._may_shift(fit, plain, None)
+    assert not stage._may_shift(replace(fit, pixels=rolling.pixels), plain, None)
+    assert not stage._may_shift(replace(fit, prf=rolling.fit.prf), plain, None)
+    assert not stage._may_shift(replace(fit, prf=replace(prf, joint=SimpleNamespace(converged=False))), plain, None)
+    for options in ({"positions": "poscorr"}, {"pca_ncomponents": 1}, {"splines": True}, {"trends": TrendOptions(0)}):
+        assert not stage._may_shift(fit, PerturbationOptions(**options), None)
+    assert not stage._may_shift(fit, plain, np.ones(120))
