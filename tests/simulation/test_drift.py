@@ -121,3 +121,19 @@ def test_short_series_gain(n_time):
     assert np.median(scatter(field, machine.ws_va)[chosen.bright]) < 4.0
     if n_time > 2:  # two cadences lie at equal distances from their mean, and lose the same
         assert np.median(scatter(field, machine.ws)[chosen.bright]) > 4.0  # beyond 6 by the errors as given
+
+
+@pytest.mark.slow
+def test_twice_the_drift_by_default():
+    """0.22 pixel to either side, with the PRF, and the time model, that are chosen by themselves."""
+    field = simulate(seed=4, moves=lambda time: 2.2 * drift(time), transits=TRANSITS, n_time=250)
+    machine, chosen = Machine.from_pixels(field.pixels, field.sources, quiet=True), Selection(field)
+    machine.build_shape_model()
+    machine.build_time_model()
+    machine.fit_model(fit_va=True)
+    assert np.median(scatter(field, machine.ws_va)[chosen.isolated]) < 1.3
+    assert np.median(scatter(field, machine.ws_va)[chosen.bright]) < 1.8
+    error = machine.werrs_va / machine.ws_va.mean(axis=0)
+    pull = np.abs(relative(machine.ws_va, field.flux) / error)[:, chosen.bright]
+    assert 0.60 <= np.mean(pull < 1) <= 0.76
+    assert 0.90 <= np.mean(pull < 2) <= 0.98
