@@ -136,7 +136,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
 
 
 def _may_shift(fit: Fit, options: PerturbationOptions, others: object) -> bool:
-    """Whether a shift may be tried that nobody asked for: a PRF that holds where stars move to, and plain columns."""
+    """Whether a shift may be tried that was not asked for: a PRF that holds where stars move to, and plain columns."""
     prf, plain = fit.need("prf"), options.positions is None and others is None and options.pca_ncomponents == 0
     trends = replace(TrendOptions(), poly_order=options.trends.poly_order)
     plain &= options.trends == trends and trends.poly_order > 0 and not options.splines
