@@ -126,7 +126,7 @@ def test_free_motion_follows_the_true_one_and_moves_no_mean(jittering):
 
 def build_names(machine, **options):
     machine.build_time_model(**options)
-    return machine.fit.time_model.names
+    return machine.fit.time_model.gain.names
 
 
 def test_one_spoiled_pixel_moves_no_other_cadence(jittering):
