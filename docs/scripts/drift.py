@@ -4,7 +4,8 @@
 
 Two hundred stars in Kepler cutouts, half of the bright ones with transits, 250 cadences; the field drifts smoothly by
 `half` pixel to either side, by 15 % more or less at its edges. PRF and time model are those that are chosen by
-themselves; with `columns` the motion is left to terms in time, ``shift_limit=inf``. Developed on the seeds 41 to 43.
+themselves; with `columns` the motion is left to terms in time, ``shift_limit=inf, free_motion=False``. Developed on the
+seeds 41 to 43.
 """
 
 import sys
@@ -62,7 +63,7 @@ def tell(seed, half, **options):
 def main() -> None:
     """Print one line per field."""
     given = dict(one.split("=") for one in sys.argv[1:] if "=" in one)
-    options = {"shift_limit": np.inf} if "columns" in sys.argv else {}
+    options = {"shift_limit": np.inf, "free_motion": False} if "columns" in sys.argv else {}
     for half in given.get("half", "0.22,0.44").split(","):
         for seed in given.get("seeds", "51,52,53").split(","):
             with warnings.catch_warnings():
