@@ -156,7 +156,8 @@ class PrfFit:
     @property
     def found_stars(self) -> SourceTable | None:
         """Stars that the catalogue lacks and a joint fit found and fitted along, on the scale of the catalogue."""
-        return None if self.joint is None else self.joint.found
+        found = None if self.joint is None else self.joint.found
+        return None if found is None else replace(found, flux=found.flux / self.scale)
 
     @property
     def color(self) -> FloatArray:

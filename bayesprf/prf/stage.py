@@ -36,7 +36,7 @@ from bayesprf.prf.joint.choice import (
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.problem import finer
-from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory, may_bleed
+from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
@@ -315,14 +315,14 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
         return None
     height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
     # Wings take light, which no sky below zero is.
-    if height < SIGNIFICANT * error or (few and height < _own_light(scene, other)):
+    if height < SIGNIFICANT * error or (few and height < _own_light(other)):
         return None
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars", (height, error))
 
 
-def _own_light(scene: Scene, found: PrfFit) -> float:
+def _own_light(found: PrfFit) -> float:
     """Return the light of the stars in the darker half of the pixels, as fitted or as expected, electron / s."""
-    expected = 0.0 if found.joint is None or may_bleed(scene) else expected_dark_light(found.joint, found)
+    expected = 0.0 if found.joint is None else expected_dark_light(found.joint, found)
     return max(dark_light(found), expected)
 
 

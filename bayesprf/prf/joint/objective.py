@@ -144,7 +144,7 @@ class JointFit:
     unlisted : csr_matrix of float64, shape (n_pixel, n_error), optional
         What errs, in standard deviations, of the light of stars that the catalogue lacks, in `problem.known`.
     found : SourceTable, optional
-        These stars, on the scale of the catalogue.
+        These stars, their fluxes in electron / s.
     """
 
     problem: JointProblem

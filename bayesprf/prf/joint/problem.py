@@ -74,7 +74,8 @@ class JointPrior:
     flux : ndarray of float64, shape (n_source,)
         Relative scale of the fluxes, catalogue units; NaN where unknown.
     flux_width : ndarray of float64, shape (n_source,)
-        Standard deviation of the fluxes in units of the expected ones: wide, a flat prior.
+        Standard deviation of the fluxes in units of the expected ones: wide, a flat prior, but where the PRF is that of
+        a record and the catalogue has a flux.
     sky, sky_sigma : ndarray of float64, shape (n_sky,)
         Heights of the background columns, electron / s.
     """

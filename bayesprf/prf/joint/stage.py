@@ -52,7 +52,7 @@ def fit_joint_shape(
         fit = fit_joint(*start, asked)
     elif scene.background is not None:
         fit = fit_with_uncatalogued(field)
-    elif settings.weights_factor is not None and is_small(start[0]) and not may_bleed(scene):
+    elif settings.weights_factor is not None and is_small(start[0]):
         fit = fit_with_single_stars(field)
     elif settings.density > 1 and settings.basis is None:
         coarser = coarser or fit_joint(*_build(scene, image, replace(settings, density=1)), asked)
@@ -70,12 +70,6 @@ def _fit_finer(start: tuple[JointProblem, JointState, JointHyper], coarser: Join
     held = embedding(coarser.problem.basis, problem.basis)
     state = replace(coarser.state, weights=coarser.state.weights @ held.T)
     return fit_joint(problem, state, coarser.hyper, asked, near=True)
-
-
-def may_bleed(scene: Scene) -> bool:
-    """Whether a pixel holds half of what saturates one: beside such stars little is told of light in their wings."""
-    lit = scene.image.flux[scene.image.ivar > 0]
-    return bool(np.max(lit, initial=0.0) > 0.5 * scene.pixels.instrument.saturation)
 
 
 def build_problem(scene: Scene, options: ShapeOptions) -> tuple[JointProblem, JointState, JointHyper]:
@@ -180,7 +174,7 @@ def as_prf_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, option
         wing_err=float(np.linalg.norm(wing)),
         offset=(float(fit.state.offset[0, 0]), float(fit.state.offset[0, 1])),
         positions=_positions(fit),
-        scale=catalog_scale(scene, PrfMatrix.constant(pairs, values)),
+        scale=catalog_scale(scene, PrfMatrix.constant(pairs, values), problem.known),
         flux=fit.flux,
         intrinsic_scatter=fit.hyper.eps / LN10,
         matrix=PrfMatrix.constant(pairs.select(above), values[above]),

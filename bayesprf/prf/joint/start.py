@@ -1,6 +1,6 @@
 """From tables to the problem of the joint fit: pairs as far as light counts, first fluxes, nominal PRF."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix, diags
@@ -48,6 +48,10 @@ _NEAR = 6.0
 # Derived: prior width of a flux, in units of the larger of what is expected and of its error: a flux as uncertain as
 # that is drawn towards what is expected by a thousandth.
 _FLUX_WIDTH = 30.0
+# Derived: the same of a flux of the catalogue where the PRF is that of a record: positive numbers of a known mean, of
+# which nothing else is said, are exponentially distributed, with their mean as width (Jaynes 1957, Physical Review 106,
+# 620).
+_LISTED_WIDTH = 1.0
 # Accuracy: turns of the first guess of the sky.
 _N_SKY = 10
 
@@ -121,7 +125,7 @@ def build_joint(
     sky = csr_matrix((pixels.n_pixel, 0)) if settings.sky is None else settings.sky.matrix
     height = np.zeros(0) if settings.sky is None else first_sky(settings.sky, image.flux, ivar)
     left = np.where(ivar > 0, image.flux - sky @ height, 0.0)
-    flux = first_flux(pixels, sources, prf, left, ivar)
+    flux, expected = first_flux(pixels, sources, prf, left, ivar)
     frame, axes = FieldFrame.around(pixels), pixel_axes(pixels)
     place = frame.places(sources.ra_deg, sources.dec_deg)
     if settings.color_column is not None:
@@ -129,6 +133,8 @@ def build_joint(
     geometry = field_columns(place, min(settings.order, 1))
     n_geometry = geometry.shape[1]
     prior = _prior(settings, prf, flux, height, n_geometry)
+    if settings.weights_factor is not None:
+        prior = _with_listed_fluxes(prior, expected)
     rough, around = basis.roughness(), rows_around(basis)
     problem = JointProblem(
         flux=image.flux,
@@ -200,6 +206,17 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
     )
 
 
+def _with_listed_fluxes(prior: JointPrior, expected: FloatArray) -> JointPrior:
+    """Expect the fluxes of the catalogue, where it has any, on the scale of the image.
+
+    A PRF that few stars tell of bends to a blend: without, a faint star takes a tenth of the light of a bright one
+    whose PRF is less round than the record's.
+    """
+    known = np.isfinite(expected)
+    flux = np.where(known, expected, prior.flux)
+    return replace(prior, flux=flux, flux_width=np.where(known, _LISTED_WIDTH, prior.flux_width))
+
+
 def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) -> FloatArray:
     """Guess the heights of the sky: a surface through the darker pixels, those far above it left out by turns.
 
@@ -225,8 +242,11 @@ def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) ->
 
 def first_flux(
     pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray
-) -> FloatArray:
-    """Solve the fluxes of the image with the nominal PRF; those that come out dark are scaled from the catalogue."""
+) -> tuple[FloatArray, FloatArray]:
+    """Solve the fluxes of the image with the nominal PRF; those that come out dark are scaled from the catalogue.
+
+    Returns them, and the catalogue's on the same scale, NaN where it has none, shape (n_source,).
+    """
     pairs = build_pairs(pixels, sources, _NEAR * np.sqrt(prf.pixel_area))
     pairs = pairs.select(ivar[pairs.pixel] > 0)
     design = pairs.to_sparse(prf.evaluate(pairs.dx, pairs.dy)).T.tocsr()
@@ -244,9 +264,12 @@ def first_flux(
     target = root @ (flux - design @ expected)
     found = expected + scaled @ lsqr(columns @ scaled, target, damp=1e-12, atol=1e-8, btol=1e-8)[0]
     good = known & (found > 0)
-    typical = float(weighted_median(found[good] / sources.flux[good], np.sqrt(found[good]))) if good.any() else 1.0
-    fallback = np.where(known, np.nan_to_num(sources.flux) * typical, np.median(found[good]) if good.any() else 1.0)
-    return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback)
+    # What is seen of a star counts, not what may be found of one beyond the pixels.
+    seen = np.sqrt(expected * np.asarray(design.sum(axis=0)).ravel())[good]
+    typical = float(weighted_median(found[good] / sources.flux[good], seen)) if np.any(seen > 0) else 1.0
+    listed = np.where(known, np.nan_to_num(sources.flux) * typical, np.nan)
+    fallback = np.where(known, listed, np.median(found[good]) if good.any() else 1.0)
+    return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback), listed
 
 
 def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray) -> Reach:

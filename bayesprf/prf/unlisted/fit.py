@@ -14,8 +14,8 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
-from bayesprf.prf.unlisted.peaks import SIGNIFICANT_PEAK, find_uncatalogued
-from bayesprf.prf.unlisted.search import likeliest_star
+from bayesprf.prf.unlisted.peaks import find_uncatalogued
+from bayesprf.prf.unlisted.search import STRONG, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
@@ -102,7 +102,7 @@ def fit_with_single_stars(field: Field) -> JointFit:
             break
         listed = _joined(field, listed, found, *star.entry)
         found = _continue(field, listed, found, star.entry[1])
-    found, listed = _without_vanished(field, found, listed)
+    found, listed = _without_doubtful(field, found, listed)
     if listed.n_source == field.sources.n_source:
         return found
     problem, state, hyper = field.build(field.sources)
@@ -111,24 +111,37 @@ def fit_with_single_stars(field: Field) -> JointFit:
     return _with_known_light(field, problem, found, listed)
 
 
-def _without_vanished(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
-    """Leave out, one by one, stars that were found and whose light the pixels do not tell from none beside the rest."""
+def _without_doubtful(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
+    """Leave out, one by one, stars that were found and for which the evidence, where they ended, is not very strong.
+
+    The search may have begun far from what the pixels say of the PRF, and a star may have gone into a brighter one's
+    core, where it stands for what the PRF lacks.
+    """
     n_source = field.sources.n_source
     while listed.n_source > n_source:
-        height = _heights(found)[n_source:]
-        if height.min() > SIGNIFICANT_PEAK:
+        odds = np.array([_odds_of(field, found, listed, star) for star in range(n_source, listed.n_source)])
+        if odds.min() > STRONG:
             break
-        listed = listed.select(np.arange(listed.n_source) != n_source + int(np.argmin(height)))
+        listed = _without(listed, n_source + int(np.argmin(odds)))
         problem, state, hyper = field.build(listed)
         found = fit_joint(replace(problem, loose=_loose(field, problem)), state, hyper, field.options)
     return found, listed
 
 
-def _heights(fit: JointFit) -> FloatArray:
-    """Return the flux of each star over its error where all else is known, shape (n_source,)."""
-    pairs = fit.problem.pairs
-    worth = np.bincount(pairs.source, fit.values**2 * fit.weight[pairs.pixel], pairs.n_source)
-    return np.asarray(fit.flux * np.sqrt(worth))
+def _odds_of(field: Field, found: JointFit, listed: SourceTable, star: int) -> float:
+    """Return twice the log of the odds for one star of a fit beside all others."""
+    others, state = _without(listed, star), found.state
+    keep = np.arange(listed.n_source) != star
+    problem = field.build(others)[0]
+    problem = replace(problem, loose=_loose(field, problem))
+    state = replace(state, flux=state.flux[keep], shift=state.shift[keep])
+    place = np.stack(_moved(listed, found.shift), axis=1)[[star]]
+    return odds_of_star(field.pixels, others, problem, state, found.hyper, place)
+
+
+def _without(listed: SourceTable, star: int) -> SourceTable:
+    """Return all stars but one."""
+    return listed.select(np.arange(listed.n_source) != star)
 
 
 def is_small(problem: JointProblem) -> bool:
@@ -184,9 +197,13 @@ def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed
 
 
 def _as_found(field: Field, found: JointFit, listed: SourceTable) -> SourceTable:
-    """Return the stars that were found, as the fit has them."""
-    n_source = field.sources.n_source
-    more = listed.select(np.arange(listed.n_source) >= n_source)
-    east, north = found.state.shift[n_source:].T / ARCSEC_PER_DEG
-    ra, dec = more.ra_deg + east / np.cos(np.radians(more.dec_deg)), more.dec_deg + north
-    return SourceTable(more.source_id, ra, dec, _catalog_scale(field, found) * found.flux[n_source:])
+    """Return the stars that were found, where the catalogue would have them, electron / s."""
+    more = np.arange(listed.n_source) >= field.sources.n_source
+    ra, dec = _moved(listed, found.state.shift)
+    return SourceTable(listed.select(more).source_id, ra[more], dec[more], found.flux[more])
+
+
+def _moved(listed: SourceTable, shift: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return RA and Dec of stars that are moved east and north, arcsec, shape (n_source,), degree."""
+    east, north = shift.T / ARCSEC_PER_DEG
+    return listed.ra_deg + east / np.cos(np.radians(listed.dec_deg)), listed.dec_deg + north

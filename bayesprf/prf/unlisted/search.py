@@ -24,8 +24,8 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
 
-# Definition: twice the log odds from which on evidence is very strong (Kass & Raftery 1995, JASA 90, 773).
-_STRONG = 10.0
+STRONG = 10.0
+"""Definition: twice the log odds from which on evidence is very strong (Kass & Raftery 1995, JASA 90, 773)."""
 # Accuracy: places of a star per side of a pixel.
 _PER_PIXEL = 2
 # Derived: nearer to a brighter one, pixel, a star is told from no asymmetric PRF: the core of a PRF of these missions
@@ -94,23 +94,49 @@ def likeliest_star(
     ln(1 + i m**2), with the flux m of the brightest star as what it might have, less 2 ln n for the n places where it
     might be.
     """
-    brightest = float(np.max(state.flux, initial=0.0))
-    if not (brightest > 0.0 and np.any(problem.used)):
+    if not (np.any(state.flux > 0.0) and np.any(problem.used)):
         return None
     place = _places(pixels)
-    scene = _Linear.about(pixels, problem, state, hyper, place)
+    odds, flux = _odds(pixels, sources, problem, state, hyper, place)
+    best = int(np.argmax(odds))
+    if odds[best] < STRONG:
+        return None
+    dec = place[best, 1] - state.offset[0, 1] / ARCSEC_PER_DEG
+    ra = place[best, 0] - state.offset[0, 0] / ARCSEC_PER_DEG / np.cos(np.radians(dec))
+    return UnlistedStar(float(ra), float(dec), float(flux[best]), float(odds[best]))
+
+
+def odds_of_star(
+    pixels: PixelTable,
+    sources: SourceTable,
+    problem: JointProblem,
+    state: JointState,
+    hyper: JointHyper,
+    place: FloatArray,
+) -> float:
+    """Return twice the log of the odds for one more star at a place, shape (1, 2), where one was found before."""
+    return float(_odds(pixels, sources, problem, state, hyper, place)[0][0])
+
+
+def _odds(
+    pixels: PixelTable,
+    sources: SourceTable,
+    problem: JointProblem,
+    state: JointState,
+    hyper: JointHyper,
+    place: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """Return twice the log of the odds for one more star at each place, and its flux, shape (n_place,)."""
+    brightest, scene = float(np.max(state.flux)), _Linear.about(pixels, problem, state, hyper, place)
     trials = [*(one * JointHyper().errors for one in _FIRST), *(one * hyper.errors for one in _LEARNED)]
     found = [scene.evidence(np.maximum(one, MIN_EPS), brightest) for one in trials]
     without = min(one.height for one in found)
     gain = np.array([without - one.height + one.gain for one in found])
     gain[np.array([_in_a_core(sources, problem, state, place, one.flux) for one in found])] = 0.0
-    trial, best = np.unravel_index(np.argmax(gain), gain.shape)
-    odds = float(gain[trial, best]) - 2.0 * np.log(place.shape[0] / _PER_PIXEL**2)
-    if odds < _STRONG:
-        return None
-    dec = place[best, 1] - state.offset[0, 1] / ARCSEC_PER_DEG
-    ra = place[best, 0] - state.offset[0, 0] / ARCSEC_PER_DEG / np.cos(np.radians(dec))
-    return UnlistedStar(float(ra), float(dec), float(found[trial].flux[best]), odds)
+    best = np.argmax(gain, axis=0)
+    each = np.arange(place.shape[0])
+    n_pixel = _places(pixels).shape[0] / _PER_PIXEL**2
+    return gain[best, each] - 2.0 * np.log(n_pixel), np.array([one.flux for one in found])[best, each]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,8 +13,10 @@ from bayesprf.prf.joint.hyper import pixel_variance
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.stage import build_problem
 from bayesprf.prf.stage import _scene, select_image
+from bayesprf.prf.unlisted.fit import Field, _without_doubtful
 from bayesprf.prf.unlisted.search import _Linear, _places, likeliest_star
-from bayesprf.scene.sky import nearest
+from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
+from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_field
 
@@ -36,12 +38,16 @@ def keep(field):
     return np.arange(4) != np.argsort(-field.flux[0])[1]
 
 
+def build(pixels, sources, prf="instrument"):
+    """Return the problem of a catalogue, beside the instrument's record."""
+    recipe = PrfRecipe().updated(method="joint", prf=prf)
+    fit = Machine.from_pixels(pixels, sources, quiet=True).fit
+    return build_problem(_scene(fit, select_image(fit, recipe.frame_index)), recipe.shape)
+
+
 def first_step(pixels, sources):
     """Return a fit one step away from what the instrument's record expects."""
-    recipe = PrfRecipe().updated(method="joint", prf="instrument")
-    fit = Machine.from_pixels(pixels, sources, quiet=True).fit
-    start = build_problem(_scene(fit, select_image(fit, recipe.frame_index)), recipe.shape)
-    return fit_joint(*start, JointOptions(max_iter=1, robust=False))
+    return fit_joint(*build(pixels, sources), JointOptions(max_iter=1, robust=False))
 
 
 def height(data, spread):
@@ -103,3 +109,31 @@ def test_its_light_is_told_and_leaves_the_others_right(field, keep):
     assert [(one.name, one.kept) for one in machine.verdict.cures] == [("stars", True)]
     assert "light that no source explains" in machine.verdict.sentences[0]
     assert not np.any(machine.flags & int(QualityFlag.UNCATALOGUED_LIGHT))
+
+
+def test_a_star_that_stands_for_the_prf_of_another_is_left_out(field):
+    """One in the core of the brightest, and one that is there, both found: the second stays."""
+    missing = np.arange(4) != np.argsort(-field.flux[0])[1]
+    listed, brightest = field.sources.select(missing), int(np.argmax(field.flux[0, missing]))
+    there = field.sources.select(~missing)
+    beside = listed.dec_deg[brightest] + 1.2 * TESS.pixel_scale / ARCSEC_PER_DEG
+    bogus = SourceTable(["bogus"], [listed.ra_deg[brightest]], [beside], 0.1 * listed.flux[[brightest]])
+    scene = Field(field.pixels, listed, lambda stars: build(field.pixels, stars), JointOptions())
+    every = listed.joined(bogus).joined(there)
+    found, left = _without_doubtful(scene, fit_joint(*scene.build(every), scene.options), every)
+    assert left.source_id == (*listed.source_id, *there.source_id)
+    true = np.append(field.flux[0, missing], field.flux[0, ~missing])
+    assert np.all(np.abs(found.flux - true) < 3.0 * found.flux_err)
+    assert np.all(found.flux_err < 0.1 * true)
+
+
+def test_fluxes_of_the_catalogue_are_expected_beside_a_record(field):
+    """As far as their own size; a star without one is expected where the nominal PRF has it, and not so closely."""
+    flux = np.where(np.arange(4) == 1, np.nan, 3.0 * field.sources.flux)
+    prior = build(field.pixels, replace(field.sources, flux=flux))[0].prior
+    known = np.isfinite(flux)
+    ratio = prior.flux[known] / flux[known]
+    assert np.ptp(ratio) < 1e-9 * ratio[0]
+    assert 3.0 * ratio[0] == pytest.approx(1.0, abs=0.3)
+    np.testing.assert_array_equal(prior.flux_width, np.where(known, 1.0, 30.0))
+    np.testing.assert_array_equal(build(field.pixels, field.sources, prf=None)[0].prior.flux_width, 30.0)
