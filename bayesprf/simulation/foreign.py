@@ -16,6 +16,8 @@ from bayesprf.simulation.sky import TangentPlane
 from bayesprf.simulation.true_matrix import TrueMatrix
 from bayesprf.simulation.true_prf import Moffat, MoffatMixture, PrfTruth
 
+# Format: how far the wing of a table is followed, pixel, and directions in which its light beyond is counted.
+_WING_REACH, _N_ANGLE = 60.0, 360
 PrfAt = Callable[..., PrfTruth]
 """The PRF of a star at the position (u, v) of the field, each -1 to 1; (u, v, colour) where stars have colours."""
 
@@ -25,7 +27,7 @@ DrawColors = Callable[[FloatArray, np.random.Generator], FloatArray]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TablePrf:
-    """A PRF given as a table, already integrated over pixels, and zero outside of it.
+    """A PRF given as a table, already integrated over pixels; beyond it zero, or a power law.
 
     Parameters
     ----------
@@ -33,10 +35,14 @@ class TablePrf:
         Share of the light of a star in a pixel, rows first, the star at the middle.
     step : float
         Spacing of the table, pixel.
+    wing : float, optional
+        Power of r with which the light falls on from the edge of the table, in each direction, below -2; by default
+        there is none. Official tables end where a star of 1e6 electron / s gives 200 electron / s to a pixel.
     """
 
     values: FloatArray
     step: float
+    wing: float | None = None
     spline: RectBivariateSpline = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -50,13 +56,21 @@ class TablePrf:
 
     def evaluate(self, dcolumn: FloatArray, drow: FloatArray) -> FloatArray:
         """Return the share of the light in pixels whose centres lie (dcolumn, drow) pixels from the star."""
-        inside = (np.abs(dcolumn) < self.half) & (np.abs(drow) < self.half)
-        found = self.spline.ev(np.clip(drow, -self.half, self.half), np.clip(dcolumn, -self.half, self.half))
-        return np.where(inside, np.maximum(found, 0.0), 0.0)
+        out = np.maximum(np.maximum(np.abs(dcolumn), np.abs(drow)) / self.half, 1.0)
+        found = np.maximum(self.spline.ev(drow / out, dcolumn / out), 0.0)
+        return found * (np.where(out < 1.0 / (1.0 - 1e-12), 1.0, 0.0) if self.wing is None else out**self.wing)
 
     def radius(self, level: FloatArray) -> FloatArray:
-        """Return the distance within which all light of the table lies, pixel."""
-        return np.full(np.shape(level), np.sqrt(2.0) * self.half)
+        """Return the distance within which all light of the table lies, pixel, and with a wing most of it."""
+        return np.full(np.shape(level), np.sqrt(2.0) * self.half if self.wing is None else _WING_REACH)
+
+    def light_beyond(self, radius: float) -> float:
+        """Return the share of the light beyond a circle outside of the table."""
+        if self.wing is None:
+            return 0.0
+        angle = 2.0 * np.pi * (np.arange(_N_ANGLE) + 0.5) / _N_ANGLE
+        edge = self.evaluate(radius * np.cos(angle), radius * np.sin(angle))
+        return float(edge.mean() * 2.0 * np.pi * radius**2 / (-self.wing - 2.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -298,4 +312,8 @@ def _total(prf: PrfTruth, column: float, row: float) -> float:
     reach = int(np.ceil(float(prf.radius(np.array([0.0]))[0]))) + 1
     along = np.arange(-reach, reach + 1.0)
     x, y = np.meshgrid(along - (column - np.round(column)), along - (row - np.round(row)))
-    return float(prf.evaluate(x.ravel(), y.ravel()).sum())
+    light = prf.evaluate(x.ravel(), y.ravel())
+    if not (isinstance(prf, TablePrf) and prf.wing is not None):
+        return float(light.sum())
+    near = np.hypot(x, y).ravel() < _WING_REACH
+    return float(light[near].sum()) + prf.light_beyond(_WING_REACH)

@@ -20,6 +20,8 @@ import bayesprf
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.io.prf_files import read_prf_table
+from bayesprf.prf.instrument_prior import expected_wing
+from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.simulation.foreign import ForeignField, TablePrf, Troubles, make_foreign
 from bayesprf.simulation.settings import FieldSettings
 
@@ -31,7 +33,7 @@ KINDS = {
 }
 
 
-def make_stamp(kind: str, seed: int, n_star: int) -> ForeignField:
+def make_stamp(kind: str, seed: int, n_star: int, *, wings: bool = False) -> ForeignField:
     """Simulate one stamp."""
     rng = np.random.default_rng([seed, n_star])
     target = 4.0 * TESS.saturation if kind == "saturated" else 10_000.0
@@ -41,8 +43,16 @@ def make_stamp(kind: str, seed: int, n_star: int) -> ForeignField:
         magnitudes=-2.5 * np.log10(flux / TESS.flux_from_mag(0.0)), instrument=TESS, exposure=1426.0, read_noise=270.0,
         background=100.0, catalog_scale=1.3, catalog_scatter=0.05, position_scatter=0.5, centroid_offset=(0.07, -0.05),
     )  # fmt: skip
-    table = TablePrf(read_prf_table(path_of(*rng.integers(0, 3, 2))).values, 1.0 / 9.0)
+    values = read_prf_table(path_of(*rng.integers(0, 3, 2))).values
+    table = TablePrf(values, 1.0 / 9.0, draw_wing(rng) if wings else None)
     return make_foreign(settings, lambda u, v: table, rng=rng, troubles=KINDS[kind])
+
+
+def draw_wing(rng: np.random.Generator) -> float:
+    """Draw the power of a wing as the instrument's record believes it; light falls no slower than r**-2.5."""
+    while (power := rng.normal(*expected_wing(TESS.prf_widths))) > MAX_POWER:
+        pass
+    return float(power)
 
 
 def main() -> None:
@@ -52,7 +62,7 @@ def main() -> None:
         rows, started, flagged, n_fit = [], time.process_time(), 0, 0
         for seed in map(int, seeds.split(",")):
             for n_star in (1, 2, 4, 8):
-                field = make_stamp(kind, seed, n_star)
+                field = make_stamp(kind, seed, n_star, wings="wings" in sys.argv)
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     machine = bayesprf.fit(field.field.pixels, field.field.sources, quiet=True)
