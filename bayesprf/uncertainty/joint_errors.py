@@ -43,7 +43,8 @@ def joint_factors(
     -------
     dict of str to csr_matrix
         By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; masked where pixels are left
-        out, uncatalogued where stars were found. The outer products add up to the covariance.
+        out; uncatalogued where stars were found, and hidden where others like them would not be. The outer products add
+        up to the covariance.
 
     Notes
     -----
@@ -88,6 +89,8 @@ def joint_factors(
         factors["masked"] = csr_matrix((np.nan_to_num(flux) * masked)[:, None])
     if fit.unlisted is not None:
         factors["uncatalogued"] = csr_matrix(answer @ fit.unlisted)
+    if fit.hidden is not None and np.any(fit.hidden > 0.0):
+        factors["hidden"] = csr_matrix(diags(fit.hidden))
     return factors
 
 

@@ -145,6 +145,8 @@ class JointFit:
         What errs, in standard deviations, of the light of stars that the catalogue lacks, in `problem.known`.
     found : SourceTable, optional
         These stars, their fluxes in electron / s.
+    hidden : ndarray of float64, shape (n_source,), optional
+        Light of stars like these that none would find beside brighter ones, root mean square, electron / s.
     """
 
     problem: JointProblem
@@ -169,6 +171,7 @@ class JointFit:
     decided: BoolArray | None = None
     unlisted: csr_matrix | None = None
     found: SourceTable | None = None
+    hidden: FloatArray | None = None
 
     @property
     def star_sum(self) -> FloatArray:

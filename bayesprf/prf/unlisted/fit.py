@@ -15,7 +15,7 @@ from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
 from bayesprf.prf.unlisted.peaks import find_uncatalogued
-from bayesprf.prf.unlisted.search import STRONG, likeliest_star, odds_of_star
+from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
 from bayesprf.scene.sources import SourceTable
@@ -103,12 +103,20 @@ def fit_with_single_stars(field: Field) -> JointFit:
         listed = _joined(field, listed, found, *star.entry)
         found = _continue(field, listed, found, star.entry[1])
     found, listed = _without_doubtful(field, found, listed)
+    hidden = _hidden(field, found, listed)
     if listed.n_source == field.sources.n_source:
-        return found
+        return replace(found, hidden=hidden)
     problem, state, hyper = field.build(field.sources)
     if not found.converged:
         return fit_joint(problem, state, hyper, field.options)
-    return _with_known_light(field, problem, found, listed)
+    return replace(_with_known_light(field, problem, found, listed), hidden=hidden)
+
+
+def _hidden(field: Field, found: JointFit, listed: SourceTable) -> FloatArray:
+    """Return what stars like those that were found, now or before, may add to the catalogue's, electron / s."""
+    more = np.array([one.startswith(_UNNAMED) for one in listed.source_id])
+    hidden = hidden_light(field.pixels, listed, found.problem, found.state, found.hyper, found=more)
+    return np.asarray((hidden * found.sums.total)[: field.sources.n_source])
 
 
 def _without_doubtful(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
@@ -136,7 +144,7 @@ def _odds_of(field: Field, found: JointFit, listed: SourceTable, star: int) -> f
     problem = replace(problem, loose=_loose(field, problem))
     state = replace(state, flux=state.flux[keep], shift=state.shift[keep])
     place = np.stack(_moved(listed, found.shift), axis=1)[[star]]
-    return odds_of_star(field.pixels, others, problem, state, found.hyper, place)
+    return odds_of_star(field.pixels, others, problem, state, found.hyper, place=place)
 
 
 def _without(listed: SourceTable, star: int) -> SourceTable:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import solve_triangular
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.hyper import MIN_EPS, JointHyper, pixel_variance
 from bayesprf.prf.joint.problem import (
     JointProblem,
@@ -112,6 +112,7 @@ def odds_of_star(
     problem: JointProblem,
     state: JointState,
     hyper: JointHyper,
+    *,
     place: FloatArray,
 ) -> float:
     """Return twice the log of the odds for one more star at a place, shape (1, 2), where one was found before."""
@@ -141,11 +142,12 @@ def _odds(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Evidence:
-    """At some errors of the model: -2 ln Z without a further star, and by how much one at each place lowers it."""
+    """At some errors of the model: -2 ln Z without a further star, how much one at each place lowers it, and i."""
 
     height: float
     gain: FloatArray
     flux: FloatArray
+    information: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -219,7 +221,60 @@ class _Linear:
         height = np.sum(np.log(variance)) + self.residual @ (self.residual / variance) - pulled @ pulled
         height += 2.0 * np.sum(np.log(np.diag(lower))) - 2.0 * np.sum(np.log(scale))
         gain = np.where(told, score**2 / (size + brightest**-2.0) - np.log1p(size * brightest**2), -np.inf)
-        return _Evidence(float(height), gain, np.where(told, score / size, 0.0))
+        return _Evidence(float(height), gain, np.where(told, score / size, 0.0), information)
+
+
+def hidden_light(
+    pixels: PixelTable,
+    sources: SourceTable,
+    problem: JointProblem,
+    state: JointState,
+    hyper: JointHyper,
+    *,
+    found: BoolArray,
+) -> FloatArray:
+    """Return the light of stars that the search may have missed in each star's light, root mean square, (n_source,).
+
+    Parameters
+    ----------
+    pixels, sources, problem, state, hyper
+        The fit, with the stars that were found.
+    found : ndarray of bool, shape (n_source,)
+        These.
+
+    Notes
+    -----
+    Each star that was found, of flux f, stands for a Poisson process of the density 1 / A, over the area A in which it
+    would have been found (Horvitz & Thompson 1952, JASA 47, 663). In the area a where its evidence, f**2 times its
+    information, is not very strong, and a brighter star gives most of the light, it would pass for light of that star:
+    the sum has the mean sum f a / A and the variance sum f**2 a / A (Campbell's theorem). Stars fainter than any that
+    was found are not in it.
+    """
+    told = found & (state.flux > 0.0)
+    mean, variance = np.zeros(sources.n_source), np.zeros(sources.n_source)
+    if not told.any():
+        return mean
+    place, cell = _places(pixels), _PER_PIXEL**-2.0
+    scene = _Linear.about(pixels, problem, state, hyper, place)
+    information = scene.evidence(hyper.errors, float(np.max(state.flux))).information
+    limit = STRONG + 2.0 * np.log(place.shape[0] * cell)
+    owner = _owners(sources, problem, state, place)
+    for flux in state.flux[told]:
+        out = _in_a_core(sources, problem, state, place, np.full(place.shape[0], flux))
+        faint = flux**2 * information < limit
+        density = 1.0 / max(cell * np.count_nonzero(~(faint | out)), 1.0)
+        hides = faint & (state.flux[owner] > flux)
+        number = density * cell * np.bincount(owner[hides], minlength=sources.n_source)
+        mean, variance = mean + number * flux, variance + number * flux**2
+    return np.asarray(np.sqrt(mean**2 + variance))
+
+
+def _owners(sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray) -> IntArray:
+    """Return the star that gives most of the light at each place, shape (n_place,)."""
+    prf = prf_of(problem, state).normalized_at(np.zeros(2))
+    moved = _offsets(sources, problem, state, place)
+    light = prf.evaluate(*moved.T).reshape(sources.n_source, -1) * state.flux[:, None]
+    return np.asarray(np.argmax(light, axis=0))
 
 
 def _places(pixels: PixelTable) -> FloatArray:
@@ -253,8 +308,13 @@ def _in_a_core(
     sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray, flux: FloatArray
 ) -> BoolArray:
     """Return which places lie in the core of a star brighter than one there would be, shape (n_place,)."""
+    away = np.hypot(*_offsets(sources, problem, state, place).T).reshape(sources.n_source, -1)
+    near = away < _CORE * np.sqrt(problem.pixel_area)
+    return np.any(near & (state.flux[:, None] > flux), axis=0)
+
+
+def _offsets(sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray) -> FloatArray:
+    """Return the offset of each place from each star, shape (n_source n_place, 2), arcsec."""
     star, one = (index.ravel() for index in np.indices((sources.n_source, place.shape[0])))
     offset = np.stack(offsets(place[one, 0], place[one, 1], sources.ra_deg[star], sources.dec_deg[star]), axis=1)
-    away = np.hypot(*(offset - shifts(problem, state)[star]).T)
-    near = (away < _CORE * np.sqrt(problem.pixel_area)) & (state.flux[star] > flux[one])
-    return np.any(near.reshape(sources.n_source, -1), axis=0)
+    return np.asarray(offset - shifts(problem, state)[star])

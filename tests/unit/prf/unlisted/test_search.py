@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.linalg import solve_triangular
+from scipy.sparse import csr_matrix
 
 from bayesprf import Machine
 from bayesprf.flags import QualityFlag
@@ -14,11 +15,12 @@ from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.stage import build_problem
 from bayesprf.prf.stage import _scene, select_image
 from bayesprf.prf.unlisted.fit import Field, _without_doubtful
-from bayesprf.prf.unlisted.search import _Linear, _places, likeliest_star
+from bayesprf.prf.unlisted.search import STRONG, _Linear, _places, hidden_light, likeliest_star
 from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_field
+from bayesprf.uncertainty.joint_errors import joint_factors
 
 # The second of four stars is missing: its light passed for the PRF's, and the others were 54 % too bright to 98 % too
 # faint, flagged for few calibrators alone.
@@ -109,6 +111,15 @@ def test_its_light_is_told_and_leaves_the_others_right(field, keep):
     assert [(one.name, one.kept) for one in machine.verdict.cures] == [("stars", True)]
     assert "light that no source explains" in machine.verdict.sentences[0]
     assert not np.any(machine.flags & int(QualityFlag.UNCATALOGUED_LIGHT))
+    # One more like it would be seen wherever it lies.
+    joint, flux = machine.fit.need("prf").joint, machine.ws.mean(axis=0)
+    np.testing.assert_array_equal(joint.hidden, 0.0)
+    assert "hidden" not in machine.common_errors.parts
+    none = csr_matrix((flux.size, machine.pixels.n_pixel))
+    light = np.arange(1.0, 4.0)
+    np.testing.assert_array_equal(
+        joint_factors(replace(joint, hidden=light), none, flux, None)["hidden"].toarray(), np.diag(light)
+    )
 
 
 def test_a_star_that_stands_for_the_prf_of_another_is_left_out(field):
@@ -137,3 +148,30 @@ def test_fluxes_of_the_catalogue_are_expected_beside_a_record(field):
     assert 3.0 * ratio[0] == pytest.approx(1.0, abs=0.3)
     np.testing.assert_array_equal(prior.flux_width, np.where(known, 1.0, 30.0))
     np.testing.assert_array_equal(build(field.pixels, field.sources, prf=None)[0].prior.flux_width, 30.0)
+
+
+@pytest.mark.filterwarnings("ignore:fit_joint")
+def test_stars_hide_where_the_search_would_not_find_them(field):
+    """One of the third star's flux: counted place by place, among those of the two that are brighter."""
+    found = first_step(field.pixels, field.sources)
+    third = np.argsort(-field.flux[0])[2]
+    of_it = np.arange(4) == third
+    fit = field.pixels, field.sources, found.problem, found.state, found.hyper
+    hidden = hidden_light(*fit, found=of_it)
+    place, flux = _places(field.pixels), found.state.flux
+    scene = _Linear.about(*fit[:1], *fit[2:], place)
+    faint = flux[third] ** 2 * scene.evidence(found.hyper.errors, 1e5).information < STRONG + 2.0 * np.log(
+        len(place) / 4
+    )
+    number, seen, prf = np.zeros(4), 0, found.prf.normalized_at(np.zeros(2))
+    for one, (ra, dec) in enumerate(place):
+        east, north = (ra - field.sources.ra_deg) * np.cos(np.radians(dec)), dec - field.sources.dec_deg
+        offset = ARCSEC_PER_DEG * np.stack([east, north], axis=1) - found.shift
+        light = flux * prf.evaluate(*offset.T)
+        owner, core = np.argmax(light), np.hypot(*offset.T) < 2.0 * np.sqrt(found.problem.pixel_area)
+        seen += not faint[one] and not np.any(core & (flux > flux[third]))
+        number[owner] += faint[one] and flux[owner] > flux[third]
+    expected = flux[third] * np.hypot(number / seen, np.sqrt(number / seen))
+    assert number.max() > 0
+    assert hidden == pytest.approx(expected, rel=0.02)
+    np.testing.assert_array_equal(hidden_light(*fit, found=np.zeros(4, bool)), 0.0)
