@@ -26,7 +26,6 @@ from bayesprf.io.prf_files import read_prf_table
 from bayesprf.machine import Machine
 from bayesprf.photometry.background import build_background
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
-from bayesprf.prf.joint.stage import spoiled
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import Background
@@ -225,7 +224,7 @@ def fit_new(field: ForeignField, order: int):
     image, settings = reduce_image(pixels), JointSettings(order=order)
     if np.any(field.sky):
         settings = replace(settings, sky=build_background(pixels, image, Background("image", order=1)))
-    problem = build_joint(pixels, field.field.sources, image, spoiled(pixels, pixels.saturated), settings)
+    problem = build_joint(pixels, field.field.sources, image, pixels.spilled, settings)
     fit = fit_joint(*problem, JointOptions())
     note = f"{fit.n_iter} iterations{'' if fit.converged else ', NOT CONVERGED'}"
     return fit.flux, fit.flux_err, note + sky_note(field, fit.problem.sky @ fit.state.sky)

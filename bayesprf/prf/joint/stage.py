@@ -3,9 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.spatial import cKDTree
 
-from bayesprf.arrays import BoolArray
 from bayesprf.errors import UnsupportedError
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
@@ -26,9 +24,6 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
 
-# Derived: charge reaches this many pixels past a saturated one: the neighbours, and the end of a bleed along its
-# column.
-_MARGIN, _COLUMN_MARGIN = 1.5, 2.1
 # Cost: columns and pairs of which a fit takes half a minute and 2 GB, as measured on 5,000 stars in 160,000 pixels.
 _MAX_ENTRY, _MAX_PAIR = 100_000_000, 6_000_000
 # Definition: the pixels of PrfFit's `training`: those in which a star gives most of the light.
@@ -106,8 +101,7 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
 
 def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointProblem, JointState, JointHyper]:
     """Return the problem of an image, unless it is too large."""
-    spilled = spoiled(scene.pixels, scene.pixels.saturated)
-    built = build_joint(scene.pixels, scene.sources, image, spilled, settings)
+    built = build_joint(scene.pixels, scene.sources, image, scene.pixels.spilled, settings)
     _check_size(built[0])
     return built
 
@@ -131,16 +125,6 @@ def _check_size(problem: JointProblem) -> None:
                 f'method="joint": expected at most {limit:,} {name}, got {size:,}; fit a part of the image,'
                 ' lower field_variation, or use method="rounds"'
             )
-
-
-def spoiled(pixels: PixelTable, saturated: BoolArray) -> BoolArray:
-    """Return the saturated pixels and those to which their charge may have spilled, shape (n_pixel,)."""
-    if not saturated.any():
-        return saturated
-    place = np.stack([pixels.column, pixels.row], axis=1)
-    far = cKDTree(place[saturated]).query(place)[0] > _MARGIN
-    squeezed = place * np.array([10.0 * _COLUMN_MARGIN, 1.0])
-    return ~far | (cKDTree(squeezed[saturated]).query(squeezed)[0] < _COLUMN_MARGIN)
 
 
 def as_prf_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, options: ShapeOptions) -> PrfFit:

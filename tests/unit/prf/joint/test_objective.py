@@ -24,7 +24,7 @@ from bayesprf.prf.joint.problem import (
     shifts,
     star_columns,
 )
-from bayesprf.prf.joint.stage import _check_size, spoiled
+from bayesprf.prf.joint.stage import _check_size
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.joint.step import (
     MAX_POWER,
@@ -437,17 +437,6 @@ def test_a_saved_prf_makes_one_star_enough(field, tmp_path):
     found = alone.fit.need("prf").flux[list(near).index(star)]
     # Wings of the stars around, which this catalogue lacks, add about 1 %.
     assert abs(found / field.mean_flux[star] - 1.0) < 0.02
-
-
-def test_neighbours_of_saturated_pixels_are_left_out(field):
-    pixels, middle = field.pixels, int(np.argmax(field.pixels.flux[0]))
-    saturated = np.zeros(pixels.n_pixel, bool)
-    saturated[middle] = True
-    out = spoiled(pixels, saturated)
-    column, row = pixels.column - pixels.column[middle], pixels.row - pixels.row[middle]
-    expected = (np.hypot(column, row) <= 1.5) | ((column == 0) & (np.abs(row) <= 2))
-    np.testing.assert_array_equal(out, expected)
-    np.testing.assert_array_equal(spoiled(pixels, np.zeros(pixels.n_pixel, bool)), False)
 
 
 def test_a_prf_that_is_the_same_on_the_detector_turns_against_north(field):

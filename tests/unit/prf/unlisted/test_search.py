@@ -175,3 +175,12 @@ def test_stars_hide_where_the_search_would_not_find_them(field):
     assert number.max() > 0
     assert hidden == pytest.approx(expected, rel=0.02)
     np.testing.assert_array_equal(hidden_light(*fit, found=np.zeros(4, bool)), 0.0)
+
+
+def test_pixels_beside_a_saturated_column_count(field):
+    """Charge spills along columns alone: what lies beside them tells most of such a star."""
+    saturated = np.arange(field.pixels.n_pixel) == np.argmax(field.pixels.flux[0])
+    problem = build(replace(field.pixels, saturated=saturated), field.sources)[0]
+    same = field.pixels.column == field.pixels.column[saturated]
+    spilled = same & (np.abs(field.pixels.row - field.pixels.row[saturated]) <= 2)
+    np.testing.assert_array_equal(problem.used, ~spilled)
