@@ -64,15 +64,15 @@ def test_tess_stamp_with_few_stars_takes_the_instruments_prf(real_data, tmp_path
 def test_the_record_needs_no_proof_beside_few_stars(real_data, n_star):
     """The same with its brightest stars alone: rounds with 125 weights for 56 pixels found 10,024 +- 254.
 
-    With the stars that the image shows beside them the answer nears that of the whole catalogue, 8851 +- 205, two
-    errors below the mission's.
+    With the stars that the image shows beside them the answers are 9415 +- 534 and 9244 +- 569, that of the whole
+    catalogue 9440 +- 382. These stars get fluxes of their own, or, with three, where that is no better, are known.
     """
     rows = Table.read(real_data / "field-cases" / "tic25155310_tic_v17.csv")[:n_star]
     machine = bp.fit(real_data / "tess-tpf" / "tess25155310-s01-first-cadences.fits.gz", rows, quiet=True)
     assert machine.fit.prf_recipe.shape.prf == "instrument"
     flux, error = machine.ws[:, 0].mean(), machine.werrs_total[:, 0].mean()
     assert abs(flux - 9259.0) < 3.0 * error < 0.2 * 9259.0
-    assert machine.nsources > n_star
+    assert machine.nsources > n_star or machine.fit.prf.found_stars.n_source > 2
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")

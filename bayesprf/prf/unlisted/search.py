@@ -34,6 +34,8 @@ _CORE = 2
 # Accuracy: relative errors of the model under which evidence is compared, in units of those that fits start from, and
 # of those that were learned.
 _FIRST, _LEARNED = (0.3, 1.0, 3.0, 10.0, 30.0), (1.0, 0.3, 0.1)
+# Definition: a star whose light is seen: most of it falls on the pixels.
+_ON_PIXELS = 0.5
 # Rounding: a star that others explain to this share is none.
 _LEAST_OWN = 1e-3
 
@@ -244,13 +246,13 @@ def hidden_light(
 
     Notes
     -----
-    Each star that was found, of flux f, stands for a Poisson process of the density 1 / A, over the area A in which it
-    would have been found (Horvitz & Thompson 1952, JASA 47, 663). In the area a where its evidence, f**2 times its
-    information, is not very strong, and a brighter star gives most of the light, it would pass for light of that star:
-    the sum has the mean sum f a / A and the variance sum f**2 a / A (Campbell's theorem). Stars fainter than any that
-    was found are not in it.
+    Each star that was found on the pixels, of flux f, stands for a Poisson process of the density 1 / A, over the area
+    A in which it would have been found (Horvitz & Thompson 1952, JASA 47, 663). In the area a where its evidence, f**2
+    times its information, is not very strong, and a brighter star gives most of the light, it would pass for light of
+    that star: with the part s of its light that falls on the pixels, the sum has the mean sum s f a / A and the
+    variance sum (s f)**2 a / A (Campbell's theorem). Stars fainter than any that was found are not in it.
     """
-    told = found & (state.flux > 0.0)
+    told = found & (state.flux > 0.0) & (_share_on_pixels(problem, state) > _ON_PIXELS)
     mean, variance = np.zeros(sources.n_source), np.zeros(sources.n_source)
     if not told.any():
         return mean
@@ -258,15 +260,21 @@ def hidden_light(
     scene = _Linear.about(pixels, problem, state, hyper, place)
     information = scene.evidence(hyper.errors, float(np.max(state.flux))).information
     limit = STRONG + 2.0 * np.log(place.shape[0] * cell)
-    owner = _owners(sources, problem, state, place)
+    owner, seen = _owners(sources, problem, state, place), scene.star.sum(axis=0)
     for flux in state.flux[told]:
         out = _in_a_core(sources, problem, state, place, np.full(place.shape[0], flux))
         faint = flux**2 * information < limit
         density = 1.0 / max(cell * np.count_nonzero(~(faint | out)), 1.0)
         hides = faint & (state.flux[owner] > flux)
-        number = density * cell * np.bincount(owner[hides], minlength=sources.n_source)
-        mean, variance = mean + number * flux, variance + number * flux**2
+        for total, light in ((mean, flux * seen), (variance, (flux * seen) ** 2)):
+            total += density * cell * np.bincount(owner[hides], light[hides], sources.n_source)
     return np.asarray(np.sqrt(mean**2 + variance))
+
+
+def _share_on_pixels(problem: JointProblem, state: JointState) -> FloatArray:
+    """Return the share of each star's light that falls on pixels that are used, shape (n_source,)."""
+    pairs, values = problem.pairs, look(problem, state).values
+    return np.bincount(pairs.source, np.where(problem.used[pairs.pixel], values, 0.0), problem.n_source)
 
 
 def _owners(sources: SourceTable, problem: JointProblem, state: JointState, place: FloatArray) -> IntArray:

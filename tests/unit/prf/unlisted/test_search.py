@@ -163,16 +163,18 @@ def test_stars_hide_where_the_search_would_not_find_them(field):
     faint = flux[third] ** 2 * scene.evidence(found.hyper.errors, 1e5).information < STRONG + 2.0 * np.log(
         len(place) / 4
     )
-    number, seen, prf = np.zeros(4), 0, found.prf.normalized_at(np.zeros(2))
+    mean, square, seen, prf = np.zeros(4), np.zeros(4), 0, found.prf.normalized_at(np.zeros(2))
     for one, (ra, dec) in enumerate(place):
         east, north = (ra - field.sources.ra_deg) * np.cos(np.radians(dec)), dec - field.sources.dec_deg
         offset = ARCSEC_PER_DEG * np.stack([east, north], axis=1) - found.shift
         light = flux * prf.evaluate(*offset.T)
         owner, core = np.argmax(light), np.hypot(*offset.T) < 2.0 * np.sqrt(found.problem.pixel_area)
         seen += not faint[one] and not np.any(core & (flux > flux[third]))
-        number[owner] += faint[one] and flux[owner] > flux[third]
-    expected = flux[third] * np.hypot(number / seen, np.sqrt(number / seen))
-    assert number.max() > 0
+        if faint[one] and flux[owner] > flux[third]:
+            mean[owner] += flux[third] * scene.star[:, one].sum()
+            square[owner] += (flux[third] * scene.star[:, one].sum()) ** 2
+    expected = np.hypot(mean / seen, np.sqrt(square / seen))
+    assert mean.max() > 0
     assert hidden == pytest.approx(expected, rel=0.02)
     np.testing.assert_array_equal(hidden_light(*fit, found=np.zeros(4, bool)), 0.0)
 
