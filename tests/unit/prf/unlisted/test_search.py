@@ -152,15 +152,18 @@ def test_fluxes_of_the_catalogue_are_expected_beside_a_record(field):
 
 @pytest.mark.filterwarnings("ignore:fit_joint")
 def test_stars_hide_where_the_search_would_not_find_them(field):
-    """One of the third star's flux: counted place by place, among those of the two that are brighter."""
+    """One of a tenth of the second star's flux: counted place by place, among those of brighter ones; none beyond."""
     found = first_step(field.pixels, field.sources)
-    third = np.argsort(-field.flux[0])[2]
-    of_it = np.arange(4) == third
-    fit = field.pixels, field.sources, found.problem, found.state, found.hyper
+    second = np.argsort(-field.flux[0])[1]
+    of_it = np.arange(4) == second
+    state = replace(found.state, flux=np.where(of_it, 0.1, 1.0) * found.state.flux)
+    fit = field.pixels, field.sources, found.problem, state, found.hyper
+    beyond = hidden_light(*fit, found=np.arange(4) == np.argsort(-field.flux[0])[2])
+    np.testing.assert_array_equal(beyond, 0.0)
     hidden = hidden_light(*fit, found=of_it)
-    place, flux = _places(field.pixels), found.state.flux
+    place, flux = _places(field.pixels), state.flux
     scene = _Linear.about(*fit[:1], *fit[2:], place)
-    faint = flux[third] ** 2 * scene.evidence(found.hyper.errors, 1e5).information < STRONG + 2.0 * np.log(
+    faint = flux[second] ** 2 * scene.evidence(found.hyper.errors, 1e5).information < STRONG + 2.0 * np.log(
         len(place) / 4
     )
     mean, square, seen, prf = np.zeros(4), np.zeros(4), 0, found.prf.normalized_at(np.zeros(2))
@@ -169,10 +172,10 @@ def test_stars_hide_where_the_search_would_not_find_them(field):
         offset = ARCSEC_PER_DEG * np.stack([east, north], axis=1) - found.shift
         light = flux * prf.evaluate(*offset.T)
         owner, core = np.argmax(light), np.hypot(*offset.T) < 2.0 * np.sqrt(found.problem.pixel_area)
-        seen += not faint[one] and not np.any(core & (flux > flux[third]))
-        if faint[one] and flux[owner] > flux[third]:
-            mean[owner] += flux[third] * scene.star[:, one].sum()
-            square[owner] += (flux[third] * scene.star[:, one].sum()) ** 2
+        seen += not faint[one] and not np.any(core & (flux > flux[second]))
+        if faint[one] and flux[owner] > flux[second]:
+            mean[owner] += flux[second] * scene.star[:, one].sum()
+            square[owner] += (flux[second] * scene.star[:, one].sum()) ** 2
     expected = np.hypot(mean / seen, np.sqrt(square / seen))
     assert mean.max() > 0
     assert hidden == pytest.approx(expected, rel=0.02)
