@@ -67,7 +67,9 @@ def test_a_target_among_stars_that_its_catalogue_lacks(real_data, catalog):
     assert machine.nsources == 3
     assert abs(machine.ws[:, 0].mean() - 11045.0) < 3.0 * machine.common_errors.std[0]
     assert machine.common_errors.std[0] < 0.25 * machine.ws[:, 0].mean()
-    assert [one.kept for one in machine.verdict.cures if one.name == "stars"] == [True] * (catalog == "targets")
+    # Beside what is detected one star more is fitted along, of 170 electron / s; in the list it mends nothing.
+    kept = [one.kept for one in machine.verdict.cures if one.name == "stars"]
+    assert kept == ([True] if catalog == "targets" else [False, True])
     assert bool(machine.verdict.find(QualityFlag.POOR_PRF)) == (catalog == "detect")
 
 
