@@ -112,4 +112,5 @@ def test_light_in_pixels_that_are_left_out_errs_together():
     x, y = view.place[out].T
     log = fit.problem.basis.matrix(np.hypot(x, y), np.arctan2(y, x)) @ weights
     assert masked[0] == pytest.approx(np.log(10.0) * fit.values[out] @ log.std(axis=1), rel=0.05)
-    assert masked[0] > 0.01
+    # Half a per cent: the columns beside, which were left out before, tell of the core (more than 1 % without them).
+    assert masked[0] > 0.005
