@@ -345,9 +345,11 @@ def _damped(solution: Solution, last: FloatArray | None) -> Solution:
 
 
 def _half_way_back(hyper: JointHyper, old: JointHyper, older: JointHyper) -> JointHyper:
-    """Take half of an update of the relative errors that undoes the one before: two that overshoot would go on so."""
-    step, last = np.log(hyper.errors / old.errors), np.log(old.errors / older.errors)
-    return hyper.with_errors(np.where(step * last < 0.0, np.sqrt(hyper.errors * old.errors), hyper.errors))
+    """Take half of an update that undoes the one before: relative errors, or a width of positions, would go on so."""
+    now, before, last = (np.append(one.errors, one.position) for one in (hyper, old, older))
+    back = np.log(now / before) * np.log(before / last) < 0.0
+    found = np.where(back, np.sqrt(now * before), now)
+    return replace(hyper.with_errors(found[:-1]), position=float(found[-1]))
 
 
 def _weigh(
