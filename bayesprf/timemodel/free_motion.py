@@ -21,6 +21,8 @@ _MAX_SERIES = 1 << 22
 _ROUNDING = 1e-9
 # Derived: a coefficient whose width is a tenth of its error, of which pixels decide a hundredth, is held at zero.
 _LEAST_DECIDED = 0.01
+# Derived: motion by more than a pixel, or bending by its square, is not linear: no width is larger.
+_MOST = 1.0
 # Accuracy: most steps of the widths, and the relative change at which they have settled.
 _N_WIDTH, _SETTLED = 100, 1e-2
 # Accuracy: the rounds end when coefficients change by less than this share of their errors.
@@ -216,6 +218,7 @@ def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArra
     told = np.einsum("tii->ti", normal).mean(axis=0) if n_time else np.zeros(n_free)
     alive = np.flatnonzero(told > 0)
     sigma = np.sqrt(1.0 / told[alive]) + np.sqrt(np.mean(score[:, alive] ** 2, axis=0)) / told[alive]
+    sigma = np.minimum(sigma, _MOST)
     mean, covariance = np.zeros((n_time, 0)), np.zeros((n_time, 0, 0))
     for _ in range(_N_WIDTH):
         precision = normal[:, alive[:, None], alive] + np.diag(sigma**-2.0)
@@ -224,6 +227,7 @@ def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArra
         decided = np.sum(1.0 - np.einsum("tii->ti", covariance) / sigma**2, axis=0)
         kept = decided > _LEAST_DECIDED * n_time
         before, sigma = sigma, np.sqrt(np.sum(mean**2, axis=0) / np.maximum(decided, 1e-300))
+        sigma = np.minimum(sigma, _MOST)
         if not kept.all():
             alive, sigma, mean, covariance = alive[kept], sigma[kept], mean[:, kept], covariance[:, kept][:, :, kept]
         elif np.all(np.abs(np.log(sigma / before)) < _SETTLED):

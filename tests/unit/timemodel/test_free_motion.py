@@ -41,7 +41,7 @@ def test_brightness_is_marginalised_as_by_a_dense_solution():
 
 def make_scores(sigma, rng):
     """Return normal matrices and right sides of coefficients of these widths, and the coefficients."""
-    root = rng.normal(size=(N_FREE, N_FREE)) + 3.0 * np.eye(N_FREE)
+    root = 10.0 * rng.normal(size=(N_FREE, N_FREE)) + 30.0 * np.eye(N_FREE)
     normal = np.broadcast_to(root @ root.T, (N_TIME, N_FREE, N_FREE))
     truth = rng.normal(size=(N_TIME, N_FREE)) * sigma
     noise = rng.normal(size=(N_TIME, N_FREE)) @ root.T
@@ -49,7 +49,7 @@ def make_scores(sigma, rng):
 
 
 def test_widths_are_learned_and_errors_cover():
-    sigma = np.array([2.0, 0.5, 0.2])
+    sigma = np.array([0.2, 0.05, 0.02])
     normal, score, truth = make_scores(sigma, np.random.default_rng(2))
     mean, covariance = shrink(normal, score)
     z = (mean - truth) / np.sqrt(np.einsum("tii->ti", covariance))
@@ -65,6 +65,14 @@ def test_noise_alone_is_next_to_no_motion():
     free = np.sqrt(np.diag(np.linalg.inv(normal[0])))
     assert np.all(mean.std(axis=0) < 0.2 * free)
     assert covariance.shape == (N_TIME, N_FREE, N_FREE)
+
+
+def test_no_width_is_beyond_what_is_linear():
+    normal, score, _ = make_scores(np.full(N_FREE, 1e3), np.random.default_rng(5))
+    normal, score = 1e12 * normal, 1e12 * score
+    mean, covariance = shrink(normal, score)
+    assert np.all(np.isfinite(mean))
+    assert np.all(np.einsum("tii->ti", covariance) <= 1.0)
 
 
 def test_a_column_that_others_make_is_left_out():
