@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from bayesprf.design.polar import PolarBasis
-from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, InputError, UnsupportedError
+from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, InputError, UnsupportedError, warn
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import ImageBackground, build_background, first_guess
@@ -100,6 +100,8 @@ def fit_chosen_prf(
         found = _fit_as_asked(fit, scene, plain)
     elif recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
         plain = plain.updated(method="rounds")
+        if color is not None:
+            _warn_of_no_colors(fit)
         return _fit_in_rounds(fit, scene, plain, progress), plain
     else:
         found, plain = _fit_best(fit, scene, plain, progress)
@@ -164,6 +166,16 @@ def _with_wing_that_ends(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Pr
         "less of most pixels" if better else "no less of most pixels",
     )
     return replace(other, wing_err=float(np.hypot(other.wing_err, error))) if better else found
+
+
+def _warn_of_no_colors(fit: Fit) -> None:
+    """Warn that the fit in rounds, which is taken, does not follow colours."""
+    warn(
+        f"color_column: expected a field and options that the joint fit takes, got {fit.pixels.n_pixel} pixels and"
+        f" {fit.sources.n_source} stars, or options of the fit in rounds, which follows no colours; leave these options"
+        ' out, fit smaller parts of the field, or ask for method="joint"',
+        DataWarning,
+    )
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
