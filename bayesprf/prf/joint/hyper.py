@@ -163,7 +163,9 @@ def limit_width(found: float, width: float) -> float:
     return float(np.clip(found, max(width / _MAX_FACTOR, MIN_WIDTH), width * _MAX_FACTOR))
 
 
-def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, expected: float) -> float:
+def fit_position_width(
+    shift: FloatArray, variance: FloatArray, width: float, expected: float, *, once: bool = False
+) -> float:
     """Return where the EM updates of the width of the stars' own offsets end, within limits of one step.
 
     Parameters
@@ -174,6 +176,9 @@ def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, ex
         The present width, arcsec.
     expected : float
         What is expected of a catalogue, arcsec.
+    once : bool
+        Make a single update: where positions are not linear, as those of few stars that share light, the end of all
+        leads to and fro.
 
     Notes
     -----
@@ -194,6 +199,8 @@ def fit_position_width(shift: FloatArray, variance: FloatArray, width: float, ex
         return total / float((shift.size + _N_EXPECTED) * square) - 1.0
 
     start = float(np.log(width))
+    if once:
+        return limit_width(width * float(np.sqrt(1.0 + rise(start))), width)
     limit = start + np.log(_MAX_FACTOR) * (1.0 if rise(start) > 0.0 else -1.0)
     low, high = min(start, limit), max(start, limit)
     if rise(low) <= 0.0 or rise(high) >= 0.0:

@@ -89,7 +89,7 @@ class JointOptions:
         Give pixels that hold light of no catalogued star less weight.
     """
 
-    max_iter: int = 60
+    max_iter: int = 80
     tolerance: float = 0.05
     position_error: float | None = None
     robust: bool = True
@@ -269,7 +269,7 @@ def _iterate(
     view = look(problem, state)
     learning, robust, converged, count, n_robust, moved, since = warm, False, False, 0, 0, np.inf, 0.0
     outliers = Outliers.none(problem.flux.size)
-    error, older, last = _typical_error(problem), hyper, None
+    error, older, last, crawling = _typical_error(problem), hyper, None, False
     for count in range(1, options.max_iter + 1):
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
@@ -287,7 +287,8 @@ def _iterate(
         robust = robust or (options.robust and learning and moved < _NEARLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
-            told = _learn(problem, state, view, solution, hyper, options=options)
+            told = _learn(problem, state, view, solution, hyper, options=options, crawling=crawling)
+            crawling = crawling or _turns_back(told.position, hyper.position, older.position)
             hyper = _learn_errors(problem, state, view, told, leverage=solution.leverage, outliers=outliers)
         if robust:
             n_robust += 1
@@ -342,6 +343,11 @@ def _damped(solution: Solution, last: FloatArray | None) -> Solution:
     if now @ before > -_OPPOSITE * np.linalg.norm(now) * np.linalg.norm(before):
         return solution
     return replace(solution, common=0.5 * solution.common, own=0.5 * solution.own)
+
+
+def _turns_back(now: float, before: float, last: float) -> bool:
+    """Whether an update of a width undoes the one before."""
+    return bool(np.log(now / before) * np.log(before / last) < 0.0)
 
 
 def _half_way_back(hyper: JointHyper, old: JointHyper, older: JointHyper) -> JointHyper:
@@ -417,6 +423,7 @@ def _learn(
     hyper: JointHyper,
     *,
     options: JointOptions,
+    crawling: bool,
 ) -> JointHyper:
     """Learn smoothness, variation over the field and position errors."""
     found = replace(hyper, wing=_wing_width(problem, state, solution, hyper))
@@ -440,7 +447,7 @@ def _learn(
     known = np.ones(problem.n_source, bool) if problem.loose is None else problem.loose == 0.0
     shift, variance = state.shift[known], solution.own_std[known, 1:] ** 2
     expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
-    position = fit_position_width(shift.ravel(), variance.ravel(), hyper.position, expected)
+    position = fit_position_width(shift.ravel(), variance.ravel(), hyper.position, expected, once=crawling)
     return replace(found, position=position)
 
 

@@ -176,3 +176,14 @@ def test_far_light_moves_along_its_derivatives(built):
         moves.append(np.abs(near.far[:, 0] - anew.far[:, 0]).max() / change)
     assert moves[0] < 0.02
     assert moves[1] < 0.04
+
+
+def test_a_single_update_of_the_width_of_positions_is_that_of_em():
+    rng = np.random.default_rng(8)
+    shift, variance = 0.1 * rng.standard_normal(40), np.full(40, 0.05**2)
+    found = fit_position_width(shift, variance, 0.1, 0.1, once=True)
+    seen = np.minimum(shift**2 + variance, 9.0 * 0.1**2)
+    assert found == pytest.approx(np.sqrt((seen.sum() + 2 * 0.1**2) / 42.0), rel=1e-12)
+    end = fit_position_width(shift, variance, 0.1, 0.1)
+    assert (end - 0.1) * (found - 0.1) > 0.0
+    assert abs(end - 0.1) > abs(found - 0.1)
