@@ -1,8 +1,6 @@
 """The missions' PRF files: read, gathered, and fetched once."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from urllib.error import URLError
 
 import numpy as np
@@ -17,8 +15,6 @@ from bayesprf.machine import Machine
 from bayesprf.prf.prior import load_prf_tables
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES
-
-TABLES = Path(os.environ.get("BAYESPRF_TEST_DATA", "")) / "prf-models" / "tess"
 
 
 def write_tess(path, row, column, width):
@@ -160,16 +156,3 @@ def test_without_a_network_the_message_says_what_to_do(field, archive, monkeypat
         FileError, match=r"prf: expected the mission's PRF file https.* got none \(.*known.*; ask once wh"
     ):
         fetch_prf_tables(pixels)
-
-
-@pytest.mark.skipif(not TABLES.is_dir(), reason="needs the official TESS tables")
-def test_official_tables_of_tess_are_taken_from_the_cache(field, monkeypatch, tmp_path):
-    """Files that someone put there are used as they are, and nothing is asked for."""
-    monkeypatch.setenv("BAYESPRF_CACHE", str(tmp_path))
-    (tmp_path / "prf").mkdir()
-    for path in TABLES.glob("*.fits.gz"):
-        with fits.open(path) as file:
-            file.writeto(tmp_path / "prf" / path.name.removesuffix(".gz"))
-    found = load_prf_tables(fetch_prf_tables(at(field, TESS, 700.0, 600.0, camera=2, ccd=3, sector=15)))
-    assert found.values.shape == (4, 117, 117)
-    assert found.values.sum(axis=(1, 2)) == pytest.approx(81.0)
