@@ -38,8 +38,9 @@ _DEFAULT_BITS = 1 | 2 | 4 | 8 | 32 | 64 | 256 | 4096 | 16384 | 32768 | 65536
 # Over the focal plane the brightest pixel holds 20 to 62 % of the light, the median 45 %, and 95 % of it lie within a
 # diameter of 3.1 to 7.5 pixels, the median 4.2 (Kepler Instrument Handbook, section 3.5; Bryson et al. 2010, ApJ 713,
 # L97). The medians give width and power of the profile; the two extremes, each 2 sigma, that of the width, and the
-# extreme diameters at the median share that of the power.
-PRF_WIDTHS = PrfWidths(width=0.80, power=2.51, width_sigma=0.20, power_sigma=0.51)
+# extreme diameters at the median share that of the power. Tables in the archive have 11 x 11 pixels (15 x 15 where the
+# PRF is wide).
+PRF_WIDTHS = PrfWidths(width=0.80, power=2.51, width_sigma=0.20, power_sigma=0.51, table_half=5.5)
 
 _READ_NOISE, _READ_SECONDS = 95.0, 6.0198
 _DUTY = _READ_SECONDS / 6.5388

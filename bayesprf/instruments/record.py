@@ -20,15 +20,18 @@ class PrfWidths:
         Its power.
     width_sigma, power_sigma : float
         Standard deviation over field and detectors of ln width and of ln (power - 1).
+    table_half : float
+        Half width of the mission's own tables, beyond which its convention knows no light, pixel.
     """
 
     width: float
     power: float
     width_sigma: float
     power_sigma: float
+    table_half: float
 
     def __post_init__(self) -> None:
-        for name in ("width", "width_sigma", "power_sigma"):
+        for name in ("width", "width_sigma", "power_sigma", "table_half"):
             check_positive(getattr(self, name), name)
         check_positive(self.power - 1.0, "power - 1")
 

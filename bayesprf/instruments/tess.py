@@ -35,8 +35,9 @@ _DEFAULT_BITS = 1 | 2 | 4 | 8 | 16 | 32 | 128 | 2048 | 4096 | 16384
 # In flight half of the light lies within a square of half width 15 micron, 1 pixel, averaged over the field (TESS
 # telescope information, HEASARC); by design within half of that, and 90 % within 30 micron (Ricker et al. 2015, JATIS
 # 1, 014003, table 1). Half widths for half of the light of 0.5 and 2 pixels are taken as 2 sigma; that for 90 % lies
-# between the design's 2 pixels and 4, its ratio to the former, each 2 sigma.
-PRF_WIDTHS = PrfWidths(width=1.21, power=2.13, width_sigma=0.35, power_sigma=0.51)
+# between the design's 2 pixels and 4, its ratio to the former, each 2 sigma. The tables in the archive have 13 x 13
+# pixels.
+PRF_WIDTHS = PrfWidths(width=1.21, power=2.13, width_sigma=0.35, power_sigma=0.51, table_half=6.5)
 
 TESS = Instrument(
     name="TESS",

@@ -5,20 +5,13 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import block_diag, csr_matrix, diags, vstack
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.singular import semidefinite_factor
-from bayesprf.prf.joint.discrepancy import ANY_LIGHT, half_rings, ring_response, wing_errors
+from bayesprf.prf.joint.discrepancy import half_rings, ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
-from bayesprf.scene.prf import LN10, wing_columns, wing_starts
+from bayesprf.scene.prf import LN10
 
-# Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by
-# the square root of two, in 6 sectors.
-_RINGS = np.concatenate([np.arange(2.0, 8.0), 8.0 * np.sqrt(2.0) ** np.arange(20)])
-# Accuracy: sectors of a ring in which the light that tells of a slope is counted.
-_N_SECTOR = 6
-# Derived: the variance of Student's t is finite beyond so many degrees of freedom.
-_LEAST_TOLD = 2.0
 # Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
 _MAX_TOGETHER = 1000
 
@@ -79,7 +72,7 @@ def joint_factors(
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
-    factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * unseen_share(fit, view))
+    factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.unseen_err)
     light = half_rings(problem, state, view)
     rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
@@ -92,44 +85,6 @@ def joint_factors(
     if fit.hidden is not None and np.any(fit.hidden > 0.0):
         factors["hidden"] = csr_matrix(diags(fit.hidden))
     return factors
-
-
-def unseen_share(fit: JointFit, view: View) -> float:
-    """Return by how much of its light a star may err where no pixel tells it from none.
-
-    Notes
-    -----
-    Where pixels are silent the wing goes on as it fell farther in, and its slope wanders on as it did from ring to
-    ring (`extrapolated_variance`). Whatever was learned, there may be no light, or twice as much, or any between: as a
-    uniform number this has the variance 1 / 3 of the light squared, and more is never claimed. Pixels in which all
-    stars together are worth x squares of a standard deviation take their part: 1 / (1 / v + x). Cells about the star
-    in which the pixels tell less than the widest belief, x < 3, err together. Where pixels tell how the slope wanders,
-    what its posterior has of this error counts as `shape`; where they do not, that is the belief in a slope alone, and
-    whether there is light at all is another.
-    """
-    problem, prf = fit.problem, replace(fit.prf.normalized_at(np.zeros(2)), shear=(0.0, 0.0))
-    side, n_ring = float(np.sqrt(problem.pixel_area)), _RINGS.size - 1
-    radius, angle = np.hypot(*view.place.T) / side, np.arctan2(view.place[:, 1], view.place[:, 0])
-    ring = np.minimum(np.searchsorted(_RINGS, radius, side="right") - 1, n_ring - 1)
-    sector = np.floor((angle / (2.0 * np.pi) + 0.5) * _N_SECTOR).astype(np.int64) % _N_SECTOR
-    light = fit.state.flux[problem.pairs.source] * view.values
-    worth = np.where(ring >= 0, light**2 * fit.weight[problem.pairs.pixel], 0.0)
-    signal = np.bincount(np.maximum(ring, 0) * _N_SECTOR + sector, weights=worth, minlength=n_ring * _N_SECTOR)
-    middle = 0.5 * (_RINGS[1:] + _RINGS[:-1])
-    place = (np.arange(_N_SECTOR) + 0.5) / _N_SECTOR * 2.0 * np.pi - np.pi
-    x, y = np.outer(middle, np.cos(place)).ravel(), np.outer(middle, np.sin(place)).ravel()
-    share = prf.evaluate(side * x, side * y) * np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
-    silent = signal < ANY_LIGHT
-    n_told = _told_changes(fit)
-    wander = _wander(fit, n_told)
-    variance = extrapolated_variance(~silent.reshape(n_ring, _N_SECTOR), middle, wander).ravel()[silent]
-    believed = float(np.sum(share[silent] * np.sqrt(variance / (1.0 + variance * signal[silent]))))
-    if n_told <= _LEAST_TOLD:
-        return believed
-    slopes = wing_columns(side * np.repeat(middle, _N_SECTOR)[silent] / problem.basis.rmax, problem.n_wing - 1)
-    wing = fit.posterior.global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
-    carried = float(np.linalg.norm(LN10 * (share[silent] @ slopes) @ wing))
-    return float(np.sqrt(max(believed**2 - carried**2, 0.0)))
 
 
 def masked_share_error(fit: JointFit, view: View) -> FloatArray:
@@ -149,51 +104,6 @@ def masked_share_error(fit: JointFit, view: View) -> FloatArray:
     if error.size:
         error = LN10 * np.linalg.norm(problem.basis.matrix(radius, angle) @ factor, axis=1)
     return np.bincount(problem.pairs.source[out], fit.values[out] * error, problem.n_source)
-
-
-def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) -> FloatArray:
-    """Return the relative variance of the light in each cell about a star, from the nearest cell in which it is told.
-
-    Parameters
-    ----------
-    told : ndarray of bool, shape (n_ring, n_sector)
-        Cells in which pixels tell.
-    radius : ndarray of float64, shape (n_ring,)
-        Their radii.
-    wander : float
-        Variance of a change of the wing's slope by which the radius grows e-fold.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_ring, n_sector)
-        wander L**3 / 3, for a slope that is a Wiener process in ln r, at the distance L in ln r; 1 / 3 at most.
-    """
-    log = np.log(radius)
-    distance = np.abs(log[:, None, None] - np.where(told, log[:, None], np.inf)).min(axis=1)
-    return np.asarray(np.minimum(wander * distance**3 / 3.0, 1.0 / ANY_LIGHT))
-
-
-def _told_changes(fit: JointFit) -> float:
-    """Return how many changes of the wing's slope the pixels decide; the one inside the splines always is."""
-    problem, powers = fit.problem, np.tri(fit.problem.n_wing)
-    precision = powers.T @ powers / problem.prior.slope_sigma**2
-    precision[np.diag_indices(problem.n_wing)] += np.append(0.0, np.full(problem.n_wing - 1, fit.hyper.wing**-2.0))
-    before = np.sum(np.linalg.solve(np.linalg.cholesky(precision), np.eye(problem.n_wing)) ** 2, axis=0)
-    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    after = np.sum(fit.posterior.global_factor[wing] ** 2, axis=1)
-    return 1.0 + float(np.sum(1.0 - np.minimum(after / before, 1.0)[1:]))
-
-
-def _wander(fit: JointFit, n_told: float) -> float:
-    """Return the variance of one more change of the wing's slope, by which the radius grows e-fold.
-
-    Notes
-    -----
-    The changes from ring to ring have a learned width; one more of n numbers of unknown variance has n / (n - 2) times
-    theirs (Student's t): beyond all bounds where the pixels decide two or fewer.
-    """
-    step = LN10 * float(wing_starts(2)[1])
-    return fit.hyper.wing**2 / step * n_told / max(n_told - _LEAST_TOLD, 1e-9)
 
 
 def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:

@@ -44,6 +44,7 @@ from bayesprf.prf.joint.step import (
     within_walls,
 )
 from bayesprf.prf.joint.sums import StarSums, star_sums
+from bayesprf.prf.joint.unseen import unseen_light
 from bayesprf.scene.field_prf import FieldPrf
 from bayesprf.scene.sources import SourceTable
 
@@ -115,6 +116,8 @@ class JointFit:
         L with the covariances L L' of the relative errors of a star's rings, and of what their halves differ by.
     missed_err : float
         Relative error of all fluxes together by the light that the mean profile misses.
+    unseen_err : float
+        The same by light where no pixel tells of it.
     shift : ndarray of float64, shape (n_source, 2)
         Offset of each star from its catalogue position, east and north, arcsec.
     shift_err : ndarray of float64, shape (n_source, 2)
@@ -156,6 +159,7 @@ class JointFit:
     flux_err: FloatArray
     rings: FloatArray
     missed_err: float
+    unseen_err: float
     shift: FloatArray
     shift_err: FloatArray
     values: FloatArray
@@ -541,7 +545,9 @@ def _finish(problem: JointProblem, found: _Iteration, held: FloatArray | None) -
     posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem), held=held)
     missed, missed_std = missed_light(aimed, state, view, weight=weight)
     sums = star_sums(problem, state)
-    sums = replace(sums, total=sums.total * (1.0 + missed))
+    unseen = unseen_light(problem, state, view, hyper, posterior, weight=weight)
+    total = sums.total * (1.0 + missed - unseen.absent)
+    sums = replace(sums, total=total, gradient=sums.gradient - unseen.gradient)
     flux = state.flux * sums.total
     # What the model of a star's pixels errs by adds up to nothing.
     conserved = hyper.eps**2 * np.maximum(flux, 0.0) * peaks(problem, state)
@@ -557,6 +563,7 @@ def _finish(problem: JointProblem, found: _Iteration, held: FloatArray | None) -
         flux_err=np.sqrt(own + np.einsum("sg,sg->s", response, response) + ring_std**2),
         rings=rings,
         missed_err=missed_std,
+        unseen_err=unseen.std,
         shift=shifts(problem, state),
         shift_err=_shift_errors(problem, posterior),
         values=view.values / sums.total[problem.pairs.source],

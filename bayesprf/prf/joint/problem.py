@@ -78,6 +78,8 @@ class JointPrior:
         a record and the catalogue has a flux.
     sky, sky_sigma : ndarray of float64, shape (n_sky,)
         Heights of the background columns, electron / s.
+    table_half : float
+        Half width of the mission's own PRF tables, pixel; infinity where there are none.
     """
 
     weights: FloatArray
@@ -91,6 +93,7 @@ class JointPrior:
     flux_width: FloatArray
     sky: FloatArray
     sky_sigma: FloatArray
+    table_half: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)

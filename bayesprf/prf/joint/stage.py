@@ -83,6 +83,8 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
     """Return the image with its sky, and what the options ask of the fit."""
     settings, image = JointSettings(order=options.field_variation or 0, free=options.refine is not False), scene.image
     settings = replace(settings, density=options.knot_density or 1, color_column=options.color_column)
+    if (widths := scene.pixels.instrument.prf_widths) is not None:
+        settings = replace(settings, table_half=widths.table_half)
     if options.prf is not None:
         prior = read_prior(options.prf, scene.pixels)
         settings = replace(

@@ -92,6 +92,8 @@ class JointSettings:
         Expected power of r beyond the splines, and its standard deviation.
     color_column : str, optional
         Colours of the catalogue that the weights follow.
+    table_half : float
+        Half width of the mission's own PRF tables, pixel.
     """
 
     order: int = 0
@@ -106,6 +108,7 @@ class JointSettings:
     n_wing: int = 5
     slope: tuple[float, float] = STAR_WINGS
     color_column: str | None = None
+    table_half: float = np.inf
 
 
 def build_joint(
@@ -203,6 +206,7 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
         flux_width=np.full(flux.size, _FLUX_WIDTH),
         sky=height,
         sky_sigma=np.zeros(0) if settings.sky is None else np.full(height.size, settings.sky.sigma),
+        table_half=settings.table_half,
     )
 
 
