@@ -103,7 +103,7 @@ class ShapeOptions:
     field_variation : int, optional
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. By default constant, or a plane
         where the stars agree on how the PRF would vary, and the joint fit of a plane leaves less light in the wrong
-        pixels; then a quadratic surface, likewise. A surface takes the joint fit.
+        pixels; a quadratic surface likewise, also where no plane is kept. A surface takes the joint fit.
     knot_density : int, optional
         1, or 2 for splines of the joint fit with twice as many knots along the radius and around the circle, four times
         the weights. By default 2 where the PRF is constant over the field, all pixels decide and lose half of their

@@ -18,6 +18,7 @@ from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.instrument_prior import expected_wing
 from bayesprf.prf.joint.choice import (
     SIGNIFICANT,
+    WORTH_A_TRY,
     Choice,
     choose_fit,
     color_score,
@@ -42,7 +43,7 @@ from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.colors import scaled_colors
-from bayesprf.scene.field_prf import FieldFrame
+from bayesprf.scene.field_prf import FieldFrame, order_columns
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.prf import FLATTEST_WING
 from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings, ShapeOptions
@@ -231,20 +232,23 @@ def _better(
 
 
 def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[PrfFit, PrfRecipe]:
-    """Let the PRF vary over the field, by one order more at a time, while the stars agree on it; or return the fit."""
+    """Let the PRF vary over the field, by one order more at a time, where the stars may agree on it; or return the fit.
+
+    A PRF that is wider towards the edges on all sides follows no plane: each order is asked for its own columns, and
+    the second whether or not the first is kept. What is tried must leave less of the pixels.
+    """
     if recipe.shape.field_variation is not None:
         return found, recipe
     held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
     for order, surface in enumerate(_SURFACES, start=1):
-        if not _follows_places(fit, found):
-            break
+        if not _may_follow_places(fit, found, order):
+            continue
         varying = recipe.updated(method="joint", field_variation=order)
         other, told = _try_jointly(scene, varying, held)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
         _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
-        if other is None or not choice.joint:
-            break
-        found, recipe = other, varying
+        if other is not None and choice.joint:
+            found, recipe = other, varying
     return found, recipe
 
 
@@ -289,12 +293,13 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     return (other, denser) if other is not None and choice.joint else (found, recipe)
 
 
-def _follows_places(fit: Fit, found: PrfFit) -> bool:
-    """Whether stars follow their places in the field: all their pixels say so, or size and shape of single ones."""
+def _may_follow_places(fit: Fit, found: PrfFit, order: int) -> bool:
+    """Whether stars may follow the columns of an order: all their pixels hint at it, or size and shape of single ones."""
     if found.joint is not None:
-        return variation_score(found.joint) > SIGNIFICANT
+        return variation_score(found.joint, order) > WORTH_A_TRY
     place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
-    return any(one.significance > SIGNIFICANT for one in fit_trends(found.star_residuals(), place).values())
+    trends = fit_trends(found.star_residuals(), order_columns(place, order)).values()
+    return any(one.significance > SIGNIFICANT for one in trends)
 
 
 def _beside_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, choice: Choice, *, few: bool) -> Choice:

@@ -120,15 +120,15 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     -------
     tuple of Fit and Cure
         The one with the sky if chi-square per pixel and misplaced light are smaller, and the sky is significantly
-        light. The light counts, not its share of fluxes that hold sky in one of the fits.
+        light. The light counts, not its share of fluxes that hold sky in one of the fits; nor do the stars that are
+        flagged for it, as total errors that hold sky hide their faults.
     """
     before, after = (with_verdict(one).need("verdict") for one in (fit, other))
     background = other.need("prf").background
     level, error = (0.0, np.inf) if background is None else background.typical_level()
     lost = [_misplaced_light(one) for one in (fit, other)]
-    fewer = np.count_nonzero(_marked(after)) <= np.count_nonzero(_marked(before))
     less = after.field["chi2_image"] < before.field["chi2_image"] and lost[1] < lost[0]
-    better = bool(fewer and less and level > QualityOptions().significance * error)
+    better = bool(less and level > QualityOptions().significance * error)
     told = (
         f"{_named(other.settings.background)}, {rough(level)} electron / s, fitted along, took the misplaced"
         f" light of a typical star from {rough(lost[0])} to {rough(lost[1])} electron / s"

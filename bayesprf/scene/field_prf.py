@@ -82,6 +82,11 @@ def field_columns(place: FloatArray, order: int, *, colored: bool = False) -> Fl
     return np.stack(columns, axis=1)
 
 
+def order_columns(place: FloatArray, order: int) -> FloatArray:
+    """Return the columns that an order above 0 adds to those of the order below, shape (n, 2) or (n, 3)."""
+    return field_columns(place, order)[:, N_COLUMN[order - 1] :]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class FieldPrf:
     """A PRF whose weights and shear vary over the field, and which turns against north as the detector does.

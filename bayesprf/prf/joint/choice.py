@@ -24,12 +24,14 @@ from bayesprf.prf.joint.problem import (
 )
 from bayesprf.prf.joint.start import rows_around
 from bayesprf.prf.joint.step import MAX_POWER
-from bayesprf.scene.field_prf import N_COLUMN, field_columns
+from bayesprf.scene.field_prf import order_columns
 from bayesprf.scene.pairs import PairTable
 from bayesprf.stats import mad_sigma
 
 SIGNIFICANT = 5.0
 """Definition: a level of the sky counts from so many of its standard errors on."""
+WORTH_A_TRY = 2.0
+"""Cost: a PRF that varies is fitted from so many standard deviations on, by one in forty fields that do not vary."""
 # Derived: mean and standard deviation of |z| for a standard normal z.
 _MEAN_ABS, _STD_ABS = float(np.sqrt(2.0 / np.pi)), float(np.sqrt(1.0 - 2.0 / np.pi))
 # Rounding: it decides what is left of a pixel that the fit follows altogether.
@@ -239,13 +241,15 @@ def _brightest(pairs: PairTable, flux: FloatArray, values: FloatArray) -> IntArr
     return star
 
 
-def variation_score(fit: JointFit) -> float:
-    """Return how far stars agree on a PRF that varies over the field by one order more, in standard deviations.
+def variation_score(fit: JointFit, order: int) -> float:
+    """Return how far stars agree on a PRF that follows further columns over the field, in standard deviations.
 
     Parameters
     ----------
     fit : JointFit
         A fit of a PRF that is constant, or a plane over the field.
+    order : int
+        Whose own columns are asked for: 1 for those of a plane, 2 for those that bend it.
 
     Returns
     -------
@@ -260,8 +264,7 @@ def variation_score(fit: JointFit) -> float:
     stars have in common, sum_(i != j) y_i'y_j, which is zero on average where they err each on its own, in however
     many pixels, and has the variance 2 sum_(i != j) (y_i'y_j)**2.
     """
-    order = fit.prf.order
-    return _further_score(fit, field_columns(fit.problem.place, order + 1)[:, N_COLUMN[order] :])
+    return _further_score(fit, order_columns(fit.problem.place, order))
 
 
 def color_score(fit: JointFit, color: FloatArray) -> float:

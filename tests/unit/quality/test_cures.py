@@ -13,7 +13,7 @@ from bayesprf.instruments import K2, TESS
 from bayesprf.io.save import save_tree
 from bayesprf.io.simulated import write_field
 from bayesprf.machine import Machine
-from bayesprf.quality.cures import light_curve_scatter, with_cures
+from bayesprf.quality.cures import choose_sky, light_curve_scatter, with_cures
 from bayesprf.quality.record import Cure, Finding
 from bayesprf.quality.stage import with_verdict
 from bayesprf.simulation.fields import make_case, make_field
@@ -104,6 +104,20 @@ def test_a_cure_that_was_tried_in_vain_is_advised_no_more(cases):
     assert told[0] == (poor, moving)
     assert told[1][0].cure == "add stars to learn from, give the PRF of that place with prf=, or check the catalogue"
     assert told[1][1] == moving
+
+
+def test_a_sky_is_fitted_whatever_stars_are_flagged_with_it(cases):
+    """Total errors that hold sky hide the faults of stars: a constant beside a slope flags more, and is far better."""
+    field, without = cases.fitted("sky")
+    machine = bp.Machine.from_pixels(without.fit.pixels, field.sources, quiet=True, background="stamp")
+    machine.build_shape_model()
+    machine.fit_model()
+    verdict = with_verdict(machine.fit).need("verdict")
+    marked = Finding(QualityFlag.POOR_PRF, np.ones(field.sources.n_source, bool), 2.0, "a fault", "")
+    other = machine.fit.with_stage("verdict", replace(verdict, findings=(marked,)))
+    chosen, cure = choose_sky(without.fit, other)
+    assert cure.kept
+    assert chosen.settings.background is not None
 
 
 def test_free_positions_are_not_advised_where_they_are_free(displaced):

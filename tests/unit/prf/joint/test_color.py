@@ -70,7 +70,7 @@ def colored(field):
 def test_stars_agree_where_the_prf_follows_their_colours(plain, colored):
     color = colored.fit.prf.color
     assert color_score(plain.fit.prf.joint, color) > 10.0
-    assert abs(variation_score(plain.fit.prf.joint)) < 5.0
+    assert abs(variation_score(plain.fit.prf.joint, 1)) < 5.0
     dealt = [color_score(plain.fit.prf.joint, np.random.default_rng(i).permutation(color)) for i in range(40)]
     # Standard error of the mean of 40 standard normal numbers: 0.16; three of them.
     assert abs(np.mean(dealt)) < 0.48

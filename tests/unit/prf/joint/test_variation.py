@@ -37,18 +37,18 @@ def varying():
 
 
 def test_stars_agree_where_the_prf_varies(varying):
-    assert variation_score(varying) > 10.0
+    assert variation_score(varying, 1) > 10.0
 
 
 def test_stars_of_a_constant_prf_do_not_agree():
-    assert abs(variation_score(fit(0.0))) < 3.0
+    assert abs(variation_score(fit(0.0), 1)) < 3.0
 
 
 def test_the_score_counts_standard_deviations(varying):
     """With the places dealt out at random there is nothing to agree on, whatever each star's PRF is."""
     rng, places = np.random.default_rng(2), varying.problem.place
     dealt = [replace(varying.problem, place=rng.permutation(places)) for _ in range(40)]
-    scores = np.array([variation_score(replace(varying, problem=one)) for one in dealt])
+    scores = np.array([variation_score(replace(varying, problem=one), 1) for one in dealt])
     # Standard errors of mean and standard deviation of 40 standard normal numbers: 0.16 and 0.11.
     assert abs(scores.mean()) < 3 * 0.16
     assert abs(scores.std() - 1.0) < 3 * 0.11
@@ -56,5 +56,34 @@ def test_the_score_counts_standard_deviations(varying):
 
 def test_a_plane_is_not_all_that_the_logarithm_of_a_widening_prf_does():
     """A tenth wider at the edge, stars agree on more than a plane; where it hardly widens they do not."""
-    assert variation_score(fit(0.1, order=1)) > 5.0
-    assert variation_score(fit(0.01, order=1)) < 3.0
+    assert variation_score(fit(0.1, order=1), 2) > 5.0
+    assert variation_score(fit(0.01, order=1), 2) < 3.0
+
+
+def wider_on_all_sides():
+    """Stars whose PRF is 6 % wider at the corners of the field than in its middle."""
+    prf = asymmetric_prf()
+    return make_foreign(
+        SETTINGS, lambda u, v: scaled_mixture(prf, 0.97 + 0.06 * (u * u + v * v)), rng=np.random.default_rng(13)
+    )
+
+
+def test_a_prf_that_is_wider_on_all_sides_follows_no_plane():
+    field = wider_on_all_sides()
+    machine = Machine.from_pixels(field.field.pixels, field.field.sources, quiet=True)
+    machine.build_shape_model(method="joint", field_variation=0)
+    constant = machine.fit.prf.joint
+    assert variation_score(constant, 1) < 3.0 < variation_score(constant, 2)
+
+
+@pytest.mark.slow
+def test_the_default_follows_a_prf_that_is_wider_on_all_sides():
+    """It was fitted as constant, as only a plane was asked for first."""
+    field, off = wider_on_all_sides(), []
+    for options in ({"field_variation": 0}, {}):
+        machine = Machine.from_pixels(field.field.pixels, field.field.sources, quiet=True)
+        machine.build_shape_model(**options)
+        off.append(machine.fit.prf.joint.flux / field.flux - 1.0)
+    assert machine.fit.prf.joint.prf.order == 2
+    scatter = [np.median(np.abs(one - np.median(one))) for one in off]
+    assert scatter[1] < 0.2 * scatter[0]
