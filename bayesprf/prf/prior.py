@@ -12,12 +12,13 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.problem import LN10, RMAX, joint_basis
+from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_side
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel
 
-# Derived: outside of its table a PRF falls by three dex per pixel: the table holds all the light it speaks of.
-_FALL, _PADDING = 3.0, 4
+# Format: a table is padded by so many pixels.
+_PADDING = 4
 # Rounding: values of a table below this share of its peak are noise of its making, 1 / pixel.
 _FLOOR = 1e-7
 # Accuracy: points of a made table per pixel: those of the missions' own tables (9 of TESS, 50 of Kepler).
@@ -46,6 +47,11 @@ class TabulatedPrf:
         Sky step of one column and one row, arcsec.
     rmax : float
         Radius beyond which the values stay as they are along a ray, arcsec.
+
+    Notes
+    -----
+    The outermost points of a table stand for cells that reach half a step beyond. There the logarithm falls by as much
+    per pixel, 2 samples / ln 10, as leaves outside what these halves hold: the table holds all the light it speaks of.
     """
 
     values: FloatArray
@@ -60,7 +66,7 @@ class TabulatedPrf:
         padded = np.pad(np.log10(np.maximum(self.values, _FLOOR)), n_pad, mode="edge")
         beyond = np.maximum(np.abs(np.arange(padded.shape[0]) - (padded.shape[0] - 1) / 2.0), 0.0)
         beyond = np.maximum(beyond - (self.values.shape[0] - 1) / 2.0, 0.0) / self.samples
-        padded -= _FALL * np.hypot(beyond[:, None], beyond[None, :])
+        padded -= _fall(self.samples) * np.hypot(beyond[:, None], beyond[None, :])
         along = (np.arange(padded.shape[0]) - (padded.shape[0] - 1) / 2.0) / self.samples
         object.__setattr__(self, "spline", RectBivariateSpline(along, along, padded))
         object.__setattr__(self, "inverse", np.linalg.inv(self.axes))
@@ -85,6 +91,11 @@ class TabulatedPrf:
         limit = float(self.spline.get_knots()[0][-1])
         column, row = self.inverse @ np.stack([x * shrink, y * shrink])
         return np.clip(column, -limit, limit), np.clip(row, -limit, limit), shrink
+
+
+def _fall(samples: float) -> float:
+    """Return by how many dex per pixel light falls that adds up to half a step of a table."""
+    return 2.0 * samples / LN10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +202,9 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     smooth = smooth_factor(basis, np.sqrt(ring)[basis.radial_index], axes)
     factor = np.concatenate([weights, np.sqrt(_N_BELIEF) * smooth], axis=1)
     factor *= np.sqrt((1.0 + 1.0 / n) / (n - 1.0 + _N_BELIEF))
-    return PrfPrior(base, factor, max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis)
+    # Beyond a table that holds all light the wing goes on as steeply as at its edge: there is nothing.
+    slope = (-LN10 * _fall(tables.samples) * basis.rmax / pixel_side(axes), STAR_WINGS[1]) if tables.complete else None
+    return PrfPrior(base, factor, max(float(np.sqrt(grow * left)), _MIN_SIGMA), basis, slope)
 
 
 def _log_differences(values: FloatArray) -> FloatArray:

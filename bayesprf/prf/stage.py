@@ -294,7 +294,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
 
 
 def _may_follow_places(fit: Fit, found: PrfFit, order: int) -> bool:
-    """Whether stars may follow the columns of an order: all their pixels hint at it, or size and shape of single ones."""
+    """Whether stars may follow the columns of an order: all pixels hint at it, or size and shape of single ones."""
     if found.joint is not None:
         return variation_score(found.joint, order) > WORTH_A_TRY
     place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
