@@ -26,6 +26,7 @@ from bayesprf.prf.joint.choice import (
     detail_score,
     expected_dark_light,
     leaves_level,
+    level_of_sky,
     may_be_finer,
     may_hold_sky,
     needs_no_other,
@@ -180,7 +181,7 @@ def _warn_of_no_colors(fit: Fit) -> None:
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
-    """Whether a joint fit takes no more than about half a minute, and nothing is asked of splines or training.
+    """Whether a joint fit takes no more than about a minute, and nothing is asked of splines or training.
 
     Both the documented splines and those of the instrument's pixels count as not asked for. The surroundings of bright
     stars, which decide for a large image, do not tell a sky from wings.
@@ -195,7 +196,8 @@ def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
 def _hides_sky(scene: Scene, found: PrfFit) -> bool:
     """Whether a sky may have gone into the wings of the stars of a joint fit."""
     columns = build_background(scene.pixels, scene.image, Background("image", order=0))
-    return found.joint is None or never_ends(found) or may_hold_sky(found.joint, columns)
+    joint = found.joint
+    return joint is None or (joint.decided is None and never_ends(found)) or may_hold_sky(joint, columns)
 
 
 def _better(
@@ -322,17 +324,20 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
     if scene.background is not None:
         return None
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
-    # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
-    told = None if few or found is None or never_ends(found) else found.joint
-    if told is not None and not may_hold_sky(told, columns):
-        return None
-    scene = scene.without(first_guess(columns, scene.image))
-    other, _ = _try_jointly(scene, recipe)
-    if other is None or other.background is None:
-        return None
-    height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
+    told = None if few or found is None else found.joint
+    if told is not None and told.decided is not None:
+        (height, error), own = level_of_sky(told, columns), 0.0
+    else:
+        # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
+        if told is not None and found is not None and not never_ends(found) and not may_hold_sky(told, columns):
+            return None
+        other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
+        if other is None or other.background is None:
+            return None
+        height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
+        own = _own_light(other) if few else 0.0
     # Wings take light, which no sky below zero is.
-    if height < SIGNIFICANT * error or (few and height < _own_light(other)):
+    if height < max(SIGNIFICANT * error, own):
         return None
     return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars", (height, error))
 

@@ -9,7 +9,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.discrepancy import half_rings, ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
-from bayesprf.prf.joint.problem import View, global_columns, look, star_columns
+from bayesprf.prf.joint.problem import View, answer_to_globals, look, star_columns
 from bayesprf.scene.prf import LN10
 
 # Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
@@ -55,7 +55,7 @@ def joint_factors(
         shape=(problem.pairs.n_pixel, problem.n_source),
     )
     start = problem.n_weight + problem.n_wing + 4 * problem.n_geometry
-    shared = gain @ global_columns(problem, state, view) - (gain @ light) @ fit.sums.gradient
+    shared = answer_to_globals(problem, state, view, gain) - (gain @ light) @ fit.sums.gradient
     # Far light is known as a sum over stars: it follows their mean area.
     mean = np.average(fit.sums.gradient, axis=0, weights=np.maximum(fit.flux, 1e-300))
     shared -= np.outer(gain @ view.far[:, 0], mean)

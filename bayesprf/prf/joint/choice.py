@@ -10,7 +10,7 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.objective import JointFit, next_step
+from bayesprf.prf.joint.objective import JointFit, next_step, refit
 from bayesprf.prf.joint.part import select_pixels, thinned
 from bayesprf.prf.joint.problem import (
     JointProblem,
@@ -164,6 +164,30 @@ def expected_dark_light(found: JointFit, shape: PrfFit) -> float:
 def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
     """Whether one step from a fit without a sky to one with a level of it finds one above its error.
 
+    Where a part of the image decides, a level that counts is asked for: see `level_of_sky`.
+    """
+    problem, state, weight = _with_sky(found, columns)
+    common, factor = next_step(problem, state, found.hyper, weight=weight)
+    if not common[-1] > np.linalg.norm(factor[-1]):
+        return False
+    level, error = (1.0, 0.0) if found.decided is None else level_of_sky(found, columns)
+    return level > SIGNIFICANT * error
+
+
+def level_of_sky(found: JointFit, columns: BackgroundColumns) -> tuple[float, float]:
+    """Return the level of a sky beside a fit of which a part decides, and its error, electron / s.
+
+    The surroundings of bright stars do not tell a sky from wings. As many pixels as a quick step takes, spread evenly
+    over the image, do.
+    """
+    problem, state, _ = _with_sky(found, columns)
+    level, factor = refit(problem, state, found.hyper)
+    return float(level.sky[-1]), float(np.linalg.norm(factor[-1]))
+
+
+def _with_sky(found: JointFit, columns: BackgroundColumns) -> tuple[JointProblem, JointState, FloatArray]:
+    """Return the problem with a level of the sky, where it starts, and the weights of its pixels.
+
     An image of which a part decides is asked in as many of its pixels as a quick step takes.
     """
     problem, weight, matrix = found.problem, found.weight, columns.matrix
@@ -172,9 +196,7 @@ def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
         problem, weight, matrix = select_pixels(problem, keep), weight[keep], matrix[keep]
     level, sigma = np.zeros(columns.n_column), np.full(columns.n_column, columns.sigma)
     problem = replace(problem, sky=matrix, prior=replace(problem.prior, sky=level, sky_sigma=sigma))
-    state = replace(found.state, sky=level)
-    common, factor = next_step(problem, state, found.hyper, weight=weight)
-    return bool(common[-1] > np.linalg.norm(factor[-1]))
+    return problem, replace(found.state, sky=level), weight
 
 
 def leaves_level(shape: PrfFit) -> bool:

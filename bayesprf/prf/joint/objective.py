@@ -231,7 +231,7 @@ def fit_joint(
         if warm or part.decides:
             state, hyper = part.whole_state(state, first.state), first.hyper
         if part.decides:
-            held = _covariance_of(part.problem, first)
+            held = _posterior_of(part.problem, first)
     if held is None:
         found = _iterate(problem, state, hyper, options, warm=warm)
         found = replace(found, view=look(problem, found.state))
@@ -245,8 +245,12 @@ def fit_joint(
             ConvergenceWarning,
             skip_file_prefixes=PACKAGE_FILES,
         )
-    fit = _finish(problem, found, held)
-    return fit if part is None or not part.decides else replace(fit, decided=part.pixels)
+    if held is None or part is None:
+        return _finish(problem, found, _posterior_of(problem, found))
+    posterior = _posterior_of(problem, found, held.global_factor)
+    # Stars take from all pixels, what they share from those that decide it.
+    posterior.leverage[part.pixels] = held.leverage
+    return replace(_finish(problem, found, posterior), decided=part.pixels)
 
 
 def next_step(
@@ -255,6 +259,12 @@ def next_step(
     """Return the next step of what all stars share at given weights of the pixels, and L with its covariance L L'."""
     state, error = normalized(problem, state), _typical_error(problem)
     return shared_step(problem, state, look(problem, state), hyper, weight=weight, error=error)
+
+
+def refit(problem: JointProblem, state: JointState, hyper: JointHyper) -> tuple[JointState, FloatArray]:
+    """Return where steps from a state that is near lead, and L with the covariance L L' of what all stars share."""
+    found = _iterate(problem, normalized(problem, state), hyper, JointOptions(tolerance=_ROUGHLY), warm=True)
+    return found.state, _posterior_of(problem, found).global_factor
 
 
 def _iterate(
@@ -531,18 +541,18 @@ def _moved(problem: JointProblem, before: JointState, state: JointState, solutio
     return float(max(parts))
 
 
-def _covariance_of(problem: JointProblem, found: _Iteration) -> FloatArray:
-    """Return L with the covariance L L' of the global parameters."""
-    weight, target = _weigh(problem, found.state, found.view, found.hyper, found.outliers)
-    aimed, error = replace(problem, flux=target), _typical_error(problem)
-    return find_posterior(aimed, found.state, found.view, found.hyper, weight=weight, error=error).global_factor
+def _posterior_of(problem: JointProblem, found: _Iteration, held: FloatArray | None = None) -> Posterior:
+    """Return the covariance of all parameters; L with that of the global ones may be `held`."""
+    weight, _ = _weigh(problem, found.state, found.view, found.hyper, found.outliers)
+    state, view, error = found.state, found.view, _typical_error(problem)
+    return find_posterior(problem, state, view, found.hyper, weight=weight, error=error, held=held)
 
 
-def _finish(problem: JointProblem, found: _Iteration, held: FloatArray | None) -> JointFit:
+def _finish(problem: JointProblem, found: _Iteration, posterior: Posterior) -> JointFit:
+    """Return what was found, with its errors."""
     state, view, hyper, outliers = found.state, found.view, found.hyper, found.outliers
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
-    posterior = find_posterior(aimed, state, view, hyper, weight=weight, error=_typical_error(problem), held=held)
     missed, missed_std = missed_light(aimed, state, view, weight=weight)
     sums = star_sums(problem, state)
     unseen = unseen_light(problem, state, view, hyper, posterior, weight=weight)

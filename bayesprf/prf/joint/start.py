@@ -32,6 +32,8 @@ _MANY_PAIR, _TOLD = 100_000, 0.5
 # Accuracy: a star is followed pair by pair where it gives more than this share of it, and no farther than this, pixel:
 # halved or doubled they move no flux of docs/evidence/constants.md by more than 0.002 of its error.
 _LEVEL, _FARTHEST = 0.05, 120.0
+# Cost: were that more pairs than this, of which a fit takes 2 GB, a star is followed where pixels tell its own flux.
+_MOST_PAIR = 6_000_000
 # Accuracy: all light beyond the reach of the stars together stays below this share of the noise of a pixel.
 _CUT_LIGHT = 0.02
 SPLINE_MARGIN = 1.25
@@ -45,6 +47,8 @@ one of 1.5 are off by -0.28 and 0.22."""
 # Derived: first fluxes, which the fit replaces, are fitted within this radius, pixel, where a Moffat profile (slope
 # 2.5) of 2 pixels full width at half maximum has 98 % of its light.
 _NEAR = 6.0
+# Accuracy: relative, of first fluxes, of which the nominal PRF is off by a quarter.
+_SOLVED = 1e-4
 # Derived: prior width of a flux, in units of the larger of what is expected and of its error: a flux as uncertain as
 # that is drawn towards what is expected by a thousandth.
 _FLUX_WIDTH = 30.0
@@ -266,7 +270,7 @@ def first_flux(
     size = np.sqrt(np.asarray(columns.multiply(columns).sum(axis=0)).ravel())
     scaled = diags(1.0 / np.where(size > 0.0, size, 1.0))
     target = root @ (flux - design @ expected)
-    found = expected + scaled @ lsqr(columns @ scaled, target, damp=1e-12, atol=1e-8, btol=1e-8)[0]
+    found = expected + scaled @ lsqr(columns @ scaled, target, damp=1e-12, atol=_SOLVED, btol=_SOLVED)[0]
     good = known & (found > 0)
     # What is seen of a star counts, not what may be found of one beyond the pixels.
     seen = np.sqrt(expected * np.asarray(design.sum(axis=0)).ravel())[good]
@@ -295,6 +299,7 @@ def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatA
     share = _LEVEL
     while share > 1e-4 and flux @ beyond[reach(share)] / (extent[0] * extent[1]) > _CUT_LIGHT * noise:
         share *= 0.5
-    pairs = np.maximum(radii[reach(_LEVEL)], SPLINE_MARGIN * prf.basis.rmax)
     own, near = radii[reach(_TOLD)], radii[reach(_LEVEL)]
+    n_near = np.pi * np.sum(near**2) / prf.pixel_area * pixels.n_pixel / (extent[0] * extent[1])
+    pairs = np.maximum(own if n_near > _MOST_PAIR else near, SPLINE_MARGIN * prf.basis.rmax)
     return Reach(own, near, pairs, np.maximum(radii[reach(share)], pairs))

@@ -1,6 +1,8 @@
 """One Gauss-Newton step of the joint fit: the parameters of the stars are eliminated, those of the field solved."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -10,10 +12,11 @@ from scipy.linalg.lapack import dtrtri
 from scipy.optimize import nnls
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.elimination import RowGatherer, StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
+from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_parts
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
 from bayesprf.scene.field_prf import COLORS, field_columns
@@ -216,8 +219,8 @@ class Equations:
         Tiles of the image.
     own_columns : list of ndarray of float64, shape (n_tile_pixel, n_own n_tile_star)
         Weighted columns of the stars, tile by tile.
-    columns : ndarray of float64, shape (n_pixel, n_global)
-        Weighted columns of the global parameters.
+    columns : ndarray of float64, shape (n_pixel, n_global), optional
+        Weighted columns of the global parameters, unless these are held.
     factor : StarFactor
         L of the stars' normal matrix L L' at known global parameters.
     half : ndarray of float64, shape (n_own n_source, n_global)
@@ -234,7 +237,7 @@ class Equations:
 
     tiles: Tiles
     own_columns: list[FloatArray]
-    columns: FloatArray
+    columns: FloatArray | None
     factor: StarFactor
     half: FloatArray
     global_factor: FloatArray
@@ -374,7 +377,10 @@ def find_posterior(
     error: float,
     held: FloatArray | None = None,
 ) -> Posterior:
-    """Return the covariance of all parameters about a state; L with that of the global ones may be `held`."""
+    """Return the covariance of all parameters about a state; L with that of the global ones may be `held`.
+
+    The leverage is then that of the stars alone.
+    """
     return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error, held=held), with_rows=True)
 
 
@@ -384,7 +390,7 @@ def _posterior(found: Equations, *, with_rows: bool = False) -> Posterior:
     response = factor.finish(found.half)
     n_own = factor.n_own
     blocks = np.empty((tiles.tree.rank.size, n_own, n_own))
-    leverage = np.zeros(found.columns.shape[0])
+    leverage = np.zeros(tiles.pixel.size)
     rest, gathered = found.columns, RowGatherer(factor, 0)
     for front, covariance in factor.covariances():
         if with_rows:
@@ -396,9 +402,11 @@ def _posterior(found: Equations, *, with_rows: bool = False) -> Posterior:
             pixels, columns = tiles.pixels(tile), found.own_columns[tile]
             within = factor.index(tiles.tree.places[tile])
             leverage[pixels] = np.einsum("pi,pi->p", columns @ covariance[np.ix_(within, within)], columns)
-            rest[pixels] -= columns @ response[factor.index(tiles.stars(tile))]
-    rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
-    leverage += np.einsum("gp,gp->p", rest, rest)
+            if rest is not None:
+                rest[pixels] -= columns @ response[factor.index(tiles.stars(tile))]
+    if rest is not None:
+        rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
+        leverage += np.einsum("gp,gp->p", rest, rest)
     rows = gathered.matrix() if with_rows else None
     return Posterior(found.global_factor, response, factor, blocks, leverage, rows)
 
@@ -424,23 +432,24 @@ def _set_up(
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
     parts = star_parts(problem, state, view)
     parts *= root[problem.pairs.pixel[order.near]][:, None]
-    alone = walls and held is not None
-    columns = np.zeros((root.size, 1)) if alone else global_columns(problem, state, view)
-    columns *= root[:, None]
     misfit, ivar = star_prior(problem, state, hyper, error)
     own_columns = [tiles.matrix(tile, parts) for tile in range(tiles.n_tile)]
-    mixed, pull = _products(tiles, own_columns, columns, residual)
-    pull += ivar * misfit
+    pull = ivar * misfit + _products(tiles, own_columns, lambda pixels: residual[pixels, None])[:, :, 0]
     if walls and problem.free:
         pulled = _at_wall(problem, state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
         ivar[pulled, 1:], pull[pulled, 1:] = _PIN / hyper.position**2, 0.0
     told = ivar + _squares(tiles, own_columns, ivar.shape)
-    factor, mixed, pull = StarFactor.of(tiles.tree, own_columns, ivar), mixed.reshape(pull.size, -1), pull.ravel()
-    half, half_pull = factor.halve(mixed), factor.halve(pull[:, None])[:, 0]
+    factor = StarFactor.of(tiles.tree, own_columns, ivar)
+    half_pull = factor.halve(pull.reshape(-1, 1))[:, 0]
     if held is not None:
-        own = factor.finish(half_pull[:, None])[:, 0]
-        known = np.zeros((1, 1)) if alone else held
-        return Equations(tiles, own_columns, columns, factor, half, known, np.zeros(problem.n_global), own, told**-0.5)
+        half, own = np.zeros((pull.size, 0)), factor.finish(half_pull[:, None])[:, 0]
+        if not walls:
+            some = partial(_weighted_columns, problem, state, view, root)
+            half = factor.halve(_products(tiles, own_columns, some).reshape(pull.size, -1))
+        return Equations(tiles, own_columns, None, factor, half, held, np.zeros(problem.n_global), own, told**-0.5)
+    columns = global_columns(problem, state, view)
+    columns *= root[:, None]
+    half = factor.halve(_products(tiles, own_columns, lambda pixels: columns[pixels]).reshape(pull.size, -1))
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
     both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
     right = columns.T @ residual + prior.pull - half.T @ half_pull
@@ -450,18 +459,28 @@ def _set_up(
     return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own, told**-0.5)
 
 
-def _products(
-    tiles: Tiles, own_columns: list[FloatArray], columns: FloatArray, residual: FloatArray
-) -> tuple[FloatArray, FloatArray]:
-    """Return the products of the stars' columns with others and residuals, (n_source, n_own, n_global) and one less."""
+def _weighted_columns(
+    problem: JointProblem, state: JointState, view: View, root: FloatArray, pixels: IntArray
+) -> FloatArray:
+    """Return the weighted columns of the global parameters in some pixels, shape (n, n_global)."""
+    return global_columns(problem, state, view, pixels) * root[pixels, None]
+
+
+def _products(tiles: Tiles, own_columns: list[FloatArray], columns: Callable[[IntArray], FloatArray]) -> FloatArray:
+    """Return the products of the stars' columns with those that some pixels have, shape (n_source, n_own, n_column)."""
     n_star = tiles.tree.rank.size
     n_own = max(own.shape[1] // max(tiles.stars(tile).size, 1) for tile, own in enumerate(own_columns))
-    mixed, pull = np.zeros((n_star, n_own, columns.shape[1])), np.zeros((n_star, n_own))
-    for tile, own in enumerate(own_columns):
-        pixels, stars = tiles.pixels(tile), tiles.stars(tile)
-        mixed[stars] += (own.T @ columns[pixels]).reshape(stars.size, n_own, columns.shape[1])
-        pull[stars] += (own.T @ residual[pixels]).reshape(stars.size, n_own)
-    return mixed, pull
+    n_group, out = tiles.pixel.size // MAX_QUICK_PIXEL + 1, np.zeros((n_star, n_own, 0))
+    for group in np.array_split(np.arange(tiles.n_tile), n_group):
+        start, stop = tiles.pixel_indptr[[group[0], group[-1] + 1]]
+        some = columns(tiles.pixel[start:stop])
+        if not out.size:
+            out = np.zeros((n_star, n_own, some.shape[1]))
+        for tile in range(int(group[0]), int(group[-1]) + 1):
+            first, last = tiles.pixel_indptr[tile : tile + 2] - start
+            stars = tiles.stars(tile)
+            out[stars] += (own_columns[tile].T @ some[first:last]).reshape(stars.size, n_own, some.shape[1])
+    return out
 
 
 def _squares(tiles: Tiles, own_columns: list[FloatArray], shape: tuple[int, ...]) -> FloatArray:

@@ -408,7 +408,7 @@ def test_refuses_what_memory_may_not_hold(field):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     problem = build(field)[0]
     many = replace(
-        problem, layout=replace(problem.layout, pairs=replace(problem.pairs, source=np.zeros(6_000_001, int)))
+        problem, layout=replace(problem.layout, pairs=replace(problem.pairs, source=np.zeros(10_000_001, int)))
     )
     with pytest.raises(UnsupportedError, match="pairs of star and pixel"):
         _check_size(many)

@@ -4,14 +4,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.sparse import random as random_sparse
 
+from bayesprf.photometry.background import build_background
 from bayesprf.prf.joint import part as part_module
+from bayesprf.prf.joint import step as step_module
+from bayesprf.prf.joint.choice import SIGNIFICANT, level_of_sky, may_hold_sky
 from bayesprf.prf.joint.hyper import fit_position_width
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.part import brightest_part
-from bayesprf.prf.joint.problem import global_columns, look, normalized
+from bayesprf.prf.joint.problem import answer_to_globals, global_columns, look, normalized
 from bayesprf.prf.joint.start import JointSettings, build_joint
+from bayesprf.prf.joint.step import find_posterior
 from bayesprf.scene.image import reduce_image
+from bayesprf.settings import Background
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES
 
@@ -93,6 +99,35 @@ def test_in_a_large_image_the_part_decides_what_all_stars_share(built, field, mo
     assert size[0] > size[1]
     assert np.all(np.isfinite(found.flux_err))
     assert np.median(found.flux_err[bright] / whole.flux_err[bright]) > 0.9
+
+
+@pytest.mark.parametrize("level", [0.0, 5.0])
+def test_pixels_of_all_the_image_tell_a_sky_beside_a_part_that_decides(built, field, monkeypatch, level):
+    monkeypatch.setattr(part_module, "MAX_QUICK_PIXEL", 1500)
+    problem, state, hyper = built
+    found = fit_joint(replace(problem, flux=problem.flux + level), state, hyper, JointOptions())
+    assert found.decided is not None
+    columns = build_background(field.pixels, reduce_image(field.pixels), Background("image", order=0))
+    sky, error = level_of_sky(found, columns)
+    assert abs(sky - level) < 3.0 * error
+    assert may_hold_sky(found, columns) == (level > SIGNIFICANT * error)
+
+
+def test_held_columns_are_asked_for_some_pixels_at_a_time(built, monkeypatch):
+    """The stars' answer is as if all were free, and their leverage without that of what they share is less."""
+    problem, state, hyper = built
+    state = normalized(problem, state)
+    view, weight = look(problem, state), np.where(problem.used, problem.ivar, 0.0)
+    free = find_posterior(problem, state, view, hyper, weight=weight, error=1.0)
+    monkeypatch.setattr(step_module, "MAX_QUICK_PIXEL", 300)
+    held = find_posterior(problem, state, view, hyper, weight=weight, error=1.0, held=free.global_factor)
+    np.testing.assert_allclose(held.response, free.response, rtol=0, atol=1e-9 * np.abs(free.response).max())
+    np.testing.assert_allclose(held.own_std, free.own_std, rtol=1e-9)
+    assert np.all(held.leverage < free.leverage)
+    monkeypatch.setattr("bayesprf.prf.joint.problem._TOGETHER", 300)
+    gain = random_sparse(4, problem.flux.size, 0.1, format="csr", random_state=7)
+    expected = gain @ global_columns(problem, state, view)
+    np.testing.assert_allclose(answer_to_globals(problem, state, view, gain), expected, rtol=1e-10)
 
 
 def test_a_part_has_no_more_pairs_than_a_quick_step_takes(built, monkeypatch):
