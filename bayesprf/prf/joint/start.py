@@ -52,9 +52,11 @@ _SOLVED = 1e-4
 # Derived: prior width of a flux, in units of the larger of what is expected and of its error: a flux as uncertain as
 # that is drawn towards what is expected by a thousandth.
 _FLUX_WIDTH = 30.0
-# Derived: the same of a flux of the catalogue where the PRF is that of a record: positive numbers of a known mean, of
-# which nothing else is said, are exponentially distributed, with their mean as width (Jaynes 1957, Physical Review 106,
-# 620).
+# Definition: a star beside the pixels has less than this share of its light on them, as LOW_PSF_FRACTION has it.
+_BESIDE = 0.5
+# Derived: the same of a flux of the catalogue beside the pixels, or where the PRF is that of a record: positive numbers
+# of a known mean, of which nothing else is said, are exponentially distributed, with their mean as width (Jaynes 1957,
+# Physical Review 106, 620).
 _LISTED_WIDTH = 1.0
 # Accuracy: turns of the first guess of the sky.
 _N_SKY = 10
@@ -132,7 +134,7 @@ def build_joint(
     sky = csr_matrix((pixels.n_pixel, 0)) if settings.sky is None else settings.sky.matrix
     height = np.zeros(0) if settings.sky is None else first_sky(settings.sky, image.flux, ivar)
     left = np.where(ivar > 0, image.flux - sky @ height, 0.0)
-    flux, expected = first_flux(pixels, sources, prf, left, ivar)
+    flux, expected, share = first_flux(pixels, sources, prf, left, ivar)
     frame, axes = FieldFrame.around(pixels), pixel_axes(pixels)
     place = frame.places(sources.ra_deg, sources.dec_deg)
     if settings.color_column is not None:
@@ -140,8 +142,8 @@ def build_joint(
     geometry = field_columns(place, min(settings.order, 1))
     n_geometry = geometry.shape[1]
     prior = _prior(settings, prf, flux, height, n_geometry)
-    if settings.weights_factor is not None:
-        prior = _with_listed_fluxes(prior, expected)
+    leans = share < _BESIDE if settings.weights_factor is None else np.ones(share.size, bool)
+    prior = _with_listed_fluxes(prior, np.where(leans, expected, np.nan))
     rough, around = basis.roughness(), rows_around(basis)
     problem = JointProblem(
         flux=image.flux,
@@ -215,10 +217,11 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
 
 
 def _with_listed_fluxes(prior: JointPrior, expected: FloatArray) -> JointPrior:
-    """Expect the fluxes of the catalogue, where it has any, on the scale of the image.
+    """Expect the fluxes of the catalogue, on the scale of the image; of stars whose expected flux is NaN any.
 
     A PRF that few stars tell of bends to a blend: without, a faint star takes a tenth of the light of a bright one
-    whose PRF is less round than the record's.
+    whose PRF is less round than the record's. Of stars beside the pixels only wings are seen: without, wings that never
+    end and fluxes far below zero make up for each other.
     """
     known = np.isfinite(expected)
     flux = np.where(known, expected, prior.flux)
@@ -250,10 +253,11 @@ def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) ->
 
 def first_flux(
     pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray
-) -> tuple[FloatArray, FloatArray]:
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Solve the fluxes of the image with the nominal PRF; those that come out dark are scaled from the catalogue.
 
-    Returns them, and the catalogue's on the same scale, NaN where it has none, shape (n_source,).
+    Returns them, the catalogue's on the same scale, NaN where it has none, and the share of the nominal light that
+    falls on the pixels, shape (n_source,).
     """
     pairs = build_pairs(pixels, sources, _NEAR * np.sqrt(prf.pixel_area))
     pairs = pairs.select(ivar[pairs.pixel] > 0)
@@ -273,11 +277,12 @@ def first_flux(
     found = expected + scaled @ lsqr(columns @ scaled, target, damp=1e-12, atol=_SOLVED, btol=_SOLVED)[0]
     good = known & (found > 0)
     # What is seen of a star counts, not what may be found of one beyond the pixels.
-    seen = np.sqrt(expected * np.asarray(design.sum(axis=0)).ravel())[good]
+    share = np.asarray(design.sum(axis=0)).ravel()
+    seen = np.sqrt(expected * share)[good]
     typical = float(weighted_median(found[good] / sources.flux[good], seen)) if np.any(seen > 0) else 1.0
     listed = np.where(known, np.nan_to_num(sources.flux) * typical, np.nan)
     fallback = np.where(known, listed, np.median(found[good]) if good.any() else 1.0)
-    return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback), listed
+    return np.where(found > 0.1 * fallback, np.minimum(found, 10.0 * fallback), fallback), listed, share
 
 
 def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray) -> Reach:
