@@ -230,7 +230,7 @@ def _solve_motion(groups: GroupMeans, columns: FloatArray, ratio: FloatArray) ->
 
 def _mean_light(pixels: PixelTable, pixel: IntArray) -> FloatArray:
     """Return the mean flux over time of some pixels, weighted by inverse variance, electron / s."""
-    from bayesprf.linalg.compiled.binning import bin_columns  # compiled on first use
+    from bayesprf.linalg.compiled.sums import bin_columns  # compiled on first use
 
     sums = np.zeros((2, 1, pixel.size))
     bin_columns(np.array([0, pixels.n_time]), np.arange(pixels.n_time), pixel, pixels.flux, pixels.ivar, sums)

@@ -191,7 +191,7 @@ def bin_training(
     -------
     TrainingPixels
     """
-    from bayesprf.linalg.compiled.binning import bin_columns  # compiled on first use
+    from bayesprf.linalg.compiled.sums import bin_columns  # compiled on first use
 
     pixel, dx, dy = pairs.pixel, pairs.prf.pairs.dx[pairs.chosen], pairs.prf.pairs.dy[pairs.chosen]
     sums = np.zeros((2, operator.shape[0], pixel.size))

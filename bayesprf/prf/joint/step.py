@@ -412,8 +412,12 @@ def _posterior(found: Equations, *, with_rows: bool = False) -> Posterior:
 
 
 def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatArray) -> FloatArray:
-    spread = dtrmm(1.0, global_factor, response.T, trans_a=1)
-    return np.asarray(np.sqrt(np.einsum("sii->si", blocks).ravel() + np.einsum("gs,gs->s", spread, spread)))
+    # Stars that no pixel of a part shows follow nothing.
+    follows = response.any(axis=1)
+    spread = dtrmm(1.0, global_factor, response[follows].T, trans_a=1)
+    variance = np.einsum("sii->si", blocks).ravel()
+    variance[follows] += np.einsum("gs,gs->s", spread, spread)
+    return np.asarray(np.sqrt(variance))
 
 
 def _set_up(
