@@ -96,7 +96,7 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     if negative[1] > negative[0]:
         return Choice(False, "makes a star negative")
     demanding |= joint.problem.prior.weights_factor is not None
-    used = (plain.image.ivar > 0) & joint.problem.used
+    used = (plain.image.ivar > 0) & joint.problem.single
     star, weight = _main_stars(other, used)
     residuals = _residual(plain), _standardised(other)
     before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
@@ -116,7 +116,7 @@ def needs_no_other(found: PrfFit) -> bool:
     joint = found.joint
     if joint is None or not joint.converged or np.any(joint.flux < -_N_NEGATIVE * joint.flux_err):
         return False
-    used = (found.image.ivar > 0) & joint.problem.used
+    used = (found.image.ivar > 0) & joint.problem.single
     weight = _main_stars(found, used)[1][used]
     left, noise = np.abs(_standardised(found))[used], _MEAN_ABS / np.sqrt(found.image.ivar[used])
     return bool(weight @ left < _NOISE_SHARE**-0.5 * (weight @ noise))
@@ -190,7 +190,7 @@ def _with_sky(found: JointFit, columns: BackgroundColumns) -> tuple[JointProblem
 
     An image of which a part decides is asked in as many of its pixels as a quick step takes.
     """
-    problem, weight, matrix = found.problem, found.weight, columns.matrix
+    problem, weight, matrix = found.problem, found.weight, found.problem.summed(columns.matrix)
     if found.decided is not None:
         keep = thinned(problem)
         problem, weight, matrix = select_pixels(problem, keep), weight[keep], matrix[keep]
@@ -236,7 +236,9 @@ def _residual(shape: PrfFit) -> FloatArray:
     The model of a joint fit is its own: rows of a star that is listed twice share its light afterwards.
     """
     if shape.joint is not None:
-        return np.asarray(shape.joint.problem.flux - shape.joint.image)
+        problem = shape.joint.problem
+        left = problem.flux - shape.joint.image
+        return left if problem.home is None else np.where(problem.single, left, 0.0)
     return np.asarray(shape.image.flux - shape.fixed_light - shape.matrix.image(np.nan_to_num(shape.flux)))
 
 

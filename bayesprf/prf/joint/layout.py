@@ -1,6 +1,6 @@
 """How the joint fit goes through an image: pairs pixel by pixel near the stars, sums of their light far from them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
@@ -143,6 +143,8 @@ class Tiles:
         Where each of these pairs stands in the tile's matrix of pixels and stars, row by row.
     tree : EliminationTree
         The order of elimination.
+    summed : bool
+        Some of these pairs share star and pixel: their light adds up.
     """
 
     pixel: IntArray
@@ -153,6 +155,7 @@ class Tiles:
     entry_indptr: IntArray
     place: IntArray
     tree: EliminationTree
+    summed: bool
 
     @classmethod
     def of(cls, pairs: PairTable, order: PixelOrder, node: FloatArray, star_place: FloatArray, side: float) -> "Tiles":
@@ -173,7 +176,8 @@ class Tiles:
         star = np.argsort(tree.rank)[found % max(n_star, 1)]
         place = row[near_pixel] * np.diff(star_indptr)[near_tile] + inverse - star_indptr[near_tile]
         entry = np.argsort(near_tile, kind="stable")
-        return cls(pixel, indptr, star, star_indptr, entry, _indptr(near_tile, n_tile), place[entry], tree)
+        summed = np.unique(near_pixel * n_star + near_star).size < near_pixel.size
+        return cls(pixel, indptr, star, star_indptr, entry, _indptr(near_tile, n_tile), place[entry], tree, summed)
 
     @property
     def n_tile(self) -> int:
@@ -196,7 +200,10 @@ class Tiles:
         own = slice(self.entry_indptr[tile], self.entry_indptr[tile + 1])
         n_pixel, n_star = self.pixels(tile).size, self.stars(tile).size
         out = np.zeros((n_pixel * n_star, parts.shape[1]))
-        out[self.place[own]] = parts[self.entry[own]]
+        if self.summed:
+            np.add.at(out, self.place[own], parts[self.entry[own]])
+        else:
+            out[self.place[own]] = parts[self.entry[own]]
         return out.reshape(n_pixel, n_star * parts.shape[1])
 
 
@@ -204,7 +211,8 @@ class Tiles:
 class Layout:
     """Pairs, their order, the light beyond them and the cells for it, and the tiles of the image.
 
-    In a `rough` one stars have no columns of their own in some pixels where they are told from noise.
+    In a `rough` one stars have no columns of their own in some pixels where they are told from noise. `pixel` is where
+    the pairs lie, if they are counted under other numbers.
     """
 
     pairs: PairTable
@@ -213,6 +221,12 @@ class Layout:
     cells: Cells
     tiles: Tiles
     rough: bool = False
+    pixel: IntArray | None = None
+
+    @property
+    def own_pairs(self) -> PairTable:
+        """Pairs with the pixels in which they lie."""
+        return self.pairs if self.pixel is None else replace(self.pairs, pixel=self.pixel)
 
     @classmethod
     def of(cls, pairs: PairTable, near: BoolArray, far: FarField, side: float, *, rough: bool = False) -> "Layout":
@@ -221,3 +235,10 @@ class Layout:
         stretch = np.array([float(np.mean(far.stretch)) if far.stretch.size else 1.0, 1.0])
         tiles = Tiles.of(pairs, order, far.node * stretch, far.place * stretch, _TILE * side)
         return cls(pairs, order, far, Cells.of(far.node, float(stretch[0]), side), tiles, rough)
+
+    def counted(self, home: IntArray, side: float) -> "Layout":
+        """Return the layout with the pairs of each pixel counted under the number of its home, shape (n_pixel,)."""
+        near = np.zeros(self.pairs.n_pair, bool)
+        near[self.order.near] = True
+        pairs = replace(self.pairs, pixel=home[self.pairs.pixel])
+        return replace(Layout.of(pairs, near, self.far, side, rough=self.rough), pixel=self.pairs.pixel)

@@ -198,6 +198,7 @@ class JointFit:
 class _Iteration:
     """Where the steps led, and the view there."""
 
+    problem: JointProblem
     state: JointState
     view: View
     hyper: JointHyper
@@ -231,7 +232,7 @@ def fit_joint(
         if warm or part.decides:
             state, hyper = part.whole_state(state, first.state), first.hyper
         if part.decides:
-            held = _posterior_of(part.problem, first)
+            held = _posterior_of(first)
     if held is None:
         found = _iterate(problem, state, hyper, options, warm=warm)
         found = replace(found, view=look(problem, found.state))
@@ -246,11 +247,11 @@ def fit_joint(
             skip_file_prefixes=PACKAGE_FILES,
         )
     if held is None or part is None:
-        return _finish(problem, found, _posterior_of(problem, found))
-    posterior = _posterior_of(problem, found, held.global_factor)
+        return _finish(found, _posterior_of(found))
+    posterior = _posterior_of(found, held.global_factor)
     # Stars take from all pixels, what they share from those that decide it.
     posterior.leverage[part.pixels] = held.leverage
-    return replace(_finish(problem, found, posterior), decided=part.pixels)
+    return replace(_finish(found, posterior), decided=part.pixels)
 
 
 def next_step(
@@ -264,7 +265,7 @@ def next_step(
 def refit(problem: JointProblem, state: JointState, hyper: JointHyper) -> tuple[JointState, FloatArray]:
     """Return where steps from a state that is near lead, and L with the covariance L L' of what all stars share."""
     found = _iterate(problem, normalized(problem, state), hyper, JointOptions(tolerance=_ROUGHLY), warm=True)
-    return found.state, _posterior_of(problem, found).global_factor
+    return found.state, _posterior_of(found).global_factor
 
 
 def _iterate(
@@ -285,6 +286,7 @@ def _iterate(
     outliers = Outliers.none(problem.flux.size)
     error, older, last, crawling = _typical_error(problem), hyper, None, False
     for count in range(1, options.max_iter + 1):
+        problem = problem.bounded(view.image)
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
         found = solve_step(aimed, state, view, hyper, weight=weight, error=error)
@@ -315,7 +317,7 @@ def _iterate(
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
-    return _Iteration(state, view, hyper, outliers, count, converged, moved)
+    return _Iteration(problem, state, view, hyper, outliers, count, converged, moved)
 
 
 def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:
@@ -333,12 +335,12 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
         state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
         if known and moved < options.tolerance:
-            return _Iteration(state, view, hyper, outliers, count, True, moved)
+            return _Iteration(problem, state, view, hyper, outliers, count, True, moved)
         if count > 1:
             view = view if known else look(problem, state)
             outliers = _judge_pixels(problem, state, view, hyper) if options.robust else outliers
             known = True
-    return _Iteration(state, view if known else look(problem, state), hyper, outliers, options.max_iter, False, moved)
+    return _Iteration(problem, state, view if known else look(problem, state), hyper, outliers, count, False, moved)
 
 
 def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> Outliers:
@@ -541,23 +543,22 @@ def _moved(problem: JointProblem, before: JointState, state: JointState, solutio
     return float(max(parts))
 
 
-def _posterior_of(problem: JointProblem, found: _Iteration, held: FloatArray | None = None) -> Posterior:
+def _posterior_of(found: _Iteration, held: FloatArray | None = None) -> Posterior:
     """Return the covariance of all parameters; L with that of the global ones may be `held`."""
-    weight, _ = _weigh(problem, found.state, found.view, found.hyper, found.outliers)
-    state, view, error = found.state, found.view, _typical_error(problem)
+    problem, state, view = found.problem, found.state, found.view
+    weight, error = _weigh(problem, state, view, found.hyper, found.outliers)[0], _typical_error(problem)
     return find_posterior(problem, state, view, found.hyper, weight=weight, error=error, held=held)
 
 
-def _finish(problem: JointProblem, found: _Iteration, posterior: Posterior) -> JointFit:
+def _finish(found: _Iteration, posterior: Posterior) -> JointFit:
     """Return what was found, with its errors."""
-    state, view, hyper, outliers = found.state, found.view, found.hyper, found.outliers
+    problem, state, view, hyper, outliers = found.problem, found.state, found.view, found.hyper, found.outliers
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
     missed, missed_std = missed_light(aimed, state, view, weight=weight)
     sums = star_sums(problem, state)
     unseen = unseen_light(problem, state, view, hyper, posterior, weight=weight)
-    total = sums.total * (1.0 + missed - unseen.absent)
-    sums = replace(sums, total=total, gradient=sums.gradient - unseen.gradient)
+    sums = replace(sums, total=sums.total * (1.0 + missed - unseen.absent), gradient=sums.gradient - unseen.gradient)
     flux = state.flux * sums.total
     # What the model of a star's pixels errs by adds up to nothing.
     conserved = hyper.eps**2 * np.maximum(flux, 0.0) * peaks(problem, state)

@@ -118,7 +118,10 @@ def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:
         float(np.sqrt(problem.pixel_area)),
         rough=problem.layout.rough,
     )
+    home, at_least = problem.home, problem.at_least
+    if home is not None and at_least is not None:
+        home, at_least = np.where(keep[home], number[home], number)[keep], at_least[keep]
     return replace(
         problem, flux=problem.flux[keep], ivar=problem.ivar[keep], sky=problem.sky[keep], known=problem.known[keep],
-        layout=layout,
+        layout=layout, home=home, at_least=at_least,
     )  # fmt: skip

@@ -140,6 +140,11 @@ class JointProblem:
         Slope of the wing and its bends.
     loose : ndarray of float64, shape (n_source,), optional
         Variance of the places of stars beyond that of the catalogue's positions, per axis, arcsec**2.
+    home : ndarray of int64, shape (n_pixel,), optional
+        Pixel under whose number the light of each is summed, in `pairs` too: that of a column in which charge spilled.
+        By default its own.
+    at_least : ndarray of float64, shape (n_pixel,), optional
+        Inverse variance of sums that lost charge beyond the data, by which no model may be below them; 0 elsewhere.
     """
 
     flux: FloatArray
@@ -162,6 +167,8 @@ class JointProblem:
     free: bool = True
     n_wing: int = 5
     loose: FloatArray | None = None
+    home: IntArray | None = None
+    at_least: FloatArray | None = None
 
     def place_variance(self, position: float) -> FloatArray:
         """Return the variance of each star's place for positions of some width, shape (n_source,), arcsec**2."""
@@ -172,10 +179,29 @@ class JointProblem:
         """Pairs at catalogue positions."""
         return self.layout.pairs
 
+    def bounded(self, image: FloatArray) -> "JointProblem":
+        """Return the problem in which sums that lost charge count where an image, shape (n_pixel,), is below them."""
+        if self.at_least is None:
+            return self
+        low = np.where(image < self.flux, self.at_least, 0.0)
+        return replace(self, ivar=np.where(self.at_least > 0.0, low, self.ivar))
+
+    def summed(self, light: csr_matrix) -> csr_matrix:
+        """Return light, shape (n_pixel, n), summed under the numbers of the pixels' homes."""
+        if self.home is None:
+            return light
+        n_pixel = self.home.size
+        return csr_matrix(csr_matrix((np.ones(n_pixel), (self.home, np.arange(n_pixel))), (n_pixel, n_pixel)) @ light)
+
     @property
     def used(self) -> BoolArray:
         """Pixels that count, shape (n_pixel,)."""
         return self.ivar > 0
+
+    @property
+    def single(self) -> BoolArray:
+        """Pixels that count, each for itself, shape (n_pixel,)."""
+        return self.used if self.home is None else self.used & (np.bincount(self.home, minlength=self.home.size) == 1)
 
     @property
     def n_source(self) -> int:

@@ -13,7 +13,7 @@ from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding
-from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint
+from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint, with_spilled
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.training import fit_radius
 from bayesprf.prf.unlisted.fit import Field, fit_with_single_stars, fit_with_uncatalogued, is_small
@@ -103,9 +103,11 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
 
 def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointProblem, JointState, JointHyper]:
     """Return the problem of an image, unless it is too large."""
-    built = build_joint(scene.pixels, scene.sources, image, scene.pixels.spilled, settings)
-    _check_size(built[0])
-    return built
+    problem, state, hyper = build_joint(scene.pixels, scene.sources, image, scene.pixels.spilled, settings)
+    _check_size(problem)
+    if settings.weights_factor is not None:
+        problem = with_spilled(problem, scene.pixels, image)
+    return problem, state, hyper
 
 
 def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
@@ -129,7 +131,7 @@ def as_prf_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, option
     problem, n_basis = fit.problem, fit.problem.basis.n_basis
     middle = fit.prf.normalized_at(np.zeros(2))
     side = float(np.sqrt(middle.pixel_area))
-    pairs = problem.pairs.moved(fit.shift)
+    pairs = problem.layout.own_pairs.moved(fit.shift)
     values = fit.values
     light = np.nan_to_num(fit.flux)[pairs.source] * values
     # A star that the image does not show may still shine: its error counts.

@@ -134,15 +134,14 @@ def build_joint(
     sky = csr_matrix((pixels.n_pixel, 0)) if settings.sky is None else settings.sky.matrix
     height = np.zeros(0) if settings.sky is None else first_sky(settings.sky, image.flux, ivar)
     left = np.where(ivar > 0, image.flux - sky @ height, 0.0)
-    flux, expected, share = first_flux(pixels, sources, prf, left, ivar)
+    flux, expected, share = first_flux(pixels, sources, prf, left, ivar, held=settings.weights_factor is not None)
     frame, axes = FieldFrame.around(pixels), pixel_axes(pixels)
     place = frame.places(sources.ra_deg, sources.dec_deg)
     if settings.color_column is not None:
         place = np.column_stack([place, scaled_colors(sources, settings.color_column)])
     geometry = field_columns(place, min(settings.order, 1))
-    n_geometry = geometry.shape[1]
-    prior = _prior(settings, prf, flux, height, n_geometry)
     leans = share < _BESIDE if settings.weights_factor is None else np.ones(share.size, bool)
+    prior = _prior(settings, prf, flux, height, geometry.shape[1])
     prior = _with_listed_fluxes(prior, np.where(leans, expected, np.nan))
     rough, around = basis.roughness(), rows_around(basis)
     problem = JointProblem(
@@ -252,12 +251,13 @@ def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) ->
 
 
 def first_flux(
-    pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray
+    pixels: PixelTable, sources: SourceTable, prf: PrfModel, flux: FloatArray, ivar: FloatArray, *, held: bool = False
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Solve the fluxes of the image with the nominal PRF; those that come out dark are scaled from the catalogue.
 
     Returns them, the catalogue's on the same scale, NaN where it has none, and the share of the nominal light that
-    falls on the pixels, shape (n_source,).
+    falls on the pixels, shape (n_source,). Where the catalogue's are `held` all have one scale, that of all light: few
+    stars whose cores no pixel shows would take each other's light.
     """
     pairs = build_pairs(pixels, sources, _NEAR * np.sqrt(prf.pixel_area))
     pairs = pairs.select(ivar[pairs.pixel] > 0)
@@ -275,6 +275,8 @@ def first_flux(
     scaled = diags(1.0 / np.where(size > 0.0, size, 1.0))
     target = root @ (flux - design @ expected)
     found = expected + scaled @ lsqr(columns @ scaled, target, damp=1e-12, atol=_SOLVED, btol=_SOLVED)[0]
+    if held:
+        found = np.where(known, expected, found)
     good = known & (found > 0)
     # What is seen of a star counts, not what may be found of one beyond the pixels.
     share = np.asarray(design.sum(axis=0)).ravel()
@@ -308,3 +310,47 @@ def find_reach(pixels: PixelTable, prf: PrfModel, flux: FloatArray, ivar: FloatA
     n_near = np.pi * np.sum(near**2) / prf.pixel_area * pixels.n_pixel / (extent[0] * extent[1])
     pairs = np.maximum(own if n_near > _MOST_PAIR else near, SPLINE_MARGIN * prf.basis.rmax)
     return Reach(own, near, pairs, np.maximum(radii[reach(share)], pairs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Spilled:
+    """Charge that spilled, which stays in its column: what fell on a run of spilled pixels they hold together.
+
+    Parameters
+    ----------
+    home : ndarray of int64, shape (n_pixel,)
+        Pixel under whose number the light of each is summed.
+    flux, ivar : ndarray of float64, shape (n_pixel,)
+        Data and inverse variances with the sums.
+    at_least : ndarray of float64, shape (n_pixel,)
+        Inverse variances of sums of runs that go on beyond the data, and lost what spilled there.
+    """
+
+    home: IntArray
+    flux: FloatArray
+    ivar: FloatArray
+    at_least: FloatArray
+
+    @classmethod
+    def of(cls, pixels: PixelTable, image: Image, ivar: FloatArray) -> "_Spilled | None":
+        """Sum the spilled pixels of an image; None if there are none (Gilliland et al. 2010, ApJ 713, L160)."""
+        home, spilled = np.arange(pixels.n_pixel), np.flatnonzero(pixels.spilled & (image.ivar > 0))
+        flux, ivar, at_least = image.flux.copy(), ivar.copy(), np.zeros(pixels.n_pixel)
+        order = spilled[np.lexsort((pixels.row[spilled], pixels.column[spilled]))]
+        breaks = np.flatnonzero((np.diff(pixels.column[order]) != 0) | (np.diff(pixels.row[order]) != 1)) + 1
+        for run in np.split(order, breaks) if order.size else []:
+            first, told = run[0], 1.0 / np.sum(1.0 / image.ivar[run])
+            lost = bool(pixels.saturated[run[[0, -1]]].any())
+            home[run], flux[first] = first, np.sum(image.flux[run])
+            ivar[first], at_least[first] = (0.0, told) if lost else (told, 0.0)
+        return cls(home, flux, ivar, at_least) if order.size else None
+
+
+def with_spilled(problem: JointProblem, pixels: PixelTable, image: Image) -> JointProblem:
+    """Return the problem with the sums of spilled pixels: where few stars tell of the PRF, they tell of its core."""
+    spilled = _Spilled.of(pixels, image, problem.ivar)
+    if spilled is None:
+        return problem
+    problem = replace(problem, flux=spilled.flux, ivar=spilled.ivar, home=spilled.home, at_least=spilled.at_least)
+    layout = problem.layout.counted(spilled.home, float(np.sqrt(problem.pixel_area)))
+    return replace(problem, sky=problem.summed(problem.sky), layout=layout)

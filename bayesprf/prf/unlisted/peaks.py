@@ -41,7 +41,7 @@ def find_uncatalogued(pixels: PixelTable, fit: JointFit) -> tuple[FloatArray, Fl
     largest among its neighbours, at least five, and above the level at which a tenth of the peaks have a twin below
     zero, as a PRF that misses the pixels makes of either sign (Barber & Candes 2015, Annals of Statistics 43, 2055).
     """
-    problem, used = fit.problem, fit.problem.used
+    problem, used = fit.problem, fit.problem.single
     view = look(problem, fit.state)
     variance = pixel_variance(problem.ivar, growth(problem, fit.state, view), fit.hyper.errors)
     weight = np.where(used, 1.0 / variance, 0.0)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.linalg import solve_triangular
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.hyper import MIN_EPS, JointHyper, pixel_variance
@@ -136,6 +137,7 @@ def _odds(
     without = min(one.height for one in found)
     gain = np.array([without - one.height + one.gain for one in found])
     gain[np.array([_in_a_core(sources, problem, state, place, one.flux) for one in found])] = 0.0
+    gain[:, scene.masked] = 0.0
     best = np.argmax(gain, axis=0)
     each = np.arange(place.shape[0])
     n_pixel = _places(pixels).shape[0] / _PER_PIXEL**2
@@ -168,6 +170,8 @@ class _Linear:
         P and p.
     star : ndarray of float64, shape (n_pixel, n_place)
         c of a star at each place.
+    masked : ndarray of bool, shape (n_place,)
+        Places of stars that give most of their light to spilled pixels: the others tell them from no error of the PRF.
     """
 
     residual: FloatArray
@@ -177,6 +181,7 @@ class _Linear:
     precision: FloatArray
     pull: FloatArray
     star: FloatArray
+    masked: BoolArray
 
     @classmethod
     def about(
@@ -193,6 +198,8 @@ class _Linear:
         whole[:n, :n] = precision
         # A sky may be as bright as the brightest pixel.
         whole[range(n, n + n_sky), range(n, n + n_sky)] = np.max(np.abs(problem.flux[used]), initial=noise) ** -2.0
+        light = _star_light(pixels, problem, state, place)
+        masked = light[pixels.spilled].sum(axis=0) > light[~pixels.spilled].sum(axis=0)
         return cls(
             residual=(problem.flux - view.image)[used],
             ivar=problem.ivar[used],
@@ -200,7 +207,8 @@ class _Linear:
             columns=np.concatenate(columns, axis=1),
             precision=whole,
             pull=np.append(pull, np.zeros(n_sky)),
-            star=_star_light(pixels, problem, state, place)[used],
+            star=problem.summed(csr_matrix(light)).toarray()[used],
+            masked=masked,
         )
 
     def evidence(self, errors: FloatArray, brightest: float) -> _Evidence:
@@ -248,9 +256,10 @@ def hidden_light(
     -----
     Each star that was found on the pixels, of flux f, stands for a Poisson process of the density 1 / A, over the area
     A in which it would have been found (Horvitz & Thompson 1952, JASA 47, 663). In the area a where its evidence, f**2
-    times its information, is not very strong, and a brighter star gives most of the light, it would pass for light of
-    that star: with the part s of its light that falls on the pixels, the sum has the mean sum s f a / A and the
-    variance sum (s f)**2 a / A (Campbell's theorem). Stars fainter than any that was found are not in it.
+    times its information, is not very strong or spilled pixels hold it, and a brighter star gives most of the light, it
+    would pass for light of that star: with the part s of its light that falls on the pixels, the sum has the mean sum s
+    f a / A and the variance sum (s f)**2 a / A (Campbell's theorem). Stars fainter than any that was found are not in
+    it.
     """
     told = found & (state.flux > 0.0) & (_share_on_pixels(problem, state) > _ON_PIXELS)
     mean, variance = np.zeros(sources.n_source), np.zeros(sources.n_source)
@@ -263,7 +272,7 @@ def hidden_light(
     owner, seen = _owners(sources, problem, state, place), scene.star.sum(axis=0)
     for flux in state.flux[told]:
         out = _in_a_core(sources, problem, state, place, np.full(place.shape[0], flux))
-        faint = flux**2 * information < limit
+        faint = (flux**2 * information < limit) | scene.masked
         density = 1.0 / max(cell * np.count_nonzero(~(faint | out)), 1.0)
         hides = faint & (state.flux[owner] > flux)
         for total, light in ((mean, flux * seen), (variance, (flux * seen) ** 2)):

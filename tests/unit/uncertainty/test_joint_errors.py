@@ -72,12 +72,14 @@ def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit):
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
 
-def test_light_in_pixels_that_are_left_out_errs_together():
+def test_light_in_pixels_that_are_left_out_errs_together(monkeypatch):
     """The sum of PRF and error of its logarithm, by draws of the weights, over the saturated pixels of one star."""
     field = make_field(
         rng=np.random.default_rng(5), n_source=3, n_time=4, n_stamp=1, stamp_sides=(11,), stamp_fill=1.0,
         mag_range=(9.5, 11.0), min_separation=3.0, instrument=TESS,
     )  # fmt: skip
+    # As where columns go on beyond the data: their sums would tell of the core.
+    monkeypatch.setattr("bayesprf.prf.joint.start._Spilled.of", lambda *_: None)
     core = np.hypot(field.pixels.column - field.column[0], field.pixels.row - field.row[0]) < 1.0
     found = []
     for saturated in (np.zeros_like(core), core):
