@@ -38,8 +38,6 @@ _MEAN_ABS, _STD_ABS = float(np.sqrt(2.0 / np.pi)), float(np.sqrt(1.0 - 2.0 / np.
 _LEAST_KEPT = 1e-3
 # Definition: where the model errs by as much as noise, a pixel has this share of the weight that noise alone gives it.
 _NOISE_SHARE = 0.5
-# Definition: a flux farther below zero than this, in its errors, is not that of a star.
-_N_NEGATIVE = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,30 +74,25 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     Returns
     -------
     Choice
-        The joint fit, if it has settled, makes no more stars negative, and leaves no more light in the wrong pixels.
+        The joint fit, if it has settled, and leaves no more light in the wrong pixels.
 
     Notes
     -----
-    Light in wrong pixels is M = sum |r| / sqrt(F), over the pixels in which a star of flux F gives most of the light:
-    its share of the star, weighted by the square root of the flux. No more means: the sum over the stars of M with the
-    joint fit less M without is no larger than its own standard error, from the spread over the stars, and from the
-    noise of the pixels. Its residuals are standardised, r / sqrt(1 - h) with the leverage h: what it takes of noise and
-    misfit counts against it; those of the other fit are not, in their favour. A fit that leans on a PRF from elsewhere
-    must leave less, by as much.
+    Light in wrong pixels is M = sum (|r| + n) / sqrt(F), over the pixels in which a star of flux F gives most of the
+    light, with n the light below zero that a fit gives to stars: its share of the star, weighted by the square root of
+    the flux. No more means: the sum over the stars of M with the joint fit less M without is no larger than its own
+    standard error, from the spread over the stars, and from the noise of the pixels. Its residuals are standardised,
+    r / sqrt(1 - h) with the leverage h: what it takes of noise and misfit counts against it; those of the other fit are
+    not, in their favour. A fit that leans on a PRF from elsewhere must leave less, by as much.
     """
     joint = other.joint
     if joint is None or not joint.converged:
         return Choice(False, "does not settle")
-    # Of two joint fits the better one has smaller errors, by which more stars would lie below zero.
-    error = joint.flux_err if plain.joint is None else np.maximum(joint.flux_err, plain.joint.flux_err)
-    negative = [np.count_nonzero(one < -_N_NEGATIVE * error) for one in (plain.flux, joint.flux)]
-    if negative[1] > negative[0]:
-        return Choice(False, "makes a star negative")
     demanding |= joint.problem.prior.weights_factor is not None
     used = (plain.image.ivar > 0) & joint.problem.single
     star, weight = _main_stars(other, used)
-    residuals = _residual(plain), _standardised(other)
-    before, after = (np.bincount(star[used], weight[used] * np.abs(one)[used]) for one in residuals)
+    wrong = np.abs(_residual(plain)) + _below_zero(plain), np.abs(_standardised(other)) + _below_zero(other)
+    before, after = (np.bincount(star[used], (weight * one)[used]) for one in wrong)
     noise = weight[used] ** 2 / other.image.ivar[used]
     limit = np.hypot(_error_of_sum(after - before), _STD_ABS * np.sqrt(np.sum(noise)))
     told = f"leaves {100.0 * after.sum() / max(before.sum(), 1e-300):.3g} % of what the other fit leaves of the pixels"
@@ -108,17 +101,18 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
 
 
 def needs_no_other(found: PrfFit) -> bool:
-    """Whether a joint fit settles, makes no star negative, and misses the pixels by less than noise does.
+    """Whether a joint fit settles, and misses the pixels by less than noise does, with light below zero counted.
 
     No other fit could leave much less: the light in wrong pixels, as `choose_fit` has it, of residuals in which the
     model errs by as much as noise is as many times that of noise alone as the root of their variance.
     """
     joint = found.joint
-    if joint is None or not joint.converged or np.any(joint.flux < -_N_NEGATIVE * joint.flux_err):
+    if joint is None or not joint.converged:
         return False
     used = (found.image.ivar > 0) & joint.problem.single
     weight = _main_stars(found, used)[1][used]
-    left, noise = np.abs(_standardised(found))[used], _MEAN_ABS / np.sqrt(found.image.ivar[used])
+    left = (np.abs(_standardised(found)) + _below_zero(found))[used]
+    noise = _MEAN_ABS / np.sqrt(found.image.ivar[used])
     return bool(weight @ left < _NOISE_SHARE**-0.5 * (weight @ noise))
 
 
@@ -247,6 +241,13 @@ def _standardised(shape: PrfFit) -> FloatArray:
     if shape.joint is None:
         return _residual(shape)
     return np.asarray(_residual(shape) / np.sqrt(np.maximum(1.0 - shape.joint.posterior.leverage, _LEAST_KEPT)))
+
+
+def _below_zero(shape: PrfFit) -> FloatArray:
+    """Return the light below zero that a fit gives to stars, shape (n_pixel,), electron / s."""
+    flux = np.nan_to_num(shape.flux if shape.joint is None else shape.joint.flux)
+    light = np.maximum(-flux, 0.0)[shape.pairs.source] * shape.values
+    return np.bincount(shape.pairs.pixel, light, shape.pairs.n_pixel)
 
 
 def _main_stars(shape: PrfFit, used: BoolArray) -> tuple[IntArray, FloatArray]:
