@@ -7,6 +7,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, logsumexp
 
 from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.prf.wing import STAR_WINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class JointHyper:
         The same of the column of the colour.
     wing : float
         Standard deviation of a change of the wing's slope.
+    slope : float
+        Standard deviation of the slope about the expected one.
     position : float
         Standard deviation of the catalogue's positions per axis, arcsec.
     outlier_share : float
@@ -44,6 +47,7 @@ class JointHyper:
     turn_field: float = 0.02
     level_field: float = 0.06
     wing: float = 0.3
+    slope: float = STAR_WINGS[1]
     position: float = 0.1
     wings: tuple[float, ...] = (1e-3, 1e-3, 1e-3)
     outlier_share: float = 0.0
@@ -75,7 +79,7 @@ class JointHyper:
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""
-        names = ["eps", "tau", "turn", "tau_field", "turn_field", "level_field", "wing", "position"]
+        names = ["eps", "tau", "turn", "tau_field", "turn_field", "level_field", "wing", "slope", "position"]
         names += ["tau_color", "turn_color", "level_color"]
         return max(abs(np.log(getattr(self, name) / getattr(other, name))) for name in names)
 

@@ -62,6 +62,8 @@ _POSITION_PIX = 0.02
 # Accuracy: a part of an image has settled, and far light is evaluated anew, when fluxes have moved by this share of
 # their errors: half and twice move no flux of docs/evidence/constants.md by more than 0.04 of its error.
 _ROUGHLY = 0.5
+# Derived: what is expected of slopes lies between two laws, which count as so many examples.
+_N_LAWS = 2
 # Derived: bends 1, -2, 1 of independent weights are so many times as wide as these: beyond, a width says nothing more.
 _MAX_BEND = 6.0**0.5
 # Derived: the cosine of 45 degrees from the opposite direction.
@@ -442,7 +444,11 @@ def _learn(
     crawling: bool,
 ) -> JointHyper:
     """Learn smoothness, variation over the field and position errors."""
-    found = replace(hyper, wing=_wing_width(problem, state, solution, hyper))
+    found = replace(
+        hyper,
+        wing=_wing_width(problem, state, solution, hyper),
+        slope=_slope_width(problem, state, solution, hyper),
+    )
     if problem.prior.weights_factor is None:
         tau, turn, _ = _weight_widths(
             problem, state, solution, range(1), (hyper.tau, hyper.turn, problem.prior.weights_sigma)
@@ -517,6 +523,14 @@ def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hy
     spread = solution.global_factor[problem.n_weight + 1 : problem.n_weight + problem.n_wing]
     value, variance = np.append(state.wing[1:], inside), np.append(np.sum(spread**2, axis=1), 0.0)
     return fit_width(value, variance, hyper.wing)
+
+
+def _slope_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:
+    """Learn how far the slopes of the wing are from the expected one; what is expected counts as its two examples."""
+    powers, prior = np.tri(problem.n_wing), problem.prior
+    spread = powers @ solution.global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
+    value = np.append(powers @ state.wing - prior.slope, np.full(_N_LAWS, prior.slope_sigma))
+    return fit_width(value, np.append(np.sum(spread**2, axis=1), np.zeros(_N_LAWS)), hyper.slope)
 
 
 def _find_outliers(

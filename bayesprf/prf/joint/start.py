@@ -165,7 +165,7 @@ def build_joint(
         free=settings.free,
         n_wing=settings.n_wing,
     )
-    return problem, _first_state(problem, prf, height, flux), JointHyper(position=0.02 * side)
+    return problem, _first_state(problem, prf, height, flux), JointHyper(position=0.02 * side, slope=prior.slope_sigma)
 
 
 def _first_state(problem: JointProblem, prf: PrfModel, height: FloatArray, flux: FloatArray) -> JointState:

@@ -144,7 +144,7 @@ def _add_beliefs(total: _Collector, problem: JointProblem, state: JointState, hy
     prior, powers = problem.prior, np.tri(problem.n_wing)
     _add_weights(total, problem, state, hyper)
     start, n_bend = problem.n_weight + problem.n_wing, 2 * problem.n_geometry
-    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, prior.slope_sigma**-2.0)
+    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, hyper.slope**-2.0)
     total.add_each(problem.n_weight + 1, -state.wing[1:], hyper.wing**-2.0)
     total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
     total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))

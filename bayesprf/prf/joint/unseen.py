@@ -202,7 +202,7 @@ def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) ->
 def _told_changes(problem: JointProblem, hyper: JointHyper, posterior: Posterior) -> float:
     """Return how many changes of the wing's slope the pixels decide; the one inside the splines always is."""
     powers = np.tri(problem.n_wing)
-    precision = powers.T @ powers / problem.prior.slope_sigma**2
+    precision = powers.T @ powers / hyper.slope**2
     precision[np.diag_indices(problem.n_wing)] += np.append(0.0, np.full(problem.n_wing - 1, hyper.wing**-2.0))
     before = np.sum(np.linalg.solve(np.linalg.cholesky(precision), np.eye(problem.n_wing)) ** 2, axis=0)
     wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)

@@ -346,6 +346,20 @@ def test_a_wing_of_another_law_shows_in_rings_of_all_stars(field):
     assert missed_light(replace(problem, flux=view.image), state, view, weight=problem.ivar) == (0.0, 0.0)
 
 
+def test_a_wing_that_ends_is_not_held_to_the_slope_that_is_expected(field):
+    """The widest of three Gaussians falls by r**-5 at rmax and r**-12 at 12 pixels; our own wing nearly as expected."""
+    parts = np.array([[0.6, 0, 0, 0.35, 0.05, 0.3], [0.25, 0.2, 0.1, 1.0, 0, 0.8], [0.15, 0, 0, 12, 0, 12]])
+    ends = gaussian_table(parts, half=16.0)
+    settings = replace(CASES["medium"], n_source=30, n_stamp=25, n_time=10, mag_range=(10.0, 13.0), reach_level=1e-3)
+    other = make_foreign(settings, lambda u, v: ends, rng=np.random.default_rng(3)).field
+    found = [fit_joint(*build(one), JointOptions()) for one in (field, other)]
+    assert found[0].hyper.slope < 1.5 * found[0].problem.prior.slope_sigma
+    assert found[1].hyper.slope > 4.0 * found[1].problem.prior.slope_sigma
+    # Beyond 12 pixels the widest one has exp(-72 / 12) of its light; a slope of -3.5 +- 0.5 makes it 3.8 times that.
+    beyond = ring_shares(found[1].problem, found[1].state, np.array([12.0]))[1]
+    assert 0.15 * np.exp(-6.0) < beyond < 1.5 * 0.15 * np.exp(-6.0)
+
+
 def test_bright_fluxes_do_not_follow_the_place_in_the_pixel():
     # A PRF that splines miss by 4 % at its flanks: their sum over pixels varies with the place by 0.1 %.
     parts = np.array([[0.8, 0.0, 0.0, 0.3, 0.05, 0.25], [0.2, 0.1, 0.0, 0.9, 0.0, 0.7]])
