@@ -17,7 +17,6 @@ from bayesprf.prf.joint.hyper import (
     fit_errors,
     fit_noise,
     fit_position_width,
-    fit_width,
     limit_width,
     pixel_variance,
 )
@@ -44,7 +43,7 @@ from bayesprf.prf.joint.step import (
     within_walls,
 )
 from bayesprf.prf.joint.sums import StarSums, star_sums
-from bayesprf.prf.joint.unseen import unseen_light
+from bayesprf.prf.joint.unseen import slope_widths, unseen_light
 from bayesprf.scene.field_prf import FieldPrf
 from bayesprf.scene.sources import SourceTable
 
@@ -62,8 +61,6 @@ _POSITION_PIX = 0.02
 # Accuracy: a part of an image has settled, and far light is evaluated anew, when fluxes have moved by this share of
 # their errors: half and twice move no flux of docs/evidence/constants.md by more than 0.04 of its error.
 _ROUGHLY = 0.5
-# Derived: what is expected of slopes lies between two laws, which count as so many examples.
-_N_LAWS = 2
 # Derived: bends 1, -2, 1 of independent weights are so many times as wide as these: beyond, a width says nothing more.
 _MAX_BEND = 6.0**0.5
 # Derived: the cosine of 45 degrees from the opposite direction.
@@ -444,11 +441,8 @@ def _learn(
     crawling: bool,
 ) -> JointHyper:
     """Learn smoothness, variation over the field and position errors."""
-    found = replace(
-        hyper,
-        wing=_wing_width(problem, state, solution, hyper),
-        slope=_slope_width(problem, state, solution, hyper),
-    )
+    wing, slope = slope_widths(problem, state, hyper, solution.global_factor)
+    found = replace(hyper, wing=wing, slope=slope)
     if problem.prior.weights_factor is None:
         tau, turn, _ = _weight_widths(
             problem, state, solution, range(1), (hyper.tau, hyper.turn, problem.prior.weights_sigma)
@@ -510,27 +504,6 @@ def _weight_widths(
         freedom = max(prior - open_ / width**2, 1e-6 * prior)
         found.append(limit_width(min(np.sqrt(size / freedom), _MAX_BEND * widths[-1]), width))
     return found
-
-
-def _wing_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:
-    """Learn how much a slope changes from ring to ring: from bends, and inside rmax from the splines."""
-    middle = prf_of(problem, state).at(np.zeros(2))
-    phi = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
-    radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
-    dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
-    ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
-    inside = float(np.diff(ring, n=2)[0])
-    spread = solution.global_factor[problem.n_weight + 1 : problem.n_weight + problem.n_wing]
-    value, variance = np.append(state.wing[1:], inside), np.append(np.sum(spread**2, axis=1), 0.0)
-    return fit_width(value, variance, hyper.wing)
-
-
-def _slope_width(problem: JointProblem, state: JointState, solution: Solution, hyper: JointHyper) -> float:
-    """Learn how far the slopes of the wing are from the expected one; what is expected counts as its two examples."""
-    powers, prior = np.tri(problem.n_wing), problem.prior
-    spread = powers @ solution.global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
-    value = np.append(powers @ state.wing - prior.slope, np.full(_N_LAWS, prior.slope_sigma))
-    return fit_width(value, np.append(np.sum(spread**2, axis=1), np.zeros(_N_LAWS)), hyper.slope)
 
 
 def _find_outliers(

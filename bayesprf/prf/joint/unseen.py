@@ -1,4 +1,4 @@
-"""Light that the PRF has where no pixel tells of it: what is believed of it, and by how much it may err."""
+"""Slopes of the wing, and light that it has where no pixel tells: what is believed of it, by how much it may err."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.joint.discrepancy import ANY_LIGHT
-from bayesprf.prf.joint.hyper import JointHyper
+from bayesprf.prf.joint.hyper import JointHyper, fit_width
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, prf_of
 from bayesprf.prf.joint.step import MAX_POWER, Posterior
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
@@ -22,8 +22,30 @@ _N_SECTOR = 6
 _LEAST_TOLD = 2.0
 # Definition: what is believed, before a pixel tells, of light beyond the missions' tables: it goes on, or is none.
 _GOES_ON = 0.5
+# Derived: what is expected of slopes lies between two laws, which count as so many examples.
+_N_LAWS = 2
 # Accuracy: powers of the wing that stand for their distribution.
 _N_POWER = 100
+
+
+def slope_widths(
+    problem: JointProblem, state: JointState, hyper: JointHyper, global_factor: FloatArray
+) -> tuple[float, float]:
+    """Learn how much the wing's slope changes from ring to ring, and how far slopes are from the expected one.
+
+    A change inside rmax, from the splines, counts as well; what is expected of the slopes counts as its two examples.
+    """
+    middle = prf_of(problem, state).at(np.zeros(2))
+    phi = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
+    radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
+    dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
+    ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
+    spread = global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
+    powers, expected = np.tri(problem.n_wing), np.full(_N_LAWS, problem.prior.slope_sigma)
+    changes = np.append(state.wing[1:], np.diff(ring, n=2)[0]), np.append(np.sum(spread[1:] ** 2, axis=1), 0.0)
+    away = np.append(powers @ state.wing - problem.prior.slope, expected)
+    told = np.append(np.sum((powers @ spread) ** 2, axis=1), np.zeros(_N_LAWS))
+    return fit_width(*changes, hyper.wing), fit_width(away, told, hyper.slope)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
