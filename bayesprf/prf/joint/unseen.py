@@ -170,7 +170,7 @@ def _moments(
     -----
     Of each cell it is log-normal by the posterior of the splines, with the means exp(V_i / 2) and, of products,
     exp((V_i + V_j) / 2 + V_ij) times what the fit has, and follows the power of the wing, a normal number that ends at
-    `MAX_POWER`.
+    `MAX_POWER`; with its bends, too, the wing falls no slower from rmax on.
     """
     level = LN10 * (_columns(problem, cells, chosen) @ posterior.global_factor[: problem.basis.n_basis])
     covariance = level @ level.T
@@ -178,7 +178,9 @@ def _moments(
     share = (np.arange(_N_POWER) + 0.5) / _N_POWER
     change = sigma * ndtri(share * ndtr((MAX_POWER - power) / sigma))
     stretch = np.log10(np.maximum(cells.radius[chosen] / problem.basis.rmax, 1.0))
-    light = cells.share[chosen] * np.exp(0.5 * np.diag(covariance)) * 10.0 ** np.outer(change, stretch)
+    bent = wing_columns(10.0**stretch, problem.n_wing - 1) @ state.wing
+    rise = np.minimum(np.outer(change, stretch), MAX_POWER * stretch - bent)
+    light = cells.share[chosen] * np.exp(0.5 * np.diag(covariance)) * 10.0**rise
     return float(light.sum(axis=1).mean()), float(np.sum((light.T @ light) * np.exp(covariance)) / _N_POWER)
 
 
