@@ -237,9 +237,10 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     """Let the PRF vary over the field, by one order more at a time, where the stars may agree on it; or return the fit.
 
     A PRF that is wider towards the edges on all sides follows no plane: each order is asked for its own columns, and
-    the second whether or not the first is kept. What is tried must leave less of the pixels.
+    the second whether or not the first is kept. What is tried must leave less of the pixels, which it does where it
+    takes a sky that was found in them.
     """
-    if recipe.shape.field_variation is not None:
+    if recipe.shape.field_variation is not None or found.sky_found is not None:
         return found, recipe
     held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
     for order, surface in enumerate(_SURFACES, start=1):

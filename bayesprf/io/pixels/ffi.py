@@ -396,7 +396,9 @@ def _times(image: ImageFile, mission: Instrument) -> FloatArray:
             f"time: expected the times of the {len(image.flux)} images of {image.path}, because a header has one only;"
             " give time= with one number each"
         )
-    return np.array([_given(None, read_mid_time(image.header, mission), "time", "TSTART and TSTOP", image.path)])
+    return np.array(
+        [_given(None, read_mid_time(image.header, mission), "time", "TSTART, TSTOP and BJDREFI", image.path)]
+    )
 
 
 def _slice(limits: tuple[int, int] | None, size: int, name: str) -> slice:

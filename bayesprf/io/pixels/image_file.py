@@ -175,12 +175,13 @@ def read_image_exposure(header: Header) -> float | None:
 
 def read_mid_time(header: Header, instrument: Instrument) -> float | None:
     """Return the middle of the exposure, day since the mission's time 0, or None where the header does not tell."""
-    first, last = (read_number(header, key) for key in ("TSTART", "TSTOP"))
-    reference = (read_number(header, "BJDREFI") or 0.0) + (read_number(header, "BJDREFF") or 0.0)
+    first, last, whole = (read_number(header, key) for key in ("TSTART", "TSTOP", "BJDREFI"))
     if first is None or last is None:
         return None
     middle = 0.5 * (first + last)
-    return middle + (0.0 if middle > _JULIAN_DATE else reference) - instrument.time_zero_jd
+    if middle > _JULIAN_DATE:
+        return middle - instrument.time_zero_jd
+    return None if whole is None else middle + whole + (read_number(header, "BJDREFF") or 0.0) - instrument.time_zero_jd
 
 
 def read_corner(header: Header) -> tuple[int, int]:

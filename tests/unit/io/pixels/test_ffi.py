@@ -157,7 +157,8 @@ def two_images(path):
         ),
         ({"drop": ("READNOIS",)}, {}, InputError, "read_noise: .* no READNOIS; give read_noise="),
         ({"drop": ("NUM_FRM",)}, {"exposure": 10.0}, InputError, "n_read: .* no NUM_FRM; give n_read="),
-        ({"drop": ("TSTART",)}, {}, InputError, "time: .* no TSTART and TSTOP; give time="),
+        ({"drop": ("TSTART",)}, {}, InputError, "time: .* no TSTART, TSTOP and BJDREFI; give time="),
+        ({"drop": ("BJDREFI",)}, {}, InputError, "time: .* no TSTART, TSTOP and BJDREFI; give time="),
         ({"TELESCOP": "Hubble"}, {}, FileError, "expected TELESCOP to be Kepler or TESS, got 'Hubble'"),
         ({}, {"exposure": -1.0}, InputError, "exposure: expected a finite number above 0, got -1.0"),
         (
