@@ -237,10 +237,10 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     """Let the PRF vary over the field, by one order more at a time, where the stars may agree on it; or return the fit.
 
     A PRF that is wider towards the edges on all sides follows no plane: each order is asked for its own columns, and
-    the second whether or not the first is kept. What is tried must leave less of the pixels, which it does where it
-    takes a sky that was found in them.
+    the second whether or not the first is kept. What is tried must leave less of the pixels, and where a sky was found in
+    them, which a surface may take, no sky must be found beside it: one PRF for all places may need a sky that is none.
     """
-    if recipe.shape.field_variation is not None or found.sky_found is not None:
+    if recipe.shape.field_variation is not None:
         return found, recipe
     held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
     for order, surface in enumerate(_SURFACES, start=1):
@@ -249,6 +249,8 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
         varying = recipe.updated(method="joint", field_variation=order)
         other, told = _try_jointly(scene, varying, held)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
+        if choice.joint and found.sky_found is not None:
+            choice = _find_sky(fit, scene, varying, other, few=False) or choice
         _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
         if other is not None and choice.joint:
             found, recipe = other, varying
