@@ -237,8 +237,8 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
     """Let the PRF vary over the field, by one order more at a time, where the stars may agree on it; or return the fit.
 
     A PRF that is wider towards the edges on all sides follows no plane: each order is asked for its own columns, and
-    the second whether or not the first is kept. What is tried must leave less of the pixels, and where a sky was found in
-    them, which a surface may take, no sky must be found beside it: one PRF for all places may need a sky that is none.
+    the second whether or not the first is kept. What is tried must leave less of the pixels. Where a sky was found in
+    them, which a surface may take, none must be found beside it: one PRF for all places may need a sky that is none.
     """
     if recipe.shape.field_variation is not None:
         return found, recipe
