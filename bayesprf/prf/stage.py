@@ -301,7 +301,8 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
 def _may_follow_places(fit: Fit, found: PrfFit, order: int) -> bool:
     """Whether stars may follow the columns of an order: all pixels hint at it, or size and shape of single ones."""
     if found.joint is not None:
-        return variation_score(found.joint, order) > WORTH_A_TRY
+        # Of a large image a part decides: a fit that is not kept takes half a minute there.
+        return variation_score(found.joint, order) > (WORTH_A_TRY if found.joint.decided is None else SIGNIFICANT)
     place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
     trends = fit_trends(found.star_residuals(), order_columns(place, order)).values()
     return any(one.significance > SIGNIFICANT for one in trends)

@@ -1,12 +1,14 @@
 """Whether the stars agree on a PRF that varies, before one that varies is fitted."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.choice import variation_score
+from bayesprf.prf.stage import _may_follow_places
 from bayesprf.simulation.foreign import make_foreign, scaled_mixture
 from bayesprf.simulation.settings import CASES
 from bayesprf.simulation.true_prf import asymmetric_prf
@@ -74,6 +76,16 @@ def test_a_prf_that_is_wider_on_all_sides_follows_no_plane():
     machine.build_shape_model(method="joint", field_variation=0)
     constant = machine.fit.prf.joint
     assert variation_score(constant, 1) < 3.0 < variation_score(constant, 2)
+
+
+def test_a_large_image_asks_for_more(varying, monkeypatch):
+    """Of which a part decides: a fit in vain takes half a minute there."""
+    shape = SimpleNamespace(joint=varying)
+    for score, small, large in ((1.0, False, False), (3.0, True, False), (6.0, True, True)):
+        monkeypatch.setattr("bayesprf.prf.stage.variation_score", lambda fit, order, score=score: score)
+        for decided, asked in ((None, small), (np.ones(varying.problem.flux.size, bool), large)):
+            shape.joint = replace(varying, decided=decided)
+            assert _may_follow_places(None, shape, 1) == asked
 
 
 @pytest.mark.slow
