@@ -65,8 +65,8 @@ def read_image(
         Subtract the sky: the clipped median of each block of this side, pixel. By default it stays, for
         `Machine(background=...)` to fit.
     time : float or sequence of float, optional
-        Mid-exposure time of each image, day since `instrument.time_zero_jd`; from TSTART and TSTOP of the header by
-        default.
+        Mid-exposure time of each image, day since `instrument.time_zero_jd`; from TSTART, TSTOP and BJDREFI of the
+        header by default.
     instrument : Instrument, optional
         Numbers of the mission; from TELESCOP of the header by default.
     wcs : astropy.wcs.WCS, optional

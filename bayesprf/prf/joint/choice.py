@@ -164,7 +164,9 @@ def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
     common, factor = next_step(problem, state, found.hyper, weight=weight)
     if not common[-1] > np.linalg.norm(factor[-1]):
         return False
-    level, error = (1.0, 0.0) if found.decided is None else level_of_sky(found, columns)
+    if found.decided is None:
+        return True
+    level, error = level_of_sky(found, columns)
     return level > SIGNIFICANT * error
 
 

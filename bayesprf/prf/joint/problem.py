@@ -16,8 +16,8 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LogPrf, wing_starts
 
 LN10 = float(np.log(10.0))
-# Cost: pixels whose columns of the global parameters are held at once.
-_TOGETHER = 20_000
+TOGETHER = 20_000
+"""Cost: pixels whose columns of the global parameters are held at once, where not all are."""
 # Derived: the innermost knot and the number around a ring are PSFMachine's, 1 arcsec over Kepler's pixel (Hedges et al.
 # 2021).
 RMIN, N_PHI = 0.25, 15
@@ -509,7 +509,7 @@ def global_columns(problem: JointProblem, state: JointState, view: View, pixels:
 def answer_to_globals(problem: JointProblem, state: JointState, view: View, gain: csr_matrix) -> FloatArray:
     """Return rows over the pixels times `global_columns`, (n_row, n_pixel) -> (n_row, n_global), some at a time."""
     by_pixel, total = gain.tocsc(), np.zeros((gain.shape[0], problem.n_global))
-    for pixels in np.array_split(np.arange(problem.flux.size), problem.flux.size // _TOGETHER + 1):
+    for pixels in np.array_split(np.arange(problem.flux.size), problem.flux.size // TOGETHER + 1):
         total += by_pixel[:, pixels] @ global_columns(problem, state, view, pixels)
     return total
 

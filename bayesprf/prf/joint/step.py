@@ -16,8 +16,7 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.elimination import RowGatherer, StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
-from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, global_columns, prf_of, star_parts
+from bayesprf.prf.joint.problem import TOGETHER, JointProblem, JointState, View, global_columns, prf_of, star_parts
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
 from bayesprf.scene.field_prf import COLORS, field_columns
 from bayesprf.scene.prf import STEPS, PrfModel
@@ -474,7 +473,7 @@ def _products(tiles: Tiles, own_columns: list[FloatArray], columns: Callable[[In
     """Return the products of the stars' columns with those that some pixels have, shape (n_source, n_own, n_column)."""
     n_star = tiles.tree.rank.size
     n_own = max(own.shape[1] // max(tiles.stars(tile).size, 1) for tile, own in enumerate(own_columns))
-    n_group, out = tiles.pixel.size // MAX_QUICK_PIXEL + 1, np.zeros((n_star, n_own, 0))
+    n_group, out = tiles.pixel.size // TOGETHER + 1, np.zeros((n_star, n_own, 0))
     for group in np.array_split(np.arange(tiles.n_tile), n_group):
         start, stop = tiles.pixel_indptr[[group[0], group[-1] + 1]]
         some = columns(tiles.pixel[start:stop])
