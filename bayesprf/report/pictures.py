@@ -20,8 +20,8 @@ from bayesprf.prf.star_pixels import gather_star_pixels
 from bayesprf.report.tree_pictures import draw_report
 from bayesprf.results.images import prf_images
 from bayesprf.timemodel.diagnostics import bin_by_pointing
+from bayesprf.timemodel.prepare import pixels_without_sky
 from bayesprf.timemodel.shift import ShiftModel
-from bayesprf.timemodel.stage import pixels_without_sky
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,6 +16,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 StarFunction = Callable[[IntArray, FloatArray, FloatArray], FloatArray]
 """The PRF of sources, given by their numbers, at offsets east and north (arcsec): 1 / pixel."""
 
+_STRETCHES = ("size", "stretch", "shear")
 # Rounding: a PRF below this is as good as dark, 1 / pixel.
 _DARK = 1e-300
 # Accuracy: step of the numerical derivatives of the PRF, pixel.
@@ -51,7 +52,9 @@ class PrfChange:
     -----
     A star moved by (u, v) pixels changes by -(u d/dx + v d/dy) ln PRF to first order, and by (u**2 d2/dx2 +
     2 u v d2/dxdy + v**2 d2/dy2) PRF / (2 PRF) to second. Coefficients are u and v, polynomials of the star's position,
-    and u**2, u v and v**2, the same for all. The splines are for what motion does not explain. Outside their square
+    and u**2, u v and v**2, the same for all. Jitter within an exposure widens the PRF as the last three do; focus
+    stretches it: by 1 + a + b along x and 1 + a - b along y, with a shear c, it changes by -(2 a + (a + b) x d/dx +
+    (a - b) y d/dy + c (x d/dy + y d/dx)) ln PRF. The splines are for what neither explains. Outside their square
     the values at its nearest point are used, falling as one over distance.
     """
 
@@ -70,20 +73,20 @@ class PrfChange:
     def kind(self) -> IntArray:
         """What the size of each coefficient is learned with, shape (n_column,).
 
-        0 splines, 1 motion of all, 2 how it differs over the field, 3 its square.
+        0 splines, 1 motion of all, 2 how it differs over the field, 3 its square, 4 stretch.
         """
-        return np.repeat([0, 1, 2, 3], [self.basis.n_column, 2, 2 * len(self.powers) - 2, 3])
+        return np.repeat([0, 1, 2, 3, 4], [self.basis.n_column, 2, 2 * len(self.powers) - 2, 3, 3])
 
     @property
     def names(self) -> tuple[str, ...]:
         """Name of each column."""
         field = [f"{axis} {i}{j}" for i, j in self.powers for axis in "xy"]
-        return (*(f"spline {one}" for one in range(self.basis.n_column)), *field, "xx", "xy", "yy")
+        return (*(f"spline {one}" for one in range(self.basis.n_column)), *field, "xx", "xy", "yy", *_STRETCHES)
 
     @property
     def n_column(self) -> int:
         """Number of columns."""
-        return self.basis.n_column + 2 * len(self.powers) + 3
+        return self.basis.n_column + 2 * len(self.powers) + 3 + len(_STRETCHES)
 
     def columns(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> csr_matrix:
         """Return all columns, shape (n, n_column), for pixels at offsets dx, dy (arcsec) from sources."""
@@ -91,8 +94,9 @@ class PrfChange:
         distance = np.maximum(np.abs(dx), np.abs(dy))
         shared.data *= np.repeat(self.basis.radius / np.maximum(distance, self.basis.radius), np.diff(shared.indptr))
         position = np.stack([np.prod(self.position[source] ** power, axis=1) for power in self.powers], axis=1)
-        field = (position[:, :, None] * self.motion(source, dx, dy)[:, None, :]).reshape(dx.size, -1)
-        moved = np.hstack([field, self.bending(source, dx, dy)])
+        motion = self.motion(source, dx, dy)
+        field = (position[:, :, None] * motion[:, None, :]).reshape(dx.size, -1)
+        moved = np.hstack([field, self.bending(source, dx, dy), self.stretch(motion, dx, dy)])
         return csr_matrix(hstack([shared, csr_matrix(moved)], format="csr"))
 
     def motion(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
@@ -110,6 +114,12 @@ class PrfChange:
         north = 0.5 * (at[0, 1] + at[0, -1]) - middle
         both = 0.25 * (at[1, 1] + at[-1, -1] - at[1, -1] - at[-1, 1])
         return np.stack([east, both, north], axis=1) / (_STEP**2 * middle[:, None])
+
+    def stretch(self, motion: FloatArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+        """Return the relative change per unit of stretch along both axes, of x against y, and shear, shape (n, 3)."""
+        x, y = dx / self.pixel_scale, dy / self.pixel_scale
+        east, north = motion.T
+        return np.stack([x * east + y * north - 2.0, x * east - y * north, x * north + y * east], axis=1)
 
     def _at(self, source: IntArray, dx: FloatArray, dy: FloatArray, east: int, north: int) -> FloatArray:
         """Return the PRF of stars moved by some steps, 1 / pixel."""

@@ -18,12 +18,12 @@ from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.stage import Progress, fit_prf
-from bayesprf.scene.garbage import drop_values
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
 from bayesprf.timemodel.columns import check_motion
 from bayesprf.timemodel.fit import GainModel, check_increasing, fit_gain
+from bayesprf.timemodel.prepare import prepare_pixels, steady_neighbors
 from bayesprf.timemodel.shift import PrfShift, ShiftModel
 from bayesprf.timemodel.shift_fit import fit_shift, settle_light
 from bayesprf.timemodel.training import choose_training
@@ -110,7 +110,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
 
     Where no motion is asked for and the measured one is large, both are fitted, and the one that leaves less is kept.
     """
-    pixels, prf, options = pixels_without_sky(fit), fit.need("prf"), recipe.options
+    pixels, prf, options = prepare_pixels(fit), fit.need("prf"), recipe.options
     if options.splines is None:
         options = replace(options, splines=fit.settings.differs(_SPLINES, pixels.instrument))
     check_motion(options.positions, pixels)
@@ -125,7 +125,8 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     shifted = None if shift is None else _beside_shift(pixels, prf, shift, options, fit_rest)
     if shifted is not None and not unasked:
         return shifted
-    gain = _add_roll(fit, pixels, fit_rest(pixels, options=options), options)
+    first = fit_rest(pixels, options=replace(options, free_motion=False))
+    gain = _add_roll(fit, pixels, fit_rest(steady_neighbors(pixels, prf, pairs, first), options=options), options)
     if shifted is not None:
         left = [_left_over(pixels, prf, model, pairs.pixel) for model in (gain, shifted)]
         _log.info("a shift of the PRF leaves %.4g of what time columns leave of the pixels", left[1] / left[0])
@@ -219,13 +220,6 @@ def _warn_if_wild(prf: PrfFit, gain: GainModel) -> None:
             " trusted: subtract the sky, use fewer terms, or fit without the time model",
             DataWarning,
         )
-
-
-def pixels_without_sky(fit: Fit) -> PixelTable:
-    """Return the pixels less the background of the mean image, and without the values that are not in its mean."""
-    prf = fit.need("prf")
-    pixels = drop_values(fit.pixels, prf.image.left_out)
-    return pixels if prf.background is None else replace(pixels, flux=pixels.flux - prf.background.light)
 
 
 def perturbed_prf(fit: Fit, time_index: object) -> csr_matrix | list[csr_matrix]:

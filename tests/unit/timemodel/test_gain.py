@@ -34,7 +34,21 @@ def test_motion_and_its_square_are_the_relative_change_of_a_moved_star(scene, ch
     assert rms(truth - linear - second @ [u * u, u * v, v * v]) < 0.2 * rms(truth - linear)
 
 
-def test_columns_are_splines_then_motion_times_powers_of_the_position_then_its_square(scene, change):
+def test_stretch_is_the_relative_change_of_a_star_out_of_focus(scene, change):
+    """By one per cent along both axes, and along one: what a first order leaves is a hundredth of it."""
+    pairs = scene.pairs
+    core = (scene.prf > 0.05) & (pairs.r < 6.0)
+    source, x, y = pairs.source[core], pairs.dx[core], pairs.dy[core]
+    columns = change.stretch(change.motion(source, x, y), x, y)
+    still = scene.evaluate(source, x, y)
+    for weights, along, across in (([0.01, 0.0, 0.0], 1.01, 1.01), ([0.005, 0.005, 0.0], 1.01, 1.0)):
+        truth = scene.evaluate(source, x / along, y / across) / (along * across) / still - 1.0
+        assert rms(truth - columns @ weights) < 0.05 * rms(truth)
+    turned = scene.evaluate(source, x - 0.01 * y, y - 0.01 * x) / still - 1.0
+    assert rms(turned - columns @ [0.0, 0.0, 0.01]) < 0.05 * rms(turned)
+
+
+def test_columns_are_splines_then_motion_times_powers_of_the_position_then_its_square_and_stretch(scene, change):
     pairs = scene.pairs
     place = pairs.source, pairs.dx, pairs.dy
     columns = change.columns(*place).toarray()
@@ -45,8 +59,10 @@ def test_columns_are_splines_then_motion_times_powers_of_the_position_then_its_s
     expected = [power * one for power in powers for one in motion.T]
     n = change.basis.n_column
     np.testing.assert_allclose(columns[:, n : n + 6], np.stack(expected, axis=1), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(columns[:, n + 6 :], change.bending(*place), rtol=1e-12, atol=1e-12)
-    assert change.kind.tolist() == n * [0] + [1, 1] + 4 * [2] + 3 * [3]
+    np.testing.assert_allclose(columns[:, n + 6 : n + 9], change.bending(*place), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(columns[:, n + 9 :], change.stretch(motion, *place[1:]), rtol=1e-12, atol=1e-12)
+    assert change.kind.tolist() == n * [0] + [1, 1] + 4 * [2] + 3 * [3] + 3 * [4]
+    assert len(change.names) == change.n_column
 
 
 def test_positions_are_scaled_to_the_field(scene, change):

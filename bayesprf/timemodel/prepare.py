@@ -1,0 +1,90 @@
+"""What the time model is trained on: pixels less their sky, errors that do not follow the light, steady neighbours."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from bayesprf.fit_record import Fit
+from bayesprf.linalg.stack import DesignStack
+from bayesprf.photometry.background import BackgroundColumns
+from bayesprf.photometry.fluxes import FluxFit, default_prior, fit_flux
+from bayesprf.prf.fit import PrfFit
+from bayesprf.scene.garbage import drop_values
+from bayesprf.scene.pixel_errors import ModelLight, UsualVariance
+from bayesprf.scene.pixels import PixelTable
+from bayesprf.timemodel.fit import GainModel
+from bayesprf.timemodel.training import TrainingPairs
+
+
+def prepare_pixels(fit: Fit) -> PixelTable:
+    """Return the pixels without sky, and with errors that are averaged over time.
+
+    Errors made from the counts weigh the faint cadences of a star that varies more, in its bright pixels alone: in the
+    mean over a bin its PRF would seem to change.
+    """
+    pixels = pixels_without_sky(fit)
+    usual = UsualVariance.of(pixels)
+    if usual.is_given:
+        return pixels
+    with np.errstate(divide="ignore"):
+        return replace(pixels, flux_err=usual.ivar() ** -0.5)
+
+
+def pixels_without_sky(fit: Fit) -> PixelTable:
+    """Return the pixels less the background of each cadence, and without the values that are not in the mean image."""
+    prf = fit.need("prf")
+    pixels = drop_values(fit.pixels, prf.image.left_out)
+    if prf.background is None:
+        return pixels
+    design = prf.matrix.without(pixels.spilled).design()
+    sky = _solve(pixels, prf, design, prf.background.columns).background_flux()
+    return replace(pixels, flux=pixels.flux - sky)
+
+
+def steady_neighbors(pixels: PixelTable, prf: PrfFit, training: TrainingPairs, gain: GainModel) -> PixelTable:
+    """Return the pixels as they would be if the neighbours of each training pixel's star varied in step with it.
+
+    In a pixel of a star that varies, the light of a constant neighbour looks like a change of its PRF, and so does the
+    change of a neighbour's light. The fluxes are those of a first time model.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        Data.
+    prf : PrfFit
+        Mean PRF.
+    training : TrainingPairs
+        The training pixels, and their stars.
+    gain : GainModel
+        The first time model.
+
+    Returns
+    -------
+    PixelTable
+        The same where no training pixel has light of more than one star.
+    """
+    sky = None if prf.background is None else prf.background.columns
+    own = training.light[training.chosen]
+    if sky is None and np.all(prf.matrix.image(prf.flux)[training.pixel] == own):
+        return pixels
+    found = _solve(pixels, prf, prf.matrix.changing(gain).design(), sky)
+    flux = np.nan_to_num(found.flux)
+    mean = flux.mean(axis=0)
+    factor = np.divide(flux, mean, out=np.ones_like(flux), where=mean > 0)[:, training.source]
+    steady = pixels.flux - found.background_flux() if sky is not None else pixels.flux.copy()
+    light = ModelLight(prf.matrix.design(), flux).at(training.pixel)
+    steady[:, training.pixel] -= light.predict(slice(None)) - factor * prf.matrix.image(mean)[training.pixel]
+    return replace(pixels, flux=steady)
+
+
+def _solve(
+    pixels: PixelTable, prf: PrfFit, design: DesignStack, background: BackgroundColumns | None = None
+) -> FluxFit:
+    return fit_flux(
+        pixels,
+        design,
+        default_prior(prf.flux, prf.image.cadence_error),
+        source_flags=np.zeros(prf.pairs.n_source, np.int64),
+        fixed_light=prf.fixed_light,
+        background=background,
+    )
