@@ -290,6 +290,9 @@ def variation_score(fit: JointFit, order: int) -> float:
     expectation, y = L'G'W r. The sum over the pixels in which each star is the brightest, y = sum y_i, gives what
     stars have in common, sum_(i != j) y_i'y_j, which is zero on average where they err each on its own, in however
     many pixels, and has the variance 2 sum_(i != j) (y_i'y_j)**2.
+
+    Where a part of the image decides, r is without what the present columns could still make of it: they were fitted
+    before the light of the stars around the part was known.
     """
     return _further_score(fit, order_columns(fit.problem.place, order))
 
@@ -310,8 +313,14 @@ def _further_score(fit: JointFit, further: FloatArray) -> float:
     more = np.zeros((further.shape[1], problem.basis.n_basis))
     state = replace(fit.state, weights=np.concatenate([fit.state.weights, more]))
     view = look(problem, state)
-    columns = global_columns(problem, state, view)[:, n_weight : problem.n_weight]
-    return _agreement(problem, state, view, columns, weight=weight, widths=JointHyper().field_widths)
+    columns = global_columns(problem, state, view)
+    added = np.zeros(columns.shape[1], bool)
+    added[n_weight : problem.n_weight] = True
+    left = problem.flux - view.image
+    if fit.decided is not None:
+        left = _without(left[:, None], columns[:, ~added], weight)[:, 0]
+    widths = JointHyper().field_widths
+    return _agreement(problem, state, view, columns[:, added], left=left, weight=weight, widths=widths)
 
 
 def _deciding(fit: JointFit) -> tuple[JointProblem, FloatArray]:
@@ -355,8 +364,8 @@ def detail_score(fit: JointFit) -> float:
     view = look(problem, state)
     columns = global_columns(problem, state, view)[:, : problem.n_weight]
     columns = _without(columns, columns @ held, fit.weight)
-    widths = hyper.tau, hyper.turn, problem.prior.weights_sigma
-    return _agreement(problem, state, view, columns, weight=fit.weight, widths=widths)
+    widths, left = (hyper.tau, hyper.turn, problem.prior.weights_sigma), problem.flux - view.image
+    return _agreement(problem, state, view, columns, left=left, weight=fit.weight, widths=widths)
 
 
 def _without(columns: FloatArray, held: FloatArray, weight: FloatArray) -> FloatArray:
@@ -371,11 +380,12 @@ def _agreement(
     view: View,
     columns: FloatArray,
     *,
+    left: FloatArray,
     weight: FloatArray,
     widths: tuple[float, float, float],
 ) -> float:
     """Return the score of columns that a fit lacks, in standard deviations; their prior has these widths."""
-    pull = weight * np.where(weight > 0, problem.flux - view.image, 0.0)
+    pull = weight * np.where(weight > 0, left, 0.0)
     star = _brightest(problem.pairs, state.flux, view.values)
     found, row = np.unique(star, return_inverse=True)
     by_star = csr_matrix((pull, (row, np.arange(star.size))), (found.size, star.size)) @ columns

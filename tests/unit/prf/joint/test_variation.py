@@ -99,3 +99,11 @@ def test_the_default_follows_a_prf_that_is_wider_on_all_sides():
     assert machine.fit.prf.joint.prf.order == 2
     scatter = [np.median(np.abs(one - np.median(one))) for one in off]
     assert scatter[1] < 0.2 * scatter[0]
+
+
+def test_what_a_part_left_to_the_columns_of_a_constant_prf_is_no_variation():
+    """A wing that was fitted to a part misses all of the image alike."""
+    constant = fit(0.0)
+    off = replace(constant, state=replace(constant.state, wing=constant.state.wing + 0.3))
+    assert variation_score(off, 2) > 5.0
+    assert abs(variation_score(replace(off, decided=np.ones(off.problem.flux.size, bool)), 2)) < 3.0
