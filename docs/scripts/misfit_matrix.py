@@ -148,14 +148,16 @@ def ending(u, v):
 
 
 def gaussians(u, v):
-    """Return four Gaussians of growing width."""
+    """Return four Gaussians of growing width, integrated over pixels."""
     parts = [
         [0.6, 0, 0, 0.35, 0.05, 0.3],
         [0.25, 0.2, 0.1, 1.0, 0, 0.8],
         [0.1, 0, 0, 4, 0.5, 3],
         [0.05, 0, 0, 12, 0, 12],
     ]
-    return gaussian_table(np.array(parts), half=16.0, per_pixel=10)
+    # As wide as these once integrated over a pixel, whose variance is 1 / 12 per axis.
+    optical = np.array(parts) - np.array([0.0, 0.0, 0.0, 1.0, 0.0, 1.0]) / 12.0
+    return integrate_table(gaussian_table(optical, half=16.0, per_pixel=16).values, 1.0 / 16.0)
 
 
 def colored(amount):
