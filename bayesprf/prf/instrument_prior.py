@@ -22,7 +22,7 @@ _HALF = 8.5
 # the light, as the relative error of the joint fit does, to a factor of three. 0.04: the official TESS tables of the
 # four corners of camera 2, CCD 3, about the best Moffat profiles (rms 0.05, 0.08, 0.09, 0.15, 0.4, 0.6 dex at 0.25,
 # 0.75, 1.25, 1.75, 2.5 and 3.5 pixels).
-_PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
+_PEAK_SIGMA, _MAX_SIGMA = 0.065, 0.5
 # Rounding: what keeps the covariance invertible, dex.
 _MIN_SIGMA = 1e-3
 

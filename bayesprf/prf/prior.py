@@ -26,9 +26,7 @@ _SAMPLES = 9.0
 # Derived: what is believed of the covariance of tables counts as much as two of them, the fewest that show any.
 _N_BELIEF = 2.0
 # Smooth deviations: how far they reach in ln(1 + r / pixel).
-_LENGTH = 0.5
-# Rounding: what keeps their covariance invertible, relative.
-_JITTER = 1e-6
+_LENGTH = 0.25
 # Rounding: keeps the prior's covariance invertible, dex.
 _MIN_SIGMA = 1e-4
 
@@ -216,17 +214,16 @@ def _log_differences(values: FloatArray) -> FloatArray:
 
 
 def smooth_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray) -> FloatArray:
-    """Return L, (n_basis, n_basis), of smooth deviations, about half as wide as they are far from the star.
+    """Return L, (n_basis, n_basis), of deviations that are continuous, about half as wide as they are far from the star.
 
-    Squared-exponential in places whose radius counts as ln(1 + r / pixel), with the standard deviations `sigma`, dex.
+    Exponential covariance in places whose radius counts as ln(1 + r / pixel), with the standard deviations `sigma`, dex.
     """
     around = np.arange(basis.n_basis - basis.n_core) % basis.n_phi_knots
     angle = 2.0 * np.pi / basis.n_phi_knots * np.concatenate([np.zeros(basis.n_core), around])
     radius = np.log1p(basis.centers / pixel_side(axes))
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    distance2 = (x[:, None] - x) ** 2 + (y[:, None] - y) ** 2
-    kernel = np.exp(-0.5 * distance2 / _LENGTH**2) + _JITTER * np.eye(x.size)
-    return np.asarray(sigma[:, None] * np.linalg.cholesky(kernel))
+    distance = np.hypot(x[:, None] - x, y[:, None] - y)
+    return np.asarray(sigma[:, None] * np.linalg.cholesky(np.exp(-distance / _LENGTH)))
 
 
 def project_tables(logs: FloatArray, base: TabulatedPrf, basis: PolarBasis) -> tuple[FloatArray, float]:

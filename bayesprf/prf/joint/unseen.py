@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.joint.discrepancy import ANY_LIGHT
-from bayesprf.prf.joint.hyper import JointHyper, fit_width
+from bayesprf.prf.joint.hyper import JointHyper, fit_slope_widths, slope_rows
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, prf_of
 from bayesprf.prf.joint.step import MAX_POWER, Posterior
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
@@ -40,12 +40,12 @@ def slope_widths(
     radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
     dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
     ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
-    spread = global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
-    powers, expected = np.tri(problem.n_wing), np.full(_N_LAWS, problem.prior.slope_sigma)
-    changes = np.append(state.wing[1:], np.diff(ring, n=2)[0]), np.append(np.sum(spread[1:] ** 2, axis=1), 0.0)
-    away = np.append(powers @ state.wing - problem.prior.slope, expected)
-    told = np.append(np.sum((powers @ spread) ** 2, axis=1), np.zeros(_N_LAWS))
-    return fit_width(*changes, hyper.wing), fit_width(away, told, hyper.slope)
+    powers = np.tri(problem.n_wing)
+    away = powers @ state.wing - problem.prior.slope
+    spread = powers @ global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
+    square, expected = np.outer(away, away) + spread @ spread.T, np.full(_N_LAWS, problem.prior.slope_sigma)
+    slope, wing = fit_slope_widths(square, float(np.diff(ring, n=2)[0]), expected, (hyper.slope, hyper.wing))
+    return wing, slope
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +120,8 @@ def unseen_light(
     """
     cells = _cells_about(problem, state, view, weight)
     half = problem.prior.table_half * np.sqrt(problem.pixel_area)
-    told_beyond = np.any(~cells.silent & (cells.radius > np.sqrt(2.0) * half))
+    corner = np.sqrt(2.0) * problem.prior.table_half
+    told_beyond = np.any(_signal(problem, state, view, weight, beyond=corner) >= ANY_LIGHT)
     doubtful = cells.silent & (cells.radius > half) & (not told_beyond)
     std = _wandering_std(problem, hyper, posterior, cells, cells.silent & ~doubtful)
     mean, square = _moments(problem, state, posterior, cells, doubtful)
@@ -133,17 +134,26 @@ def _cells_about(problem: JointProblem, state: JointState, view: View, weight: F
     """Return the surroundings of a star in the middle of the field, and what all stars tell of them."""
     prf = replace(prf_of(problem, state).normalized_at(np.zeros(2)), shear=(0.0, 0.0))
     side, shape = float(np.sqrt(problem.pixel_area)), (_RINGS.size - 1, _N_SECTOR)
-    radius, angle = np.hypot(*view.place.T) / side, np.arctan2(view.place[:, 1], view.place[:, 0])
-    ring = np.minimum(np.searchsorted(_RINGS, radius, side="right") - 1, shape[0] - 1)
-    sector = np.floor((angle / (2.0 * np.pi) + 0.5) * _N_SECTOR).astype(np.int64) % _N_SECTOR
-    light = state.flux[problem.pairs.source] * view.values
-    worth = np.where(ring >= 0, light**2 * weight[problem.pairs.pixel], 0.0)
-    signal = np.bincount(np.maximum(ring, 0) * _N_SECTOR + sector, weights=worth, minlength=shape[0] * _N_SECTOR)
     middle = side * np.repeat(0.5 * (_RINGS[1:] + _RINGS[:-1]), _N_SECTOR)
     around = np.tile((np.arange(_N_SECTOR) + 0.5) / _N_SECTOR * 2.0 * np.pi - np.pi, shape[0])
     share = prf.evaluate(middle * np.cos(around), middle * np.sin(around))
     share *= np.repeat(np.pi * np.diff(_RINGS**2) / _N_SECTOR, _N_SECTOR)
-    return _Cells(middle.reshape(shape), around.reshape(shape), share.reshape(shape), signal.reshape(shape))
+    signal = _signal(problem, state, view, weight)
+    return _Cells(middle.reshape(shape), around.reshape(shape), share.reshape(shape), signal)
+
+
+def _signal(
+    problem: JointProblem, state: JointState, view: View, weight: FloatArray, *, beyond: float = 0.0
+) -> FloatArray:
+    """Return what pixels farther from their stars than `beyond` pixels tell of each cell, shape (n_ring, n_sector)."""
+    side, shape = float(np.sqrt(problem.pixel_area)), (_RINGS.size - 1, _N_SECTOR)
+    radius, angle = np.hypot(*view.place.T) / side, np.arctan2(view.place[:, 1], view.place[:, 0])
+    ring = np.minimum(np.searchsorted(_RINGS, radius, side="right") - 1, shape[0] - 1)
+    sector = np.floor((angle / (2.0 * np.pi) + 0.5) * _N_SECTOR).astype(np.int64) % _N_SECTOR
+    light = state.flux[problem.pairs.source] * view.values
+    worth = np.where((ring >= 0) & (radius > beyond), light**2 * weight[problem.pairs.pixel], 0.0)
+    signal = np.bincount(np.maximum(ring, 0) * _N_SECTOR + sector, weights=worth, minlength=shape[0] * _N_SECTOR)
+    return signal.reshape(shape)
 
 
 def _gradient(problem: JointProblem, cells: _Cells, chosen: BoolArray) -> FloatArray:
@@ -225,10 +235,8 @@ def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) ->
 
 def _told_changes(problem: JointProblem, hyper: JointHyper, posterior: Posterior) -> float:
     """Return how many changes of the wing's slope the pixels decide; the one inside the splines always is."""
-    powers = np.tri(problem.n_wing)
-    precision = powers.T @ powers / hyper.slope**2
-    precision[np.diag_indices(problem.n_wing)] += np.append(0.0, np.full(problem.n_wing - 1, hyper.wing**-2.0))
-    before = np.sum(np.linalg.solve(np.linalg.cholesky(precision), np.eye(problem.n_wing)) ** 2, axis=0)
+    rows = slope_rows(problem.n_wing, hyper.slope, hyper.wing) @ np.tri(problem.n_wing)
+    before = np.sum(np.linalg.inv(rows) ** 2, axis=1)
     wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
     after = np.sum(posterior.global_factor[wing] ** 2, axis=1)
     return 1.0 + float(np.sum(1.0 - np.minimum(after / before, 1.0)[1:]))
