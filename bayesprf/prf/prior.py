@@ -25,9 +25,9 @@ _FLOOR = 1e-7
 _SAMPLES = 9.0
 # Derived: what is believed of the covariance of tables counts as much as two of them, the fewest that show any.
 _N_BELIEF = 2.0
-# Measured: how far deviations of tables from their mean reach in ln(1 + r / pixel). Nine official TESS tables (camera 2,
-# CCD 3), each about the mean of its neighbours, have the mean log likelihood 239, 230 and 211 at 0.25, 0.35 and 0.5
-# (chi-square per weight 1.3, 1.6, 2.1); with a squared-exponential covariance, as smooth, -1923 at 0.5.
+# Measured: how far deviations of tables from their mean reach in ln(1 + r / pixel). Nine official TESS tables of camera
+# 2, CCD 3, each about the mean of its neighbours, have the mean log likelihood 239, 230 and 211 at 0.25, 0.35 and 0.5
+# (chi-square per weight 1.3, 1.6 and 2.1); deviations that are smooth, of squared-exponential covariance, -1923 at 0.5.
 _LENGTH = 0.25
 # Rounding: keeps the prior's covariance invertible, dex.
 _MIN_SIGMA = 1e-4
