@@ -20,7 +20,7 @@ _SAMPLES, _FINE = 9, 3
 _HALF = 8.5
 # Measured: what width and power leave of a real PRF at its peak, dex; it grows outwards as one over the square root of
 # the light, as the relative error of the joint fit does, up to some dex, and reaches so far in ln(1 + r / pixel). The
-# likeliest for the official TESS tables of the four corners of camera 2, CCD 3, within 5.5 pixels: log likelihood 127.5,
+# likeliest for the official TESS tables of the corners of camera 2, CCD 3, within 5.5 pixels: log likelihood 127.5,
 # chi-square per weight 1.01 (of the other five 135.1, 0.88). At half and twice the length 121 and 120. About the best
 # Moffat profiles they have an rms of 0.04, 0.08, 0.08, 0.10, 0.34 and 0.58 dex at 0.25, 0.75, 1.25, 1.75, 2.5 and 3.5
 # pixels.
