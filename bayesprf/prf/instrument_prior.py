@@ -19,12 +19,16 @@ _SAMPLES, _FINE = 9, 3
 # Format: half width of the table, pixel.
 _HALF = 8.5
 # Measured: what width and power leave of a real PRF at its peak, dex; it grows outwards as one over the square root of
-# the light, as the relative error of the joint fit does, up to some dex, and reaches so far in ln(1 + r / pixel). The
-# likeliest for the official TESS tables of the corners of camera 2, CCD 3, within 5.5 pixels: log likelihood 127.5,
-# chi-square per weight 1.01 (of the other five 135.1, 0.88). At half and twice the length 121 and 120. About the best
-# Moffat profiles they have an rms of 0.04, 0.08, 0.08, 0.10, 0.34 and 0.58 dex at 0.25, 0.75, 1.25, 1.75, 2.5 and 3.5
-# pixels.
-_PEAK_SIGMA, _MAX_SIGMA, _LENGTH = 0.08, 0.7, 0.6
+# the light, as the relative error of the joint fit does, to a factor of three. The official TESS tables of the corners
+# of camera 2, CCD 3, about the best Moffat profiles (rms 0.04, 0.08, 0.08, 0.10, 0.34, 0.58 dex at 0.25, 0.75, 1.25,
+# 1.75, 2.5 and 3.5 pixels) have 0.041, 0.062, 0.048, 0.031, 0.062 and 0.055 in these units, 0.051 together, out to 6
+# pixels 0.046. With 0.05 a PRF follows a bright star that the catalogue lacks, and none is found (TIC 25155310 without
+# its target, `tests/real/test_few_stars.py`).
+_PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
+# Measured: how far such deviations reach in ln(1 + r / pixel). They are taken as smooth, which those of tables are not:
+# an exponential covariance is far likelier (best 0.08, to 0.7 dex, over 0.6), but lets the wings of a single star hold a
+# sky of 100 electron / s (`tests/real/test_few_stars.py`: 3.2 times its flux).
+_LENGTH = 0.5
 # Rounding: what keeps the covariance invertible, dex.
 _MIN_SIGMA = 1e-3
 
@@ -43,7 +47,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
     -------
     PrfPrior
         Mean: a Moffat profile of the typical width and power, integrated over pixels. Covariance: width and power as
-        they vary over field and detectors, to first order, and deviations of any form. Ellipticity is free in
+        they vary over field and detectors, to first order, and smooth deviations of any form. Ellipticity is free in
         the fit.
 
     Raises
@@ -61,7 +65,9 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     factor = project_tables(np.array(modes), base, basis)[0]
-    factor = np.concatenate([factor, deviation_factor(basis, _peak_growth(base, basis), axes, _LENGTH)], axis=1)
+    factor = np.concatenate(
+        [factor, deviation_factor(basis, _peak_growth(base, basis), axes, _LENGTH, smooth=True)], axis=1
+    )
     return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=expected_wing(widths))
 
 

@@ -29,6 +29,8 @@ _N_BELIEF = 2.0
 # 2, CCD 3, each about the mean of its neighbours, have the mean log likelihood 239, 230 and 211 at 0.25, 0.35 and 0.5
 # (chi-square per weight 1.3, 1.6 and 2.1); deviations that are smooth, of squared-exponential covariance, -1923 at 0.5.
 _LENGTH = 0.25
+# Rounding: what keeps the covariance of smooth deviations invertible, relative.
+_JITTER = 1e-6
 # Rounding: keeps the prior's covariance invertible, dex.
 _MIN_SIGMA = 1e-4
 
@@ -199,7 +201,7 @@ def build_prior(tables: PrfTables, axes: FloatArray) -> PrfPrior:
     n = tables.values.shape[0]
     grow = (1.0 + 1.0 / n) / (n - 1.0)
     ring = np.bincount(basis.radial_index, np.sum(weights**2, axis=1)) / np.bincount(basis.radial_index) / (n - 1.0)
-    free = deviation_factor(basis, np.sqrt(ring)[basis.radial_index], axes, _LENGTH)
+    free = deviation_factor(basis, np.sqrt(ring)[basis.radial_index], axes, _LENGTH, smooth=False)
     factor = np.concatenate([weights, np.sqrt(_N_BELIEF) * free], axis=1)
     factor *= np.sqrt((1.0 + 1.0 / n) / (n - 1.0 + _N_BELIEF))
     # Beyond a table that holds all light the wing goes on as steeply as at its edge: there is nothing.
@@ -215,18 +217,21 @@ def _log_differences(values: FloatArray) -> FloatArray:
     return np.asarray(np.where(told, logs - mean, 0.0))
 
 
-def deviation_factor(basis: PolarBasis, sigma: FloatArray, axes: FloatArray, length: float) -> FloatArray:
-    """Return L, (n_basis, n_basis), of deviations that are continuous, and the wider the farther from the star.
+def deviation_factor(
+    basis: PolarBasis, sigma: FloatArray, axes: FloatArray, length: float, *, smooth: bool
+) -> FloatArray:
+    """Return L, (n_basis, n_basis), of deviations that are the wider the farther from the star.
 
-    Their covariance is exponential in places whose radius counts as ln(1 + r / pixel): with the standard deviations
-    `sigma`, dex, it falls e-fold over `length`.
+    Their covariance falls over `length` in places whose radius counts as ln(1 + r / pixel), from the variances `sigma`
+    squared, dex**2: as a squared exponential if they are `smooth`, as an exponential if they are continuous alone.
     """
     around = np.arange(basis.n_basis - basis.n_core) % basis.n_phi_knots
     angle = 2.0 * np.pi / basis.n_phi_knots * np.concatenate([np.zeros(basis.n_core), around])
     radius = np.log1p(basis.centers / pixel_side(axes))
     x, y = radius * np.cos(angle), radius * np.sin(angle)
-    distance = np.hypot(x[:, None] - x, y[:, None] - y)
-    return np.asarray(sigma[:, None] * np.linalg.cholesky(np.exp(-distance / length)))
+    distance = np.hypot(x[:, None] - x, y[:, None] - y) / length
+    kernel = np.exp(-0.5 * distance**2) + _JITTER * np.eye(x.size) if smooth else np.exp(-distance)
+    return np.asarray(sigma[:, None] * np.linalg.cholesky(kernel))
 
 
 def project_tables(logs: FloatArray, base: TabulatedPrf, basis: PolarBasis) -> tuple[FloatArray, float]:
