@@ -26,8 +26,8 @@ _HALF = 8.5
 # its target, `tests/real/test_few_stars.py`).
 _PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
 # Measured: how far such deviations reach in ln(1 + r / pixel). They are taken as smooth, which those of tables are not:
-# an exponential covariance is far likelier (best 0.08, to 0.7 dex, over 0.6), but lets the wings of a single star hold a
-# sky of 100 electron / s (`tests/real/test_few_stars.py`: 3.2 times its flux).
+# an exponential covariance is far likelier (best 0.08, to 0.7 dex, over 0.6), but lets the wings of a single star hold
+# a sky of 100 electron / s (`tests/real/test_few_stars.py`: 3.2 times its flux).
 _LENGTH = 0.5
 # Rounding: what keeps the covariance invertible, dex.
 _MIN_SIGMA = 1e-3
