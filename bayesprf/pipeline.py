@@ -36,6 +36,7 @@ from bayesprf.quality.cures import (
     CURES,
     asks_for_sky,
     asks_for_stars,
+    choose_bend,
     choose_sky,
     choose_slope,
     choose_stars,
@@ -247,7 +248,8 @@ def fit(
         Learn prior width, noise and model error from the data, and fit with them.
     background : {"stamp", "image"} or Background, optional
         Residual background, fitted along. Where the files say that the sky is still in their pixels (BACKAPP = 0), a
-        constant per file by default.
+        constant per file by default, and where all pixels are one file, a surface whose order they tell (see
+        `Background`).
     shape, time_model : mapping of str to object, optional
         Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`; the
         latter ask for `fit_va`.
@@ -359,8 +361,9 @@ def fit_files(
     machine.fit = with_verdict(machine.fit)
     machine.fit, found = _with_found_sky(machine.fit, options)
     machine.fit, slope = _with_sloping_sky(machine.fit, options, (*cures, *found))
+    machine.fit, bend = _with_bending_sky(machine.fit, options)
     machine.fit, stars = _with_missing_stars(machine.fit, options)
-    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), (*cures, *found, *slope, *stars))
+    machine.fit = with_cures(cure_fit(machine.fit, options.chosen_cures), (*cures, *found, *slope, *bend, *stars))
     _finish(machine, options, step)
     return machine
 
@@ -390,7 +393,7 @@ def _with_found_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...
     if not reason:
         return fit, ()
     flagged = with_verdict(fit).need("verdict").find(QualityFlag.SKY_LEFT) is not None
-    settings = fit.settings.updated(background=Background("stamp", 0 if flagged else 1))
+    settings = fit.settings.updated(background=Background("stamp", None if flagged else 1))
     bare = Fit.of(fit.pixels, fit.sources, settings)
     fit, said = _choose(fit, bare, options, choose_sky, Cure("sky", False, reason, "a fit with it failed"))
     return fit, tuple(one for one in said if one.kept or flagged)
@@ -402,11 +405,26 @@ def _with_sloping_sky(fit: Fit, options: FitOptions, cures: tuple[Cure, ...]) ->
     Few stars have a PRF that bends to the slope of a sky, and takes light of it for wings.
     """
     tried = fit.settings.background
-    if tried is None or tried.order > 0 or not any(one.name == "sky" and one.kept for one in cures):
+    if tried is None or tried.order or _bends(fit) or not any(one.name == "sky" and one.kept for one in cures):
         return fit, ()
     bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=Background("stamp", 1)))
     fit, said = _choose(fit, bare, options, choose_slope, Cure("sky", False, "the sky may slope", "a fit of it failed"))
     return fit, tuple(one for one in said if one.kept)
+
+
+def _bends(fit: Fit) -> bool:
+    """Whether the sky that was fitted is more than a constant."""
+    sky = fit.need("prf").background
+    return sky is not None and bool(sky.columns.power.any())
+
+
+def _with_bending_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
+    """Fit with a sky whose order the pixels choose, where they tell of more than was asked for; return the better."""
+    asked, told = fit.settings.background, fit.need("prf").sky_beyond
+    if asked is None or told is None or "sky" not in options.chosen_cures:
+        return fit, ()
+    bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=replace(asked, order=None)))
+    return _choose(fit, bare, options, choose_bend, Cure("sky", False, "the sky bends", "a fit of it failed"))
 
 
 def _with_missing_stars(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:

@@ -14,8 +14,8 @@ from bayesprf.instruments import Instrument
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 
 BACKGROUND_SCOPES = ("stamp", "image")
-# Format: constant, plane and quadratic surface are written out.
-MAX_BACKGROUND_ORDER = 2
+# Definition: what bends more often than a surface of this order over the pixels is no sky.
+MAX_BACKGROUND_ORDER = 6
 INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
 MISSION_PRF = "mission"
@@ -286,8 +286,10 @@ class Background:
     ----------
     scope : {"stamp", "image"}
         One surface per cutout, or one for all pixels.
-    order : int
-        Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid.
+    order : int, optional
+        Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid, up to 6. By default a constant
+        where there are several cutouts or few stars; else a plane, and what more the pixels tell of once the PRF is
+        known.
     sigma : float, optional
         Prior standard deviation of every coefficient around zero, electron / s per pixel. By default ten times the
         level that a fifth of the pixels of the mean image stay below, or ten times the error of a pixel in one
@@ -309,14 +311,16 @@ class Background:
     """
 
     scope: str = "stamp"
-    order: int = 0
+    order: int | None = None
     sigma: float | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.scope, BACKGROUND_SCOPES, "background")
         check_types(self)
-        if self.order not in range(MAX_BACKGROUND_ORDER + 1):
-            raise InputError(f"order: expected 0, 1 or {MAX_BACKGROUND_ORDER}, got {shown(self.order)}")
+        if self.order is not None and self.order not in range(MAX_BACKGROUND_ORDER + 1):
+            raise InputError(
+                f"order: expected a whole number from 0 to {MAX_BACKGROUND_ORDER}, or None, got {shown(self.order)}"
+            )
         if self.sigma is not None:
             check_positive(self.sigma, "sigma")
 

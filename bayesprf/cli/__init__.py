@@ -64,7 +64,7 @@ def fit(
     plots: PlotDirectory = None,
     lightcurves: Annotated[Path | None, typer.Option(help="Directory for light curves, FITS.")] = None,
     background: Sky = None,
-    background_order: Annotated[int, typer.Option(help="0 a constant, 1 a plane, 2 a paraboloid.")] = 0,
+    background_order: Annotated[int | None, typer.Option(help="0 a constant, 1 a plane, up to 6; else found.")] = None,
     refine: Refine = None,
     positions: Motion = None,
     robust: Annotated[bool, typer.Option("--robust", help="Down-weight cosmic rays.")] = False,  # noqa: FBT002

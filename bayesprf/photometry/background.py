@@ -153,7 +153,7 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     image : Image
         Gives the default width of the prior.
     options : Background
-        What is asked for.
+        What is asked for; a constant where no order is.
 
     Returns
     -------
@@ -166,7 +166,8 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     np.maximum.at(high, label, position)
     centre, half = 0.5 * (high + low), 0.5 * (high - low)
     scaled = (position - centre[label]) / np.where(half > 0, half, 1.0)[label]
-    powers = [(i, total - i) for total in range(options.order + 1) for i in range(total, -1, -1)]
+    order = options.order or 0
+    powers = [(i, total - i) for total in range(order + 1) for i in range(total, -1, -1)]
     values = np.stack([_legendre(scaled[:, 0], i) * _legendre(scaled[:, 1], j) for i, j in powers], axis=1)
     column = label[:, None] * len(powers) + np.arange(len(powers))
     row = np.broadcast_to(np.arange(pixels.n_pixel)[:, None], column.shape)

@@ -189,7 +189,7 @@ def fit_flux(
     background: BackgroundColumns | None = None,
     uncatalogued_light: FloatArray | None = None,
     pixel_errors: str = "given",
-    ignored: BoolArray | None = None,
+    trust: FloatArray | None = None,
 ) -> FluxFit:
     """Fit one flux per source and cadence.
 
@@ -217,8 +217,8 @@ def fit_flux(
         Further light that is not to be fitted, electron / s.
     pixel_errors : {"given", "time-mean", "model"}
         What the pixels are weighed by: see `weigh_pixels`.
-    ignored : ndarray of bool, shape (n_pixel,), optional
-        Pixels that count for nothing.
+    trust : ndarray of float64, shape (n_pixel,), optional
+        Share of its weight that each pixel keeps, 0 to 1, whatever its noise.
 
     Returns
     -------
@@ -239,8 +239,7 @@ def fit_flux(
     solver, down = solver or choose_solver(problem), None
     try:
         problem = weigh_pixels(problem, pixels, pixel_errors, solver)
-        if ignored is not None and ignored.any():
-            problem = replace(problem, ivar=np.where(ignored, 0.0, problem.ivar))
+        problem = problem if trust is None else _with_trust(problem, trust)
         solver = WeightedSolver(solver)
         if robust:
             fit = fit_robustly(problem, solver)
@@ -347,6 +346,17 @@ def weigh_pixels(problem: LinearProblem, pixels: PixelTable, pixel_errors: str, 
         return replace(averaged, noise_ratio=ratio)
     light = ModelLight(stack_of(problem), solver.solve(averaged).mean)
     return replace(problem, ivar=fit_variance(usual, light).ivar(out=averaged.ivar))
+
+
+def _with_trust(problem: LinearProblem, trust: FloatArray) -> LinearProblem:
+    """Return the problem with these shares of the weights, shape (n_pixel,), and the same noise."""
+    if np.all(trust == 1.0):
+        return problem
+    ivar, partly = problem.ivar * trust, (trust > 0.0) & (trust < 1.0)
+    if problem.noise_ratio is None and not partly.any():
+        return replace(problem, ivar=ivar)
+    ratio = np.ones_like(ivar) if problem.noise_ratio is None else problem.noise_ratio
+    return replace(problem, ivar=ivar, noise_ratio=ratio * np.where(trust > 0.0, trust, 1.0))
 
 
 def _flux_problem(

@@ -62,7 +62,7 @@ def fit_fluxes(
         pixel_errors=recipe.pixel_errors,
         names=fit.coefficient_names,
         background=None if prf.background is None else prf.background.columns,
-        ignored=prf.foreign,
+        trust=prf.trust,
     )
     matrix = prf.matrix.without(fit.pixels.spilled)
     still = solve(matrix.design())

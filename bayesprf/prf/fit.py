@@ -82,6 +82,9 @@ class PrfFit:
         The fit of all parameters in one objective, if the PRF comes from it; `prf` is then that of the field's centre.
     sky_found : tuple of float, optional
         Level and error of a sky in the pixels that a joint fit of them found and this one leaves, electron / s.
+    sky_beyond : tuple of int, float and float, optional
+        Order at which the pixels tell of more sky than the order that was asked for, its largest height there and the
+        error of that, electron / s.
     """
 
     prf: PrfModel
@@ -101,6 +104,7 @@ class PrfFit:
     background: ImageBackground | None = None
     joint: "JointFit | None" = None
     sky_found: tuple[float, float] | None = None
+    sky_beyond: tuple[int, float, float] | None = None
 
     @property
     def pairs(self) -> PairTable:
@@ -123,14 +127,16 @@ class PrfFit:
         return gather_star_pixels(self.matrix, self.flux, self.image, fixed=self.fixed_light, chosen=self.training)
 
     @property
-    def foreign(self) -> BoolArray:
-        """Pixels that probably hold light of no catalogued star, shape (n_pixel,); known after a joint fit with a sky.
+    def trust(self) -> FloatArray:
+        """Share of its weight that each pixel keeps in fluxes, shape (n_pixel,); known after a joint fit with a sky.
 
-        Fluxes do not follow them: such light, which only adds, would raise the sky, and that make the stars fainter.
+        None where a pixel probably holds light of no catalogued star: such light, which only adds, would raise the sky,
+        and that make the stars fainter. Less where the wings of saturated stars err by more than noise: they would bend
+        the sky, and through it all stars.
         """
         if self.joint is None or self.background is None:
-            return np.zeros(self.pairs.n_pixel, bool)
-        return self.joint.clean < 0.5
+            return np.ones(self.pairs.n_pixel)
+        return np.where(self.joint.clean < 0.5, 0.0, self.joint.trust)
 
     @property
     def star_sum(self) -> FloatArray:

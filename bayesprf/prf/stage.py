@@ -39,6 +39,7 @@ from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
+from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
 from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
@@ -47,7 +48,14 @@ from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, order_columns
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.prf import FLATTEST_WING
-from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings, ShapeOptions
+from bayesprf.settings import (
+    INSTRUMENT_PRF,
+    Background,
+    PrfRecipe,
+    QualityOptions,
+    Settings,
+    ShapeOptions,
+)
 
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
@@ -93,21 +101,68 @@ def fit_chosen_prf(
     color = recipe.shape.color_column
     if color is not None:
         scaled_colors(fit.sources, color)
-    scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image)
+    scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image, recipe)
     if recipe.shape.method == "joint":
-        return _detailed(fit, scene, *_varied(fit, scene, recipe, _fit_as_asked(fit, scene, recipe)))
-    plain = recipe.updated(color_column=None)
-    if plain.shape.asks_joint:
-        plain = plain.updated(method="joint")
-        found = _fit_as_asked(fit, scene, plain)
-    elif recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
-        plain = plain.updated(method="rounds")
+        return _detailed(fit, *_varied(fit, *_fit_with_sky(fit, scene, recipe, progress)))
+    scene, found, plain = _fit_with_sky(fit, scene, recipe.updated(color_column=None), progress)
+    if not recipe.shape.asks_joint and (recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe)):
         if color is not None:
             _warn_of_no_colors(fit)
-        return _fit_in_rounds(fit, scene, plain, progress), plain
-    else:
-        found, plain = _fit_best(fit, scene, plain, progress)
-    return _detailed(fit, scene, *_colored(fit, scene, color, *_varied(fit, scene, plain, found)))
+        return found, plain
+    return _detailed(fit, *_colored(fit, color, *_varied(fit, scene, found, plain)))
+
+
+def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[PrfFit, PrfRecipe]:
+    """Fit a PRF that is the same at all places."""
+    if recipe.shape.method == "joint":
+        return _fit_as_asked(fit, scene, recipe), recipe
+    if recipe.shape.asks_joint:
+        joint = recipe.updated(method="joint")
+        return _fit_as_asked(fit, scene, joint), joint
+    if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
+        rounds = recipe.updated(method="rounds")
+        return _fit_in_rounds(fit, scene, rounds, progress), rounds
+    return _fit_best(fit, scene, recipe, progress)
+
+
+def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[Scene, PrfFit, PrfRecipe]:
+    """Fit a constant PRF, and the sky with one order more at a time while the pixels tell of it.
+
+    Each must leave no more light in the wrong pixels. An order that was asked for is kept, and what lies beyond is
+    said. All this comes before a PRF that varies over the field, which would follow such a sky.
+    """
+    found, chosen = _fit_constant(fit, scene, recipe, progress)
+    asked = fit.settings.background
+    while asked is not None and _may_tell_of_sky(fit, scene, found, recipe):
+        more = further_sky(fit.pixels, found)
+        if more is None:
+            break
+        before = 0 if found.background is None else int(order_of(found.background.columns).max())
+        wider = _with_sky_of(_bare(scene), replace(asked, order=more[0]))
+        other, other_chosen = _fit_constant(fit, wider, recipe, progress)
+        told = None if other.background is None else sky_beyond(other.background, before)
+        kept = told is not None and choose_fit(found, other).joint
+        _log.info(
+            "a sky of order %d, beyond the one of order %d, is %s", more[0], before, "kept" if kept else "refused"
+        )
+        if not kept:
+            break
+        if asked.order is not None:
+            return scene, replace(found, sky_beyond=told), chosen
+        scene, found, chosen = wider, other, other_chosen
+    return scene, found, chosen
+
+
+def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> bool:
+    """Whether a fit has one sky for all pixels, which it has not held, and stars that do not take it for wings."""
+    sky = found.background
+    one = sky is not None and not sky.columns.patch.any() and _held_sky(found) is None
+    return one and not _few_stars(fit, scene, recipe)
+
+
+def _held_sky(found: PrfFit) -> ImageBackground | None:
+    """Return the sky that a joint fit took as known, or None."""
+    return found.background if found.joint is not None and not found.joint.state.sky.size else None
 
 
 def _fit_as_asked(fit: Fit, scene: Scene, recipe: PrfRecipe) -> PrfFit:
@@ -217,7 +272,7 @@ def _better(
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        found, told = first if first and not prior else _try_jointly(scene, joint, rounds.background if prior else None)
+        found, told = first if first and not prior else _try_jointly(scene, joint, rounds.background if few else None)
         choice = (_find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None) or Choice(False, told)
         if found is not None and choice.sky is None:
             choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
@@ -233,16 +288,16 @@ def _better(
     return rounds, recipe.updated(method="rounds")
 
 
-def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[PrfFit, PrfRecipe]:
+def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[Scene, PrfFit, PrfRecipe]:
     """Let the PRF vary over the field, by one order more at a time, where the stars may agree on it; or return the fit.
 
     A PRF that is wider towards the edges on all sides follows no plane: each order is asked for its own columns, and
     the second whether or not the first is kept. What is tried must leave less of the pixels. Where a sky was found in
     them, which a surface may take, none must be found beside it: one PRF for all places may need a sky that is none.
     """
-    if recipe.shape.field_variation is not None:
-        return found, recipe
-    held = found.background if recipe.shape.prf == INSTRUMENT_PRF else None
+    if recipe.shape.field_variation is not None or found.sky_beyond is not None:
+        return scene, found, recipe
+    held = _held_sky(found)
     for order, surface in enumerate(_SURFACES, start=1):
         if not _may_follow_places(fit, found, order):
             continue
@@ -254,13 +309,15 @@ def _varied(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit) -> tuple[P
         _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
         if other is not None and choice.joint:
             found, recipe = other, varying
-    return found, recipe
+    return scene, found, recipe
 
 
-def _colored(fit: Fit, scene: Scene, asked: str | None, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
+def _colored(
+    fit: Fit, asked: str | None, scene: Scene, found: PrfFit, recipe: PrfRecipe
+) -> tuple[Scene, PrfFit, PrfRecipe]:
     """Let the PRF follow the colours of the stars that are asked for, if these agree on how; or return the fit."""
     if asked is None:
-        return found, recipe
+        return scene, found, recipe
     joint, color = found.joint, scaled_colors(fit.sources, asked)
     if joint is None:
         trends = fit_trends(found.star_residuals(), color[:, None]).values()
@@ -269,13 +326,13 @@ def _colored(fit: Fit, scene: Scene, asked: str | None, found: PrfFit, recipe: P
         follows = color_score(joint, color) > SIGNIFICANT
     if not follows:
         _log.info("the stars do not agree on a PRF that follows their colours")
-        return found, recipe
+        return scene, found, recipe
     order = 0 if joint is None else joint.prf.order
     colored = recipe.updated(method="joint", field_variation=order, color_column=asked)
-    other, told = _try_jointly(scene, colored, found.background if recipe.shape.prf == INSTRUMENT_PRF else None)
+    other, told = _try_jointly(scene, colored, _held_sky(found))
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that follows the colours of the stars %s", choice.reason)
-    return (other, colored) if other is not None and choice.joint else (found, recipe)
+    return (scene, other, colored) if other is not None and choice.joint else (scene, found, recipe)
 
 
 def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
@@ -441,9 +498,28 @@ def warn_if_left_out(fit: Fit) -> None:
     )
 
 
-def _scene(fit: Fit, image: Image) -> Scene:
-    scene = Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image)
-    if fit.settings.background is None:
+def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
+    """Return what the fit looks at, with a sky if one is asked for; without an order that of many stars is a plane."""
+    scene, asked = (
+        Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image),
+        fit.settings.background,
+    )
+    if asked is None:
         return scene
-    columns = build_background(fit.pixels, image, fit.settings.background)
-    return scene.without(first_guess(columns, image))
+    flat = _with_sky_of(scene, asked)
+    open_ = asked.order is None and flat.background is not None and not flat.background.columns.patch.any()
+    return _with_sky_of(scene, replace(asked, order=1)) if open_ and not _few_stars(fit, flat, recipe) else flat
+
+
+def _with_sky_of(scene: Scene, asked: Background) -> Scene:
+    """Return a scene of which no sky is subtracted with a first guess of one."""
+    return scene.without(first_guess(build_background(scene.pixels, scene.image, asked), scene.image))
+
+
+def _bare(scene: Scene) -> Scene:
+    """Return a scene with all of its sky in the image."""
+    sky = scene.background
+    if sky is None:
+        return scene
+    none = replace(sky, weights=np.zeros_like(sky.weights))
+    return replace(scene.without(none), background=None)

@@ -168,9 +168,31 @@ def choose_slope(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     return with_verdict(other if kept else fit), Cure("sky", kept, reason, f"{told} from the middle to an edge")
 
 
+def choose_bend(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
+    """Choose between a fit with a sky of the order that was asked for and one in which the pixels choose it.
+
+    Parameters
+    ----------
+    fit, other : Fit
+        With fluxes.
+
+    Returns
+    -------
+    tuple of Fit and Cure
+        The latter if chi-square per pixel and misplaced light are smaller.
+    """
+    fit, other = with_verdict(fit), with_verdict(other)
+    before, after = fit.need("verdict"), other.need("verdict")
+    finding, sky = before.find(QualityFlag.SKY_LEFT), other.need("prf").background
+    order = 0 if sky is None else int(sky.columns.power.sum(axis=1).max())
+    told = f"a sky of order {order}, background without one, took the misplaced light {_shares(before, after)}"
+    better = _less_misfit(before, after)
+    return (other if better else fit), Cure("sky", better, "" if finding is None else finding.sentence, told)
+
+
 def _named(background: Background | None) -> str:
     """Name a sky per file by its form, and by the argument that asks for it."""
-    if background is None or background.order == 0:
+    if background is None or not background.order:
         return "a constant per file, background='stamp'"
     return "a plane per file, background=Background('stamp', 1)"
 

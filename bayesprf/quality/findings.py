@@ -242,7 +242,16 @@ def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     measured = np.isfinite(level) and abs(level) > options.significance * error
     sources = found.moved(shift, options.n_error, options.flux_share) > 1.0
     told = found.sky_removed is False and not found.sky_fitted
-    if told:
+    if found.left.prf.sky_beyond is not None:
+        order, height, error = found.left.prf.sky_beyond
+        more = np.abs(sky.shift) * (height / abs(sky.level) if sky.level else 1.0)
+        sentence = (
+            f"the sky is not as flat as its order in background has it: it bends by {height:.3g} +- {rough(error)}"
+            " electron / s"
+        )
+        cure = f"leave the order out, background='image', or give a higher one, Background('image', {order})"
+        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(more, found.seen), 1.0), sentence, cure)
+    elif told:
         darkest = _darkest(found.left)
         sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {darkest:.3g} electron / s)"
         yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(shift, found.seen), 1.0), sentence, cure)

@@ -93,7 +93,10 @@ def test_fit_with_background_and_robust(demo_directory, tmp_path, run):
     ("options", "sentence"),
     [
         (("--background", "field"), "background: expected one of 'stamp', 'image', got 'field'"),
-        (("--background", "stamp", "--background-order", "5"), "order: expected 0, 1 or 2, got 5"),
+        (
+            ("--background", "stamp", "--background-order", "7"),
+            "order: expected a whole number from 0 to 6, or None, got 7",
+        ),
     ],
 )
 def test_fit_refuses_what_is_no_background(demo_directory, tmp_path, run, options, sentence):

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import lstsq
-from scipy.sparse import csr_matrix, identity
+from scipy.sparse import csr_matrix, hstack, identity
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.photometry.background import BackgroundColumns
@@ -160,14 +160,20 @@ def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
 
     Where a part of the image decides, a level that counts is asked for: see `level_of_sky`.
     """
-    problem, state, weight = _with_sky(found, columns)
-    common, factor = next_step(problem, state, found.hyper, weight=weight)
-    if not common[-1] > np.linalg.norm(factor[-1]):
+    heights, errors = step_to_sky(found, columns)
+    if not heights[-1] > errors[-1]:
         return False
     if found.decided is None:
         return True
     level, error = level_of_sky(found, columns)
     return level > SIGNIFICANT * error
+
+
+def step_to_sky(found: JointFit, columns: BackgroundColumns) -> tuple[FloatArray, FloatArray]:
+    """Return where one step takes the heights of further columns of a sky, and their errors, (n_column,)."""
+    problem, state, weight = _with_sky(found, columns)
+    common, factor = next_step(problem, state, found.hyper, weight=weight)
+    return common[-columns.n_column :], np.linalg.norm(factor[-columns.n_column :], axis=1)
 
 
 def level_of_sky(found: JointFit, columns: BackgroundColumns) -> tuple[float, float]:
@@ -182,7 +188,7 @@ def level_of_sky(found: JointFit, columns: BackgroundColumns) -> tuple[float, fl
 
 
 def _with_sky(found: JointFit, columns: BackgroundColumns) -> tuple[JointProblem, JointState, FloatArray]:
-    """Return the problem with a level of the sky, where it starts, and the weights of its pixels.
+    """Return the problem with further columns of the sky, where it starts, and the weights of its pixels.
 
     An image of which a part decides is asked in as many of its pixels as a quick step takes.
     """
@@ -190,9 +196,11 @@ def _with_sky(found: JointFit, columns: BackgroundColumns) -> tuple[JointProblem
     if found.decided is not None:
         keep = thinned(problem)
         problem, weight, matrix = select_pixels(problem, keep), weight[keep], matrix[keep]
-    level, sigma = np.zeros(columns.n_column), np.full(columns.n_column, columns.sigma)
-    problem = replace(problem, sky=matrix, prior=replace(problem.prior, sky=level, sky_sigma=sigma))
-    return problem, replace(found.state, sky=level), weight
+    none, prior = np.zeros(columns.n_column), problem.prior
+    sigma = np.append(prior.sky_sigma, np.full(columns.n_column, columns.sigma))
+    prior = replace(prior, sky=np.append(prior.sky, none), sky_sigma=sigma)
+    problem = replace(problem, sky=hstack([problem.sky, matrix], format="csr"), prior=prior)
+    return problem, replace(found.state, sky=np.append(found.state.sky, none)), weight
 
 
 def leaves_level(shape: PrfFit) -> bool:

@@ -133,6 +133,8 @@ class JointFit:
         Covariance of all parameters.
     clean : ndarray of float64, shape (n_pixel,)
         Probability that a pixel holds no light but that of the model.
+    trust : ndarray of float64, shape (n_pixel,)
+        Share of its weight that each pixel keeps beside stars whose middle is left out.
     image : ndarray of float64, shape (n_pixel,)
         The model, electron / s.
     far : ndarray of float64, shape (n_pixel,)
@@ -167,6 +169,7 @@ class JointFit:
     hyper: JointHyper
     posterior: Posterior
     clean: FloatArray
+    trust: FloatArray
     image: FloatArray
     far: FloatArray
     n_iter: int
@@ -284,12 +287,14 @@ def _iterate(
     learning, robust, converged, count, n_robust, moved, since = warm, False, False, 0, 0, np.inf, 0.0
     outliers = Outliers.none(problem.flux.size)
     error, older, last, crawling = _typical_error(problem), hyper, None, False
+    pace = 1.0
     for count in range(1, options.max_iter + 1):
         problem = problem.bounded(view.image)
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
         found = solve_step(aimed, state, view, hyper, weight=weight, error=error)
-        solution, last = _damped(found, last), found.common
+        pace = 0.5 * pace if _undoes(found, last) else min(1.0, 2.0 * pace)
+        solution, last = replace(found, common=pace * found.common, own=pace * found.own), found.common
         before, old = state, hyper
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
@@ -349,15 +354,13 @@ def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: J
     return find_outliers((problem.flux - view.image)[used], variance, 1.0 / ivar, hyper).spread(used)
 
 
-def _damped(solution: Solution, last: FloatArray | None) -> Solution:
-    """Take half of a step that undoes the one before: weights that follow the model would go on so."""
+def _undoes(solution: Solution, last: FloatArray | None) -> bool:
+    """Whether a step undoes the one before: with weights that follow the model half of it may go on so for ever."""
     if last is None:
-        return solution
+        return False
     std = np.linalg.norm(solution.global_factor, axis=1)
     now, before = solution.common / std, last / std
-    if now @ before > -_OPPOSITE * np.linalg.norm(now) * np.linalg.norm(before):
-        return solution
-    return replace(solution, common=0.5 * solution.common, own=0.5 * solution.own)
+    return bool(now @ before <= -_OPPOSITE * np.linalg.norm(now) * np.linalg.norm(before))
 
 
 def _turns_back(now: float, before: float, last: float) -> bool:
@@ -570,11 +573,26 @@ def _finish(found: _Iteration, posterior: Posterior) -> JointFit:
         hyper=hyper,
         posterior=posterior,
         clean=outliers.clean,
+        trust=_trust(problem, state, view, hyper),
         image=view.image,
         far=view.far[:, 0],
         n_iter=found.n_iter,
         converged=found.converged,
     )
+
+
+def _trust(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> FloatArray:
+    """Return the share of its weight that each pixel keeps beside stars whose middle is left out, shape (n_pixel,).
+
+    Of saturated stars pixels tell the wings alone, whose errors exceed the noise farther out than those of any other.
+    """
+    pairs, side = problem.pairs, float(np.sqrt(problem.pixel_area))
+    core = ~problem.used[pairs.pixel] & (pairs.r < np.sqrt(0.5) * side)
+    masked = np.bincount(pairs.source[core], minlength=problem.n_source) > 0
+    if not masked.any():
+        return np.ones(problem.flux.size)
+    alone = replace(state, flux=np.where(masked, state.flux, 0.0))
+    return np.asarray(1.0 / (1.0 + problem.ivar * (growth(problem, alone, view) @ hyper.errors**2)))
 
 
 def _shift_errors(problem: JointProblem, posterior: Posterior) -> FloatArray:

@@ -14,7 +14,7 @@ from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.machine import Machine
 from bayesprf.photometry.background import Background, BackgroundColumns, build_background, find_patches, marginal_gain
-from bayesprf.photometry.fluxes import fit_flux
+from bayesprf.photometry.fluxes import _with_trust, fit_flux
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.simulation.fields import make_case, make_field
@@ -72,8 +72,8 @@ def known_prf_fit(field, pixels, options, prior_width=10.0):
     ("options", "message"),
     [
         ({"scope": "field"}, "background: expected .*stamp.*image.*got 'field'"),
-        ({"order": 3}, "order: expected 0, 1 or 2, got 3"),
-        ({"order": True}, "order: expected a whole number, got True"),
+        ({"order": 7}, "order: expected a whole number from 0 to 6, or None, got 7"),
+        ({"order": True}, "order: expected .*got True"),
         ({"sigma": 0.0}, "sigma: expected .* got 0"),
     ],
 )
@@ -95,6 +95,18 @@ def test_names_and_mappings_stand_for_backgrounds(field):
     assert machine.background == Background("stamp", 1)
     machine.background = None
     assert machine.background is None
+
+
+def test_trust_changes_weights_and_leaves_the_noise(field):
+    problem = known_prf_fit(field, field.pixels, Background()).problem
+    trust = np.ones(field.pixels.n_pixel)
+    trust[:3] = 0.0, 0.25, 0.5
+    less = _with_trust(problem, trust)
+    np.testing.assert_allclose(less.ivar, problem.ivar * trust)
+    np.testing.assert_allclose(less.noise_ivar[:, 1:], problem.ivar[:, 1:])
+    assert not less.ivar[:, 0].any()
+    assert _with_trust(problem, np.ones(field.pixels.n_pixel)) is problem
+    assert _with_trust(problem, np.where(trust < 1.0, 0.0, 1.0)).noise_ratio is None
 
 
 # Surfaces
@@ -340,7 +352,7 @@ def test_results_carry_the_background(sky_machine):
     assert tree["photometry/flux"].shape == sky_machine.ws.shape
     assert tree["photometry/chi2"].shape == sky_machine.ws.shape
     assert set(tree["covariance/source_i"].values) <= set(sky_machine.sources.source_id)
-    assert '"background": {"order": 0, "scope": "stamp", "sigma": null}' in tree.attrs["options"]
+    assert '"background": {"order": null, "scope": "stamp", "sigma": null}' in tree.attrs["options"]
 
 
 def test_without_a_background_there_is_no_group(field):
