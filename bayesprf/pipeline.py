@@ -248,8 +248,7 @@ def fit(
         Learn prior width, noise and model error from the data, and fit with them.
     background : {"stamp", "image"} or Background, optional
         Residual background, fitted along. Where the files say that the sky is still in their pixels (BACKAPP = 0), a
-        constant per file by default, and where all pixels are one file, a surface whose order they tell (see
-        `Background`).
+        constant per file by default.
     shape, time_model : mapping of str to object, optional
         Keyword arguments of `Machine.build_shape_model` (`Machine.refine_scene`) and `Machine.build_time_model`; the
         latter ask for `fit_va`.
@@ -405,17 +404,11 @@ def _with_sloping_sky(fit: Fit, options: FitOptions, cures: tuple[Cure, ...]) ->
     Few stars have a PRF that bends to the slope of a sky, and takes light of it for wings.
     """
     tried = fit.settings.background
-    if tried is None or tried.order or _bends(fit) or not any(one.name == "sky" and one.kept for one in cures):
+    if tried is None or tried.order or not any(one.name == "sky" and one.kept for one in cures):
         return fit, ()
     bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=Background("stamp", 1)))
     fit, said = _choose(fit, bare, options, choose_slope, Cure("sky", False, "the sky may slope", "a fit of it failed"))
     return fit, tuple(one for one in said if one.kept)
-
-
-def _bends(fit: Fit) -> bool:
-    """Whether the sky that was fitted is more than a constant."""
-    sky = fit.need("prf").background
-    return sky is not None and bool(sky.columns.power.any())
 
 
 def _with_bending_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
@@ -423,7 +416,7 @@ def _with_bending_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, .
     asked, told = fit.settings.background, fit.need("prf").sky_beyond
     if asked is None or told is None or "sky" not in options.chosen_cures:
         return fit, ()
-    bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=replace(asked, order=None)))
+    bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=Background("image", sigma=asked.sigma)))
     return _choose(fit, bare, options, choose_bend, Cure("sky", False, "the sky bends", "a fit of it failed"))
 
 

@@ -288,8 +288,8 @@ class Background:
         One surface per cutout, or one for all pixels.
     order : int, optional
         Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid, up to 6. By default a constant
-        where there are several cutouts or few stars; else a plane, and what more the pixels tell of once the PRF is
-        known.
+        per cutout, or beside few stars; one surface for all pixels is a plane, and what more they tell of once the PRF
+        is known.
     sigma : float, optional
         Prior standard deviation of every coefficient around zero, electron / s per pixel. By default ten times the
         level that a fifth of the pixels of the mean image stay below, or ten times the error of a pixel in one
@@ -323,6 +323,11 @@ class Background:
             )
         if self.sigma is not None:
             check_positive(self.sigma, "sigma")
+
+    @property
+    def finds_order(self) -> bool:
+        """Whether the pixels decide of what order the sky is."""
+        return self.scope == "image" and self.order is None
 
     @classmethod
     def parse(cls, value: object) -> "Background | None":

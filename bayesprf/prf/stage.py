@@ -147,7 +147,7 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
         )
         if not kept:
             break
-        if asked.order is not None:
+        if not asked.finds_order:
             return scene, replace(found, sky_beyond=told), chosen
         scene, found, chosen = wider, other, other_chosen
     return scene, found, chosen
@@ -498,8 +498,8 @@ def warn_if_left_out(fit: Fit) -> None:
     )
 
 
-def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
-    """Return what the fit looks at, with a sky if one is asked for; without an order that of many stars is a plane."""
+def _scene(fit: Fit, image: Image, recipe: PrfRecipe | None = None) -> Scene:
+    """Return what the fit looks at, with a sky if one is asked for; one of all pixels and many stars is a plane."""
     scene, asked = (
         Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image),
         fit.settings.background,
@@ -507,8 +507,8 @@ def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
     if asked is None:
         return scene
     flat = _with_sky_of(scene, asked)
-    open_ = asked.order is None and flat.background is not None and not flat.background.columns.patch.any()
-    return _with_sky_of(scene, replace(asked, order=1)) if open_ and not _few_stars(fit, flat, recipe) else flat
+    plane = asked.finds_order and not _few_stars(fit, flat, recipe or PrfRecipe())
+    return _with_sky_of(scene, replace(asked, order=1)) if plane else flat
 
 
 def _with_sky_of(scene: Scene, asked: Background) -> Scene:

@@ -185,7 +185,7 @@ def choose_bend(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     before, after = fit.need("verdict"), other.need("verdict")
     finding, sky = before.find(QualityFlag.SKY_LEFT), other.need("prf").background
     order = 0 if sky is None else int(sky.columns.power.sum(axis=1).max())
-    told = f"a sky of order {order}, background without one, took the misplaced light {_shares(before, after)}"
+    told = f"a sky of order {order}, background='image', took the misplaced light {_shares(before, after)}"
     better = _less_misfit(before, after)
     return (other if better else fit), Cure("sky", better, "" if finding is None else finding.sentence, told)
 

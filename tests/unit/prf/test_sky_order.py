@@ -68,7 +68,7 @@ def test_a_sky_that_bends_beyond_its_order_is_named_and_mended(field, sky):
     assert finding.sentence.startswith("the sky is not as flat as its order in background has it: it bends by 15")
     assert "background='image'" in finding.cure
     options = {"background": Background("image", 1), "shape": {"method": "joint", "field_variation": 0}}
-    with pytest.warns(QualityWarning, match="a sky of order 2, background without one, took the misplaced"):
+    with pytest.warns(QualityWarning, match="a sky of order 2, background='image', took the misplaced"):
         mended = bp.fit(pixels, field.sources, quiet=True, cures=("sky",), **options)
     cure = next(one for one in mended.verdict.cures if one.name == "sky")
     assert cure.kept

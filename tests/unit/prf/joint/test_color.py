@@ -117,7 +117,7 @@ def decide(machine, column):
     """What becomes of a fit without colours once the stars are asked."""
     fit = machine.fit
     scene = _scene(fit, select_image(fit, "mean"))
-    return _colored(fit, scene, column, fit.prf, fit.prf_recipe)
+    return _colored(fit, column, scene, fit.prf, fit.prf_recipe)[1:]
 
 
 def test_the_stars_decide(plain, caplog):
