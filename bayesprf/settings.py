@@ -288,8 +288,8 @@ class Background:
         One surface per cutout, or one for all pixels.
     order : int, optional
         Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid, up to 6. By default a constant
-        per cutout, or beside few stars; one surface for all pixels is a plane, and what more they tell of once the PRF
-        is known.
+        per cutout, beside few stars, and in a fit in rounds; one surface for all pixels is a plane, and what more they
+        tell of once the PRF is fitted jointly.
     sigma : float, optional
         Prior standard deviation of every coefficient around zero, electron / s per pixel. By default ten times the
         level that a fifth of the pixels of the mean image stay below, or ten times the error of a pixel in one

@@ -499,15 +499,21 @@ def warn_if_left_out(fit: Fit) -> None:
 
 
 def _scene(fit: Fit, image: Image, recipe: PrfRecipe | None = None) -> Scene:
-    """Return what the fit looks at, with a sky if one is asked for; one of all pixels and many stars is a plane."""
+    """Return what the fit looks at, with a sky if one is asked for.
+
+    One of all pixels that finds its order begins as a plane where a joint fit may look for more; in rounds a plane and
+    the wing of a very bright star make up for each other.
+    """
     scene, asked = (
         Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image),
         fit.settings.background,
     )
     if asked is None:
         return scene
-    flat = _with_sky_of(scene, asked)
-    plane = asked.finds_order and not _few_stars(fit, flat, recipe or PrfRecipe())
+    flat, recipe = _with_sky_of(scene, asked), recipe or PrfRecipe()
+    shape = recipe.shape
+    jointly = shape.method == "joint" or shape.asks_joint or (shape.method == "auto" and _may_be_joint(fit, recipe))
+    plane = asked.finds_order and jointly and not _few_stars(fit, flat, recipe)
     return _with_sky_of(scene, replace(asked, order=1)) if plane else flat
 
 
