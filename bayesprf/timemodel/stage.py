@@ -125,7 +125,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     shifted = None if shift is None else _beside_shift(pixels, prf, shift, options, fit_rest)
     if shifted is not None and not unasked:
         return shifted
-    first = fit_rest(pixels, options=replace(options, free_motion=False))
+    first = fit_rest(pixels, options=options)
     gain = _add_roll(fit, pixels, fit_rest(steady_neighbors(pixels, prf, pairs, first), options=options), options)
     if shifted is not None:
         left = [_left_over(pixels, prf, model, pairs.pixel) for model in (gain, shifted)]
