@@ -1,5 +1,6 @@
 """PixelTable: what was measured, when and where."""
 
+from copy import copy
 from dataclasses import dataclass, field
 from html import escape
 
@@ -175,6 +176,13 @@ class PixelTable:
     def n_pixel(self) -> int:
         """Number of pixels."""
         return int(self.ra_deg.size)
+
+    def reweighed(self, flux: FloatArray, ivar: FloatArray) -> "PixelTable":
+        """Return the table with other flux and weights, (n_time, n_pixel); nothing is checked, and `flux_err` stays."""
+        other = copy(self)
+        object.__setattr__(other, "flux", flux)
+        object.__setattr__(other, "ivar", ivar)
+        return other
 
     def cadences(self, cadences: object = None) -> IntArray:
         """Return the indices of cadences given by index or mask, one or several; of all for None.

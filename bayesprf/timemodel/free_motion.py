@@ -188,6 +188,18 @@ def normal_equations(groups: GroupMeans, data: FloatArray, space: FloatArray) ->
     normal : ndarray of float64, shape (n_time, n_free, n_free)
     score : ndarray of float64, shape (n_time, n_free)
     """
+    n_time, n_free = groups.ivar.shape[0], space.shape[1]
+    normal, score = np.empty((n_time, n_free, n_free)), np.empty((n_time, n_free))
+    step = max(1, _MAX_SERIES // max(groups.n_group * n_free, 1))
+    for first in range(0, n_time, step):
+        part = slice(first, first + step)
+        some = GroupMeans(groups.group, groups.ivar[part])
+        normal[part], score[part] = _equations_together(some, data[part], space)
+    return normal, score
+
+
+def _equations_together(groups: GroupMeans, data: FloatArray, space: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return `normal_equations` of so few cadences that the means of all columns fit in memory."""
     weight, n_free = groups.ivar, space.shape[1]
     products = (space[:, :, None] * space[:, None, :]).reshape(-1, n_free**2)
     normal = (weight @ products).reshape(-1, n_free, n_free)
@@ -240,7 +252,7 @@ def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArra
 
 def _telling_pixels(pixels: PixelTable, pairs: TrainingPairs, space: FloatArray) -> tuple[IntArray, IntArray]:
     """Return the training pixels that together tell nearly all of every column, and the columns that differ."""
-    weight = pixels.ivar[:, pairs.pixel].mean(axis=0) * pairs.light[pairs.chosen] ** 2
+    weight = pixels.ivar.mean(axis=0)[pairs.pixel] * pairs.light[pairs.chosen] ** 2
     groups = GroupMeans(pairs.group, weight[None])
     centred = np.stack([groups.centre(one[None])[0] for one in space.T], axis=1) * np.sqrt(weight)[:, None]
     apart = _apart(centred.T @ centred)

@@ -15,19 +15,19 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.timemodel.fit import GainModel
 from bayesprf.timemodel.training import TrainingPairs
 
+# Cost: values that are changed at once.
+_CHUNK_ELEMENTS = 1 << 20
+
 
 def prepare_pixels(fit: Fit) -> PixelTable:
-    """Return the pixels without sky, and with errors that are averaged over time.
+    """Return the pixels without sky, and with weights that are averaged over time.
 
     Errors made from the counts weigh the faint cadences of a star that varies more, in its bright pixels alone: in the
     mean over a bin its PRF would seem to change.
     """
     pixels = pixels_without_sky(fit)
     usual = UsualVariance.of(pixels)
-    if usual.is_given:
-        return pixels
-    with np.errstate(divide="ignore"):
-        return replace(pixels, flux_err=usual.ivar() ** -0.5)
+    return pixels if usual.is_given else pixels.reweighed(pixels.flux, usual.ivar())
 
 
 def pixels_without_sky(fit: Fit) -> PixelTable:
@@ -70,11 +70,14 @@ def steady_neighbors(pixels: PixelTable, prf: PrfFit, training: TrainingPairs, g
     found = _solve(pixels, prf, prf.matrix.changing(gain).design(), sky)
     flux = np.nan_to_num(found.flux)
     mean = flux.mean(axis=0)
-    factor = np.divide(flux, mean, out=np.ones_like(flux), where=mean > 0)[:, training.source]
+    factor = np.divide(flux, mean, out=np.ones_like(flux), where=mean > 0)
     steady = pixels.flux - found.background_flux() if sky is not None else pixels.flux.copy()
-    light = ModelLight(prf.matrix.design(), flux).at(training.pixel)
-    steady[:, training.pixel] -= light.predict(slice(None)) - factor * prf.matrix.image(mean)[training.pixel]
-    return replace(pixels, flux=steady)
+    light, usual = ModelLight(prf.matrix.design(), flux).at(training.pixel), prf.matrix.image(mean)[training.pixel]
+    step = max(1, _CHUNK_ELEMENTS // max(training.pixel.size, 1))
+    for start in range(0, pixels.n_time, step):
+        part = slice(start, start + step)
+        steady[part, training.pixel] -= light.predict(part) - factor[part, training.source] * usual
+    return pixels.reweighed(steady, pixels.ivar)
 
 
 def _solve(

@@ -65,8 +65,8 @@ def test_a_star_that_varies_disturbs_no_other(varying):
     _, star, pixels, machine, found = varying
     assert np.median(found) < 1.3
     assert found[star] < 6.0
-    assert np.ptp(prepare_pixels(machine.fit).flux_err, axis=0).max() == 0.0
-    assert np.ptp(pixels.flux_err, axis=0).max() > 0.0
+    assert np.ptp(prepare_pixels(machine.fit).ivar, axis=0).max() == 0.0
+    assert np.ptp(pixels.ivar, axis=0).max() > 0.0
 
 
 def test_neighbours_vary_in_step_with_the_star_that_is_trained_on(varying):
