@@ -31,13 +31,19 @@ def prepare_pixels(fit: Fit) -> PixelTable:
 
 
 def pixels_without_sky(fit: Fit) -> PixelTable:
-    """Return the pixels less the background of each cadence, and without the values that are not in the mean image."""
+    """Return the pixels less the background of each cadence, and without the values that are not in the mean image.
+
+    Stars that move change the sky of a cutout beside a PRF that does not: of cutouts only the change is taken off that
+    they have in common.
+    """
     prf = fit.need("prf")
     pixels = drop_values(fit.pixels, prf.image.left_out)
     if prf.background is None:
         return pixels
     design = prf.matrix.without(pixels.spilled).design()
     sky = _solve(pixels, prf, design, prf.background.columns).background_flux()
+    if fit.settings.background is not None and fit.settings.background.scope == "stamp":
+        sky = prf.background.light + np.median(sky - sky.mean(axis=0), axis=1)[:, None]
     return replace(pixels, flux=pixels.flux - sky)
 
 

@@ -14,7 +14,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.elimination import RowGatherer, StarFactor
-from bayesprf.prf.joint.hyper import JointHyper, slope_rows
+from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import TOGETHER, JointProblem, JointState, View, global_columns, prf_of, star_parts
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
@@ -143,8 +143,8 @@ def _add_beliefs(total: _Collector, problem: JointProblem, state: JointState, hy
     prior, powers = problem.prior, np.tri(problem.n_wing)
     _add_weights(total, problem, state, hyper)
     start, n_bend = problem.n_weight + problem.n_wing, 2 * problem.n_geometry
-    rows = slope_rows(problem.n_wing, hyper.slope, hyper.wing)
-    total.add(problem.n_weight, rows @ powers, rows @ (prior.slope - powers @ state.wing), 1.0)
+    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, hyper.slope**-2.0)
+    total.add_each(problem.n_weight + 1, -state.wing[1:], hyper.wing**-2.0)
     total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
     total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
     total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)

@@ -8,7 +8,7 @@ from scipy.special import ndtr, ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.prf.joint.discrepancy import ANY_LIGHT
-from bayesprf.prf.joint.hyper import JointHyper, fit_slope_widths, slope_rows
+from bayesprf.prf.joint.hyper import JointHyper, fit_width
 from bayesprf.prf.joint.problem import JointProblem, JointState, View, prf_of
 from bayesprf.prf.joint.step import MAX_POWER, Posterior
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
@@ -40,12 +40,12 @@ def slope_widths(
     radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
     dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
     ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
-    powers = np.tri(problem.n_wing)
-    away = powers @ state.wing - problem.prior.slope
-    spread = powers @ global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
-    square, expected = np.outer(away, away) + spread @ spread.T, np.full(_N_LAWS, problem.prior.slope_sigma)
-    slope, wing = fit_slope_widths(square, float(np.diff(ring, n=2)[0]), expected, (hyper.slope, hyper.wing))
-    return wing, slope
+    spread = global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
+    powers, expected = np.tri(problem.n_wing), np.full(_N_LAWS, problem.prior.slope_sigma)
+    changes = np.append(state.wing[1:], np.diff(ring, n=2)[0]), np.append(np.sum(spread[1:] ** 2, axis=1), 0.0)
+    away = np.append(powers @ state.wing - problem.prior.slope, expected)
+    told = np.append(np.sum((powers @ spread) ** 2, axis=1), np.zeros(_N_LAWS))
+    return fit_width(*changes, hyper.wing), fit_width(away, told, hyper.slope)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -235,8 +235,10 @@ def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) ->
 
 def _told_changes(problem: JointProblem, hyper: JointHyper, posterior: Posterior) -> float:
     """Return how many changes of the wing's slope the pixels decide; the one inside the splines always is."""
-    rows = slope_rows(problem.n_wing, hyper.slope, hyper.wing) @ np.tri(problem.n_wing)
-    before = np.sum(np.linalg.inv(rows) ** 2, axis=1)
+    powers = np.tri(problem.n_wing)
+    precision = powers.T @ powers / hyper.slope**2
+    precision[np.diag_indices(problem.n_wing)] += np.append(0.0, np.full(problem.n_wing - 1, hyper.wing**-2.0))
+    before = np.sum(np.linalg.solve(np.linalg.cholesky(precision), np.eye(problem.n_wing)) ** 2, axis=0)
     wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
     after = np.sum(posterior.global_factor[wing] ** 2, axis=1)
     return 1.0 + float(np.sum(1.0 - np.minimum(after / before, 1.0)[1:]))
