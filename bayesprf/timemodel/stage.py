@@ -126,7 +126,8 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     if shifted is not None and not unasked:
         return shifted
     first = fit_rest(pixels, options=options)
-    gain = _add_roll(fit, pixels, fit_rest(steady_neighbors(pixels, prf, pairs, first), options=options), options)
+    steady = steady_neighbors(pixels, prf, pairs, first)
+    gain = _add_roll(fit, pixels, first if steady is pixels else fit_rest(steady, options=options), options)
     if shifted is not None:
         left = [_left_over(pixels, prf, model, pairs.pixel) for model in (gain, shifted)]
         _log.info("a shift of the PRF leaves %.4g of what time columns leave of the pixels", left[1] / left[0])
