@@ -33,7 +33,7 @@ def prepare_pixels(fit: Fit) -> PixelTable:
 def pixels_without_sky(fit: Fit) -> PixelTable:
     """Return the pixels less the background of each cadence, and without the values that are not in the mean image.
 
-    Stars that move change the sky of a cutout beside a PRF that does not: of cutouts only the change is taken off that
+    Stars that move change the sky of a cutout beside a PRF that does not: of cutouts only the change is subtracted that
     they have in common.
     """
     prf = fit.need("prf")
