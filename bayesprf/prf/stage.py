@@ -48,14 +48,7 @@ from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, order_columns
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.prf import FLATTEST_WING
-from bayesprf.settings import (
-    INSTRUMENT_PRF,
-    Background,
-    PrfRecipe,
-    QualityOptions,
-    Settings,
-    ShapeOptions,
-)
+from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings, ShapeOptions
 
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
@@ -105,7 +98,7 @@ def fit_chosen_prf(
     if recipe.shape.method == "joint":
         return _detailed(fit, *_varied(fit, *_fit_with_sky(fit, scene, recipe, progress)))
     scene, found, plain = _fit_with_sky(fit, scene, recipe.updated(color_column=None), progress)
-    if not recipe.shape.asks_joint and (recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe)):
+    if _rounds_alone(fit, recipe):
         if color is not None:
             _warn_of_no_colors(fit)
         return found, plain
@@ -114,14 +107,12 @@ def fit_chosen_prf(
 
 def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[PrfFit, PrfRecipe]:
     """Fit a PRF that is the same at all places."""
-    if recipe.shape.method == "joint":
-        return _fit_as_asked(fit, scene, recipe), recipe
-    if recipe.shape.asks_joint:
-        joint = recipe.updated(method="joint")
-        return _fit_as_asked(fit, scene, joint), joint
-    if recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe):
+    if _rounds_alone(fit, recipe):
         rounds = recipe.updated(method="rounds")
         return _fit_in_rounds(fit, scene, rounds, progress), rounds
+    if recipe.shape.method == "joint" or recipe.shape.asks_joint:
+        joint = recipe.updated(method="joint")
+        return _fit_as_asked(fit, scene, joint), joint
     return _fit_best(fit, scene, recipe, progress)
 
 
@@ -233,6 +224,13 @@ def _warn_of_no_colors(fit: Fit) -> None:
         ' out, fit smaller parts of the field, or ask for method="joint"',
         DataWarning,
     )
+
+
+def _rounds_alone(fit: Fit, recipe: PrfRecipe) -> bool:
+    """Whether the fit in rounds is asked for, or no joint fit is, and none is quick enough to be tried unasked."""
+    if recipe.shape.method == "joint" or recipe.shape.asks_joint:
+        return False
+    return recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe)
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
@@ -498,22 +496,18 @@ def warn_if_left_out(fit: Fit) -> None:
     )
 
 
-def _scene(fit: Fit, image: Image, recipe: PrfRecipe | None = None) -> Scene:
+def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
     """Return what the fit looks at, with a sky if one is asked for.
 
     One of all pixels that finds its order begins as a plane where a joint fit may look for more; in rounds a plane and
     the wing of a very bright star make up for each other.
     """
-    scene, asked = (
-        Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image),
-        fit.settings.background,
-    )
+    scene = Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image)
+    asked = fit.settings.background
     if asked is None:
         return scene
-    flat, recipe = _with_sky_of(scene, asked), recipe or PrfRecipe()
-    shape = recipe.shape
-    jointly = shape.method == "joint" or shape.asks_joint or (shape.method == "auto" and _may_be_joint(fit, recipe))
-    plane = asked.finds_order and jointly and not _few_stars(fit, flat, recipe)
+    flat = _with_sky_of(scene, asked)
+    plane = asked.finds_order and not _rounds_alone(fit, recipe) and not _few_stars(fit, flat, recipe)
     return _with_sky_of(scene, replace(asked, order=1)) if plane else flat
 
 

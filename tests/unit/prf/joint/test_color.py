@@ -116,7 +116,7 @@ def test_the_width_of_the_colours_is_learned_beside_that_of_the_field(colored, p
 def decide(machine, column):
     """What becomes of a fit without colours once the stars are asked."""
     fit = machine.fit
-    scene = _scene(fit, select_image(fit, "mean"))
+    scene = _scene(fit, select_image(fit, "mean"), fit.prf_recipe)
     return _colored(fit, column, scene, fit.prf, fit.prf_recipe)[1:]
 
 

@@ -88,7 +88,7 @@ def test_sums_that_lost_charge_are_bounds():
     field, pixels = _pixels(0.4)
     recipe = PrfRecipe().updated(method="joint", prf="instrument")
     fit = Machine.from_pixels(pixels, field.sources, quiet=True).fit
-    problem = build_problem(_scene(fit, select_image(fit, recipe.frame_index)), recipe.shape)[0]
+    problem = build_problem(_scene(fit, select_image(fit, recipe.frame_index), recipe), recipe.shape)[0]
     bound = np.flatnonzero(problem.at_least)
     assert bound.size > 0
     assert not problem.ivar[bound].any()
@@ -135,7 +135,7 @@ def test_first_fluxes_of_few_stars_have_the_scale_of_all_light():
     pixels = replace(field.pixels, saturated=saturated)
     recipe = PrfRecipe().updated(method="joint", prf="instrument")
     fit = Machine.from_pixels(pixels, field.sources, quiet=True).fit
-    problem, state, _ = build_problem(_scene(fit, select_image(fit, recipe.frame_index)), recipe.shape)
+    problem, state, _ = build_problem(_scene(fit, select_image(fit, recipe.frame_index), recipe), recipe.shape)
     ratio = state.flux / field.sources.flux
     np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
     np.testing.assert_allclose(problem.prior.flux, state.flux, rtol=1e-9)

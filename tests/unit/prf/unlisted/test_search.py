@@ -44,7 +44,7 @@ def build(pixels, sources, prf="instrument"):
     """Return the problem of a catalogue, beside the instrument's record."""
     recipe = PrfRecipe().updated(method="joint", prf=prf)
     fit = Machine.from_pixels(pixels, sources, quiet=True).fit
-    return build_problem(_scene(fit, select_image(fit, recipe.frame_index)), recipe.shape)
+    return build_problem(_scene(fit, select_image(fit, recipe.frame_index), recipe), recipe.shape)
 
 
 def first_step(pixels, sources):
