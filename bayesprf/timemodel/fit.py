@@ -209,10 +209,10 @@ def fit_gain(
     )
     if not options.free_motion or training.n_train == 0 or pixels.n_time == 1:
         return gain
-    slow = rounds.weights @ columns.T - rounds.weights @ offsets.T + rounds.pixel_weights
-    free = fit_free_motion(
-        pixels, pairs, columns, slow, trends.columns[:, 1:], options=options, fixed_light=fixed_light
-    )
+    time_columns = trends.columns[:, 1:]
+    slow = time_columns @ (rounds.weights @ columns.T - rounds.weights @ offsets.T + rounds.pixel_weights)
+    motion = time_columns @ rounds.weights
+    free = fit_free_motion(pixels, pairs, columns, slow, motion, options=options, fixed_light=fixed_light)
     return _with_free_motion(gain, free, plane.mean(measured), np.asarray(columns - offsets))
 
 

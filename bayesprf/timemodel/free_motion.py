@@ -53,7 +53,7 @@ def fit_free_motion(
     pairs: TrainingPairs,
     columns: csr_matrix,
     slow: FloatArray,
-    time_columns: FloatArray,
+    slow_motion: FloatArray,
     *,
     options: PerturbationOptions,
     fixed_light: FloatArray | None = None,
@@ -68,10 +68,10 @@ def fit_free_motion(
         The training pixels.
     columns : csr_matrix of float64, shape (n_train, n_column)
         g_m in these pixels.
-    slow : ndarray of float64, shape (n_part, n_train)
-        Relative change of each pixel per time column.
-    time_columns : ndarray of float64, shape (n_time, n_part)
-        These columns.
+    slow : ndarray of float64, shape (n_time, n_train)
+        Relative change of each pixel that follows time columns.
+    slow_motion : ndarray of float64, shape (n_time, n_column)
+        Coefficients of the columns in it.
     options : PerturbationOptions
         `clip_sigma` and `n_round`; `shift_limit`: motion over more than this is not linear, and none of it is returned.
     fixed_light : ndarray of float64, shape (n_pixel,), optional
@@ -84,9 +84,10 @@ def fit_free_motion(
     Notes
     -----
     At cadence t the pixels of star s are y = a_s(t) m_p (1 + slow + sum_m theta_m(t) g_m) + noise. The brightness
-    a_s(t) is marginalised as in `fit_rounds`; theta_m(t) ~ N(0, s_m**2), the same at all cadences, and
+    a_s(t) is marginalised as in `fit_rounds`; theta_m(t) ~ N(mu_m(t), s_m**2), s_m the same at all cadences, and
     the s_m maximise the evidence (MacKay 1992, Neural Computation 4, 415): where pixels tell of no motion there is
-    none.
+    none. The mean mu is zero, but for the second derivatives of the PRF: motion by (u, v) comes with u**2, u v and
+    v**2, and only what is beyond them, as smear within an exposure, has a width.
     """
     free = np.flatnonzero(pairs.change.kind > 0)
     space = columns[:, free].toarray()
@@ -95,11 +96,11 @@ def fit_free_motion(
     training = bin_training(
         pixels, pairs, csr_matrix(identity(pixels.n_time)), radius=options.basis.radius, fixed_light=fixed_light
     )
-    change = time_columns @ slow[:, told]
-    state = replace(start(training, np.zeros((0, 0))), change=change)
-    found = _Found(state, training.ivar, np.zeros((0, 0)), np.zeros((0, 0, 0)))
+    frame = _Frame(training, space, slow[:, told], slow_motion[:, free], pairs.change.kind[free])
+    state = replace(start(training, np.zeros((0, 0))), change=frame.slow)
+    found = _Found(state, training.ivar, np.zeros((pixels.n_time, free.size)), np.zeros((0, 0, 0)))
     for number in range(options.n_round):
-        before, found = found, _improve(training, found, space, change, options.clip_sigma)
+        before, found = found, _improve(frame, found, options.clip_sigma)
         if number and _differ(before, found) < _SETTLED_CHANGE:
             break
     alive = np.any(found.mean != 0.0, axis=0)
@@ -119,19 +120,43 @@ class _Found:
     covariance: FloatArray
 
 
-def _improve(training: TrainingPixels, found: _Found, space: FloatArray, slow: FloatArray, clip_sigma: float) -> _Found:
+@dataclass(frozen=True, slots=True, eq=False)
+class _Frame:
+    """Training pixels, their columns (n_train, n_free), their slow change, its coefficients, and the columns' kinds."""
+
+    training: TrainingPixels
+    space: FloatArray
+    slow: FloatArray
+    slow_motion: FloatArray
+    kind: IntArray
+
+    def bent(self, mean: FloatArray) -> FloatArray:
+        """Return the coefficients that motion at each cadence comes with, shape (n_time, n_free)."""
+        motion, bending = self.kind == 1, self.kind == 3
+        expected = np.zeros_like(mean)
+        if motion.sum() == 2 and bending.sum() == 3:
+            u, v = (self.slow_motion + mean)[:, np.flatnonzero(motion)[:2]].T
+            squares = np.stack([u * u, u * v, v * v], axis=1)
+            expected[:, bending] = squares - squares.mean(axis=0) - self.slow_motion[:, bending]
+        return expected
+
+
+def _improve(frame: _Frame, found: _Found, clip_sigma: float) -> _Found:
     """Return what one more round of levels, coefficients, misfit and clipping finds.
 
     Where all pixels of a cadence miss the model by more than usual, as when the image moves by more than is linear,
     its errors are larger; only what stands out among them is clipped.
     """
+    training, space, slow = frame.training, frame.space, frame.slow
     weighed = replace(training, ivar=found.ivar)
     state = find_levels(weighed, found.state)
     level = state.template * state.amplitude[:, training.group]
     groups = GroupMeans(training.group, relative_ivar(weighed, level, state) * (state.template > 0))
     known = groups.ivar > 0
     data = np.where(known, state.ratio - 1.0 - slow, 0.0)
-    mean, covariance = shrink(*normal_equations(groups, data, space))
+    expected = frame.bent(found.mean)
+    mean, covariance = shrink(*normal_equations(groups, data - expected @ space.T, space))
+    mean += expected
     residual = groups.centre(data - mean @ space.T)
     noise = np.full(residual.shape, np.inf)
     np.divide(1.0, training.ivar * level**2, out=noise, where=(training.ivar > 0) & (level > 0))

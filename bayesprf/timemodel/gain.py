@@ -21,6 +21,8 @@ _STRETCHES = ("size", "stretch", "shear")
 _DARK = 1e-300
 # Accuracy: step of the numerical derivatives of the PRF, pixel.
 _STEP = 0.05
+# Definition: variance of a uniform pixel along each axis, squared pixel.
+_PIXEL_VARIANCE = 1.0 / 12.0
 # Derived: smaller fields are scaled as if they had so many pixels to either side: 0.3 degree of TESS, over which roll
 # differs by no more than what is expected (`pointing._GAIN_WIDTH`) a degree or more from its axis, and less in
 # proportion over fewer.
@@ -54,7 +56,8 @@ class PrfChange:
     2 u v d2/dxdy + v**2 d2/dy2) PRF / (2 PRF) to second. Coefficients are u and v, polynomials of the star's position,
     and u**2, u v and v**2, the same for all. Jitter within an exposure widens the PRF as the last three do; focus
     stretches it: by 1 + a + b along x and 1 + a - b along y, with a shear c, it changes by -(2 a + (a + b) x d/dx +
-    (a - b) y d/dy + c (x d/dy + y d/dx)) ln PRF. The splines are for what neither explains. Outside their square
+    (a - b) y d/dy + c (x d/dy + y d/dx)) ln PRF, less what this does to the pixel, which is part of the PRF and does
+    not stretch: the second moment of its square, 1/12, to leading order. The splines are for what neither explains. Outside their square
     the values at its nearest point are used, falling as one over distance.
     """
 
@@ -94,9 +97,9 @@ class PrfChange:
         distance = np.maximum(np.abs(dx), np.abs(dy))
         shared.data *= np.repeat(self.basis.radius / np.maximum(distance, self.basis.radius), np.diff(shared.indptr))
         position = np.stack([np.prod(self.position[source] ** power, axis=1) for power in self.powers], axis=1)
-        motion = self.motion(source, dx, dy)
+        motion, bending = self.motion(source, dx, dy), self.bending(source, dx, dy)
         field = (position[:, :, None] * motion[:, None, :]).reshape(dx.size, -1)
-        moved = np.hstack([field, self.bending(source, dx, dy), self.stretch(motion, dx, dy)])
+        moved = np.hstack([field, bending, self.stretch(motion, bending, dx, dy)])
         return csr_matrix(hstack([shared, csr_matrix(moved)], format="csr"))
 
     def motion(self, source: IntArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
@@ -115,11 +118,12 @@ class PrfChange:
         both = 0.25 * (at[1, 1] + at[-1, -1] - at[1, -1] - at[-1, 1])
         return np.stack([east, both, north], axis=1) / (_STEP**2 * middle[:, None])
 
-    def stretch(self, motion: FloatArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    def stretch(self, motion: FloatArray, bending: FloatArray, dx: FloatArray, dy: FloatArray) -> FloatArray:
         """Return the relative change per unit of stretch along both axes, of x against y, and shear, shape (n, 3)."""
         x, y = dx / self.pixel_scale, dy / self.pixel_scale
-        east, north = motion.T
-        return np.stack([x * east + y * north - 2.0, x * east - y * north, x * north + y * east], axis=1)
+        (east, north), (xx, xy, yy) = motion.T, bending.T
+        whole = np.stack([x * east + y * north - 2.0, x * east - y * north, x * north + y * east], axis=1)
+        return whole - 2.0 * _PIXEL_VARIANCE * np.stack([xx + yy, xx - yy, xy], axis=1)
 
     def _at(self, source: IntArray, dx: FloatArray, dy: FloatArray, east: int, north: int) -> FloatArray:
         """Return the PRF of stars moved by some steps, 1 / pixel."""

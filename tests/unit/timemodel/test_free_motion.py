@@ -170,6 +170,25 @@ def test_errors_of_motion_are_in_those_of_the_fluxes():
     assert np.all(machine.werrs_va[:, 0] > known)
 
 
+def test_motion_that_jumps_comes_with_its_square():
+    """One cadence at the end of a drift moves on by 0.05 pixel: a width learned from all would hold its square back."""
+    drift = np.linspace(-0.1, 0.1, 80)[:, None] + 0.003 * np.random.default_rng(17).standard_normal((80, 2))
+    drift[70] += 0.05
+    field = make_field(
+        n_source=12, n_stamp=12, n_time=80, mag_range=(11.0, 13.0), stamp_sides=(7,), rng=np.random.default_rng(18),
+        drift=drift,
+    )  # fmt: skip
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.build_time_model()
+    model = machine.fit.time_model
+    coefficient = model.vectors[:, 1:] @ model.weights
+    u, v, *squares = (coefficient[:, model.change.names.index(one)] for one in ("x 00", "y 00", "xx", "xy", "yy"))
+    for square, product in zip(squares, (u * u, u * v, v * v), strict=True):
+        excess = (square - product)[70] - np.median(square - product)
+        assert abs(excess) < 0.01 * abs(product[70])
+
+
 def test_lost_cadences_and_pixels_have_no_motion():
     field = make_field(
         n_source=4, n_stamp=4, n_time=30, mag_range=(12.0, 13.0), stamp_sides=(7,), rng=np.random.default_rng(14),
