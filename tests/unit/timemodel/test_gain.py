@@ -68,7 +68,7 @@ def test_stretch_is_the_relative_change_of_a_star_out_of_focus(scene):
     ):
         truth = pixel_gaussian(np.array(axes) @ optics, x, y, side) - still
         # What a first order in the stretch, and in the square of the pixel over that of the optics, leaves.
-        assert rms(truth - still * (columns @ weights)) < 0.04 * rms(truth)
+        assert rms(truth - still * (columns @ weights)) < 0.05 * rms(truth)
 
 
 def test_columns_are_splines_then_motion_times_powers_of_the_position_then_its_square_and_stretch(scene, change):
