@@ -57,8 +57,8 @@ class PrfChange:
     and u**2, u v and v**2, the same for all. Jitter within an exposure widens the PRF as the last three do; focus
     stretches it: by 1 + a + b along x and 1 + a - b along y, with a shear c, it changes by -(2 a + (a + b) x d/dx +
     (a - b) y d/dy + c (x d/dy + y d/dx)) ln PRF, less what this does to the pixel, which is part of the PRF and does
-    not stretch: the second moment of its square, 1/12, to leading order. The splines are for what neither explains. Outside their square
-    the values at its nearest point are used, falling as one over distance.
+    not stretch: the second moment of its square, 1/12, to leading order. The splines are for what neither explains.
+    Outside their square the values at its nearest point are used, falling as one over distance.
     """
 
     basis: CartesianBasis

@@ -47,7 +47,7 @@ def pixel_gaussian(axes, x, y, side):
 
 
 def test_stretch_is_the_relative_change_of_a_star_out_of_focus(scene):
-    """Optics stretch by one per cent along both axes, along one, and askew; the pixel, half as wide as they, does not."""
+    """Optics stretch by one per cent along both axes, along one, and askew; the pixel does not."""
     side = scene.field.pixels.instrument.pixel_scale
     optics = 0.6 * side * np.eye(2)
     change = build_change(
@@ -82,8 +82,10 @@ def test_columns_are_splines_then_motion_times_powers_of_the_position_then_its_s
     expected = [power * one for power in powers for one in motion.T]
     n = change.basis.n_column
     np.testing.assert_allclose(columns[:, n : n + 6], np.stack(expected, axis=1), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(columns[:, n + 6 : n + 9], change.bending(*place), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(columns[:, n + 9 :], change.stretch(motion, change.bending(*place), *place[1:]), rtol=1e-12, atol=1e-12)
+    bending = change.bending(*place)
+    np.testing.assert_allclose(columns[:, n + 6 : n + 9], bending, rtol=1e-12, atol=1e-12)
+    stretch = change.stretch(motion, bending, *place[1:])
+    np.testing.assert_allclose(columns[:, n + 9 :], stretch, rtol=1e-12, atol=1e-12)
     assert change.kind.tolist() == n * [0] + [1, 1] + 4 * [2] + 3 * [3] + 3 * [4]
     assert len(change.names) == change.n_column
 
