@@ -269,45 +269,6 @@ def fit_flux(
     return FluxFit(flux, flux_err, flags, problem, posterior, down, background, uncatalogued_light)
 
 
-def add_motion_errors(fit: FluxFit, parts: FloatArray, prf: PrfMatrix, covariance: FloatArray) -> FluxFit:
-    """Add to the errors of fluxes what is left open of the PRF's motion at each cadence.
-
-    Parameters
-    ----------
-    fit : FluxFit
-        Fluxes with the PRF of every cadence.
-    parts : ndarray of float64, shape (n_free, n_pair)
-        Change of the PRF per unit of each coefficient of motion, 1 / pixel.
-    prf : PrfMatrix
-        The PRF.
-    covariance : ndarray of float64, shape (n_time, n_free, n_free)
-        Covariance of these coefficients.
-
-    Returns
-    -------
-    FluxFit
-        With larger `flux_err`; the posterior is that at known motion.
-
-    Notes
-    -----
-    With the light D of all stars that a coefficient moves, mean fluxes F answer by K D, K = Lambda^-1 X' C^-1: to their
-    variance comes (K D) Cov(theta_t) (K D)', as for the nuisances of `fit_common_errors`.
-    """
-    if parts.shape[0] == 0:
-        return fit
-    with np.errstate(invalid="ignore"):
-        flux = np.nan_to_num(fit.flux).mean(axis=0)
-    moved = np.stack([replace(prf, parts=one[None], mix=None).image(flux) for one in parts])
-    prior = GaussianPrior(np.zeros_like(fit.problem.prior.mean), fit.problem.prior.precision)
-    design = PrfMatrix.constant(prf.pairs, prf.values).design()
-    design = design if fit.background is None else fit.background.extend(design)
-    ivar = np.broadcast_to(fit.problem.ivar.mean(axis=0), moved.shape)
-    problem = LinearProblem(design, moved, np.ascontiguousarray(ivar), prior)
-    answer = choose_solver(problem).solve(problem).mean[:, : fit.n_source]
-    variance = np.einsum("is,tij,js->ts", answer, covariance, answer, optimize=True)
-    return replace(fit, flux_err=np.sqrt(fit.flux_err**2 + variance))
-
-
 def weigh_pixels(problem: LinearProblem, pixels: PixelTable, pixel_errors: str, solver: Solver) -> LinearProblem:
     """Return a flux problem with the weights and the noise that are asked for.
 

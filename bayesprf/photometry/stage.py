@@ -22,8 +22,9 @@ from bayesprf.photometry.apertures import (
     optimal_percentile,
     sum_in_apertures,
 )
-from bayesprf.photometry.fluxes import FluxFit, add_motion_errors, fit_flux, flag_sources, make_prior
+from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
+from bayesprf.photometry.motion_errors import add_motion_errors
 from bayesprf.photometry.process_kernels import LEARNABLE
 from bayesprf.photometry.processes import LightCurves, fit_light_curves
 from bayesprf.photometry.time_guard import Disturbance, LeavingLight, compare_curves, relative_errors

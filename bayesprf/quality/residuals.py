@@ -9,12 +9,13 @@ from scipy.sparse import csr_matrix, diags, vstack
 from bayesprf.arrays import FloatArray
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.background import marginal_gain
+from bayesprf.photometry.motion_errors import flux_gain
 from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import LN10, prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.uncertainty.systematics import NuisanceWidths, carry, flux_gain
+from bayesprf.uncertainty.systematics import NuisanceWidths, carry
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,10 +7,10 @@ import numpy as np
 from scipy.sparse import csr_matrix, diags, hstack, identity
 
 from bayesprf.arrays import FloatArray, brief, brief_html
-from bayesprf.linalg.problem import GaussianPrior, LinearProblem
+from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.singular import semidefinite_factor
-from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.photometry.background import marginal_gain
+from bayesprf.photometry.motion_errors import flux_gain
 from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LN10, prf_gradients, round_coordinates
@@ -229,30 +229,6 @@ def star_errors(shape: PrfFit, dx: FloatArray, dy: FloatArray, widths: NuisanceW
         _model_factor(shape, prf, one, every, widths.model),
     ]
     return np.asarray(hstack(parts).toarray())
-
-
-def flux_gain(prf: PrfMatrix, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
-    """Return how the fluxes of one image respond to its pixels.
-
-    Parameters
-    ----------
-    prf : PrfMatrix
-        PRF of the flux fit, constant.
-    ivar : ndarray of float64, shape (n_pixel,)
-        Inverse variances.
-    prior : GaussianPrior
-        Prior of the fluxes.
-
-    Returns
-    -------
-    csr_matrix of float64, shape (n_source, n_pixel)
-        K = Lambda^-1 X' C^-1, on the pairs of sources that share a pixel.
-    """
-    from bayesprf.linalg.solvers.blocks import sparse_covariance
-
-    problem = LinearProblem(prf.design(), np.zeros((1, ivar.size)), ivar[None], prior)
-    covariance = sparse_covariance(choose_solver(problem).solve(problem))
-    return csr_matrix(covariance @ prf.pairs.to_sparse(prf.values) @ diags(ivar))
 
 
 def _shape_factor(shape: PrfFit, prf: PrfMatrix, flux: FloatArray, gain: csr_matrix) -> csr_matrix:
