@@ -115,7 +115,7 @@ def evaluate_pairs(
     radial, radial_slope, around, around_slope = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
     for pair in range(source.size):
         x, y = place[pair, 0], place[pair, 1]
-        r = np.hypot(x, y)
+        r = np.sqrt(x * x + y * y)
         own = weights[source[pair]]
         first = periodic_splines(np.arctan2(y, x), n_phi, around, around_slope)
         inside = r < rmax
@@ -198,7 +198,7 @@ def add_columns(
         for entry in range(indptr[row], indptr[row + 1]):
             pair = order[entry]
             x, y = place[pair, 0], place[pair, 1]
-            r = np.hypot(x, y)
+            r = np.sqrt(x * x + y * y)
             first = periodic_splines(np.arctan2(y, x), n_phi, around, unused)
             inside = r < rmax
             start = cubic_splines(min(r, rmax), knots, radial, unused)

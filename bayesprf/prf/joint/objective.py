@@ -4,8 +4,7 @@ import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
-from scipy.sparse import csr_matrix, identity
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning
@@ -16,8 +15,6 @@ from bayesprf.prf.joint.hyper import (
     find_outliers,
     fit_errors,
     fit_noise,
-    fit_position_width,
-    limit_width,
     pixel_variance,
 )
 from bayesprf.prf.joint.part import brightest_part
@@ -32,6 +29,7 @@ from bayesprf.prf.joint.problem import (
     prf_of,
     same_image,
     shifts,
+    with_far,
 )
 from bayesprf.prf.joint.step import (
     Posterior,
@@ -43,7 +41,8 @@ from bayesprf.prf.joint.step import (
     within_walls,
 )
 from bayesprf.prf.joint.sums import StarSums, star_sums
-from bayesprf.prf.joint.unseen import slope_widths, unseen_light
+from bayesprf.prf.joint.unseen import unseen_light
+from bayesprf.prf.joint.widths import learn_widths
 from bayesprf.scene.field_prf import FieldPrf
 from bayesprf.scene.sources import SourceTable
 
@@ -55,14 +54,9 @@ _MAX_HALVINGS = 8
 _SLACK = 0.1
 # Accuracy: the brightest stars, whose fluxes say whether the fit has settled.
 _N_BRIGHT = 30
-# Measured: what positions of catalogue and pixels together are expected to be good to, pixel: 0.017 for 477 stars of
-# M67 (tests/real/test_m67_errors.py).
-_POSITION_PIX = 0.02
-# Accuracy: a part of an image has settled, and far light is evaluated anew, when fluxes have moved by this share of
-# their errors: half and twice move no flux of docs/evidence/constants.md by more than 0.04 of its error.
+# Accuracy: a part of an image has settled, and leverage and errors are found anew, when fluxes or widths have moved by
+# this share: half and twice move no flux of docs/evidence/constants.md by more than 0.04 of its error.
 _ROUGHLY = 0.5
-# Derived: bends 1, -2, 1 of independent weights are so many times as wide as these: beyond, a width says nothing more.
-_MAX_BEND = 6.0**0.5
 # Derived: the cosine of 45 degrees from the opposite direction.
 _OPPOSITE = 0.5**0.5
 # Accuracy: hyperparameters, and from the next step on uncatalogued stars, are learned once fluxes move by less than
@@ -237,7 +231,6 @@ def fit_joint(
             held = _posterior_of(first)
     if held is None:
         found = _iterate(problem, state, hyper, options, warm=warm)
-        found = replace(found, view=look(problem, found.state))
     else:
         found = _follow(problem, state, hyper, options)
         found = replace(found, converged=found.converged and warm)
@@ -280,44 +273,47 @@ def _iterate(
 ) -> _Iteration:
     """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on.
 
-    Light far from the stars is moved along its derivatives until the steps add up to a part of an error; then it is
-    evaluated anew.
+    Light far from the stars is moved along its derivatives while a step is tried, and evaluated anew at its end.
     """
     view = look(problem, state)
-    learning, robust, converged, count, n_robust, moved, since = warm, False, False, 0, 0, np.inf, 0.0
+    learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers.none(problem.flux.size)
     error, older, last, crawling = _typical_error(problem), hyper, None, False
-    pace = 1.0
+    pace, told, age = 1.0, None, np.inf
     for count in range(1, options.max_iter + 1):
-        problem = problem.bounded(view.image)
+        problem, before, old = problem.bounded(view.image), state, hyper
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
-        found = solve_step(aimed, state, view, hyper, weight=weight, error=error)
+        due = age >= _ROUGHLY and (warm or count > _N_FIRST)
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, errors=due)
+        if told is not None and not due:
+            found = replace(found, own_std=told.own_std, leverage=told.leverage)
+        told, age = (found if due else told), (0.0 if due else age)
         pace = 0.5 * pace if _undoes(found, last) else min(1.0, 2.0 * pace)
         solution, last = replace(found, common=pace * found.common, own=pace * found.own), found.common
-        before, old = state, hyper
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
         view = same_image(problem, view, raw, state)
         # A step that only made things worse, and was not taken, settles nothing.
         moved = np.inf if raw is before else _moved(problem, before, state, solution)
-        since += moved
-        if since > _ROUGHLY:
-            view, since = look(problem, state), 0.0
+        view = with_far(problem, state, view)
         robust = robust or (options.robust and learning and moved < _NEARLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
-            told = _learn(problem, state, view, solution, hyper, options=options, crawling=crawling)
-            crawling = crawling or _turns_back(told.position, hyper.position, older.position)
-            hyper = _learn_errors(problem, state, view, told, leverage=solution.leverage, outliers=outliers)
+            wider = learn_widths(
+                problem, state, solution, hyper, position_error=options.position_error, crawling=crawling
+            )
+            crawling = crawling or _turns_back(wider.position, hyper.position, older.position)
+            hyper = _learn_errors(problem, state, view, wider, leverage=solution.leverage, outliers=outliers)
         if robust:
             n_robust += 1
             hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
         hyper, older = _half_way_back(hyper, old, older), old
         near = within_walls(problem, state, hyper)
         if near is not state:
-            state, view = near, look(problem, near, near=view)
-        settled = learning and max(moved, hyper.distance(old)) < options.tolerance
+            state, view = near, look(problem, near)
+        change = max(moved, hyper.distance(old))
+        settled, age = learning and change < options.tolerance, age + change
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
@@ -341,10 +337,12 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
         if known and moved < options.tolerance:
             return _Iteration(problem, state, view, hyper, outliers, count, True, moved)
         if count > 1:
-            view = view if known else look(problem, state)
+            view = view if known else with_far(problem, state, view)
             outliers = _judge_pixels(problem, state, view, hyper) if options.robust else outliers
             known = True
-    return _Iteration(problem, state, view if known else look(problem, state), hyper, outliers, count, False, moved)
+    return _Iteration(
+        problem, state, view if known else with_far(problem, state, view), hyper, outliers, count, False, moved
+    )
 
 
 def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> Outliers:
@@ -433,43 +431,6 @@ def _longest(problem: JointProblem, solution: Solution) -> float:
     return min(1.0, _MAX_DEX / dex, _MAX_PIX / max(pix, 1e-300))
 
 
-def _learn(
-    problem: JointProblem,
-    state: JointState,
-    view: View,
-    solution: Solution,
-    hyper: JointHyper,
-    *,
-    options: JointOptions,
-    crawling: bool,
-) -> JointHyper:
-    """Learn smoothness, variation over the field and position errors."""
-    wing, slope = slope_widths(problem, state, hyper, solution.global_factor)
-    found = replace(hyper, wing=wing, slope=slope)
-    if problem.prior.weights_factor is None:
-        tau, turn, _ = _weight_widths(
-            problem, state, solution, range(1), (hyper.tau, hyper.turn, problem.prior.weights_sigma)
-        )
-        found = replace(found, tau=tau, turn=turn)
-    n_place = problem.n_field - problem.colored
-    if n_place > 1:
-        tau, turn, level = _weight_widths(problem, state, solution, range(1, n_place), hyper.field_widths)
-        found = replace(found, tau_field=tau, turn_field=turn, level_field=level)
-    if problem.colored:
-        color = range(n_place, problem.n_field)
-        tau, turn, level = _weight_widths(problem, state, solution, color, hyper.color_widths)
-        found = replace(found, tau_color=tau, turn_color=turn, level_color=level)
-    if not problem.free:
-        return found
-    if options.position_error is not None:
-        return replace(found, position=options.position_error)
-    known = np.ones(problem.n_source, bool) if problem.loose is None else problem.loose == 0.0
-    shift, variance = state.shift[known], solution.own_std[known, 1:] ** 2
-    expected = _POSITION_PIX * float(np.sqrt(problem.pixel_area))
-    position = fit_position_width(shift.ravel(), variance.ravel(), hyper.position, expected, once=crawling)
-    return replace(found, position=position)
-
-
 def _learn_errors(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, leverage: FloatArray, outliers: Outliers
 ) -> JointHyper:
@@ -479,34 +440,6 @@ def _learn_errors(
     return hyper.with_errors(
         fit_errors(residual, problem.ivar, grown, leverage=leverage, share=outliers.clean, errors=hyper.errors)
     )
-
-
-def _weight_widths(
-    problem: JointProblem, state: JointState, solution: Solution, columns: range, widths: tuple[float, float, float]
-) -> list[float]:
-    """Learn the widths of bends along the radius and around the circle, and of the weights, of columns over the field.
-
-    Notes
-    -----
-    With the precision S = sum_j R_j'R_j / t_j**2 of a column, posterior mean m and covariance V, the evidence is
-    largest where t_j**2 = sum |R_j m|**2 / tr((S^-1 - V) R_j'R_j / t_j**2) (Fellner-Schall; Wood & Fasiolo 2017,
-    Biometrics 73, 1071): each kind of row has as many degrees of freedom as the pixels decide of it.
-    """
-    n_basis = problem.basis.n_basis
-    kinds = problem.bends, problem.turns, identity(n_basis, format="csr")
-    squares = [(rows.T @ rows).toarray() / width**2 for rows, width in zip(kinds, widths, strict=True)]
-    factor = cho_factor(sum(squares[1:], squares[0]))
-    found = []
-    for rows, square, width in zip(kinds, squares, widths, strict=True):
-        prior = len(columns) * float(np.trace(cho_solve(factor, square)))
-        size, open_ = 0.0, 0.0
-        for k in columns:
-            bent = rows @ (state.weights[k] - (problem.prior.weights if k == 0 else 0.0))
-            spread = rows @ solution.global_factor[k * n_basis : (k + 1) * n_basis]
-            size, open_ = size + float(bent @ bent), open_ + float(np.einsum("rg,rg->", spread, spread))
-        freedom = max(prior - open_ / width**2, 1e-6 * prior)
-        found.append(limit_width(min(np.sqrt(size / freedom), _MAX_BEND * widths[-1]), width))
-    return found
 
 
 def _find_outliers(

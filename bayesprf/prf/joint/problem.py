@@ -349,35 +349,46 @@ def look(problem: JointProblem, state: JointState, *, alone: bool = False, near:
 
     With `near`, the far light is that of the view of a state near by, moved along its derivatives if it has some.
     """
+    view = _look_near(problem, state)
+    alone = alone if near is None else near.far_at.size == 0
+    if near is None:
+        return with_far(problem, state, view, alone=alone)
+    far_at, far = np.zeros(0) if alone else _far_parameters(problem, state), near.far.copy()
+    far[:, 0] += near.far_rows @ (far_at - near.far_at)
+    return replace(view, image=view.image + far[:, 0], far=far, far_rows=near.far_rows, far_at=far_at)
+
+
+def with_far(problem: JointProblem, state: JointState, view: View, *, alone: bool = False) -> View:
+    """Return the view with its far light evaluated anew; with `alone`, without derivatives."""
+    weights, shift = problem.columns @ state.weights, shifts(problem, state)
+    far_at = np.zeros(0) if alone else _far_parameters(problem, state)
+    n_far = 0 if alone else far_at.size + 3 * problem.n_field
+    far, far_rows = _look_far(problem, state, weights, shift, (view.frame, view.turn), n_far)
+    return replace(view, image=view.image + (far[:, 0] - view.far[:, 0]), far=far, far_rows=far_rows, far_at=far_at)
+
+
+def _look_near(problem: JointProblem, state: JointState) -> View:
+    """Evaluate the pairs, with no light of stars beyond them."""
+    from bayesprf.linalg.compiled.light import place_pairs
     from bayesprf.linalg.compiled.polar import evaluate_pairs
 
     pairs, basis = problem.pairs, problem.basis
-    weights, shift = problem.columns @ state.weights, shifts(problem, state)
-    offset = np.stack([pairs.dx, pairs.dy], axis=1) - shift[pairs.source]
     frame, turn = turning_frames(problem.geometry @ state.shear, problem.rotation)
-    place = np.empty_like(offset)
-    for k in range(2):
-        place[:, k] = frame[pairs.source, k, 0] * offset[:, 0] + frame[pairs.source, k, 1] * offset[:, 1]
+    offset, place = np.empty((pairs.n_pair, 2)), np.empty((pairs.n_pair, 2))
+    place_pairs(pairs.source, pairs.dx, pairs.dy, shifts(problem, state), frame, offset, place)
     log, gradient = np.empty(pairs.n_pair), np.empty((pairs.n_pair, 2))
     evaluate_pairs(
-        pairs.source, place, weights, state.wing, wing_starts(problem.n_wing), basis.knots,
+        pairs.source, place, problem.columns @ state.weights, state.wing, wing_starts(problem.n_wing), basis.knots,
         (basis.n_core, basis.n_phi_knots), log, gradient,
     )  # fmt: skip
     if problem.base is not None:
         log += problem.base.log10(place[:, 0], place[:, 1])
         gradient += problem.base.gradient(place[:, 0], place[:, 1])
     values = np.exp(LN10 * log)
-    alone = alone if near is None else near.far_at.size == 0
-    far_at = np.zeros(0) if alone else _far_parameters(problem, state)
-    if near is None:
-        n_far = 0 if alone else far_at.size + 3 * problem.n_field
-        far, far_rows = _look_far(problem, state, weights, shift, (frame, turn), n_far)
-    else:
-        far, far_rows = near.far.copy(), near.far_rows
-        far[:, 0] += far_rows @ (far_at - near.far_at)
-    image = problem.known + problem.sky @ state.sky + far[:, 0]
+    image = problem.known + problem.sky @ state.sky
     image += np.bincount(pairs.pixel, weights=state.flux[pairs.source] * values, minlength=pairs.n_pixel)
-    return View(place, values, gradient, offset, frame, turn, image, far, far_rows, far_at)
+    none = np.zeros((pairs.n_pixel, 0))
+    return View(place, values, gradient, offset, frame, turn, image, np.zeros((pairs.n_pixel, 1)), none, np.zeros(0))
 
 
 def _far_parameters(problem: JointProblem, state: JointState) -> FloatArray:
@@ -519,11 +530,15 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
 
     F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
     """
-    pairs, light, ring = problem.pairs, *light_in_rings(problem, state, view)
-    kinds = [light * peaks(problem, state)[pairs.source]]
-    kinds += [np.where(ring == k + 1, light**2, 0.0) for k in range(len(WING_RINGS))]
-    near = [np.bincount(pairs.pixel, weights=one, minlength=pairs.n_pixel) for one in kinds]
-    return np.asarray(np.maximum(view.far[:, 1:], 0.0) + np.stack(near, axis=1))
+    from bayesprf.linalg.compiled.light import add_growth
+
+    pairs, flux = problem.pairs, np.maximum(state.flux, 0.0)
+    grown = np.maximum(view.far[:, 1:], 0.0)
+    rings = np.array(WING_RINGS) ** 2 * problem.pixel_area
+    add_growth(
+        pairs.pixel, pairs.source, view.values, view.offset, flux, peaks(problem, state), rings, grown
+    )  # fmt: skip
+    return np.asarray(grown)
 
 
 def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:

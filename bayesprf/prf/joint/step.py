@@ -312,17 +312,19 @@ def solve_step(
     weight: FloatArray,
     error: float,
     alone: bool = False,
+    errors: bool = True,
 ) -> Solution:
-    """Solve the normal equations of all parameters, or of the stars alone, without leverage and with least deviations.
+    """Solve the normal equations of all parameters, or of the stars alone; no star is pulled past the wall.
 
-    No star is pulled past the wall.
+    With the stars alone, and without `errors`, there is no leverage, and deviations are those at known other
+    parameters.
     """
     shape = problem.n_source, problem.n_own
-    if alone:
-        none = np.zeros((problem.n_global, 1))
-        found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=none, walls=True)
-        return Solution(found.common, found.own.reshape(shape), none, found.own_std, np.zeros(weight.size))
-    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=None, walls=True)
+    held = np.zeros((problem.n_global, 1)) if alone else None
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
+    if alone or not (errors or _rises(state, found.common[_wing(problem)])):
+        own = found.own.reshape(shape)
+        return Solution(found.common, own, found.global_factor, found.own_std, np.zeros(weight.size))
     posterior = _posterior(found)
     common, own = within_bounds(problem, state, posterior, common=found.common, own=found.own)
     std = posterior.own_std.reshape(shape)
@@ -356,14 +358,29 @@ def within_bounds(
     the slope and its changes: that of any stretch of the wing is bounded, lest light that no star of the catalogue
     gives be put into a wing that rises.
     """
-    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    left = 0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(common[wing])
-    if np.all(left >= 0.0):
+    wing = _wing(problem)
+    if not _rises(state, common[wing]):
         return common, own
+    left = _room(state, common[wing])
     across = posterior.global_factor[wing].T @ np.tri(problem.n_wing).T
     target = -np.linalg.lstsq(across.T, left, rcond=None)[0]
     change = -posterior.global_factor @ (across @ nnls(across, target)[0])
     return common + change, own - posterior.response @ change
+
+
+def _wing(problem: JointProblem) -> slice:
+    """Return where slope and bends of the wing stand among the global parameters."""
+    return slice(problem.n_weight, problem.n_weight + problem.n_wing)
+
+
+def _room(state: JointState, step: FloatArray) -> FloatArray:
+    """Return what a step of the wing leaves of half of the way to slopes at which no light ends, shape (n_wing,)."""
+    return np.asarray(0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(step))
+
+
+def _rises(state: JointState, step: FloatArray) -> bool:
+    """Whether a step of the wing goes farther than that."""
+    return bool(np.any(_room(state, step) < 0.0))
 
 
 def find_posterior(
