@@ -14,7 +14,7 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import check_vectors, pca_vectors, position_vectors
 from bayesprf.timemodel.free_motion import FreeMotion, fit_free_motion
-from bayesprf.timemodel.gain import PixelPlane, PrfChange, StarFunction, build_plane
+from bayesprf.timemodel.gain import PixelPlane, PrfChange, build_plane
 from bayesprf.timemodel.rounds import fit_rounds
 from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training, used_cadences
 
@@ -130,7 +130,7 @@ def fit_gain(
     pairs: TrainingPairs,
     *,
     options: PerturbationOptions,
-    evaluate: StarFunction | None = None,
+    plane: PixelPlane | None = None,
     other_vectors: object = None,
     fixed_light: FloatArray | None = None,
 ) -> GainModel:
@@ -144,8 +144,9 @@ def fit_gain(
         Mean PRF and mean light of the pairs, and those that the model is trained on.
     options : PerturbationOptions
         Settings.
-    evaluate : callable, optional
-        The PRF of sources at offsets, arcsec: lets the sum of the PRF run over all pixels, measured or not.
+    plane : PixelPlane, optional
+        Columns of all pixels around the sources, measured or not, over which the PRF is summed: of `build_plane`, the
+        pairs alone when omitted.
     other_vectors : array-like, shape (n_other, n_time), optional
         Given time columns, such as cotrending basis vectors; their transpose is accepted too.
     fixed_light : ndarray of float64, shape (n_pixel,), optional
@@ -180,7 +181,7 @@ def fit_gain(
     trends = _time_columns(pixels, pairs, options=options, other_vectors=other_vectors)
     operator = _time_bins(pixels.time, trends.columns, pairs.chosen.size, options)
     training = bin_training(pixels, pairs, operator, radius=options.basis.radius, fixed_light=fixed_light)
-    plane = build_plane(change, pixels, prf.pairs, evaluate=evaluate)
+    plane = build_plane(change, pixels, prf.pairs) if plane is None else plane
     columns, offsets = _pixel_columns(plane, plane.mean(prf.values), pairs)
     binned = bin_mean(operator, trends.columns[:, 1:])
     rounds = fit_rounds(training, binned, columns, offsets, options, kind=change.kind)
@@ -209,10 +210,10 @@ def fit_gain(
     )
     if not options.free_motion or training.n_train == 0 or pixels.n_time == 1:
         return gain
-    time_columns = trends.columns[:, 1:]
-    slow = time_columns @ (rounds.weights @ columns.T - rounds.weights @ offsets.T + rounds.pixel_weights)
-    motion = time_columns @ rounds.weights
-    free = fit_free_motion(pixels, pairs, columns, slow, motion, options=options, fixed_light=fixed_light)
+    slow = rounds.weights, rounds.weights @ columns.T - rounds.weights @ offsets.T + rounds.pixel_weights
+    free = fit_free_motion(
+        pixels, pairs, columns, slow, trends.columns[:, 1:], options=options, fixed_light=fixed_light
+    )
     return _with_free_motion(gain, free, plane.mean(measured), np.asarray(columns - offsets))
 
 

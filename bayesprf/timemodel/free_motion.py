@@ -52,8 +52,8 @@ def fit_free_motion(
     pixels: PixelTable,
     pairs: TrainingPairs,
     columns: csr_matrix,
-    slow: FloatArray,
-    slow_motion: FloatArray,
+    slow: tuple[FloatArray, FloatArray],
+    time_columns: FloatArray,
     *,
     options: PerturbationOptions,
     fixed_light: FloatArray | None = None,
@@ -68,10 +68,10 @@ def fit_free_motion(
         The training pixels.
     columns : csr_matrix of float64, shape (n_train, n_column)
         g_m in these pixels.
-    slow : ndarray of float64, shape (n_time, n_train)
-        Relative change of each pixel that follows time columns.
-    slow_motion : ndarray of float64, shape (n_time, n_column)
-        Coefficients of the columns in it.
+    slow : tuple of ndarray of float64, shapes (n_part, n_column) and (n_part, n_train)
+        Coefficients of the columns and relative change of each pixel, per time column.
+    time_columns : ndarray of float64, shape (n_time, n_part)
+        These columns.
     options : PerturbationOptions
         `clip_sigma` and `n_round`; `shift_limit`: motion over more than this is not linear, and none of it is returned.
     fixed_light : ndarray of float64, shape (n_pixel,), optional
@@ -96,7 +96,8 @@ def fit_free_motion(
     training = bin_training(
         pixels, pairs, csr_matrix(identity(pixels.n_time)), radius=options.basis.radius, fixed_light=fixed_light
     )
-    frame = _Frame(training, space, slow[:, told], slow_motion[:, free], pairs.change.kind[free])
+    change, motion = time_columns @ slow[1][:, told], time_columns @ slow[0][:, free]
+    frame = _Frame(training, space, change, motion, pairs.change.kind[free])
     state = replace(start(training, np.zeros((0, 0))), change=frame.slow)
     found = _Found(state, training.ivar, np.zeros((pixels.n_time, free.size)), np.zeros((0, 0, 0)))
     for number in range(options.n_round):
@@ -112,12 +113,13 @@ def fit_free_motion(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    """State after a round, inverse variances with the misfit in them (n_time, n_train), and the coefficients."""
+    """State after a round, inverse variances with the misfit in them (n_time, n_train), coefficients, their widths."""
 
     state: Rounds
     ivar: FloatArray
     mean: FloatArray
     covariance: FloatArray
+    sigma: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +157,7 @@ def _improve(frame: _Frame, found: _Found, clip_sigma: float) -> _Found:
     known = groups.ivar > 0
     data = np.where(known, state.ratio - 1.0 - slow, 0.0)
     expected = frame.bent(found.mean)
-    mean, covariance = shrink(*normal_equations(groups, data - expected @ space.T, space))
+    mean, covariance, sigma = shrink(*normal_equations(groups, data - expected @ space.T, space), start=found.sigma)
     mean += expected
     residual = groups.centre(data - mean @ space.T)
     noise = np.full(residual.shape, np.inf)
@@ -166,7 +168,7 @@ def _improve(frame: _Frame, found: _Found, clip_sigma: float) -> _Found:
     residual = centre_robustly(residual, limit, training)
     used = (training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit)
     ivar = np.divide(1.0, variance * level**2, out=np.zeros(level.shape), where=level > 0)
-    return _Found(replace(state, change=slow + mean @ space.T, used=used), ivar, mean, covariance)
+    return _Found(replace(state, change=slow + mean @ space.T, used=used), ivar, mean, covariance, sigma)
 
 
 def _differ(before: _Found, found: _Found) -> float:
@@ -190,9 +192,11 @@ def _misfit(
 
 def _typical(square: FloatArray, known: BoolArray) -> FloatArray:
     """Return the median of the known squares of each cadence over that of the median one, shape (n_time,)."""
+    seen = known.all(axis=1)
     square = np.where(known, square, np.nan)
     square[~known.any(axis=1)] = 0.0
-    middle = np.nanmedian(square, axis=1)
+    middle = np.empty(len(square))
+    middle[seen], middle[~seen] = np.median(square[seen], axis=1), np.nanmedian(square[~seen], axis=1)
     return np.asarray(middle / max(float(np.median(middle)), _ROUNDING))
 
 
@@ -235,7 +239,9 @@ def _equations_together(groups: GroupMeans, data: FloatArray, space: FloatArray)
     return normal, score
 
 
-def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArray]:
+def shrink(
+    normal: FloatArray, score: FloatArray, *, start: FloatArray | None = None
+) -> tuple[FloatArray, FloatArray, FloatArray]:
     """Return mean and covariance of coefficients at every cadence under priors of one width each, which are learned.
 
     Parameters
@@ -244,17 +250,23 @@ def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArra
         Normal matrices.
     score : ndarray of float64, shape (n_time, n_free)
         Right sides.
+    start : ndarray of float64, shape (n_free,), optional
+        Widths that are tried first, where they are not zero.
 
     Returns
     -------
     mean : ndarray of float64, shape (n_time, n_free)
         Zero for coefficients of which the pixels tell nothing.
     covariance : ndarray of float64, shape (n_time, n_free, n_free)
+    sigma : ndarray of float64, shape (n_free,)
+        The widths, zero where there is nothing to tell.
     """
     n_time, n_free = score.shape
     told = np.einsum("tii->ti", normal).mean(axis=0) if n_time else np.zeros(n_free)
     alive = np.flatnonzero(told > 0)
     sigma = np.sqrt(1.0 / told[alive]) + np.sqrt(np.mean(score[:, alive] ** 2, axis=0)) / told[alive]
+    if start is not None:
+        sigma = np.where(start[alive] > 0, start[alive], sigma)
     sigma = np.minimum(sigma, _MOST)
     mean, covariance = np.zeros((n_time, 0)), np.zeros((n_time, 0, 0))
     for _ in range(_N_WIDTH):
@@ -269,10 +281,11 @@ def shrink(normal: FloatArray, score: FloatArray) -> tuple[FloatArray, FloatArra
             alive, sigma, mean, covariance = alive[kept], sigma[kept], mean[:, kept], covariance[:, kept][:, :, kept]
         elif np.all(np.abs(np.log(sigma / before)) < _SETTLED):
             break
-    full_mean, full = np.zeros((n_time, n_free)), np.zeros((n_time, n_free, n_free))
+    full_mean, full, widths = np.zeros((n_time, n_free)), np.zeros((n_time, n_free, n_free)), np.zeros(n_free)
+    widths[alive] = sigma
     full_mean[:, alive] = mean
     full[:, alive[:, None], alive] = covariance
-    return full_mean, full
+    return full_mean, full, widths
 
 
 def _telling_pixels(pixels: PixelTable, pairs: TrainingPairs, space: FloatArray) -> tuple[IntArray, IntArray]:

@@ -47,11 +47,18 @@ def pixels_without_sky(fit: Fit) -> PixelTable:
     return replace(pixels, flux=pixels.flux - sky)
 
 
+def has_neighbors(prf: PrfFit, training: TrainingPairs) -> bool:
+    """Whether a training pixel has light that is not its star's own."""
+    own = training.light[training.chosen]
+    return prf.background is not None or bool(np.any(prf.matrix.image(prf.flux)[training.pixel] != own))
+
+
 def steady_neighbors(pixels: PixelTable, prf: PrfFit, training: TrainingPairs, gain: GainModel) -> PixelTable:
     """Return the pixels as they would be if the neighbours of each training pixel's star varied in step with it.
 
     In a pixel of a star that varies, the light of a constant neighbour looks like a change of its PRF, and so does the
-    change of a neighbour's light. The fluxes are those of a first time model.
+    change of a neighbour's light. The fluxes are those of a first time model, of one round: what single pixels do
+    beyond the common change is not in it, which in a blend would come back as what its stars do.
 
     Parameters
     ----------
@@ -67,12 +74,8 @@ def steady_neighbors(pixels: PixelTable, prf: PrfFit, training: TrainingPairs, g
     Returns
     -------
     PixelTable
-        The same where no training pixel has light of more than one star.
     """
     sky = None if prf.background is None else prf.background.columns
-    own = training.light[training.chosen]
-    if sky is None and np.all(prf.matrix.image(prf.flux)[training.pixel] == own):
-        return pixels
     found = _solve(pixels, prf, prf.matrix.changing(gain).design(), sky)
     flux = np.nan_to_num(found.flux)
     mean = flux.mean(axis=0)

@@ -23,7 +23,8 @@ from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
 from bayesprf.timemodel.columns import check_motion
 from bayesprf.timemodel.fit import GainModel, check_increasing, fit_gain
-from bayesprf.timemodel.prepare import prepare_pixels, steady_neighbors
+from bayesprf.timemodel.gain import build_plane
+from bayesprf.timemodel.prepare import has_neighbors, prepare_pixels, steady_neighbors
 from bayesprf.timemodel.shift import PrfShift, ShiftModel
 from bayesprf.timemodel.shift_fit import fit_shift, settle_light
 from bayesprf.timemodel.training import choose_training
@@ -120,14 +121,20 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     follow = replace(options, positions="centroid") if unasked else options
     shift = fit_shift(pixels, prf, pairs, options=follow, relearn=partial(_prf_near, fit, progress))
     fit_rest = partial(
-        fit_gain, pairs=pairs, evaluate=prf.star_prf, other_vectors=recipe.other_vectors, fixed_light=prf.fixed_light
+        fit_gain,
+        pairs=pairs,
+        plane=build_plane(pairs.change, pixels, pairs.prf.pairs, evaluate=prf.star_prf),
+        other_vectors=recipe.other_vectors,
+        fixed_light=prf.fixed_light,
     )
     shifted = None if shift is None else _beside_shift(pixels, prf, shift, options, fit_rest)
     if shifted is not None and not unasked:
         return shifted
-    first = fit_rest(pixels, options=options)
-    steady = steady_neighbors(pixels, prf, pairs, first)
-    gain = _add_roll(fit, pixels, first if steady is pixels else fit_rest(steady, options=options), options)
+    steady = pixels
+    if has_neighbors(prf, pairs):
+        first = fit_rest(pixels, options=replace(options, n_round=1))
+        steady = steady_neighbors(pixels, prf, pairs, first)
+    gain = _add_roll(fit, pixels, fit_rest(steady, options=options), options)
     if shifted is not None:
         left = [_left_over(pixels, prf, model, pairs.pixel) for model in (gain, shifted)]
         _log.info("a shift of the PRF leaves %.4g of what time columns leave of the pixels", left[1] / left[0])

@@ -9,6 +9,7 @@ from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import PerturbationOptions
 from bayesprf.simulation.fields import make_field
 from bayesprf.timemodel.fit import fit_gain
+from bayesprf.timemodel.gain import build_plane
 from bayesprf.timemodel.training import choose_training
 
 OPTIONS = PerturbationOptions(splines=True, free_motion=False)
@@ -51,7 +52,10 @@ class Scene:
     def fit(self, options=OPTIONS, pixels=None, **others):
         pixels = pixels or self.field.pixels
         pairs = choose_training(pixels, self.matrix, self.field.mean_flux, self.evaluate, options=options)
-        return fit_gain(pixels, pairs, options=options, **{"evaluate": self.evaluate, **others})
+        return fit_gain(pixels, pairs, options=options, **{"plane": self.plane(pixels, pairs), **others})
+
+    def plane(self, pixels, pairs):
+        return build_plane(pairs.change, pixels, pairs.prf.pairs, evaluate=self.evaluate)
 
     def true_factor(self, time):
         design = self.field.true_design(time).tocsr()

@@ -64,7 +64,7 @@ def test_sum_of_the_prf_is_the_same_at_all_times(scene, fit):
     error = np.abs(total[[0, 40, 80, 119]] - true) / total.mean(axis=0)
     assert np.median(error) < 1e-3
     assert error.max() < 4e-3
-    without = scene.fit(evaluate=None).factors(scene.pairs)
+    without = scene.fit(plane=None).factors(scene.pairs)
     own = scene.prf * (fit.mix @ without)
     sums = np.stack([np.bincount(scene.pairs.source, one, minlength=30) for one in own])
     np.testing.assert_allclose(sums, sums.mean(axis=0)[None] * np.ones((120, 1)), rtol=1e-12)
@@ -149,7 +149,7 @@ def test_unit_of_flux_does_not_matter(scene, fit, scale):
     pixels = scene.field.pixels
     brighter = changed(pixels, flux=scale * pixels.flux, flux_err=scale * pixels.flux_err, saturated=pixels.saturated)
     pairs = choose_training(brighter, scene.matrix, scale * scene.field.mean_flux, scene.evaluate, options=OPTIONS)
-    scaled = fit_gain(brighter, pairs, options=OPTIONS, evaluate=scene.evaluate)
+    scaled = fit_gain(brighter, pairs, options=OPTIONS, plane=scene.plane(brighter, pairs))
     np.testing.assert_allclose(scaled.factors(scene.pairs), fit.factors(scene.pairs), atol=1e-6)
 
 

@@ -51,7 +51,7 @@ def make_scores(sigma, rng):
 def test_widths_are_learned_and_errors_cover():
     sigma = np.array([0.2, 0.05, 0.02])
     normal, score, truth = make_scores(sigma, np.random.default_rng(2))
-    mean, covariance = shrink(normal, score)
+    mean, covariance, _ = shrink(normal, score)
     z = (mean - truth) / np.sqrt(np.einsum("tii->ti", covariance))
     # 1200 numbers: a standard deviation is known to 0.02.
     assert z.std() == pytest.approx(1.0, abs=0.08)
@@ -59,9 +59,18 @@ def test_widths_are_learned_and_errors_cover():
     np.testing.assert_allclose(spread, sigma, rtol=0.25)
 
 
+def test_widths_of_a_round_before_lead_to_the_same():
+    normal, score, _ = make_scores(np.array([0.2, 0.05, 0.0]), np.random.default_rng(6))
+    _, _, sigma = shrink(normal, score)
+    assert sigma[2] < 0.2 * sigma[1]
+    mean, _, again = shrink(normal, score, start=1.3 * sigma)
+    np.testing.assert_allclose(again[:2], sigma[:2], rtol=0.05)
+    assert mean.shape == score.shape
+
+
 def test_noise_alone_is_next_to_no_motion():
     normal, score, _ = make_scores(np.zeros(N_FREE), np.random.default_rng(3))
-    mean, covariance = shrink(normal, score)
+    mean, covariance, _ = shrink(normal, score)
     free = np.sqrt(np.diag(np.linalg.inv(normal[0])))
     assert np.all(mean.std(axis=0) < 0.2 * free)
     assert covariance.shape == (N_TIME, N_FREE, N_FREE)
@@ -70,7 +79,7 @@ def test_noise_alone_is_next_to_no_motion():
 def test_no_width_is_beyond_what_is_linear():
     normal, score, _ = make_scores(np.full(N_FREE, 1e3), np.random.default_rng(5))
     normal, score = 1e12 * normal, 1e12 * score
-    mean, covariance = shrink(normal, score)
+    mean, covariance, _ = shrink(normal, score)
     assert np.all(np.isfinite(mean))
     assert np.all(np.einsum("tii->ti", covariance) <= 1.0)
 
