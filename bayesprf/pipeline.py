@@ -54,7 +54,15 @@ from bayesprf.scene.colors import color_names
 from bayesprf.scene.pixel_errors import PIXEL_ERRORS
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable
-from bayesprf.settings import Background, MaskOptions, PerturbationOptions, PrfRecipe, Settings, ShapeOptions
+from bayesprf.settings import (
+    MAX_BACKGROUND_ORDER,
+    Background,
+    MaskOptions,
+    PerturbationOptions,
+    PrfRecipe,
+    Settings,
+    ShapeOptions,
+)
 from bayesprf.timemodel.stage import check_time_input, fit_time_model, parse_time_options
 
 # Accuracy: fluxes that differ by more than this, in units of their errors, come from other options.
@@ -414,7 +422,7 @@ def _with_sloping_sky(fit: Fit, options: FitOptions, cures: tuple[Cure, ...]) ->
 def _with_bending_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
     """Fit with a sky whose order the pixels choose, where they tell of more than was asked for; return the better."""
     asked, told = fit.settings.background, fit.need("prf").sky_beyond
-    if asked is None or told is None or "sky" not in options.chosen_cures:
+    if asked is None or told is None or told[0] > MAX_BACKGROUND_ORDER or "sky" not in options.chosen_cures:
         return fit, ()
     bare = Fit.of(fit.pixels, fit.sources, fit.settings.updated(background=Background("image", sigma=asked.sigma)))
     return _choose(fit, bare, options, choose_bend, Cure("sky", False, "the sky bends", "a fit of it failed"))

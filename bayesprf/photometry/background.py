@@ -160,13 +160,18 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     BackgroundColumns
     """
     label = find_patches(pixels) if options.scope == "stamp" else np.zeros(pixels.n_pixel, np.int64)
+    sigma = _default_sigma(image) if options.sigma is None else float(options.sigma)
+    return lay_surfaces(pixels, label, order=options.order or 0, sigma=sigma)
+
+
+def lay_surfaces(pixels: PixelTable, label: IntArray, *, order: int, sigma: float) -> BackgroundColumns:
+    """Return the surfaces of an order over the pixels of each label, shape (n_pixel,), with their prior width."""
     n_patch, position = int(label.max()) + 1, np.stack([pixels.column, pixels.row], axis=1)
     low, high = np.full((n_patch, 2), np.inf), np.full((n_patch, 2), -np.inf)
     np.minimum.at(low, label, position)
     np.maximum.at(high, label, position)
     centre, half = 0.5 * (high + low), 0.5 * (high - low)
     scaled = (position - centre[label]) / np.where(half > 0, half, 1.0)[label]
-    order = options.order or 0
     powers = [(i, total - i) for total in range(order + 1) for i in range(total, -1, -1)]
     values = np.stack([_legendre(scaled[:, 0], i) * _legendre(scaled[:, 1], j) for i, j in powers], axis=1)
     column = label[:, None] * len(powers) + np.arange(len(powers))
@@ -175,7 +180,6 @@ def build_background(pixels: PixelTable, image: Image, options: Background) -> B
     matrix = csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=(pixels.n_pixel, n_patch * len(powers)))
     matrix.eliminate_zeros()
     patch = np.repeat(np.arange(n_patch), len(powers))
-    sigma = _default_sigma(image) if options.sigma is None else float(options.sigma)
     return BackgroundColumns(matrix, patch, np.tile(powers, (n_patch, 1)), centre[patch], half[patch], sigma)
 
 

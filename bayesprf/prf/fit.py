@@ -83,8 +83,8 @@ class PrfFit:
     sky_found : tuple of float, optional
         Level and error of a sky in the pixels that a joint fit of them found and this one leaves, electron / s.
     sky_beyond : tuple of int, float and float, optional
-        Order at which the pixels tell of more sky than the order that was asked for, its largest height there and the
-        error of that, electron / s.
+        Order at which the pixels tell of more sky than the order that was asked for, or than the highest, its largest
+        height there and the error of that, electron / s.
     """
 
     prf: PrfModel

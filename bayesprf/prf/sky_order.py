@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from bayesprf.arrays import FloatArray, IntArray
-from bayesprf.photometry.background import BackgroundColumns, ImageBackground, build_background
+from bayesprf.photometry.background import BackgroundColumns, ImageBackground, lay_surfaces
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.choice import SIGNIFICANT, step_to_sky
 from bayesprf.scene.pixels import PixelTable
-from bayesprf.settings import MAX_BACKGROUND_ORDER, Background
+from bayesprf.settings import MAX_BACKGROUND_ORDER
 
 
 def order_of(columns: BackgroundColumns) -> IntArray:
@@ -31,13 +31,16 @@ def further_sky(pixels: PixelTable, shape: PrfFit) -> tuple[int, float, float] |
     -------
     tuple of int, float and float, or None
         The order of the most significant height, that height and its error, electron / s, if it is significant, by one
-        step of a joint fit with all orders; a fit in rounds, which knows no errors of its sky that hold, tells nothing.
+        step of a joint fit with all orders, or beside the highest one with the next even and odd one, which no sky may
+        have; a fit in rounds, which knows no errors of its sky that hold, tells nothing.
     """
     sky = shape.background
-    if sky is None or shape.joint is None or order_of(sky.columns).max() >= MAX_BACKGROUND_ORDER:
+    if sky is None or shape.joint is None:
         return None
-    columns = build_background(pixels, shape.image, Background("image", MAX_BACKGROUND_ORDER, sky.columns.sigma))
-    own = np.flatnonzero(order_of(columns) > order_of(sky.columns).max())
+    before = int(order_of(sky.columns).max())
+    order = MAX_BACKGROUND_ORDER if before < MAX_BACKGROUND_ORDER else before + 2
+    columns = lay_surfaces(pixels, np.zeros(pixels.n_pixel, np.int64), order=order, sigma=sky.columns.sigma)
+    own = np.flatnonzero(order_of(columns) > before)
     extra = replace(columns, matrix=columns.matrix[:, own], patch=columns.patch[own], power=columns.power[own])
     height, error = step_to_sky(shape.joint, extra)
     return _most_significant(order_of(columns)[own], height, error)

@@ -48,7 +48,15 @@ from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, order_columns
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.scene.prf import FLATTEST_WING
-from bayesprf.settings import INSTRUMENT_PRF, Background, PrfRecipe, QualityOptions, Settings, ShapeOptions
+from bayesprf.settings import (
+    INSTRUMENT_PRF,
+    MAX_BACKGROUND_ORDER,
+    Background,
+    PrfRecipe,
+    QualityOptions,
+    Settings,
+    ShapeOptions,
+)
 
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
@@ -119,8 +127,9 @@ def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
 def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[Scene, PrfFit, PrfRecipe]:
     """Fit a constant PRF, and the sky with one order more at a time while the pixels tell of it.
 
-    Each must leave no more light in the wrong pixels. An order that was asked for is kept, and what lies beyond is
-    said. All this comes before a PRF that varies over the field, which would follow such a sky.
+    Each must leave no more light in the wrong pixels. An order that was asked for is kept, and what lies beyond it, or
+    beyond the highest one, is said. All this comes before a PRF that varies over the field, which would follow such a
+    sky.
     """
     found, chosen = _fit_constant(fit, scene, recipe, progress)
     asked = fit.settings.background
@@ -128,6 +137,8 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
         more = further_sky(fit.pixels, found)
         if more is None:
             break
+        if more[0] > MAX_BACKGROUND_ORDER:
+            return scene, replace(found, sky_beyond=more), chosen
         before = 0 if found.background is None else int(order_of(found.background.columns).max())
         wider = _with_sky_of(_bare(scene), replace(asked, order=more[0]))
         other, other_chosen = _fit_constant(fit, wider, recipe, progress)

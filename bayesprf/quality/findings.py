@@ -17,7 +17,7 @@ from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import MotionTest, NoiseTest
 from bayesprf.quality.sky import SkyTest
-from bayesprf.settings import QualityOptions
+from bayesprf.settings import MAX_BACKGROUND_ORDER, QualityOptions
 from bayesprf.stats import NORMAL_MEDIAN, weighted_median
 
 # Definition: a star with less than this many times the misplaced light of a typical star has it from the PRF.
@@ -250,6 +250,7 @@ def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             " electron / s"
         )
         cure = f"leave the order out, background='image', or give a higher one, Background('image', {order})"
+        cure = "fit smaller parts of the image" if order > MAX_BACKGROUND_ORDER else cure
         yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(more, found.seen), 1.0), sentence, cure)
     elif told:
         darkest = _darkest(found.left)
@@ -268,6 +269,16 @@ def _darkest(left: MeanResiduals) -> float:
 
 
 def _light(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    joint = found.left.prf.joint
+    if joint is not None and joint.lacks_most:
+        yield Finding(
+            QualityFlag.UNCATALOGUED_LIGHT,
+            found.seen,
+            1.0,
+            f"stars that the catalogue lacks light all pixels, by {joint.hyper.unlisted:.3g} electron / s more or less"
+            " than in the mean: that is more than noise, and bright stars may take it for their wings",
+            "add fainter stars to the catalogue",
+        )
     sources, peak = unexplained(found, options)
     if not sources.any():
         return

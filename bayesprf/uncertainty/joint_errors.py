@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.sparse import block_diag, csr_matrix, diags, vstack
+from scipy.sparse import block_diag, csr_matrix, diags, hstack, vstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.singular import semidefinite_factor
@@ -36,8 +36,8 @@ def joint_factors(
     -------
     dict of str to csr_matrix
         By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; masked where pixels are left
-        out; uncatalogued where stars were found, and hidden where others like them would not be. The outer products add
-        up to the covariance.
+        out; uncatalogued beside a sky, or where stars were found, and hidden where others like them would not be. The
+        outer products add up to the covariance.
 
     Notes
     -----
@@ -81,10 +81,27 @@ def joint_factors(
     if np.any(masked > 0.0):
         factors["masked"] = csr_matrix((np.nan_to_num(flux) * masked)[:, None])
     if fit.unlisted is not None:
-        factors["uncatalogued"] = csr_matrix(answer @ fit.unlisted)
+        factors["uncatalogued"] = csr_matrix(hstack([answer @ fit.unlisted, -shared @ _taken_by_all(fit)]))
     if fit.hidden is not None and np.any(fit.hidden > 0.0):
         factors["hidden"] = csr_matrix(diags(fit.hidden))
     return factors
+
+
+def _taken_by_all(fit: JointFit) -> FloatArray:
+    """Return L with the covariance L L' of what all stars share by errors of the light of uncatalogued ones.
+
+    Notes
+    -----
+    With errors E of the pixels, weights W, the columns G and S of what all stars share and of the stars, which follow
+    by -X, and the covariance C of the former, it errs by C (G - S X)'W E.
+    """
+    problem, posterior = fit.problem, fit.posterior
+    view = look(problem, fit.state)
+    weighted = csr_matrix(diags(fit.weight) @ fit.unlisted)
+    taken = answer_to_globals(problem, fit.state, view, csr_matrix(weighted.T)).T
+    taken -= posterior.response.T @ (star_columns(problem, fit.state, view).T @ weighted)
+    taken = posterior.global_factor @ (posterior.global_factor.T @ taken)
+    return semidefinite_factor(taken @ taken.T)
 
 
 def masked_share_error(fit: JointFit, view: View) -> FloatArray:

@@ -26,6 +26,9 @@ class JointHyper:
         The same of the columns over the field, and the standard deviation of their weights themselves, dex.
     tau_color, turn_color, level_color : float
         The same of the column of the colour.
+    unlisted : float
+        Standard deviation of the light that stars which the catalogue lacks give to a pixel, about the mean that is
+        part of the sky, electron / s; where no sky is fitted it is not looked at.
     wing : float
         Standard deviation of a change of the wing's slope.
     slope : float
@@ -57,6 +60,7 @@ class JointHyper:
     tau_color: float = 0.02
     turn_color: float = 0.02
     level_color: float = 0.06
+    unlisted: float = 1.0
 
     @property
     def field_widths(self) -> tuple[float, float, float]:
@@ -70,12 +74,13 @@ class JointHyper:
 
     @property
     def errors(self) -> FloatArray:
-        """Relative errors of all kinds, shape (n_kind,)."""
-        return np.array([self.eps, *self.wings])
+        """Relative errors of all kinds, and light of unlisted stars, electron / s, shape (n_kind,)."""
+        return np.array([self.eps, *self.wings, self.unlisted])
 
     def with_errors(self, errors: FloatArray) -> "JointHyper":
         """Return the record with other relative errors."""
-        return replace(self, eps=float(errors[0]), wings=tuple(float(one) for one in errors[1:]))
+        *relative, unlisted = (float(one) for one in errors)
+        return replace(self, eps=relative[0], wings=tuple(relative[1:]), unlisted=unlisted)
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""

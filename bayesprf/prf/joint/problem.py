@@ -526,9 +526,9 @@ def answer_to_globals(problem: JointProblem, state: JointState, view: View, gain
 
 
 def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
-    """Return what the squares of the relative errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
+    """Return what the squares of the errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
 
-    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring.
+    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring; one, beside a sky, for that of unlisted stars.
     """
     from bayesprf.linalg.compiled.light import add_growth
 
@@ -538,7 +538,7 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
     add_growth(
         pairs.pixel, pairs.source, view.values, view.offset, flux, peaks(problem, state), rings, grown
     )  # fmt: skip
-    return np.asarray(grown)
+    return np.column_stack([grown, np.full(pairs.n_pixel, float(problem.sky.shape[1] > 0))])
 
 
 def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:

@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from itertools import count, islice
 
 import numpy as np
-from scipy.sparse import block_diag, csr_matrix
+from scipy.sparse import block_diag, csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
-from bayesprf.prf.unlisted.peaks import find_uncatalogued
+from bayesprf.prf.unlisted.peaks import find_uncatalogued, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
@@ -61,7 +61,10 @@ def fit_with_uncatalogued(field: Field) -> JointFit:
     Notes
     -----
     Where a sky is fitted too, light of no listed star raises it and the wings. Stars are looked for in what the fit
-    leaves, fitted with all others, and looked for again; their light is then known, with its error.
+    leaves, fitted with all others, and looked for again; their light is then known, with its error. So is, in the
+    mean, that of those that would not be found, and its scatter. Where they shine everywhere, by more than noise, those
+    that are found lie between the bright stars alone, and the sky there is that without them: none is looked for then,
+    no pixel is an outlier, and the sky is that with their mean light.
     """
     fit = fit_joint(*field.build(field.sources), field.options)
     found, listed = fit, field.sources
@@ -71,9 +74,13 @@ def fit_with_uncatalogued(field: Field) -> JointFit:
             break
         listed = _joined(field, listed, found, place, flux)
         found = _continue(field, listed, found, flux)
-    if found is fit or not found.converged:
-        return fit
-    return _with_known_light(field, fit.problem, found, listed)
+    if found.lacks_most:
+        fit = fit_joint(*field.build(field.sources), replace(field.options, robust=False))
+    if found.lacks_most or found is fit or not found.converged:
+        return replace(fit, unlisted=light_left(field.pixels, fit, np.zeros(0)))
+    last = _with_known_light(field, fit.problem, found, listed)
+    left = light_left(field.pixels, last, found.flux[field.sources.n_source :])
+    return replace(last, unlisted=csr_matrix(hstack([last.unlisted, left])))
 
 
 def fit_with_single_stars(field: Field) -> JointFit:

@@ -1,8 +1,9 @@
 """Stars that many others let the image show: peaks of what a fit leaves of the pixels."""
 
 import numpy as np
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags, hstack
 from scipy.spatial import cKDTree
+from scipy.special import ndtr
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.hyper import pixel_variance
@@ -16,6 +17,10 @@ SIGNIFICANT_PEAK = 5.0
 """Definition: a star is told from noise by so many of its standard errors."""
 # Definition: of the stars that are found, so many may be none.
 _FALSE_SHARE = 0.1
+# Accuracy: pixels within so many of a star's middle tell of it.
+_REACH = 3.0
+# Accuracy: light that is a smaller share of that of a star which would be found is none.
+_NO_LIGHT = 1e-3
 
 
 def find_uncatalogued(pixels: PixelTable, fit: JointFit) -> tuple[FloatArray, FloatArray]:
@@ -42,13 +47,9 @@ def find_uncatalogued(pixels: PixelTable, fit: JointFit) -> tuple[FloatArray, Fl
     zero, as a PRF that misses the pixels makes of either sign (Barber & Candes 2015, Annals of Statistics 43, 2055).
     """
     problem, used = fit.problem, fit.problem.single
-    view = look(problem, fit.state)
-    variance = pixel_variance(problem.ivar, growth(problem, fit.state, view), fit.hyper.errors)
-    weight = np.where(used, 1.0 / variance, 0.0)
     side = float(np.sqrt(problem.pixel_area))
-    middle, other, offset = _neighbors(pixels, 3.0 * side)
-    prf = fit.prf.normalized_at(np.zeros(2))
-    profile = csr_matrix((prf.evaluate(*offset.T), (middle, other)), shape=2 * (used.size,))
+    middle, other, offset = _neighbors(pixels, _REACH * side)
+    profile, weight = _profile(fit, middle, other, offset), _weight(fit)
     norm = profile.multiply(profile) @ weight
     light = profile @ (weight * np.where(used, problem.flux - fit.image, 0.0))
     height = np.where(norm > 0, light / np.sqrt(np.where(norm > 0, norm, 1.0)), 0.0)
@@ -63,6 +64,64 @@ def find_uncatalogued(pixels: PixelTable, fit: JointFit) -> tuple[FloatArray, Fl
     dec = pixels.dec_deg[star]
     place = np.stack([pixels.ra_deg[star] + east / np.cos(np.radians(dec)), dec + north], axis=1)
     return place, light[star] / norm[star]
+
+
+def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matrix:
+    """Return what errs by stars that were not found, in standard deviations, (n_pixel, n_error), electron / s.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The pixels.
+    fit : JointFit
+        The fit, with the stars that were found.
+    flux : ndarray of float64, shape (n_star,)
+        Their fluxes, electron / s.
+
+    Returns
+    -------
+    csr_matrix
+        A star in the middle of each pixel, with the root mean square of its flux, and the mean of all together.
+
+    Notes
+    -----
+    Each star that was found, of flux f, stands for a Poisson process of the density 1 / A, where A is the sum over all
+    pixels of the probability that it is found there, as five of its standard errors, itself in error by one (Horvitz &
+    Thompson 1952, JASA 47, 663). Of those fainter than any that was found the light that is left scatters, beyond
+    noise, by
+    `JointHyper.unlisted` from pixel to pixel: of stars of the density n and the PRF p this is the root of n f**2 times
+    the sum of p**2 (Campbell's theorem).
+    """
+    side = float(np.sqrt(fit.problem.pixel_area))
+    middle, other, offset = _neighbors(pixels, fit.problem.basis.rmax)
+    profile = _profile(fit, middle, other, offset)
+    near = np.hypot(*offset.T) < _REACH * side
+    core = _profile(fit, middle[near], other[near], offset[near])
+    norm = core.multiply(core) @ _weight(fit)
+    limit = np.where(norm > 0, SIGNIFICANT_PEAK / np.sqrt(np.where(norm > 0, norm, 1.0)), np.inf)
+    prf = fit.prf.normalized_at(np.zeros(2))
+    square = float(np.sum(prf.evaluate(*offset[middle == int(np.argmin(limit))].T) ** 2))
+    mean, variance = np.zeros(limit.size), np.full(limit.size, fit.hyper.unlisted**2 / square)
+    for one in flux[flux > 0.0]:
+        seen = ndtr(SIGNIFICANT_PEAK * (max(one, limit.min()) / limit - 1.0))
+        hidden = (1.0 - seen) / seen.sum()
+        mean, variance = mean + one * hidden, variance + one**2 * hidden
+    told = np.flatnonzero(variance > (_NO_LIGHT * limit) ** 2)
+    errors = csr_matrix(profile.T[:, told] @ diags(np.sqrt(variance[told])))
+    return csr_matrix(hstack([errors, csr_matrix(profile.T @ mean[:, None])]))
+
+
+def _profile(fit: JointFit, middle: IntArray, other: IntArray, offset: FloatArray) -> csr_matrix:
+    """Return the PRF of a star in the middle of each pixel, (n_pixel, n_pixel), 1 / pixel."""
+    prf = fit.prf.normalized_at(np.zeros(2))
+    return csr_matrix((prf.evaluate(*offset.T), (middle, other)), shape=2 * (fit.problem.flux.size,))
+
+
+def _weight(fit: JointFit) -> FloatArray:
+    """Return the inverse variance of each pixel that counts for itself, with the model's errors, shape (n_pixel,)."""
+    problem = fit.problem
+    grown = growth(problem, fit.state, look(problem, fit.state))
+    return np.where(problem.single, 1.0 / pixel_variance(problem.ivar, grown, fit.hyper.errors), 0.0)
 
 
 def _neighbors(pixels: PixelTable, radius: float) -> tuple[IntArray, IntArray, FloatArray]:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.prf.unlisted.peaks import _level, find_uncatalogued
+from bayesprf.prf.unlisted.peaks import _level, find_uncatalogued, light_left
 from bayesprf.settings import Background
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES, replace
@@ -65,6 +65,36 @@ def test_neither_sky_nor_fluxes_take_it(field, listed, machine):
 def test_a_complete_catalogue_stays_as_it_is(field):
     whole = fit(field, np.ones(field.mean_flux.size, bool)).fit.need("prf").joint
     assert whole.problem.known.sum() < 0.002 * field.mean_flux.sum()
+
+
+def with_light(machine, unlisted):
+    """Return the fit, as if light of faint stars differed by so much from pixel to pixel."""
+    joint = machine.fit.need("prf").joint
+    return replace(joint, hyper=replace(joint.hyper, unlisted=unlisted))
+
+
+def test_light_that_is_left_scatters_as_the_pixels_do(machine):
+    """By stars at random places, 20 electron / s in each pixel but at the edge."""
+    fit = with_light(machine, 20.0)
+    left = light_left(machine.pixels, fit, np.zeros(0))
+    scatter = np.sqrt(np.asarray(left.multiply(left).sum(axis=1))).ravel()
+    assert np.median(scatter) == pytest.approx(20.0, rel=0.1)
+    assert fit.lacks_most
+    assert not machine.fit.need("prf").joint.lacks_most
+
+
+def test_a_star_that_was_found_stands_for_those_that_would_not_be(machine):
+    """Its like may hide where a brighter one's light errs by more than its flux, as densely as it was found."""
+    fit, n_pixel = with_light(machine, 0.0), machine.pixels.n_pixel
+    fit = replace(fit, hyper=replace(fit.hyper, eps=0.1))
+    medium, bright = (light_left(machine.pixels, fit, np.array([one])) for one in (3000.0, 1e12))
+    assert bright.sum() == 0.0
+    hidden = medium[:, -1].sum() / 3000.0
+    assert 0.01 < hidden < 1.0
+    # Mean n f and variance n f**2 of a Poisson process.
+    square = np.asarray(medium[:, :-1].power(2).sum()) / 3000.0**2
+    assert square < hidden
+    assert medium.shape[1] - 1 < n_pixel
 
 
 def test_peaks_of_noise_are_as_many_above_as_below():
