@@ -17,7 +17,8 @@ from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import MotionTest, NoiseTest
 from bayesprf.quality.sky import SkyTest
-from bayesprf.settings import MAX_BACKGROUND_ORDER, QualityOptions
+from bayesprf.quality.whole_image import name_bending_sky, name_crowd
+from bayesprf.settings import QualityOptions
 from bayesprf.stats import NORMAL_MEDIAN, weighted_median
 
 # Definition: a star with less than this many times the misplaced light of a typical star has it from the PRF.
@@ -231,7 +232,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     of_image = _sky, _light, _positions, _identity, _prf, _trend, _scatter, _calibrators, _blends, _settled
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
-    findings += [*_saturated(found), *_wide(found)]
+    findings += [*_saturated(found), *_wide(found), *name_crowd(found.left, found.seen)]
     return tuple(sorted(findings, key=lambda one: -one.effect))
 
 
@@ -245,13 +246,8 @@ def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     if found.left.prf.sky_beyond is not None:
         order, height, error = found.left.prf.sky_beyond
         more = np.abs(sky.shift) * (height / abs(sky.level) if sky.level else 1.0)
-        sentence = (
-            f"the sky is not as flat as its order in background has it: it bends by {height:.3g} +- {rough(error)}"
-            " electron / s"
-        )
-        cure = f"leave the order out, background='image', or give a higher one, Background('image', {order})"
-        cure = "fit smaller parts of the image" if order > MAX_BACKGROUND_ORDER else cure
-        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(more, found.seen), 1.0), sentence, cure)
+        effect = max(found.effect(more, found.seen), 1.0)
+        yield name_bending_sky(order, f"{height:.3g} +- {rough(error)}", sources=found.seen, effect=effect)
     elif told:
         darkest = _darkest(found.left)
         sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {darkest:.3g} electron / s)"
@@ -269,16 +265,6 @@ def _darkest(left: MeanResiduals) -> float:
 
 
 def _light(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
-    joint = found.left.prf.joint
-    if joint is not None and joint.lacks_most:
-        yield Finding(
-            QualityFlag.UNCATALOGUED_LIGHT,
-            found.seen,
-            1.0,
-            f"stars that the catalogue lacks light all pixels, by {joint.hyper.unlisted:.3g} electron / s more or less"
-            " than in the mean: that is more than noise, and bright stars may take it for their wings",
-            "add fainter stars to the catalogue",
-        )
     sources, peak = unexplained(found, options)
     if not sources.any():
         return

@@ -174,12 +174,6 @@ class JointFit:
     hidden: FloatArray | None = None
 
     @property
-    def lacks_most(self) -> bool:
-        """Whether light of stars that the catalogue lacks differs from pixel to pixel by more than noise does."""
-        used = self.problem.ivar[self.problem.used]
-        return bool(self.problem.sky.shape[1] and used.size and self.hyper.unlisted**2 > 1.0 / np.median(used))
-
-    @property
     def star_sum(self) -> FloatArray:
         """Sum over the pixels of the PRF of area one at each star's own place, shape (n_source,)."""
         places = np.zeros((1, 2)) if self.problem.n_field == 1 else self.problem.place
@@ -531,8 +525,7 @@ def _trust(problem: JointProblem, state: JointState, view: View, hyper: JointHyp
     if not masked.any():
         return np.ones(problem.flux.size)
     alone = replace(state, flux=np.where(masked, state.flux, 0.0))
-    errors = replace(hyper, unlisted=0.0).errors
-    return np.asarray(1.0 / (1.0 + problem.ivar * (growth(problem, alone, view) @ errors**2)))
+    return 1.0 / (1.0 + problem.ivar * (growth(problem, alone, view) @ replace(hyper, unlisted=0.0).errors ** 2))
 
 
 def _shift_errors(problem: JointProblem, posterior: Posterior) -> FloatArray:

@@ -14,7 +14,7 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
-from bayesprf.prf.unlisted.peaks import find_uncatalogued, light_left
+from bayesprf.prf.unlisted.peaks import find_uncatalogued, lacks_most, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
@@ -74,9 +74,9 @@ def fit_with_uncatalogued(field: Field) -> JointFit:
             break
         listed = _joined(field, listed, found, place, flux)
         found = _continue(field, listed, found, flux)
-    if found.lacks_most:
+    if lacks_most(found):
         fit = fit_joint(*field.build(field.sources), replace(field.options, robust=False))
-    if found.lacks_most or found is fit or not found.converged:
+    if lacks_most(found) or found is fit or not found.converged:
         return replace(fit, unlisted=light_left(field.pixels, fit, np.zeros(0)))
     last = _with_known_light(field, fit.problem, found, listed)
     left = light_left(field.pixels, last, found.flux[field.sources.n_source :])

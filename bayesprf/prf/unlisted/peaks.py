@@ -66,6 +66,12 @@ def find_uncatalogued(pixels: PixelTable, fit: JointFit) -> tuple[FloatArray, Fl
     return place, light[star] / norm[star]
 
 
+def lacks_most(fit: JointFit) -> bool:
+    """Whether light of stars that the catalogue lacks differs from pixel to pixel by more than noise does."""
+    used = fit.problem.ivar[fit.problem.used]
+    return bool(fit.problem.sky.shape[1] and used.size and fit.hyper.unlisted**2 > 1.0 / np.median(used))
+
+
 def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matrix:
     """Return what errs by stars that were not found, in standard deviations, (n_pixel, n_error), electron / s.
 

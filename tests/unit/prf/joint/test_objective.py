@@ -385,7 +385,7 @@ def test_rows_around_a_circle_are_told_from_those_along_the_radius(field):
 
 def test_uncatalogued_stars_are_told_from_noise(rng):
     noise, light = rng.normal(size=4000), np.where(rng.random(4000) < 0.2, 30.0 * np.abs(rng.normal(size=4000)), 0.0)
-    ivar, nothing = np.ones(4000), np.zeros((4000, 1))
+    ivar, nothing = np.ones(4000), np.zeros((4000, 2))
     start = replace(JointHyper(), wings=())
     hyper = fit_noise(noise + light, ivar, nothing, leverage=np.zeros(4000), hyper=start)
     for _ in range(3):
@@ -403,7 +403,7 @@ def test_uncatalogued_stars_are_told_from_noise(rng):
 
 def test_misfit_that_goes_both_ways_is_not_taken_for_light(rng):
     # The model errs by 5 % in most pixels, by 20 % in a tenth of them: half of these are too bright.
-    size, growth = 4000, np.exp(rng.normal(0.0, 2.0, 4000))[:, None] * 1e4
+    size, growth = 4000, np.exp(rng.normal(0.0, 2.0, 4000))[:, None] * np.array([1e4, 0.0])
     wide = rng.random(size) < 0.1
     residual = rng.normal(size=size) * np.sqrt(1.0 + growth[:, 0] * np.where(wide, 0.2, 0.05) ** 2)
     hyper, nothing = replace(JointHyper(eps=0.02), wings=()), np.zeros(size)

@@ -5,6 +5,7 @@ import pytest
 
 from bayesprf.flags import QualityFlag
 from bayesprf.machine import Machine
+from bayesprf.prf.unlisted.peaks import lacks_most
 from bayesprf.settings import Background
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES, replace
@@ -23,7 +24,7 @@ def test_where_stars_without_names_are_everywhere_it_is_said_and_fluxes_err_by_i
     machine.build_shape_model(method="joint", field_variation=0)
     machine.fit_model()
     joint = machine.fit.need("prf").joint
-    assert joint.lacks_most
+    assert lacks_most(joint)
     assert joint.found is None
     finding = machine.verdict.find(QualityFlag.UNCATALOGUED_LIGHT)
     assert finding.sentence.startswith("stars that the catalogue lacks light all pixels, by")

@@ -1,0 +1,28 @@
+"""Findings that touch all stars of an image: a sky that bends too much, a catalogue that ends too early."""
+
+from bayesprf.arrays import BoolArray
+from bayesprf.flags import QualityFlag
+from bayesprf.prf.unlisted.peaks import lacks_most
+from bayesprf.quality.record import Finding
+from bayesprf.quality.residuals import MeanResiduals
+from bayesprf.settings import MAX_BACKGROUND_ORDER
+
+
+def name_bending_sky(order: int, bend: str, *, sources: BoolArray, effect: float) -> Finding:
+    """Return what is said of a sky that goes on at an order beyond its own, by `bend` electron / s."""
+    sentence = f"the sky is not as flat as its order in background has it: it bends by {bend} electron / s"
+    cure = f"leave the order out, background='image', or give a higher one, Background('image', {order})"
+    cure = "fit smaller parts of the image" if order > MAX_BACKGROUND_ORDER else cure
+    return Finding(QualityFlag.SKY_LEFT, sources, effect, sentence, cure)
+
+
+def name_crowd(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
+    """Return what is said where stars that the catalogue lacks shine everywhere, by more than noise."""
+    joint = left.prf.joint
+    if joint is None or not lacks_most(joint):
+        return []
+    sentence = (
+        f"stars that the catalogue lacks light all pixels, by {joint.hyper.unlisted:.3g} electron / s more or less"
+        " than in the mean: that is more than noise, and bright stars may take it for their wings"
+    )
+    return [Finding(QualityFlag.UNCATALOGUED_LIGHT, sources, 1.0, sentence, "add fainter stars to the catalogue")]
