@@ -21,7 +21,7 @@ from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
-from bayesprf.scene.prf import FLATTEST_WING, PrfModel, StarPrf
+from bayesprf.scene.prf import FLATTEST_WING, LN10, PrfModel, StarPrf
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import MaskOptions, ShapeOptions
@@ -63,7 +63,7 @@ class PrfFit:
     flux : ndarray of float64, shape (n_source,)
         Flux of each source in the image, electron / s; NaN without pixels.
     intrinsic_scatter : float
-        Relative scatter of pixels about the PRF beyond their errors, dex.
+        Relative scatter of pixels about the PRF beyond their errors, dex; mean square over the stars.
     matrix : PrfMatrix
         PRF of the pairs in which a source gives more than `flux_cut_off`, at corrected positions.
     training : ndarray of bool, shape (n_pair,)
@@ -115,6 +115,13 @@ class PrfFit:
     def values(self) -> FloatArray:
         """PRF of each pair of `matrix`, shape (n_pair,), 1 / pixel."""
         return self.matrix.values
+
+    @property
+    def scatter_ratio(self) -> FloatArray:
+        """`intrinsic_scatter` of each star relative to that of all, shape (n_source,): a PRF errs most at the edges."""
+        if self.joint is None or not self.intrinsic_scatter > 0:
+            return np.ones(self.flux.size)
+        return self.joint.star_errors / (LN10 * self.intrinsic_scatter)
 
     @property
     def training_pairs(self) -> PairTable:
@@ -189,7 +196,10 @@ class PrfFit:
     def star_residuals(self) -> StarResiduals:
         """Measure how the training stars deviate from the PRF at their places."""
         values = None if self.joint is None else self.values[self.training]
-        return measure_stars(self.prf, self.star_pixels, self.intrinsic_scatter, values=values)
+        pixels = self.star_pixels
+        return measure_stars(
+            self.prf, pixels, self.intrinsic_scatter * self.scatter_ratio[pixels.source], values=values
+        )
 
 
 def fit_shape(

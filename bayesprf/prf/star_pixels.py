@@ -53,7 +53,7 @@ class StarPixels:
         """Return some of the pixels, by mask or index."""
         return StarPixels(*(getattr(self, name)[chosen] for name in StarPixels.__slots__))
 
-    def model_variance(self, model: FloatArray, peak: float, scatter: float) -> FloatArray:
+    def model_variance(self, model: FloatArray, peak: float, scatter: float | FloatArray) -> FloatArray:
         """Return the variance of the pixels about a model that is not perfect.
 
         Parameters
@@ -62,7 +62,7 @@ class StarPixels:
             The model, electron / s.
         peak : float
             PRF at the centre, 1 / pixel.
-        scatter : float
+        scatter : float, or ndarray of float64, shape (n,)
             Relative scatter at the centre, dex.
 
         Returns

@@ -73,7 +73,7 @@ class StarResiduals:
 
 
 def measure_stars(
-    prf: PrfModel, training: StarPixels, scatter: float, *, values: FloatArray | None = None
+    prf: PrfModel, training: StarPixels, scatter: float | FloatArray, *, values: FloatArray | None = None
 ) -> StarResiduals:
     """Measure the deviations of every star that has enough training pixels.
 
@@ -83,7 +83,7 @@ def measure_stars(
         The common PRF.
     training : StarPixels
         Pixels of isolated stars.
-    scatter : float
+    scatter : float, or ndarray of float64, shape (n,)
         Intrinsic scatter, dex.
     values : ndarray of float64, shape (n,), optional
         PRF of each star in its pixels, 1 / pixel, where it is not the common one.

@@ -104,8 +104,8 @@ class MeanResiduals:
     @cached_property
     def weight(self) -> FloatArray:
         """Inverse variance of noise and relative model error, shape (n_pixel,)."""
-        relative = (LN10 * self.prf.intrinsic_scatter) ** 2 * self.prf.prf.peak
-        error = relative * np.maximum(self.light * self.flux[self.pairs.source], 0.0)
+        relative = (LN10 * self.prf.intrinsic_scatter * self.prf.scatter_ratio) ** 2 * self.prf.prf.peak
+        error = relative[self.pairs.source] * np.maximum(self.light * self.flux[self.pairs.source], 0.0)
         spread = np.bincount(self.pairs.pixel, weights=error, minlength=self.pairs.n_pixel)
         return self.ivar / (1.0 + self.ivar * spread)
 

@@ -238,10 +238,10 @@ def misfit_template(group: SourceGroup, shape: PrfFit) -> FloatArray:
     Returns
     -------
     ndarray of float64, shape (n_pixel,)
-        The root of sum_s f_s PRF_s f_s PRF(0), electron / s.
+        The root of sum_s f_s PRF_s f_s PRF(0), each by how much its star errs more than all, electron / s.
     """
     flux = np.maximum(np.nan_to_num(shape.flux[group.source]), 0.0)
-    return np.sqrt(group.design.matrix() @ (flux**2 * shape.prf.peak))
+    return np.sqrt(group.design.matrix() @ ((flux * shape.scatter_ratio[group.source]) ** 2 * shape.prf.peak))
 
 
 def _by_source(values: FloatArray, source: IntArray, n_source: int) -> csr_matrix:

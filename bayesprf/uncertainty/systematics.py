@@ -335,7 +335,8 @@ def _model_factor(shape: PrfFit, prf: PrfMatrix, flux: FloatArray, gain: csr_mat
     whose sum is zero have the covariance diag(a**2) (I - 1 1' diag(a**2) / sum a**2).
     """
     pairs = prf.pairs
-    error = LN10 * scatter * np.sqrt(np.abs(prf.light(flux) * flux[pairs.source]) * shape.prf.peak)
+    own = LN10 * scatter * shape.scatter_ratio[pairs.source]
+    error = own * np.sqrt(np.abs(prf.light(flux) * flux[pairs.source]) * shape.prf.peak)
     norm = np.sqrt(np.bincount(pairs.source, weights=error**2, minlength=pairs.n_source))
     unit = np.divide(error, norm[pairs.source], out=np.zeros_like(error), where=norm[pairs.source] > 0)
     pair = np.arange(pairs.n_pair)

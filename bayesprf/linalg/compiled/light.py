@@ -44,11 +44,11 @@ def add_growth(
     values: FloatArray,
     offset: FloatArray,
     flux: FloatArray,
-    peak: FloatArray,
+    peaks: FloatArray,
     rings: FloatArray,
     growth: FloatArray,
 ) -> None:
-    """Add up, pixel by pixel, the light of each pair times the peak of its star, and its square in rings of the wing.
+    """Add up, pixel by pixel, the light of each pair times the peaks of its star, and its square in rings of the wing.
 
     Parameters
     ----------
@@ -58,19 +58,22 @@ def add_growth(
         PRF, 1 / pixel.
     offset : ndarray of float64, shape (n_pair, 2)
         Offset of the pixel from the star, arcsec.
-    flux, peak : ndarray of float64, shape (n_source,)
-        Flux, and light at the centre, electron / s.
+    flux : ndarray of float64, shape (n_source,)
+        Flux, electron / s.
+    peaks : ndarray of float64, shape (n_source, 2)
+        Light at the centre, and the same times what its error grows by over the field, electron / s.
     rings : ndarray of float64, shape (n_ring,)
         Squares of the radii from which each ring begins, arcsec**2.
-    growth : ndarray of float64, shape (n_pixel, 1 + n_ring)
+    growth : ndarray of float64, shape (n_pixel, 2 + n_ring)
         Added to, (electron / s)**2.
     """
     for pair in range(source.size):
         light = flux[source[pair]] * values[pair]
         row = growth[pixel[pair]]
-        row[0] += light * peak[source[pair]]
+        row[0] += light * peaks[source[pair], 0]
+        row[1] += light * peaks[source[pair], 1]
         r2 = offset[pair, 0] * offset[pair, 0] + offset[pair, 1] * offset[pair, 1]
         for k in range(rings.size - 1, -1, -1):
             if r2 >= rings[k]:
-                row[1 + k] += light * light
+                row[2 + k] += light * light
                 break

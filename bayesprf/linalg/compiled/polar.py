@@ -239,8 +239,10 @@ class FarStars(NamedTuple):
         The map from the sky to coordinates in which the core is round.
     turn : ndarray of float64, shape (n_source, 2, 2, 2)
         Its derivatives by the shear along the axes and along the diagonals.
-    flux, peak : ndarray of float64, shape (n_source,)
-        Flux, and light at the centre, electron / s.
+    flux : ndarray of float64, shape (n_source,)
+        Flux, electron / s.
+    peaks : ndarray of float64, shape (n_source, 2)
+        Light at the centre, and the same times what its error grows by over the field, electron / s.
     edge : ndarray of float64, shape (n_source, n_edge + 3)
         Weights of log10 PRF at the last knot, dex, the first three again at the end.
     factors : ndarray of float64, shape (n_source, n_field)
@@ -257,7 +259,7 @@ class FarStars(NamedTuple):
     frame: FloatArray
     turn: FloatArray
     flux: FloatArray
-    peak: FloatArray
+    peaks: FloatArray
     edge: FloatArray
     factors: FloatArray
     geometry: FloatArray
@@ -467,7 +469,7 @@ def add_far(
         log10 of a PRF known beforehand at rmax, at equal steps of the angle from 0 to a full turn, dex.
     rings : ndarray of float64, shape (n_ring,)
         Squares of the radii from which each ring of the wing begins, arcsec**2.
-    light : ndarray of float64, shape (n_node, 2 + n_ring)
+    light : ndarray of float64, shape (n_node, 3 + n_ring)
         Added to: light; light times the peaks of its stars; its square in each ring.
     rows : ndarray of float64, shape (n_node, n_field (n_edge + 3) + n_wing + 4 n_geometry)
         Added to: derivatives by the edge of the splines, by slope and bends of the wing, by shear, by offset; with no
@@ -503,8 +505,9 @@ def add_far(
                 level += rise
                 own = stars.flux[s] * np.exp(_LN10 * level)
                 light[p, 0] += own
-                light[p, 1] += own * stars.peak[s]
-                _add_ring(light[p, 2:], dx * dx + dy * dy, rings, own * own)
+                light[p, 1] += own * stars.peaks[s, 0]
+                light[p, 2] += own * stars.peaks[s, 1]
+                _add_ring(light[p, 3:], dx * dx + dy * dy, rings, own * own)
                 if rows.shape[1] == 0:
                     continue
                 _add_far_level(rows[p], start, first, _LN10 * own, depth, stars.factors[s], starts, around)

@@ -18,6 +18,8 @@ class JointHyper:
     ----------
     eps : float
         Relative error of the model at the peak of a star; it grows outwards as one over the square root of the light.
+    eps_field : float
+        The same, beside, of a star at the edge of the field; the error grows from the centre as `field_growth`.
     wings : tuple of float
         Relative error of the light of a star in `WING_RINGS`, beside.
     tau, turn : float
@@ -44,6 +46,7 @@ class JointHyper:
     """
 
     eps: float = 5e-3
+    eps_field: float = 1e-3
     tau: float = 0.2
     turn: float = 0.2
     tau_field: float = 0.02
@@ -75,12 +78,16 @@ class JointHyper:
     @property
     def errors(self) -> FloatArray:
         """Relative errors of all kinds, and light of unlisted stars, electron / s, shape (n_kind,)."""
-        return np.array([self.eps, *self.wings, self.unlisted])
+        return np.array([self.eps, self.eps_field, *self.wings, self.unlisted])
 
     def with_errors(self, errors: FloatArray) -> "JointHyper":
         """Return the record with other relative errors."""
-        *relative, unlisted = (float(one) for one in errors)
-        return replace(self, eps=relative[0], wings=tuple(relative[1:]), unlisted=unlisted)
+        eps, eps_field, *wings, unlisted = (float(one) for one in errors)
+        return replace(self, eps=eps, eps_field=eps_field, wings=tuple(wings), unlisted=unlisted)
+
+    def star_errors(self, growth: FloatArray) -> FloatArray:
+        """Return the relative error of the model at the peaks of stars, of some `field_growth`, shape (n_source,)."""
+        return np.asarray(np.hypot(self.eps, self.eps_field * np.sqrt(growth)))
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""

@@ -22,6 +22,7 @@ from bayesprf.prf.joint.problem import (
     JointProblem,
     JointState,
     View,
+    field_growth,
     growth,
     look,
     normalized,
@@ -178,6 +179,11 @@ class JointFit:
         """Sum over the pixels of the PRF of area one at each star's own place, shape (n_source,)."""
         places = np.zeros((1, 2)) if self.problem.n_field == 1 else self.problem.place
         return self.sums.total / np.array([self.prf.at(one).area() for one in places])
+
+    @property
+    def star_errors(self) -> FloatArray:
+        """Relative error of the model at the peak of each star, shape (n_source,)."""
+        return self.hyper.star_errors(field_growth(self.problem))
 
     @property
     def n_decided(self) -> float:
@@ -484,7 +490,7 @@ def _finish(found: _Iteration, posterior: Posterior) -> JointFit:
     sums = replace(sums, total=sums.total * (1.0 + missed - unseen.absent), gradient=sums.gradient - unseen.gradient)
     flux = state.flux * sums.total
     # What the model of a star's pixels errs by adds up to nothing.
-    conserved = hyper.eps**2 * np.maximum(flux, 0.0) * peaks(problem, state)
+    conserved = hyper.star_errors(field_growth(problem)) ** 2 * np.maximum(flux, 0.0) * peaks(problem, state)
     own = np.maximum(posterior.own_blocks[:, 0, 0] * sums.total**2 - conserved, 0.0)
     response = flux[:, None] * sums.gradient - sums.total[:, None] * posterior.response[:: problem.n_own]
     response = np.concatenate([response @ posterior.global_factor, flux[:, None] * missed_std], axis=1)

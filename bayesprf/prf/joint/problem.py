@@ -11,7 +11,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.scene.field_prf import FieldFrame, FieldPrf, fit_surface
+from bayesprf.scene.field_prf import N_COLUMN, FieldFrame, FieldPrf, fit_surface
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LogPrf, wing_starts
 
@@ -413,10 +413,10 @@ def _look_far(
     n_edge, n_field = edge_size(basis), problem.n_field
     edge = weights[:, -n_edge:]
     edge = np.concatenate([edge, edge[:, np.arange(3) % n_edge]], axis=1)
-    n_light, n_edge_row = 2 + rings.size, edge.shape[1] * n_field
+    n_light, n_edge_row = 3 + rings.size, edge.shape[1] * n_field
     sums = np.zeros((cells.place.shape[0], n_light + n_far))
     stars = FarStars(
-        far.place, far.stretch, far.inner, far.outer, shift, *frames, state.flux, peaks(problem, state), edge,
+        far.place, far.stretch, far.inner, far.outer, shift, *frames, state.flux, _peaks_that_err(problem, state), edge,
         problem.columns, problem.geometry,
     )  # fmt: skip
     add_far(
@@ -528,7 +528,8 @@ def answer_to_globals(problem: JointProblem, state: JointState, view: View, gain
 def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
     """Return what the squares of the errors are multiplied by, shape (n_pixel, n_kind), (electron / s)**2.
 
-    F**2 P P(0) of all stars, and (F P)**2 of the wings in each ring; one, beside a sky, for that of unlisted stars.
+    F**2 P P(0) of all stars, the same times `field_growth`, and (F P)**2 of the wings in each ring; one, beside a sky,
+    for that of unlisted stars.
     """
     from bayesprf.linalg.compiled.light import add_growth
 
@@ -536,9 +537,27 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
     grown = np.maximum(view.far[:, 1:], 0.0)
     rings = np.array(WING_RINGS) ** 2 * problem.pixel_area
     add_growth(
-        pairs.pixel, pairs.source, view.values, view.offset, flux, peaks(problem, state), rings, grown
+        pairs.pixel, pairs.source, view.values, view.offset, flux, _peaks_that_err(problem, state), rings, grown
     )  # fmt: skip
     return np.column_stack([grown, np.full(pairs.n_pixel, float(problem.sky.shape[1] > 0))])
+
+
+def _peaks_that_err(problem: JointProblem, state: JointState) -> FloatArray:
+    """Return the light of each star at its centre, and the same times its `field_growth`, (n_source, 2)."""
+    return peaks(problem, state)[:, None] * np.stack([np.ones(problem.n_source), field_growth(problem)], axis=1)
+
+
+def field_growth(problem: JointProblem, place: FloatArray | None = None) -> FloatArray:
+    """Return (u**2 + v**2)**(n + 1) of each star, or at each place, for a PRF that varies with order n, (n_place,).
+
+    What a surface over the field cannot follow begins with the next order. Few stars, which lean on a PRF known
+    beforehand, do not tell that from what each of them errs by: none of it is looked for.
+    """
+    place = problem.place if place is None else place
+    if problem.base is not None:
+        return np.zeros(len(place))
+    order = N_COLUMN.index(problem.n_field - problem.colored)
+    return np.asarray(np.sum(place[:, :2] ** 2, axis=1) ** (order + 1))
 
 
 def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:

@@ -159,7 +159,7 @@ def as_prf_fit(scene: Scene, fit: JointFit, *, mask_options: MaskOptions, option
         positions=_positions(fit),
         scale=catalog_scale(scene, PrfMatrix.constant(pairs, values), problem.known),
         flux=fit.flux,
-        intrinsic_scatter=fit.hyper.eps / LN10,
+        intrinsic_scatter=float(np.sqrt(np.mean(fit.star_errors**2))) / LN10,
         matrix=PrfMatrix.constant(pairs.select(above), values[above]),
         training=own[above],
         fixed_light=far,

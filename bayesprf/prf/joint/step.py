@@ -16,7 +16,16 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.elimination import RowGatherer, StarFactor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import Tiles
-from bayesprf.prf.joint.problem import TOGETHER, JointProblem, JointState, View, global_columns, prf_of, star_parts
+from bayesprf.prf.joint.problem import (
+    TOGETHER,
+    JointProblem,
+    JointState,
+    View,
+    field_growth,
+    global_columns,
+    prf_of,
+    star_parts,
+)
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
 from bayesprf.scene.field_prf import COLORS, field_columns
 from bayesprf.scene.prf import STEPS, PrfModel
@@ -104,7 +113,7 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
         turned = _turned_phases(problem.phases, one)
         by_shear = [f * turned for f in field_columns(place[None], prf.geometry_order)[0]]
         block = np.concatenate([*by_weights, np.zeros((data.size, problem.n_wing)), *by_shear], axis=1)
-        total.add(0, block, data - sums @ one.weights, _phase_ivar(hyper))
+        total.add(0, block, data - sums @ one.weights, _phase_ivar(problem, hyper, place))
     return total
 
 
@@ -125,7 +134,7 @@ def prior_height(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     total, prf = _Height(), prf_of(problem, state)
     _add_beliefs(total, problem, state, hyper)
     for place in _phase_places(problem):
-        total.add_each(0, problem.phases.misses(prf.at(place)), _phase_ivar(hyper))
+        total.add_each(0, problem.phases.misses(prf.at(place)), _phase_ivar(problem, hyper, place))
     return 0.5 * total.twice
 
 
@@ -134,8 +143,9 @@ def _phase_places(problem: JointProblem) -> FloatArray:
     return np.concatenate([np.pad(places, ((0, 0), (0, 1))), COLORS]) if problem.colored else places
 
 
-def _phase_ivar(hyper: JointHyper) -> float:
-    return 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * hyper.eps) ** 2)
+def _phase_ivar(problem: JointProblem, hyper: JointHyper, place: FloatArray) -> float:
+    error = float(hyper.star_errors(field_growth(problem, place[None]))[0])
+    return 1.0 / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * error) ** 2)
 
 
 def _add_beliefs(total: _Collector, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
