@@ -324,8 +324,8 @@ class View:
         Its derivatives by the two shears.
     image : ndarray of float64, shape (n_pixel,)
         Model of the pixels, electron / s.
-    far : ndarray of float64, shape (n_pixel, 2 + n_ring)
-        The far light in it, this light times the peaks of its stars, and its square in the rings of the wing.
+    far : ndarray of float64, shape (n_pixel, 3 + n_ring)
+        The far light in it, this light times `_peaks_that_err` of its stars, and its square in the rings of the wing.
     far_rows : ndarray of float64, shape (n_pixel, n_far)
         Derivatives of the far light by edge and wing of the PRF, shear and offset.
     far_at : ndarray of float64, shape (n_far,)

@@ -10,11 +10,12 @@ from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.areas import wing_gradient
 from bayesprf.prf.joint.discrepancy import _PROFILE, missed_light
-from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_noise
+from bayesprf.prf.joint.hyper import JointHyper, find_outliers, fit_errors, fit_noise
 from bayesprf.prf.joint.layout import Layout
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.problem import (
     LN10,
+    field_growth,
     global_columns,
     growth,
     look,
@@ -385,7 +386,7 @@ def test_rows_around_a_circle_are_told_from_those_along_the_radius(field):
 
 def test_uncatalogued_stars_are_told_from_noise(rng):
     noise, light = rng.normal(size=4000), np.where(rng.random(4000) < 0.2, 30.0 * np.abs(rng.normal(size=4000)), 0.0)
-    ivar, nothing = np.ones(4000), np.zeros((4000, 2))
+    ivar, nothing = np.ones(4000), np.zeros((4000, 3))
     start = replace(JointHyper(), wings=())
     hyper = fit_noise(noise + light, ivar, nothing, leverage=np.zeros(4000), hyper=start)
     for _ in range(3):
@@ -401,9 +402,33 @@ def test_uncatalogued_stars_are_told_from_noise(rng):
     assert clean.outlier_share < 0.1
 
 
+def test_error_that_grows_over_the_field_is_told_from_the_common_one(rng):
+    size, usual, distance = 4000, 1e4 * np.exp(rng.normal(0.0, 2.0, 4000)), rng.uniform(0.0, 1.4, 4000)
+    growth = np.stack([usual, usual * distance**6, np.zeros(size)], axis=1)
+    residual = rng.normal(size=size) * np.sqrt(1.0 + growth @ np.array([0.01, 0.04, 0.0]) ** 2)
+    errors = np.array([0.02, 0.02, 1.0])
+    for _ in range(20):
+        errors = fit_errors(
+            residual, np.ones(size), growth, leverage=np.zeros(size), share=np.ones(size), errors=errors
+        )
+    np.testing.assert_allclose(errors[:2], [0.01, 0.04], rtol=0.06)
+    hyper = replace(JointHyper(), wings=()).with_errors(errors)
+    np.testing.assert_allclose(hyper.star_errors(np.array([0.0, 1.0])), [errors[0], np.hypot(*errors[:2])])
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_error_grows_as_what_the_next_order_would_add(field, order):
+    problem, state, _ = build(field, order=order)
+    np.testing.assert_allclose(field_growth(problem), np.hypot(*problem.place[:, :2].T) ** (2 * order + 2))
+    usual, further = growth(problem, state, look(problem, state)).T[:2]
+    assert np.all(further <= usual * field_growth(problem).max() * (1.0 + 1e-12))
+    # Few stars with a PRF known beforehand do not tell it from what each of them errs by.
+    assert not field_growth(build(field, order=order, base=Ellipse())[0]).any()
+
+
 def test_misfit_that_goes_both_ways_is_not_taken_for_light(rng):
     # The model errs by 5 % in most pixels, by 20 % in a tenth of them: half of these are too bright.
-    size, growth = 4000, np.exp(rng.normal(0.0, 2.0, 4000))[:, None] * np.array([1e4, 0.0])
+    size, growth = 4000, np.exp(rng.normal(0.0, 2.0, 4000))[:, None] * [1e4, 0.0, 0.0]
     wide = rng.random(size) < 0.1
     residual = rng.normal(size=size) * np.sqrt(1.0 + growth[:, 0] * np.where(wide, 0.2, 0.05) ** 2)
     hyper, nothing = replace(JointHyper(eps=0.02), wings=()), np.zeros(size)
