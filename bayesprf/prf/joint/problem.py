@@ -556,7 +556,7 @@ def field_growth(problem: JointProblem, place: FloatArray | None = None) -> Floa
     place = problem.place if place is None else place
     if problem.base is not None:
         return np.zeros(len(place))
-    order = N_COLUMN.index(problem.n_field - problem.colored)
+    order = int(np.searchsorted(N_COLUMN, problem.n_field - problem.colored, side="right")) - 1
     return np.asarray(np.sum(place[:, :2] ** 2, axis=1) ** (order + 1))
 
 
