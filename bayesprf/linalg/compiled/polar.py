@@ -502,8 +502,7 @@ def add_far(
                     by_phi += slope[j] * edge[first + j]
                 depth = 0.5 * np.log10((x * x + y * y) / (rmax * rmax))
                 rise, power = _wing_level(depth, wing, starts)
-                level += rise
-                own = stars.flux[s] * np.exp(_LN10 * level)
+                own = stars.flux[s] * np.exp(_LN10 * (level + rise))
                 light[p, 0] += own
                 light[p, 1] += own * stars.peaks[s, 0]
                 light[p, 2] += own * stars.peaks[s, 1]

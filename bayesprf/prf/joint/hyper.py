@@ -19,7 +19,7 @@ class JointHyper:
     eps : float
         Relative error of the model at the peak of a star; it grows outwards as one over the square root of the light.
     eps_field : float
-        The same, beside, of a star at the edge of the field; the error grows from the centre as `field_growth`.
+        The same, beside, of a star at the edge of the field, where a quadratic surface leaves it: `field_growth`.
     wings : tuple of float
         Relative error of the light of a star in `WING_RINGS`, beside.
     tau, turn : float

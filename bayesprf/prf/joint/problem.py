@@ -548,16 +548,16 @@ def _peaks_that_err(problem: JointProblem, state: JointState) -> FloatArray:
 
 
 def field_growth(problem: JointProblem, place: FloatArray | None = None) -> FloatArray:
-    """Return (u**2 + v**2)**(n + 1) of each star, or at each place, for a PRF that varies with order n, (n_place,).
+    """Return (u**2 + v**2)**3 of each star, or at each place, for a PRF that varies as a quadratic surface, (n_place,).
 
-    What a surface over the field cannot follow begins with the next order. Few stars, which lean on a PRF known
-    beforehand, do not tell that from what each of them errs by: none of it is looked for.
+    What that cannot follow begins with the cube. It is none for other PRFs: an error that grows towards the edges would
+    explain the columns that are still to be asked for. Nor is it where few stars lean on a PRF known beforehand, which
+    do not tell it from what each of them errs by.
     """
     place = problem.place if place is None else place
-    if problem.base is not None:
+    if problem.base is not None or problem.n_field - problem.colored < N_COLUMN[-1]:
         return np.zeros(len(place))
-    order = int(np.searchsorted(N_COLUMN, problem.n_field - problem.colored, side="right")) - 1
-    return np.asarray(np.sum(place[:, :2] ** 2, axis=1) ** (order + 1))
+    return np.asarray(np.sum(place[:, :2] ** 2, axis=1) ** len(N_COLUMN))
 
 
 def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:
