@@ -176,7 +176,8 @@ class Tiles:
         star = np.argsort(tree.rank)[found % max(n_star, 1)]
         place = row[near_pixel] * np.diff(star_indptr)[near_tile] + inverse - star_indptr[near_tile]
         entry = np.argsort(near_tile, kind="stable")
-        summed = np.unique(near_pixel * n_star + near_star).size < near_pixel.size
+        held = np.sort(near_pixel * n_star + near_star)
+        summed = bool(np.any(held[1:] == held[:-1]))
         return cls(pixel, indptr, star, star_indptr, entry, _indptr(near_tile, n_tile), place[entry], tree, summed)
 
     @property

@@ -68,10 +68,10 @@ def _weight_widths(
     n_basis = problem.basis.n_basis
     kinds = problem.bends, problem.turns, identity(n_basis, format="csr")
     squares = [(rows.T @ rows).toarray() / width**2 for rows, width in zip(kinds, widths, strict=True)]
-    factor = cho_factor(sum(squares[1:], squares[0]))
+    expected = cho_solve(cho_factor(sum(squares[1:], squares[0])), np.eye(n_basis))
     found = []
     for rows, square, width in zip(kinds, squares, widths, strict=True):
-        prior = len(columns) * float(np.trace(cho_solve(factor, square)))
+        prior = len(columns) * float(np.sum(expected * square))
         size, open_ = 0.0, 0.0
         for k in columns:
             bent = rows @ (state.weights[k] - (problem.prior.weights if k == 0 else 0.0))
