@@ -42,7 +42,7 @@ from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
-from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
+from bayesprf.prf.twins import ONE_STAR_PIX, SAME_STAR_PIX, apart, find_groups, together
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, order_columns
@@ -61,9 +61,6 @@ from bayesprf.settings import (
 # Accuracy: positions have settled when no star moves farther than this in a round, pixel.
 _CONVERGED_PIX = 0.01
 
-# Definition: closer than this, pixel, two rows are one star listed twice: the second moment of a pair grows by 6e-4
-# pixel**2, less than any PRF is known to.
-_SAME_STAR_PIX = 0.05
 # Format: the surfaces over the field that are tried, by their order from 1 on.
 _SURFACES = ("plane", "quadratic surface")
 # Settings of the splines, which only the fit in rounds has.
@@ -442,7 +439,7 @@ def _fit_jointly(
         scene = replace(scene.without(sky), background=None)
     found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape, coarser=coarser)
     found = found if sky is None else replace(found, background=sky)
-    groups = find_groups(scene.sources, _SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
+    groups = find_groups(scene.sources, SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
     if groups is None:
         return found
     total, listed = (

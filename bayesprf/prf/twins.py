@@ -17,6 +17,9 @@ from bayesprf.scene.sources import SourceTable
 # Derived: closer than this, pixel, two stars look like one: the second moment of an equal pair grows by a quarter of
 # the square of the distance, 0.016 pixel**2 here, 2 % of that of the narrowest PRF of these missions (0.9 pixel rms).
 ONE_STAR_PIX = 0.25
+# Definition: the second moment of such a pair grows by 6e-4 pixel**2, less than any PRF is known to.
+SAME_STAR_PIX = 0.05
+"""Closer than this, pixel, two rows are one star listed twice."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +52,12 @@ def find_groups(sources: SourceTable, limit: float) -> Groups | None:
     brightest = np.full(label.max() + 1, n)
     brightest[label[order[::-1]]] = order[::-1]
     return Groups(label.astype(np.int64), brightest, np.bincount(label)[label] == 1)
+
+
+def listed_twice(sources: SourceTable, pixel_scale: float) -> BoolArray:
+    """Tell rows that are one star with another, for pixels of some size, arcsec, shape (n_source,)."""
+    groups = find_groups(sources, SAME_STAR_PIX * pixel_scale)
+    return np.zeros(sources.n_source, bool) if groups is None else ~groups.alone
 
 
 def together(scene: Scene, groups: Groups) -> Scene:

@@ -27,14 +27,17 @@ class SplitTest:
         Whether at least half of the variance of the noise is due to not knowing the neighbours' fluxes.
     tied : csr_matrix of bool, shape (n_source, n_source)
         Pairs of shared sources whose errors go together.
+    twice : ndarray of bool, shape (n_source,)
+        Rows that are one star listed twice: what tells them is the error of their places.
     """
 
     error: FloatArray
     shared: BoolArray
     tied: csr_matrix
+    twice: BoolArray
 
 
-def measure_splits(left: MeanResiduals, stars: StarResiduals) -> SplitTest:
+def measure_splits(left: MeanResiduals, stars: StarResiduals, *, twice: BoolArray) -> SplitTest:
     """Measure how well each flux is told from those of its neighbours.
 
     Parameters
@@ -43,6 +46,8 @@ def measure_splits(left: MeanResiduals, stars: StarResiduals) -> SplitTest:
         Residuals of the mean image.
     stars : StarResiduals
         Offsets of single stars: no position is known better than these scatter.
+    twice : ndarray of bool, shape (n_source,)
+        Rows that are one star listed twice.
 
     Returns
     -------
@@ -59,7 +64,7 @@ def measure_splits(left: MeanResiduals, stars: StarResiduals) -> SplitTest:
     for one in (left.gradients["east"], left.gradients["north"]):
         moved = left.gain @ csr_matrix((flux * one, (pairs.pixel, pairs.source)), (pairs.n_pixel, pairs.n_source))
         total = total + np.asarray(moved.power(2).sum(axis=1)).ravel() * width**2
-    return SplitTest(np.sqrt(total), shared, abs(csr_matrix(scale @ covariance @ scale)) > _TIED)
+    return SplitTest(np.sqrt(total), shared, abs(csr_matrix(scale @ covariance @ scale)) > _TIED, twice)
 
 
 def _position_floor(stars: StarResiduals) -> float:

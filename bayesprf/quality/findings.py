@@ -546,6 +546,7 @@ def _blends(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     size = np.where(known, np.minimum(found.expected, np.abs(found.left.flux)), np.abs(found.left.flux))
     sources = found.seen & found.split.shared & (found.split.error > options.split * size)
     sources |= np.asarray(found.split.tied @ sources) & found.seen
+    sources |= found.split.twice & found.seen
     if sources.any():
         yield Finding(
             QualityFlag.DEGENERATE_BLEND,

@@ -6,6 +6,7 @@ from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
+from bayesprf.prf.twins import listed_twice
 from bayesprf.quality.astrometry import measure_offsets
 from bayesprf.quality.blends import measure_splits
 from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
@@ -102,7 +103,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         noise=noise,
         pointing=measure_pointing(left, latest.flux),
         noise_error=error_in_time,
-        split=measure_splits(left, stars),
+        split=measure_splits(left, stars, twice=listed_twice(fit.sources, fit.pixels.instrument.pixel_scale)),
         expected=np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale,
         saturated=np.any(latest.flags & QualityFlag.SATURATED, axis=0),
         n_calibrator=int(stars.source.size),

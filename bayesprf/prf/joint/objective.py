@@ -55,8 +55,8 @@ _MAX_HALVINGS = 8
 _SLACK = 0.1
 # Accuracy: the brightest stars, whose fluxes say whether the fit has settled.
 _N_BRIGHT = 30
-# Accuracy: a part of an image has settled, and leverage and errors are found anew, when fluxes or widths have moved by
-# this share: half and twice move no flux of docs/evidence/constants.md by more than 0.04 of its error.
+# Accuracy: a part of an image has settled when fluxes have moved by this share of their errors: half and twice move no
+# flux of docs/evidence/constants.md by more than 0.04 of its error.
 _ROUGHLY = 0.5
 # Derived: the cosine of 45 degrees from the opposite direction.
 _OPPOSITE = 0.5**0.5
@@ -285,16 +285,12 @@ def _iterate(
     learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers.none(problem.flux.size)
     error, older, last, crawling = _typical_error(problem), hyper, None, False
-    pace, told, age = 1.0, None, np.inf
+    pace = 1.0
     for count in range(1, options.max_iter + 1):
         problem, before, old = problem.bounded(view.image), state, hyper
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
-        due = age >= _ROUGHLY and (warm or count > _N_FIRST)
-        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, errors=due)
-        if told is not None and not due:
-            found = replace(found, own_std=told.own_std, leverage=told.leverage)
-        told, age = (found if due else told), (0.0 if due else age)
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error)
         pace = 0.5 * pace if _undoes(found, last) else min(1.0, 2.0 * pace)
         solution, last = replace(found, common=pace * found.common, own=pace * found.own), found.common
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
@@ -318,8 +314,7 @@ def _iterate(
         near = within_walls(problem, state, hyper)
         if near is not state:
             state, view = near, look(problem, near)
-        change = max(moved, hyper.distance(old))
-        settled, age = learning and change < options.tolerance, age + change
+        settled = learning and max(moved, hyper.distance(old)) < options.tolerance
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break

@@ -322,17 +322,15 @@ def solve_step(
     weight: FloatArray,
     error: float,
     alone: bool = False,
-    errors: bool = True,
 ) -> Solution:
-    """Solve the normal equations of all parameters, or of the stars alone; no star is pulled past the wall.
+    """Solve the normal equations of all parameters, or of the stars alone, without leverage and with least deviations.
 
-    With the stars alone, and without `errors`, there is no leverage, and deviations are those at known other
-    parameters.
+    No star is pulled past the wall.
     """
     shape = problem.n_source, problem.n_own
     held = np.zeros((problem.n_global, 1)) if alone else None
     found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
-    if alone or not (errors or _rises(state, found.common[_wing(problem)])):
+    if alone:
         own = found.own.reshape(shape)
         return Solution(found.common, own, found.global_factor, found.own_std, np.zeros(weight.size))
     posterior = _posterior(found)
