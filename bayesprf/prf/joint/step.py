@@ -366,29 +366,14 @@ def within_bounds(
     the slope and its changes: that of any stretch of the wing is bounded, lest light that no star of the catalogue
     gives be put into a wing that rises.
     """
-    wing = _wing(problem)
-    if not _rises(state, common[wing]):
+    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
+    left = 0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(common[wing])
+    if np.all(left >= 0.0):
         return common, own
-    left = _room(state, common[wing])
     across = posterior.global_factor[wing].T @ np.tri(problem.n_wing).T
     target = -np.linalg.lstsq(across.T, left, rcond=None)[0]
     change = -posterior.global_factor @ (across @ nnls(across, target)[0])
     return common + change, own - posterior.response @ change
-
-
-def _wing(problem: JointProblem) -> slice:
-    """Return where slope and bends of the wing stand among the global parameters."""
-    return slice(problem.n_weight, problem.n_weight + problem.n_wing)
-
-
-def _room(state: JointState, step: FloatArray) -> FloatArray:
-    """Return what a step of the wing leaves of half of the way to slopes at which no light ends, shape (n_wing,)."""
-    return np.asarray(0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(step))
-
-
-def _rises(state: JointState, step: FloatArray) -> bool:
-    """Whether a step of the wing goes farther than that."""
-    return bool(np.any(_room(state, step) < 0.0))
 
 
 def find_posterior(

@@ -94,9 +94,8 @@ def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matri
     Each star that was found, of flux f, stands for a Poisson process of the density 1 / A, where A is the sum over all
     pixels of the probability that it is found there, as five of its standard errors, itself in error by one (Horvitz &
     Thompson 1952, JASA 47, 663). Of those fainter than any that was found the light that is left scatters, beyond
-    noise, by
-    `JointHyper.unlisted` from pixel to pixel: of stars of the density n and the PRF p this is the root of n f**2 times
-    the sum of p**2 (Campbell's theorem).
+    noise, by `JointHyper.unlisted` from pixel to pixel: of stars of the density n and the PRF p this is the root of
+    n f**2 times the sum of p**2 (Campbell's theorem).
     """
     side = float(np.sqrt(fit.problem.pixel_area))
     middle, other, offset = _neighbors(pixels, fit.problem.basis.rmax)
