@@ -76,7 +76,7 @@ def joint_factors(
     light = half_rings(problem, state, view)
     rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
-    factors["others"] = wing_errors(answer, problem, state, view, fit.hyper.wings)
+    factors["others"] = wing_errors(answer, problem, state, view, fit.hyper)
     masked = masked_share_error(fit, view)
     if np.any(masked > 0.0):
         factors["masked"] = csr_matrix((np.nan_to_num(flux) * masked)[:, None])

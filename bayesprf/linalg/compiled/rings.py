@@ -45,23 +45,28 @@ class StarColumns(NamedTuple):
 
 
 class RingLight(NamedTuple):
-    """The light of the stars in the half rings about them, pixel by pixel.
+    """The light of the stars in the half rings about them, and by how much it errs farther out, pixel by pixel.
 
     Parameters
     ----------
     indptr : ndarray of int64, shape (n_pixel + 1,)
         Pixel p holds the entries from ``indptr[p]`` to ``indptr[p + 1]``.
-    source, part, wing : ndarray of int64, shape (n_pair,)
-        Star, half ring (two for each ring, one after the other), and ring of the wing from 1 on, 0 nearer.
+    source, part : ndarray of int64, shape (n_pair,)
+        Star, and half ring (two for each ring, one after the other).
     light : ndarray of float64, shape (n_pair,)
         Light, electron / s.
+    wing : ndarray of int64, shape (n_pair,)
+        Ring of the wing from 1 on, 0 nearer.
+    error : ndarray of float64, shape (n_pair,)
+        Standard deviation of the light of the wing, electron / s.
     """
 
     indptr: IntArray
     source: IntArray
     part: IntArray
-    wing: IntArray
     light: FloatArray
+    wing: IntArray
+    error: FloatArray
 
 
 @inlined
@@ -92,9 +97,7 @@ def _add_gain(
 
 
 @inlined
-def _square_of_errors(
-    answer: FloatArray, own: FloatArray, seen: FloatArray, factors: FloatArray, errors: FloatArray, other: int
-) -> float:
+def _square_of_errors(answer: FloatArray, own: FloatArray, seen: FloatArray, factors: FloatArray, other: int) -> float:
     """Return the variance of a flux from errors of the rings of its star, or of the rings and wings of an `other`."""
     n_ring, total = own.size, 0.0
     for k in range(n_ring):
@@ -109,8 +112,8 @@ def _square_of_errors(
             apart += half * factors[1, j, k]
         total += both * both + apart * apart
     if other == 1:
-        for k in range(errors.size):
-            total += (errors[k] * answer[2 * n_ring + k]) ** 2
+        for k in range(2 * n_ring, answer.size):
+            total += answer[k] ** 2
     return total
 
 
@@ -120,10 +123,10 @@ def ring_variances(
     columns: StarColumns,
     weight: FloatArray,
     light: RingLight,
+    n_wing: int,
     own: FloatArray,
     seen: FloatArray,
     factors: FloatArray,
-    errors: FloatArray,
     least: float,
     variance: FloatArray,
 ) -> None:
@@ -139,14 +142,14 @@ def ring_variances(
         Weights of the pixels.
     light : RingLight
         Light of the stars.
+    n_wing : int
+        Rings of the wing.
     own : ndarray of float64, shape (n_source, n_ring)
         Light of each star in its rings, in all pixels, electron / s.
     seen : ndarray of float64, shape (n_source, 2 n_ring)
         That of its half rings in pixels that count.
     factors : ndarray of float64, shape (2, n_ring, n_ring)
         L with the covariances L L' of the relative errors of rings as a whole, and of what their halves differ by.
-    errors : ndarray of float64, shape (n_wing,)
-        Relative errors of the light in rings of other stars' wings.
     least : float
         Pixels whose noise is a smaller share of the error of a flux are left out.
     variance : ndarray of float64, shape (n_source,)
@@ -154,7 +157,7 @@ def ring_variances(
     """
     n_source, n_part = own.shape[0], seen.shape[1]
     gain, pixels = np.zeros(weight.size), np.empty(weight.size, np.int64)
-    answer, stars = np.zeros((n_source, n_part + errors.size)), np.empty(n_source, np.int64)
+    answer, stars = np.zeros((n_source, n_part + n_wing)), np.empty(n_source, np.int64)
     met = np.zeros(n_source, np.bool_)
     for s in range(n_source):
         n_pixel, n_star = _add_gain(s, rows, columns, weight, gain, pixels), 0
@@ -167,14 +170,14 @@ def ring_variances(
                 gain[p] = 0.0
                 continue
             for entry in range(light.indptr[p], light.indptr[p + 1]):
-                star, value = light.source[entry], gain[p] * light.light[entry]
+                star = light.source[entry]
                 if not met[star]:
                     met[star] = True
                     stars[n_star] = star
                     n_star += 1
-                answer[star, light.part[entry]] += value
+                answer[star, light.part[entry]] += gain[p] * light.light[entry]
                 if light.wing[entry] > 0:
-                    answer[star, n_part + light.wing[entry] - 1] += value
+                    answer[star, n_part + light.wing[entry] - 1] += gain[p] * light.error[entry]
             gain[p] = 0.0
         variance[s] = 0.0
         if not met[s]:
@@ -183,6 +186,6 @@ def ring_variances(
             n_star += 1
         for k in range(n_star):
             star = stars[k]
-            variance[s] += _square_of_errors(answer[star], own[star], seen[star], factors, errors, int(star != s))
+            variance[s] += _square_of_errors(answer[star], own[star], seen[star], factors, int(star != s))
             answer[star] = 0.0
             met[star] = False

@@ -9,15 +9,18 @@ from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.linalg.singular import semidefinite_factor
+from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.problem import (
+    WING_RINGS,
     JointProblem,
     JointState,
     View,
+    field_growth,
     global_columns,
     light_in_rings,
+    peaks,
     star_columns,
     star_parts,
-    wing_light,
 )
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
@@ -56,20 +59,18 @@ def ring_errors(
     *,
     weight: FloatArray,
     sums: StarSums,
-    wings: tuple[float, ...],
+    hyper: JointHyper,
 ) -> tuple[FloatArray, FloatArray]:
     """Learn the relative error of a star's rings, and what it does to the fluxes.
 
     Parameters
     ----------
-    problem, state, view, posterior
+    problem, state, view, posterior, hyper
         Of the fit.
     weight : ndarray of float64, shape (n_pixel,)
         Weights of the pixels.
     sums : StarSums
         Light of the stars' PRFs.
-    wings : tuple of float
-        Relative errors of single pixels in the rings of the wing.
 
     Returns
     -------
@@ -101,7 +102,7 @@ def ring_errors(
     factors = _whole_and_halves(fit_ring_errors(score, left, norm[best], shares))
     own = state.flux[:, None] * sums.rings
     first = posterior.own_factor.rows(0)[0] if posterior.flux_rows is None else posterior.flux_rows
-    variance = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, wings=wings)
+    variance = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, hyper=hyper)
     return factors, sums.total * np.sqrt(variance)
 
 
@@ -114,7 +115,7 @@ def _ring_variances(
     weight: FloatArray,
     own: FloatArray,
     factors: FloatArray,
-    wings: tuple[float, ...],
+    hyper: JointHyper,
 ) -> FloatArray:
     """Return the variance of the fluxes by `ring_response` and `wing_errors` to their own answer, (n_source,)."""
     from bayesprf.linalg.compiled.rings import RingLight, RowsOfStars, StarColumns, ring_variances
@@ -124,18 +125,17 @@ def _ring_variances(
     near, parts = order.near[by_star], star_parts(problem, state, view)[by_star]
     indptr = pointers(np.bincount(pairs.source[near], minlength=problem.n_source))
     columns = StarColumns(indptr, pairs.pixel[near], parts)
-    light, part, wing = _parts_of_pairs(problem, state, view)
+    (light, part), (error, wing) = _parts_of_pairs(problem, state, view), wing_misfit(problem, state, view, hyper)
     counted = np.where(weight[pairs.pixel] > 0, light, 0.0)
     seen = np.bincount(pairs.source * 2 * own.shape[1] + part, weights=counted, minlength=2 * own.size)
     by_pixel = RingLight(
-        order.indptr, pairs.source[order.pair], part[order.pair], wing[order.pair], light[order.pair]
+        order.indptr, pairs.source[order.pair], part[order.pair], light[order.pair], wing[order.pair], error[order.pair]
     )  # fmt: skip
     first.sort_indices()
     rows = RowsOfStars(first.indptr.astype(np.int64), first.indices.astype(np.int64), first.data)
-    errors = np.minimum(wings, ANY_LIGHT**-0.5)
     variance = np.empty(problem.n_source)
     ring_variances(
-        rows, columns, weight, by_pixel, own, seen.reshape(own.shape[0], -1), factors, errors, _LEAST, variance
+        rows, columns, weight, by_pixel, len(WING_RINGS), own, seen.reshape(own.shape[0], -1), factors, _LEAST, variance
     )
     return variance
 
@@ -174,7 +174,7 @@ def ring_response(
 
 
 def wing_errors(
-    gain: csr_matrix, problem: JointProblem, state: JointState, view: View, errors: tuple[float, ...]
+    gain: csr_matrix, problem: JointProblem, state: JointState, view: View, hyper: JointHyper
 ) -> csr_matrix:
     """Return how fluxes answer to errors of other stars' wings, in standard deviations, (n_source, n_ring n_source).
 
@@ -182,20 +182,35 @@ def wing_errors(
     ----------
     gain : csr_matrix of float64, shape (n_source, n_pixel)
         Answer of the fluxes to the pixels.
-    problem, state, view
+    problem, state, view, hyper
         Of the fit.
-    errors : tuple of float
-        Relative errors of a star's light in `WING_RINGS`, as the residuals of single pixels show them.
 
     Notes
     -----
     A wing differs from one direction to another, smoothly: under another star it errs as one. What it does to the
-    star itself is that of its rings. Where single pixels err by more than any light that a wing may have, from none to
-    twice as much, it is not the wing that errs.
+    star itself is that of its rings.
     """
-    rings, each = wing_light(problem, state, view), np.arange(problem.n_source)
-    answers = [min(error, ANY_LIGHT**-0.5) * (gain @ light) for error, light in zip(errors, rings, strict=True)]
-    return csr_matrix(hstack([-(one - csr_matrix((one.diagonal(), (each, each)), one.shape)) for one in answers]))
+    pairs, each = problem.pairs, np.arange(problem.n_source)
+    error, ring = wing_misfit(problem, state, view, hyper)
+    answers = []
+    for k in range(len(WING_RINGS)):
+        entries = np.where(ring == k + 1, error, 0.0), (pairs.pixel, pairs.source)
+        answer = gain @ csr_matrix(entries, (pairs.n_pixel, problem.n_source))
+        answers.append(csr_matrix((answer.diagonal(), (each, each)), answer.shape) - answer)
+    return csr_matrix(hstack(answers))
+
+
+def wing_misfit(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> tuple[FloatArray, IntArray]:
+    """Return by how much the light of each pair errs in the star's wing, electron / s, and in which of `WING_RINGS`.
+
+    Both have the shape (n_pair,), and are 0 nearer to the star. Residuals of single pixels show these errors, of the
+    model as a whole and of each ring. Where they exceed any light that a wing may have, from none to twice as much, it
+    is not the wing that errs.
+    """
+    light, ring = light_in_rings(problem, state, view)
+    model = hyper.star_errors(field_growth(problem)) ** 2 * peaks(problem, state)
+    variance = model[problem.pairs.source] * light + (np.array([0.0, *hyper.wings])[ring] * light) ** 2
+    return np.where(ring > 0, np.sqrt(np.minimum(variance, light**2 / ANY_LIGHT)), 0.0), ring
 
 
 def _whole_and_halves(factor: FloatArray) -> FloatArray:
@@ -257,7 +272,7 @@ def half_rings(problem: JointProblem, state: JointState, view: View, *, share: f
     The southern and the northern half of a ring follow each other.
     """
     pairs, n_part = problem.pairs, 2 * (STAR_RINGS.size + 1)
-    light, part, _ = _parts_of_pairs(problem, state, view)
+    light, part = _parts_of_pairs(problem, state, view)
     if share > 0.0:
         total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
         main = np.flatnonzero(light > share * total[pairs.pixel])
@@ -267,11 +282,11 @@ def half_rings(problem: JointProblem, state: JointState, view: View, *, share: f
     return csr_matrix((light[main], (pairs.source[main] * n_part + part[main], pairs.pixel[main])), shape=shape)
 
 
-def _parts_of_pairs(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray, IntArray]:
-    """Return light, half ring, and ring of the wing of each pair, shape (n_pair,)."""
-    light, wing = light_in_rings(problem, state, view)
+def _parts_of_pairs(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray]:
+    """Return light and half ring of each pair, shape (n_pair,)."""
+    light = light_in_rings(problem, state, view)[0]
     ring = np.searchsorted(STAR_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
-    return light, 2 * ring + (view.offset[:, 1] > 0.0), wing
+    return light, 2 * ring + (view.offset[:, 1] > 0.0)
 
 
 def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior, n_ring: int) -> FloatArray:

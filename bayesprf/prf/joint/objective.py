@@ -489,7 +489,7 @@ def _finish(found: _Iteration, posterior: Posterior) -> JointFit:
     own = np.maximum(posterior.own_blocks[:, 0, 0] * sums.total**2 - conserved, 0.0)
     response = flux[:, None] * sums.gradient - sums.total[:, None] * posterior.response[:: problem.n_own]
     response = np.concatenate([response @ posterior.global_factor, flux[:, None] * missed_std], axis=1)
-    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight, sums=sums, wings=hyper.wings)
+    rings, ring_std = ring_errors(aimed, state, view, posterior, weight=weight, sums=sums, hyper=hyper)
     return JointFit(
         problem=problem,
         state=state,

@@ -560,14 +560,6 @@ def field_growth(problem: JointProblem, place: FloatArray | None = None) -> Floa
     return np.asarray(np.sum(place[:, :2] ** 2, axis=1) ** len(N_COLUMN))
 
 
-def wing_light(problem: JointProblem, state: JointState, view: View) -> list[csr_matrix]:
-    """Return the light of each star in the pixels of each ring of its wing, (n_pixel, n_source), electron / s."""
-    pairs, light, ring = problem.pairs, *light_in_rings(problem, state, view)
-    size = (pairs.n_pixel, problem.n_source)
-    rings = [np.where(ring == k + 1, light, 0.0) for k in range(len(WING_RINGS))]
-    return [csr_matrix((one, (pairs.pixel, pairs.source)), size) for one in rings]
-
-
 def light_in_rings(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray]:
     """Return the light of each pair, electron / s, and in which of `WING_RINGS` it lies; 0 nearer, shape (n_pair,)."""
     light = np.maximum(state.flux, 0.0)[problem.pairs.source] * view.values

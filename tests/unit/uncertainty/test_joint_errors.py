@@ -1,6 +1,7 @@
 """What the joint fit leaves open, in the fluxes."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.sparse import diags
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.discrepancy import _ring_variances, half_rings, ring_response, wing_errors
-from bayesprf.prf.joint.problem import look, star_columns, wing_light
+from bayesprf.prf.joint.problem import WING_RINGS, look, peaks, star_columns
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
 from bayesprf.uncertainty.joint_errors import _position_gain, masked_share_error
@@ -44,17 +45,30 @@ def test_positions_follow_the_errors_of_rings_as_in_a_step_of_the_fit(fit, monke
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
 
 
+def wing_of(fit, star, view):
+    """Return light of a star, electron / s, and radius, pixel, in the pixels of its pairs."""
+    pairs, side = fit.problem.pairs, np.sqrt(fit.problem.pixel_area)
+    own = pairs.source == star
+    light = fit.state.flux[star] * view.values[own]
+    return pairs.pixel[own], light, np.hypot(*view.offset[own].T) / side
+
+
 def test_wings_of_others_err_as_one_under_a_star(fit):
-    """The answer to each ring of each other star's wing; never to the star's own, nor to more than any light."""
+    """What single pixels of a ring err by, of the model and of its own, adds up; no star's own, nor more than any."""
     view = look(fit.problem, fit.state)
     gain = _position_gain(fit, view)[::2]
-    errors = (0.01, 0.02, 1e5)
-    found = wing_errors(gain, fit.problem, fit.state, view, errors).toarray()
-    n, rings = fit.problem.n_source, wing_light(fit.problem, fit.state, view)
-    for k, error in enumerate((0.01, 0.02, 3**-0.5)):
-        expected = -error * (gain @ rings[k]).toarray()
-        np.fill_diagonal(expected, 0.0)
-        np.testing.assert_allclose(found[:, k * n : (k + 1) * n], expected, rtol=1e-12, atol=1e-12)
+    hyper = replace(fit.hyper, eps=1e-3, eps_field=0.0, wings=(0.01, 0.02, 1e5))
+    found = wing_errors(gain, fit.problem, fit.state, view, hyper).toarray()
+    n, peak = fit.problem.n_source, peaks(fit.problem, fit.state)
+    for star in np.argsort(-fit.state.flux)[:3]:
+        pixel, light, radius = wing_of(fit, star, view)
+        for k, (low, high) in enumerate(pairwise((*WING_RINGS, np.inf))):
+            error = np.sqrt(1e-6 * peak[star] * light + (hyper.wings[k] * light) ** 2)
+            error = np.where((radius >= low) & (radius < high), np.minimum(error, 3**-0.5 * light), 0.0)
+            expected = -(gain[:, pixel] @ error)
+            expected[star] = 0.0
+            np.testing.assert_allclose(found[:, k * n + star], expected, rtol=1e-9, atol=1e-12)
+            assert k == 2 or np.any(expected)
 
 
 def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit):
@@ -62,12 +76,12 @@ def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit):
     problem, state, rng = fit.problem, fit.state, np.random.default_rng(2)
     view, weight, first = look(problem, state), fit.weight, fit.posterior.flux_rows
     answer = first @ star_columns(problem, state, view).T @ diags(weight)
-    factors, wings = 0.01 * rng.standard_normal((2, 6, 6)), (0.01, 0.02, 1e5)
+    factors, hyper = 0.01 * rng.standard_normal((2, 6, 6)), replace(fit.hyper, wings=(0.01, 0.02, 1e5))
     own, light = state.flux[:, None] * fit.sums.rings, half_rings(problem, state, view)
     rings = ring_response(answer @ light.T, light, weight > 0, own, factors)
-    others = wing_errors(answer.tocsr(), problem, state, view, wings)
+    others = wing_errors(answer.tocsr(), problem, state, view, hyper)
     expected = sum(np.asarray(one.multiply(one).sum(axis=1)).ravel() for one in (rings, others))
-    found = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, wings=wings)
+    found = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, hyper=hyper)
     # Pixels that hardly count for a star are left out.
     np.testing.assert_allclose(found, expected, rtol=1e-3)
 
