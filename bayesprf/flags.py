@@ -51,7 +51,7 @@ CADENCE_FLAGS = QualityFlag.PIXELS_DROPPED | QualityFlag.NO_DATA | QualityFlag.N
 FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.NO_PIXELS: "No pixel lies within reach of the source; its fluxes are NaN.",
     QualityFlag.LOW_PSF_FRACTION: "Less than half of the PRF falls on the data.",
-    QualityFlag.SATURATED: "A pixel of the source's core is saturated and was left out.",
+    QualityFlag.SATURATED: "A pixel of the source's core is saturated: left out, or counted in the sum of its column.",
     QualityFlag.SATURATED_NEIGHBOR: "A saturated star reaches into the source's pixels.",
     QualityFlag.NO_CATALOG_FLUX: "The catalogue flux is missing, zero or negative; a wide prior around zero was used.",
     QualityFlag.DEGENERATE_BLEND: "The data do not tell how the light is shared with a neighbour.",

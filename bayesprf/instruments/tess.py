@@ -42,7 +42,9 @@ PRF_WIDTHS = PrfWidths(width=1.21, power=2.13, width_sigma=0.35, power_sigma=0.5
 TESS = Instrument(
     name="TESS",
     pixel_scale=21.0,
-    saturation=1.0e5,
+    # 2e5 electrons / 1.98 s = 1.0e5 electron / s (Ricker et al. 2015, JATIS 1, 014003), less the margin of Kepler's
+    # level, for non-linearity and pixels that hold less: one that is taken for unsaturated breaks a bleed trail in two.
+    saturation=8.3e4,
     time_zero_jd=2457000.0,
     zero_flux_mag=10.0,
     zero_flux=1.5e4,

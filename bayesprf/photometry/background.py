@@ -1,6 +1,6 @@
 """Smooth sky under the stars: constants or low-order surfaces per cutout or over the image, fitted with the fluxes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.polynomial.legendre import legval
@@ -8,7 +8,7 @@ from scipy.sparse import csc_matrix, csr_matrix, hstack, identity
 from scipy.sparse.csgraph import connected_components
 from scipy.sparse.linalg import splu
 
-from bayesprf.arrays import FloatArray, IntArray, pointers
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.image import Image
@@ -46,6 +46,8 @@ class BackgroundColumns:
         Column and row of the middle of the patch, and half its extent, pixel.
     sigma : float
         Prior standard deviation of every coefficient, electron / s.
+    beneath : csr_matrix of float64, shape (n_pixel, n_column), optional
+        The surfaces in those pixels alone, for sums of them.
     """
 
     matrix: csr_matrix
@@ -54,6 +56,7 @@ class BackgroundColumns:
     centre: FloatArray
     half: FloatArray
     sigma: float
+    beneath: csr_matrix | None = None
 
     @property
     def n_column(self) -> int:
@@ -64,6 +67,14 @@ class BackgroundColumns:
     def names(self) -> tuple[str, ...]:
         """Name of each coefficient: its patch, and its degree in column and row."""
         return tuple(f"background {one}:{i}{j}" for one, (i, j) in zip(self.patch, self.power, strict=True))
+
+    def counted(self, home: IntArray, counted: BoolArray) -> "BackgroundColumns":
+        """Return the columns with those of some spilled pixels, (n_pixel,), summed under the numbers of their homes."""
+        if self.beneath is None:
+            return self
+        index = np.flatnonzero(counted)
+        to_home = csr_matrix((np.ones(index.size), (home[index], index)), (home.size, home.size))
+        return replace(self, matrix=csr_matrix(self.matrix + to_home @ self.beneath), beneath=None)
 
     def extend(self, design: DesignStack) -> DesignStack:
         """Append the columns to those of the stars.
@@ -176,11 +187,14 @@ def lay_surfaces(pixels: PixelTable, label: IntArray, *, order: int, sigma: floa
     values = np.stack([_legendre(scaled[:, 0], i) * _legendre(scaled[:, 1], j) for i, j in powers], axis=1)
     column = label[:, None] * len(powers) + np.arange(len(powers))
     row = np.broadcast_to(np.arange(pixels.n_pixel)[:, None], column.shape)
-    values[pixels.spilled] = 0.0
+    beneath = np.where(pixels.spilled[:, None], values, 0.0)
+    values = values - beneath
     matrix = csr_matrix((values.ravel(), (row.ravel(), column.ravel())), shape=(pixels.n_pixel, n_patch * len(powers)))
     matrix.eliminate_zeros()
     patch = np.repeat(np.arange(n_patch), len(powers))
-    return BackgroundColumns(matrix, patch, np.tile(powers, (n_patch, 1)), centre[patch], half[patch], sigma)
+    rows = csr_matrix((beneath.ravel(), (row.ravel(), column.ravel())), shape=matrix.shape)
+    rows.eliminate_zeros()
+    return BackgroundColumns(matrix, patch, np.tile(powers, (n_patch, 1)), centre[patch], half[patch], sigma, rows)
 
 
 def find_patches(pixels: PixelTable) -> IntArray:

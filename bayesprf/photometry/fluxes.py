@@ -49,6 +49,8 @@ class FluxFit:
         Surfaces fitted along: their coefficients follow those of the sources in `problem` and `posterior`.
     uncatalogued_light : ndarray of float64, shape (n_time, n_pixel), optional
         Light subtracted from the data of `problem`, electron / s; `model` holds it.
+    home : ndarray of int64, shape (n_pixel,), optional
+        Pixel under whose number `problem` counts each: columns in which charge spilled count by their sums.
     """
 
     flux: FloatArray
@@ -59,6 +61,7 @@ class FluxFit:
     down_weighted: DownWeighted | None = None
     background: BackgroundColumns | None = None
     uncatalogued_light: FloatArray | None = None
+    home: IntArray | None = None
 
     @property
     def n_source(self) -> int:
@@ -106,8 +109,10 @@ class FluxFit:
         return self.posterior.log_evidence
 
     def model(self) -> FloatArray:
-        """Return the model image at every cadence, shape (n_time, n_pixel), electron / s."""
+        """Return the model image at every cadence, shape (n_time, n_pixel), electron / s; no sum of several pixels."""
         model = self.problem.predict(self.posterior.mean)
+        if self.home is not None:
+            model[:, np.bincount(self.home, minlength=self.home.size) > 1] = 0.0
         return model if self.uncatalogued_light is None else model + self.uncatalogued_light
 
 
@@ -332,7 +337,9 @@ def _flux_problem(
     return LinearProblem(design, pixels.flux, pixels.ivar, prior, fixed_light)  # type: ignore[arg-type]
 
 
-def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, has_flux: BoolArray, core: float) -> IntArray:
+def flag_sources(
+    prf: PrfMatrix, *, saturated: BoolArray, left_out: BoolArray, has_flux: BoolArray, core: float
+) -> IntArray:
     """Return the quality bits that a source has at all cadences.
 
     Parameters
@@ -341,6 +348,8 @@ def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, has_flux: BoolArray, c
         Mean PRF of the pairs that matter, saturated pixels included.
     saturated : ndarray of bool, shape (n_pixel,)
         Saturated pixels.
+    left_out : ndarray of bool, shape (n_pixel,)
+        Those that tell of no flux, not even by the sum of their column.
     has_flux : ndarray of bool, shape (n_source,)
         Whether the catalogue flux is usable.
     core : float
@@ -350,7 +359,7 @@ def flag_sources(prf: PrfMatrix, *, saturated: BoolArray, has_flux: BoolArray, c
     -------
     ndarray of int64, shape (n_source,)
     """
-    pairs, usable = prf.pairs, prf.without(saturated)
+    pairs, usable = prf.pairs, prf.without(left_out)
     bad = saturated[pairs.pixel]
     own = np.bincount(pairs.source[bad & (pairs.r < core)], minlength=pairs.n_source) > 0
     touched = np.bincount(pairs.source[bad], minlength=pairs.n_source) > 0

@@ -5,18 +5,25 @@ from dataclasses import replace
 import numpy as np
 from scipy.sparse import csr_matrix, diags
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import choose_solver
-from bayesprf.photometry.background import marginal_gain
+from bayesprf.photometry.background import BackgroundColumns, marginal_gain
 from bayesprf.photometry.fluxes import FluxFit
-from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.scene.prf_matrix import PrfMatrix, count_by_home
 
 # Cost: responses of fluxes that are held at once.
 _CHUNK_ELEMENTS = 1 << 22
 
 
-def flux_gain(prf: PrfMatrix, ivar: FloatArray, prior: GaussianPrior) -> csr_matrix:
+def flux_gain(
+    prf: PrfMatrix,
+    ivar: FloatArray,
+    prior: GaussianPrior,
+    *,
+    background: BackgroundColumns | None = None,
+    home: IntArray | None = None,
+) -> csr_matrix:
     """Return how the fluxes of one image respond to its pixels.
 
     Parameters
@@ -27,6 +34,10 @@ def flux_gain(prf: PrfMatrix, ivar: FloatArray, prior: GaussianPrior) -> csr_mat
         Inverse variances.
     prior : GaussianPrior
         Prior of the fluxes.
+    background : BackgroundColumns, optional
+        Surfaces fitted along.
+    home : ndarray of int64, shape (n_pixel,), optional
+        Pixel under whose number the fit counts each, as its weights and background do.
 
     Returns
     -------
@@ -35,9 +46,14 @@ def flux_gain(prf: PrfMatrix, ivar: FloatArray, prior: GaussianPrior) -> csr_mat
     """
     from bayesprf.linalg.solvers.blocks import sparse_covariance
 
+    prf = count_by_home(prf, home)
     problem = LinearProblem(prf.design(), np.zeros((1, ivar.size)), ivar[None], prior)
     covariance = sparse_covariance(choose_solver(problem).solve(problem))
-    return csr_matrix(covariance @ prf.pairs.to_sparse(prf.values) @ diags(ivar))
+    values = prf.pairs.to_sparse(prf.values)
+    gain = csr_matrix(covariance @ values @ diags(ivar))
+    if background is not None:
+        gain = marginal_gain(gain, values.T.tocsr(), background, ivar)
+    return gain if home is None else csr_matrix(gain.tocsc()[:, home])
 
 
 def add_motion_errors(fit: FluxFit, parts: FloatArray, prf: PrfMatrix, covariance: FloatArray) -> FluxFit:
@@ -68,9 +84,7 @@ def add_motion_errors(fit: FluxFit, parts: FloatArray, prf: PrfMatrix, covarianc
     if n_free == 0:
         return fit
     ivar = fit.problem.ivar.mean(axis=0)
-    gain = flux_gain(prf, ivar, fit.prior)
-    if fit.background is not None:
-        gain = marginal_gain(gain, prf.pairs.to_sparse(prf.values).T.tocsr(), fit.background, ivar)
+    gain = flux_gain(prf, ivar, fit.prior, background=fit.background, home=fit.home)
     responses = [csr_matrix(gain @ prf.pairs.to_sparse(one).T) for one in parts]
     flux, variance = np.nan_to_num(fit.flux), np.empty(fit.flux.shape)
     step = max(1, _CHUNK_ELEMENTS // (n_free * n_source))

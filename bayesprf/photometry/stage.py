@@ -1,10 +1,12 @@
 """The flux and aperture stages of a Fit: what was fitted before in, fluxes, apertures and metrics out."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.checks import as_float, check_choice, shown
@@ -31,7 +33,7 @@ from bayesprf.photometry.time_guard import Disturbance, LeavingLight, compare_cu
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf import PrfModel, prf_gradients
-from bayesprf.scene.prf_matrix import PrfMatrix
+from bayesprf.scene.prf_matrix import PrfMatrix, count_by_home
 from bayesprf.settings import FluxRecipe, PerturbationOptions
 
 if TYPE_CHECKING:
@@ -47,35 +49,53 @@ def fit_fluxes(
 
     Yields the name of each stage with its record, one after the other, so that no more than one is held here.
     """
-    from bayesprf.linalg.solvers.blocks import BlockSolver
-
     prf = fit.need("prf")
     time = fit.need("time_model") if recipe.fit_va else None
-    data, prior = _data_and_prior(fit, recipe, widths)
-    solve = partial(
-        in_one_blas_thread(fit_flux),
-        data,
-        prior=prior,
-        source_flags=_source_flags(fit),
-        fixed_light=prf.fixed_light,
-        solver=BlockSolver(n_threads),
-        robust=recipe.robust,
-        pixel_errors=recipe.pixel_errors,
-        names=fit.coefficient_names,
-        background=None if prf.background is None else prf.background.columns,
-        trust=prf.trust,
-    )
-    matrix = prf.matrix.without(fit.pixels.spilled)
-    still = solve(matrix.design())
+    solve = _flux_solver(fit, recipe, widths, n_threads)
+    matrix = prf.matrix.without(prf.left_out(fit.pixels.spilled))
+    still = solve(matrix)
     curves = still.flux, still.flux_err
     yield "flux", still
     if time is not None:
         del still
-        moving = None if time.light is None else time.light.image()
-        solve = partial(solve, uncatalogued_light=moving)
+        solve = partial(solve, moving=None if time.light is None else time.light.image())
         options = PerturbationOptions() if fit.time_recipe is None else fit.time_recipe.options
         guard = {"max_worse": options.max_worse, "max_level": options.max_level}
         yield "flux_va", _with_guard(solve, matrix, time, curves, prf.prf, fit.sources.source_id, guard)
+
+
+def _flux_solver(
+    fit: Fit, recipe: FluxRecipe, widths: "FluxWidths | None", n_threads: int | None
+) -> Callable[..., FluxFit]:
+    """Return what solves the fluxes of a Fit with a PRF, and with further light `moving`, (n_time, n_pixel)."""
+    from bayesprf.linalg.solvers.blocks import BlockSolver
+
+    prf, home, flags = fit.need("prf"), fit.need("prf").home, _source_flags(fit)
+    data, prior = _data_and_prior(fit, recipe, widths)
+    data = data.counted(home)
+    fixed = prf.fixed_light if home is None else np.bincount(home, prf.fixed_light, home.size)
+    fit_all = partial(
+        in_one_blas_thread(fit_flux),
+        data,
+        prior=prior,
+        source_flags=flags,
+        fixed_light=fixed,
+        solver=BlockSolver(n_threads),
+        robust=recipe.robust,
+        pixel_errors=recipe.pixel_errors,
+        names=fit.coefficient_names,
+        background=prf.flux_background,
+        trust=prf.trust,
+    )
+
+    def solve(matrix: PrfMatrix, *, moving: FloatArray | None = None) -> FluxFit:
+        if home is not None and moving is not None:
+            moving = csr_matrix((np.ones(home.size), (home, np.arange(home.size)))) @ moving.T
+            moving = np.ascontiguousarray(moving.T)
+        found = fit_all(count_by_home(matrix, home).design(), uncatalogued_light=moving)
+        return replace(found, home=home)
+
+    return solve
 
 
 def _with_guard(
@@ -97,10 +117,10 @@ def _with_guard(
     off = np.zeros(len(names), bool) if leaving is None else leaving.unexplained(relative_errors(*curves))
     if leaving is not None and off.any():
         changing = leaving.anchor(changing, off)
-    found = solve(changing.design())
+    found = solve(changing)
     disturbed = compare_curves(curves[0], found.flux, curves[1], changing, **guard)
     if disturbed.worse.any():
-        found = solve(changing.holding(disturbed.worse, matrix.values).design())
+        found = solve(changing.holding(disturbed.worse, matrix.values))
     told = Disturbance({"light that leaves the pixels without motion": off & ~disturbed.worse, **disturbed.reason})
     told.warn(names, stacklevel=5)
     found.flags[:, told.worse] |= int(QualityFlag.TIME_MODEL_WORSE)
@@ -153,6 +173,7 @@ def _source_flags(fit: Fit) -> IntArray:
     return flag_sources(
         prf.matrix,
         saturated=fit.pixels.spilled,
+        left_out=prf.left_out(fit.pixels.spilled),
         has_flux=fit.sources.has_flux,
         core=float(np.sqrt(prf.prf.pixel_area)),
     )

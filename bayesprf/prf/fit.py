@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
-from bayesprf.photometry.background import ImageBackground
+from bayesprf.photometry.background import BackgroundColumns, ImageBackground
 from bayesprf.prf.astrometry import MIN_WIDTH, PositionFit, centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.background import fit_background
 from bayesprf.prf.image_fluxes import Light, Scene, catalog_scale, find_light, solve_again
@@ -122,6 +122,22 @@ class PrfFit:
         if self.joint is None or not self.intrinsic_scatter > 0:
             return np.ones(self.flux.size)
         return self.joint.star_errors / (LN10 * self.intrinsic_scatter)
+
+    @property
+    def home(self) -> IntArray | None:
+        """Pixel under whose number the light of each counts in fluxes, shape (n_pixel,): see `JointProblem.home`."""
+        return None if self.joint is None else self.joint.problem.home
+
+    def left_out(self, spilled: BoolArray) -> BoolArray:
+        """Return which spilled pixels, (n_pixel,), tell of no flux: all but those whose columns hold all charge."""
+        return spilled if self.joint is None else spilled & ~self.joint.problem.counted
+
+    @property
+    def flux_background(self) -> BackgroundColumns | None:
+        """Columns of the background in the pixels as fluxes count them."""
+        if self.background is None or self.joint is None or self.joint.problem.home is None:
+            return None if self.background is None else self.background.columns
+        return self.background.columns.counted(self.joint.problem.home, self.joint.problem.counted)
 
     @property
     def training_pairs(self) -> PairTable:

@@ -29,6 +29,8 @@ _PEAK_SIGMA, _MAX_SIGMA = 0.04, 0.5
 # an exponential covariance is far likelier (best 0.08, to 0.7 dex, over 0.6), but lets the wings of a single star hold
 # a sky of 100 electron / s (`tests/real/test_few_stars.py`: 3.2 times its flux).
 _LENGTH = 0.5
+# Measured: the likeliest exponential covariance of these deviations: at the peak and at most, dex, and its length.
+_ROUGH_PEAK, _ROUGH_MAX, _ROUGH_LENGTH = 0.08, 0.7, 0.6
 # Rounding: what keeps the covariance invertible, dex.
 _MIN_SIGMA = 1e-3
 
@@ -64,11 +66,13 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
     basis = joint_basis(pixel_side(axes), RMAX)
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
-    factor = project_tables(np.array(modes), base, basis)[0]
-    factor = np.concatenate(
-        [factor, deviation_factor(basis, _peak_growth(base, basis), axes, _LENGTH, smooth=True)], axis=1
-    )
-    return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=expected_wing(widths))
+    widths_factor = project_tables(np.array(modes), base, basis)[0]
+    growth = _peak_growth(base, basis)
+    sigma, rough = np.minimum(_PEAK_SIGMA * growth, _MAX_SIGMA), np.minimum(_ROUGH_PEAK * growth, _ROUGH_MAX)
+    smooth = deviation_factor(basis, sigma, axes, _LENGTH, smooth=True)
+    free = deviation_factor(basis, rough, axes, _ROUGH_LENGTH, smooth=False)
+    factor, rough_factor = (np.concatenate([widths_factor, one], axis=1) for one in (smooth, free))
+    return PrfPrior(base, factor, _MIN_SIGMA, basis, slope=expected_wing(widths), rough_factor=rough_factor)
 
 
 def moffat_table(widths: PrfWidths) -> FloatArray:
@@ -96,6 +100,6 @@ def _log_table(widths: PrfWidths, name: str, sigma: float) -> FloatArray:
 
 
 def _peak_growth(base: TabulatedPrf, basis: PolarBasis) -> FloatArray:
-    """Return the standard deviation of deviations at the places of the columns, dex."""
+    """Return how deviations grow outwards, at the places of the columns."""
     level = base.log10(basis.centers, np.zeros(basis.n_basis)) - base.log10(np.zeros(1), np.zeros(1))
-    return np.minimum(_PEAK_SIGMA * 10.0 ** (-0.5 * level), _MAX_SIGMA)
+    return np.asarray(10.0 ** (-0.5 * level))

@@ -116,6 +116,8 @@ class PrfPrior:
         Their columns.
     slope : tuple of float, optional
         Power of r beyond the splines, and its standard deviation.
+    rough_factor : ndarray of float64, shape (n_basis, n_factor), optional
+        L of a covariance that holds deviations as real PRFs have them, where `weights_factor` has smooth ones.
     """
 
     base: TabulatedPrf
@@ -123,6 +125,7 @@ class PrfPrior:
     weights_sigma: float
     basis: PolarBasis
     slope: tuple[float, float] | None = None
+    rough_factor: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

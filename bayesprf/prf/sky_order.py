@@ -41,7 +41,9 @@ def further_sky(pixels: PixelTable, shape: PrfFit) -> tuple[int, float, float] |
     order = MAX_BACKGROUND_ORDER if before < MAX_BACKGROUND_ORDER else before + 2
     columns = lay_surfaces(pixels, np.zeros(pixels.n_pixel, np.int64), order=order, sigma=sky.columns.sigma)
     own = np.flatnonzero(order_of(columns) > before)
-    extra = replace(columns, matrix=columns.matrix[:, own], patch=columns.patch[own], power=columns.power[own])
+    extra = replace(
+        columns, matrix=columns.matrix[:, own], patch=columns.patch[own], power=columns.power[own], beneath=None
+    )
     height, error = step_to_sky(shape.joint, extra)
     return _most_significant(order_of(columns)[own], height, error)
 

@@ -569,11 +569,11 @@ def _settled(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
 
 
 def _saturated(found: Measurements) -> Iterator[Finding]:
-    if found.saturated.any():
-        yield Finding(
-            QualityFlag.SATURATED,
-            found.saturated,
-            1.0,
-            f"{int(found.saturated.sum())} sources have saturated pixels, which were left out",
-            "take their fluxes from an aperture that holds the whole bleed trail",
-        )
+    wings = found.left.from_wings(found.saturated)
+    for which, how in (
+        (wings, "were left out, so that fluxes follow from wings"),
+        (found.saturated & ~wings, "count as sums along their columns"),
+    ):
+        if which.any():
+            text = f"{int(which.sum())} sources have saturated pixels, which {how}"
+            yield Finding(QualityFlag.SATURATED, which, 1.0, text, "compare with an aperture around the bleed trail")

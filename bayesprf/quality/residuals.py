@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 from scipy.sparse import csr_matrix, diags, vstack
 
-from bayesprf.arrays import FloatArray
+from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.photometry.background import marginal_gain
 from bayesprf.photometry.motion_errors import flux_gain
@@ -58,6 +58,12 @@ class MeanResiduals:
     def pairs(self) -> PairTable:
         """Those pairs."""
         return self.matrix.pairs
+
+    def from_wings(self, saturated: BoolArray) -> BoolArray:
+        """Return which saturated sources, (n_source,), have a core that is left out, and no sum of its columns."""
+        pairs = self.prf.pairs
+        core = self.prf.left_out(self.pixels.spilled)[pairs.pixel] & (pairs.r < np.sqrt(self.prf.prf.pixel_area))
+        return saturated & (np.bincount(pairs.source[core], minlength=pairs.n_source) > 0)
 
     @cached_property
     def flux(self) -> FloatArray:

@@ -184,6 +184,23 @@ class PixelTable:
         object.__setattr__(other, "ivar", ivar)
         return other
 
+    def counted(self, home: IntArray | None) -> "PixelTable":
+        """Return the table with the light of each pixel counted under the number of its home, shape (n_pixel,).
+
+        The others of a home count no more, nor does a sum of which a value is missing.
+        """
+        if home is None:
+            return self
+        flux, ivar = self.flux.copy(), self.ivar.copy()
+        shared = np.flatnonzero(np.bincount(home, minlength=home.size) > 1)
+        for one in shared:
+            run = np.flatnonzero(home == one)
+            known = np.all(self.ivar[:, run] > 0, axis=1)
+            variance = np.sum(1.0 / np.where(self.ivar[:, run] > 0, self.ivar[:, run], 1.0), axis=1)
+            ivar[:, run] = 0.0
+            flux[:, one], ivar[:, one] = self.flux[:, run].sum(axis=1), np.where(known, 1.0 / variance, 0.0)
+        return self.reweighed(flux, ivar)
+
     def cadences(self, cadences: object = None) -> IntArray:
         """Return the indices of cadences given by index or mask, one or several; of all for None.
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.checks import check_shape
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.scene.pairs import PairTable
@@ -132,3 +132,19 @@ class PrfMatrix:
             n_coeff=self.pairs.n_source,
             mix=self.mix,
         )
+
+
+def count_by_home(prf: PrfMatrix, home: IntArray | None) -> PrfMatrix:
+    """Return a PRF with the light of each pixel counted under the number of its home, shape (n_pixel,)."""
+    if home is None or prf.pairs.n_pair == 0:
+        return prf
+    pairs = prf.pairs
+    key = pairs.source * pairs.n_pixel + home[pairs.pixel]
+    order = np.argsort(key, kind="stable")
+    first = np.flatnonzero(np.append(True, np.diff(key[order]) > 0))
+    chosen = order[first]
+    merged = PairTable(
+        pairs.source[chosen], home[pairs.pixel[chosen]], pairs.dx[chosen], pairs.dy[chosen], pairs.n_source,
+        pairs.n_pixel,
+    )  # fmt: skip
+    return replace(prf, pairs=merged, parts=np.add.reduceat(prf.parts[:, order], first, axis=1))

@@ -111,16 +111,43 @@ def masked_share_error(fit: JointFit, view: View) -> FloatArray:
     -----
     The flux of such a star follows from pixels about them, and what the PRF holds between. What is not told of a
     profile there is its form, and errs in all of these pixels together: ln 10 times the sum of PRF and error of its
-    logarithm, where `shape` has them err each on its own at the scale of the knots.
+    logarithm, where `shape` has them err each on its own at the scale of the knots. The form errs as those of real PRFs
+    do, which are less smooth than a fit of few stars may be: see `_rough_factor`.
     """
     problem = fit.problem
     out = ~problem.used[problem.pairs.pixel]
     error = np.zeros(np.count_nonzero(out))
-    factor = fit.posterior.global_factor[: problem.basis.n_basis]
+    factor = _rough_factor(fit) if out.any() else np.zeros((problem.basis.n_basis, 0))
     radius, angle = np.hypot(*view.place[out].T), np.arctan2(view.place[out, 1], view.place[out, 0])
     if error.size:
         error = LN10 * np.linalg.norm(problem.basis.matrix(radius, angle) @ factor, axis=1)
     return np.bincount(problem.pairs.source[out], fit.values[out] * error, problem.n_source)
+
+
+def _rough_factor(fit: JointFit) -> FloatArray:
+    """Return L with the covariance L L' of the PRF's weights with deviations as rough as those of real PRFs.
+
+    Notes
+    -----
+    The pixels tell V^-1 - S^-1 of the weights, with the posterior V of the fit and its prior S; beside a prior R that
+    leaves (R^-1 + V^-1 - S^-1)^-1.
+    """
+    prior, n_basis = fit.problem.prior, fit.problem.basis.n_basis
+    factor = fit.posterior.global_factor[:n_basis]
+    if prior.rough_factor is None or prior.weights_factor is None:
+        return factor
+    beside = prior.weights_sigma**2 * np.eye(n_basis)
+    told = _precision(factor @ factor.T) - _precision(prior.weights_factor @ prior.weights_factor.T + beside)
+    rough = _precision(prior.rough_factor @ prior.rough_factor.T + beside)
+    values, vectors = np.linalg.eigh(told)
+    told = (vectors * np.maximum(values, 0.0)) @ vectors.T
+    return semidefinite_factor(_precision(rough + told))
+
+
+def _precision(covariance: FloatArray) -> FloatArray:
+    """Return the inverse of a symmetric matrix, with directions of no variance at the edge of what numbers tell."""
+    values, vectors = np.linalg.eigh(covariance)
+    return (vectors / np.maximum(values, 1e-12 * values[-1])) @ vectors.T
 
 
 def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:

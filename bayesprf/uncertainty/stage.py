@@ -118,10 +118,9 @@ def _per_source(position: object, n_source: int) -> FloatArray:
 def carry_errors(fit: Fit, flux: FloatArray, widths: NuisanceWidths) -> CommonErrors:
     """Carry nuisances into the fluxes of stars that are as bright as given, electron / s."""
     prf = fit.need("prf")
-    usable = ~fit.pixels.spilled[prf.pairs.pixel]
     return fit_common_errors(
         prf,
-        prf.matrix.select(usable),
+        prf.matrix.without(prf.left_out(fit.pixels.spilled)),
         flux=flux,
         ivar=_mean_ivar(fit),
         prior=fit.latest_flux.prior,

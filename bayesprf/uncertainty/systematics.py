@@ -9,7 +9,6 @@ from scipy.sparse import csr_matrix, diags, hstack, identity
 from bayesprf.arrays import FloatArray, brief, brief_html
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.singular import semidefinite_factor
-from bayesprf.photometry.background import marginal_gain
 from bayesprf.photometry.motion_errors import flux_gain
 from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import PairTable
@@ -134,9 +133,7 @@ def fit_common_errors(
     K = Lambda^-1 X' C^-1, so that var F += T Cov(theta) T' with T = -K dX/dtheta F (design, section 1).
     Lambda^-1 is taken on the pairs of sources that share a pixel.
     """
-    gain = flux_gain(prf, ivar, prior)
-    if shape.background is not None:
-        gain = marginal_gain(gain, prf.pairs.to_sparse(prf.values).T.tocsr(), shape.background.columns, ivar)
+    gain = flux_gain(prf, ivar, prior, background=shape.flux_background, home=shape.home)
     flux = np.nan_to_num(flux)
     if shape.joint is not None:
         held = "position" in widths.asked or not shape.joint.problem.free

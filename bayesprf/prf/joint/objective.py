@@ -318,7 +318,8 @@ def _iterate(
         converged = settled and (n_robust > 1 or not options.robust)
         if converged:
             break
-    return _Iteration(problem, state, view, hyper, outliers, count, converged, moved)
+    # A bound that the fit has come to rest on tells that a flux is no lower, and nothing of how far it is above.
+    return _Iteration(problem.unbounded(), state, view, hyper, outliers, count, converged, moved)
 
 
 def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:

@@ -82,6 +82,8 @@ class JointPrior:
         Heights of the background columns, electron / s.
     table_half : float
         Half width of the mission's own PRF tables, pixel; infinity where there are none.
+    rough_factor : ndarray of float64, shape (n_basis, n_factor), optional
+        L of the covariance of deviations as real PRFs have them, for errors where no pixel tells.
     """
 
     weights: FloatArray
@@ -96,6 +98,7 @@ class JointPrior:
     sky: FloatArray
     sky_sigma: FloatArray
     table_half: float
+    rough_factor: FloatArray | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -185,6 +188,19 @@ class JointProblem:
             return self
         low = np.where(image < self.flux, self.at_least, 0.0)
         return replace(self, ivar=np.where(self.at_least > 0.0, low, self.ivar))
+
+    def unbounded(self) -> "JointProblem":
+        """Return the problem without sums that lost charge: a bound that holds is no measurement."""
+        if self.at_least is None:
+            return self
+        return replace(self, ivar=np.where(self.at_least > 0.0, 0.0, self.ivar))
+
+    @property
+    def counted(self) -> BoolArray:
+        """Pixels of columns that hold all charge that spilled in them, which count by their sum, shape (n_pixel,)."""
+        if self.home is None or self.at_least is None:
+            return np.zeros(self.flux.size, bool)
+        return (np.bincount(self.home, minlength=self.home.size) > 1)[self.home] & (self.at_least[self.home] == 0.0)
 
     def summed(self, light: csr_matrix) -> csr_matrix:
         """Return light, shape (n_pixel, n), summed under the numbers of the pixels' homes."""

@@ -93,6 +93,7 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
             basis=prior.basis,
             weights_factor=prior.weights_factor,
             weights_sigma=prior.weights_sigma,
+            rough_factor=prior.rough_factor,
             slope=settings.slope if prior.slope is None else prior.slope,
         )
     if scene.background is not None:
@@ -106,7 +107,7 @@ def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointPr
     problem, state, hyper = build_joint(scene.pixels, scene.sources, image, scene.pixels.spilled, settings)
     _check_size(problem)
     if settings.weights_factor is not None:
-        problem = with_spilled(problem, scene.pixels, image)
+        problem = with_spilled(problem, scene.pixels, image, settings.sky)
     return problem, state, hyper
 
 

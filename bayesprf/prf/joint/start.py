@@ -86,6 +86,8 @@ class JointSettings:
         Its error.
     weights_sigma : float
         Error of each weight beside, dex.
+    rough_factor : ndarray of float64, shape (n_basis, n_factor), optional
+        Its error where no pixel tells: see `JointPrior`.
     sky : BackgroundColumns, optional
         Background columns.
     basis : PolarBasis, optional
@@ -108,6 +110,7 @@ class JointSettings:
     base: LogPrf | None = None
     weights_factor: FloatArray | None = None
     weights_sigma: float = 1.0
+    rough_factor: FloatArray | None = None
     sky: BackgroundColumns | None = None
     basis: PolarBasis | None = None
     density: int = 1
@@ -212,6 +215,7 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
         sky=height,
         sky_sigma=np.zeros(0) if settings.sky is None else np.full(height.size, settings.sky.sigma),
         table_half=settings.table_half,
+        rough_factor=settings.rough_factor,
     )
 
 
@@ -346,11 +350,15 @@ class _Spilled:
         return cls(home, flux, ivar, at_least) if order.size else None
 
 
-def with_spilled(problem: JointProblem, pixels: PixelTable, image: Image) -> JointProblem:
+def with_spilled(
+    problem: JointProblem, pixels: PixelTable, image: Image, sky: BackgroundColumns | None = None
+) -> JointProblem:
     """Return the problem with the sums of spilled pixels: where few stars tell of the PRF, they tell of its core."""
     spilled = _Spilled.of(pixels, image, problem.ivar)
     if spilled is None:
         return problem
     problem = replace(problem, flux=spilled.flux, ivar=spilled.ivar, home=spilled.home, at_least=spilled.at_least)
     layout = problem.layout.counted(spilled.home, float(np.sqrt(problem.pixel_area)))
-    return replace(problem, sky=problem.summed(problem.sky), layout=layout)
+    if sky is not None:
+        problem = replace(problem, sky=sky.counted(spilled.home, pixels.spilled).matrix)
+    return replace(problem, layout=layout)

@@ -58,7 +58,8 @@ def test_image_fluxes_of_blended_sources(prf):
 
 def test_flags_say_what_holds_at_all_cadences(prf):
     saturated = np.arange(5) == 1
-    flags = flag_sources(prf, saturated=saturated, has_flux=np.array([True, False, True, True]), core=2.0)
+    has_flux = np.array([True, False, True, True])
+    flags = flag_sources(prf, saturated=saturated, left_out=saturated, has_flux=has_flux, core=2.0)
     expected = [
         QualityFlag.LOW_PSF_FRACTION | QualityFlag.SATURATED,
         QualityFlag.SATURATED_NEIGHBOR | QualityFlag.NO_CATALOG_FLUX,

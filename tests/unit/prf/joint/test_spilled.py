@@ -8,6 +8,7 @@ from scipy.sparse import csr_matrix
 
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
+from bayesprf.photometry.background import lay_surfaces
 from bayesprf.prf.joint.part import select_pixels
 from bayesprf.prf.joint.problem import global_columns, look, star_columns
 from bayesprf.prf.joint.stage import build_problem
@@ -55,6 +56,49 @@ def test_the_charge_of_a_column_tells_of_the_core(machine, monkeypatch):
     before = _fitted(found.pixels, field)
     before.fit_model()
     assert before.common_errors.std[0] / truth > 1.5 * error
+
+
+def test_flux_counts_the_sum_of_each_column(machine):
+    """All spilled pixels of this star count, under one number a column, and no sum shows in the model."""
+    _, found = machine
+    found.fit_model()
+    prf, pixels = found.fit.need("prf"), found.pixels
+    spilled, first = pixels.spilled, found.fit.latest_flux
+    assert not prf.left_out(spilled).any()
+    assert not first.model()[:, spilled].any()
+    data = first.problem.data[:, np.unique(prf.home[spilled])]
+    np.testing.assert_allclose(data.sum(axis=1), pixels.flux[:, spilled].sum(axis=1), rtol=1e-12)
+
+
+def test_a_bound_that_holds_is_no_measurement():
+    """Where charge left the data, the flux rests on the bound, and its error is that of the wings."""
+    field, pixels = _pixels(0.4)
+    found = _fitted(pixels, field)
+    found.fit_model()
+    joint, spilled = found.fit.need("prf").joint, pixels.spilled
+    assert not joint.problem.ivar[joint.problem.at_least > 0].any()
+    assert found.fit.need("prf").left_out(spilled).any()
+    bias, error = found.ws.mean() / field.mean_flux[0] - 1.0, found.common_errors.std[0] / field.mean_flux[0]
+    assert abs(bias) < 2.0 * error
+    assert found.common_errors.parts["masked"][0] / field.mean_flux[0] > 0.02
+
+
+def test_sums_need_all_their_values():
+    """A sum counts where all its pixels have data; the background beneath them is theirs together."""
+    _, pixels = _pixels(1.0)
+    spilled = np.flatnonzero(pixels.spilled & (pixels.column == pixels.column[np.argmax(pixels.flux[0])]))
+    home = np.arange(pixels.n_pixel)
+    home[spilled] = spilled[0]
+    flux = pixels.flux.copy()
+    flux[1, spilled[2]] = np.nan
+    counted = replace(pixels, flux=flux).counted(home)
+    assert counted.flux[0, spilled[0]] == pytest.approx(pixels.flux[0, spilled].sum())
+    assert counted.ivar[0, spilled[0]] == pytest.approx(1.0 / np.sum(1.0 / pixels.ivar[0, spilled]))
+    assert not counted.ivar[:, spilled[1:]].any()
+    assert counted.ivar[1, spilled[0]] == 0.0
+    sky = lay_surfaces(pixels, np.zeros(pixels.n_pixel, np.int64), order=0, sigma=1.0)
+    assert not sky.matrix.toarray()[spilled].any()
+    assert sky.counted(home, pixels.spilled).matrix.toarray()[spilled[0], 0] == spilled.size
 
 
 def test_image_and_columns_are_sums_of_those_of_the_pixels(machine):
