@@ -185,6 +185,9 @@ def _data_and_prior(fit: Fit, recipe: FluxRecipe, widths: "FluxWidths | None") -
         return widths.rescale(fit.pixels), widths.prior
     prf = fit.need("prf")
     expected, noise = fit.sources.flux * prf.scale, prf.image.cadence_error
+    # Rows of one star have its light together, shared as in the catalogue, which has it more than once.
+    if prf.shared is not None:
+        expected = np.where(prf.shared & np.isfinite(expected) & (prf.flux > 0), prf.flux, expected)
     return fit.pixels, make_prior(expected, noise, prior_mu=recipe.prior_mu, prior_sigma=recipe.prior_sigma)
 
 

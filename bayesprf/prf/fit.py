@@ -85,6 +85,8 @@ class PrfFit:
     sky_beyond : tuple of int, float and float, optional
         Order at which the pixels tell of more sky than the order that was asked for, or than the highest, its largest
         height there and the error of that, electron / s.
+    shared : ndarray of bool, shape (n_source,), optional
+        Rows of the catalogue that are one star with another, with one PRF and shares of its flux in `flux`.
     """
 
     prf: PrfModel
@@ -105,6 +107,7 @@ class PrfFit:
     joint: "JointFit | None" = None
     sky_found: tuple[float, float] | None = None
     sky_beyond: tuple[int, float, float] | None = None
+    shared: BoolArray | None = None
 
     @property
     def pairs(self) -> PairTable:

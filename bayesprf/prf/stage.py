@@ -42,7 +42,7 @@ from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
 from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
-from bayesprf.prf.twins import ONE_STAR_PIX, SAME_STAR_PIX, apart, find_groups, together
+from bayesprf.prf.twins import ONE_STAR_PIX, SAME_STAR_PIX, apart, as_one_star, find_groups, together
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, order_columns
@@ -447,7 +447,8 @@ def _fit_jointly(
         for one in (found.flux, np.where(scene.known, scene.flux, 0.0))
     )
     share = np.divide(np.where(scene.known, scene.flux, 0.0), listed, out=np.zeros(total.size), where=listed > 0)
-    return replace(found, flux=np.where(groups.alone | ~(listed > 0), found.flux, share * total))
+    flux = np.where(groups.alone | ~(listed > 0), found.flux, share * total)
+    return as_one_star(replace(found, flux=flux), groups, found.flux)
 
 
 def _few_stars(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:

@@ -10,7 +10,8 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.image_fluxes import Scene, find_light
-from bayesprf.scene.pairs import build_pairs
+from bayesprf.scene.pairs import PairTable, build_pairs
+from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sky import close_pairs
 from bayesprf.scene.sources import SourceTable
 
@@ -91,6 +92,47 @@ def apart(scene: Scene, groups: Groups, found: PrfFit, cut: float) -> PrfFit:
         fixed_light=light.fixed,
         radius=found.radius[star],
         image=scene.image,
+    )
+
+
+def as_one_star(found: PrfFit, groups: Groups, flux: FloatArray) -> PrfFit:
+    """Return a fit in which the rows of one star have the same PRF in every pixel: that of all of them together.
+
+    Rows a hair apart are told from each other by errors of their places alone, and would come out as a large and a
+    negative flux. As one star the pixels tell their sum, and the prior how they share it, as in the catalogue. They
+    train nothing.
+
+    Parameters
+    ----------
+    found : PrfFit
+        The fit.
+    groups : Groups
+        Which rows are one star.
+    flux : ndarray of float64, shape (n_source,)
+        Fluxes of all rows with places of their own, electron / s.
+    """
+    pairs, values = found.pairs, found.values
+    total = np.bincount(groups.label, np.nan_to_num(flux))[groups.label]
+    brightest = groups.brightest[groups.label] == np.arange(flux.size)
+    weight = np.where(total > 0, np.nan_to_num(flux) / np.where(total > 0, total, 1.0), brightest)
+    alone = groups.alone[pairs.source]
+    star = pairs.source[~alone]
+    key = groups.label[star] * pairs.n_pixel + pairs.pixel[~alone]
+    cell, first, index = np.unique(key, return_index=True, return_inverse=True)
+    light = np.bincount(index, weight[star] * values[~alone])
+    label, pixel = np.divmod(cell, pairs.n_pixel)
+    rows = np.flatnonzero(~groups.alone)
+    row, at = np.nonzero(groups.label[rows][:, None] == label)
+    dx, dy = pairs.dx[~alone][first][at], pairs.dy[~alone][first][at]
+    numbers = [np.concatenate(one) for one in ((pairs.source[alone], rows[row]), (pairs.pixel[alone], pixel[at]))]
+    order = np.lexsort(numbers[::-1])
+    dx, dy = (np.concatenate(one)[order] for one in ((pairs.dx[alone], dx), (pairs.dy[alone], dy)))
+    merged = PairTable(numbers[0][order], numbers[1][order], dx, dy, pairs.n_source, pairs.n_pixel)
+    return replace(
+        found,
+        matrix=PrfMatrix.constant(merged, np.concatenate([values[alone], light[at]])[order]),
+        training=np.concatenate([found.training[alone], np.zeros(row.size, bool)])[order],
+        shared=~groups.alone,
     )
 
 

@@ -17,7 +17,7 @@ from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import MotionTest, NoiseTest
 from bayesprf.quality.sky import SkyTest
-from bayesprf.quality.whole_image import name_bending_sky, name_crowd
+from bayesprf.quality.whole_image import name_bending_sky, name_crowd, name_strangers
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import NORMAL_MEDIAN, weighted_median
 
@@ -109,6 +109,8 @@ class Measurements:
         Flux that the catalogue makes expect, electron / s; NaN if unknown.
     saturated : ndarray of bool, shape (n_source,)
         Sources with a saturated pixel.
+    added : ndarray of bool, shape (n_source,)
+        Sources that the image showed and the catalogue lacks.
     n_calibrator, n_training, n_weight : int
         Stars whose own deviations could be measured, pixels that trained the PRF, weights of the PRF.
     n_decided : float
@@ -146,6 +148,7 @@ class Measurements:
     split: SplitTest
     expected: FloatArray
     saturated: BoolArray
+    added: BoolArray
     n_calibrator: int
     n_training: int
     n_weight: int
@@ -233,6 +236,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *_wide(found), *name_crowd(found.left, found.seen)]
+    findings += name_strangers(found.left, found.added, found.measured)
     return tuple(sorted(findings, key=lambda one: -one.effect))
 
 

@@ -7,6 +7,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.prf.twins import listed_twice
+from bayesprf.prf.unlisted.fit import UNNAMED
 from bayesprf.quality.astrometry import measure_offsets
 from bayesprf.quality.blends import measure_splits
 from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
@@ -106,6 +107,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         split=measure_splits(left, stars, twice=listed_twice(fit.sources, fit.pixels.instrument.pixel_scale)),
         expected=np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale,
         saturated=np.any(latest.flags & QualityFlag.SATURATED, axis=0),
+        added=np.array([name.startswith(UNNAMED) for name in fit.sources.source_id]),
         n_calibrator=int(stars.source.size),
         n_training=int(np.count_nonzero(prf.training)),
         n_weight=int(prf.weights_cov.shape[0]),

@@ -1,4 +1,6 @@
-"""Findings that touch all stars of an image: a sky that bends too much, a catalogue that ends too early."""
+"""Findings that touch all stars of an image: a sky that bends too much, a catalogue that ends too early or lies off."""
+
+import numpy as np
 
 from bayesprf.arrays import BoolArray
 from bayesprf.flags import QualityFlag
@@ -26,3 +28,21 @@ def name_crowd(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
         " than in the mean: that is more than noise, and bright stars may take it for their wings"
     )
     return [Finding(QualityFlag.UNCATALOGUED_LIGHT, sources, 1.0, sentence, "add fainter stars to the catalogue")]
+
+
+def name_strangers(left: MeanResiduals, added: BoolArray, sources: BoolArray) -> list[Finding]:
+    """Return what is said where most of the light is of stars that the catalogue lacks: it may not be of this place.
+
+    `added` tells the stars, (n_source,), that were found in the image and have fluxes of their own.
+    """
+    light = np.maximum(left.flux, 0.0) * np.minimum(left.caught, 1.0)
+    beside = None if left.prf.joint is None else left.prf.joint.found
+    found = float(light[added].sum()) + (0.0 if beside is None else float(np.maximum(beside.flux, 0.0).sum()))
+    listed = float(light[~added].sum())
+    if found <= listed:
+        return []
+    sentence = (
+        f"{100.0 * found / (found + listed):.0f} % of the starlight is of stars that the catalogue lacks: its positions"
+        " may be off, of another epoch, or of another field"
+    )
+    return [Finding(QualityFlag.POSITION_OFF, sources & ~added, 1.0, sentence, "check its positions and their epoch")]

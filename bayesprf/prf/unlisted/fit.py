@@ -28,8 +28,8 @@ _N_LOOK = 2
 _N_SINGLE = 8
 # Cost: pixels times places, and parameters, of a search for single stars, which takes a second then.
 _MAX_PLACES, _MAX_PARAMETER = 10_000_000, 400
-# Format: how stars that no catalogue names are called.
-_UNNAMED = "uncatalogued-"
+UNNAMED = "uncatalogued-"
+"""Format: how the names of stars begin that no catalogue lists."""
 _log = logging.getLogger("bayesprf")
 
 
@@ -121,7 +121,7 @@ def fit_with_single_stars(field: Field) -> JointFit:
 
 def _hidden(field: Field, found: JointFit, listed: SourceTable) -> FloatArray:
     """Return what stars like those that were found, now or before, may add to the catalogue's, electron / s."""
-    more = np.array([one.startswith(_UNNAMED) for one in listed.source_id])
+    more = np.array([one.startswith(UNNAMED) for one in listed.source_id])
     hidden = hidden_light(field.pixels, listed, found.problem, found.state, found.hyper, found=more)
     return np.asarray((hidden * found.sums.total)[: field.sources.n_source])
 
@@ -175,7 +175,7 @@ def _catalog_scale(field: Field, fit: JointFit) -> float:
 
 def _joined(field: Field, listed: SourceTable, fit: JointFit, place: FloatArray, flux: FloatArray) -> SourceTable:
     """Return the stars with more, which have no name, on the scale of the catalogue."""
-    free = (name for number in count(1) if (name := f"{_UNNAMED}{number}") not in listed.source_id)
+    free = (name for number in count(1) if (name := f"{UNNAMED}{number}") not in listed.source_id)
     names = tuple(islice(free, flux.size))
     return listed.joined(SourceTable(names, place[:, 0], place[:, 1], _catalog_scale(field, fit) * flux))
 

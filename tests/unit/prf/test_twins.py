@@ -63,6 +63,26 @@ def test_a_star_listed_twice_leaves_the_others_alone(field, clean, arcsec):
     np.testing.assert_array_equal(machine.fit.prf.prf.weights, clean.fit.prf.prf.weights)
 
 
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_rows_of_one_star_share_its_light_as_in_the_catalogue():
+    """Of a joint fit: errors of their places do not tell them apart, and the total errors are those of the prior."""
+    field = make_field(rng=np.random.default_rng(5), n_time=4, n_source=12, n_stamp=8, mag_range=(11.0, 13.0))
+    star, n = int(np.argsort(-field.sources.flux)[3]), field.sources.n_source
+    listed = add_row(field.sources, star, 0.15)
+    flux = listed.flux.copy()
+    flux[n] *= 0.5
+    machine = fitted(field, replace(listed, flux=flux), method="joint")
+    prf, rows = machine.fit.need("prf"), np.array([star, n])
+    assert prf.joint.problem.n_source == n + 1
+    columns = prf.matrix.at(0)[rows].toarray()
+    np.testing.assert_array_equal(columns[0], columns[1])
+    assert not np.any(prf.training[np.isin(prf.pairs.source, rows)])
+    mean, error = machine.ws[:, rows].mean(axis=0), machine.werrs_total[:, rows].mean(axis=0)
+    assert mean[1] / mean[0] == pytest.approx(0.5, rel=0.1)
+    assert mean.sum() == pytest.approx(field.mean_flux[star], rel=0.02)
+    assert np.all(error > mean)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
 def test_the_joint_fit_leaves_the_others_alone_too():
