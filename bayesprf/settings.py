@@ -95,9 +95,9 @@ class ShapeOptions:
         is learned, and the fit in rounds holds the positions of the catalogue.
     method : {"auto", "rounds", "joint"}
         Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
-        set in pixels. By default the latter up to ten million pairs of a star and a pixel, or 20,000 pixels where a sky
-        is fitted, if it settles and misses the pixels by less than noise does, or leaves no more light in the wrong
-        pixels than the former, which is fitted too where one of these fails. It
+        set in pixels. By default the latter up to ten million pairs of a star and a pixel, if it settles and misses the
+        pixels by less than noise does, or leaves no more light in the wrong pixels than the former, which is fitted too
+        where one of these fails. It
         takes ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF
         has weights, and where that predicts the pixels better. An option that only one of them has asks for it.
     field_variation : int, optional

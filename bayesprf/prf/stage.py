@@ -36,7 +36,6 @@ from bayesprf.prf.joint.choice import (
     variation_score,
 )
 from bayesprf.prf.joint.objective import JointFit
-from bayesprf.prf.joint.part import MAX_QUICK_PIXEL
 from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
@@ -130,7 +129,7 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
     """
     found, chosen = _fit_constant(fit, scene, recipe, progress)
     asked = fit.settings.background
-    while asked is not None and _may_tell_of_sky(fit, scene, found, recipe):
+    while asked is not None and found.joint is not None and _may_tell_of_sky(fit, scene, found, recipe):
         more = further_sky(fit.pixels, found)
         if more is None:
             break
@@ -138,17 +137,17 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
             return scene, replace(found, sky_beyond=more), chosen
         before = 0 if found.background is None else int(order_of(found.background.columns).max())
         wider = _with_sky_of(_bare(scene), replace(asked, order=more[0]))
-        other, other_chosen = _fit_constant(fit, wider, recipe, progress)
-        told = None if other.background is None else sky_beyond(other.background, before)
-        kept = told is not None and choose_fit(found, other).joint
+        other, _ = _try_jointly(wider, chosen, before=found.joint)
+        told = None if other is None or other.background is None else sky_beyond(other.background, before)
+        kept = other is not None and told is not None and choose_fit(found, other).joint
         _log.info(
             "a sky of order %d, beyond the one of order %d, is %s", more[0], before, "kept" if kept else "refused"
         )
-        if not kept:
+        if other is None or not kept:
             break
         if not asked.finds_order:
             return scene, replace(found, sky_beyond=told), chosen
-        scene, found, chosen = wider, other, other_chosen
+        scene, found = wider, other
     return scene, found, chosen
 
 
@@ -244,13 +243,11 @@ def _rounds_alone(fit: Fit, recipe: PrfRecipe) -> bool:
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
     """Whether a joint fit takes no more than about a minute, and nothing is asked of splines or training.
 
-    Both the documented splines and those of the instrument's pixels count as not asked for. The surroundings of bright
-    stars, which decide for a large image, do not tell a sky from wings.
+    Both the documented splines and those of the instrument's pixels count as not asked for.
     """
     usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
     plain = not fit.settings.differs(_SPLINES, fit.pixels.instrument)
     plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    plain &= fit.settings.background is None or fit.pixels.n_pixel <= MAX_QUICK_PIXEL
     return plain and not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
 
 
@@ -308,7 +305,7 @@ def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[S
         if not _may_follow_places(fit, found, order):
             continue
         varying = recipe.updated(method="joint", field_variation=order)
-        other, told = _try_jointly(scene, varying, held)
+        other, told = _try_jointly(scene, varying, held, before=found.joint)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
         if choice.joint and found.sky_found is not None:
             choice = _find_sky(fit, scene, varying, other, few=False) or choice
@@ -355,7 +352,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
         return found, recipe
     denser = recipe.updated(method="joint", knot_density=2, field_variation=0)
-    other, told = _try_jointly(scene, denser, coarser=joint)
+    other, told = _try_jointly(scene, denser, before=joint)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
     return (other, denser) if other is not None and choice.joint else (found, recipe)
@@ -416,19 +413,19 @@ def _own_light(found: PrfFit) -> float:
 
 
 def _try_jointly(
-    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None, *, coarser: JointFit | None = None
+    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None, *, before: JointFit | None = None
 ) -> tuple[PrfFit | None, str]:
-    """Return the joint fit, or why there is none; that of twice the knots starts from a `coarser` one."""
+    """Return the joint fit, or why there is none; one of more columns may start from that `before`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return _fit_jointly(scene, recipe, sky, coarser), ""
+            return _fit_jointly(scene, recipe, sky, before), ""
         except (np.linalg.LinAlgError, UnsupportedError) as error:
             return None, f"cannot be had: {error}"
 
 
 def _fit_jointly(
-    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None, coarser: JointFit | None = None
+    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None, before: JointFit | None = None
 ) -> PrfFit:
     """Fit jointly, with a sky held if there is one; rows of a star listed twice share its light as in the catalogue.
 
@@ -437,7 +434,7 @@ def _fit_jointly(
     """
     if sky is not None:
         scene = replace(scene.without(sky), background=None)
-    found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape, coarser=coarser)
+    found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape, before=before)
     found = found if sky is None else replace(found, background=sky)
     groups = find_groups(scene.sources, SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
     if groups is None:

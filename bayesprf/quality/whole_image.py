@@ -21,7 +21,7 @@ def name_bending_sky(order: int, bend: str, *, sources: BoolArray, effect: float
 def name_crowd(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
     """Return what is said where stars that the catalogue lacks shine everywhere, by more than noise."""
     joint = left.prf.joint
-    if joint is None or not lacks_most(joint):
+    if joint is None or joint.found is not None or not lacks_most(joint):
         return []
     sentence = (
         f"stars that the catalogue lacks light all pixels, by {joint.hyper.unlisted:.3g} electron / s more or less"

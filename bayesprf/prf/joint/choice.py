@@ -10,7 +10,7 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.photometry.background import BackgroundColumns
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.objective import JointFit, next_step, refit
+from bayesprf.prf.joint.objective import JointFit, last_gain, next_step, refit
 from bayesprf.prf.joint.part import select_pixels, thinned
 from bayesprf.prf.joint.problem import (
     JointProblem,
@@ -170,10 +170,20 @@ def may_hold_sky(found: JointFit, columns: BackgroundColumns) -> bool:
 
 
 def step_to_sky(found: JointFit, columns: BackgroundColumns) -> tuple[FloatArray, FloatArray]:
-    """Return where one step takes the heights of further columns of a sky, and their errors, (n_column,)."""
-    problem, state, weight = _with_sky(found, columns)
+    """Return where one step takes the heights of further columns of a sky, and their errors, (n_column,).
+
+    Stars that the catalogue lacks light several pixels at once: they count as what they are, beside the noise of single
+    pixels.
+    """
+    keep = _tells_of_sky(found)
+    (problem, state), weight = _with_sky(found, columns, keep), found.weight[keep]
     common, factor = next_step(problem, state, found.hyper, weight=weight)
-    return common[-columns.n_column :], np.linalg.norm(factor[-columns.n_column :], axis=1)
+    own = slice(-columns.n_column, None)
+    error = np.linalg.norm(factor[own], axis=1)
+    if found.unlisted is not None:
+        gain = last_gain(problem, state, found.hyper, weight=weight, n=columns.n_column)
+        error = np.hypot(error, np.linalg.norm(gain @ found.unlisted[keep], axis=1))
+    return common[own], error
 
 
 def level_of_sky(found: JointFit, columns: BackgroundColumns) -> tuple[float, float]:
@@ -182,25 +192,31 @@ def level_of_sky(found: JointFit, columns: BackgroundColumns) -> tuple[float, fl
     The surroundings of bright stars do not tell a sky from wings. As many pixels as a quick step takes, spread evenly
     over the image, do.
     """
-    problem, state, _ = _with_sky(found, columns)
+    problem, state = _with_sky(found, columns, _tells_of_sky(found))
     level, factor = refit(problem, state, found.hyper)
     return float(level.sky[-1]), float(np.linalg.norm(factor[-1]))
 
 
-def _with_sky(found: JointFit, columns: BackgroundColumns) -> tuple[JointProblem, JointState, FloatArray]:
-    """Return the problem with further columns of the sky, where it starts, and the weights of its pixels.
+def _tells_of_sky(found: JointFit) -> BoolArray:
+    """Return which pixels are asked for more sky, shape (n_pixel,).
 
-    An image of which a part decides is asked in as many of its pixels as a quick step takes.
+    All; where a part of the image decides that part, if it tells a sky already, else as many as a quick step takes.
     """
-    problem, weight, matrix = found.problem, found.weight, found.problem.summed(columns.matrix)
-    if found.decided is not None:
-        keep = thinned(problem)
-        problem, weight, matrix = select_pixels(problem, keep), weight[keep], matrix[keep]
+    if found.decided is None:
+        return np.ones(found.weight.size, bool)
+    return found.decided if found.problem.sky.shape[1] else thinned(found.problem)
+
+
+def _with_sky(found: JointFit, columns: BackgroundColumns, keep: BoolArray) -> tuple[JointProblem, JointState]:
+    """Return the problem of some pixels with further columns of the sky, and where it starts."""
+    problem, matrix = found.problem, found.problem.summed(columns.matrix)
+    if not keep.all():
+        problem, matrix = select_pixels(problem, keep), matrix[keep]
     none, prior = np.zeros(columns.n_column), problem.prior
     sigma = np.append(prior.sky_sigma, np.full(columns.n_column, columns.sigma))
     prior = replace(prior, sky=np.append(prior.sky, none), sky_sigma=sigma)
     problem = replace(problem, sky=hstack([problem.sky, matrix], format="csr"), prior=prior)
-    return problem, replace(found.state, sky=np.append(found.state.sky, none)), weight
+    return problem, replace(found.state, sky=np.append(found.state.sky, none))
 
 
 def leaves_level(shape: PrfFit) -> bool:

@@ -37,6 +37,7 @@ from bayesprf.prf.joint.step import (
     Solution,
     find_posterior,
     objective,
+    shared_gain,
     shared_step,
     solve_step,
     within_walls,
@@ -226,10 +227,11 @@ def fit_joint(
         If fluxes, slope, positions or hyperparameters still move at the last step.
     """
     state, warm, held = normalized(problem, state), near, None
-    part = None if near else brightest_part(problem, state)
+    part = brightest_part(problem, state)
+    part = None if near and part is not None and not part.decides else part
     if part is not None:
         tolerance = options.tolerance if part.decides else _ROUGHLY
-        first = _iterate(part.problem, state, hyper, replace(options, tolerance=tolerance))
+        first = _iterate(part.problem, state, hyper, replace(options, tolerance=tolerance), warm=near)
         warm = first.converged
         if warm or part.decides:
             state, hyper = part.whole_state(state, first.state), first.hyper
@@ -261,6 +263,12 @@ def next_step(
     """Return the next step of what all stars share at given weights of the pixels, and L with its covariance L L'."""
     state, error = normalized(problem, state), _typical_error(problem)
     return shared_step(problem, state, look(problem, state), hyper, weight=weight, error=error)
+
+
+def last_gain(problem: JointProblem, state: JointState, hyper: JointHyper, *, weight: FloatArray, n: int) -> FloatArray:
+    """Return how the last n of the parameters that all stars share answer to the pixels, shape (n, n_pixel)."""
+    state, error = normalized(problem, state), _typical_error(problem)
+    return shared_gain(problem, state, look(problem, state), hyper, weight=weight, error=error, n=n)
 
 
 def refit(problem: JointProblem, state: JointState, hyper: JointHyper) -> tuple[JointState, FloatArray]:
@@ -326,21 +334,28 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
     """Let the stars follow what all share, which is held, and so are the hyperparameters.
 
     The second step corrects what the first one bends: from then on pixels are judged, and light far from the stars is
-    evaluated anew. A step that leaves all as it is ends the fit.
+    evaluated anew. A step that leaves all as it is ends the fit. Of blends that went to and fro until then pixels are
+    judged no more after `_N_WAIT` steps: weights that follow the model may go on so for ever.
     """
     view, error = look(problem, state, alone=True), _typical_error(problem)
     outliers, moved, known = Outliers.none(problem.flux.size), np.inf, False
+    weight, target = _weigh(problem, state, view, hyper, outliers)
+    pace, last = np.ones(problem.n_source), np.zeros((problem.n_source, problem.n_own))
     for count in range(1, options.max_iter + 1):
-        weight, target = _weigh(problem, state, view, hyper, outliers)
+        judged = count <= _N_WAIT
+        weight, target = _weigh(problem, state, view, hyper, outliers) if judged else (weight, target)
         aimed, before = replace(problem, flux=target), state
-        solution = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
+        now = found.own / found.own_std
+        pace = np.where(_opposed(now, last), 0.5 * pace, np.minimum(1.0, 2.0 * pace))
+        solution, last = replace(found, own=pace[:, None] * found.own), now
         state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
         if known and moved < options.tolerance:
             return _Iteration(problem, state, view, hyper, outliers, count, True, moved)
         if count > 1:
             view = view if known else with_far(problem, state, view)
-            outliers = _judge_pixels(problem, state, view, hyper) if options.robust else outliers
+            outliers = _judge_pixels(problem, state, view, hyper) if options.robust and judged else outliers
             known = True
     return _Iteration(
         problem, state, view if known else with_far(problem, state, view), hyper, outliers, count, False, moved
@@ -359,8 +374,13 @@ def _undoes(solution: Solution, last: FloatArray | None) -> bool:
     if last is None:
         return False
     std = np.linalg.norm(solution.global_factor, axis=1)
-    now, before = solution.common / std, last / std
-    return bool(now @ before <= -_OPPOSITE * np.linalg.norm(now) * np.linalg.norm(before))
+    return bool(_opposed(solution.common / std, last / std))
+
+
+def _opposed(now: FloatArray, before: FloatArray) -> BoolArray:
+    """Tell steps, shape (..., n), that lead back by less than 45 degrees from where others led."""
+    length = np.linalg.norm(now, axis=-1) * np.linalg.norm(before, axis=-1)
+    return np.asarray((np.sum(now * before, axis=-1) <= -_OPPOSITE * length) & (length > 0.0))
 
 
 def _turns_back(now: float, before: float, last: float) -> bool:

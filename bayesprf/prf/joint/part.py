@@ -17,6 +17,9 @@ _MIN_STARS = 5
 MAX_QUICK_PIXEL, MAX_QUICK_PAIR = 20_000, 500_000
 """Cost: pixels, and pairs of star and pixel, up to which a step takes about half a second: what all stars share is
 fitted to no more around the brightest."""
+# Derived: beside a sky, share of the pixels around the brightest stars: these tell the wings, all others the sky, and
+# the sum of two variances that fall with the number of pixels is least where each has half, if both start alike.
+_AROUND = 0.5
 # Definition: the golden ratio.
 _GOLDEN = 0.5 * (1.0 + 5.0**0.5)
 # Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
@@ -55,6 +58,7 @@ class Part:
 def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     """Return the surroundings of the brightest stars, as far as the splines reach; None if few are most of the image.
 
+    Where they decide beside a sky, as many pixels spread evenly over all others are added, which tell it from wings.
     All stars that are told from noise there are free, lest wrong fluxes of those outside become wings; where their
     middle lies outside their first fluxes are known to the error of the nominal PRF.
     """
@@ -69,18 +73,23 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
         for one in (np.ones(first.size), crowd)
     )
     decides = bool(problem.used.sum() > MAX_QUICK_PIXEL) or pairs.n_pair > MAX_QUICK_PAIR
+    around = _AROUND if decides and problem.sky.shape[1] else 1.0
     if decides:
-        n_star = int(np.count_nonzero((n_pixel <= MAX_QUICK_PIXEL) & (n_pair <= MAX_QUICK_PAIR)))
+        n_star = int(np.count_nonzero((n_pixel <= around * MAX_QUICK_PIXEL) & (n_pair <= around * MAX_QUICK_PAIR)))
     else:
         enough = n_pixel[min(_N_STAR, n_pixel.size) - 1] <= _SHARE * problem.used.sum()
         n_star = _N_STAR if enough else 0
     if n_star < _MIN_STARS:
         return None
     keep = first < n_star
+    if around < 1.0:
+        rest = MAX_QUICK_PIXEL - n_pixel[n_star - 1], MAX_QUICK_PAIR - n_pair[n_star - 1]
+        keep |= spread(problem.used & ~keep, crowd, *rest)
     member = np.zeros(problem.n_source, bool)
     member[pairs.source[central & keep[pairs.pixel]]] = True
     part = select_pixels(problem, keep)
-    prior = replace(part.prior, flux_width=np.where(member, part.prior.flux_width, NOMINAL_ERROR))
+    flux = np.where(member, part.prior.flux, np.maximum(state.flux, 0.0))
+    prior = replace(part.prior, flux=flux, flux_width=np.where(member, part.prior.flux_width, NOMINAL_ERROR))
     return Part(replace(part, prior=prior), keep, member, decides)
 
 
@@ -96,10 +105,16 @@ def _brightest_around(problem: JointProblem, flux: FloatArray) -> IntArray:
 
 def thinned(problem: JointProblem) -> BoolArray:
     """Tell as many pixels of all of an image as a quick step takes, spread evenly, shape (n_pixel,)."""
-    n_pixel, n_pair = max(int(problem.used.sum()), 1), max(problem.pairs.n_pair, 1)
-    share = min(1.0, MAX_QUICK_PIXEL / n_pixel, MAX_QUICK_PAIR / n_pair)
+    crowd = np.bincount(problem.pairs.pixel, minlength=problem.flux.size).astype(float)
+    return spread(problem.used, crowd, MAX_QUICK_PIXEL, MAX_QUICK_PAIR)
+
+
+def spread(pixels: BoolArray, crowd: FloatArray, most_pixel: float, most_pair: float) -> BoolArray:
+    """Choose so many of some pixels and pairs at most, spread evenly; `crowd` is how many each has, (n_pixel,)."""
+    n_pixel, n_pair = max(int(pixels.sum()), 1), max(float(crowd[pixels].sum()), 1.0)
+    share = min(1.0, most_pixel / n_pixel, most_pair / n_pair)
     # Multiples of the golden ratio modulo one leave no gaps (Weyl 1916).
-    return np.arange(problem.flux.size) * _GOLDEN % 1.0 < share
+    return pixels & (np.arange(pixels.size) * _GOLDEN % 1.0 < share)
 
 
 def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:

@@ -31,11 +31,12 @@ _OWN_SHARE = 0.9
 
 
 def fit_joint_shape(
-    scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions, coarser: JointFit | None = None
+    scene: Scene, *, mask_options: MaskOptions, options: ShapeOptions, before: JointFit | None = None
 ) -> PrfFit:
     """Fit PRF, fluxes, sky, and positions unless `options.refine` holds them, in one objective.
 
-    Twice the knots are fitted from where those of half as many end; `coarser` is that fit, if there is one.
+    Twice the knots are fitted from where those of half as many end, and more columns beside a sky from where fewer do;
+    `before` is that fit, if there is one.
     """
     image, settings = _image_and_settings(scene, options)
     asked = JointOptions(position_error=options.position_error)
@@ -46,12 +47,12 @@ def fit_joint_shape(
     if not start[0].free:
         fit = fit_joint(*start, asked)
     elif scene.background is not None:
-        fit = fit_with_uncatalogued(field)
+        fit = fit_with_uncatalogued(field, before)
     elif settings.weights_factor is not None and is_small(start[0]):
         fit = fit_with_single_stars(field)
     elif settings.density > 1 and settings.basis is None:
-        coarser = coarser or fit_joint(*_build(scene, image, replace(settings, density=1)), asked)
-        fit = _fit_finer(start, coarser, asked)
+        before = before or fit_joint(*_build(scene, image, replace(settings, density=1)), asked)
+        fit = _fit_finer(start, before, asked)
     else:
         fit = fit_joint(*start, asked)
     return as_prf_fit(scene, fit, mask_options=mask_options, options=options)

@@ -347,6 +347,20 @@ def shared_step(
     return found.common, found.global_factor
 
 
+def shared_gain(
+    problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, weight: FloatArray, error: float, n: int
+) -> FloatArray:
+    """Return how the last n global parameters answer to the pixels, with everything else free, shape (n, n_pixel)."""
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=None)
+    rest, response = found.columns, found.factor.finish(found.half)
+    if rest is None:
+        return np.zeros((n, weight.size))
+    for tile, own in enumerate(found.own_columns):
+        rest[found.tiles.pixels(tile)] -= own @ response[found.factor.index(found.tiles.stars(tile))]
+    gain = (found.global_factor[-n:] @ found.global_factor.T) @ rest.T
+    return np.asarray(gain * np.sqrt(weight))
+
+
 def within_bounds(
     problem: JointProblem, state: JointState, posterior: Posterior, *, common: FloatArray, own: FloatArray
 ) -> tuple[FloatArray, FloatArray]:

@@ -14,7 +14,7 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
-from bayesprf.prf.unlisted.peaks import find_uncatalogued, lacks_most, light_left
+from bayesprf.prf.unlisted.peaks import are_everywhere, find_uncatalogued, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sky import ARCSEC_PER_DEG
@@ -55,17 +55,23 @@ class Field:
     options: JointOptions
 
 
-def fit_with_uncatalogued(field: Field) -> JointFit:
+def fit_with_uncatalogued(field: Field, before: JointFit | None = None) -> JointFit:
     """Return the fit with the light of stars that the image shows and the catalogue lacks, which are fitted along.
+
+    With the fit of fewer columns `before` it begins where that ended, with the stars that were found then, unless it
+    does not settle so.
 
     Notes
     -----
     Where a sky is fitted too, light of no listed star raises it and the wings. Stars are looked for in what the fit
     leaves, fitted with all others, and looked for again; their light is then known, with its error. So is, in the
-    mean, that of those that would not be found, and its scatter. Where they shine everywhere, by more than noise, those
-    that are found lie between the bright stars alone, and the sky there is that without them: none is looked for then,
-    no pixel is an outlier, and the sky is that with their mean light.
+    mean, that of those that would not be found, and its scatter. Where they are everywhere, those that are found lie
+    between the bright stars alone, and the sky there is that without them: none is fitted along then, no pixel is an
+    outlier, and the sky is that with their mean light.
     """
+    again = None if before is None else _begun_from(field, before)
+    if again is not None:
+        return again
     fit = fit_joint(*field.build(field.sources), field.options)
     found, listed = fit, field.sources
     for _ in range(_N_LOOK):
@@ -74,13 +80,32 @@ def fit_with_uncatalogued(field: Field) -> JointFit:
             break
         listed = _joined(field, listed, found, place, flux)
         found = _continue(field, listed, found, flux)
-    if lacks_most(found):
-        fit = fit_joint(*field.build(field.sources), replace(field.options, robust=False))
-    if lacks_most(found) or found is fit or not found.converged:
-        return replace(fit, unlisted=light_left(field.pixels, fit, np.zeros(0)))
-    last = _with_known_light(field, fit.problem, found, listed)
-    left = light_left(field.pixels, last, found.flux[field.sources.n_source :])
-    return replace(last, unlisted=csr_matrix(hstack([last.unlisted, left])))
+    if are_everywhere(field.pixels, found, found.flux[field.sources.n_source :]):
+        fit = found = fit_joint(*field.build(field.sources), replace(field.options, robust=False))
+    if found is fit or not found.converged:
+        return _with_light_left(field, fit)
+    return _with_light_left(field, _with_known_light(field, fit.problem, found, listed))
+
+
+def _begun_from(field: Field, before: JointFit) -> JointFit | None:
+    """Return the fit that begins where one with fewer columns ended, if it settles; no more stars are looked for."""
+    stars, options = before.found, field.options
+    if stars is None:
+        options = replace(options, robust=before.hyper.outlier_share > 0.0)
+        fit = _continue(replace(field, options=options), field.sources, before, np.zeros(0))
+        return _with_light_left(field, fit) if fit.converged else None
+    stars = stars.select(stars.flux > 0.0)
+    listed = _joined(field, field.sources, before, np.stack([stars.ra_deg, stars.dec_deg], axis=1), stars.flux)
+    found = _continue(field, listed, before, stars.flux / np.median(before.sums.total))
+    if not found.converged:
+        return None
+    return _with_light_left(field, _with_known_light(field, field.build(field.sources)[0], found, listed))
+
+
+def _with_light_left(field: Field, fit: JointFit) -> JointFit:
+    """Return the fit with what errs by stars that are not found, beside those that are."""
+    left = light_left(field.pixels, fit, np.zeros(0) if fit.found is None else fit.found.flux)
+    return replace(fit, unlisted=left if fit.unlisted is None else csr_matrix(hstack([fit.unlisted, left])))
 
 
 def fit_with_single_stars(field: Field) -> JointFit:
@@ -187,7 +212,8 @@ def _loose(field: Field, problem: JointProblem) -> FloatArray:
 
 def _continue(field: Field, listed: SourceTable, found: JointFit, flux: FloatArray) -> JointFit:
     """Fit with more stars from where the fit with fewer ended."""
-    problem, before = field.build(listed)[0], found.state
+    problem = field.build(listed)[0]
+    before = found.state.widened(problem)
     shift = np.concatenate([before.shift, np.zeros((flux.size, 2))])
     state = replace(before, flux=np.append(before.flux, flux), shift=shift)
     start = replace(found.hyper, outlier_share=0.0, outlier_sigma=1.0)

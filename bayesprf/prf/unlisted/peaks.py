@@ -8,6 +8,7 @@ from scipy.special import ndtr
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.hyper import pixel_variance
 from bayesprf.prf.joint.objective import JointFit
+from bayesprf.prf.joint.part import MAX_QUICK_PIXEL, spread
 from bayesprf.prf.joint.problem import growth, look
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.pixels import PixelTable
@@ -72,6 +73,36 @@ def lacks_most(fit: JointFit) -> bool:
     return bool(fit.problem.sky.shape[1] and used.size and fit.hyper.unlisted**2 > 1.0 / np.median(used))
 
 
+def are_everywhere(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> bool:
+    """Whether stars that the catalogue lacks and the search does not find give more light than those it finds.
+
+    Parameters
+    ----------
+    pixels : PixelTable
+        The pixels.
+    fit : JointFit
+        The fit, with the stars that were found.
+    flux : ndarray of float64, shape (n_star,)
+        Their fluxes, electron / s.
+
+    Returns
+    -------
+    bool
+        Never where what is left differs from pixel to pixel by less than noise.
+
+    Notes
+    -----
+    Of stars whose fluxes lie evenly between none and the limit L of the search, n to a pixel, the light is n L / 2, and
+    it scatters by n L**2 / 3 times the sum of the squares of the PRF (Campbell's theorem): with the scatter u that is
+    left, it is 3 u**2 / (2 L sum p**2).
+    """
+    if not lacks_most(fit):
+        return False
+    limit, square = _limits(fit, *_neighbors(pixels, _REACH * float(np.sqrt(fit.problem.pixel_area))))
+    left = 1.5 * fit.hyper.unlisted**2 / (square * limit.min())
+    return bool(left * np.count_nonzero(fit.problem.used) > flux[flux > 0.0].sum())
+
+
 def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matrix:
     """Return what errs by stars that were not found, in standard deviations, (n_pixel, n_error), electron / s.
 
@@ -87,7 +118,8 @@ def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matri
     Returns
     -------
     csr_matrix
-        A star in the middle of each pixel, with the root mean square of its flux, and the mean of all together.
+        A star in the middle of each pixel, with the root mean square of its flux, and the mean of all together. In a
+        large image a star stands for several.
 
     Notes
     -----
@@ -97,23 +129,32 @@ def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matri
     noise, by `JointHyper.unlisted` from pixel to pixel: of stars of the density n and the PRF p this is the root of
     n f**2 times the sum of p**2 (Campbell's theorem).
     """
-    side = float(np.sqrt(fit.problem.pixel_area))
-    middle, other, offset = _neighbors(pixels, fit.problem.basis.rmax)
-    profile = _profile(fit, middle, other, offset)
+    side, n_pixel = float(np.sqrt(fit.problem.pixel_area)), pixels.n_pixel
+    at = np.flatnonzero(spread(np.ones(n_pixel, bool), np.zeros(n_pixel), MAX_QUICK_PIXEL, np.inf))
+    each = n_pixel / at.size
+    middle, other, offset = _neighbors(pixels, fit.problem.basis.rmax, at)
     near = np.hypot(*offset.T) < _REACH * side
-    core = _profile(fit, middle[near], other[near], offset[near])
-    norm = core.multiply(core) @ _weight(fit)
-    limit = np.where(norm > 0, SIGNIFICANT_PEAK / np.sqrt(np.where(norm > 0, norm, 1.0)), np.inf)
-    prf = fit.prf.normalized_at(np.zeros(2))
-    square = float(np.sum(prf.evaluate(*offset[middle == int(np.argmin(limit))].T) ** 2))
-    mean, variance = np.zeros(limit.size), np.full(limit.size, fit.hyper.unlisted**2 / square)
+    limit, square = _limits(fit, middle[near], other[near], offset[near])
+    limit = limit[at]
+    mean, variance = np.zeros(at.size), np.full(at.size, fit.hyper.unlisted**2 / square)
     for one in flux[flux > 0.0]:
         seen = ndtr(SIGNIFICANT_PEAK * (max(one, limit.min()) / limit - 1.0))
-        hidden = (1.0 - seen) / seen.sum()
+        hidden = (1.0 - seen) / (each * seen.sum())
         mean, variance = mean + one * hidden, variance + one**2 * hidden
-    told = np.flatnonzero(variance > (_NO_LIGHT * limit) ** 2)
-    errors = csr_matrix(profile.T[:, told] @ diags(np.sqrt(variance[told])))
-    return csr_matrix(hstack([errors, csr_matrix(profile.T @ mean[:, None])]))
+    told = variance > (_NO_LIGHT * limit) ** 2
+    profile = _profile(fit, middle, other, offset).T.tocsc()[:, at]
+    errors = csr_matrix(profile[:, told] @ diags(np.sqrt(each * variance[told])))
+    level = profile @ mean if each == 1.0 else mean[_nearest(pixels, at)]
+    return csr_matrix(hstack([errors, csr_matrix(level[:, None])]))
+
+
+def _limits(fit: JointFit, middle: IntArray, other: IntArray, offset: FloatArray) -> tuple[FloatArray, float]:
+    """Return from what flux on a star is found at each pixel, (n_pixel,), electron / s, and the sum of PRF**2."""
+    core = _profile(fit, middle, other, offset)
+    square = core.multiply(core)
+    norm = square @ _weight(fit)
+    limit = np.where(norm > 0, SIGNIFICANT_PEAK / np.sqrt(np.where(norm > 0, norm, 1.0)), np.inf)
+    return limit, float(square[[int(np.argmin(limit))]].sum())
 
 
 def _profile(fit: JointFit, middle: IntArray, other: IntArray, offset: FloatArray) -> csr_matrix:
@@ -129,14 +170,24 @@ def _weight(fit: JointFit) -> FloatArray:
     return np.where(problem.single, 1.0 / pixel_variance(problem.ivar, grown, fit.hyper.errors), 0.0)
 
 
-def _neighbors(pixels: PixelTable, radius: float) -> tuple[IntArray, IntArray, FloatArray]:
-    """Return the pairs of pixels within a radius, arcsec, both ways and with themselves, and their offsets, arcsec."""
+def _neighbors(pixels: PixelTable, radius: float, at: IntArray | None = None) -> tuple[IntArray, IntArray, FloatArray]:
+    """Return the pairs of pixels within a radius, arcsec, both ways and with themselves, and their offsets, arcsec.
+
+    The middle one is one of those of the numbers `at`, by default of all.
+    """
     chord = 2.0 * np.sin(np.radians(radius / ARCSEC_PER_DEG) / 2.0)
-    one, two = cKDTree(unit_vectors(pixels.ra_deg, pixels.dec_deg)).query_pairs(chord, output_type="ndarray").T
-    each = np.arange(pixels.n_pixel)
-    middle, other = np.concatenate([one, two, each]), np.concatenate([two, one, each])
+    where = unit_vectors(pixels.ra_deg, pixels.dec_deg)
+    at = np.arange(pixels.n_pixel) if at is None else at
+    pairs = cKDTree(where[at]).sparse_distance_matrix(cKDTree(where), chord, output_type="ndarray")
+    middle, other = at[pairs["i"]], pairs["j"].astype(np.int64)
     ra, dec = pixels.ra_deg, pixels.dec_deg
     return middle, other, np.stack(offsets(ra[other], dec[other], ra[middle], dec[middle]), axis=1)
+
+
+def _nearest(pixels: PixelTable, at: IntArray) -> IntArray:
+    """Return which of some pixels, by their numbers, lies nearest to each, shape (n_pixel,)."""
+    where = unit_vectors(pixels.ra_deg, pixels.dec_deg)
+    return np.asarray(cKDTree(where[at]).query(where)[1], np.int64)
 
 
 def _peaks(height: FloatArray, middle: IntArray, other: IntArray) -> BoolArray:

@@ -11,15 +11,19 @@ from bayesprf.prf.joint import part as part_module
 from bayesprf.prf.joint import step as step_module
 from bayesprf.prf.joint.choice import SIGNIFICANT, level_of_sky, may_hold_sky
 from bayesprf.prf.joint.hyper import fit_position_width
-from bayesprf.prf.joint.objective import JointOptions, fit_joint
+from bayesprf.prf.joint.objective import JointOptions, _opposed, fit_joint, last_gain, next_step
 from bayesprf.prf.joint.part import brightest_part
 from bayesprf.prf.joint.problem import answer_to_globals, global_columns, look, normalized
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.joint.step import find_posterior
+from bayesprf.scene.field_prf import field_columns
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import Background
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES
+
+SKY = np.array([50.0, 4.0, -3.0])
+"""A level and a slope, electron / s."""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +115,76 @@ def test_pixels_of_all_the_image_tell_a_sky_beside_a_part_that_decides(built, fi
     sky, error = level_of_sky(found, columns)
     assert abs(sky - level) < 3.0 * error
     assert may_hold_sky(found, columns) == (level > SIGNIFICANT * error)
+
+
+@pytest.fixture(scope="module")
+def beside_sky(field):
+    """A plane of sky under the stars."""
+    image = reduce_image(field.pixels)
+    columns = build_background(field.pixels, image, Background("image", order=1))
+    image = replace(image, flux=image.flux + columns.matrix @ SKY)
+    return build_joint(field.pixels, field.sources, image, field.pixels.saturated, JointSettings(sky=columns))
+
+
+def test_beside_a_sky_half_of_the_part_is_spread_over_all_the_image(built, beside_sky, monkeypatch):
+    monkeypatch.setattr(part_module, "MAX_QUICK_PIXEL", 1500)
+    without, part = (brightest_part(one[0], normalized(*one[:2])) for one in (built, beside_sky))
+    assert 1400 < part.pixels.sum() <= 1550
+    spread = part.pixels & ~without.pixels
+    assert 0.4 < spread.sum() / part.pixels.sum() < 0.6
+    # Every eighth of the image has its share of them, with those around the brightest stars.
+    each = [block.sum() for strip in np.array_split(part.pixels.reshape(64, 64), 4) for block in np.hsplit(strip, 2)]
+    assert min(each) > 0.4 * np.mean(each)
+    # Stars outside are where they were, whatever the first guess of their fluxes was.
+    outside = ~part.member
+    np.testing.assert_array_equal(
+        part.problem.prior.flux[outside], np.maximum(normalized(*beside_sky[:2]).flux, 0.0)[outside]
+    )
+
+
+def test_it_tells_the_sky_from_the_wings(field, beside_sky, monkeypatch):
+    """From the first guess, and again from a state that is near."""
+    monkeypatch.setattr(part_module, "MAX_QUICK_PIXEL", 2000)
+    found = fit_joint(*beside_sky, JointOptions())
+    assert found.converged
+    assert found.decided.sum() < 2050
+    error = np.linalg.norm(found.posterior.global_factor[-3:], axis=1)
+    assert np.all(np.abs(found.state.sky - SKY) < 3.0 * error)
+    assert np.all(error < 1.0)
+    bright = np.argsort(-field.mean_flux)[:20]
+    assert abs(np.median((found.flux - field.mean_flux)[bright] / found.flux_err[bright])) < 1.5
+    again = fit_joint(beside_sky[0], found.state, found.hyper, JointOptions(), near=True)
+    assert again.converged
+    assert again.decided is not None
+    assert again.n_iter <= found.n_iter
+    assert np.all(np.abs(again.state.sky - found.state.sky) < error)
+
+
+def test_what_heights_of_a_sky_answer_to_the_pixels(beside_sky):
+    """A step goes where the gain says, as far as a pixel is changed."""
+    problem, start, hyper = beside_sky
+    state = normalized(problem, start)
+    gain = last_gain(problem, state, hyper, weight=problem.ivar, n=3)
+    steps, change = [], np.zeros(problem.flux.size)
+    change[[100, 2000, 3000]] = 40.0, -20.0, 30.0
+    for more in (0.0, change):
+        steps.append(next_step(replace(problem, flux=problem.flux + more), state, hyper, weight=problem.ivar)[0][-3:])
+    np.testing.assert_allclose(steps[1] - steps[0], gain @ change, rtol=1e-6, atol=1e-9)
+
+
+def test_stars_whose_steps_lead_back_are_told():
+    now, before = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.0]]), np.array([[-2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
+    np.testing.assert_array_equal(_opposed(now, before), [True, False, False])
+
+
+def test_a_state_of_fewer_columns_is_one_of_more(built, beside_sky):
+    """The image is the same: columns over the field and of the sky begin at none."""
+    problem, state, _ = built
+    over_field = field_columns(problem.place, 1)
+    more = replace(problem, sky=beside_sky[0].sky, columns=over_field, geometry=over_field)
+    wider = state.widened(more)
+    assert [one.shape[0] for one in (wider.weights, wider.shear, wider.offset, wider.sky)] == [3, 3, 3, 3]
+    np.testing.assert_allclose(look(more, wider).image, look(problem, state).image, rtol=1e-12)
 
 
 def test_held_columns_are_asked_for_some_pixels_at_a_time(built, monkeypatch):

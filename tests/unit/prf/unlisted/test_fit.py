@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 
 from bayesprf.machine import Machine
-from bayesprf.prf.unlisted.peaks import _level, find_uncatalogued, lacks_most, light_left
-from bayesprf.settings import Background
+from bayesprf.prf.joint.objective import JointOptions
+from bayesprf.prf.joint.stage import build_problem
+from bayesprf.prf.stage import _scene, select_image
+from bayesprf.prf.unlisted import fit as fit_module
+from bayesprf.prf.unlisted import peaks as peaks_module
+from bayesprf.prf.unlisted.fit import Field, fit_with_uncatalogued
+from bayesprf.prf.unlisted.peaks import _level, are_everywhere, find_uncatalogued, lacks_most, light_left
+from bayesprf.settings import Background, PrfRecipe, ShapeOptions
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.settings import CASES, replace
 
@@ -81,6 +87,55 @@ def test_light_that_is_left_scatters_as_the_pixels_do(machine):
     assert np.median(scatter) == pytest.approx(20.0, rel=0.1)
     assert lacks_most(fit)
     assert not lacks_most(machine.fit.need("prf").joint)
+
+
+def test_in_a_large_image_a_star_stands_for_several(machine, monkeypatch):
+    """The light scatters as much in the mean of all pixels, and in the sums over a star; its mean is the same."""
+    fit, flux = with_light(machine, 20.0), np.array([3000.0])
+    every = light_left(machine.pixels, fit, flux)
+    monkeypatch.setattr(peaks_module, "MAX_QUICK_PIXEL", 1000)
+    some = light_left(machine.pixels, fit, flux)
+    assert some.shape[1] <= 1001 < every.shape[1]
+    box = (np.abs(machine.pixels.column - 27.5) < 20.0) & (np.abs(machine.pixels.row - 27.5) < 20.0)
+    square = [np.mean(one[:, :-1].power(2).sum(axis=1)) for one in (every, some)]
+    assert square[1] == pytest.approx(square[0], rel=0.05)
+    total = [np.sum(np.asarray(one[box, :-1].sum(axis=0)) ** 2) for one in (every, some)]
+    assert total[1] == pytest.approx(total[0], rel=0.05)
+    assert some[:, -1].sum() == pytest.approx(every[:, -1].sum(), rel=0.1)
+
+
+def test_stars_are_everywhere_where_those_that_are_left_give_most_of_the_light(machine):
+    """Left is as much as scatters so: the more is found, the more may be left."""
+    fit, pixels = with_light(machine, 20.0), machine.pixels
+    assert are_everywhere(pixels, fit, np.zeros(0))
+    assert are_everywhere(pixels, fit, np.full(12, 0.5 * pixels.n_pixel))
+    assert not are_everywhere(pixels, fit, np.full(12, 3.0 * pixels.n_pixel))
+    # What is less than noise is nowhere.
+    assert not are_everywhere(pixels, machine.fit.need("prf").joint, np.zeros(0))
+
+
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")
+def test_a_fit_of_more_columns_begins_with_the_stars_of_the_one_before(machine, monkeypatch):
+    """None is looked for again; where it does not settle so, all is."""
+    before, scene = machine.fit.need("prf").joint, _scene(machine.fit, select_image(machine.fit, "mean"), PrfRecipe())
+    start = build_problem(scene, ShapeOptions())
+
+    def build(stars):
+        return build_problem(replace(scene, sources=stars), ShapeOptions())
+
+    def refuse(*_):
+        raise LookupError("looked for again")
+
+    monkeypatch.setattr(fit_module, "find_uncatalogued", refuse)
+    field = Field(machine.pixels, machine.sources, build, JointOptions())
+    again = fit_with_uncatalogued(field, before)
+    assert again.found.n_source == np.count_nonzero(before.found.flux > 0)
+    moved = (again.flux - before.flux) / before.flux_err
+    assert np.median(np.abs(moved)) < 0.2
+    assert again.n_iter < before.n_iter + 5
+    assert start[0].sky.shape[1] == again.state.sky.size
+    with pytest.raises(LookupError, match="looked for again"):
+        fit_with_uncatalogued(replace(field, options=JointOptions(max_iter=1)), before)
 
 
 def test_a_star_that_was_found_stands_for_those_that_would_not_be(machine):
