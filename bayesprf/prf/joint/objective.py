@@ -334,8 +334,8 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
     """Let the stars follow what all share, which is held, and so are the hyperparameters.
 
     The second step corrects what the first one bends: from then on pixels are judged, and light far from the stars is
-    evaluated anew. A step that leaves all as it is ends the fit. Of blends that went to and fro until then pixels are
-    judged no more after `_N_WAIT` steps: weights that follow the model may go on so for ever.
+    evaluated anew. A step that leaves all as it is ends the fit. Blends may go to and fro, or creep: after `_N_WAIT` steps
+    pixels are judged no more, and what leaves all roughly as it is ends it too.
     """
     view, error = look(problem, state, alone=True), _typical_error(problem)
     outliers, moved, known = Outliers.none(problem.flux.size), np.inf, False
@@ -351,7 +351,7 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
         solution, last = replace(found, own=pace[:, None] * found.own), now
         state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
-        if known and moved < options.tolerance:
+        if known and moved < (options.tolerance if judged else _ROUGHLY):
             return _Iteration(problem, state, view, hyper, outliers, count, True, moved)
         if count > 1:
             view = view if known else with_far(problem, state, view)
