@@ -334,8 +334,8 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
     """Let the stars follow what all share, which is held, and so are the hyperparameters.
 
     The second step corrects what the first one bends: from then on pixels are judged, and light far from the stars is
-    evaluated anew. A step that leaves all as it is ends the fit. Blends may go to and fro, or creep: after `_N_WAIT` steps
-    pixels are judged no more, and what leaves all roughly as it is ends it too.
+    evaluated anew. A step that leaves all as it is ends the fit. A star that turns back goes half as far from then on;
+    after `_N_WAIT` steps pixels are judged no more: weights that follow the model may lead to and fro for ever.
     """
     view, error = look(problem, state, alone=True), _typical_error(problem)
     outliers, moved, known = Outliers.none(problem.flux.size), np.inf, False
@@ -347,11 +347,11 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
         aimed, before = replace(problem, flux=target), state
         found = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
         now = found.own / found.own_std
-        pace = np.where(_opposed(now, last), 0.5 * pace, np.minimum(1.0, 2.0 * pace))
+        pace = np.where(_opposed(now, last), 0.5 * pace, pace)
         solution, last = replace(found, own=pace[:, None] * found.own), now
         state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         moved = np.inf if state is before else _moved(problem, before, state, solution)
-        if known and moved < (options.tolerance if judged else _ROUGHLY):
+        if known and moved < options.tolerance:
             return _Iteration(problem, state, view, hyper, outliers, count, True, moved)
         if count > 1:
             view = view if known else with_far(problem, state, view)

@@ -54,10 +54,10 @@ _SOLVED = 1e-4
 _FLUX_WIDTH = 30.0
 # Definition: a star beside the pixels has less than this share of its light on them, as LOW_PSF_FRACTION has it.
 _BESIDE = 0.5
-# Derived: the same of a flux of the catalogue beside the pixels, or where the PRF is that of a record: positive numbers
-# of a known mean, of which nothing else is said, are exponentially distributed, with their mean as width (Jaynes 1957,
-# Physical Review 106, 620).
-_LISTED_WIDTH = 1.0
+LISTED_WIDTH = 1.0
+"""Derived: the same of a flux of the catalogue beside the pixels, or where the PRF is that of a record, or of a star
+that was found: positive numbers of a known mean, of which nothing else is said, are exponentially distributed, with
+their mean as width (Jaynes 1957, Physical Review 106, 620)."""
 # Accuracy: turns of the first guess of the sky.
 _N_SKY = 10
 
@@ -228,7 +228,7 @@ def _with_listed_fluxes(prior: JointPrior, expected: FloatArray) -> JointPrior:
     """
     known = np.isfinite(expected)
     flux = np.where(known, expected, prior.flux)
-    return replace(prior, flux=flux, flux_width=np.where(known, _LISTED_WIDTH, prior.flux_width))
+    return replace(prior, flux=flux, flux_width=np.where(known, LISTED_WIDTH, prior.flux_width))
 
 
 def first_sky(columns: BackgroundColumns, flux: FloatArray, ivar: FloatArray) -> FloatArray:

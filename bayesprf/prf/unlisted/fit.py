@@ -14,6 +14,7 @@ from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
+from bayesprf.prf.joint.start import LISTED_WIDTH
 from bayesprf.prf.unlisted.peaks import are_everywhere, find_uncatalogued, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
@@ -216,10 +217,22 @@ def _continue(field: Field, listed: SourceTable, found: JointFit, flux: FloatArr
     before = found.state.widened(problem)
     shift = np.concatenate([before.shift, np.zeros((flux.size, 2))])
     state = replace(before, flux=np.append(before.flux, flux), shift=shift)
+    problem = _with_expected_fluxes(field, problem, state.flux)
     start = replace(found.hyper, outlier_share=0.0, outlier_sigma=1.0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         return fit_joint(replace(problem, loose=_loose(field, problem)), state, start, field.options, near=True)
+
+
+def _with_expected_fluxes(field: Field, problem: JointProblem, flux: FloatArray) -> JointProblem:
+    """Expect of stars that were found what was found, to its own size, as the light of no star is below zero.
+
+    Two that are close, in wide bounds, stand with opposite signs for what the PRF lacks of a third.
+    """
+    prior, found = problem.prior, np.arange(problem.n_source) >= field.sources.n_source
+    flux = np.where(found, np.maximum(flux, 0.0), prior.flux)
+    width = np.where(found, LISTED_WIDTH, prior.flux_width)
+    return replace(problem, prior=replace(prior, flux=flux, flux_width=width))
 
 
 def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed: SourceTable) -> JointFit:
