@@ -305,10 +305,12 @@ class JointState:
             shift=self.shift + own[:, 1:] if own.shape[1] == 3 else self.shift,
         )
 
-    def widened(self, problem: JointProblem) -> "JointState":
-        """Return the state of a problem with more columns over the field, or of the sky, which are none in it."""
+    def widened(self, problem: JointProblem, basis: PolarBasis) -> "JointState":
+        """Return the state, with weights of a `basis`, in a problem with more columns, or finer ones."""
         field, bend = problem.n_field - len(self.weights), problem.n_geometry - len(self.shear)
-        weights = np.pad(self.weights, ((0, field), (0, 0)))
+        fine = basis.n_basis != problem.basis.n_basis
+        weights = self.weights @ embedding(basis, problem.basis).T if fine else self.weights
+        weights = np.pad(weights, ((0, field), (0, 0)))
         shear, offset = (np.pad(one, ((0, bend), (0, 0))) for one in (self.shear, self.offset))
         sky = np.pad(self.sky, (0, problem.sky.shape[1] - self.sky.size))
         return replace(self, weights=weights, shear=shear, offset=offset, sky=sky)

@@ -214,7 +214,7 @@ def _loose(field: Field, problem: JointProblem) -> FloatArray:
 def _continue(field: Field, listed: SourceTable, found: JointFit, flux: FloatArray) -> JointFit:
     """Fit with more stars from where the fit with fewer ended."""
     problem = field.build(listed)[0]
-    before = found.state.widened(problem)
+    before = found.state.widened(problem, found.problem.basis)
     shift = np.concatenate([before.shift, np.zeros((flux.size, 2))])
     state = replace(before, flux=np.append(before.flux, flux), shift=shift)
     problem = _with_expected_fluxes(field, problem, state.flux)

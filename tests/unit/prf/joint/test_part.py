@@ -177,14 +177,19 @@ def test_stars_whose_steps_lead_back_are_told():
     np.testing.assert_array_equal(_opposed(now, before), [True, False, False])
 
 
-def test_a_state_of_fewer_columns_is_one_of_more(built, beside_sky):
+def test_a_state_of_fewer_columns_is_one_of_more(field, built, beside_sky):
     """The image is the same: columns over the field and of the sky begin at none."""
     problem, state, _ = built
     over_field = field_columns(problem.place, 1)
     more = replace(problem, sky=beside_sky[0].sky, columns=over_field, geometry=over_field)
-    wider = state.widened(more)
+    wider = state.widened(more, problem.basis)
     assert [one.shape[0] for one in (wider.weights, wider.shear, wider.offset, wider.sky)] == [3, 3, 3, 3]
     np.testing.assert_allclose(look(more, wider).image, look(problem, state).image, rtol=1e-12)
+    finer_problem = build_joint(
+        field.pixels, field.sources, reduce_image(field.pixels), field.pixels.saturated, JointSettings(density=2)
+    )[0]
+    seen = look(finer_problem, state.widened(finer_problem, problem.basis)).image
+    np.testing.assert_allclose(seen, look(problem, state).image, rtol=0.01, atol=0.01)
 
 
 def test_held_columns_are_asked_for_some_pixels_at_a_time(built, monkeypatch):
