@@ -18,7 +18,7 @@ MAX_QUICK_PIXEL, MAX_QUICK_PAIR = 20_000, 500_000
 """Cost: pixels, and pairs of star and pixel, up to which a step takes about half a second: what all stars share is
 fitted to no more around the brightest."""
 # Derived: beside a sky, share of the pixels around the brightest stars: these tell the wings, all others the sky, and
-# the sum of two variances that fall with the number of pixels is least where each has half, if both start alike.
+# the sum of two equal variances that fall with the number of pixels is least where each has half.
 _AROUND = 0.5
 # Definition: the golden ratio.
 _GOLDEN = 0.5 * (1.0 + 5.0**0.5)
