@@ -86,7 +86,7 @@ def take_series(left: MeanResiduals, fit: FluxFit) -> SeriesResiduals | None:
     growth = np.where(known, np.clip(growth, 0.0, 2.0), 0.0)
     usual = residual.sum(axis=0) / np.maximum(growth.sum(axis=0), 1e-300)
     residual -= usual * growth
-    ivar = np.where(known, part.ivar, 0.0).sum(axis=0) / count
+    ivar = np.where(known, part.noise_ivar, 0.0).sum(axis=0) / count
     return SeriesResiduals(left, residual, known, ivar, median_over_time(fit.flux_err[looked], empty=np.inf))
 
 
