@@ -88,7 +88,8 @@ def are_everywhere(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> bool:
     Returns
     -------
     bool
-        Never where what is left differs from pixel to pixel by less than noise.
+        Never where what is left differs from pixel to pixel by less than noise, and, but for an image of which a part
+        decides, always where it differs by more.
 
     Notes
     -----
@@ -96,8 +97,8 @@ def are_everywhere(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> bool:
     it scatters by n L**2 / 3 times the sum of the squares of the PRF (Campbell's theorem): with the scatter u that is
     left, it is 3 u**2 / (2 L sum p**2).
     """
-    if not lacks_most(fit):
-        return False
+    if fit.decided is None or not lacks_most(fit):
+        return lacks_most(fit)
     limit, square = _limits(fit, *_neighbors(pixels, _REACH * float(np.sqrt(fit.problem.pixel_area))))
     left = 1.5 * fit.hyper.unlisted**2 / (square * limit.min())
     return bool(left * np.count_nonzero(fit.problem.used) > flux[flux > 0.0].sum())

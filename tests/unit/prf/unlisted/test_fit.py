@@ -107,6 +107,8 @@ def test_in_a_large_image_a_star_stands_for_several(machine, monkeypatch):
 def test_stars_are_everywhere_where_those_that_are_left_give_most_of_the_light(machine):
     """Left is as much as scatters so: the more is found, the more may be left."""
     fit, pixels = with_light(machine, 20.0), machine.pixels
+    assert are_everywhere(pixels, fit, np.full(12, 3.0 * pixels.n_pixel))
+    fit = replace(fit, decided=np.ones(pixels.n_pixel, bool))
     assert are_everywhere(pixels, fit, np.zeros(0))
     assert are_everywhere(pixels, fit, np.full(12, 0.5 * pixels.n_pixel))
     assert not are_everywhere(pixels, fit, np.full(12, 3.0 * pixels.n_pixel))
