@@ -215,7 +215,8 @@ class PerturbationOptions:
         learned from the pixels near stars, and may carry light off the others: see `docs/explanation/model.md`. By
         default a Machine uses them where `time_nknots`, `time_radius` or `cartesian_knot_spacing` is set.
     fix_pixels : bool
-        Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`.
+        Give every bright pixel its own mean and its own change beyond the common one: see `GainModel`. Beside a shift
+        of the PRF none has.
     free_motion : bool
         Let the image also move, differently over the field, and change its size and shear at every cadence, by as much
         as the pixels tell: jitter, and focus that changes within days, which no time column follows. Where motion

@@ -229,8 +229,7 @@ class ShiftModel:
 
     def factors(self, pairs: PairTable) -> FloatArray:
         """Return the parts of the factor on the mean PRF, shape (n_part, n_pair): the shift's, then the slow ones."""
-        moved = self.shift.factors(pairs) * self.gain.pixel_factor[pairs.pixel]
-        return np.vstack([moved, self.gain.factors(pairs)[1:]])
+        return np.vstack([self.shift.factors(pairs), self.gain.factors(pairs)[1:]])
 
 
 def build_shift(
