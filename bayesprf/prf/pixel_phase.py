@@ -25,6 +25,12 @@ _MAX_RADIUS_PIX = 300
 SHARE_OF_SCATTER = 0.03
 
 
+def plane_share(dx: FloatArray, dy: FloatArray, radius: float) -> FloatArray:
+    """Return with what share pixels of the plane at offsets from a star (arcsec) count: it fades out at the radius."""
+    inside = np.minimum(np.hypot(dx, dy) / radius, 1.0)
+    return np.asarray((1.0 - inside**4) ** 2)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class PixelPhases:
     """Pixels around a star at several pixel phases.
@@ -71,8 +77,7 @@ class PixelPhases:
         shift = np.stack([grid.ravel() for grid in np.meshgrid(phase, phase)])
         offset = np.stack([column[near], row[near]])[:, None, :] - shift[:, :, None]
         dx, dy = np.einsum("ij,jkl->ikl", axes, offset)
-        inside = np.minimum(np.hypot(dx, dy) / radius, 1.0)
-        return cls(dx, dy, (1.0 - inside**4) ** 2)
+        return cls(dx, dy, plane_share(dx, dy, radius))
 
     @property
     def n_phase(self) -> int:

@@ -1,5 +1,6 @@
 """Motion as a shift: the PRF at time t is the PRF at a shifted position, as a few parts and a mix per cadence."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -8,6 +9,8 @@ from scipy.interpolate import make_interp_spline
 from scipy.linalg import eigh, qr
 
 from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.prf.pixel_phase import plane_share
+from bayesprf.scene.axes import pixel_side
 from bayesprf.scene.pairs import PairTable
 from bayesprf.timemodel.fit import GainModel
 from bayesprf.timemodel.gain import StarFunction
@@ -156,6 +159,36 @@ class MovedPrf:
             values[:, part] = self.evaluate(owner, east.ravel(), north.ravel()).reshape(east.shape).T
         return values
 
+    def plane_sums(self, grid: ShiftGrid, pairs: PairTable, axes: FloatArray, radius: float) -> FloatArray:
+        """Return the sum of each PRF over the pixel plane at every node over its mean, shape (n_node, n_source).
+
+        Parameters
+        ----------
+        grid : ShiftGrid
+            The nodes.
+        pairs : PairTable
+            Pairs of all sources; that of a source without any keeps its sum.
+        axes : ndarray of float64, shape (2, 2)
+            Sky step of one column and one row, arcsec.
+        radius : float
+            How far the plane reaches, arcsec.
+
+        Returns
+        -------
+        ndarray of float64, shape (n_node, n_source)
+        """
+        shift = np.einsum("sij,nj->sni", self.field.matrices, grid.nodes) + self.offset[:, None]
+        side = np.arange(-np.ceil(radius / pixel_side(axes)) - 1.0, np.ceil(radius / pixel_side(axes)) + 2.0)
+        east, north = axes @ np.stack(np.meshgrid(side, side)).reshape(2, -1)
+        order = np.lexsort((pairs.r, pairs.source))
+        sums = np.ones((grid.nodes.shape[0], pairs.n_source))
+        for source, first in zip(*np.unique(pairs.source[order], return_index=True), strict=True):
+            home, moved = order[first], shift[source][:, :, None]
+            dx, dy = pairs.dx[home] + east - moved[:, 0], pairs.dy[home] + north - moved[:, 1]
+            values = self.evaluate(np.full(dx.size, source), dx.ravel(), dy.ravel()).reshape(dx.shape)
+            sums[:, source] = np.sum(plane_share(dx, dy, radius) * values, axis=1)
+        return sums / sums.mean(axis=0)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PrfShift:
@@ -175,6 +208,8 @@ class PrfShift:
         Weight of each part at each cadence.
     size : ndarray of float64, shape (n_part,)
         Root of the summed square of the light of each part, largest first.
+    sums : ndarray of float64, shape (n_node, n_source)
+        By what the PRF of each source at each node is divided, so that it has the same sum over the pixel plane.
     mean : callable
         The PRF of sources in the mean image, of which `factors` are multiples.
     """
@@ -185,6 +220,7 @@ class PrfShift:
     combine: FloatArray
     mix: FloatArray
     size: FloatArray
+    sums: FloatArray
     mean: StarFunction
 
     def factors(self, pairs: PairTable) -> FloatArray:
@@ -200,7 +236,8 @@ class PrfShift:
         ndarray of float64, shape (n_part, n_pair)
             The PRF at cadence t is ``mix[t] @ factors`` times the mean PRF.
         """
-        parts = self.combine @ self.prf.at_nodes(self.grid, pairs.source, pairs.dx, pairs.dy)
+        nodes = self.prf.at_nodes(self.grid, pairs.source, pairs.dx, pairs.dy)
+        parts = self.combine @ (nodes / self.sums[:, pairs.source])
         return np.ascontiguousarray(parts / self.mean(pairs.source, pairs.dx, pairs.dy))
 
 
@@ -239,6 +276,7 @@ def build_shift(
     *,
     mean: StarFunction,
     scale: float,
+    sums: Callable[[ShiftGrid], FloatArray] | None = None,
     smear: FloatArray | None = None,
 ) -> PrfShift:
     """Find the fewest parts that hold the PRF at all shifts.
@@ -255,6 +293,8 @@ def build_shift(
         The PRF of sources in the mean image at offsets (arcsec), 1 / pixel.
     scale : float
         Pixel, arcsec.
+    sums : callable, optional
+        Sums of the PRF over the pixel plane at the nodes of a grid, of `MovedPrf.plane_sums`; by default all the same.
     smear : ndarray of float64, shape (n_time, 2), optional
         Which part of each exposure stars spent where they were in the cadence before, and in that after.
 
@@ -266,11 +306,14 @@ def build_shift(
     -----
     With W the weights of the nodes at all cadences and N the PRF at the nodes, the singular vectors of W N with the
     largest values are the parts, of that number, with the least squared error: W = Q R, R N = U S V', parts V' and
-    mix Q U S.
+    mix Q U S. Splines whose sum over the pixels is constant to a few 1e-5 are better than those of any pixel, but not
+    than the light curve of a bright star that drifts over several phases: they are divided by that sum.
     """
     grid = ShiftGrid.around(motion, scale)
     chosen = np.arange(pairs.n_pair)[:: max(1, pairs.n_pair // _MAX_PAIRS)]
+    total = np.ones((grid.nodes.shape[0], pairs.n_source)) if sums is None else sums(grid)
     nodes = prf.at_nodes(grid, pairs.source[chosen], pairs.dx[chosen], pairs.dy[chosen])
+    nodes /= total[:, pairs.source[chosen]]
     weights = grid.weights(motion)
     if smear is not None:
         before, after = weights[np.maximum(np.arange(motion.shape[0]) - 1, 0)], np.roll(weights, -1, axis=0)
@@ -281,7 +324,8 @@ def build_shift(
     keep = values > max(float(values.max(initial=0.0)), 1e-300) * _TOLERANCE**2
     size, vectors = np.sqrt(values[keep])[::-1], vectors[:, keep][:, ::-1]
     combine = (vectors / size).T @ triangle
-    return PrfShift(motion, prf, grid, combine, np.ascontiguousarray((rotated @ vectors) * size), size, mean)
+    mix = np.ascontiguousarray((rotated @ vectors) * size)
+    return PrfShift(motion, prf, grid, combine, mix, size, total, mean)
 
 
 def _cardinal(size: int, position: FloatArray, order: int) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -74,7 +75,8 @@ def fit_shift(
     motion = np.nan_to_num(motion)
     smear = measure_smear(pixels, moved, shape.matrix, shape.flux, motion=motion)
     scale = pixels.instrument.pixel_scale
-    return build_shift(motion, moved, shape.pairs, mean=shape.star_prf, scale=scale, smear=smear)
+    sums = partial(moved.plane_sums, pairs=shape.pairs, axes=pixel_axes(pixels), radius=sharp.prf.basis.rmax)
+    return build_shift(motion, moved, shape.pairs, mean=shape.star_prf, scale=scale, sums=sums, smear=smear)
 
 
 def settle_light(pixels: PixelTable, shape: PrfFit, shift: PrfShift) -> tuple[FloatArray, UncataloguedLight | None]:
