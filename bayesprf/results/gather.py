@@ -401,7 +401,7 @@ def _shift_arrays(model: ShiftModel) -> NamedDict:
     """Return the arrays of a shift of the PRF, and of the light that moves along."""
     shift, light = model.shift, model.light
     found = {"shift": shift.motion, "shift_mix": shift.mix, "shift_combine": shift.combine}
-    found["shift_place"] = shift.grid.nodes
+    found |= {"shift_place": shift.grid.nodes, "shift_sums": shift.sums}
     if light is not None:
         found |= {"moving_light": light.parts, "moving_light_constant": light.constant}
     return found

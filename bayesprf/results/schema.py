@@ -137,6 +137,7 @@ _TIME_MODEL = (
     Variable("shift_mix", ("time", "shift_part"), "1", "weight of each part of the shifted PRF"),
     Variable("shift_place", ("shift_node", "sky_axis"), "arcsec", "shifts at which the PRF is evaluated"),
     Variable("shift_combine", ("shift_part", "shift_node"), "1", "each part as a sum of the PRF at the nodes"),
+    Variable("shift_sums", ("shift_node", "source"), "1", "by what the PRF of a source is divided at each node"),
     Variable("moving_light", ("light_part", "pixel"), FLUX_UNIT, "light of unknown stars per part of shift_mix"),
     Variable("moving_light_constant", ("pixel",), FLUX_UNIT, "what of that light does not move"),
 )

@@ -25,13 +25,13 @@ def test_the_shift_is_in_the_tree_and_in_every_picture_of_the_prf(tmp_path):
     tree = machine.to_datatree()
     group, fit = tree["time_model"], machine.fit.time_model
     np.testing.assert_array_equal(group["shift"].values, fit.shift.motion)
-    parts = group["shift_combine"].values @ fit.shift.prf.at_nodes(
+    nodes = fit.shift.prf.at_nodes(
         fit.shift.grid, fit_pairs(machine).source, fit_pairs(machine).dx, fit_pairs(machine).dy
     )
+    parts = group["shift_combine"].values @ (nodes / group["shift_sums"].values[:, fit_pairs(machine).source])
     np.testing.assert_allclose(
         group["shift_mix"].values
         @ parts
-        * fit.gain.pixel_factor[fit_pairs(machine).pixel]
         / tree["shape"]["prf_sum"].values[fit_pairs(machine).source],
         [one.data for one in machine.perturbed_model(np.arange(120))],
         atol=1e-12,
