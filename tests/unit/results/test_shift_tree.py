@@ -30,9 +30,7 @@ def test_the_shift_is_in_the_tree_and_in_every_picture_of_the_prf(tmp_path):
     )
     parts = group["shift_combine"].values @ (nodes / group["shift_sums"].values[:, fit_pairs(machine).source])
     np.testing.assert_allclose(
-        group["shift_mix"].values
-        @ parts
-        / tree["shape"]["prf_sum"].values[fit_pairs(machine).source],
+        group["shift_mix"].values @ parts / tree["shape"]["prf_sum"].values[fit_pairs(machine).source],
         [one.data for one in machine.perturbed_model(np.arange(120))],
         atol=1e-12,
     )
