@@ -4,6 +4,8 @@ Developed on the families and seeds of DEVELOP; JUDGE was held back until the en
 
     python docs/scripts/misfit_matrix.py [develop|judge|colors] [METHOD] [seeds=41,42] [order0] [table] [family ...]
 
+The first line of a family has the root mean square of all stars' errors in units of those claimed, field by field.
+
 METHOD: `joint`; `build`, plain `build_shape_model`; `rounds`, the same with ``method="rounds"``; `old`, plain
 `refine_scene`; `machine`, ``refine_scene(method="joint")``. With `table` the lines are those of the page of evidence.
 `colors` are fields whose PRF follows the colours of the stars, to be fitted by `build` with `color_column`, and without
@@ -323,8 +325,11 @@ def main() -> None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 flux, error, note = method(field, order)
-            notes.append(f"{note} {time.process_time() - started:.1f} s")
-            for name, (mask, bias, claimed) in score(field, flux, error).items():
+            scores = score(field, flux, error)
+            mask, bias, claimed = scores["all"]
+            spread = np.sqrt(np.mean((bias / claimed)[mask] ** 2))
+            notes.append(f"{note} {time.process_time() - started:.1f} s, rms z {spread:.2f}")
+            for name, (mask, bias, claimed) in scores.items():
                 rows.setdefault(name, []).append((bias[mask], claimed[mask]))
         print(f"## {family}: {'; '.join(notes)}")
         for name, parts in rows.items():
