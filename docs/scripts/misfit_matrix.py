@@ -335,7 +335,7 @@ def main() -> None:
         for name, parts in rows.items():
             bias, claimed = (np.concatenate(one) for one in zip(*parts, strict=True))
             z, middle = np.abs(bias / claimed), np.median(bias)
-            fields = " ".join(f"{100 * np.median(one):+.3f}" for one, _ in parts)
+            fields = " ".join(f"{100 * np.median(one):+.3f}" if one.size else "none" for one, _ in parts)
             cover = np.mean(z < 0.994), np.mean(z < 1.96)
             scatter, claims = 148.26 * np.median(np.abs(bias - middle)), 100 * np.median(claimed)
             if "table" in sys.argv:
