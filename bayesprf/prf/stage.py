@@ -276,7 +276,10 @@ def _better(
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
         found, told = first if first and not prior else _try_jointly(scene, joint, rounds.background if few else None)
-        choice = (_find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None) or Choice(False, told)
+        choice = _find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None
+        if found is not None and choice is not None and not few:
+            found, joint, choice = _finer_or_sky(fit, scene, found, joint, choice)
+        choice = choice or Choice(False, told)
         if found is not None and choice.sky is None:
             choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
             choice = _beside_sky(fit, scene, joint, found, choice, few=bool(few)) if not suspect else choice
@@ -289,6 +292,22 @@ def _better(
             break
     _log.info("the PRF is fitted in rounds")
     return rounds, recipe.updated(method="rounds")
+
+
+def _finer_or_sky(
+    fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe, choice: Choice
+) -> tuple[PrfFit, PrfRecipe, Choice | None]:
+    """Return a fit with finer columns that finds no sky; else the fit, and the choice which says that it finds one.
+
+    One PRF for all places whose columns are too coarse may need a sky that is none for what it misses.
+    """
+    joint = found.joint
+    if joint is None or any(variation_score(joint, order) > SIGNIFICANT for order in range(1, len(_SURFACES) + 1)):
+        return found, recipe, choice
+    other, denser = _detailed(fit, scene, found, recipe)
+    if other is found or _find_sky(fit, scene, denser, other, few=False) is not None:
+        return found, recipe, choice
+    return other, denser, None
 
 
 def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[Scene, PrfFit, PrfRecipe]:

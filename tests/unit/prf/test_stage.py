@@ -2,12 +2,15 @@
 
 import warnings
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bayesprf import Machine
 from bayesprf.errors import ConvergenceWarning
+from bayesprf.prf import stage
+from bayesprf.prf.joint.choice import Choice
 from bayesprf.prf.stage import fit_prf, select_image, warn_if_moving
 from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_field
@@ -43,3 +46,15 @@ def test_a_star_that_still_moves_is_told(machine):
         warn_if_moving(still, 4)
     with pytest.warns(ConvergenceWarning, match=r"a star still moved by 0.200 arcsec in the last of 4 rounds"):
         warn_if_moving(moving, 4)
+
+
+@pytest.mark.parametrize(("score", "needs", "kept"), [(0.0, False, True), (0.0, True, False), (9.0, False, False)])
+def test_finer_columns_are_asked_for_before_a_sky_is_believed(monkeypatch, score, needs, kept):
+    """Coarse columns of a constant PRF may need a sky that is none: one of 0.6 electron / s cost 5 % of all fluxes."""
+    coarse, finer = SimpleNamespace(joint=object()), SimpleNamespace(joint=object())
+    sky = Choice(False, "finds a sky", (0.6, 0.1))
+    monkeypatch.setattr(stage, "variation_score", lambda *_: score)
+    monkeypatch.setattr(stage, "_detailed", lambda *_: (finer, "denser"))
+    monkeypatch.setattr(stage, "_find_sky", lambda *_, few: sky if needs else None)
+    found = stage._finer_or_sky(None, None, coarse, "coarse", sky)
+    assert found == ((finer, "denser", None) if kept else (coarse, "coarse", sky))
