@@ -227,8 +227,11 @@ def _continue(field: Field, listed: SourceTable, found: JointFit, flux: FloatArr
 def _with_expected_fluxes(field: Field, problem: JointProblem, flux: FloatArray) -> JointProblem:
     """Expect of stars that were found what was found, to its own size, as the light of no star is below zero.
 
-    Two that are close, in wide bounds, stand with opposite signs for what the PRF lacks of a third.
+    Two that are close, in wide bounds, stand with opposite signs for what the PRF lacks of a third. Where few stars
+    lean on a PRF known beforehand, what was found is no measure yet: of a star beyond the edge a tenth of its light.
     """
+    if problem.base is not None:
+        return problem
     prior, found = problem.prior, np.arange(problem.n_source) >= field.sources.n_source
     flux = np.where(found, np.maximum(flux, 0.0), prior.flux)
     width = np.where(found, LISTED_WIDTH, prior.flux_width)
