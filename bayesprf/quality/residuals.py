@@ -8,7 +8,6 @@ from scipy.sparse import csr_matrix, diags, vstack
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.linalg.problem import GaussianPrior
-from bayesprf.photometry.background import marginal_gain
 from bayesprf.photometry.motion_errors import flux_gain
 from bayesprf.prf.fit import PrfFit
 from bayesprf.scene.pairs import PairTable
@@ -128,9 +127,9 @@ class MeanResiduals:
     @cached_property
     def gain(self) -> csr_matrix:
         """K, response of the fluxes to the pixels, sparse (n_source, n_pixel)."""
-        gain = flux_gain(self.matrix, self.ivar, self.prior)
         background = self.prf.background
-        return gain if background is None else marginal_gain(gain, self.design, background.columns, self.ivar)
+        columns = None if background is None else background.columns
+        return flux_gain(self.matrix, self.ivar, self.prior, background=columns)
 
     def free(self, light: csr_matrix) -> csr_matrix:
         """Return what is left of light, sparse (n_pixel, n), when the fluxes are free."""
