@@ -183,7 +183,7 @@ DEVELOP = {
     "constant": (stamps(), varying(0.0), None, (21, 22)),
     "width 5 %": (stamps(), varying(0.05), None, (21, 22)),
     "wings end": (stamps(), ending, None, (21, 22)),
-    "Kepler Gaussians": (stamps(), kepler_mog, None, (21, 22)),
+    "Kepler Gaussians": (stamps(), lambda: kepler_mog(), None, (21, 22)),
     "TESS one table": (tess_image(), lambda: one_table("row1025-col1069"), None, (21, 22)),
     "TESS sky": (tess_image(), lambda: one_table("row1025-col1069"), SKY, (21, 22)),
     "TESS sky saturated": (

@@ -3,8 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import lstsq
-from scipy.sparse import csr_matrix, hstack, identity
+from scipy.sparse import hstack, identity
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.photometry.background import BackgroundColumns
@@ -21,6 +20,7 @@ from bayesprf.prf.joint.problem import (
     global_columns,
     look,
     normalized,
+    weight_scores,
 )
 from bayesprf.prf.joint.start import rows_around
 from bayesprf.prf.joint.step import MAX_POWER
@@ -36,6 +36,8 @@ WORTH_A_TRY = 2.0
 _MEAN_ABS, _STD_ABS = float(np.sqrt(2.0 / np.pi)), float(np.sqrt(1.0 - 2.0 / np.pi))
 # Rounding: it decides what is left of a pixel that the fit follows altogether.
 _LEAST_KEPT = 1e-3
+# Rounding: share of the largest square below which a combination of columns is none.
+_ROUNDING = 1e-12
 # Definition: where the model errs by as much as noise, a pixel has this share of the weight that noise alone gives it.
 _NOISE_SHARE = 0.5
 
@@ -333,18 +335,17 @@ def _further_score(fit: JointFit, further: FloatArray) -> float:
     """Return the score of further columns of the weights, shape (n_source, n_further)."""
     problem, weight = _deciding(fit)
     n_weight = problem.n_weight
-    problem = replace(problem, columns=np.concatenate([problem.columns, further], axis=1))
+    wider = replace(problem, columns=np.concatenate([problem.columns, further], axis=1))
     more = np.zeros((further.shape[1], problem.basis.n_basis))
     state = replace(fit.state, weights=np.concatenate([fit.state.weights, more]))
-    view = look(problem, state)
-    columns = global_columns(problem, state, view)
-    added = np.zeros(columns.shape[1], bool)
-    added[n_weight : problem.n_weight] = True
+    view = look(wider, state)
     left = problem.flux - view.image
     if fit.decided is not None:
-        left = _without(left[:, None], columns[:, ~added], weight)[:, 0]
-    widths = JointHyper().field_widths
-    return _agreement(problem, state, view, columns[:, added], left=left, weight=weight, widths=widths)
+        # The columns of the fit itself are those without the further ones.
+        columns = global_columns(wider, state, view)
+        left = _without(left, np.delete(columns, np.s_[n_weight : wider.n_weight], axis=1), weight)
+    by_star = _pulls(wider, state, view, left=left, weight=weight)[:, n_weight:]
+    return _agreement(_scaled(by_star, problem, JointHyper().field_widths))
 
 
 def _deciding(fit: JointFit) -> tuple[JointProblem, FloatArray]:
@@ -386,34 +387,37 @@ def detail_score(fit: JointFit) -> float:
     problem = replace(fit.problem, basis=fine, bends=rough[~around], turns=rough[around])
     state = replace(fit.state, weights=fit.state.weights @ held.T)
     view = look(problem, state)
-    columns = global_columns(problem, state, view)[:, : problem.n_weight]
-    columns = _without(columns, columns @ held, fit.weight)
-    widths, left = (hyper.tau, hyper.turn, problem.prior.weights_sigma), problem.flux - view.image
-    return _agreement(problem, state, view, columns, left=left, weight=fit.weight, widths=widths)
+    columns = np.sqrt(fit.weight)[:, None] * global_columns(problem, state, view)[:, : problem.n_weight]
+    common = held.T @ (columns.T @ columns)
+    by_star = _pulls(problem, state, view, left=problem.flux - view.image, weight=fit.weight)
+    by_star -= (by_star @ held) @ _solve_told(common @ held, common)
+    return _agreement(_scaled(by_star, problem, (hyper.tau, hyper.turn, problem.prior.weights_sigma)))
 
 
-def _without(columns: FloatArray, held: FloatArray, weight: FloatArray) -> FloatArray:
-    """Return columns less what others make of them at the weights of the pixels, shape (n_pixel, n_column)."""
-    root = np.sqrt(weight)[:, None]
-    return np.asarray(columns - held @ lstsq(root * held, root * columns, lapack_driver="gelsy")[0])
+def _without(left: FloatArray, held: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return what is left of pixels less what columns make of it at the weights of the pixels, shape (n_pixel,)."""
+    weighted = weight[:, None] * held
+    return np.asarray(left - held @ _solve_told(held.T @ weighted, weighted.T @ left))
 
 
-def _agreement(
-    problem: JointProblem,
-    state: JointState,
-    view: View,
-    columns: FloatArray,
-    *,
-    left: FloatArray,
-    weight: FloatArray,
-    widths: tuple[float, float, float],
-) -> float:
-    """Return the score of columns that a fit lacks, in standard deviations; their prior has these widths."""
+def _solve_told(square: FloatArray, right: FloatArray) -> FloatArray:
+    """Return the solution of S x = b where S tells of one, 0 along all that it does not tell of."""
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(square), 1e-300))
+    size, axes = np.linalg.eigh(square * np.outer(scale, scale))
+    told = size > _ROUNDING * size[-1]
+    axes = scale[:, None] * axes[:, told]
+    return np.asarray(axes / size[told] @ (axes.T @ right))
+
+
+def _pulls(problem: JointProblem, state: JointState, view: View, *, left: FloatArray, weight: FloatArray) -> FloatArray:
+    """Return G'W r of the pixels in which each star is the brightest, (n_star, n_weight), of stars that have some."""
     pull = weight * np.where(weight > 0, left, 0.0)
     star = _brightest(problem.pairs, state.flux, view.values)
-    found, row = np.unique(star, return_inverse=True)
-    by_star = csr_matrix((pull, (row, np.arange(star.size))), (found.size, star.size)) @ columns
-    likeness = _scaled(by_star, problem, widths)
+    return weight_scores(problem, state, view, pull, np.unique(star, return_inverse=True)[1])
+
+
+def _agreement(likeness: FloatArray) -> float:
+    """Return how far products y_i'y_j of different stars are positive in all, in standard deviations."""
     np.fill_diagonal(likeness, 0.0)
     spread = float(np.sqrt(2.0 * np.sum(likeness**2)))
     return float(likeness.sum()) / spread if spread > 0 else 0.0

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.linalg import lstsq
 from scipy.sparse import csr_matrix
 
-from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.layout import Layout
@@ -541,6 +541,33 @@ def global_columns(problem: JointProblem, state: JointState, view: View, pixels:
     rows[:, problem.n_weight : sky] += far_rows[:, problem.n_field * n_edge :]
     rows[:, sky:] = problem.sky[chosen].toarray()
     return rows
+
+
+def weight_scores(
+    problem: JointProblem, state: JointState, view: View, pull: FloatArray, group: IntArray
+) -> FloatArray:
+    """Return G'b of groups of pixels, (n_group, n_weight), for the derivatives G of the image by all weights.
+
+    `pull`, the b of each pixel, and the number of its `group` have the shape (n_pixel,). G itself is never held.
+    """
+    from bayesprf.linalg.compiled.polar import add_columns
+
+    pairs, basis, n_weight = problem.pairs, problem.basis, problem.n_weight
+    light = state.flux[pairs.source] * view.values * pull[pairs.pixel]
+    indptr, pair = problem.layout.order.of_pixels(np.argsort(group, kind="stable"))
+    n_pixel = np.bincount(group)
+    rows = np.zeros((n_pixel.size, n_weight + problem.n_wing))
+    add_columns(
+        indptr[pointers(n_pixel)], pair, pairs.source, view.place, LN10 * light, problem.columns,
+        wing_starts(problem.n_wing), basis.knots, (basis.n_core, basis.n_phi_knots), rows,
+    )  # fmt: skip
+    n_edge = edge_size(basis)
+    by_group = csr_matrix((pull, (group, np.arange(group.size))), (n_pixel.size, group.size))
+    by_edge = by_group @ view.far_rows[:, : problem.n_field * n_edge]
+    for k in range(problem.n_field):
+        stop = (k + 1) * basis.n_basis
+        rows[:, stop - n_edge : stop] += by_edge[:, k * n_edge : (k + 1) * n_edge]
+    return rows[:, :n_weight]
 
 
 def answer_to_globals(problem: JointProblem, state: JointState, view: View, gain: csr_matrix) -> FloatArray:
