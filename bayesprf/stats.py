@@ -6,7 +6,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import gammaincc, ndtri
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 
 NORMAL_MEDIAN = 0.6744897501960817
 """Unit: median of |z| for a standard normal z."""
@@ -21,6 +21,10 @@ _N_HALVING = 40
 # Measured by docs/scripts/constants.py: share of the most precise of these numbers that counts, as large errors hide a
 # scatter: halved and doubled it moves no flux.
 _PRECISE_SHARE = 0.25
+# Derived: rows that hold this share of what all tell of a coefficient leave an error larger by 0.5 %.
+_TOLD_SHARE = 0.99
+# Rounding: the least median square of rows.
+_LEAST = 1e-9
 
 
 def mad_sigma(deviation: FloatArray, *, axis: int | None = None) -> FloatArray:
@@ -56,6 +60,25 @@ def median_over_time(values: FloatArray, *, empty: float = np.nan) -> FloatArray
     column, middle = np.arange(values.shape[1]), np.maximum(count - 1, 0)
     pair = ordered[middle // 2, column], ordered[np.minimum(count // 2, len(values) - 1), column]
     return np.where(count > 0, 0.5 * pair[0] + 0.5 * pair[1], empty)
+
+
+def excess_of_rows(square: FloatArray, known: BoolArray) -> FloatArray:
+    """Return the median of the known squares of each row over that of the median row, shape (n_row,)."""
+    seen = known.all(axis=1)
+    square = np.where(known, square, np.nan)
+    square[~known.any(axis=1)] = 0.0
+    middle = np.empty(len(square))
+    middle[seen], middle[~seen] = np.median(square[seen], axis=1), np.nanmedian(square[~seen], axis=1)
+    return np.asarray(middle / max(float(np.median(middle)), _LEAST))
+
+
+def telling_rows(told: FloatArray, most: int) -> IntArray:
+    """Return the rows, at most `most`, that together hold nearly all of the sum of each column, in ascending order."""
+    shares = told / np.maximum(told.sum(axis=0), 1e-300)
+    order = np.argsort(-shares.max(axis=1, initial=0.0), kind="stable")
+    enough = np.all(np.cumsum(shares[order], axis=0) >= _TOLD_SHARE, axis=1)
+    number = int(np.argmax(enough)) + 1 if enough.any() else order.size
+    return np.sort(order[: min(number, most)])
 
 
 def weighted_median(values: FloatArray, weight: FloatArray) -> FloatArray:

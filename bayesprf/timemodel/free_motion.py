@@ -7,24 +7,17 @@ from scipy.sparse import csr_matrix, identity
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.linalg.centred import GroupMeans
+from bayesprf.linalg.shrinkage import MOST_MOTION, shrink
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
-from bayesprf.stats import median_scatter
+from bayesprf.stats import excess_of_rows, median_scatter, telling_rows
 from bayesprf.timemodel.rounds import Rounds, centre_robustly, find_levels, relative_ivar, start
 from bayesprf.timemodel.training import TrainingPairs, TrainingPixels, bin_training
 
-# Derived: pixels that hold this share of what all tell of every coefficient leave errors larger by 0.5 %.
-_TOLD_SHARE = 0.99
 # Cost: numbers of unbinned training pixels that are held at once (a few such arrays are).
 _MAX_SERIES = 1 << 22
 # Rounding: share of a column that is left beside others where it is one of them.
 _ROUNDING = 1e-9
-# Derived: a coefficient whose width is a tenth of its error, of which pixels decide a hundredth, is held at zero.
-_LEAST_DECIDED = 0.01
-# Derived: motion by more than a pixel, or bending by its square, is not linear: no width is larger.
-_MOST = 1.0
-# Accuracy: most steps of the widths, and the relative change at which they have settled.
-_N_WIDTH, _SETTLED = 100, 1e-2
 # Accuracy: the rounds end when coefficients change by less than this share of their errors.
 _SETTLED_CHANGE = 0.1
 
@@ -102,10 +95,12 @@ def fit_free_motion(
     found = _Found(state, training.ivar, np.zeros((pixels.n_time, free.size)), np.zeros((0, 0, 0)))
     for number in range(options.n_round):
         before, found = found, _improve(frame, found, options.clip_sigma)
+        if frame.extent(found.mean) > MOST_MOTION:  # its squares would run away
+            break
         if number and _differ(before, found) < _SETTLED_CHANGE:
             break
     alive = np.any(found.mean != 0.0, axis=0)
-    if np.ptp(found.mean[:, pairs.change.kind[free] == 1], axis=0).max(initial=0.0) > options.shift_limit:
+    if frame.extent(found.mean) > min(options.shift_limit, MOST_MOTION):
         alive[:] = False
     mean = found.mean[:, alive]
     return FreeMotion(free[alive], mean - mean.mean(axis=0), found.covariance[:, alive][:, :, alive])
@@ -131,6 +126,10 @@ class _Frame:
     slow: FloatArray
     slow_motion: FloatArray
     kind: IntArray
+
+    def extent(self, mean: FloatArray) -> float:
+        """Return the range of the motion of all stars along either axis, pixel."""
+        return float(np.ptp(mean[:, self.kind == 1], axis=0).max(initial=0.0))
 
     def bent(self, mean: FloatArray) -> FloatArray:
         """Return the coefficients that motion at each cadence comes with, shape (n_time, n_free)."""
@@ -163,7 +162,7 @@ def _improve(frame: _Frame, found: _Found, clip_sigma: float) -> _Found:
     noise = np.full(residual.shape, np.inf)
     np.divide(1.0, training.ivar * level**2, out=noise, where=(training.ivar > 0) & (level > 0))
     variance = noise + _misfit(training, state.template, residual, noise, known)
-    variance = variance * np.maximum(_typical(residual**2 / variance, known), 1.0)[:, None]
+    variance = variance * np.maximum(excess_of_rows(residual**2 / variance, known), 1.0)[:, None]
     limit = clip_sigma * np.sqrt(variance)
     residual = centre_robustly(residual, limit, training)
     used = (training.ivar > 0) & (state.template > 0) & (np.abs(residual) <= limit)
@@ -188,16 +187,6 @@ def _misfit(
     growth = np.broadcast_to(brightest[training.group] / light, residual.shape)
     scatter = median_scatter((residual / np.sqrt(growth))[known], (noise / growth)[known])
     return np.asarray(scatter**2 * growth)
-
-
-def _typical(square: FloatArray, known: BoolArray) -> FloatArray:
-    """Return the median of the known squares of each cadence over that of the median one, shape (n_time,)."""
-    seen = known.all(axis=1)
-    square = np.where(known, square, np.nan)
-    square[~known.any(axis=1)] = 0.0
-    middle = np.empty(len(square))
-    middle[seen], middle[~seen] = np.median(square[seen], axis=1), np.nanmedian(square[~seen], axis=1)
-    return np.asarray(middle / max(float(np.median(middle)), _ROUNDING))
 
 
 def normal_equations(groups: GroupMeans, data: FloatArray, space: FloatArray) -> tuple[FloatArray, FloatArray]:
@@ -239,67 +228,14 @@ def _equations_together(groups: GroupMeans, data: FloatArray, space: FloatArray)
     return normal, score
 
 
-def shrink(
-    normal: FloatArray, score: FloatArray, *, start: FloatArray | None = None
-) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return mean and covariance of coefficients at every cadence under priors of one width each, which are learned.
-
-    Parameters
-    ----------
-    normal : ndarray of float64, shape (n_time, n_free, n_free)
-        Normal matrices.
-    score : ndarray of float64, shape (n_time, n_free)
-        Right sides.
-    start : ndarray of float64, shape (n_free,), optional
-        Widths that are tried first, where they are not zero.
-
-    Returns
-    -------
-    mean : ndarray of float64, shape (n_time, n_free)
-        Zero for coefficients of which the pixels tell nothing.
-    covariance : ndarray of float64, shape (n_time, n_free, n_free)
-    sigma : ndarray of float64, shape (n_free,)
-        The widths, zero where there is nothing to tell.
-    """
-    n_time, n_free = score.shape
-    told = np.einsum("tii->ti", normal).mean(axis=0) if n_time else np.zeros(n_free)
-    alive = np.flatnonzero(told > 0)
-    sigma = np.sqrt(1.0 / told[alive]) + np.sqrt(np.mean(score[:, alive] ** 2, axis=0)) / told[alive]
-    if start is not None:
-        sigma = np.where(start[alive] > 0, start[alive], sigma)
-    sigma = np.minimum(sigma, _MOST)
-    mean, covariance = np.zeros((n_time, 0)), np.zeros((n_time, 0, 0))
-    for _ in range(_N_WIDTH):
-        precision = normal[:, alive[:, None], alive] + np.diag(sigma**-2.0)
-        covariance = np.linalg.solve(precision, np.broadcast_to(np.eye(alive.size), precision.shape))
-        mean = np.einsum("tij,tj->ti", covariance, score[:, alive])
-        decided = np.sum(1.0 - np.einsum("tii->ti", covariance) / sigma**2, axis=0)
-        kept = decided > _LEAST_DECIDED * n_time
-        before, sigma = sigma, np.sqrt(np.sum(mean**2, axis=0) / np.maximum(decided, 1e-300))
-        sigma = np.minimum(sigma, _MOST)
-        if not kept.all():
-            alive, sigma, mean, covariance = alive[kept], sigma[kept], mean[:, kept], covariance[:, kept][:, :, kept]
-        elif np.all(np.abs(np.log(sigma / before)) < _SETTLED):
-            break
-    full_mean, full, widths = np.zeros((n_time, n_free)), np.zeros((n_time, n_free, n_free)), np.zeros(n_free)
-    widths[alive] = sigma
-    full_mean[:, alive] = mean
-    full[:, alive[:, None], alive] = covariance
-    return full_mean, full, widths
-
-
 def _telling_pixels(pixels: PixelTable, pairs: TrainingPairs, space: FloatArray) -> tuple[IntArray, IntArray]:
     """Return the training pixels that together tell nearly all of every column, and the columns that differ."""
     weight = pixels.ivar.mean(axis=0)[pairs.pixel] * pairs.light[pairs.chosen] ** 2
     groups = GroupMeans(pairs.group, weight[None])
     centred = np.stack([groups.centre(one[None])[0] for one in space.T], axis=1) * np.sqrt(weight)[:, None]
     apart = _apart(centred.T @ centred)
-    told = centred[:, apart] ** 2
-    share = told / told.sum(axis=0)
-    order = np.argsort(-share.max(axis=1, initial=0.0), kind="stable")
-    enough = np.all(np.cumsum(share[order], axis=0) >= _TOLD_SHARE, axis=1)
-    number = int(np.argmax(enough)) + 1 if enough.any() else order.size
-    return np.sort(order[: min(number, max(1, _MAX_SERIES // max(pixels.n_time, 1)))]), apart
+    most = max(1, _MAX_SERIES // max(pixels.n_time, 1))
+    return telling_rows(centred[:, apart] ** 2, most), apart
 
 
 def _apart(gram: FloatArray) -> IntArray:

@@ -6,6 +6,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
+from bayesprf.errors import ConvergenceWarning, warn
 from bayesprf.linalg.centred import CentredDesign, GroupMeans
 from bayesprf.linalg.kronecker import KroneckerDesign
 from bayesprf.linalg.problem import GaussianPosterior, GaussianPrior, LinearProblem
@@ -109,11 +110,23 @@ def fit_rounds(
     common = _Common(time_columns, columns, plane, kind, options)
     for number in range(options.n_round):
         state = find_levels(training, state)
-        before = state.used
-        state = _solve(training, common, state, first=number == 0)
-        if number + 1 >= _N_ROUND_MIN and np.mean(before != state.used) < _SETTLED_SHARE:
+        before, state = state, _solve(training, common, state, first=number == 0)
+        if number and _diverges(before, state):
+            warn(
+                f"build_time_model: its rounds diverge, as the PRF of a training pixel would turn negative in the one"
+                f" after {number}, which is the last that counts; where the image moves far or jumps, follow it with"
+                ' positions="centroid"',
+                ConvergenceWarning,
+            )
+            return before
+        if number + 1 >= _N_ROUND_MIN and np.mean(before.used != state.used) < _SETTLED_SHARE:
             break
     return state
+
+
+def _diverges(before: Rounds, state: Rounds) -> bool:
+    """Whether a round leaves more of the pixels than the one before, and lets one go dark that was fitted in it."""
+    return state.scatter > before.scatter and bool(np.any(state.change[before.used] < -1.0))
 
 
 def start(training: TrainingPixels, prior_sigma: FloatArray) -> Rounds:

@@ -8,8 +8,9 @@ import pytest
 import bayesprf as bp
 from bayesprf.errors import DataWarning
 from bayesprf.linalg.centred import GroupMeans
+from bayesprf.linalg.shrinkage import shrink
 from bayesprf.simulation.fields import make_field
-from bayesprf.timemodel.free_motion import _apart, normal_equations, shrink
+from bayesprf.timemodel.free_motion import _apart, normal_equations
 
 N_TIME, N_FREE = 400, 3
 

@@ -7,7 +7,9 @@ import pytest
 from drifting_field import OPTIONS
 from scipy.sparse import csr_matrix
 
-from bayesprf.timemodel.rounds import fit_rounds
+from bayesprf.errors import ConvergenceWarning
+from bayesprf.timemodel import rounds
+from bayesprf.timemodel.rounds import _diverges, fit_rounds
 from bayesprf.timemodel.training import TrainingPixels
 
 N_BIN, N_STAR, N_EACH = 24, 12, 20
@@ -88,3 +90,24 @@ def test_without_pixels_nothing_changes(observed):
     )  # fmt: skip
     found = fit_rounds(none, time, columns[:0], np.zeros((0, 3)), OPTIONS, kind=KIND)
     np.testing.assert_array_equal(found.weights, 0.0)
+
+
+def test_rounds_that_leave_more_and_let_pixels_go_dark_diverge(observed):
+    found = fit(observed)
+    dark = found.change.copy()
+    dark[3, 5] = -1.2
+    more = found.scatter + 1e-3
+    assert _diverges(found, replace(found, change=dark, scatter=more))
+    assert not _diverges(found, replace(found, change=dark))
+    assert not _diverges(found, replace(found, scatter=more))
+    unused = found.used.copy()
+    unused[3, 5] = False
+    assert not _diverges(replace(found, used=unused), replace(found, change=dark, scatter=more))
+
+
+def test_diverging_rounds_end_with_the_one_before(observed, monkeypatch):
+    good = fit(observed, n_round=1)
+    monkeypatch.setattr(rounds, "_diverges", lambda before, state: True)
+    with pytest.warns(ConvergenceWarning, match=r"^build_time_model: its rounds diverge, .* after 1, .* positions="):
+        found = fit(observed)
+    np.testing.assert_array_equal(found.weights, good.weights)
