@@ -745,6 +745,7 @@ class Machine:
         widths: FluxWidths | None = None,
         robust: bool = False,
         pixel_errors: str = "model",
+        follow_jitter: bool | None = None,
         n_threads: int | None = None,
     ) -> None:
         """Find the flux of every source at every cadence, all sources at once.
@@ -768,6 +769,10 @@ class Machine:
             variances averaged over time; or the given errors, as PSFMachine has it, which follow the noise and every
             misfit where they were made from the measured counts. Quoted errors are honest for each; where the given
             errors are constant in time, all three are the same.
+        follow_jitter : bool, optional
+            Whether fluxes with the constant PRF follow the jitter that all stars share from cadence to cadence, as
+            far as the pixels tell of one; its error is in `werrs`. By default unless `pixel_errors` is "given" or the
+            spacecraft rolls, as K2 does, whose stars move apart.
         n_threads : int, optional
             Threads over cadences; all cores by default. The answer does not depend on it.
 
@@ -792,7 +797,7 @@ class Machine:
         >>> bool((machine.werrs_total >= machine.werrs).all())
         True
         """
-        recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust, pixel_errors)
+        recipe = FluxRecipe(fit_va, prior_mu, prior_sigma, robust, pixel_errors, follow_jitter)
         check_widths(widths, recipe, self.nsources)
         free = self.fit.without("flux")  # so that the earlier fluxes are freed when the new ones replace them
         for stage, flux in fit_fluxes(free, recipe, widths=widths, n_threads=n_threads):

@@ -99,6 +99,8 @@ class FitOptions:
         Down-weight cosmic rays; there are no leave-one-out scores then.
     pixel_errors : {"model", "time-mean", "given"}
         What the pixels are weighed by: see `Machine.fit_model`.
+    follow_jitter : bool, optional
+        Whether fluxes with the constant PRF follow jitter of the image: see `Machine.fit_model`.
     learn_widths : bool
         Learn prior width, noise and model error, and fit with them.
     loo : bool
@@ -125,6 +127,7 @@ class FitOptions:
     refine: bool | None = None
     robust: bool = False
     pixel_errors: str = "model"
+    follow_jitter: bool | None = None
     learn_widths: bool = False
     loo: bool = False
     catalog: Named = field(default_factory=dict)
@@ -223,6 +226,7 @@ def fit(
     refine: bool | None = None,
     robust: bool = False,
     pixel_errors: str = "model",
+    follow_jitter: bool | None = None,
     learn_widths: bool = False,
     background: object = None,
     shape: Mapping[str, object] | None = None,
@@ -252,6 +256,8 @@ def fit(
         Down-weight cosmic rays.
     pixel_errors : {"model", "time-mean", "given"}
         What the pixels are weighed by: see `Machine.fit_model`.
+    follow_jitter : bool, optional
+        Whether fluxes with the constant PRF follow jitter of the image: see `Machine.fit_model`.
     learn_widths : bool
         Learn prior width, noise and model error from the data, and fit with them.
     background : {"stamp", "image"} or Background, optional
@@ -317,6 +323,7 @@ def fit(
         refine=refine,
         robust=robust,
         pixel_errors=pixel_errors,
+        follow_jitter=follow_jitter,
         learn_widths=learn_widths,
         catalog={"detect_missing": True} if detect_missing else {},
         cures=cures,
@@ -387,7 +394,12 @@ def _run(machine: Machine, options: FitOptions, step: Callable[[str], object]) -
         step("learning its change with time")
         machine.build_time_model(**options.time_model)
     step("solving fluxes")
-    machine.fit_model(fit_va=options.fit_va, robust=options.robust, pixel_errors=options.pixel_errors)
+    machine.fit_model(fit_va=options.fit_va, **_weights(options))
+
+
+def _weights(options: FitOptions) -> NamedDict:
+    """Return the options of the flux fit."""
+    return {name: getattr(options, name) for name in ("robust", "pixel_errors", "follow_jitter")}
 
 
 def _with_found_sky(fit: Fit, options: FitOptions) -> tuple[Fit, tuple[Cure, ...]]:
@@ -460,7 +472,7 @@ def _finish(machine: Machine, options: FitOptions, step: Callable[[str], object]
     """Learn widths, score and sum apertures, as the options ask."""
     if options.learn_widths:
         fit_va, cures, widths = machine.fit.latest == "flux_va", machine.verdict.cures, machine.learn_widths()
-        machine.fit_model(fit_va=fit_va, robust=options.robust, pixel_errors=options.pixel_errors, widths=widths)
+        machine.fit_model(fit_va=fit_va, widths=widths, **_weights(options))
         machine.fit = with_cures(machine.fit, cures)
     if options.loo and not options.robust:
         machine.loo()

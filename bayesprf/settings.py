@@ -590,6 +590,9 @@ class FluxRecipe:
         Outliers are down-weighted.
     pixel_errors : {"model", "time-mean", "given"}
         What the pixels are weighed by: see `bayesprf.photometry.fluxes.weigh_pixels`.
+    follow_jitter : bool, optional
+        Whether fluxes with the constant PRF follow the jitter that all stars share; by default unless `pixel_errors`
+        is "given" or the spacecraft rolls, as K2 does, whose stars move apart.
 
     Raises
     ------
@@ -602,6 +605,13 @@ class FluxRecipe:
     prior_sigma: object = None
     robust: bool = False
     pixel_errors: str = "model"
+    follow_jitter: bool | None = None
 
     def __post_init__(self) -> None:
         check_choice(self.pixel_errors, PIXEL_ERRORS, "pixel_errors")
+
+    def follows_jitter(self, *, rolls: bool) -> bool:
+        """Whether jitter is followed, of a spacecraft that rolls or of one that does not."""
+        if self.follow_jitter is None:
+            return self.pixel_errors != "given" and not rolls
+        return bool(self.follow_jitter)

@@ -43,6 +43,12 @@ def smooth_series(time: FloatArray, values: FloatArray, scale: float) -> FloatAr
     return smooth
 
 
+def count_smooth(time: FloatArray, scale: float) -> int:
+    """Return the number of coefficients with which `smooth_series` fits each series."""
+    labels = label_segments(time)
+    return sum(_count(time[labels == label], scale) for label in range(int(labels[-1]) + 1))
+
+
 def centre_segments(values: FloatArray, labels: IntArray | None = None) -> FloatArray:
     """Subtract the mean of each segment from every series.
 
@@ -67,14 +73,21 @@ def centre_segments(values: FloatArray, labels: IntArray | None = None) -> Float
     return centred
 
 
+def _count(time: FloatArray, scale: float) -> int:
+    """Return the number of splines of a segment, one where its mean is taken."""
+    if time.size <= CUBIC + 1 or time[-1] <= time[0]:
+        return 1
+    return int(np.ceil((time[-1] - time[0]) / scale)) + CUBIC
+
+
 def _smooth_segment(time: FloatArray, values: FloatArray, scale: float) -> FloatArray:
     known = np.isfinite(values)
     filled = np.where(known, values, 0.0)
-    if time.size <= CUBIC + 1 or time[-1] <= time[0]:
+    n_spline = _count(time, scale)
+    if n_spline == 1:
         mean = filled.sum(axis=0) / np.maximum(known.sum(axis=0), 1)
         return np.broadcast_to(mean, values.shape)
-    n_break = int(np.ceil((time[-1] - time[0]) / scale)) + 1
-    knots = open_knots(np.linspace(time[0], time[-1], n_break), CUBIC)
+    knots = open_knots(np.linspace(time[0], time[-1], n_spline - CUBIC + 1), CUBIC)
     columns = open_splines(time, knots, CUBIC)
     if known.all():
         return np.asarray(columns @ _solve((columns.T @ columns).toarray(), columns.T @ filled))

@@ -24,6 +24,7 @@ from bayesprf.photometry.apertures import (
     optimal_percentile,
     sum_in_apertures,
 )
+from bayesprf.photometry.common_motion import fit_common_motion, motion_derivatives
 from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
 from bayesprf.photometry.motion_errors import add_motion_errors
@@ -55,6 +56,8 @@ def fit_fluxes(
     matrix = prf.matrix.without(prf.left_out(fit.pixels.spilled))
     still = solve(matrix)
     curves = still.flux, still.flux_err
+    if recipe.follows_jitter(rolls=fit.pixels.instrument.roll_hours > 0):
+        still = _following_motion(fit, still, matrix, solve)
     yield "flux", still
     if time is not None:
         del still
@@ -96,6 +99,21 @@ def _flux_solver(
         return replace(found, home=home)
 
     return solve
+
+
+def _following_motion(fit: Fit, still: FluxFit, matrix: PrfMatrix, solve: Callable[..., FluxFit]) -> FluxFit:
+    """Return fluxes beside the motion that all stars share, if their residuals tell of one; otherwise the same."""
+    from bayesprf.linalg.solvers.blocks import BlockSolver
+
+    derivatives = motion_derivatives(matrix, fit.need("prf").star_prf, fit.pixels.instrument.pixel_scale)
+    counted, moved = (count_by_home(one, still.home) for one in (matrix, derivatives))
+    found = fit_common_motion(fit.pixels.time, still, counted, moved, BlockSolver())
+    if found is None:
+        return still
+    change = found.change(matrix, derivatives)
+    fluxes = solve(matrix, moving=change.image(found.flux))
+    posterior = replace(fluxes.posterior, log_evidence=fluxes.posterior.log_evidence + found.log_ratio)
+    return add_motion_errors(replace(fluxes, posterior=posterior), change.parts[:2], matrix, found.covariance)
 
 
 def _with_guard(

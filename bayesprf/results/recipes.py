@@ -74,6 +74,7 @@ def plain_recipes(fit: Fit) -> NamedDict:
             "fit_va": fit.latest == "flux_va" and fit.flux_va is not None,
             "robust": fit.flux_recipe.robust,
             "pixel_errors": fit.flux_recipe.pixel_errors,
+            "follow_jitter": fit.flux_recipe.follow_jitter,
         }
     if fit.apertures is not None:
         found["apertures"] = {"optimal": fit.optimal_percentile is not None}

@@ -45,7 +45,7 @@ def machine(shaking):
 def fits(machine):
     found = {}
     for name in PIXEL_ERRORS:
-        machine.fit_model(pixel_errors=name)
+        machine.fit_model(pixel_errors=name, follow_jitter=False)  # weights alone: with "given" no motion is followed
         found[name] = machine.fit
     return found
 
