@@ -30,7 +30,7 @@ from bayesprf.stats import (
 # Accuracy: step of the numerical derivatives of the PRF, pixel.
 _STEP = 0.05
 # Cost: values that are looked at, and cadences that medians are taken over.
-_MAX_SERIES, _N_CADENCE = 1 << 22, 64
+_MAX_SERIES, _N_CADENCE = 1 << 20, 64
 # Definition: beyond so many errors a value is an outlier, as in the time model (`PerturbationOptions.clip_sigma`).
 _OUTLIER = 5.0
 # Definition: slower motion, with a knot a day, is drift, as where `build_time_model` measures pointing.
@@ -109,7 +109,7 @@ def fit_common_motion(
     Parameters
     ----------
     time : ndarray of float64, shape (n_time,)
-        Day.
+        Day; `MIN_CADENCES` or more.
     fit : FluxFit
         Fluxes with a constant PRF.
     matrix, change : PrfMatrix
@@ -131,21 +131,23 @@ def fit_common_motion(
     each pixel, which grows and falls with its light, is subtracted. The slope of a PRF is not exact: what a flux does
     with the jitter beyond it is learned from the differences of successive cadences.
     """
-    if time.size < MIN_CADENCES or matrix.pairs.n_pair == 0 or not np.all(np.diff(time) > 0):
+    if matrix.pairs.n_pair == 0 or not np.all(np.diff(time) > 0):
         return None
     scene = _telling_scene(fit, matrix, change, solver)
     state, n_slow = _Round.start(scene), 2 * count_smooth(time, SMOOTH_DAYS)
     for _ in range(_N_ROUND):
         before = state.motion
-        state, jitter = _improve(scene, state, smooth_series(time, before, SMOOTH_DAYS), n_slow)
+        jitter, used = _find_jitter(scene, state, smooth_series(time, before, SMOOTH_DAYS), n_slow)
         if jitter.gain <= np.log(time.size):
             return None
-        if _rms(state.motion - before) < _SETTLED * float(np.sqrt(np.median(jitter.covariance.max(axis=(1, 2))))):
+        state = _follow(scene, state, jitter, used)
+        error = float(np.sqrt(np.median(jitter.covariance.max(axis=(1, 2)))))
+        if float(np.sqrt(np.mean((state.motion - before) ** 2))) < _SETTLED * error:
             break
     if np.ptp(jitter.mean - jitter.slow, axis=0).max() > PerturbationOptions().shift_limit:
         return None
     coefficients = _with_squares(state.motion) - _with_squares(jitter.slow)
-    flux = scene.still_flux(coefficients, state.flux)
+    flux = scene.still_flux(coefficients, state.flux, np.arange(fit.n_source))
     responses = _responses(flux, fit.flux_err, coefficients[:, :2])
     return CommonMotion(coefficients, jitter.covariance, jitter.log_ratio, flux, responses)
 
@@ -193,8 +195,10 @@ class _Scene:
         Usual variance, (electron / s)**2.
     flux : ndarray of float64, shape (n_time, n_source)
         The fluxes, electron / s.
+    lit_by : ndarray of int64, shape (n_lit_by,)
+        The sources that light these pixels.
     matrix, change : PrfMatrix
-        The PRF and its derivatives.
+        Their PRF and its derivatives.
     background : BackgroundColumns or None
         Surfaces fitted along.
     response : tuple of csr_matrix of float64, shape (n_source, n_source)
@@ -208,6 +212,7 @@ class _Scene:
     known: BoolArray
     noise: FloatArray
     flux: FloatArray
+    lit_by: IntArray
     matrix: PrfMatrix
     change: PrfMatrix
     background: BackgroundColumns | None
@@ -216,7 +221,8 @@ class _Scene:
 
     def left(self, light: FloatArray, variance: FloatArray) -> FloatArray:
         """Return what fluxes and background leave of light, shape (n, n_pixel)."""
-        design, prior = self.matrix.design(), default_prior(self.flux.mean(axis=0), float(np.sqrt(variance.min())))
+        mean = self.flux[:, self.lit_by].mean(axis=0)
+        design, prior = self.matrix.design(), default_prior(mean, float(np.sqrt(variance.min())))
         if self.background is not None:
             design, prior = self.background.extend(design), self.background.extend_prior(prior)
         prior = replace(prior, mean=np.zeros_like(prior.mean))
@@ -224,18 +230,22 @@ class _Scene:
         found = self.solver.solve(LinearProblem(design, light, ivar, prior)).mean
         return light - design.predict(found)
 
-    def still_flux(self, coefficients: FloatArray, flux: FloatArray) -> FloatArray:
-        """Return the fluxes (n_time, n_source) without what they took up of the motion of `flux`."""
-        taken = np.stack([np.asarray((one @ flux.T).T) for one in self.response], axis=2)
-        return self.flux - np.einsum("tsk,tk->ts", taken, coefficients)
+    def still_flux(self, coefficients: FloatArray, flux: FloatArray, some: IntArray) -> FloatArray:
+        """Return the fluxes (n_time, n_source), some without what they took up of the motion of `flux`."""
+        still = self.flux.copy()
+        for one, number in zip(self.response, coefficients.T, strict=True):
+            still[:, some] -= (one[some] @ flux.T).T * number[:, None]
+        return still
 
     def moved(self, motion: FloatArray, flux: FloatArray) -> FloatArray:
         """Return the light that motion (n_time, 2) adds for fluxes (n_time, n_source), shape (n_time, n_pixel)."""
-        return replace(self.change, mix=_with_squares(motion)).image(flux)
+        return replace(self.change, mix=_with_squares(motion)).image(flux[:, self.lit_by])
 
     def columns(self, flux: FloatArray) -> list[FloatArray]:
         """Return the change of the light per pixel of motion along both axes, shape (n, n_pixel) each."""
-        return [PrfMatrix.constant(self.change.pairs, part).image(flux) for part in self.change.parts[:2]]
+        return [
+            PrfMatrix.constant(self.change.pairs, part).image(flux[:, self.lit_by]) for part in self.change.parts[:2]
+        ]
 
 
 def _telling_scene(fit: FluxFit, matrix: PrfMatrix, change: PrfMatrix, solver: Solver) -> _Scene:
@@ -245,32 +255,35 @@ def _telling_scene(fit: FluxFit, matrix: PrfMatrix, change: PrfMatrix, solver: S
     seen = some > 0
     noise = median_over_time(np.divide(1.0, some, out=np.full(some.shape, np.nan), where=seen), empty=np.inf)
     lit = np.isfinite(noise)
-    whole = _Scene(some, some, seen, np.where(lit, noise, 1e300), flux, matrix, change, fit.background, (), solver)
+    noise, every = np.where(lit, noise, 1e300), np.arange(flux.shape[1])
+    whole = _Scene(some, some, seen, noise, flux, every, matrix, change, fit.background, (), solver)
     mean = flux.mean(axis=0)[None]
-    columns = [whole.left(one, whole.noise)[0] for one in whole.columns(mean)]
-    told = np.where(lit, np.square(columns) / whole.noise, 0.0).T
+    columns = [whole.left(one, noise)[0] for one in whole.columns(mean)]
+    told = np.where(lit, np.square(columns) / noise, 0.0).T
     chosen = telling_rows(told, max(1, _MAX_SERIES // len(flux)))
     background = None if fit.background is None else replace(fit.background, matrix=fit.background.matrix[chosen])
     gain = flux_gain(matrix, problem.ivar.mean(axis=0), fit.prior, background=fit.background)
     response = tuple(csr_matrix(gain @ change.pairs.to_sparse(one).T) for one in change.parts)
-    light = _rows(matrix, chosen).image(flux)
+    lit_by, part = _rows(matrix, chosen)
+    light = part.image(flux[:, lit_by])
     model = light if background is None else light + (background.matrix @ fit.background_w.T).T
     known = problem.ivar[:, chosen] > 0
     fixed = np.broadcast_to(problem.known, problem.ivar.shape[1:])[chosen]
     return _Scene(
-        np.where(known, problem.data[:, chosen] - fixed - model, 0.0), light, known, whole.noise[chosen], flux,
-        _rows(matrix, chosen), _rows(change, chosen), background, response, solver,
+        np.where(known, problem.data[:, chosen] - fixed - model, 0.0), light, known, noise[chosen], flux, lit_by,
+        part, _rows(change, chosen)[1], background, response, solver,
     )  # fmt: skip
 
 
-def _rows(prf: PrfMatrix, chosen: IntArray) -> PrfMatrix:
-    """Return a PRF in some pixels, numbered anew."""
+def _rows(prf: PrfMatrix, chosen: IntArray) -> tuple[IntArray, PrfMatrix]:
+    """Return the sources that light some pixels, and their PRF there, with sources and pixels numbered anew."""
     number = np.full(prf.pairs.n_pixel, -1)
     number[chosen] = np.arange(chosen.size)
     mask = number[prf.pairs.pixel] >= 0
     pairs = prf.pairs.select(mask)
-    pairs = PairTable(pairs.source, number[pairs.pixel], pairs.dx, pairs.dy, pairs.n_source, chosen.size)
-    return replace(prf, pairs=pairs, parts=prf.parts[:, mask])
+    sources, source = np.unique(pairs.source, return_inverse=True)
+    pairs = PairTable(source, number[pairs.pixel], pairs.dx, pairs.dy, sources.size, chosen.size)
+    return sources, replace(prf, pairs=pairs, parts=prf.parts[:, mask])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -343,8 +356,8 @@ class _Round:
         return cls(np.zeros((len(left), 2)), scene.flux, left, left, _variance(scene, left))
 
 
-def _improve(scene: _Scene, state: _Round, slow: FloatArray, n_slow: int) -> tuple[_Round, _Jitter]:
-    """Return what one more Gauss-Newton step for the motion finds.
+def _find_jitter(scene: _Scene, state: _Round, slow: FloatArray, n_slow: int) -> tuple[_Jitter, BoolArray]:
+    """Return what one more Gauss-Newton step for the motion finds, and the values that it used.
 
     There is a slow drift, as `slow`, (n_time, 2), has it with `n_slow` numbers, if it raises the log evidence by more
     than half a log n_time for each.
@@ -358,15 +371,19 @@ def _improve(scene: _Scene, state: _Round, slow: FloatArray, n_slow: int) -> tup
         normal[:, i, j] = normal[:, j, i] = np.sum(weight * columns[i] * columns[j], axis=1)
     score = np.stack([np.sum(weight * one * state.left, axis=1) for one in columns], axis=1)
     score += np.einsum("tij,tj->ti", normal, state.motion)
-    jitter = _Jitter.about(normal, score, np.zeros_like(slow))
-    drifting = _Jitter.about(normal, score, slow)
-    if drifting.likelihood - jitter.likelihood > 0.5 * n_slow * np.log(len(slow)):
-        jitter = drifting
+    jitter, drifting = (_Jitter.about(normal, score, one) for one in (np.zeros_like(slow), slow))
+    drifts = drifting.likelihood - jitter.likelihood > 0.5 * n_slow * np.log(len(slow))
+    return (drifting if drifts else jitter), used
+
+
+def _follow(scene: _Scene, state: _Round, jitter: _Jitter, used: BoolArray) -> _Round:
+    """Return fluxes and residuals beside a motion."""
     motion = jitter.mean - jitter.mean[scene.known.any(axis=1)].mean(axis=0)
-    flux = scene.still_flux(_with_squares(motion), state.flux)
-    left = _without_usual(scene, scene.residual - scene.left(scene.moved(motion, flux), state.variance), used)
+    flux = scene.still_flux(_with_squares(motion), state.flux, scene.lit_by)
+    left = scene.residual - scene.left(scene.moved(motion, flux), state.variance)
+    left = _without_usual(scene, left, used)
     rest = _without_slopes(left, motion)
-    return _Round(motion, flux, left, rest, _variance(scene, rest)), jitter
+    return _Round(motion, flux, left, rest, _variance(scene, rest))
 
 
 def _without_usual(scene: _Scene, left: FloatArray, used: BoolArray, *, robust: bool = False) -> FloatArray:
@@ -402,7 +419,3 @@ def _with_squares(motion: FloatArray) -> FloatArray:
     u, v = motion.T
     squares = np.stack([u * u, u * v, v * v], axis=1)
     return np.hstack([motion, squares - squares.mean(axis=0)])
-
-
-def _rms(values: FloatArray) -> float:
-    return float(np.sqrt(np.mean(values**2)))

@@ -27,6 +27,7 @@ from bayesprf.photometry.apertures import (
 from bayesprf.photometry.common_motion import fit_common_motion, motion_derivatives
 from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
+from bayesprf.photometry.misfit import MIN_CADENCES
 from bayesprf.photometry.motion_errors import add_motion_errors
 from bayesprf.photometry.process_kernels import LEARNABLE
 from bayesprf.photometry.processes import LightCurves, fit_light_curves
@@ -105,6 +106,8 @@ def _following_motion(fit: Fit, still: FluxFit, matrix: PrfMatrix, solve: Callab
     """Return fluxes beside the motion that all stars share, if their residuals tell of one; otherwise the same."""
     from bayesprf.linalg.solvers.blocks import BlockSolver
 
+    if fit.pixels.n_time < MIN_CADENCES:
+        return still
     derivatives = motion_derivatives(matrix, fit.need("prf").star_prf, fit.pixels.instrument.pixel_scale)
     counted, moved = (count_by_home(one, still.home) for one in (matrix, derivatives))
     found = fit_common_motion(fit.pixels.time, still, counted, moved, BlockSolver())

@@ -94,7 +94,8 @@ def fit_free_motion(
     state = replace(start(training, np.zeros((0, 0))), change=frame.slow)
     found = _Found(state, training.ivar, np.zeros((pixels.n_time, free.size)), np.zeros((0, 0, 0)))
     for number in range(options.n_round):
-        before, found = found, _improve(frame, found, options.clip_sigma)
+        before = found.mean
+        found = _improve(frame, found, options.clip_sigma)
         if frame.extent(found.mean) > MOST_MOTION:  # its squares would run away
             break
         if number and _differ(before, found) < _SETTLED_CHANGE:
@@ -170,10 +171,10 @@ def _improve(frame: _Frame, found: _Found, clip_sigma: float) -> _Found:
     return _Found(replace(state, change=slow + mean @ space.T, used=used), ivar, mean, covariance, sigma)
 
 
-def _differ(before: _Found, found: _Found) -> float:
+def _differ(before: FloatArray, found: _Found) -> float:
     """Return the root mean square change of the coefficients over their errors, of the one that changes most."""
     variance = np.einsum("tii->ti", found.covariance).mean(axis=0)
-    change = np.mean((found.mean - before.mean) ** 2, axis=0)
+    change = np.mean((found.mean - before) ** 2, axis=0)
     return float(np.sqrt(np.max(change / np.where(variance > 0, variance, np.inf), initial=0.0)))
 
 
