@@ -298,14 +298,16 @@ def _iterate(
         problem, before, old = problem.bounded(view.image), state, hyper
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
-        found = solve_step(aimed, state, view, hyper, weight=weight, error=error)
+        # Nothing is learned from the first steps.
+        steep = not learning and count <= _N_FIRST
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, steep=steep)
         pace = 0.5 * pace if _undoes(found, last) else min(1.0, 2.0 * pace)
         solution, last = replace(found, common=pace * found.common, own=pace * found.own), found.common
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
         view = same_image(problem, view, raw, state)
         # A step that only made things worse, and was not taken, settles nothing.
-        moved = np.inf if raw is before else _moved(problem, before, state, solution)
+        moved = np.inf if steep or raw is before else _moved(problem, before, state, solution)
         view = with_far(problem, state, view)
         robust = robust or (options.robust and learning and moved < _NEARLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))

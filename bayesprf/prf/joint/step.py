@@ -322,19 +322,23 @@ def solve_step(
     weight: FloatArray,
     error: float,
     alone: bool = False,
+    steep: bool = False,
 ) -> Solution:
     """Solve the normal equations of all parameters, or of the stars alone, without leverage and with least deviations.
 
-    No star is pulled past the wall.
+    So is a `steep` step, of which nothing is asked but where it leads. No star is pulled past the wall.
     """
     shape = problem.n_source, problem.n_own
     held = np.zeros((problem.n_global, 1)) if alone else None
     found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
+    common, own, none = found.common, found.own, np.zeros(weight.size)
     if alone:
-        own = found.own.reshape(shape)
-        return Solution(found.common, own, found.global_factor, found.own_std, np.zeros(weight.size))
-    posterior = _posterior(found)
-    common, own = within_bounds(problem, state, posterior, common=found.common, own=found.own)
+        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none)
+    response = found.factor.finish(found.half)
+    common, own = within_bounds(problem, state, found.global_factor, response, common=common, own=own)
+    if steep:
+        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none)
+    posterior = _posterior(found, response)
     std = posterior.own_std.reshape(shape)
     return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage)
 
@@ -362,14 +366,24 @@ def shared_gain(
 
 
 def within_bounds(
-    problem: JointProblem, state: JointState, posterior: Posterior, *, common: FloatArray, own: FloatArray
+    problem: JointProblem,
+    state: JointState,
+    factor: FloatArray,
+    response: FloatArray,
+    *,
+    common: FloatArray,
+    own: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Return the likeliest step whose wing goes at most half way to slopes at which light no longer ends.
 
     Parameters
     ----------
-    problem, state, posterior
-        Where the step begins, and the covariance there.
+    problem, state
+        Where the step begins.
+    factor : ndarray of float64, shape (n_global, n_global)
+        U with the covariance U U' of the global parameters there.
+    response : ndarray of float64, shape (n_own n_source, n_global)
+        X: the stars' parameters follow the global ones by -X.
     common, own : ndarray of float64, shapes (n_global,) and (n_own n_source,)
         The step without bounds.
 
@@ -384,10 +398,10 @@ def within_bounds(
     left = 0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(common[wing])
     if np.all(left >= 0.0):
         return common, own
-    across = posterior.global_factor[wing].T @ np.tri(problem.n_wing).T
+    across = factor[wing].T @ np.tri(problem.n_wing).T
     target = -np.linalg.lstsq(across.T, left, rcond=None)[0]
-    change = -posterior.global_factor @ (across @ nnls(across, target)[0])
-    return common + change, own - posterior.response @ change
+    change = -factor @ (across @ nnls(across, target)[0])
+    return common + change, own - response @ change
 
 
 def find_posterior(
@@ -404,13 +418,13 @@ def find_posterior(
 
     The leverage is then that of the stars alone.
     """
-    return _posterior(_set_up(problem, state, view, hyper, weight=weight, error=error, held=held), with_rows=True)
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held)
+    return _posterior(found, found.factor.finish(found.half), with_rows=True)
 
 
-def _posterior(found: Equations, *, with_rows: bool = False) -> Posterior:
+def _posterior(found: Equations, response: FloatArray, *, with_rows: bool = False) -> Posterior:
     """Return the covariance of what was solved, with or without `flux_rows`; the global columns are overwritten."""
     tiles, factor = found.tiles, found.factor
-    response = factor.finish(found.half)
     n_own = factor.n_own
     blocks = np.empty((tiles.tree.rank.size, n_own, n_own))
     leverage = np.zeros(tiles.pixel.size)

@@ -196,6 +196,9 @@ def test_step_agrees_with_a_dense_twin(field, rng, order):
     assert (
         np.abs((np.concatenate([found.common, found.own.ravel()]) - step) / std).max() < 1e-8 * np.abs(step / std).max()
     )
+    steep = solve_step(problem, state, view, hyper, weight=weight, error=1.0, steep=True)
+    np.testing.assert_array_equal(steep.common, found.common)
+    np.testing.assert_array_equal(steep.own, found.own)
     # What is pinned with a precision of 1e10 costs digits, in the twin too.
     found = find_posterior(problem, state, view, hyper, weight=weight, error=1.0)
     common = found.global_factor @ found.global_factor.T
@@ -281,8 +284,9 @@ def test_a_step_stops_half_way_to_a_wing_that_never_ends(field):
     state = replace(state, wing=np.array([-2.9, 0.1, 0.0, 0.0, 0.0]))
     view = look(problem, state)
     posterior = find_posterior(problem, state, view, hyper, weight=problem.ivar, error=1.0)
+    bounds = posterior.global_factor, posterior.response
     wing, own = slice(problem.n_weight, problem.n_weight + problem.n_wing), np.ones(problem.n_own * problem.n_source)
-    common, followed = within_bounds(problem, state, posterior, common=np.ones(problem.n_global), own=own)
+    common, followed = within_bounds(problem, state, *bounds, common=np.ones(problem.n_global), own=own)
     # The slope is -2.9, then -2.8, its bound -2.5: 0.2 and 0.15 are half way.
     limit, rows = np.array([0.2, 0.15, 0.15, 0.15, 0.15]), slopes(problem, problem.n_global)
     assert np.all(rows @ common < limit + 1e-9)
@@ -294,7 +298,7 @@ def test_a_step_stops_half_way_to_a_wing_that_never_ends(field):
     assert np.abs(force * (limit - rows @ common)).max() < 1e-6 * force.max()
     np.testing.assert_allclose(pull[: problem.n_weight], 0.0, atol=1e-6 * np.abs(pull).max())
     np.testing.assert_allclose(followed, own - posterior.response @ change, rtol=1e-12)
-    back = within_bounds(problem, state, posterior, common=-np.ones(problem.n_global), own=own)
+    back = within_bounds(problem, state, *bounds, common=-np.ones(problem.n_global), own=own)
     np.testing.assert_array_equal(back[0], -1.0)
     np.testing.assert_array_equal(back[1], own)
 
