@@ -9,7 +9,6 @@ from scipy.sparse import csr_matrix, hstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.design.polar import PolarBasis
-from bayesprf.design.splines import local_periodic_splines
 
 # Derived: the slope of the wing stays inside bounds in which the area is finite: an Airy pattern falls as r**-3,
 # scattered light no slower than r**-2.5.
@@ -108,19 +107,21 @@ class PrfModel:
         ndarray of float64, shape (n,)
             1 / pixel.
         """
-        values = np.empty(dx.size)
-        slope = self.wing_slope
+        from bayesprf.linalg.compiled.polar import evaluate_pairs
+
+        values, basis = np.empty(dx.size), self.basis
+        wing, shape = np.array([self.wing_slope, *self.wing_bends]), (basis.n_core, basis.n_phi_knots)
+        weights = np.ascontiguousarray(self.weights, np.float64)[None]
         for start in range(0, dx.size, _CHUNK):
             part = slice(start, start + _CHUNK)
-            r, phi = round_coordinates(*turned(dx[part], dy[part], self.turn), self.shear)
-            inside = r < self.basis.rmax
-            log = np.empty(r.size)
-            log[inside] = self._spline(r[inside], phi[inside])
-            log[~inside] = self._edge(phi[~inside])
-            log += wing_columns(r / self.basis.rmax, len(self.wing_bends)) @ np.array([slope, *self.wing_bends])
+            place = np.stack(round_offsets(*turned(dx[part], dy[part], self.turn), self.shear), axis=1)
+            known = np.isfinite(place).all(axis=1)
+            place[~known] = 0.0
+            one, log, gradient = np.zeros(len(place), np.int64), np.empty(len(place)), np.empty(place.shape)
+            evaluate_pairs(one, place, weights, wing, wing_starts(wing.size), basis.knots, shape, log, gradient)
             if self.base is not None:
-                log += self.base.log10(r * np.cos(phi), r * np.sin(phi))
-            values[part] = 10.0**log
+                log += self.base.log10(*place.T)
+            values[part] = np.where(known, 10.0**log, np.nan)
         return values
 
     @property
@@ -183,17 +184,6 @@ class PrfModel:
     def normalized(self) -> "PrfModel":
         """Return the PRF with area one: a constant is added to the log, the shape stays."""
         return replace(self, weights=self.weights - np.log10(self.area()))
-
-    def _edge(self, phi: FloatArray) -> FloatArray:
-        """Return log10 PRF at rmax, where one radial function alone is left."""
-        if self.basis.n_core == self.basis.n_radial:
-            return np.full(phi.size, self.weights[-1])
-        around, values = local_periodic_splines(phi, self.basis.n_phi_knots)
-        return np.einsum("ij,ij->i", values, self.weights[-self.basis.n_phi_knots :][around])
-
-    def _spline(self, r: FloatArray, phi: FloatArray) -> FloatArray:
-        columns, values = self.basis.entries(r, phi)
-        return np.einsum("ij,ij->i", values, self.weights[columns])
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,11 +279,16 @@ def round_coordinates(dx: FloatArray, dy: FloatArray, shear: tuple[float, float]
     r, phi : ndarray of float64, shape (n,)
         arcsec, radian.
     """
+    u, v = round_offsets(dx, dy, shear)
+    return np.hypot(u, v), np.arctan2(v, u)
+
+
+def round_offsets(dx: FloatArray, dy: FloatArray, shear: tuple[float, float]) -> tuple[FloatArray, FloatArray]:
+    """Return offsets, shape (n,), arcsec, in the coordinates in which the core is round."""
     size = float(np.hypot(*shear))
     grow = np.sinh(size) / size if size > 0 else 1.0
     e1, e2, even = grow * shear[0], grow * shear[1], np.cosh(size)
-    u, v = (even + e1) * dx + e2 * dy, e2 * dx + (even - e1) * dy
-    return np.hypot(u, v), np.arctan2(v, u)
+    return (even + e1) * dx + e2 * dy, e2 * dx + (even - e1) * dy
 
 
 def prf_gradients(

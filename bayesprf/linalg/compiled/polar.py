@@ -75,6 +75,42 @@ def _wrap(index: int, n: int) -> int:
     return index if index < n else index - n
 
 
+@inlined
+def _around(
+    own: FloatArray, offset: int, first: int, n_phi: int, value: FloatArray, slope: FloatArray
+) -> tuple[float, float]:
+    """Return the sum of the angular functions of one radius, and its derivative by the angle."""
+    ring, turn = 0.0, 0.0
+    for j in range(4):
+        weight = own[offset + _wrap(first + j, n_phi)]
+        ring += value[j] * weight
+        turn += slope[j] * weight
+    return ring, turn
+
+
+@inlined
+def _add_function(
+    row: FloatArray,
+    function: int,
+    light: float,
+    factors: FloatArray,
+    shape: tuple[int, int],
+    n_basis: int,
+    first: int,
+    around: FloatArray,
+) -> None:
+    """Add the derivatives by the weights of one radial function, of each column over the field."""
+    n_core, n_phi = shape
+    for k in range(factors.size):
+        part = light * factors[k]
+        if function < n_core:
+            row[k * n_basis + function] += part
+            continue
+        offset = k * n_basis + n_core + (function - n_core) * n_phi
+        for j in range(4):
+            row[offset + _wrap(first + j, n_phi)] += part * around[j]
+
+
 @kernel
 def evaluate_pairs(
     source: IntArray,
@@ -111,33 +147,32 @@ def evaluate_pairs(
         Filled: d ln PRF / d place, 1 / arcsec.
     """
     n_core, n_phi = shape
-    rmax, n_radial = knots[-1], knots.size - 5
+    rmax, edge = knots[-1], knots.size - 6
     radial, radial_slope, around, around_slope = np.empty(4), np.empty(4), np.empty(4), np.empty(4)
     for pair in range(source.size):
         x, y = place[pair, 0], place[pair, 1]
         r = np.sqrt(x * x + y * y)
         own = weights[source[pair]]
         first = periodic_splines(np.arctan2(y, x), n_phi, around, around_slope)
-        inside = r < rmax
-        start = cubic_splines(min(r, rmax), knots, radial, radial_slope)
         level, by_r, by_phi = 0.0, 0.0, 0.0
-        for i in range(4):
-            function = max(start + i - 1, 0)
-            if not inside and function < n_radial - 1:
-                continue
-            if function < n_core:
-                level += radial[i] * own[function]
-                by_r += radial_slope[i] * own[function]
-                continue
-            ring, turn, offset = 0.0, 0.0, n_core + (function - n_core) * n_phi
-            for j in range(4):
-                weight = own[offset + _wrap(first + j, n_phi)]
-                ring += around[j] * weight
-                turn += around_slope[j] * weight
-            level += radial[i] * ring
-            by_r += radial_slope[i] * ring
-            by_phi += radial[i] * turn
-        if not inside:
+        if r < rmax:
+            start = cubic_splines(r, knots, radial, radial_slope)
+            for i in range(4):
+                function = max(start + i - 1, 0)
+                if function < n_core:
+                    level += radial[i] * own[function]
+                    by_r += radial_slope[i] * own[function]
+                    continue
+                ring, turn = _around(own, n_core + (function - n_core) * n_phi, first, n_phi, around, around_slope)
+                level += radial[i] * ring
+                by_r += radial_slope[i] * ring
+                by_phi += radial[i] * turn
+        else:
+            # Of the radial functions the last alone, which is one.
+            if edge < n_core:
+                level = own[edge]
+            else:
+                level, by_phi = _around(own, n_core + (edge - n_core) * n_phi, first, n_phi, around, around_slope)
             depth, power = np.log10(r / rmax), 0.0
             for k in range(wing.size):
                 if depth > starts[k]:
@@ -191,8 +226,8 @@ def add_columns(
     """
     n_core, n_phi = shape
     n_field = factors.shape[1]
-    rmax, n_radial = knots[-1], knots.size - 5
-    n_basis = n_core + (n_radial - n_core) * n_phi
+    rmax, edge = knots[-1], knots.size - 6
+    n_basis = n_core + (edge + 1 - n_core) * n_phi
     radial, around, unused = np.empty(4), np.empty(4), np.empty(4)
     for row in range(indptr.size - 1):
         for entry in range(indptr[row], indptr[row + 1]):
@@ -200,26 +235,20 @@ def add_columns(
             x, y = place[pair, 0], place[pair, 1]
             r = np.sqrt(x * x + y * y)
             first = periodic_splines(np.arctan2(y, x), n_phi, around, unused)
-            inside = r < rmax
-            start = cubic_splines(min(r, rmax), knots, radial, unused)
-            for i in range(4):
-                function = max(start + i - 1, 0)
-                if not inside and function < n_radial - 1:
-                    continue
-                own = light[pair] * radial[i]
-                for k in range(n_field):
-                    part = own * factors[source[pair], k]
-                    if function < n_core:
-                        rows[row, k * n_basis + function] += part
-                        continue
-                    offset = k * n_basis + n_core + (function - n_core) * n_phi
-                    for j in range(4):
-                        rows[row, offset + _wrap(first + j, n_phi)] += part * around[j]
-            if not inside:
-                depth = np.log10(r / rmax)
-                for k in range(starts.size):
-                    if depth > starts[k]:
-                        rows[row, n_field * n_basis + k] += light[pair] * (depth - starts[k])
+            if r < rmax:
+                start = cubic_splines(r, knots, radial, unused)
+                for i in range(4):
+                    own = light[pair] * radial[i]
+                    _add_function(
+                        rows[row], max(start + i - 1, 0), own, factors[source[pair]], shape, n_basis, first, around
+                    )
+                continue
+            # Of the radial functions the last alone, which is one.
+            _add_function(rows[row], edge, light[pair], factors[source[pair]], shape, n_basis, first, around)
+            depth = np.log10(r / rmax)
+            for k in range(starts.size):
+                if depth > starts[k]:
+                    rows[row, n_field * n_basis + k] += light[pair] * (depth - starts[k])
 
 
 class FarStars(NamedTuple):

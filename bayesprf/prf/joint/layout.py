@@ -187,7 +187,11 @@ class Tiles:
 
     def pixels(self, tile: int) -> IntArray:
         """Return the pixels of a tile."""
-        return self.pixel[self.pixel_indptr[tile] : self.pixel_indptr[tile + 1]]
+        return self.pixel[self.part(tile)]
+
+    def part(self, tile: int) -> slice:
+        """Return where the pixels of a tile stand in `pixel`."""
+        return slice(int(self.pixel_indptr[tile]), int(self.pixel_indptr[tile + 1]))
 
     def stars(self, tile: int) -> IntArray:
         """Return the stars told from noise in a tile."""

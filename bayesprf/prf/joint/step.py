@@ -229,7 +229,7 @@ class Equations:
     own_columns : list of ndarray of float64, shape (n_tile_pixel, n_own n_tile_star)
         Weighted columns of the stars, tile by tile.
     columns : ndarray of float64, shape (n_pixel, n_global), optional
-        Weighted columns of the global parameters, unless these are held.
+        Weighted columns of the global parameters, in the order of `Tiles.pixel`, unless these are held.
     factor : StarFactor
         L of the stars' normal matrix L L' at known global parameters.
     half : ndarray of float64, shape (n_own n_source, n_global)
@@ -360,9 +360,10 @@ def shared_gain(
     if rest is None:
         return np.zeros((n, weight.size))
     for tile, own in enumerate(found.own_columns):
-        rest[found.tiles.pixels(tile)] -= own @ response[found.factor.index(found.tiles.stars(tile))]
-    gain = (found.global_factor[-n:] @ found.global_factor.T) @ rest.T
-    return np.asarray(gain * np.sqrt(weight))
+        rest[found.tiles.part(tile)] -= own @ response[found.factor.index(found.tiles.stars(tile))]
+    gain = np.empty((n, weight.size))
+    gain[:, found.tiles.pixel] = (found.global_factor[-n:] @ found.global_factor.T) @ rest.T
+    return gain * np.sqrt(weight)
 
 
 def within_bounds(
@@ -436,16 +437,18 @@ def _posterior(found: Equations, response: FloatArray, *, with_rows: bool = Fals
         shape = front.own.size + front.bound.size, n_own
         blocks[front.own] = covariance.reshape(shape + shape)[each, :, each]
         for tile in front.tiles:
-            pixels, columns = tiles.pixels(tile), found.own_columns[tile]
+            part, columns = tiles.part(tile), found.own_columns[tile]
             within = factor.index(tiles.tree.places[tile])
-            leverage[pixels] = np.einsum("pi,pi->p", columns @ covariance[np.ix_(within, within)], columns)
+            leverage[part] = np.einsum("pi,pi->p", columns @ covariance[np.ix_(within, within)], columns)
             if rest is not None:
-                rest[pixels] -= columns @ response[factor.index(tiles.stars(tile))]
+                rest[part] -= columns @ response[factor.index(tiles.stars(tile))]
     if rest is not None:
         rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
         leverage += np.einsum("gp,gp->p", rest, rest)
+    of_pixel = np.empty_like(leverage)
+    of_pixel[tiles.pixel] = leverage
     rows = gathered.matrix() if with_rows else None
-    return Posterior(found.global_factor, response, factor, blocks, leverage, rows)
+    return Posterior(found.global_factor, response, factor, blocks, of_pixel, rows)
 
 
 def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatArray) -> FloatArray:
@@ -488,12 +491,13 @@ def _set_up(
             some = partial(_weighted_columns, problem, state, view, root)
             half = factor.halve(_products(tiles, own_columns, some).reshape(pull.size, -1))
         return Equations(tiles, own_columns, None, factor, half, held, np.zeros(problem.n_global), own, told**-0.5)
-    columns = global_columns(problem, state, view)
-    columns *= root[:, None]
-    half = factor.halve(_products(tiles, own_columns, lambda pixels: columns[pixels]).reshape(pull.size, -1))
+    # In the order of the tiles, which then take theirs without copies.
+    columns = global_columns(problem, state, view, tiles.pixel)
+    columns *= root[tiles.pixel, None]
+    half = factor.halve(_products_of(tiles, own_columns, columns).reshape(pull.size, -1))
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
     both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
-    right = columns.T @ residual + prior.pull - half.T @ half_pull
+    right = columns.T @ residual[tiles.pixel] + prior.pull - half.T @ half_pull
     global_factor = _inverse_factor(both - half.T @ half)
     common = global_factor @ (global_factor.T @ right)
     own = factor.finish((half_pull - half @ common)[:, None])[:, 0]
@@ -509,18 +513,31 @@ def _weighted_columns(
 
 def _products(tiles: Tiles, own_columns: list[FloatArray], columns: Callable[[IntArray], FloatArray]) -> FloatArray:
     """Return the products of the stars' columns with those that some pixels have, shape (n_source, n_own, n_column)."""
-    n_star = tiles.tree.rank.size
-    n_own = max(own.shape[1] // max(tiles.stars(tile).size, 1) for tile, own in enumerate(own_columns))
-    n_group, out = tiles.pixel.size // TOGETHER + 1, np.zeros((n_star, n_own, 0))
+    n_group, out = tiles.pixel.size // TOGETHER + 1, np.zeros((0, 0, 0))
     for group in np.array_split(np.arange(tiles.n_tile), n_group):
         start, stop = tiles.pixel_indptr[[group[0], group[-1] + 1]]
         some = columns(tiles.pixel[start:stop])
-        if not out.size:
-            out = np.zeros((n_star, n_own, some.shape[1]))
-        for tile in range(int(group[0]), int(group[-1]) + 1):
-            first, last = tiles.pixel_indptr[tile : tile + 2] - start
-            stars = tiles.stars(tile)
-            out[stars] += (own_columns[tile].T @ some[first:last]).reshape(stars.size, n_own, some.shape[1])
+        out = _add_products(out, tiles, own_columns, some, group)
+    return out
+
+
+def _products_of(tiles: Tiles, own_columns: list[FloatArray], columns: FloatArray) -> FloatArray:
+    """Return the same of columns that all pixels have, in the order of `Tiles.pixel`."""
+    return _add_products(np.zeros((0, 0, 0)), tiles, own_columns, columns, np.arange(tiles.n_tile))
+
+
+def _add_products(
+    out: FloatArray, tiles: Tiles, own_columns: list[FloatArray], columns: FloatArray, group: IntArray
+) -> FloatArray:
+    """Return products, to which those of a group of tiles are added, whose pixels have these columns."""
+    start = tiles.pixel_indptr[group[0]]
+    if not out.size:
+        n_own = max(own.shape[1] // max(tiles.stars(tile).size, 1) for tile, own in enumerate(own_columns))
+        out = np.zeros((tiles.tree.rank.size, n_own, columns.shape[1]))
+    for tile in range(int(group[0]), int(group[-1]) + 1):
+        first, last = tiles.pixel_indptr[tile : tile + 2] - start
+        stars = tiles.stars(tile)
+        out[stars] += (own_columns[tile].T @ columns[first:last]).reshape(stars.size, -1, columns.shape[1])
     return out
 
 
