@@ -6,7 +6,7 @@ from enum import IntFlag
 class QualityFlag(IntFlag):
     """Why a flux deserves a second look; 0 means that no problem was found.
 
-    Bits 0-15, 20 and 21 describe a source at all cadences, bits 16-19 one cadence of it.
+    Bits 0-15 and 20-22 describe a source at all cadences, bits 16-19 one cadence of it.
 
     See Also
     --------
@@ -42,6 +42,7 @@ class QualityFlag(IntFlag):
     DOWN_WEIGHTED = 1 << 19
     TIME_MODEL_WORSE = 1 << 20
     ERRORS_TOO_LARGE = 1 << 21
+    EXTENDED_LIGHT = 1 << 22
 
 
 CADENCE_FLAGS = QualityFlag.PIXELS_DROPPED | QualityFlag.NO_DATA | QualityFlag.NEGATIVE_FLUX | QualityFlag.DOWN_WEIGHTED
@@ -71,6 +72,7 @@ FLAG_SENTENCES: dict[QualityFlag, str] = {
     QualityFlag.DOWN_WEIGHTED: "A robust fit took a pixel as an outlier at this cadence; it has nearly no weight.",
     QualityFlag.TIME_MODEL_WORSE: "The time model makes this light curve worse, and was held back for this star.",
     QualityFlag.ERRORS_TOO_LARGE: "The pixels scatter less than half as much as their errors say.",
+    QualityFlag.EXTENDED_LIGHT: "Light of no star and no flat sky, as a galaxy's, lies beside it, and is fitted along.",
 }
 
 

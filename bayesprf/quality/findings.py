@@ -17,7 +17,7 @@ from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import MotionTest, NoiseTest
 from bayesprf.quality.sky import SkyTest
-from bayesprf.quality.whole_image import name_bending_sky, name_crowd, name_strangers
+from bayesprf.quality.whole_image import name_bending_sky, name_crowd, name_extended, name_strangers
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import NORMAL_MEDIAN, weighted_median
 
@@ -237,6 +237,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *_wide(found), *name_crowd(found.left, found.seen)]
     findings += name_strangers(found.left, found.added, found.measured)
+    findings += name_extended(found.left, found.measured)
     return tuple(sorted(findings, key=lambda one: -one.effect))
 
 

@@ -1,4 +1,4 @@
-"""Findings that touch all stars of an image: a sky that bends too much, a catalogue that ends too early or lies off."""
+"""Findings that touch all stars of an image: a bent sky, extended light, a catalogue that ends early or lies off."""
 
 import numpy as np
 
@@ -28,6 +28,24 @@ def name_crowd(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
         " than in the mean: that is more than noise, and bright stars may take it for their wings"
     )
     return [Finding(QualityFlag.UNCATALOGUED_LIGHT, sources, 1.0, sentence, "add fainter stars to the catalogue")]
+
+
+def name_extended(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
+    """Return what is said where light of no star and no flat sky is fitted along: its form is a guess."""
+    extended = None if left.prf.joint is None else left.prf.joint.extended
+    if extended is None:
+        return []
+    light, pixels = extended.light, left.pixels
+    most = int(np.argmax(np.where(left.ivar > 0, light, -np.inf)))
+    taken = np.abs(np.asarray(left.gain @ light))
+    effect = float(np.max(taken[sources] / np.maximum(left.error[sources], 1e-300), initial=1.0))
+    sentence = (
+        f"light of no star and no flat sky, as a galaxy or a nebula has, up to {light[most]:.3g} electron / s near RA"
+        f" {pixels.ra_deg[most]:.5f} Dec {pixels.dec_deg[most]:+.5f} deg, is fitted along as round or oval spots, and"
+        " what the PRF took of it is in no error"
+    )
+    cure = "subtract it before, or give the PRF of that place with prf="
+    return [Finding(QualityFlag.EXTENDED_LIGHT, sources, effect, sentence, cure)]
 
 
 def name_strangers(left: MeanResiduals, added: BoolArray, sources: BoolArray) -> list[Finding]:

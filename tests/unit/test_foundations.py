@@ -98,7 +98,7 @@ def test_every_bit_has_one_sentence():
 def test_bits_of_a_cadence_are_the_upper_ones():
     cadence = {QualityFlag.PIXELS_DROPPED, QualityFlag.NO_DATA, QualityFlag.NEGATIVE_FLUX, QualityFlag.DOWN_WEIGHTED}
     # Of a source, but the sixteen lower bits are taken.
-    cadence |= {QualityFlag.TIME_MODEL_WORSE, QualityFlag.ERRORS_TOO_LARGE}
+    cadence |= {QualityFlag.TIME_MODEL_WORSE, QualityFlag.ERRORS_TOO_LARGE, QualityFlag.EXTENDED_LIGHT}
     assert {bit for bit in QualityFlag if bit.value >= 1 << 16} == cadence
 
 

@@ -92,6 +92,22 @@ class JointOptions:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class KnownLight:
+    """Light in the pixels that was found, and what it errs by.
+
+    Parameters
+    ----------
+    light : ndarray of float64, shape (n_pixel,)
+        electron / s.
+    errors : csr_matrix of float64, shape (n_pixel, n_error)
+        Its errors, independent and of unit standard deviation, electron / s.
+    """
+
+    light: FloatArray
+    errors: csr_matrix
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class JointFit:
     """What the joint fit found.
 
@@ -147,6 +163,8 @@ class JointFit:
         These stars, their fluxes in electron / s.
     hidden : ndarray of float64, shape (n_source,), optional
         Light of stars like these that none would find beside brighter ones, root mean square, electron / s.
+    extended : KnownLight, optional
+        Light of no star and no sky, in `problem.known` and `unlisted` too.
     """
 
     problem: JointProblem
@@ -174,6 +192,7 @@ class JointFit:
     unlisted: csr_matrix | None = None
     found: SourceTable | None = None
     hidden: FloatArray | None = None
+    extended: KnownLight | None = None
 
     @property
     def star_sum(self) -> FloatArray:

@@ -15,6 +15,7 @@ from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
 from bayesprf.prf.joint.start import LISTED_WIDTH
+from bayesprf.prf.unlisted.extended import Spot, extended_of, likeliest_spot, spots_after, with_spot
 from bayesprf.prf.unlisted.peaks import are_everywhere, find_uncatalogued, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
 from bayesprf.scene.pixels import PixelTable
@@ -27,6 +28,8 @@ _Start = tuple[JointProblem, JointState, JointHyper]
 _N_LOOK = 2
 # Cost: as many stars are looked for one by one.
 _N_SINGLE = 8
+# Accuracy: turns of the form of extended light.
+_N_SPOT = 6
 # Cost: pixels times places, and parameters, of a search for single stars, which takes a second then.
 _MAX_PLACES, _MAX_PARAMETER = 10_000_000, 400
 UNNAMED = "uncatalogued-"
@@ -48,12 +51,26 @@ class Field:
         Makes the problem of a catalogue.
     options : JointOptions
         How it is fitted.
+    spots : tuple of Spot
+        Extended light that was found.
     """
 
     pixels: PixelTable
     sources: SourceTable
     build: Callable[[SourceTable], _Start]
     options: JointOptions
+    spots: tuple[Spot, ...] = ()
+
+    def begin(self, sources: SourceTable) -> _Start:
+        """Make the problem of a catalogue beside the spots of extended light."""
+        problem, state, hyper = self.build(sources)
+        for spot in self.spots:
+            problem, state = with_spot(self.pixels, problem, state, spot)
+        return problem, state, hyper
+
+    def after(self, fit: JointFit) -> "Field":
+        """Return the field with its extended light as a fit beside it found it."""
+        return replace(self, spots=spots_after(self.spots, fit))
 
 
 def fit_with_uncatalogued(field: Field, before: JointFit | None = None) -> JointFit:
@@ -115,29 +132,39 @@ def fit_with_single_stars(field: Field) -> JointFit:
     Notes
     -----
     A PRF that few stars tell of follows a star that the catalogue lacks, or its light passes for errors of the model:
-    it is looked for before the PRF is fitted, one step away from what is expected of it, and when it is.
+    it is looked for before the PRF is fitted, one step away from what is expected of it, and when it is. So is light of
+    a galaxy or a nebula, which the PRF would follow as far as it may: once, before.
     """
-    start, listed = field.build(field.sources), field.sources
+    listed = field.sources
+    start = field.begin(listed)
     for _ in range(_N_SINGLE):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             first = fit_joint(*start, replace(field.options, max_iter=1, robust=False))
         star = likeliest_star(field.pixels, listed, first.problem, first.state, first.hyper)
-        if star is None:
+        spot = likeliest_spot(field.pixels, first)
+        field = field.after(first)
+        if spot is not None and (star is None or spot.gain > star.gain):
+            field = replace(field, spots=(*field.spots, spot))
+        elif star is not None:
+            listed = _joined(field, listed, first, *star.entry)
+        else:
             break
-        listed = _joined(field, listed, first, *star.entry)
-        problem, state, hyper = field.build(listed)
+        problem, state, hyper = field.begin(listed)
         start = replace(problem, loose=_loose(field, problem)), state, hyper
     found = fit_joint(*start, field.options)
     for _ in range(_N_SINGLE):
         star = likeliest_star(field.pixels, listed, found.problem, found.state, found.hyper)
         if star is None or not found.converged:
             break
-        listed = _joined(field, listed, found, *star.entry)
+        field, listed = field.after(found), _joined(field, listed, found, *star.entry)
         found = _continue(field, listed, found, star.entry[1])
+    for _ in range(_N_SPOT if field.spots else 0):
+        field = field.after(found)
+        found = _continue(field, listed, found, np.zeros(0))
     found, listed = _without_doubtful(field, found, listed)
     hidden = _hidden(field, found, listed)
-    if listed.n_source == field.sources.n_source:
+    if listed.n_source == field.sources.n_source and not field.spots:
         return replace(found, hidden=hidden)
     problem, state, hyper = field.build(field.sources)
     if not found.converged:
@@ -164,7 +191,7 @@ def _without_doubtful(field: Field, found: JointFit, listed: SourceTable) -> tup
         if odds.min() > STRONG:
             break
         listed = _without(listed, n_source + int(np.argmin(odds)))
-        problem, state, hyper = field.build(listed)
+        problem, state, hyper = field.begin(listed)
         found = fit_joint(replace(problem, loose=_loose(field, problem)), state, hyper, field.options)
     return found, listed
 
@@ -173,7 +200,7 @@ def _odds_of(field: Field, found: JointFit, listed: SourceTable, star: int) -> f
     """Return twice the log of the odds for one star of a fit beside all others."""
     others, state = _without(listed, star), found.state
     keep = np.arange(listed.n_source) != star
-    problem = field.build(others)[0]
+    problem = field.begin(others)[0]
     problem = replace(problem, loose=_loose(field, problem))
     state = replace(state, flux=state.flux[keep], shift=state.shift[keep])
     place = np.stack(_moved(listed, found.shift), axis=1)[[star]]
@@ -213,8 +240,9 @@ def _loose(field: Field, problem: JointProblem) -> FloatArray:
 
 def _continue(field: Field, listed: SourceTable, found: JointFit, flux: FloatArray) -> JointFit:
     """Fit with more stars from where the fit with fewer ended."""
-    problem = field.build(listed)[0]
+    problem, begun, _ = field.begin(listed)
     before = found.state.widened(problem, found.problem.basis)
+    before = replace(before, sky=begun.sky) if field.spots else before
     shift = np.concatenate([before.shift, np.zeros((flux.size, 2))])
     state = replace(before, flux=np.append(before.flux, flux), shift=shift)
     problem = _with_expected_fluxes(field, problem, state.flux)
@@ -244,13 +272,24 @@ def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed
     more = (problem.pairs.source >= n_source) & (found.flux[problem.pairs.source] > 0.0)
     light = np.where(more, found.flux[problem.pairs.source] * found.values, 0.0)
     known_light = np.bincount(problem.pairs.pixel, weights=light, minlength=problem.flux.size)
+    wide = extended_of(found) if found.problem.sky.shape[1] > plain.sky.shape[1] else None
+    known_light += 0.0 if wide is None else wide.light
     state = replace(found.state, flux=found.state.flux[:n_source], shift=found.state.shift[:n_source])
+    state = replace(state, sky=state.sky[: plain.sky.shape[1]])
     last = fit_joint(replace(plain, known=known_light), state, found.hyper, field.options, near=True)
+    _log.info("%d stars that the catalogue lacks are fitted along", listed.n_source - n_source)
+    errors = [_errors_of_found(found, n_source)] if listed.n_source > n_source else []
+    errors += [] if wide is None else [wide.errors]
+    stars = _as_found(field, found, listed) if listed.n_source > n_source else None
+    return replace(last, unlisted=hstack(errors, format="csr"), found=stars, extended=wide)
+
+
+def _errors_of_found(found: JointFit, n_source: int) -> csr_matrix:
+    """Return what the light of stars beyond the catalogue's errs by, shape (n_pixel, n_error), electron / s."""
+    problem = found.problem
     columns = star_columns(problem, found.state, look(problem, found.state))[:, problem.n_own * n_source :]
     own = np.linalg.cholesky(found.posterior.own_blocks[n_source:])
-    errors = block_diag([csr_matrix(own[0]), *own[1:]], format="csr")
-    _log.info("%d stars that the catalogue lacks are fitted along", listed.n_source - n_source)
-    return replace(last, unlisted=csr_matrix(columns @ errors), found=_as_found(field, found, listed))
+    return csr_matrix(columns @ block_diag([csr_matrix(own[0]), *own[1:]], format="csr"))
 
 
 def _as_found(field: Field, found: JointFit, listed: SourceTable) -> SourceTable:

@@ -3,22 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import solve_triangular
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.prf.joint.hyper import MIN_EPS, JointHyper, pixel_variance
-from bayesprf.prf.joint.problem import (
-    JointProblem,
-    JointState,
-    global_columns,
-    growth,
-    look,
-    prf_of,
-    shifts,
-    star_columns,
-)
-from bayesprf.prf.joint.step import all_beliefs
+from bayesprf.prf.joint.hyper import MIN_EPS, JointHyper
+from bayesprf.prf.joint.problem import JointProblem, JointState, look, prf_of, shifts
+from bayesprf.prf.unlisted.linear import Linear
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.pixels import PixelTable
@@ -87,15 +77,10 @@ def likeliest_star(
     Notes
     -----
     Errors of the model that were learned from a star's light hide it, and so does a PRF that followed it: both are free
-    here. About a state, with the columns J of all parameters, their prior precision P and pull p, and a level and slope
-    of the sky beside, the evidence of the residuals r with the variances V = 1 / W is
-
-        -2 ln Z = sum ln V + r'W r - g'A^-1 g + ln |A|,  A = J'W J + P,  g = J'W r + p,
-
-    at the errors of the model where it is largest. One more star, of the light f c in the pixels, has the score
-    s = c'W r - c'W J A^-1 g and the information i = c'W c - c'W J A^-1 J'W c; it gains s**2 / (i + m**-2) -
-    ln(1 + i m**2), with the flux m of the brightest star as what it might have, less 2 ln n for the n places where it
-    might be.
+    here. Evidence is that of `Linear`, at the errors of the model where it is largest. One more star, of the light f c
+    in the pixels, has the score s = c'W r - c'W J A^-1 g and the information i = c'W c - c'W J A^-1 J'W c; it gains
+    s**2 / (i + m**-2) - ln(1 + i m**2), with the flux m of the brightest star as what it might have, less 2 ln n for
+    the n places where it might be.
     """
     if not (np.any(state.flux > 0.0) and np.any(problem.used)):
         return None
@@ -131,21 +116,27 @@ def _odds(
     place: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Return twice the log of the odds for one more star at each place, and its flux, shape (n_place,)."""
-    brightest, scene = float(np.max(state.flux)), _Linear.about(pixels, problem, state, hyper, place)
-    trials = [*(one * JointHyper().errors for one in _FIRST), *(one * hyper.errors for one in _LEARNED)]
-    found = [scene.evidence(np.maximum(one, MIN_EPS), brightest) for one in trials]
+    brightest, scene = float(np.max(state.flux)), Linear.about(pixels, problem, state, hyper)
+    light, masked = _at_places(pixels, problem, state, place)
+    found = [evidence_of(scene, one, light, brightest) for one in trial_errors(hyper)]
     without = min(one.height for one in found)
     gain = np.array([without - one.height + one.gain for one in found])
     gain[np.array([_in_a_core(sources, problem, state, place, one.flux) for one in found])] = 0.0
-    gain[:, scene.masked] = 0.0
+    gain[:, masked] = 0.0
     best = np.argmax(gain, axis=0)
     each = np.arange(place.shape[0])
     n_pixel = _places(pixels).shape[0] / _PER_PIXEL**2
     return gain[best, each] - 2.0 * np.log(n_pixel), np.array([one.flux for one in found])[best, each]
 
 
+def trial_errors(hyper: JointHyper) -> list[FloatArray]:
+    """Return the relative errors of the model under which evidence is compared, each of shape (n_kind,)."""
+    trials = [*(one * JointHyper().errors for one in _FIRST), *(one * hyper.errors for one in _LEARNED)]
+    return [np.maximum(one, MIN_EPS) for one in trials]
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class _Evidence:
+class Evidence:
     """At some errors of the model: -2 ln Z without a further star, how much one at each place lowers it, and i."""
 
     height: float
@@ -154,84 +145,17 @@ class _Evidence:
     information: FloatArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Linear:
-    """An image linearised about a state, at the pixels that are used.
-
-    Parameters
-    ----------
-    residual, ivar : ndarray of float64, shape (n_pixel,)
-        Data less model, electron / s, and inverse variances.
-    growth : ndarray of float64, shape (n_pixel, n_kind)
-        What the relative errors are multiplied by.
-    columns : ndarray of float64, shape (n_pixel, n_parameter)
-        J.
-    precision, pull : ndarray of float64, shapes (n_parameter, n_parameter) and (n_parameter,)
-        P and p.
-    star : ndarray of float64, shape (n_pixel, n_place)
-        c of a star at each place.
-    masked : ndarray of bool, shape (n_place,)
-        Places of stars that give most of their light to spilled pixels: the others tell them from no error of the PRF.
-    """
-
-    residual: FloatArray
-    ivar: FloatArray
-    growth: FloatArray
-    columns: FloatArray
-    precision: FloatArray
-    pull: FloatArray
-    star: FloatArray
-    masked: BoolArray
-
-    @classmethod
-    def about(
-        cls, pixels: PixelTable, problem: JointProblem, state: JointState, hyper: JointHyper, place: FloatArray
-    ) -> "_Linear":
-        """Linearise."""
-        view, used = look(problem, state), problem.used
-        noise = float(np.median(problem.ivar[used])) ** -0.5
-        precision, pull = all_beliefs(problem, state, hyper, noise)
-        sky = _sky_columns(pixels)[used]
-        columns = [global_columns(problem, state, view)[used], star_columns(problem, state, view)[used].toarray(), sky]
-        n, n_sky = pull.size, sky.shape[1]
-        whole = np.zeros((n + n_sky, n + n_sky))
-        whole[:n, :n] = precision
-        # A sky may be as bright as the brightest pixel.
-        whole[range(n, n + n_sky), range(n, n + n_sky)] = np.max(np.abs(problem.flux[used]), initial=noise) ** -2.0
-        light = _star_light(pixels, problem, state, place)
-        masked = light[pixels.spilled].sum(axis=0) > light[~pixels.spilled].sum(axis=0)
-        return cls(
-            residual=(problem.flux - view.image)[used],
-            ivar=problem.ivar[used],
-            growth=growth(problem, state, view)[used],
-            columns=np.concatenate(columns, axis=1),
-            precision=whole,
-            pull=np.append(pull, np.zeros(n_sky)),
-            star=problem.summed(csr_matrix(light)).toarray()[used],
-            masked=masked,
-        )
-
-    def evidence(self, errors: FloatArray, brightest: float) -> _Evidence:
-        """Return the evidence at some relative errors of the model."""
-        variance = pixel_variance(self.ivar, self.growth, errors)
-        weighted = self.columns / variance[:, None]
-        normal = weighted.T @ self.columns + self.precision
-        scale = 1.0 / np.sqrt(np.diag(normal))
-        lower = np.linalg.cholesky(normal * np.outer(scale, scale))
-
-        def halved(right: FloatArray) -> FloatArray:
-            return np.asarray(solve_triangular(lower, (right.T * scale).T, lower=True))
-
-        pulled, across = halved(weighted.T @ self.residual + self.pull), halved(weighted.T @ self.star)
-        score = (self.star.T / variance) @ self.residual - across.T @ pulled
-        own = (self.star**2).T @ (1.0 / variance)
-        information = own - np.sum(across**2, axis=0)
-        told = (score > 0.0) & (information > _LEAST_OWN * own)
-        size = np.where(told, information, 1.0)
-        height = np.sum(np.log(variance)) + self.residual @ (self.residual / variance) - pulled @ pulled
-        height += 2.0 * np.sum(np.log(np.diag(lower))) - 2.0 * np.sum(np.log(scale))
-        gain = np.where(told, score**2 / (size + brightest**-2.0) - np.log1p(size * brightest**2), -np.inf)
-        return _Evidence(float(height), gain, np.where(told, score / size, 0.0), information)
+def evidence_of(scene: Linear, errors: FloatArray, light: FloatArray, brightest: float) -> Evidence:
+    """Return the evidence at some relative errors of the model, with the light of each, shape (n_used, n_place)."""
+    at = scene.at(errors)
+    across = at.across(light)
+    score = (light.T / at.variance) @ scene.residual - across.T @ at.pulled
+    own = (light**2).T @ (1.0 / at.variance)
+    information = own - np.sum(across**2, axis=0)
+    told = (score > 0.0) & (information > _LEAST_OWN * own)
+    size = np.where(told, information, 1.0)
+    gain = np.where(told, score**2 / (size + brightest**-2.0) - np.log1p(size * brightest**2), -np.inf)
+    return Evidence(at.height, gain, np.where(told, score / size, 0.0), information)
 
 
 def hidden_light(
@@ -266,13 +190,14 @@ def hidden_light(
     if not told.any():
         return mean
     place, cell = _places(pixels), _PER_PIXEL**-2.0
-    scene = _Linear.about(pixels, problem, state, hyper, place)
-    information = scene.evidence(hyper.errors, float(np.max(state.flux))).information
+    light_at, masked = _at_places(pixels, problem, state, place)
+    scene = Linear.about(pixels, problem, state, hyper)
+    information = evidence_of(scene, hyper.errors, light_at, float(np.max(state.flux))).information
     limit = STRONG + 2.0 * np.log(place.shape[0] * cell)
-    owner, seen = _owners(sources, problem, state, place), scene.star.sum(axis=0)
+    owner, seen = _owners(sources, problem, state, place), light_at.sum(axis=0)
     for flux in state.flux[told]:
         out = _in_a_core(sources, problem, state, place, np.full(place.shape[0], flux))
-        faint = (flux**2 * information < limit) | scene.masked
+        faint = (flux**2 * information < limit) | masked
         density = 1.0 / max(cell * np.count_nonzero(~(faint | out)), 1.0)
         hides = faint & (state.flux[owner] > flux)
         for total, light in ((mean, flux * seen), (variance, (flux * seen) ** 2)):
@@ -308,17 +233,24 @@ def _places(pixels: PixelTable) -> FloatArray:
     return np.stack([(ra + east / np.cos(np.radians(dec))).ravel(), (dec + north).ravel()], axis=1)
 
 
+def _at_places(
+    pixels: PixelTable, problem: JointProblem, state: JointState, place: FloatArray
+) -> tuple[FloatArray, BoolArray]:
+    """Return the light of a star of flux 1 at each place in the pixels that are used, shape (n_used, n_place).
+
+    And which places are those of stars that give most of their light to spilled pixels, (n_place,): the others tell
+    them from no error of the PRF.
+    """
+    light = _star_light(pixels, problem, state, place)
+    masked = light[pixels.spilled].sum(axis=0) > light[~pixels.spilled].sum(axis=0)
+    return problem.summed(csr_matrix(light)).toarray()[problem.used], masked
+
+
 def _star_light(pixels: PixelTable, problem: JointProblem, state: JointState, place: FloatArray) -> FloatArray:
     """Return the light of a star of flux 1 at each place, shape (n_pixel, n_place), 1 / pixel."""
     pixel, star = (one.ravel() for one in np.indices((pixels.n_pixel, place.shape[0])))
     offset = offsets(pixels.ra_deg[pixel], pixels.dec_deg[pixel], place[star, 0], place[star, 1])
     return prf_of(problem, state).normalized_at(np.zeros(2)).evaluate(*offset).reshape(pixels.n_pixel, -1)
-
-
-def _sky_columns(pixels: PixelTable) -> FloatArray:
-    """Return a level and slopes along columns and rows, shape (n_pixel, 3)."""
-    axes = [(one - one.mean()) / max(np.ptp(one), 1.0) for one in (pixels.column, pixels.row)]
-    return np.stack([np.ones(pixels.n_pixel), *axes], axis=1)
 
 
 def _in_a_core(

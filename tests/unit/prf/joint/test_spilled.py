@@ -13,7 +13,7 @@ from bayesprf.prf.joint.part import select_pixels
 from bayesprf.prf.joint.problem import global_columns, look, star_columns
 from bayesprf.prf.joint.stage import build_problem
 from bayesprf.prf.stage import _scene, select_image
-from bayesprf.prf.unlisted.search import _Linear, _places
+from bayesprf.prf.unlisted.search import _at_places, _places
 from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_field
 from bayesprf.simulation.foreign import bleed
@@ -160,13 +160,13 @@ def test_no_star_is_looked_for_in_spilled_pixels(machine):
     _, found = machine
     joint, pixels = found.fit.need("prf").joint, found.pixels
     place = _places(pixels)
-    scene = _Linear.about(pixels, joint.problem, joint.state, joint.hyper, place)
+    masked = _at_places(pixels, joint.problem, joint.state, place)[1]
     x = (place[:, 0] - pixels.ra_deg.mean()) * np.cos(np.radians(place[:, 1]))
     for k, spilled in ((np.argmax(pixels.flux[0]), True), (0, False)):
         away = np.hypot(x - (pixels.ra_deg[k] - pixels.ra_deg.mean()) * np.cos(np.radians(pixels.dec_deg[k])),
                         place[:, 1] - pixels.dec_deg[k])  # fmt: skip
         assert bool(pixels.spilled[k]) is spilled
-        assert bool(scene.masked[np.argmin(away)]) is spilled
+        assert bool(masked[np.argmin(away)]) is spilled
 
 
 def test_first_fluxes_of_few_stars_have_the_scale_of_all_light():

@@ -15,7 +15,8 @@ from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.stage import build_problem
 from bayesprf.prf.stage import _scene, select_image
 from bayesprf.prf.unlisted.fit import Field, _without_doubtful
-from bayesprf.prf.unlisted.search import STRONG, _Linear, _places, hidden_light, likeliest_star
+from bayesprf.prf.unlisted.linear import Linear
+from bayesprf.prf.unlisted.search import STRONG, _at_places, _places, evidence_of, hidden_light, likeliest_star
 from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import PrfRecipe
@@ -63,9 +64,10 @@ def test_evidence_is_that_of_normal_numbers(field, keep):
     """-2 ln p(y) of y ~ N(J P^-1 p, V + J P^-1 J'), and with the light of one more star."""
     found = first_step(field.pixels, field.sources.select(keep))
     place = _places(field.pixels)[::97]
-    scene = _Linear.about(field.pixels, found.problem, found.state, found.hyper, place)
+    scene = Linear.about(field.pixels, found.problem, found.state, found.hyper)
+    stars = _at_places(field.pixels, found.problem, found.state, place)[0]
     errors, brightest = 10.0 * found.hyper.errors, 2e4
-    told = scene.evidence(errors, brightest)
+    told = evidence_of(scene, errors, stars, brightest)
     root = np.linalg.inv(np.linalg.cholesky(scene.precision))
     believed = root.T @ root
     data = scene.residual - scene.columns @ believed @ scene.pull
@@ -74,7 +76,7 @@ def test_evidence_is_that_of_normal_numbers(field, keep):
     told_place = np.flatnonzero(np.isfinite(told.gain))
     assert told_place.size > 3
     for one in told_place[:4]:
-        light = brightest * scene.star[:, one]
+        light = brightest * stars[:, one]
         assert told.gain[one] == pytest.approx(without - height(data, spread + np.outer(light, light)), abs=1e-3)
 
 
@@ -166,10 +168,9 @@ def test_stars_hide_where_the_search_would_not_find_them(field):
     np.testing.assert_array_equal(beyond, 0.0)
     hidden = hidden_light(*fit, found=of_it)
     place, flux = _places(field.pixels), state.flux
-    scene = _Linear.about(*fit[:1], *fit[2:], place)
-    faint = flux[second] ** 2 * scene.evidence(found.hyper.errors, 1e5).information < STRONG + 2.0 * np.log(
-        len(place) / 4
-    )
+    stars = _at_places(field.pixels, found.problem, state, place)[0]
+    information = evidence_of(Linear.about(*fit[:1], *fit[2:]), found.hyper.errors, stars, 1e5).information
+    faint = flux[second] ** 2 * information < STRONG + 2.0 * np.log(len(place) / 4)
     mean, square, seen, prf = np.zeros(4), np.zeros(4), 0, found.prf.normalized_at(np.zeros(2))
     for one, (ra, dec) in enumerate(place):
         east, north = (ra - field.sources.ra_deg) * np.cos(np.radians(dec)), dec - field.sources.dec_deg
@@ -178,8 +179,8 @@ def test_stars_hide_where_the_search_would_not_find_them(field):
         owner, core = np.argmax(light), np.hypot(*offset.T) < 2.0 * np.sqrt(found.problem.pixel_area)
         seen += not faint[one] and not np.any(core & (flux > flux[second]))
         if faint[one] and flux[owner] > flux[second]:
-            mean[owner] += flux[second] * scene.star[:, one].sum()
-            square[owner] += (flux[second] * scene.star[:, one].sum()) ** 2
+            mean[owner] += flux[second] * stars[:, one].sum()
+            square[owner] += (flux[second] * stars[:, one].sum()) ** 2
     expected = np.hypot(mean / seen, np.sqrt(square / seen))
     assert mean.max() > 0
     assert hidden == pytest.approx(expected, rel=0.02)
