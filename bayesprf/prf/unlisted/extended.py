@@ -23,8 +23,8 @@ _SKIES = (0, 1, N_SKY)
 # 219).
 _ELLIPTICITY = 0.26
 # Definition: prior standard deviations of middle, in those of the spot, log of the width, and ellipticity: light is
-# found no farther off than it is wide, as wide to a factor of two, and its profile lies between a Gaussian and an exponential
-# one, to the same factor in the index of Sersic (1963, BAAA 6, 41).
+# found no farther off than it is wide, as wide to a factor of two, and its profile lies between a Gaussian and an
+# exponential one, to the same factor in the index of Sersic (1963, BAAA 6, 41).
 _SIZES = np.array([1.0, 1.0, np.log(2.0), _ELLIPTICITY, _ELLIPTICITY, np.log(2.0)])
 # Accuracy: no step is longer than this, in prior standard deviations: the profile is far from linear beyond.
 _LONGEST = 0.5
