@@ -258,7 +258,8 @@ def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {darkest:.3g} electron / s)"
         yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(shift, found.seen), 1.0), sentence, cure)
     elif measured and sources.any():
-        sentence = f"sky is left in these pixels, {level:.3g} +- {rough(error)} electron / s each"
+        what = "sky is left in these pixels" if level > 0 else "more sky was subtracted than these pixels held"
+        sentence = f"{what}, {level:.3g} +- {rough(error)} electron / s each"
         cure = "more terms for it, such as Background('stamp', 1)" if found.sky_fitted else cure
         yield Finding(QualityFlag.SKY_LEFT, sources, found.effect(shift, sources), sentence, cure)
 
