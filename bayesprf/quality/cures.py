@@ -120,8 +120,9 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     -------
     tuple of Fit and Cure
         The one with the sky if chi-square per pixel and misplaced light are smaller, and the sky is significantly
-        light, or, where it was asked for as one below zero, significantly none. The light counts, not its share of fluxes that hold sky in one of the fits; nor do the stars that are
-        flagged for it, as total errors that hold sky hide their faults.
+        light, or, where it was asked for as one below zero, significantly none. The light counts, not its share of
+        fluxes that hold sky in one of the fits; nor do the stars that are flagged for it, as total errors that hold sky
+        hide their faults.
     """
     before, after = (with_verdict(one).need("verdict") for one in (fit, other))
     background = other.need("prf").background
