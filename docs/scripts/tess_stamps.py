@@ -5,8 +5,9 @@ pixel in the last case) and fainter stars of 100 to 5000; a catalogue 30 % too b
 of common offset. Official tables end at 6.5 pixels; with `wings` their light goes on, by a power of r that is drawn for
 each stamp as the instrument's record believes it. Even seeds below 60 were looked at before.
 
-    python docs/scripts/tess_stamps.py [plain] [sky] [missing] [saturated] [full] [wings] seeds=820,821
+    python docs/scripts/tess_stamps.py [plain] [sky] [missing] [saturated] [full] [galaxy] [wings] seeds=820,821
 
+`galaxy` has an oval spot of light somewhere, of Gaussian profile, 2 to 4 pixels wide and 20 to 300 electron / s bright.
 `full` is a target of ten times what `saturated` has, whose core bleeds.
 
 BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
@@ -15,6 +16,7 @@ BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 import sys
 import time
 import warnings
+from dataclasses import replace
 
 import numpy as np
 from few_stars import path_of
@@ -34,6 +36,7 @@ KINDS = {
     "missing": Troubles(missing_faint=0.6),
     "saturated": Troubles(bleeding=True),
     "full": Troubles(bleeding=True),
+    "galaxy": Troubles(),
 }
 # Light of a target in units of what saturates a pixel, which holds a quarter of it.
 TARGETS = {"saturated": 4.0, "full": 40.0}
@@ -51,7 +54,20 @@ def make_stamp(kind: str, seed: int, n_star: int, *, wings: bool = False) -> For
     )  # fmt: skip
     values = read_prf_table(path_of(*rng.integers(0, 3, 2))).values
     table = TablePrf(values, 1.0 / 9.0, draw_wing(rng) if wings else None)
-    return make_foreign(settings, lambda u, v: table, rng=rng, troubles=KINDS[kind])
+    field = make_foreign(settings, lambda u, v: table, rng=rng, troubles=KINDS[kind])
+    if kind != "galaxy":
+        return field
+    pixels = field.field.pixels
+    pixels = replace(pixels, flux=pixels.flux + draw_galaxy(rng, pixels.column, pixels.row))
+    return replace(field, field=replace(field.field, pixels=pixels))
+
+
+def draw_galaxy(rng: np.random.Generator, column: np.ndarray, row: np.ndarray) -> np.ndarray:
+    """Draw the light of a galaxy in each pixel."""
+    side, width, ratio, turn = np.ptp(column), rng.uniform(2.0, 4.0), rng.uniform(0.5, 1.0), rng.uniform(0.0, np.pi)
+    x, y = (one - one.min() - rng.uniform(0.0, side) for one in (column, row))
+    along, across = np.cos(turn) * x + np.sin(turn) * y, np.cos(turn) * y - np.sin(turn) * x
+    return 10.0 ** rng.uniform(1.3, 2.5) * np.exp(-0.5 * (along**2 + (across / ratio) ** 2) / width**2)
 
 
 def draw_wing(rng: np.random.Generator) -> float:

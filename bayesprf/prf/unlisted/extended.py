@@ -100,7 +100,7 @@ def likeliest_spot(pixels: PixelTable, fit: JointFit) -> Spot | None:
     As `likeliest_star`, with the light of spots of several widths. Their prior width m is that of the largest evidence,
     which gains z**2 - 1 - ln z**2 with z**2 = s**2 / i, less 2 ln n for the n octaves from the noise of a pixel to the
     brightest one. The sky is none, a level, or a level and a slope, whichever has the largest evidence: beside one that
-    is free a wide spot would never be told.
+    is free a wide spot would never be told. The PRF deviates as roughly as real ones do.
     """
     used = fit.problem.used
     if np.any(pixels.spilled) or not np.any(used):
@@ -108,7 +108,10 @@ def likeliest_spot(pixels: PixelTable, fit: JointFit) -> Spot | None:
     trial = _trials(pixels)
     away = (pixels.column[used][:, None] - trial[:, 0]) ** 2 + (pixels.row[used][:, None] - trial[:, 1]) ** 2
     light = np.exp(-0.5 * away / trial[:, 2] ** 2)
-    skies = [Linear.about(pixels, fit.problem, fit.state, fit.hyper, n_sky=one) for one in _SKIES]
+    prior = fit.problem.prior
+    rough = prior.weights_factor if prior.rough_factor is None else prior.rough_factor
+    problem = replace(fit.problem, prior=replace(prior, weights_factor=rough))
+    skies = [Linear.about(pixels, problem, fit.state, fit.hyper, n_sky=one) for one in _SKIES]
     trials = [(sky, one) for sky in skies for one in trial_errors(fit.hyper)]
     found = [evidence_of(*one, light, brightest_pixel(fit.problem)) for one in trials]
     without, squares = min(one.height for one in found), np.array([one.flux**2 * one.information for one in found])
@@ -129,14 +132,15 @@ def brightest_pixel(problem: JointProblem) -> float:
 def _trials(pixels: PixelTable) -> FloatArray:
     """Return column, row and width of the spots that are compared, shape (n_trial, 3), pixel.
 
-    The widest has the stamp within its standard deviation: wider ones are a level and a slope of the sky.
+    Their middles lie on the pixels: light from beyond is told from no star's there. The widest has the stamp within its
+    standard deviation: wider ones are a level and a slope of the sky.
     """
     axes = (pixels.column, pixels.row)
     widest = max(float(np.ptp(one)) + 1.0 for one in axes) / 2.0
     spreads = _NARROWEST * _WIDER ** np.arange(max(int(np.log(widest / _NARROWEST) / np.log(_WIDER)) + 1, 0))
     found = [np.zeros((0, 3))]
     for spread in spreads:
-        places = [np.arange(one.min() - spread, one.max() + spread, _APART * spread) for one in axes]
+        places = [np.arange(one.min(), one.max() + 0.5, _APART * spread) for one in axes]
         column, row = (one.ravel() for one in np.meshgrid(*places))
         found.append(np.stack([column, row, np.full(column.size, spread)], axis=1))
     return np.concatenate(found)
