@@ -236,8 +236,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *_wide(found), *name_crowd(found.left, found.seen)]
-    findings += name_strangers(found.left, found.added, found.measured)
-    findings += name_extended(found.left, found.measured)
+    findings += [*name_strangers(found.left, found.added, found.measured), *name_extended(found.left, found.measured)]
     return tuple(sorted(findings, key=lambda one: -one.effect))
 
 
