@@ -537,7 +537,7 @@ def _add_products(
     for tile in range(int(group[0]), int(group[-1]) + 1):
         first, last = tiles.pixel_indptr[tile : tile + 2] - start
         stars = tiles.stars(tile)
-        out[stars] += (own_columns[tile].T @ columns[first:last]).reshape(stars.size, -1, columns.shape[1])
+        out[stars] += (own_columns[tile].T @ columns[first:last]).reshape(stars.size, *out.shape[1:])
     return out
 
 

@@ -173,9 +173,17 @@ def bounded(step, covariance, rows, limit):
     return best
 
 
-@pytest.mark.parametrize("order", [0, 1])
-def test_step_agrees_with_a_dense_twin(field, rng, order):
+@pytest.mark.parametrize(("order", "n_star"), [(0, 40), (1, 40), (0, 5)])
+def test_step_agrees_with_a_dense_twin(field, rng, order, n_star):
+    """Also where some tiles of the image have no star that is told from noise."""
     problem, state, hyper = build(field, order=order)
+    if n_star < problem.n_source:
+        layout, side = problem.layout, problem.pixel_area**0.5
+        near = np.zeros(problem.pairs.n_pair, bool)
+        near[layout.order.near] = problem.pairs.source[layout.order.near] < n_star
+        problem = replace(problem, layout=Layout.of(problem.pairs, near, layout.far, side))
+        tiles = problem.layout.tiles
+        assert any(tiles.stars(tile).size == 0 for tile in range(tiles.n_tile))
     state = bend(problem, state, rng)
     view, weight = look(problem, state), problem.ivar
     found = whole_step = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
