@@ -24,10 +24,9 @@ from bayesprf.photometry.apertures import (
     optimal_percentile,
     sum_in_apertures,
 )
-from bayesprf.photometry.common_motion import fit_common_motion, motion_derivatives
+from bayesprf.photometry.common_motion import LEAST_CADENCES, fit_common_motion, motion_derivatives
 from bayesprf.photometry.fluxes import FluxFit, fit_flux, flag_sources, make_prior
 from bayesprf.photometry.metrics import PsfMetrics, perturbation_metrics, psf_fraction
-from bayesprf.photometry.misfit import MIN_CADENCES
 from bayesprf.photometry.motion_errors import add_motion_errors
 from bayesprf.photometry.process_kernels import LEARNABLE
 from bayesprf.photometry.processes import LightCurves, fit_light_curves
@@ -106,7 +105,7 @@ def _following_motion(fit: Fit, still: FluxFit, matrix: PrfMatrix, solve: Callab
     """Return fluxes beside the motion that all stars share, if their residuals tell of one; otherwise the same."""
     from bayesprf.linalg.solvers.blocks import BlockSolver
 
-    if fit.pixels.n_time < MIN_CADENCES:
+    if fit.pixels.n_time < LEAST_CADENCES:
         return still
     derivatives = motion_derivatives(matrix, fit.need("prf").star_prf, fit.pixels.instrument.pixel_scale)
     counted, moved = (count_by_home(one, still.home) for one in (matrix, derivatives))

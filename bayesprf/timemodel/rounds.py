@@ -115,7 +115,7 @@ def fit_rounds(
             warn(
                 f"build_time_model: its rounds diverge, as the PRF of a training pixel would turn negative in the one"
                 f" after {number}, which is the last that counts; where the image moves far or jumps, follow it with"
-                ' positions="centroid"',
+                ' positions="centroid" and the default shift_limit, or take fewer terms',
                 ConvergenceWarning,
             )
             return before

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import bayesprf as bp
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import ConvergenceWarning, DataWarning, InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.io.catalogs.catalog import read_catalog
 from bayesprf.io.pixels.tpf import read_tpfs
@@ -135,5 +135,6 @@ def test_time_model_that_runs_wild_says_so(real_data):
     """The K2 stamp rolls by more than a pixel: time columns alone do not follow, and are not silent about it."""
     file, catalog = (real_data / name for name in SCENES["k2"])
     machine = run(without_sky(read_tpfs(file)), pd.read_csv(catalog), "sum3x3")
-    with pytest.warns(DataWarning, match="not to be trusted"):
+    wild = pytest.warns(DataWarning, match="not to be trusted")
+    with wild, pytest.warns(ConvergenceWarning, match="rounds diverge"):
         machine.build_time_model(positions="centroid", shift_limit=np.inf)
