@@ -38,6 +38,8 @@ _MAX_SERIES, _N_CADENCE = 1 << 20, 64
 _OUTLIER = 5.0
 # Definition: slower motion, with a knot a day, is drift, as where `build_time_model` measures pointing.
 SMOOTH_DAYS = 1.0
+# Definition: no star is so many times as bright as usual, or as one electron / s; its pixels tell of no motion then.
+_ABSURD = 1e6
 # Accuracy: most rounds, which end when the motion changes by less than this share of its error.
 _N_ROUND, _SETTLED = 10, 0.1
 
@@ -253,7 +255,7 @@ class _Scene:
 
 def _telling_scene(fit: FluxFit, matrix: PrfMatrix, change: PrfMatrix, solver: Solver) -> _Scene:
     """Return the pixels that tell nearly all of a small common motion."""
-    problem, flux = fit.problem, np.nan_to_num(fit.flux)
+    problem, (flux, absurd) = fit.problem, _without_absurd(np.nan_to_num(fit.flux))
     some = problem.ivar[:: max(1, len(flux) // _N_CADENCE)]
     seen = some > 0
     noise = median_over_time(np.divide(1.0, some, out=np.full(some.shape, np.nan), where=seen), empty=np.inf)
@@ -270,12 +272,20 @@ def _telling_scene(fit: FluxFit, matrix: PrfMatrix, change: PrfMatrix, solver: S
     lit_by, part = _rows(matrix, chosen)
     light = part.image(flux[:, lit_by])
     model = light if background is None else light + (background.matrix @ fit.background_w.T).T
-    known = problem.ivar[:, chosen] > 0
+    spoiled = replace(part, parts=np.ones_like(part.parts)).image(absurd[:, lit_by]) > 0
+    known = (problem.ivar[:, chosen] > 0) & ~spoiled
     fixed = np.broadcast_to(problem.known, problem.ivar.shape[1:])[chosen]
     return _Scene(
         np.where(known, problem.data[:, chosen] - fixed - model, 0.0), light, known, noise[chosen], flux, lit_by,
         part, _rows(change, chosen)[1], background, response, solver,
     )  # fmt: skip
+
+
+def _without_absurd(flux: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Return fluxes, the usual ones in place of those that a spoiled value made, and 1 where that is, 0 elsewhere."""
+    usual = np.median(flux, axis=0)
+    absurd = np.abs(flux) > _ABSURD * np.maximum(np.abs(usual), 1.0)
+    return np.where(absurd, usual, flux), absurd.astype(np.float64)
 
 
 def _rows(prf: PrfMatrix, chosen: IntArray) -> tuple[IntArray, PrfMatrix]:

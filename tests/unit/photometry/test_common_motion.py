@@ -109,7 +109,8 @@ def test_without_jitter_all_bits_stay(scene):
     np.testing.assert_array_equal(held.flux_err, followed.flux_err)
 
 
-def test_one_spoiled_pixel_moves_its_own_star_alone(jittering):
+@pytest.mark.parametrize("factor", [3.0, 1e150])
+def test_one_spoiled_pixel_moves_its_own_star_alone(jittering, factor):
     field, machine = jittering
     clean = light_curves(machine, follow_jitter=True)
     star = int(np.argmax(field.mean_flux))
@@ -117,7 +118,7 @@ def test_one_spoiled_pixel_moves_its_own_star_alone(jittering):
     mine = pairs.source == star
     pixel = int(pairs.pixel[mine][np.argmax(machine.fit.need("prf").values[mine])])
     flux = field.pixels.flux.copy()
-    flux[30, pixel] *= 3.0
+    flux[30, pixel] *= factor
     spoiled = Machine.from_fit(
         replace(machine.fit.without("flux"), pixels=replace(field.pixels, flux=flux)), quiet=True
     )
