@@ -11,6 +11,7 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
 from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.problem import (
+    ANY_LIGHT,
     WING_RINGS,
     JointProblem,
     JointState,
@@ -42,11 +43,6 @@ _MAX_STARS, _N_TOGETHER = 200, 40
 _N_EM, _EM_TOLERANCE = 200, 1e-5
 # Accuracy: pixels whose noise is a smaller share of the error of a flux do not carry other stars' errors to it.
 _LEAST = 1e-4
-# Derived: where pixels are silent there may be no light, twice as much as believed, or any between: as a uniform number
-# the relative error has the variance 1 / 3.
-ANY_LIGHT = 3.0
-"""Inverse variance of the relative error of light of which nothing is known."""
-
 # Rings of the mean profile, four per doubling of the radius, pixel.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import log_ndtr, logsumexp
 
 from bayesprf.arrays import BoolArray, FloatArray
@@ -32,9 +32,9 @@ class JointHyper:
         Standard deviation of the light that stars which the catalogue lacks give to a pixel, about the mean that is
         part of the sky, electron / s; where no sky is fitted it is not looked at.
     wing : float
-        Standard deviation of a change of the wing's slope.
+        Standard deviation of a change of the wing's slope from ring to ring, where it is small beside `slope`.
     slope : float
-        Standard deviation of the slope about the expected one.
+        Standard deviation of any of its slopes about the expected one.
     position : float
         Standard deviation of the catalogue's positions per axis, arcsec.
     outlier_share : float
@@ -167,11 +167,46 @@ def _fit_error(
     return float(np.exp(high)) if score(high) >= 0.0 else float(np.exp(brentq(score, low, high, xtol=1e-3)))
 
 
-def fit_width(value: FloatArray, variance: FloatArray, width: float) -> float:
-    """Return the EM update of the standard deviation of numbers known with some variance, within limits of one step."""
-    if value.size == 0:
-        return width
-    return limit_width(float(np.sqrt(np.mean(value**2 + variance))), width)
+def slope_rows(n_wing: int, slope: float, change: float) -> FloatArray:
+    """Return R, (n_wing, n_wing): R times the wing's slopes less what is expected of them are standard normal numbers.
+
+    Notes
+    -----
+    Slopes of rings that follow each other are an Ornstein-Uhlenbeck process: each has the standard deviation `slope`,
+    however little they differ, and the correlation exp(-change**2 / (2 slope**2)) with the next one.
+    """
+    kept = np.exp(-0.5 * (change / slope) ** 2)
+    rows = np.eye(n_wing) - kept * np.eye(n_wing, k=-1)
+    rows[1:] /= np.sqrt(1.0 - kept**2)
+    return np.asarray(rows / slope)
+
+
+def fit_slope_widths(
+    square: FloatArray, inner: float, expected: FloatArray, widths: tuple[float, float]
+) -> tuple[float, float]:
+    """Return the EM update of `slope` and `wing`, within limits of one step.
+
+    Parameters
+    ----------
+    square : ndarray of float64, shape (n_wing, n_wing)
+        Expectation of the products of slopes, less what is expected of them.
+    inner : float
+        A change that is known.
+    expected : ndarray of float64, shape (n,)
+        Slopes less what is expected, as known.
+    widths : tuple of float
+        The present widths.
+    """
+
+    def height(logs: FloatArray) -> float:
+        slope, change = np.exp(logs)
+        rows = slope_rows(square.shape[0], slope, change)
+        told = float(np.sum((rows @ square) * rows)) - 2.0 * float(np.sum(np.log(np.diag(rows))))
+        before = float(np.sum((expected / slope) ** 2)) + 2.0 * expected.size * np.log(slope)
+        return float(told + before + (inner / change) ** 2 + 2.0 * np.log(change))
+
+    found = np.exp(minimize(height, np.log(widths), method="Nelder-Mead", options={"xatol": 1e-3}).x)
+    return limit_width(float(found[0]), widths[0]), limit_width(float(found[1]), widths[1])
 
 
 def limit_width(found: float, width: float) -> float:

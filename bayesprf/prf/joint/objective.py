@@ -40,6 +40,7 @@ from bayesprf.prf.joint.step import (
     shared_gain,
     shared_step,
     solve_step,
+    with_volume,
     within_walls,
 )
 from bayesprf.prf.joint.sums import StarSums, star_sums
@@ -328,6 +329,7 @@ def _iterate(
         # A step that only made things worse, and was not taken, settles nothing.
         moved = np.inf if steep or raw is before else _moved(problem, before, state, solution)
         view = with_far(problem, state, view)
+        problem = with_volume(problem, state, view.image, weight=weight, leverage=found.shape_leverage)
         robust = robust or (options.robust and learning and moved < _NEARLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
@@ -523,7 +525,7 @@ def _finish(found: _Iteration, posterior: Posterior) -> JointFit:
     aimed = replace(problem, flux=target)
     missed, missed_std = missed_light(aimed, state, view, weight=weight)
     sums = star_sums(problem, state)
-    unseen = unseen_light(problem, state, view, hyper, posterior, weight=weight)
+    unseen = unseen_light(aimed, state, view, hyper, posterior, weight=weight)
     sums = replace(sums, total=sums.total * (1.0 + missed - unseen.absent), gradient=sums.gradient - unseen.gradient)
     flux = state.flux * sums.total
     # What the model of a star's pixels errs by adds up to nothing.

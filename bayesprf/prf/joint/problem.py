@@ -33,6 +33,11 @@ RMAX = 8.0
 CUT, N_R = 0.375, 13
 """Radius within which the splines are round, pixel, and knots along the radius."""
 
+# Derived: where pixels are silent there may be no light, twice as much as believed, or any between: as a uniform number
+# the relative error has the variance 1 / 3.
+ANY_LIGHT = 3.0
+"""Inverse variance of the relative error of light of which nothing is known."""
+
 WING_RINGS = tuple(RMAX * 2.0**octave for octave in (-1, 0, 1))
 """Radii from which each ring of the wing begins, pixel: octaves, the second where the splines end."""
 
@@ -148,6 +153,8 @@ class JointProblem:
         By default its own.
     at_least : ndarray of float64, shape (n_pixel,), optional
         Inverse variance of sums that lost charge beyond the data, by which no model may be below them; 0 elsewhere.
+    volume_slope : ndarray of float64, shape (n_pixel,), optional
+        How fast the log volume of the posterior falls with the light of each pixel, 1 / (electron / s): `log_volume`.
     """
 
     flux: FloatArray
@@ -172,6 +179,7 @@ class JointProblem:
     loose: FloatArray | None = None
     home: IntArray | None = None
     at_least: FloatArray | None = None
+    volume_slope: FloatArray | None = None
 
     def place_variance(self, position: float) -> FloatArray:
         """Return the variance of each star's place for positions of some width, shape (n_source,), arcsec**2."""

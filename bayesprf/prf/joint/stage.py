@@ -9,7 +9,7 @@ from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.image_fluxes import Scene, catalog_scale
-from bayesprf.prf.instrument_prior import instrument_prior
+from bayesprf.prf.instrument_prior import expected_wing, instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding
@@ -85,7 +85,7 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
     settings, image = JointSettings(order=options.field_variation or 0, free=options.refine is not False), scene.image
     settings = replace(settings, density=options.knot_density or 1, color_column=options.color_column)
     if (widths := scene.pixels.instrument.prf_widths) is not None:
-        settings = replace(settings, table_half=widths.table_half)
+        settings = replace(settings, table_half=widths.table_half, slope=expected_wing(widths))
     if options.prf is not None:
         prior = read_prior(options.prf, scene.pixels)
         settings = replace(

@@ -10,13 +10,14 @@ from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
 from scipy.optimize import nnls
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, diags
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.prf.joint.elimination import RowGatherer, StarFactor
-from bayesprf.prf.joint.hyper import JointHyper
+from bayesprf.prf.joint.hyper import JointHyper, slope_rows
 from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import (
+    ANY_LIGHT,
     TOGETHER,
     JointProblem,
     JointState,
@@ -153,8 +154,8 @@ def _add_beliefs(total: _Collector, problem: JointProblem, state: JointState, hy
     prior, powers = problem.prior, np.tri(problem.n_wing)
     _add_weights(total, problem, state, hyper)
     start, n_bend = problem.n_weight + problem.n_wing, 2 * problem.n_geometry
-    total.add(problem.n_weight, powers, prior.slope - powers @ state.wing, hyper.slope**-2.0)
-    total.add_each(problem.n_weight + 1, -state.wing[1:], hyper.wing**-2.0)
+    rows = slope_rows(problem.n_wing, hyper.slope, hyper.wing)
+    total.add(problem.n_weight, rows @ powers, rows @ (prior.slope - powers @ state.wing), 1.0)
     total.add_each(start, -state.shear.ravel(), np.repeat(prior.shear_sigma**-2.0, 2))
     total.add_each(start + n_bend, -state.offset.ravel(), np.repeat(prior.offset_sigma**-2.0, 2))
     total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)
@@ -215,7 +216,42 @@ def objective(
     residual = np.where(weight > 0, problem.flux - image, 0.0)
     misfit, ivar = star_prior(problem, state, hyper, error)
     own = 0.5 * float(np.sum(ivar * misfit**2))
-    return 0.5 * float(np.sum(weight * residual**2)) + own + prior_height(problem, state, hyper)
+    data = 0.5 * float(np.sum(weight * residual**2)) - log_volume(problem, state, image)
+    return data + own + prior_height(problem, state, hyper)
+
+
+def log_volume(problem: JointProblem, state: JointState, image: FloatArray) -> float:
+    """Return the logarithm of the volume of the posterior of the PRF's shape, but for a constant.
+
+    Notes
+    -----
+    Columns of log10 PRF move the image by its light m: where it is fainter they are told less, and more shapes are as
+    good. Half the log determinant of their covariance follows it as -sum h ln m does, with the leverage h of the shape
+    in a pixel, to first order from where `with_volume` was asked. Where noise is not small beside the light, the mode
+    without this is brighter than the mean: light L of a pixel y with the error s, of which any ln L is as likely, has
+    the mode y and the mean y - s**2 / y.
+    """
+    if problem.volume_slope is None:
+        return 0.0
+    return -float(problem.volume_slope @ _starlight(problem, state, image))
+
+
+def _starlight(problem: JointProblem, state: JointState, image: FloatArray) -> FloatArray:
+    """Return the light of the stars that are fitted, shape (n_pixel,), electron / s."""
+    return np.asarray(image - problem.known - problem.sky @ state.sky)
+
+
+def with_volume(
+    problem: JointProblem, state: JointState, image: FloatArray, *, weight: FloatArray, leverage: FloatArray
+) -> JointProblem:
+    """Return the problem that knows how the volume falls with the light, for leverages of the shape, (n_pixel,).
+
+    Where pixels tell less of their light than that it is any there may be, the volume falls no faster.
+    """
+    light = np.maximum(_starlight(problem, state, image), 0.0)
+    least = np.minimum(np.maximum(leverage, 0.0), weight * light**2 / ANY_LIGHT)
+    slope = np.divide(least, light, out=np.zeros_like(light), where=light > 0.0)
+    return replace(problem, volume_slope=slope)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -242,6 +278,8 @@ class Equations:
         Step of those of the stars.
     own_std : ndarray of float64, shape (n_source, n_own)
         Standard deviations of these at known other parameters.
+    sky : csr_matrix of float64, shape (n_pixel, n_sky), optional
+        Weighted columns of the sky in the order of the tiles, if there is one and it is not held.
     """
 
     tiles: Tiles
@@ -253,6 +291,7 @@ class Equations:
     common: FloatArray
     own: FloatArray
     own_std: FloatArray
+    sky: csr_matrix | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,6 +310,8 @@ class Solution:
         Standard deviations of the stars' parameters.
     leverage : ndarray of float64, shape (n_pixel,)
         How much of each pixel's residual the fit takes away.
+    shape_leverage : ndarray of float64, shape (n_pixel,)
+        How much of it what all stars share does, by their light.
     """
 
     common: FloatArray
@@ -278,6 +319,7 @@ class Solution:
     global_factor: FloatArray
     own_std: FloatArray
     leverage: FloatArray
+    shape_leverage: FloatArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -296,6 +338,8 @@ class Posterior:
         Their covariance, star by star.
     leverage : ndarray of float64, shape (n_pixel,)
         How much of each pixel's residual the fit takes away.
+    shape_leverage : ndarray of float64, shape (n_pixel,)
+        How much of it what all stars share does, by their light.
     flux_rows : csr_matrix of float64, shape (n_source, n_own n_source), optional
         Covariance of the fluxes with the stars' parameters at known global ones: `StarFactor.rows`.
     """
@@ -305,6 +349,7 @@ class Posterior:
     own_factor: StarFactor
     own_blocks: FloatArray
     leverage: FloatArray
+    shape_leverage: FloatArray
     flux_rows: csr_matrix | None = None
 
     @property
@@ -333,14 +378,14 @@ def solve_step(
     found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
     common, own, none = found.common, found.own, np.zeros(weight.size)
     if alone:
-        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none)
+        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none, none)
     response = found.factor.finish(found.half)
     common, own = within_bounds(problem, state, found.global_factor, response, common=common, own=own)
     if steep:
-        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none)
+        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none, none)
     posterior = _posterior(found, response)
     std = posterior.own_std.reshape(shape)
-    return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage)
+    return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage, posterior.shape_leverage)
 
 
 def shared_step(
@@ -428,14 +473,14 @@ def _posterior(found: Equations, response: FloatArray, *, with_rows: bool = Fals
     tiles, factor = found.tiles, found.factor
     n_own = factor.n_own
     blocks = np.empty((tiles.tree.rank.size, n_own, n_own))
-    leverage = np.zeros(tiles.pixel.size)
+    leverage, shape = np.zeros((2, tiles.pixel.size))
     rest, gathered = found.columns, RowGatherer(factor, 0)
     for front, covariance in factor.covariances():
         if with_rows:
             gathered.add(front, covariance)
         each = np.arange(front.own.size)
-        shape = front.own.size + front.bound.size, n_own
-        blocks[front.own] = covariance.reshape(shape + shape)[each, :, each]
+        size = front.own.size + front.bound.size, n_own
+        blocks[front.own] = covariance.reshape(size + size)[each, :, each]
         for tile in front.tiles:
             part, columns = tiles.part(tile), found.own_columns[tile]
             within = factor.index(tiles.tree.places[tile])
@@ -444,11 +489,15 @@ def _posterior(found: Equations, response: FloatArray, *, with_rows: bool = Fals
                 rest[part] -= columns @ response[factor.index(tiles.stars(tile))]
     if rest is not None:
         rest = dtrmm(1.0, found.global_factor, rest.T, trans_a=1, overwrite_b=1)
-        leverage += np.einsum("gp,gp->p", rest, rest)
-    of_pixel = np.empty_like(leverage)
-    of_pixel[tiles.pixel] = leverage
+        shape = np.einsum("gp,gp->p", rest, rest)
+        leverage += shape
+        if found.sky is not None:
+            told = (found.global_factor[-found.sky.shape[1] :] @ rest).T
+            shape -= np.asarray(found.sky.multiply(told).sum(axis=1)).ravel()
+    of_pixel = np.empty((2, leverage.size))
+    of_pixel[:, tiles.pixel] = leverage, shape
     rows = gathered.matrix() if with_rows else None
-    return Posterior(found.global_factor, response, factor, blocks, of_pixel, rows)
+    return Posterior(found.global_factor, response, factor, blocks, *of_pixel, rows)
 
 
 def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatArray) -> FloatArray:
@@ -474,11 +523,14 @@ def _set_up(
     """Eliminate the stars and solve; with `walls`, stars stay that pixels pull farther than any may move."""
     root, order, tiles = np.sqrt(weight), problem.layout.order, problem.layout.tiles
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
+    light = residual
+    if problem.volume_slope is not None:
+        light = residual - np.divide(problem.volume_slope, root, out=np.zeros_like(root), where=root > 0)
     parts = star_parts(problem, state, view)
     parts *= root[problem.pairs.pixel[order.near]][:, None]
     misfit, ivar = star_prior(problem, state, hyper, error)
     own_columns = [tiles.matrix(tile, parts) for tile in range(tiles.n_tile)]
-    pull = ivar * misfit + _products(tiles, own_columns, lambda pixels: residual[pixels, None])[:, :, 0]
+    pull = ivar * misfit + _products(tiles, own_columns, lambda pixels: light[pixels, None])[:, :, 0]
     if walls and problem.free:
         pulled = _at_wall(problem, state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
         ivar[pulled, 1:], pull[pulled, 1:] = _PIN / hyper.position**2, 0.0
@@ -497,11 +549,14 @@ def _set_up(
     half = factor.halve(_products_of(tiles, own_columns, columns).reshape(pull.size, -1))
     prior, pins = global_prior(problem, state, hyper), area_pins(problem, state)
     both = columns.T @ columns + prior.normal + _PIN * pins.T @ pins
-    right = columns.T @ residual[tiles.pixel] + prior.pull - half.T @ half_pull
+    n_light = problem.n_global - problem.sky.shape[1]
+    right = columns.T @ light[tiles.pixel] + prior.pull - half.T @ half_pull
+    right[n_light:] += columns[:, n_light:].T @ (residual - light)[tiles.pixel]
     global_factor = _inverse_factor(both - half.T @ half)
     common = global_factor @ (global_factor.T @ right)
     own = factor.finish((half_pull - half @ common)[:, None])[:, 0]
-    return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own, told**-0.5)
+    sky = csr_matrix(diags(root) @ problem.sky)[tiles.pixel] if problem.sky.shape[1] else None
+    return Equations(tiles, own_columns, columns, factor, half, global_factor, common, own, told**-0.5, sky)
 
 
 def _weighted_columns(

@@ -3,13 +3,21 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.linalg import orth
 from scipy.sparse import csr_matrix
-from scipy.special import ndtr, ndtri
+from scipy.special import expit, ndtr, ndtri
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.joint.discrepancy import ANY_LIGHT
-from bayesprf.prf.joint.hyper import JointHyper, fit_width
-from bayesprf.prf.joint.problem import JointProblem, JointState, View, prf_of
+from bayesprf.prf.joint.hyper import JointHyper, fit_slope_widths, slope_rows
+from bayesprf.prf.joint.problem import (
+    ANY_LIGHT,
+    JointProblem,
+    JointState,
+    View,
+    global_columns,
+    prf_of,
+    star_columns,
+)
 from bayesprf.prf.joint.step import MAX_POWER, Posterior
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
 
@@ -40,12 +48,12 @@ def slope_widths(
     radii = problem.basis.rmax * np.array([0.5, np.sqrt(0.5), 1.0 - 1e-9])
     dx, dy = radii[:, None] * np.cos(phi), radii[:, None] * np.sin(phi)
     ring = 2.0 * np.log2(middle.evaluate(dx.ravel(), dy.ravel()).reshape(3, -1).mean(axis=1))
-    spread = global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
-    powers, expected = np.tri(problem.n_wing), np.full(_N_LAWS, problem.prior.slope_sigma)
-    changes = np.append(state.wing[1:], np.diff(ring, n=2)[0]), np.append(np.sum(spread[1:] ** 2, axis=1), 0.0)
-    away = np.append(powers @ state.wing - problem.prior.slope, expected)
-    told = np.append(np.sum((powers @ spread) ** 2, axis=1), np.zeros(_N_LAWS))
-    return fit_width(*changes, hyper.wing), fit_width(away, told, hyper.slope)
+    powers = np.tri(problem.n_wing)
+    away = powers @ state.wing - problem.prior.slope
+    spread = powers @ global_factor[problem.n_weight : problem.n_weight + problem.n_wing]
+    square, expected = np.outer(away, away) + spread @ spread.T, np.full(_N_LAWS, problem.prior.slope_sigma)
+    slope, wing = fit_slope_widths(square, float(np.diff(ring, n=2)[0]), expected, (hyper.slope, hyper.wing))
+    return wing, slope
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -124,10 +132,46 @@ def unseen_light(
     told_beyond = np.any(_signal(problem, state, view, weight, beyond=corner) >= ANY_LIGHT)
     doubtful = cells.silent & (cells.radius > half) & (not told_beyond)
     std = _wandering_std(problem, hyper, posterior, cells, cells.silent & ~doubtful)
+    if told_beyond:
+        goes_on, loss = _loss_if_it_ends(problem, state, view, posterior, cells, weight=weight)
+        variance = goes_on * std**2 + goes_on * (1.0 - goes_on) * loss**2
+        return UnseenLight((1.0 - goes_on) * loss, np.zeros(problem.n_global), float(np.sqrt(variance)))
     mean, square = _moments(problem, state, posterior, cells, doubtful)
     variance = std**2 + _GOES_ON * square - (_GOES_ON * mean) ** 2
     absent = float(np.sum(cells.share[doubtful])) - _GOES_ON * mean
     return UnseenLight(absent, _gradient(problem, cells, doubtful), float(np.sqrt(variance)))
+
+
+def _loss_if_it_ends(
+    problem: JointProblem, state: JointState, view: View, posterior: Posterior, cells: _Cells, *, weight: FloatArray
+) -> tuple[float, float]:
+    """Return the probability that light goes on beyond the tables, and the share of all fluxes that is lost if not.
+
+    Notes
+    -----
+    The light t beyond their corners has an amplitude, 1 as it was fitted and 0 if there is none, with the shape of the
+    PRF held there and all else free. Of information I = t'W (1 - H) t and score g = t'W r of the residuals, the
+    log likelihood of light is larger than that of none by I / 2 + g.
+    """
+    corner = np.sqrt(2.0 * problem.pixel_area) * problem.prior.table_half
+    if not np.isfinite(corner):
+        return 1.0, 0.0
+    pairs, basis = problem.pairs, problem.basis
+    far = np.hypot(*view.place.T) > corner
+    light = np.where(far, state.flux[pairs.source] * view.values, 0.0)
+    beyond = view.far[:, 0] + np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    pulled = weight * beyond
+    by_star = star_columns(problem, state, view).T @ pulled
+    by_field = global_columns(problem, state, view).T @ pulled - posterior.response.T @ by_star
+    outer = np.append(np.tile(basis.centers > corner, problem.n_field), np.ones(problem.n_wing, bool))
+    shape = orth(posterior.global_factor[: outer.size][outer].T)
+    free = posterior.global_factor - (posterior.global_factor @ shape) @ shape.T
+    follows, half = free.T @ by_field, posterior.own_factor.halve(by_star[:, None])
+    told = float(beyond @ pulled - np.sum(half**2) - follows @ follows)
+    score = float(pulled @ np.where(weight > 0, problem.flux - view.image, 0.0))
+    stars = posterior.own_factor.finish(half)[:, 0] - posterior.response @ (free @ follows)
+    gained = float(np.sum(stars[:: problem.n_own]) / np.sum(state.flux))
+    return float(expit(0.5 * told + score)), float(np.sum(cells.share[cells.radius > corner])) - gained
 
 
 def _cells_about(problem: JointProblem, state: JointState, view: View, weight: FloatArray) -> _Cells:
@@ -235,10 +279,8 @@ def extrapolated_variance(told: BoolArray, radius: FloatArray, wander: float) ->
 
 def _told_changes(problem: JointProblem, hyper: JointHyper, posterior: Posterior) -> float:
     """Return how many changes of the wing's slope the pixels decide; the one inside the splines always is."""
-    powers = np.tri(problem.n_wing)
-    precision = powers.T @ powers / hyper.slope**2
-    precision[np.diag_indices(problem.n_wing)] += np.append(0.0, np.full(problem.n_wing - 1, hyper.wing**-2.0))
-    before = np.sum(np.linalg.solve(np.linalg.cholesky(precision), np.eye(problem.n_wing)) ** 2, axis=0)
+    rows = slope_rows(problem.n_wing, hyper.slope, hyper.wing) @ np.tri(problem.n_wing)
+    before = np.sum(np.linalg.solve(rows, np.eye(problem.n_wing)) ** 2, axis=1)
     wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
     after = np.sum(posterior.global_factor[wing] ** 2, axis=1)
     return 1.0 + float(np.sum(1.0 - np.minimum(after / before, 1.0)[1:]))
