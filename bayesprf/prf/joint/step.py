@@ -494,10 +494,10 @@ def _posterior(found: Equations, response: FloatArray, *, with_rows: bool = Fals
         if found.sky is not None:
             told = (found.global_factor[-found.sky.shape[1] :] @ rest).T
             shape -= np.asarray(found.sky.multiply(told).sum(axis=1)).ravel()
-    of_pixel = np.empty((2, leverage.size))
-    of_pixel[:, tiles.pixel] = leverage, shape
+    of_pixel, shape_of_pixel = np.empty((2, leverage.size))
+    of_pixel[tiles.pixel], shape_of_pixel[tiles.pixel] = leverage, shape
     rows = gathered.matrix() if with_rows else None
-    return Posterior(found.global_factor, response, factor, blocks, *of_pixel, rows)
+    return Posterior(found.global_factor, response, factor, blocks, of_pixel, shape_of_pixel, rows)
 
 
 def _deviations(blocks: FloatArray, response: FloatArray, global_factor: FloatArray) -> FloatArray:
