@@ -12,7 +12,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, InputError, UnsupportedError, warn
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
-from bayesprf.photometry.background import ImageBackground, build_background, first_guess
+from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import PrfFit, fit_shape
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.instrument_prior import expected_wing
@@ -116,7 +116,7 @@ def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
         return _fit_in_rounds(fit, scene, rounds, progress), rounds
     if recipe.shape.method == "joint" or recipe.shape.asks_joint:
         joint = recipe.updated(method="joint")
-        return _fit_as_asked(fit, scene, joint), joint
+        return _fit_jointly(scene, joint), joint
     return _fit_best(fit, scene, recipe, progress)
 
 
@@ -152,23 +152,10 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress)
 
 
 def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> bool:
-    """Whether a fit has one sky for all pixels, which it has not held, and stars that do not take it for wings."""
+    """Whether a fit has one sky for all pixels, and stars that do not take it for wings."""
     sky = found.background
-    one = sky is not None and not sky.columns.patch.any() and _held_sky(found) is None
+    one = sky is not None and not sky.columns.patch.any()
     return one and not _few_stars(fit, scene, recipe)
-
-
-def _held_sky(found: PrfFit) -> ImageBackground | None:
-    """Return the sky that a joint fit took as known, or None."""
-    return found.background if found.joint is not None and not found.joint.state.sky.size else None
-
-
-def _fit_as_asked(fit: Fit, scene: Scene, recipe: PrfRecipe) -> PrfFit:
-    """Fit jointly; beside a sky that the instrument's record would leave open, with that of the fit in rounds."""
-    sky = None
-    if scene.background is not None and recipe.shape.prf == INSTRUMENT_PRF:
-        sky = _fit_in_rounds(fit, scene, recipe.updated(method="rounds", prf=None), iter).background
-    return _fit_jointly(scene, recipe, sky)
 
 
 def _fit_best(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[PrfFit, PrfRecipe]:
@@ -265,8 +252,8 @@ def _better(
 
     The stars alone are asked first if there are enough of them (`first`, if they were asked before), then the
     instrument's record with them: that of a star at rest, which is not the mean of one that rolls. Beside few stars the
-    record needs no proof, but where the sky of the rounds is held: that goes with their PRF. A sky that is left in the
-    pixels is looked for first where the fit in rounds leaves a level, and decides for all.
+    record needs no proof, unless there is a sky. A sky that is left in the pixels is looked for first where the fit in
+    rounds leaves a level, and decides for all.
     """
     suspect = leaves_level(rounds)
     few = "" if first else _few_stars(fit, scene, recipe)
@@ -275,7 +262,7 @@ def _better(
         priors.append(INSTRUMENT_PRF)
     for prior in priors:
         joint = recipe.updated(method="joint", prf=prior)
-        found, told = first if first and not prior else _try_jointly(scene, joint, rounds.background if few else None)
+        found, told = first if first and not prior else _try_jointly(scene, joint)
         choice = _find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None
         if found is not None and choice is not None and not few:
             found, joint, choice = _finer_or_sky(fit, scene, found, joint, choice)
@@ -319,12 +306,11 @@ def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[S
     """
     if recipe.shape.field_variation is not None or found.sky_beyond is not None:
         return scene, found, recipe
-    held = _held_sky(found)
     for order, surface in enumerate(_SURFACES, start=1):
         if not _may_follow_places(fit, found, order):
             continue
         varying = recipe.updated(method="joint", field_variation=order)
-        other, told = _try_jointly(scene, varying, held, before=found.joint)
+        other, told = _try_jointly(scene, varying, before=found.joint)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
         if choice.joint and found.sky_found is not None:
             choice = _find_sky(fit, scene, varying, other, few=False) or choice
@@ -351,7 +337,7 @@ def _colored(
         return scene, found, recipe
     order = 0 if joint is None else joint.prf.order
     colored = recipe.updated(method="joint", field_variation=order, color_column=asked)
-    other, told = _try_jointly(scene, colored, _held_sky(found))
+    other, told = _try_jointly(scene, colored)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that follows the colours of the stars %s", choice.reason)
     return (scene, other, colored) if other is not None and choice.joint else (scene, found, recipe)
@@ -431,30 +417,19 @@ def _own_light(found: PrfFit) -> float:
     return max(dark_light(found), expected)
 
 
-def _try_jointly(
-    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None = None, *, before: JointFit | None = None
-) -> tuple[PrfFit | None, str]:
+def _try_jointly(scene: Scene, recipe: PrfRecipe, *, before: JointFit | None = None) -> tuple[PrfFit | None, str]:
     """Return the joint fit, or why there is none; one of more columns may start from that `before`."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         try:
-            return _fit_jointly(scene, recipe, sky, before), ""
+            return _fit_jointly(scene, recipe, before), ""
         except (np.linalg.LinAlgError, UnsupportedError) as error:
             return None, f"cannot be had: {error}"
 
 
-def _fit_jointly(
-    scene: Scene, recipe: PrfRecipe, sky: ImageBackground | None, before: JointFit | None = None
-) -> PrfFit:
-    """Fit jointly, with a sky held if there is one; rows of a star listed twice share its light as in the catalogue.
-
-    Few stars do not tell the sky from wings that are free at every radius, as those of the instrument's record are:
-    the sky of the fit in rounds, whose wing is a power law, is held beside that record.
-    """
-    if sky is not None:
-        scene = replace(scene.without(sky), background=None)
+def _fit_jointly(scene: Scene, recipe: PrfRecipe, before: JointFit | None = None) -> PrfFit:
+    """Fit jointly; rows of a star listed twice share its light as in the catalogue."""
     found = fit_joint_shape(scene, mask_options=recipe.mask, options=recipe.shape, before=before)
-    found = found if sky is None else replace(found, background=sky)
     groups = find_groups(scene.sources, SAME_STAR_PIX * scene.pixels.instrument.pixel_scale)
     if groups is None:
         return found
