@@ -124,8 +124,8 @@ def test_few_stars_leave_a_sloping_sky_out_of_their_wings(real_data, n_star):
     assert error < 0.1
     assert machine.fit.settings.background == bp.Background("stamp", 1)
     assert {one.name for one in machine.verdict.cures if one.kept} == {"sky"}
-    # It is fitted along, so that fluxes hold its error.
-    assert machine.fit.prf.joint.state.sky.size == 3
+    # Beside one star the fit in rounds is taken; beside more the sky is fitted along, and fluxes hold its error.
+    assert n_star == 1 or machine.fit.prf.joint.state.sky.size == 3
     again = fit_prf(machine.fit, machine.fit.prf_recipe)
     np.testing.assert_array_equal(again.flux, machine.fit.prf.flux)
     np.testing.assert_array_equal(again.background.weights, machine.fit.prf.background.weights)
