@@ -274,7 +274,7 @@ def fit_joint(
     posterior = _posterior_of(found, held.global_factor)
     # Stars take from all pixels, what they share from those that decide it.
     posterior.leverage[part.pixels] = held.leverage
-    return replace(_finish(found, posterior), decided=part.pixels)
+    return replace(_finish(found, posterior, decided=True), decided=part.pixels)
 
 
 def next_step(
@@ -518,14 +518,14 @@ def _posterior_of(found: _Iteration, held: FloatArray | None = None) -> Posterio
     return find_posterior(problem, state, view, found.hyper, weight=weight, error=error, held=held)
 
 
-def _finish(found: _Iteration, posterior: Posterior) -> JointFit:
+def _finish(found: _Iteration, posterior: Posterior, *, decided: bool = False) -> JointFit:
     """Return what was found, with its errors."""
     problem, state, view, hyper, outliers = found.problem, found.state, found.view, found.hyper, found.outliers
     weight, target = _weigh(problem, state, view, hyper, outliers)
     aimed = replace(problem, flux=target)
     missed, missed_std = missed_light(aimed, state, view, weight=weight)
     sums = star_sums(problem, state)
-    unseen = unseen_light(aimed, state, view, hyper, posterior, weight=weight)
+    unseen = unseen_light(aimed, state, view, hyper, posterior, weight=weight, decided=decided)
     sums = replace(sums, total=sums.total * (1.0 + missed - unseen.absent), gradient=sums.gradient - unseen.gradient)
     flux = state.flux * sums.total
     # What the model of a star's pixels errs by adds up to nothing.

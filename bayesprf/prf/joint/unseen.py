@@ -101,6 +101,7 @@ def unseen_light(
     posterior: Posterior,
     *,
     weight: FloatArray,
+    decided: bool = False,
 ) -> UnseenLight:
     """Return what is believed of light where no pixel tells it from none.
 
@@ -110,6 +111,8 @@ def unseen_light(
         Of the fit.
     weight : ndarray of float64, shape (n_pixel,)
         Weights of the pixels.
+    decided : bool
+        What all stars share was fitted to other pixels, of which an image this large has enough to tell.
 
     Notes
     -----
@@ -132,10 +135,11 @@ def unseen_light(
     told_beyond = np.any(_signal(problem, state, view, weight, beyond=corner) >= ANY_LIGHT)
     doubtful = cells.silent & (cells.radius > half) & (not told_beyond)
     std = _wandering_std(problem, hyper, posterior, cells, cells.silent & ~doubtful)
-    if told_beyond:
+    if told_beyond and not decided:
         goes_on, loss = _loss_if_it_ends(problem, state, view, posterior, cells, weight=weight)
         variance = goes_on * std**2 + goes_on * (1.0 - goes_on) * loss**2
         return UnseenLight((1.0 - goes_on) * loss, np.zeros(problem.n_global), float(np.sqrt(variance)))
+    # Where pixels beyond any table tell and others decided, nothing is doubtful, and nothing follows but the error.
     mean, square = _moments(problem, state, posterior, cells, doubtful)
     variance = std**2 + _GOES_ON * square - (_GOES_ON * mean) ** 2
     absent = float(np.sum(cells.share[doubtful])) - _GOES_ON * mean
@@ -171,7 +175,8 @@ def _loss_if_it_ends(
     score = float(pulled @ np.where(weight > 0, problem.flux - view.image, 0.0))
     stars = posterior.own_factor.finish(half)[:, 0] - posterior.response @ (free @ follows)
     gained = float(np.sum(stars[:: problem.n_own]) / np.sum(state.flux))
-    return float(expit(0.5 * told + score)), float(np.sum(cells.share[cells.radius > corner])) - gained
+    loss = float(np.sum(cells.share[cells.radius > corner])) - gained
+    return float(expit(0.5 * told + score)), max(loss, 0.0)
 
 
 def _cells_about(problem: JointProblem, state: JointState, view: View, weight: FloatArray) -> _Cells:

@@ -114,8 +114,10 @@ def likeliest_spot(pixels: PixelTable, fit: JointFit) -> Spot | None:
     skies = [Linear.about(pixels, problem, fit.state, fit.hyper, n_sky=one) for one in _SKIES]
     trials = [(sky, one) for sky in skies for one in trial_errors(fit.hyper)]
     found = [evidence_of(*one, light, brightest_pixel(fit.problem)) for one in trials]
-    without, squares = min(one.height for one in found), np.array([one.flux**2 * one.information for one in found])
-    squares = np.maximum(squares, 1.0)
+    without = min(one.height for one in found)
+    # In this order: of light of which next to nothing is told the square overflows.
+    sizes = np.array([one.flux * np.sqrt(np.maximum(one.information, 0.0)) for one in found])
+    squares = np.maximum(sizes**2, 1.0)
     gain = squares - 1.0 - np.log(squares) + np.array([[without - one.height] for one in found])
     which, place = np.unravel_index(int(np.argmax(gain)), gain.shape)
     octaves = np.log2(brightest_pixel(fit.problem) * np.sqrt(np.median(fit.problem.ivar[used])))
