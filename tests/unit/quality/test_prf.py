@@ -69,6 +69,6 @@ def test_two_prfs_in_one_field_are_seen():
     away = ((machine.ws - sharp.flux).mean(axis=0) / left.error)[left.caught > 0.5]
     assert "% of the flux in the median" in found.sentence
     assert found.sources.mean() > 0.5
-    # Neither PRF is that of the fit: 1.9 of their errors where the wing's slopes were held to -3.5 +- 0.5, and 2.3 where
-    # they are expected as the instrument's record has them, which leaves them wider.
+    # Neither PRF is that of the fit: 1.9 errors where the wing's slopes were held to -3.5 +- 0.5, and 2.3 where they
+    # are expected as the instrument's record has them, which leaves them wider.
     assert np.sqrt(np.mean(away**2)) < 2.5
