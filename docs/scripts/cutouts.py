@@ -12,13 +12,11 @@ BAYESPRF_TEST_DATA names the folder with the mission's tables (prf-models/).
 
 import sys
 import time
-import warnings
 
 import numpy as np
 from few_stars import path_of
-from tess_stamps import draw_wing
+from tess_stamps import draw_wing, fit_by_default
 
-import bayesprf
 from bayesprf.instruments import TESS
 from bayesprf.io.prf_files import read_prf_table
 from bayesprf.simulation.foreign import ForeignField, TablePrf, Troubles, make_foreign
@@ -44,13 +42,7 @@ def make_cutout(size: int, kind: str, seed: int, *, wings: bool) -> ForeignField
 
 def fit_cutout(field: ForeignField) -> tuple[np.ndarray, float]:
     """Return bias, claimed error and brightness (the brightest fifth or not) of each star, and the error of the sky."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        machine = bayesprf.fit(field.field.pixels, field.field.sources, quiet=True)
-    n = field.flux.size
-    noise = machine.werrs.mean(axis=0) / np.sqrt(field.field.pixels.n_time)
-    total = np.hypot(machine.common_errors.std, noise)[:n] / field.flux
-    bias = machine.ws.mean(axis=0)[:n] / field.flux - 1.0
+    machine, bias, total = fit_by_default(field)
     seen = np.asarray(field.field.prf_matrix.pattern.sum(axis=0)).ravel()[field.listed] > 0.5
     bright = field.flux >= np.quantile(field.flux[seen], 0.8)
     sky = 0.0 if machine.background_flux is None else machine.background_flux.mean(axis=0)

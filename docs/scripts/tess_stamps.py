@@ -77,6 +77,17 @@ def draw_wing(rng: np.random.Generator) -> float:
     return float(power)
 
 
+def fit_by_default(field: ForeignField) -> tuple[bayesprf.Machine, np.ndarray, np.ndarray]:
+    """Return the Machine of a field, and bias and total error of its stars, relative to their true fluxes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        machine = bayesprf.fit(field.field.pixels, field.field.sources, quiet=True)
+    n = field.flux.size
+    noise = machine.werrs.mean(axis=0) / np.sqrt(field.field.pixels.n_time)
+    total = np.hypot(machine.common_errors.std, noise)[:n] / field.flux
+    return machine, machine.ws.mean(axis=0)[:n] / field.flux - 1.0, total
+
+
 def main() -> None:
     """Print one line per kind and group of stars."""
     seeds = next(one.removeprefix("seeds=") for one in sys.argv if one.startswith("seeds="))
@@ -85,13 +96,8 @@ def main() -> None:
         for seed in map(int, seeds.split(",")):
             for n_star in (1, 2, 4, 8):
                 field = make_stamp(kind, seed, n_star, wings="wings" in sys.argv)
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    machine = bayesprf.fit(field.field.pixels, field.field.sources, quiet=True)
-                n = field.flux.size
-                noise = machine.werrs.mean(axis=0) / np.sqrt(field.field.pixels.n_time)
-                total = np.hypot(machine.common_errors.std, noise)[:n] / field.flux
-                bias = machine.ws.mean(axis=0)[:n] / field.flux - 1.0
+                machine, bias, total = fit_by_default(field)
+                n = bias.size
                 rows.append(np.stack([bias, total, np.arange(n) == 0], axis=1))
                 flagged += bool(np.any(machine.flags[:n] & int(QualityFlag.FEW_CALIBRATORS)))
                 n_fit += 1

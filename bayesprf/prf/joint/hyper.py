@@ -177,7 +177,7 @@ def slope_rows(n_wing: int, slope: float, change: float) -> FloatArray:
     """
     kept = np.exp(-0.5 * (change / slope) ** 2)
     rows = np.eye(n_wing) - kept * np.eye(n_wing, k=-1)
-    rows[1:] /= np.sqrt(1.0 - kept**2)
+    rows[1:] /= np.sqrt(-np.expm1(-((change / slope) ** 2)))
     return np.asarray(rows / slope)
 
 

@@ -127,7 +127,8 @@ def unseen_light(
     stars together are worth x squares of a standard deviation take their part: 1 / (1 / v + x). Cells about the star
     in which the pixels tell less than the widest belief, x < 3, err together. Where pixels tell how the slope wanders,
     what its posterior has of this error counts as `shape`; where they do not, that is the belief in a slope alone, and
-    whether there is light at all is another.
+    whether there is light at all is another: where pixels beyond any part of a table tell, as much is expected as it is
+    likely beside none (`_loss_if_it_ends`), with the variance of its product with a Bernoulli number.
     """
     cells = _cells_about(problem, state, view, weight)
     half = problem.prior.table_half * np.sqrt(problem.pixel_area)
@@ -139,7 +140,6 @@ def unseen_light(
         goes_on, loss = _loss_if_it_ends(problem, state, view, posterior, cells, weight=weight)
         variance = goes_on * std**2 + goes_on * (1.0 - goes_on) * loss**2
         return UnseenLight((1.0 - goes_on) * loss, np.zeros(problem.n_global), float(np.sqrt(variance)))
-    # Where pixels beyond any table tell and others decided, nothing is doubtful, and nothing follows but the error.
     mean, square = _moments(problem, state, posterior, cells, doubtful)
     variance = std**2 + _GOES_ON * square - (_GOES_ON * mean) ** 2
     absent = float(np.sum(cells.share[doubtful])) - _GOES_ON * mean
@@ -158,8 +158,6 @@ def _loss_if_it_ends(
     log likelihood of light is larger than that of none by I / 2 + g.
     """
     corner = np.sqrt(2.0 * problem.pixel_area) * problem.prior.table_half
-    if not np.isfinite(corner):
-        return 1.0, 0.0
     pairs, basis = problem.pairs, problem.basis
     far = np.hypot(*view.place.T) > corner
     light = np.where(far, state.flux[pairs.source] * view.values, 0.0)
