@@ -6,7 +6,7 @@ Simulated fields with errors made from the measured counts, as the missions make
 pixel and with a drift of 0.22 pixel (half peak to peak), without and with the time model, and with eclipses of 50 %
 and stars that vary by 20 %. Bright stars are the brightest quarter. Then real files, if `BAYESPRF_TEST_DATA`
 names their directory: scatter from point to point and slow trends (means of 25 cadences), with and without the time
-model.
+model; and slow trends of the stars of the TESS file beside the pointing that the mission measured.
 """
 
 import os
@@ -121,6 +121,25 @@ def real(label, pixels, sources, stars):
         print(f"| {label} | {name} | " + " | ".join(f"{one:,.0f}" for one in columns) + " |", flush=True)
 
 
+def beside_pointing(pixels, sources, stars):
+    """Print slow trends of stars with the PRF held still, less what the mission's pointing makes of them, and followed.
+
+    What a pixel of motion does to a flux is found from differences of successive cadences, which hold no slow change.
+    """
+    machine = bp.Machine.from_pixels(pixels, sources, quiet=True)
+    machine.build_shape_model()
+    move = pixels.pos_corr - pixels.pos_corr.mean(axis=0)
+    curves = []
+    for follow in (False, True):
+        machine.fit_model(follow_jitter=follow)
+        curves.append(machine.ws[:, stars] / np.median(machine.ws[:, stars], axis=0))
+    held, followed = curves
+    slope = np.linalg.lstsq(np.diff(move, axis=0), np.diff(held, axis=0), rcond=None)[0]
+    print("\n| star | held still | less the mission's pointing | followed |\n|" + "---|" * 4)
+    for star, *found in zip(stars, held.T, (held - move @ slope).T, followed.T, strict=True):
+        print(f"| {star} | " + " | ".join(f"{slow_trend(one):,.0f}" for one in found) + " |", flush=True)
+
+
 def targets(folder, pattern):
     """Return pixels and the stars of their headers."""
     header = pd.read_csv(DATA / "tpf_header_sources.csv")
@@ -148,7 +167,9 @@ def real_files():
     frame = pd.read_csv(DATA / "tess-tpf" / "tess-tic273589987-s15_detections.csv")
     target = pixels.meta["targets"][0]
     star = int(np.argmin(np.hypot(frame.ra - target["ra_deg"], frame.dec - target["dec_deg"])))
-    real("TESS TIC 273589987", pixels, bp.read_catalog(frame, flux_column="sum3x3"), [star])
+    sources = bp.read_catalog(frame, flux_column="sum3x3")
+    real("TESS TIC 273589987", pixels, sources, [star])
+    beside_pointing(pixels, sources, np.argsort(-frame["sum3x3"].to_numpy())[:3])
 
 
 if __name__ == "__main__":

@@ -36,6 +36,13 @@ def without_sky(pixels):
     return replace(pixels, flux=pixels.flux - np.percentile(reduce_image(pixels).flux, 20.0))
 
 
+def _held_still(machine):
+    """Return the light curves with the PRF held still."""
+    still = bp.Machine.from_fit(machine.fit.without("flux"), quiet=True)
+    still.fit_model(follow_jitter=False)
+    return still.ws
+
+
 @pytest.fixture(scope="module", params=list(SCENES))
 def scene(request, real_data):
     """Machine and the table of local maxima."""
@@ -80,6 +87,27 @@ def test_errors_are_those_of_single_cadences(scene, record_property):
         f"{machine.pixels.instrument.name}: point-to-point scatter / quoted error, median", f"{np.median(ratio):.2f}"
     )
     assert np.all(ratio > 0.5)
+
+
+@pytest.mark.parametrize("scene", ["tess"], indirect=True)
+def test_followed_motion_is_the_missions_own(scene, record_property):
+    """What following does to slow trends, the mission's pointing does too, by differences of successive cadences.
+
+    The target's trend grows by it: it is the star's own, and a constant PRF lent some of it to the neighbours.
+    """
+    machine, _ = scene
+    held, followed = (curves / np.median(curves, axis=0) for curves in (_held_still(machine), machine.ws))
+    move = machine.pixels.pos_corr - machine.pixels.pos_corr.mean(axis=0)
+    slope = np.linalg.lstsq(np.diff(move, axis=0), np.diff(held, axis=0), rcond=None)[0]
+    bright = np.argsort(-np.median(machine.ws, axis=0))[:3]
+    before, asked, found = (
+        one[:, bright].reshape(4, 25, 3).mean(axis=1).std(axis=0) for one in (held, held - move @ slope, followed)
+    )
+    for star, *trends in zip(bright, before, asked, found, strict=True):
+        said = ", ".join(f"{1e6 * one:.0f}" for one in trends)
+        record_property(f"TESS: source {star}, slow trend held, less pointing, followed, ppm", said)
+    np.testing.assert_allclose(found, asked, rtol=0.05)
+    assert np.all(np.abs(before / asked - 1.0) > 0.05)
 
 
 def test_nine_pixels_are_enough_to_go_through(real_data):
