@@ -29,8 +29,6 @@ _PIXEL_VARIANCE = 1.0 / 12.0
 _LEAST_HALF_FIELD = 50.0
 # Accuracy: half side of the pixel plane around a source over which the PRF is summed, in radii of the basis.
 _PLANE_RADII = 2.0
-# Derived: where more of the PRF is unseen than seen, its sum over the pixels alone is kept.
-_LEAST_SEEN = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -199,16 +197,10 @@ class PixelPlane:
         return np.asarray((member[:, : prf.size] @ values.T).T / total)
 
     def _weigh(self, prf: FloatArray) -> tuple[csr_matrix, FloatArray]:
-        value, rows = np.append(prf, self._trusted(prf)), np.arange(self.source.size)
+        value, rows = np.append(prf, self.unseen), np.arange(self.source.size)
         member = csr_matrix((value, (self.source, rows)), shape=(self.n_source, rows.size))
         total = np.asarray(member.sum(axis=1)).ravel()
         return member, np.where(total > 0, total, 1.0)
-
-    def _trusted(self, prf: FloatArray) -> FloatArray:
-        """Return the PRF in unseen pixels, zero for sources of which too little is seen."""
-        seen = np.bincount(self.source[: prf.size], prf, minlength=self.n_source)
-        unseen = np.bincount(self.source[prf.size :], self.unseen, minlength=self.n_source)
-        return np.where((seen >= _LEAST_SEEN * (seen + unseen))[self.source[prf.size :]], self.unseen, 0.0)
 
 
 def build_plane(
@@ -246,20 +238,22 @@ def _unseen_plane(pixels: PixelTable, pairs: PairTable, radius: float) -> tuple[
     order = np.lexsort((pairs.r, pairs.source))
     source, first = np.unique(pairs.source[order], return_index=True)
     nearest = order[first]
+    to_star = -np.rint(np.linalg.solve(axes, np.stack([pairs.dx[nearest], pairs.dy[nearest]]))).astype(np.int64)
     half = int(np.ceil(radius / pixel_side(axes)))
     steps = np.stack(np.meshgrid(np.arange(-half, half + 1), np.arange(-half, half + 1))).reshape(2, -1)
     position = np.rint(np.stack([pixels.column, pixels.row])).astype(np.int64)
-    position -= position.min(axis=1, keepdims=True) - half
-    width = int(position[0].max()) + half + 1
-    height = int(position[1].max()) + half + 1
+    position -= position.min(axis=1, keepdims=True) - half - int(np.abs(to_star).max(initial=0))
+    width, height = (int(one.max()) + int(position.min()) + 1 for one in position)
 
     def number(sources: IntArray, column: IntArray, row: IntArray) -> IntArray:
         return (sources * height + row) * width + column
 
-    home = position[:, pairs.pixel[nearest]]
-    around = number(source[:, None], home[0][:, None] + steps[0], home[1][:, None] + steps[1])
-    seen = np.isin(around, number(pairs.source, position[0, pairs.pixel], position[1, pairs.pixel]))
-    move = axes @ steps
+    around = to_star[:, :, None] + steps[:, None, :]
+    home = position[:, pairs.pixel[nearest], None] + around
+    seen = np.isin(
+        number(source[:, None], *home), number(pairs.source, position[0, pairs.pixel], position[1, pairs.pixel])
+    )
+    move = np.tensordot(axes, around, axes=1)
     dx, dy = pairs.dx[nearest][:, None] + move[0], pairs.dy[nearest][:, None] + move[1]
     return np.repeat(source, (~seen).sum(axis=1)), dx[~seen], dy[~seen]
 

@@ -70,6 +70,23 @@ def test_sum_of_the_prf_is_the_same_at_all_times(scene, fit):
     np.testing.assert_allclose(sums, sums.mean(axis=0)[None] * np.ones((120, 1)), rtol=1e-12)
 
 
+def test_light_of_stars_half_beside_the_pixels_moves_on_and_off_them():
+    """Their pixels gain and lose a tenth of their light by the drift, which the sum over the whole plane tells."""
+    scene = Scene(simulate(60, n_stamp=18, stamp_sides=(5, 7)))
+    fit = scene.fit(replace(OPTIONS, splines=False))
+    pairs = scene.pairs
+    beside = np.bincount(pairs.source, scene.prf, minlength=30) < 0.5
+    assert beside.sum() == 3
+    light = scene.prf * (fit.mix @ fit.factors(pairs))
+    found, true = (
+        np.stack([np.bincount(pairs.source, one, minlength=30)[beside] for one in each])
+        for each in (light, [scene.prf * scene.true_factor(t) for t in range(60)])
+    )
+    found, true = (one / one.mean(axis=0) - 1.0 for one in (found, true))
+    assert np.abs(true).max() > 0.09
+    assert rms(found - true) < 0.03 * rms(true)
+
+
 def test_mean_pixel_is_reproduced(scene, fit):
     """With `pixel_factor` the model of an isolated star's mean image is the mean image."""
     training = fit.training
