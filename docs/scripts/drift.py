@@ -1,5 +1,8 @@
 """Light curves of drifting fields beside the Cramer-Rao bound, and how often their errors cover.
 
+Of isolated stars, the bright ones among them, blended stars, and those with more than half of their light beside the
+pixels: median and ninth decile of the scatter.
+
     python docs/scripts/drift.py [seeds=51,52,53] [half=0.22,0.44] [columns]
 
 Two hundred stars in Kepler cutouts, half of the bright ones with transits, 250 cadences; the field drifts smoothly by
@@ -28,7 +31,7 @@ def drift(time, half):
 
 
 def choose(field):
-    """Return which stars are isolated, and which of these bright."""
+    """Return which stars are isolated, which of these bright, which are blended, and which lie beside the pixels."""
     pairs = build_pairs(field.pixels, field.sources, 40.0)
     prf = np.asarray(field.true_design().tocsr()[pairs.pixel, pairs.source]).ravel()
     light, n_source = field.mean_flux[pairs.source] * prf, field.sources.n_source
@@ -36,8 +39,13 @@ def choose(field):
     own, others = (np.bincount(pairs.source, one * prf, n_source) for one in (light, total - light))
     seen = np.bincount(pairs.source, prf, n_source)
     saturated = np.bincount(pairs.source, field.pixels.saturated[pairs.pixel] & (prf > 0.01), n_source)
-    isolated = (others < 0.01 * own) & (seen > 0.5) & (saturated == 0)
-    return isolated, isolated & (field.mean_flux > field.settings.instrument.flux_from_mag(14.0))
+    usable = (seen > 0.5) & (saturated == 0)
+    isolated = usable & (others < 0.01 * own)
+    bright = isolated & (field.mean_flux > field.settings.instrument.flux_from_mag(14.0))
+    return {
+        "isolated": isolated, "bright": bright, "blended": usable & ~isolated,
+        "beside": (seen > 0.05) & (seen < 0.5) & (saturated == 0),
+    }  # fmt: skip
 
 
 def tell(seed, half, **options):
@@ -54,9 +62,10 @@ def tell(seed, half, **options):
     scatter = left.std(axis=0) / (field.cramer_rao() / field.mean_flux)
     pull = np.abs(left * machine.ws_va.mean(axis=0) / machine.werrs_va)
     words = [f"half {half:.2f} seed {seed} {type(machine.fit.time_model).__name__}"]
-    for name, stars in zip(("isolated", "bright"), choose(field), strict=True):
+    for name, stars in choose(field).items():
         cover = " ".join(f"{100 * np.mean(pull[:, stars] < size):.0f}" for size in (1, 2))
-        words.append(f"{name} {np.median(scatter[stars]):.2f} x bound, cover {cover} %")
+        middle, high = np.quantile(scatter[stars], [0.5, 0.9])
+        words.append(f"{stars.sum()} {name} {middle:.2f}, {high:.2f} x bound, cover {cover} %")
     print("; ".join(words), flush=True)
 
 

@@ -115,9 +115,19 @@ def test_a_shift_that_nobody_asked_for_is_kept_where_it_leaves_less(rolling, mon
     assert left < 0.5
     rolling.build_time_model(shift_limit=2.0)
     assert isinstance(rolling.fit.time_model, GainModel)
-    monkeypatch.setattr(stage, "_left_over", lambda pixels, prf, model, chosen: 1.0 + isinstance(model, ShiftModel))
+    compared = []
+
+    def worse_by_a_shift(pixels, prf, model, chosen):
+        compared.append(model)
+        return 1.0 + isinstance(model, ShiftModel)
+
+    monkeypatch.setattr(stage, "_left_over", worse_by_a_shift)
     rolling.build_time_model()
-    assert isinstance(rolling.fit.time_model, GainModel)
+    kept = rolling.fit.time_model
+    assert isinstance(kept, GainModel)
+    # numbers of a pixel's own would leave nothing of the pixels that are compared
+    assert np.any(kept.pixel_weights != 0)
+    assert [bool(np.any(one.gain.pixel_weights != 0)) for one in compared] == [False, False]
 
 
 def test_a_shift_is_tried_beside_a_joint_prf_and_plain_columns_alone(rolling):
