@@ -95,13 +95,13 @@ def asks_for_sky(fit: Fit) -> str:
     str
         The fault: sky that is left in the pixels, though none was asked for. One below zero is none where many stars
         train the PRF: light of others that the catalogue lacks makes it too. Where few do it is too much that was
-        subtracted before, and as their wings may hold a sky above zero, any of that is asked for.
+        subtracted before, and as their wings may hold a sky, whatever they leave, it is always asked for.
     """
     verdict = with_verdict(fit).need("verdict")
     found = verdict.find(QualityFlag.SKY_LEFT)
     level, error = verdict.field["sky_left"], verdict.field["sky_left_err"]
     few = verdict.find(QualityFlag.FEW_CALIBRATORS) is not None
-    if fit.settings.background is not None or not (level > 0 or (few and found is not None)):
+    if fit.settings.background is not None or not (level > 0 or few):
         return ""
     if found is not None:
         return found.sentence
@@ -119,17 +119,18 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     Returns
     -------
     tuple of Fit and Cure
-        The one with the sky if chi-square per pixel and misplaced light are smaller, and the sky is significantly
-        light, or, where it was asked for as one below zero, significantly none. The light counts, not its share of
-        fluxes that hold sky in one of the fits; nor do the stars that are flagged for it, as total errors that hold sky
-        hide their faults.
+        The one with the sky if chi-square per pixel is smaller and misplaced light no larger, as there may be none
+        where the wings took the sky, and the sky is significantly light, or, where it was asked for as one below zero,
+        significantly none. The light counts, not its share of fluxes that hold sky in one of the fits; nor do the stars
+        that are flagged for it, as total errors that hold sky hide their faults.
     """
     before, after = (with_verdict(one).need("verdict") for one in (fit, other))
     background = other.need("prf").background
     level, error = (0.0, np.inf) if background is None else background.typical_level()
     lost = [_misplaced_light(one) for one in (fit, other)]
-    less = after.field["chi2_image"] < before.field["chi2_image"] and lost[1] < lost[0]
-    sign = -1.0 if before.field["sky_left"] < 0.0 else 1.0
+    less = after.field["chi2_image"] < before.field["chi2_image"] and lost[1] <= lost[0]
+    flagged = before.find(QualityFlag.SKY_LEFT) is not None
+    sign = -1.0 if flagged and before.field["sky_left"] < 0.0 else 1.0
     better = bool(less and sign * level > QualityOptions().significance * error)
     told = (
         f"{_named(other.settings.background)}, {rough(level)} electron / s, fitted along, took the misplaced"

@@ -8,6 +8,7 @@ import numpy as np
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.flags import QualityFlag
 from bayesprf.photometry.fluxes import LOW_PSF_FRACTION
+from bayesprf.prf.unlisted.search import UnlistedStar
 from bayesprf.quality.astrometry import PositionTest
 from bayesprf.quality.blends import SplitTest
 from bayesprf.quality.light import LightPeaks
@@ -111,6 +112,10 @@ class Measurements:
         Sources with a saturated pixel.
     added : ndarray of bool, shape (n_source,)
         Sources that the image showed and the catalogue lacks.
+    outshone : ndarray of float64, shape (n_source,)
+        Flux of such a star close to each of the others, where it is brighter, electron / s.
+    cores : tuple of ndarray of bool, shape (n_source,), and UnlistedStar or None
+        Sources in whose cores another star seems to lie, and that: `bayesprf.prf.unlisted.search.light_in_cores`.
     n_calibrator, n_training, n_weight : int
         Stars whose own deviations could be measured, pixels that trained the PRF, weights of the PRF.
     n_decided : float
@@ -149,6 +154,8 @@ class Measurements:
     expected: FloatArray
     saturated: BoolArray
     added: BoolArray
+    outshone: FloatArray
+    cores: tuple[BoolArray, UnlistedStar | None]
     n_calibrator: int
     n_training: int
     n_weight: int
@@ -232,7 +239,20 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     -------
     tuple of Finding
     """
-    of_image = _sky, _light, _positions, _identity, _prf, _trend, _scatter, _calibrators, _blends, _settled
+    of_image = (
+        _sky,
+        _light,
+        _cores,
+        _positions,
+        _identity,
+        _outshone,
+        _prf,
+        _trend,
+        _scatter,
+        _calibrators,
+        _blends,
+        _settled,
+    )
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *_wide(found), *name_crowd(found.left, found.seen)]
@@ -306,6 +326,27 @@ def unexplained(found: Measurements, options: QualityOptions) -> tuple[BoolArray
     return sources, int(np.argmax(moved[sources].max(axis=0))) if sources.any() else 0
 
 
+def _cores(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    """Find light in a star's core that is of no star listed; the PRF of all others may follow it."""
+    sources, star = found.cores
+    if star is None:
+        return
+    size = np.full(sources.size, star.flux)
+    light = (
+        f"{star.flux:.3g} electron / s near RA {star.ra_deg:.5f} Dec {star.dec_deg:+.5f} deg, within two pixels of"
+        f" {int(sources.sum())} sources, are light that no PRF like those of the instrument explains: a companion that"
+        " the catalogue lacks, or another PRF"
+    )
+    cure = "add the companion to the catalogue, or give the PRF of that place with prf="
+    yield Finding(QualityFlag.UNCATALOGUED_LIGHT, sources, found.effect(size, sources), light, cure)
+    others = found.measured & ~sources
+    if others.any():
+        sentence = (
+            f"the PRF may follow the light near RA {star.ra_deg:.5f} Dec {star.dec_deg:+.5f} deg, in a star's core"
+        )
+        yield Finding(QualityFlag.POOR_PRF, others, 1.0, sentence, cure)
+
+
 def misplaced_stars(found: Measurements, options: QualityOptions) -> BoolArray:
     """Return the sources that do not lie where the fit has them."""
     return _is_off(found, options) & ~unexplained(found, options)[0]
@@ -342,6 +383,20 @@ def _identity(found: Measurements, options: QualityOptions) -> Iterator[Finding]
             1.0,
             f"the fit has all stars {rough(off)} pixel off the catalogue's positions, and too few tell that they are no"
             " others",
+            _cure(QualityFlag.POSITION_OFF, tried=True),
+        )
+
+
+def _outshone(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    """Find listed stars close to which a brighter one lies that the catalogue lacks: it may be they that have moved."""
+    sources = found.outshone > 0.0
+    if sources.any():
+        yield Finding(
+            QualityFlag.POSITION_OFF,
+            sources,
+            found.effect(found.outshone, sources),
+            f"within two pixels of {int(sources.sum())} sources lie brighter stars that the catalogue lacks: these may"
+            " be they, of another epoch, or fainter in it than they are",
             _cure(QualityFlag.POSITION_OFF, tried=True),
         )
 

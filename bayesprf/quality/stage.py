@@ -2,13 +2,14 @@
 
 import numpy as np
 
-from bayesprf.arrays import FloatArray, IntArray
+from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.prf.twins import listed_twice
-from bayesprf.prf.unlisted.fit import UNNAMED
-from bayesprf.quality.astrometry import measure_offsets
+from bayesprf.prf.unlisted.fit import UNNAMED, is_small
+from bayesprf.prf.unlisted.search import UnlistedStar, light_in_cores
+from bayesprf.quality.astrometry import measure_offsets, outshone
 from bayesprf.quality.blends import measure_splits
 from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
 from bayesprf.quality.light import find_peaks
@@ -89,6 +90,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
     positions = measure_offsets(left)
     errors = [np.sqrt(one) for one in left.variances(misfit.tests, sky.test, light.tests)]
     offset_error = np.sqrt(left.variances(positions.tests, positions=False)[0]).reshape(2, -1).T
+    added = np.array([name.startswith(UNNAMED) for name in fit.sources.source_id])
     return Measurements(
         left=left,
         misfit=misfit,
@@ -107,7 +109,9 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         split=measure_splits(left, stars, twice=listed_twice(fit.sources, fit.pixels.instrument.pixel_scale)),
         expected=np.where(fit.sources.has_flux, fit.sources.flux, np.nan) * prf.scale,
         saturated=np.any(latest.flags & QualityFlag.SATURATED, axis=0),
-        added=np.array([name.startswith(UNNAMED) for name in fit.sources.source_id]),
+        added=added,
+        outshone=outshone(left, fit.sources, added),
+        cores=_cores(fit),
         n_calibrator=int(stars.source.size),
         n_training=int(np.count_nonzero(prf.training)),
         n_weight=int(prf.weights_cov.shape[0]),
@@ -119,6 +123,14 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         roll_hours=fit.pixels.instrument.roll_hours,
         unsettled=_unsettled(fit),
     )
+
+
+def _cores(fit: Fit) -> tuple[BoolArray, UnlistedStar | None]:
+    """Return the stars in whose cores another seems to lie, where few stars tell of the PRF, and that other one."""
+    joint = fit.need("prf").joint
+    if joint is None or not is_small(joint.problem):
+        return np.zeros(fit.sources.n_source, bool), None
+    return light_in_cores(fit.pixels, fit.sources, joint)
 
 
 def _places(left: MeanResiduals) -> FloatArray:

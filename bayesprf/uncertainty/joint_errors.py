@@ -71,6 +71,8 @@ def joint_factors(
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
+    if fit.problem.prior.rough_factor is not None:
+        factors["rough"] = csr_matrix(-shared @ _rough_error(fit))
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.unseen_err)
     light = half_rings(problem, state, view)
@@ -102,6 +104,24 @@ def _taken_by_all(fit: JointFit) -> FloatArray:
     taken -= posterior.response.T @ (star_columns(problem, fit.state, view).T @ weighted)
     taken = posterior.global_factor @ (posterior.global_factor.T @ taken)
     return semidefinite_factor(taken @ taken.T)
+
+
+def _rough_error(fit: JointFit) -> FloatArray:
+    """Return L with the covariance L L' of what a fit errs by, beside its posterior, as real PRFs are rougher.
+
+    Notes
+    -----
+    With the prior S and the posterior V of a fit to data that tell V^-1 - S^-1, what it finds of deviations of the
+    covariance R errs by V (V^-1 - S^-1 + S^-1 R S^-1) V = V + V S^-1 (R - S) S^-1 V.
+    """
+    prior, n_basis = fit.problem.prior, fit.problem.basis.n_basis
+    if prior.rough_factor is None or prior.weights_factor is None:
+        return np.zeros((fit.posterior.global_factor.shape[0], 0))
+    smooth, beside = prior.weights_factor @ prior.weights_factor.T, prior.weights_sigma**2 * np.eye(n_basis)
+    more = semidefinite_factor(prior.rough_factor @ prior.rough_factor.T - smooth)
+    held = np.linalg.solve(smooth + beside, more)
+    factor = fit.posterior.global_factor
+    return np.asarray(factor @ (factor[:n_basis].T @ held))
 
 
 def masked_share_error(fit: JointFit, view: View) -> FloatArray:
