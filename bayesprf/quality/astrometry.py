@@ -1,19 +1,15 @@
-"""Stars that do not lie where the fit has them, or whose light another has that the catalogue lacks."""
+"""Stars that do not lie where the fit has them."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_matrix, vstack
 
-from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.arrays import FloatArray
 from bayesprf.quality.residuals import MeanResiduals
-from bayesprf.scene.pairs import offsets
-from bayesprf.scene.sources import SourceTable
 
 # Rounding: relative ridge that keeps a star without gradients invertible.
 _RIDGE = 1e-9
-# Derived: two places nearer than this, pixel, are those of one star: the core of a PRF of these missions is narrower.
-_NEAR_PIX = 2.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,36 +81,3 @@ def _sums(left: MeanResiduals, weight: FloatArray, first: FloatArray, second: Fl
         ],
         axis=1,
     )  # fmt: skip
-
-
-def outshone(left: MeanResiduals, sources: SourceTable, added: BoolArray) -> FloatArray:
-    """Return the flux of the brightest star that the catalogue lacks close to each listed one, if it is brighter.
-
-    Parameters
-    ----------
-    left : MeanResiduals
-        The fit.
-    sources : SourceTable
-        Its sources.
-    added : ndarray of bool, shape (n_source,)
-        Those that the image showed and the catalogue lacks.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_source,)
-        0 where there is none within two pixels that is brighter, electron / s.
-
-    Notes
-    -----
-    Where a catalogue's position is of another epoch, or its flux is far too low, the light is told as another star's,
-    and the listed one gets little of it, with the small error of a flux that is well known.
-    """
-    beside = None if left.prf.joint is None else left.prf.joint.found
-    own = [(sources.select(added), left.flux[added])] if added.any() else []
-    near, brightest = _NEAR_PIX * np.sqrt(left.prf.prf.pixel_area), np.zeros(added.size)
-    for found, flux in (*own, *([] if beside is None else [(beside, beside.flux)])):
-        star, other = (one.ravel() for one in np.indices((added.size, found.n_source)))
-        place = found.ra_deg[other], found.dec_deg[other], sources.ra_deg[star], sources.dec_deg[star]
-        takes = (np.hypot(*offsets(*place)) < near) & (flux[other] > left.flux[star]) & ~added[star]
-        brightest = np.maximum(brightest, np.where(takes, flux[other], 0.0).reshape(added.size, -1).max(axis=1))
-    return brightest

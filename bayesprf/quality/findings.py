@@ -11,6 +11,7 @@ from bayesprf.photometry.fluxes import LOW_PSF_FRACTION
 from bayesprf.prf.unlisted.search import UnlistedStar
 from bayesprf.quality.astrometry import PositionTest
 from bayesprf.quality.blends import SplitTest
+from bayesprf.quality.companions import name_cores, name_outshone
 from bayesprf.quality.light import LightPeaks
 from bayesprf.quality.pointing import PointingTest
 from bayesprf.quality.prf import MisfitTest, TrendTest
@@ -18,7 +19,7 @@ from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import MotionTest, NoiseTest
 from bayesprf.quality.sky import SkyTest
-from bayesprf.quality.whole_image import name_bending_sky, name_crowd, name_extended, name_strangers
+from bayesprf.quality.whole_image import name_bending_sky, name_crowd, name_extended, name_strangers, name_wide
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import NORMAL_MEDIAN, weighted_median
 
@@ -27,10 +28,6 @@ _USUAL = 3.0
 # Derived: stars say whether the PRF is wrong for all if they are so many errors bright, where a tenth of the light in
 # wrong pixels, the default of `max_misplaced`, is two errors; the median of more than so many is known to half of one.
 _BRIGHT, _FEW = 20.0, 4
-# Derived: a circle of this radius, pixel, holds 12.6 pixels on average; a Moffat profile of 3 pixels full width at half
-# maximum has half of its light in it, one of 2 pixels, wider than those of these missions, 71 %.
-_INSIDE_PIX, _N_INSIDE = 2.0, 12
-
 # Derived: the scatter of so many normal numbers is known to a tenth.
 _ENOUGH = 100
 # Rounding: what is left of a pixel that the fit follows altogether.
@@ -239,24 +236,12 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     -------
     tuple of Finding
     """
-    of_image = (
-        _sky,
-        _light,
-        _cores,
-        _positions,
-        _identity,
-        _outshone,
-        _prf,
-        _trend,
-        _scatter,
-        _calibrators,
-        _blends,
-        _settled,
-    )
+    of_image = _sky, _light, _positions, _identity, _prf, _trend, _scatter, _calibrators, _blends, _settled
     makers = (*of_image, _motion, _noise, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
-    findings += [*_saturated(found), *_wide(found), *name_crowd(found.left, found.seen)]
+    findings += [*_saturated(found), *name_wide(found.left), *name_crowd(found.left, found.seen)]
     findings += [*name_strangers(found.left, found.added, found.measured), *name_extended(found.left, found.measured)]
+    findings += [*name_cores(*found.cores, found.left, found.measured), *name_outshone(found.outshone, found.left)]
     return tuple(sorted(findings, key=lambda one: -one.effect))
 
 
@@ -326,27 +311,6 @@ def unexplained(found: Measurements, options: QualityOptions) -> tuple[BoolArray
     return sources, int(np.argmax(moved[sources].max(axis=0))) if sources.any() else 0
 
 
-def _cores(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
-    """Find light in a star's core that is of no star listed; the PRF of all others may follow it."""
-    sources, star = found.cores
-    if star is None:
-        return
-    size = np.full(sources.size, star.flux)
-    light = (
-        f"{star.flux:.3g} electron / s near RA {star.ra_deg:.5f} Dec {star.dec_deg:+.5f} deg, within two pixels of"
-        f" {int(sources.sum())} sources, are light that no PRF like those of the instrument explains: a companion that"
-        " the catalogue lacks, or another PRF"
-    )
-    cure = "add the companion to the catalogue, or give the PRF of that place with prf="
-    yield Finding(QualityFlag.UNCATALOGUED_LIGHT, sources, found.effect(size, sources), light, cure)
-    others = found.measured & ~sources
-    if others.any():
-        sentence = (
-            f"the PRF may follow the light near RA {star.ra_deg:.5f} Dec {star.dec_deg:+.5f} deg, in a star's core"
-        )
-        yield Finding(QualityFlag.POOR_PRF, others, 1.0, sentence, cure)
-
-
 def misplaced_stars(found: Measurements, options: QualityOptions) -> BoolArray:
     """Return the sources that do not lie where the fit has them."""
     return _is_off(found, options) & ~unexplained(found, options)[0]
@@ -387,20 +351,6 @@ def _identity(found: Measurements, options: QualityOptions) -> Iterator[Finding]
         )
 
 
-def _outshone(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
-    """Find listed stars close to which a brighter one lies that the catalogue lacks: it may be they that have moved."""
-    sources = found.outshone > 0.0
-    if sources.any():
-        yield Finding(
-            QualityFlag.POSITION_OFF,
-            sources,
-            found.effect(found.outshone, sources),
-            f"within two pixels of {int(sources.sum())} sources lie brighter stars that the catalogue lacks: these may"
-            " be they, of another epoch, or fainter in it than they are",
-            _cure(QualityFlag.POSITION_OFF, tried=True),
-        )
-
-
 def rough(value: float) -> str:
     """Return a number to two digits, without an exponent where it is read more easily."""
     return f"{float(f'{value:.2g}'):g}"
@@ -428,24 +378,6 @@ def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             f"the PRF puts {rough(100 * share)} % of the light into the wrong pixels, and the pixels of"
             f" {int(sources.sum())} sources hold up to {rough(100 * worst)} % more or less light than their flux",
             _cure(QualityFlag.POOR_PRF, tried=found.positions_free),
-        )
-
-
-def _wide(found: Measurements) -> Iterator[Finding]:
-    """Find a PRF so wide that stars well inside the pixels have less than half of their light there: it is none."""
-    left = found.left
-    pairs, side = left.pairs, float(np.sqrt(left.prf.prf.pixel_area))
-    near = (np.hypot(pairs.dx, pairs.dy) < _INSIDE_PIX * side) & (left.ivar[pairs.pixel] > 0)
-    inside = np.bincount(pairs.source[near], minlength=pairs.n_source) >= _N_INSIDE
-    sources = inside & np.isfinite(left.prf.flux) & (left.caught < LOW_PSF_FRACTION)
-    if sources.any():
-        yield Finding(
-            QualityFlag.POOR_PRF,
-            sources,
-            found.effect(left.flux, sources),
-            f"the PRF is so wide that {int(sources.sum())} stars well inside the pixels have less than half of their"
-            " light there",
-            "check the positions of the catalogue, and fit a sky along, background='stamp'",
         )
 
 

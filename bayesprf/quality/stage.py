@@ -9,8 +9,9 @@ from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.prf.twins import listed_twice
 from bayesprf.prf.unlisted.fit import UNNAMED, is_small
 from bayesprf.prf.unlisted.search import UnlistedStar, light_in_cores
-from bayesprf.quality.astrometry import measure_offsets, outshone
+from bayesprf.quality.astrometry import measure_offsets
 from bayesprf.quality.blends import measure_splits
+from bayesprf.quality.companions import outshone
 from bayesprf.quality.findings import Measurements, field_misplaced, find_faults
 from bayesprf.quality.light import find_peaks
 from bayesprf.quality.pointing import measure_pointing

@@ -4,10 +4,15 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray
 from bayesprf.flags import QualityFlag
+from bayesprf.photometry.fluxes import LOW_PSF_FRACTION
 from bayesprf.prf.unlisted.peaks import lacks_most
 from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.settings import MAX_BACKGROUND_ORDER
+
+# Derived: a circle of this radius, pixel, holds 12.6 pixels on average; a Moffat profile of 3 pixels full width at half
+# maximum has half of its light in it, one of 2 pixels, wider than those of these missions, 71 %.
+_INSIDE_PIX, _N_INSIDE = 2.0, 12
 
 
 def name_bending_sky(order: int, bend: str, *, sources: BoolArray, effect: float) -> Finding:
@@ -64,3 +69,23 @@ def name_strangers(left: MeanResiduals, added: BoolArray, sources: BoolArray) ->
         " may be off, of another epoch, or of another field"
     )
     return [Finding(QualityFlag.POSITION_OFF, sources & ~added, 1.0, sentence, "check its positions and their epoch")]
+
+
+def name_wide(left: MeanResiduals) -> list[Finding]:
+    """Return what is said of a PRF so wide that stars well inside the pixels have less than half of their light there.
+
+    It is none.
+    """
+    pairs, side = left.pairs, float(np.sqrt(left.prf.prf.pixel_area))
+    near = (np.hypot(pairs.dx, pairs.dy) < _INSIDE_PIX * side) & (left.ivar[pairs.pixel] > 0)
+    inside = np.bincount(pairs.source[near], minlength=pairs.n_source) >= _N_INSIDE
+    sources = inside & np.isfinite(left.prf.flux) & (left.caught < LOW_PSF_FRACTION)
+    if not sources.any():
+        return []
+    effect = float(np.max(np.abs(left.flux[sources]) / np.maximum(left.error[sources], 1e-300)))
+    sentence = (
+        f"the PRF is so wide that {int(sources.sum())} stars well inside the pixels have less than half of their light"
+        " there"
+    )
+    cure = "check the positions of the catalogue, and fit a sky along, background='stamp'"
+    return [Finding(QualityFlag.POOR_PRF, sources, effect, sentence, cure)]

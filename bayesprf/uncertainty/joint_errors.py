@@ -35,9 +35,10 @@ def joint_factors(
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; masked where pixels are left
-        out; uncatalogued beside a sky, or where stars were found, and hidden where others like them would not be. The
-        outer products add up to the covariance.
+        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; rough where the fit expects
+        PRFs that are smoother than real ones, else masked where pixels are left out; uncatalogued beside a sky, or
+        where stars were found, and hidden where others like them would not be. The outer products add up to the
+        covariance.
 
     Notes
     -----
@@ -71,7 +72,8 @@ def joint_factors(
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
-    if fit.problem.prior.rough_factor is not None:
+    rough = fit.problem.prior.rough_factor is not None
+    if rough:
         factors["rough"] = csr_matrix(-shared @ _rough_error(fit))
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.unseen_err)
@@ -79,7 +81,7 @@ def joint_factors(
     rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
     factors["others"] = wing_errors(answer, problem, state, view, fit.hyper)
-    masked = masked_share_error(fit, view)
+    masked = np.zeros(0) if rough else masked_share_error(fit, view)
     if np.any(masked > 0.0):
         factors["masked"] = csr_matrix((np.nan_to_num(flux) * masked)[:, None])
     if fit.unlisted is not None:
@@ -114,13 +116,12 @@ def _rough_error(fit: JointFit) -> FloatArray:
     With the prior S and the posterior V of a fit to data that tell V^-1 - S^-1, what it finds of deviations of the
     covariance R errs by V (V^-1 - S^-1 + S^-1 R S^-1) V = V + V S^-1 (R - S) S^-1 V.
     """
-    prior, n_basis = fit.problem.prior, fit.problem.basis.n_basis
+    prior, n_basis, factor = fit.problem.prior, fit.problem.basis.n_basis, fit.posterior.global_factor
     if prior.rough_factor is None or prior.weights_factor is None:
-        return np.zeros((fit.posterior.global_factor.shape[0], 0))
+        return np.zeros((factor.shape[0], 0))
     smooth, beside = prior.weights_factor @ prior.weights_factor.T, prior.weights_sigma**2 * np.eye(n_basis)
     more = semidefinite_factor(prior.rough_factor @ prior.rough_factor.T - smooth)
     held = np.linalg.solve(smooth + beside, more)
-    factor = fit.posterior.global_factor
     return np.asarray(factor @ (factor[:n_basis].T @ held))
 
 
@@ -131,43 +132,16 @@ def masked_share_error(fit: JointFit, view: View) -> FloatArray:
     -----
     The flux of such a star follows from pixels about them, and what the PRF holds between. What is not told of a
     profile there is its form, and errs in all of these pixels together: ln 10 times the sum of PRF and error of its
-    logarithm, where `shape` has them err each on its own at the scale of the knots. The form errs as those of real PRFs
-    do, which are less smooth than a fit of few stars may be: see `_rough_factor`.
+    logarithm, where `shape` has them err each on its own at the scale of the knots.
     """
     problem = fit.problem
     out = ~problem.used[problem.pairs.pixel]
     error = np.zeros(np.count_nonzero(out))
-    factor = _rough_factor(fit) if out.any() else np.zeros((problem.basis.n_basis, 0))
+    factor = fit.posterior.global_factor[: problem.basis.n_basis]
     radius, angle = np.hypot(*view.place[out].T), np.arctan2(view.place[out, 1], view.place[out, 0])
     if error.size:
         error = LN10 * np.linalg.norm(problem.basis.matrix(radius, angle) @ factor, axis=1)
     return np.bincount(problem.pairs.source[out], fit.values[out] * error, problem.n_source)
-
-
-def _rough_factor(fit: JointFit) -> FloatArray:
-    """Return L with the covariance L L' of the PRF's weights with deviations as rough as those of real PRFs.
-
-    Notes
-    -----
-    The pixels tell V^-1 - S^-1 of the weights, with the posterior V of the fit and its prior S; beside a prior R that
-    leaves (R^-1 + V^-1 - S^-1)^-1.
-    """
-    prior, n_basis = fit.problem.prior, fit.problem.basis.n_basis
-    factor = fit.posterior.global_factor[:n_basis]
-    if prior.rough_factor is None or prior.weights_factor is None:
-        return factor
-    beside = prior.weights_sigma**2 * np.eye(n_basis)
-    told = _precision(factor @ factor.T) - _precision(prior.weights_factor @ prior.weights_factor.T + beside)
-    rough = _precision(prior.rough_factor @ prior.rough_factor.T + beside)
-    values, vectors = np.linalg.eigh(told)
-    told = (vectors * np.maximum(values, 0.0)) @ vectors.T
-    return semidefinite_factor(_precision(rough + told))
-
-
-def _precision(covariance: FloatArray) -> FloatArray:
-    """Return the inverse of a symmetric matrix, with directions of no variance at the edge of what numbers tell."""
-    values, vectors = np.linalg.eigh(covariance)
-    return (vectors / np.maximum(values, 1e-12 * values[-1])) @ vectors.T
 
 
 def _position_factor(fit: JointFit) -> FloatArray | csr_matrix:

@@ -83,7 +83,11 @@ def draw_prf(rng: np.random.Generator) -> tuple[Instrument, PrfTruth]:
     if which < 2:
         return TESS, TablePrf(read_prf_table(path_of(*rng.integers(0, 3, 2))).values, 1.0 / 9.0)
     if which == 2:
-        shape = {"ellipticity": rng.uniform(0.0, 0.2), "angle": rng.uniform(0.0, 3.0), "coma_fraction": rng.uniform(0, 0.2)}
+        shape = {
+            "ellipticity": rng.uniform(0.0, 0.2),
+            "angle": rng.uniform(0.0, 3.0),
+            "coma_fraction": rng.uniform(0, 0.2),
+        }
         return TESS, scaled_mixture(asymmetric_prf(**shape), rng.uniform(0.9, 1.3))
     if which == 3:
         return TESS, integrate_table(airy_intensity(), 1.0 / 8.0, scale=rng.uniform(0.9, 1.3))
@@ -336,7 +340,15 @@ def main() -> None:
             continue
         z, told, wrong, known = np.concatenate(rows).T
         good, wrong, told = (known > 0), wrong > 0, told > 0
-        line = [len(seeds), failed, silent, good.sum(), wrong.sum(), (wrong & ~told).sum(), (good & ~wrong & told).sum()]
+        line = [
+            len(seeds),
+            failed,
+            silent,
+            good.sum(),
+            wrong.sum(),
+            (wrong & ~told).sum(),
+            (good & ~wrong & told).sum(),
+        ]
         totals += np.array(line, int)
         seconds = (time.process_time() - started) / len(seeds)
         print(

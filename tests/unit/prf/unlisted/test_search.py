@@ -16,7 +16,15 @@ from bayesprf.prf.joint.stage import build_problem
 from bayesprf.prf.stage import _scene, select_image
 from bayesprf.prf.unlisted.fit import Field, _without_doubtful
 from bayesprf.prf.unlisted.linear import Linear
-from bayesprf.prf.unlisted.search import STRONG, _at_places, _places, evidence_of, hidden_light, likeliest_star
+from bayesprf.prf.unlisted.search import (
+    STRONG,
+    _at_places,
+    _places,
+    evidence_of,
+    hidden_light,
+    light_in_cores,
+    likeliest_star,
+)
 from bayesprf.scene.sky import ARCSEC_PER_DEG, nearest
 from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import PrfRecipe
@@ -195,3 +203,27 @@ def test_pixels_beside_a_saturated_column_count(field):
     spilled = same & (np.abs(field.pixels.row - field.pixels.row[saturated]) <= 2)
     # Of the others one number counts, that of their sum.
     np.testing.assert_array_equal(problem.single, ~spilled)
+
+
+def test_light_in_a_core_is_told_though_it_may_be_the_prfs(field):
+    """A companion one pixel from a star of several: flagged as one or another PRF, and not where there is none."""
+    star = int(np.argmax(field.mean_flux))
+    light = field.mean_flux[star] * field.prf_matrix.pattern.toarray()[:, star]
+    companion = 0.3 * np.roll(light.reshape(11, 11), 1, axis=0).ravel()
+    found = []
+    for more in (0.0, companion):
+        machine = Machine.from_pixels(replace(field.pixels, flux=field.pixels.flux + more), field.sources, quiet=True)
+        machine.build_shape_model(method="joint", prf="instrument")
+        machine.fit_model()
+        found.append(machine)
+    nothing, told = (light_in_cores(one.fit.pixels, one.sources, one.fit.prf.joint) for one in found)
+    assert nothing[1] is None
+    assert not nothing[0].any()
+    assert told[0].tolist() == (np.arange(4) == star).tolist()
+    assert told[1].gain > STRONG
+    assert 0.0 < told[1].flux < companion.sum()  # what the PRF has not taken of it
+    flags = found[1].flags[0]
+    assert flags[star] & int(QualityFlag.UNCATALOGUED_LIGHT)
+    others = (np.arange(4) != star) & (flags & int(QualityFlag.LOW_PSF_FRACTION) == 0)
+    assert others.any()
+    assert np.all(flags[others] & int(QualityFlag.POOR_PRF))
