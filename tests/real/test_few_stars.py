@@ -48,8 +48,9 @@ def test_tess_stamp_with_few_stars_takes_the_instruments_prf(real_data, tmp_path
             real_data / "field-cases" / "tic25155310_tic_v17.csv",
             quiet=True,
         )
-    # Once, and once more beside the star that the image shows and the catalogue lacks, if that is tried.
-    n_try = 1 + sum(one.name == "stars" for one in machine.verdict.cures)
+    # Once, once beside a sky that the wings of few stars may hold, and once more beside the star that the image shows
+    # and the catalogue lacks, if that is tried.
+    n_try = 2 + sum(one.name == "stars" for one in machine.verdict.cures)
     assert sum("the PRF of the instrument's record" in one for one in caplog.messages) == n_try
     flux, error = machine.ws[:, 0].mean(), machine.werrs_total[:, 0].mean()
     assert abs(flux - 9259.0) < max(0.05 * 9259.0, error)
