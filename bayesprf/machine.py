@@ -680,8 +680,8 @@ class Machine:
             Follow the image motion, the mission's own or measured from the pixels: as time columns where it is small,
             as a shift of the PRF where its range exceeds `shift_limit` pixels (an option, 0.3 by default). Beside a
             shift, `shift_order` (0 by default) replaces `poly_order`: the pointing already contains slow drift. By
-            default time columns, and where the measured motion exceeds `shift_limit` beside a PRF that was fitted
-            jointly, a shift too: the one that leaves less of the pixels' change is kept.
+            default time columns, and where the measured motion exceeds `shift_limit`, beside a PRF that was fitted
+            jointly or where the spacecraft rolls, a shift too: the one that leaves less of the pixels' change is kept.
         other_vectors : array-like, shape (n_vector, n_time), optional
             Further time columns, such as cotrending basis vectors.
         **kwargs

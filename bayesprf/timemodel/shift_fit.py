@@ -14,7 +14,7 @@ from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions
 from bayesprf.timemodel.columns import SMOOTH_DAYS, image_motion
-from bayesprf.timemodel.pointing import PRF_ERROR, measure_pointing, measure_smear
+from bayesprf.timemodel.pointing import PRF_ERROR, make_groups, measure_pointing, measure_smear
 from bayesprf.timemodel.shift import FieldMotion, MovedPrf, PrfShift, build_shift
 from bayesprf.timemodel.training import TrainingPairs
 from bayesprf.timemodel.uncatalogued import UncataloguedLight, find_uncatalogued_light
@@ -51,7 +51,8 @@ def fit_shift(
     Returns
     -------
     PrfShift or None
-        None where no positions are asked for, or the motion stays within `shift_limit` pixels.
+        None where no positions are asked for, the motion stays within `shift_limit` pixels, or no star has enough
+        pixels to measure it from.
 
     Notes
     -----
@@ -61,6 +62,8 @@ def fit_shift(
         return None
     given, change = image_motion(options.positions, pixels, pairs), pairs.change
     if _extent(given) <= options.shift_limit:
+        return None
+    if options.positions == "centroid" and not make_groups(pixels, shape.matrix, shape.flux):
         return None
     powers = tuple(change.powers[1:])  # the motion itself is that of the middle
     field = FieldMotion(change.position, powers, np.zeros((len(powers), 2, 2)))

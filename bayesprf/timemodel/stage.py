@@ -1,6 +1,7 @@
 """The time-model stage of a Fit: pixels and PRF in, the fitted change of the PRF out."""
 
 import logging
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -11,8 +12,9 @@ from scipy.sparse import csr_matrix
 from bayesprf.arrays import BoolArray, IntArray, Named, NamedDict
 from bayesprf.checks import as_array, check_choice, check_integer, check_names, shown
 from bayesprf.design.cartesian import CartesianBasis
+from bayesprf.design.smoothing import count_smooth
 from bayesprf.design.trends import TrendOptions
-from bayesprf.errors import DataWarning, InputError, warn
+from bayesprf.errors import ConvergenceWarning, DataWarning, InputError, warn
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.fluxes import default_prior, fit_flux
@@ -21,7 +23,8 @@ from bayesprf.prf.stage import Progress, fit_prf
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
-from bayesprf.timemodel.columns import check_motion
+from bayesprf.stats import SIGMA_PER_MAD, median_over_time
+from bayesprf.timemodel.columns import SMOOTH_DAYS, check_motion
 from bayesprf.timemodel.fit import GainModel, check_increasing, fit_gain
 from bayesprf.timemodel.gain import build_plane
 from bayesprf.timemodel.prepare import has_neighbors, prepare_pixels, steady_neighbors
@@ -36,8 +39,6 @@ _MAX_BYTES = 1 << 29
 # Definition: a time model is wild where it makes a star with this share of its PRF on the data lose or gain more than
 # this factor by moving.
 _WELL_COVERED, _WILD = 0.7, 2.0
-# Definition: what lies beyond so many errors is an outlier, and as bad beside any model.
-_OUTLIER = 5.0
 # Settings of the splines in position, which are used by default where one is set.
 _SPLINES = ("time_nknots", "time_radius", "cartesian_knot_spacing")
 # Options of `PerturbationOptions` that the documented arguments and settings set.
@@ -130,23 +131,30 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     shifted = None if shift is None else _beside_shift(pixels, prf, shift, options, fit_rest)
     if shifted is not None and not unasked:
         return shifted
-    steady, plain = pixels, replace(options, fix_pixels=False)
+    steady = pixels
     if has_neighbors(prf, pairs):
         first = fit_rest(pixels, options=replace(options, n_round=1))
         steady = steady_neighbors(pixels, prf, pairs, first)
-    if shifted is not None and _leaves_less(pixels, prf, shifted, fit_rest(steady, options=plain), pairs.pixel):
-        return shifted
+    if shifted is not None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # said below if these terms are kept
+            plain = fit_rest(steady, options=replace(options, fix_pixels=False))
+        if _leaves_less(pixels, prf, shifted, plain, pairs.pixel):
+            return shifted
     gain = _add_roll(fit, pixels, fit_rest(steady, options=options), options)
     _warn_if_wild(prf, gain)
     return gain
 
 
 def _may_shift(fit: Fit, options: PerturbationOptions, others: object) -> bool:
-    """Whether a shift may be tried that was not asked for: a PRF that holds where stars move to, and plain columns."""
+    """Whether a shift may be tried that was not asked for: beside plain columns, and a PRF that holds where stars go.
+
+    Where the spacecraft rolls, any PRF: no term in time follows that.
+    """
     prf, plain = fit.need("prf"), options.positions is None and others is None and options.pca_ncomponents == 0
     trends = replace(TrendOptions(), poly_order=options.trends.poly_order)
     plain &= options.trends == trends and trends.poly_order > 0 and not options.splines
-    return plain and fit.pixels.instrument.roll_hours <= 0 and prf.joint is not None and prf.joint.converged
+    return plain and (fit.pixels.instrument.roll_hours > 0 or (prf.joint is not None and prf.joint.converged))
 
 
 def _beside_shift(
@@ -168,23 +176,35 @@ def _leaves_less(pixels: PixelTable, prf: PrfFit, shifted: ShiftModel, gain: Gai
     """Whether a shift leaves less of the change of some pixels than time columns do, both without pixels' own numbers.
 
     Such numbers leave nothing of the very pixels that are compared, and tell nothing of those that stars share: with
-    them blends of bright stars that drift by 0.22 pixel scattered by 2.1 bounds (nine in ten), without by 1.5.
+    them blends of bright stars that drift by 0.22 pixel scattered by 2.1 bounds (nine in ten), without by 1.5. The
+    numbers of the motion, and of light that moves along, count as Schwarz's (1978): where stars are faint it is noise.
     """
-    left = [_left_over(pixels, prf, model, chosen) for model in (gain, shifted)]
-    _log.info("a shift of the PRF leaves %.4g of what time columns leave of the pixels", left[1] / left[0])
-    return left[1] < left[0]
+    count = np.count_nonzero(pixels.ivar[:, chosen])
+    gained = np.subtract(*(_left_over(pixels, prf, model, chosen) for model in (gain, shifted)))
+    _log.info("a shift of the PRF leaves %.4g of the variance that time columns leave", np.exp(-gained / max(count, 1)))
+    number = 2 * (pixels.n_time if pixels.instrument.roll_hours > 0 else count_smooth(pixels.time, SMOOTH_DAYS))
+    number += 0 if shifted.light is None else shifted.light.parts.shape[0] * chosen.size
+    return bool(gained > number * np.log(max(count, 1)))
 
 
 def _left_over(pixels: PixelTable, prf: PrfFit, model: GainModel | ShiftModel, chosen: IntArray) -> float:
-    """Return the chi-square of what changes in some pixels beside the model, in which outliers count as such."""
+    """Return minus twice the log likelihood of what changes in some pixels beside the model, each with its own scatter.
+
+    The scatter is robust, and that of noise at least: where a PRF misses bright pixels by more than their noise, its
+    chi-square would be that of outliers in all of them.
+    """
     design = prf.matrix.changing(model).design()
     prior = default_prior(prf.flux, prf.image.cadence_error)
     flags = np.zeros(prf.pairs.n_source, np.int64)
+    if model.light is not None:
+        pixels = replace(pixels, flux=pixels.flux - model.light.image())
     flux = fit_flux(pixels, design, prior, source_flags=flags, fixed_light=prf.fixed_light).flux
-    left, ivar = (pixels.flux - design.predict(np.nan_to_num(flux)))[:, chosen], pixels.ivar[:, chosen]
-    left = np.where(ivar > 0, left, 0.0)
-    left -= np.sum(ivar * left, axis=0) / np.maximum(ivar.sum(axis=0), 1e-300)
-    return float(np.sum(np.minimum(ivar * left**2, _OUTLIER**2)))
+    ivar = pixels.ivar[:, chosen]
+    known = ivar > 0
+    left = np.where(known, (pixels.flux - design.predict(np.nan_to_num(flux)))[:, chosen], np.nan)
+    scatter = SIGMA_PER_MAD * median_over_time(np.abs(left - median_over_time(left, empty=0.0)), empty=0.0)
+    noise = median_over_time(np.divide(1.0, ivar, out=np.full(ivar.shape, np.nan), where=known), empty=1.0)
+    return float(known.sum(axis=0) @ np.log(np.maximum(scatter**2, noise)))
 
 
 def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: PerturbationOptions) -> GainModel:

@@ -33,6 +33,12 @@ def test_no_shift_where_none_is_asked_for_or_the_motion_is_small(rolling, option
     assert fit_shift(field.pixels, prf, pairs, options=options, relearn=None) is None
 
 
+def test_no_shift_where_no_star_has_enough_pixels_to_measure_one(rolling):
+    field, prf, pairs = rolling
+    spilled = replace(field.pixels, saturated=np.ones(field.pixels.n_pixel, bool))
+    assert fit_shift(spilled, prf, pairs, options=CENTROID, relearn=None) is None
+
+
 def test_the_motion_is_that_of_the_stars(rolling, shift):
     field, _, _ = rolling
     found = np.linalg.solve(pixel_axes(field.pixels), shift.motion.T).T

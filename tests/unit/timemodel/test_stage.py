@@ -107,7 +107,6 @@ def rolling():
 
 
 def test_a_shift_that_nobody_asked_for_is_kept_where_it_leaves_less(rolling, monkeypatch, caplog):
-    monkeypatch.setattr(stage, "_may_shift", lambda fit, options, others: True)
     with caplog.at_level(logging.INFO, logger="bayesprf"):
         rolling.build_time_model()
     assert isinstance(rolling.fit.time_model, ShiftModel)
@@ -130,15 +129,28 @@ def test_a_shift_that_nobody_asked_for_is_kept_where_it_leaves_less(rolling, mon
     assert [bool(np.any(one.gain.pixel_weights != 0)) for one in compared] == [False, False]
 
 
-def test_a_shift_is_tried_beside_a_joint_prf_and_plain_columns_alone(rolling):
+def test_motion_that_is_no_more_than_noise_is_no_shift(rolling, monkeypatch):
+    """Two numbers of each cadence, and light in each pixel, must leave less by more than so many numbers do of noise."""
+    rolling.build_time_model()
+    shifted, prf, n_time = rolling.fit.time_model, rolling.fit.prf, rolling.pixels.n_time
+    chosen = np.arange(50)
+    asked = (2 * n_time + shifted.light.parts.shape[0] * chosen.size) * np.log(n_time * chosen.size)
+    for share, kept in ((0.9, False), (1.1, True)):
+        left = {True: 0.0, False: share * asked}
+        monkeypatch.setattr(stage, "_left_over", lambda *args, left=left: left[args[2] is shifted] + 1.0)
+        assert stage._leaves_less(rolling.pixels, prf, shifted, shifted.gain, chosen) is kept
+
+
+def test_a_shift_is_tried_beside_plain_columns_and_a_joint_prf_or_where_the_spacecraft_rolls(rolling):
     joint = SimpleNamespace(converged=True)
     steady = replace(rolling.pixels, instrument=KEPLER)
     prf = replace(rolling.fit.prf, joint=joint)
     fit = replace(rolling.fit, pixels=steady, prf=prf)
     plain = PerturbationOptions()
     assert stage._may_shift(fit, plain, None)
-    assert not stage._may_shift(replace(fit, pixels=rolling.pixels), plain, None)
     assert not stage._may_shift(replace(fit, prf=rolling.fit.prf), plain, None)
+    # terms in time do not follow a roll, and on K2 leave light curves worse than a constant PRF does
+    assert stage._may_shift(rolling.fit, plain, None)
     assert not stage._may_shift(replace(fit, prf=replace(prf, joint=SimpleNamespace(converged=False))), plain, None)
     for options in ({"positions": "poscorr"}, {"pca_ncomponents": 1}, {"splines": True}, {"trends": TrendOptions(0)}):
         assert not stage._may_shift(fit, PerturbationOptions(**options), None)
