@@ -130,7 +130,7 @@ def test_a_shift_that_nobody_asked_for_is_kept_where_it_leaves_less(rolling, mon
 
 
 def test_motion_that_is_no_more_than_noise_is_no_shift(rolling, monkeypatch):
-    """Two numbers of each cadence, and light in each pixel, must leave less by more than so many numbers do of noise."""
+    """Two numbers of each cadence, and light in each pixel, must leave less by more than such numbers do of noise."""
     rolling.build_time_model()
     shifted, prf, n_time = rolling.fit.time_model, rolling.fit.prf, rolling.pixels.n_time
     chosen = np.arange(50)
