@@ -179,12 +179,12 @@ def _leaves_less(pixels: PixelTable, prf: PrfFit, shifted: ShiftModel, gain: Gai
     them blends of bright stars that drift by 0.22 pixel scattered by 2.1 bounds (nine in ten), without by 1.5. The
     numbers of the motion, and of light that moves along, count as Schwarz's (1978): where stars are faint it is noise.
     """
-    count = np.count_nonzero(pixels.ivar[:, chosen])
-    gained = np.subtract(*(_left_over(pixels, prf, model, chosen) for model in (gain, shifted)))
-    _log.info("a shift of the PRF leaves %.4g of the variance that time columns leave", np.exp(-gained / max(count, 1)))
+    count = max(int(np.count_nonzero(pixels.ivar[:, chosen])), 1)
+    gained = _left_over(pixels, prf, gain, chosen) - _left_over(pixels, prf, shifted, chosen)
+    _log.info("a shift of the PRF leaves %.4g of the variance that time columns leave", np.exp(-gained / count))
     number = 2 * (pixels.n_time if pixels.instrument.roll_hours > 0 else count_smooth(pixels.time, SMOOTH_DAYS))
     number += 0 if shifted.light is None else shifted.light.parts.shape[0] * chosen.size
-    return bool(gained > number * np.log(max(count, 1)))
+    return bool(gained > number * np.log(count))
 
 
 def _left_over(pixels: PixelTable, prf: PrfFit, model: GainModel | ShiftModel, chosen: IntArray) -> float:
