@@ -97,6 +97,8 @@ class Measurements:
         Standard deviations of the offsets, arcsec.
     motion, noise : optional
         Tests of the residuals in time; None for few cadences.
+    hits : ndarray of float64, shape (n_source,)
+        What single values that no star has made add to the mean fluxes, electron / s.
     pointing : PointingTest
         The pointing.
     noise_error : ndarray of float64, shape (n_source,)
@@ -145,6 +147,7 @@ class Measurements:
     offset_error: FloatArray
     motion: MotionTest | None
     noise: NoiseTest | None
+    hits: FloatArray
     pointing: PointingTest
     noise_error: FloatArray
     split: SplitTest
@@ -237,7 +240,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
     tuple of Finding
     """
     of_image = _sky, _light, _positions, _identity, _prf, _trend, _scatter, _calibrators, _blends, _settled
-    makers = (*of_image, _motion, _noise, _errors, _large_errors)
+    makers = (*of_image, _motion, _noise, _hits, _errors, _large_errors)
     findings = [one for maker in makers for one in maker(found, options)]
     findings += [*_saturated(found), *name_wide(found.left), *name_crowd(found.left, found.seen)]
     findings += [*name_strangers(found.left, found.added, found.measured), *name_extended(found.left, found.measured)]
@@ -504,6 +507,17 @@ def _noise(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             f" {rough(found.scatter_ratio(noise.scatter, sources))} of the errors of {int(sources.sum())} light curves",
             "fit a sky for every cutout and cadence with background='stamp'",
         )
+
+
+def _hits(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
+    sources = found.moved(found.hits, options.n_error_misfit, options.share_misfit) > 1.0
+    if sources.any():
+        effect = found.effect(found.hits, sources)
+        text = (
+            "single values of the pixels that no star has made, as cosmic rays, move the mean fluxes of"
+            f" {int(sources.sum())} sources by up to {rough(effect)} of their errors"
+        )
+        yield Finding(QualityFlag.ERRORS_TOO_SMALL, sources, effect, text, "down-weight them, robust=True")
 
 
 def _errors(found: Measurements, options: QualityOptions) -> Iterator[Finding]:

@@ -6,6 +6,8 @@ from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.fit_record import Fit
 from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
+from bayesprf.photometry.fluxes import FluxFit
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.twins import listed_twice
 from bayesprf.prf.unlisted.fit import UNNAMED, is_small
 from bayesprf.prf.unlisted.search import UnlistedStar, light_in_cores
@@ -105,6 +107,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         offset_error=offset_error,
         motion=None if series is None or noise is None else measure_motion(series, noise.scale),
         noise=noise,
+        hits=_hits(prf, latest),
         pointing=measure_pointing(left, latest.flux),
         noise_error=error_in_time,
         split=measure_splits(left, stars, twice=listed_twice(fit.sources, fit.pixels.instrument.pixel_scale)),
@@ -132,6 +135,19 @@ def _cores(fit: Fit) -> tuple[BoolArray, UnlistedStar | None]:
     if joint is None or not is_small(joint.problem):
         return np.zeros(fit.sources.n_source, bool), None
     return light_in_cores(fit.pixels, fit.sources, joint)
+
+
+def _hits(prf: PrfFit, latest: FluxFit) -> FloatArray:
+    """Return what single values that no star can have made add to the mean fluxes, shape (n_source,), electron / s.
+
+    The mean image and its fluxes are without them; fluxes of single cadences that are not robust are not.
+    """
+    left_out, seen = prf.image.left_out, np.isfinite(latest.flux)
+    robust = np.any(latest.flags & QualityFlag.DOWN_WEIGHTED, axis=0)
+    if left_out is None or not left_out.size:
+        return np.zeros(robust.size)
+    mean = np.where(seen, latest.flux, 0.0).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    return np.where(robust | ~seen.any(axis=0), 0.0, np.nan_to_num(mean - prf.flux))
 
 
 def _places(left: MeanResiduals) -> FloatArray:

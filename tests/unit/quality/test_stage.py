@@ -1,8 +1,11 @@
 """The verdict of a Machine, in its flags and its tree."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from bayesprf import Machine
 from bayesprf.errors import InputError
 from bayesprf.flags import QualityFlag
 from bayesprf.results.schema import SCHEMA
@@ -46,3 +49,22 @@ def test_tree_holds_it(cases):
     np.testing.assert_array_equal(quality["quality_flags"].values, machine.verdict.flags)
     assert np.all(tree["catalog/source_flags"].values & quality["quality_flags"].values == quality["quality_flags"])
     assert float(quality["sky_left"]) == pytest.approx(20.0, rel=0.2)
+
+
+@pytest.mark.filterwarnings("ignore:the PRF is fitted without")
+def test_mean_fluxes_that_cosmic_rays_move_are_flagged(cases):
+    """One pixel of a star is hit at three of 60 cadences; its robust fluxes are not moved, nor are other stars'."""
+    field, _ = cases.fitted()
+    star = int(np.argmax(field.mean_flux))
+    flux = field.pixels.flux.copy()
+    at = np.hypot(field.pixels.column - field.column[star], field.pixels.row - field.row[star])
+    flux[[7, 21, 44], int(np.argmin(at))] += 5.0 * field.mean_flux[star]
+    machine = Machine.from_pixels(replace(field.pixels, flux=flux), field.sources, quiet=True)
+    machine.build_shape_model()
+    machine.fit_model()
+    (finding,) = (one for one in machine.verdict.findings if "cosmic rays" in one.sentence)
+    assert finding.flag == QualityFlag.ERRORS_TOO_SMALL
+    assert np.flatnonzero(finding.sources).tolist() == [star]
+    assert "robust=True" in finding.cure
+    machine.fit_model(robust=True)
+    assert not any("cosmic rays" in one.sentence for one in machine.verdict.findings)
