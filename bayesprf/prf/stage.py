@@ -4,7 +4,6 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
@@ -13,9 +12,8 @@ from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, Inpu
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.fit import PrfFit, fit_shape
+from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.image_fluxes import Scene
-from bayesprf.prf.instrument_prior import expected_wing
 from bayesprf.prf.joint.choice import (
     SIGNIFICANT,
     WORTH_A_TRY,
@@ -25,28 +23,23 @@ from bayesprf.prf.joint.choice import (
     dark_light,
     detail_score,
     expected_dark_light,
-    leaves_level,
+    is_settled,
     level_of_sky,
     may_be_finer,
     may_hold_sky,
-    needs_no_other,
     never_ends,
-    take_settled,
-    typical_misfit,
     variation_score,
 )
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
+from bayesprf.prf.rounds.stage import fit_in_rounds
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
-from bayesprf.prf.star_residuals import fit_trends
 from bayesprf.prf.training import count_calibrators, first_training, fit_radius
-from bayesprf.prf.twins import ONE_STAR_PIX, SAME_STAR_PIX, apart, as_one_star, find_groups, together
+from bayesprf.prf.twins import SAME_STAR_PIX, as_one_star, find_groups
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.colors import scaled_colors
-from bayesprf.scene.field_prf import FieldFrame, order_columns
 from bayesprf.scene.image import Image, reduce_image
-from bayesprf.scene.prf import FLATTEST_WING
 from bayesprf.settings import (
     INSTRUMENT_PRF,
     MAX_BACKGROUND_ORDER,
@@ -80,8 +73,7 @@ def fit_chosen_prf(
 ) -> tuple[PrfFit, PrfRecipe]:
     """Fit the PRF, and return it with the recipe in which "auto" is decided.
 
-    Options of the joint fit ask for it. Otherwise, where the image is not too large, the PRF is fitted jointly, and in
-    rounds too unless the joint fit misses the pixels by less than noise; `choose_fit` takes one of them. The joint fit
+    It is fitted jointly, unless options of the fit in rounds ask for that, or the image is too large. The joint fit
     takes the PRF of the instrument's record, and what the stars say against it, if they are too few to train a PRF on:
     pixels of bright ones that light them alone, one per weight, and as many stars as their spread about the PRF can be
     learned from. Where the stars agree on how it would vary over the field, a PRF that does is fitted, as a plane and
@@ -93,41 +85,45 @@ def fit_chosen_prf(
     InputError
         If there is no pixel to train on, the fit in rounds is asked for what only the joint fit has, or there are no
         such colours.
+    UnsupportedError
+        If the pixels tell of no PRF.
     """
     _refuse_contradiction(recipe.shape)
     color = recipe.shape.color_column
     if color is not None:
         scaled_colors(fit.sources, color)
     scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image, recipe)
-    if recipe.shape.method == "joint":
-        return _detailed(fit, *_varied(fit, *_fit_with_sky(fit, scene, recipe, progress)))
-    scene, found, plain = _fit_with_sky(fit, scene, recipe.updated(color_column=None), progress)
     if _rounds_alone(fit, recipe):
         if color is not None:
             _warn_of_no_colors(fit)
-        return found, plain
-    return _detailed(fit, *_colored(fit, color, *_varied(fit, scene, found, plain)))
+        rounds = recipe.updated(method="rounds", color_column=None)
+        return fit_in_rounds(
+            scene, _basis(fit), mask_options=rounds.mask, options=rounds.shape, progress=progress
+        ), rounds
+    if recipe.shape.method == "joint":
+        return _detailed(fit, *_varied(fit, *_fit_with_sky(fit, scene, recipe)))
+    plain = recipe.updated(color_column=None)
+    return _detailed(fit, *_colored(fit, color, *_varied(fit, *_fit_with_sky(fit, scene, plain))))
 
 
-def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[PrfFit, PrfRecipe]:
-    """Fit a PRF that is the same at all places."""
-    if _rounds_alone(fit, recipe):
-        rounds = recipe.updated(method="rounds")
-        return _fit_in_rounds(fit, scene, rounds, progress), rounds
+def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
+    """Fit a PRF that is the same at all places, with what is expected of it as asked, or as the stars need it."""
     if recipe.shape.method == "joint" or recipe.shape.asks_joint:
         joint = recipe.updated(method="joint")
         return _fit_jointly(scene, joint), joint
-    return _fit_best(fit, scene, recipe, progress)
+    few = _few_stars(fit, scene, recipe)
+    found, chosen = _fit_as_needed(fit, scene, recipe, few)
+    return _with_sky_found(fit, scene, found, chosen, few=bool(few))
 
 
-def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[Scene, PrfFit, PrfRecipe]:
+def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[Scene, PrfFit, PrfRecipe]:
     """Fit a constant PRF, and the sky with one order more at a time while the pixels tell of it.
 
     Each must leave no more light in the wrong pixels. An order that was asked for is kept, and what lies beyond it, or
     beyond the highest one, is said. All this comes before a PRF that varies over the field, which would follow such a
     sky.
     """
-    found, chosen = _fit_constant(fit, scene, recipe, progress)
+    found, chosen = _fit_constant(fit, scene, recipe)
     asked = fit.settings.background
     while asked is not None and found.joint is not None and _may_tell_of_sky(fit, scene, found, recipe):
         more = further_sky(fit.pixels, found)
@@ -158,18 +154,33 @@ def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -
     return one and not _few_stars(fit, scene, recipe)
 
 
-def _fit_best(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> tuple[PrfFit, PrfRecipe]:
-    """Fit jointly, and in rounds too unless no other fit could leave much less of the pixels."""
-    first: tuple[PrfFit | None, str] | None = None
-    if scene.background is None and not _few_stars(fit, scene, recipe):
-        joint = recipe.updated(method="joint")
-        first = _try_jointly(scene, joint)
-        found = first[0]
-        if found is not None and needs_no_other(found) and not _hides_sky(scene, found):
-            _log.info("the joint fit of the PRF, with no prior but smoothness, misses the pixels by less than noise")
-            return found, joint
-    rounds = _fit_in_rounds(fit, scene, recipe.updated(method="rounds"), progress)
-    return _better(fit, scene, recipe, rounds, first)
+def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, few: str) -> tuple[PrfFit, PrfRecipe]:
+    """Fit with no prior but smoothness, or with the instrument's record where stars are too few, or that settles alone.
+
+    The record is that of a star at rest: beside few stars that roll it still is the best there is.
+    """
+    alone, record = (recipe.updated(method="joint", prf=prior) for prior in (None, INSTRUMENT_PRF))
+    on_record = fit.pixels.instrument.prf_widths is not None
+    order = [record, alone] if few and on_record else [alone, record] if on_record else [alone]
+    best: tuple[PrfFit, PrfRecipe] | None = None
+    for joint in order:
+        whose = f"the PRF of the instrument's record as its prior{few}" if joint is record else "smoothness alone"
+        found, told = _try_jointly(scene, joint)
+        settled = found is not None and is_settled(found)
+        _log.info("the joint fit of the PRF, with %s, %s", whose, told or ("settles" if settled else "does not settle"))
+        if found is not None and (settled or best is None):
+            best = found, joint
+        if settled:
+            break
+    if best is None:
+        raise UnsupportedError(f"pixels: expected some that tell of a PRF, but a fit of it {told}")
+    if not is_settled(best[0]):
+        warn(
+            "the PRF: expected a fit whose steps get small beside its errors, got one that still moves after the last;"
+            " check the catalogue, or give the PRF by prf",
+            ConvergenceWarning,
+        )
+    return best
 
 
 def _refuse_contradiction(shape: ShapeOptions) -> None:
@@ -179,35 +190,6 @@ def _refuse_contradiction(shape: ShapeOptions) -> None:
             'method: expected "auto" or "joint" with prf, field_variation, knot_density, position_error or'
             ' color_column, got "rounds", which has none of them; leave them out, or the method'
         )
-
-
-def _fit_in_rounds(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:
-    """Fit in rounds, with stars that no PRF tells apart as one."""
-    groups = find_groups(fit.sources, ONE_STAR_PIX * fit.pixels.instrument.pixel_scale)
-    merged = scene if groups is None else together(scene, groups)
-    found = _with_wing_that_ends(fit, merged, recipe, progress)
-    return found if groups is None else apart(scene, groups, found, recipe.shape.flux_cut_off)
-
-
-def _with_wing_that_ends(fit: Fit, scene: Scene, recipe: PrfRecipe, progress: Progress) -> PrfFit:
-    """Fit in rounds; where sky and wings ran away together, with a wing no flatter than the instrument's record has it.
-
-    Beside a sky a wing at its bound takes the sky's light, and the bright stars lose theirs to it: two answers, of
-    which the one that most pixels agree with is kept. What the record leaves open of the slope is an error.
-    """
-    fit_rounds = partial(fit_shape, scene, _basis(fit), mask_options=recipe.mask, options=recipe.shape)
-    found, widths = fit_rounds(progress=progress), fit.pixels.instrument.prf_widths
-    if scene.background is None or widths is None or found.prf.wing_slope < FLATTEST_WING:
-        return found
-    slope, error = expected_wing(widths)
-    other = fit_rounds(flattest=slope)
-    better = typical_misfit(other) < typical_misfit(found)
-    _log.info(
-        "the wing ran to its bound beside the sky; one no flatter than the instrument's record, r**%.2f, leaves %s",
-        slope,
-        "less of most pixels" if better else "no less of most pixels",
-    )
-    return replace(other, wing_err=float(np.hypot(other.wing_err, error))) if better else found
 
 
 def _warn_of_no_colors(fit: Fit) -> None:
@@ -245,56 +227,33 @@ def _hides_sky(scene: Scene, found: PrfFit) -> bool:
     return joint is None or (joint.decided is None and never_ends(found)) or may_hold_sky(joint, columns)
 
 
-def _better(
-    fit: Fit, scene: Scene, recipe: PrfRecipe, rounds: PrfFit, first: tuple[PrfFit | None, str] | None
-) -> tuple[PrfFit, PrfRecipe]:
-    """Fit jointly too, and return the fit that predicts the pixels better.
+def _with_sky_found(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe, *, few: bool) -> tuple[PrfFit, PrfRecipe]:
+    """Say of a fit without a sky that one is left in the pixels, if it is.
 
-    The stars alone are asked first if there are enough of them (`first`, if they were asked before), then the
-    instrument's record with them: that of a star at rest, which is not the mean of one that rolls. Beside few stars the
-    record needs no proof, unless there is a sky. A sky that is left in the pixels is looked for first where the fit in
-    rounds leaves a level, and decides for all.
+    Few stars leave few pixels dark enough to show a sky: one is looked for beside any fit that leans on the
+    instrument's record, and beside one whose wings fall as slowly as light may.
     """
-    suspect = leaves_level(rounds)
-    few = "" if first else _few_stars(fit, scene, recipe)
-    priors: list[str | None] = [] if few else [None]
-    if not fit.pixels.instrument.roll_hours > 0:
-        priors.append(INSTRUMENT_PRF)
-    for prior in priors:
-        joint = recipe.updated(method="joint", prf=prior)
-        found, told = first if first and not prior else _try_jointly(scene, joint)
-        choice = _find_sky(fit, scene, joint, found, few=bool(few)) if suspect else None
-        if found is not None and choice is not None and not few:
-            found, joint, choice = _finer_or_sky(fit, scene, found, joint, choice)
-        choice = choice or Choice(False, told)
-        if found is not None and choice.sky is None:
-            choice = take_settled(found) if few and rounds.background is None else choose_fit(rounds, found)
-            choice = _beside_sky(fit, scene, joint, found, choice, few=bool(few)) if not suspect else choice
-        whose = f"the PRF of the instrument's record as its prior{few}" if prior else "no prior but smoothness"
-        _log.info("the joint fit of the PRF, with %s, %s", whose, choice.reason)
-        if found is not None and choice.joint:
-            return found, joint
-        rounds = replace(rounds, sky_found=choice.sky)
-        if choice.sky is not None and suspect:
-            break
-    _log.info("the PRF is fitted in rounds")
-    return rounds, recipe.updated(method="rounds")
+    if scene.background is not None or not (recipe.shape.prf is not None or _hides_sky(scene, found)):
+        return found, recipe
+    sky = _find_sky(fit, scene, recipe, found, few=few)
+    if sky is None:
+        return found, recipe
+    finer = None if few else _finer_without_sky(fit, scene, found, recipe)
+    return finer or (replace(found, sky_found=sky), recipe)
 
 
-def _finer_or_sky(
-    fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe, choice: Choice
-) -> tuple[PrfFit, PrfRecipe, Choice | None]:
-    """Return a fit with finer columns that finds no sky; else the fit, and the choice which says that it finds one.
+def _finer_without_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe] | None:
+    """Return a fit with finer columns that finds no sky, if there is one.
 
     One PRF for all places whose columns are too coarse may need a sky that is none for what it misses.
     """
-    joint = found.joint
-    if joint is None or any(variation_score(joint, order) > SIGNIFICANT for order in range(1, len(_SURFACES) + 1)):
-        return found, recipe, choice
+    joint, orders = found.joint, range(1, len(_SURFACES) + 1)
+    if joint is None or any(variation_score(joint, order) > SIGNIFICANT for order in orders):
+        return None
     other, denser = _detailed(fit, scene, found, recipe)
     if other is found or _find_sky(fit, scene, denser, other, few=False) is not None:
-        return found, recipe, choice
-    return other, denser, None
+        return None
+    return other, denser
 
 
 def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[Scene, PrfFit, PrfRecipe]:
@@ -307,13 +266,14 @@ def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[S
     if recipe.shape.field_variation is not None or found.sky_beyond is not None:
         return scene, found, recipe
     for order, surface in enumerate(_SURFACES, start=1):
-        if not _may_follow_places(fit, found, order):
+        if not _may_follow_places(found, order):
             continue
         varying = recipe.updated(method="joint", field_variation=order)
         other, told = _try_jointly(scene, varying, before=found.joint)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
-        if choice.joint and found.sky_found is not None:
-            choice = _find_sky(fit, scene, varying, other, few=False) or choice
+        if other is not None and choice.joint and found.sky_found is not None:
+            beside = _find_sky(fit, scene, varying, other, few=False)
+            choice = choice if beside is None else Choice(False, "finds a sky beside it too")
         _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
         if other is not None and choice.joint:
             found, recipe = other, varying
@@ -327,16 +287,10 @@ def _colored(
     if asked is None:
         return scene, found, recipe
     joint, color = found.joint, scaled_colors(fit.sources, asked)
-    if joint is None:
-        trends = fit_trends(found.star_residuals(), color[:, None]).values()
-        follows = any(one.significance > SIGNIFICANT for one in trends)
-    else:
-        follows = color_score(joint, color) > SIGNIFICANT
-    if not follows:
+    if joint is None or not color_score(joint, color) > SIGNIFICANT:
         _log.info("the stars do not agree on a PRF that follows their colours")
         return scene, found, recipe
-    order = 0 if joint is None else joint.prf.order
-    colored = recipe.updated(method="joint", field_variation=order, color_column=asked)
+    colored = recipe.updated(method="joint", field_variation=joint.prf.order, color_column=asked)
     other, told = _try_jointly(scene, colored)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that follows the colours of the stars %s", choice.reason)
@@ -363,29 +317,17 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     return (other, denser) if other is not None and choice.joint else (found, recipe)
 
 
-def _may_follow_places(fit: Fit, found: PrfFit, order: int) -> bool:
-    """Whether stars may follow the columns of an order: all pixels hint at it, or size and shape of single ones."""
-    if found.joint is not None:
-        # Of a large image a part decides: a fit that is not kept takes half a minute there.
-        return variation_score(found.joint, order) > (WORTH_A_TRY if found.joint.decided is None else SIGNIFICANT)
-    place = FieldFrame.around(fit.pixels).places(fit.sources.ra_deg, fit.sources.dec_deg)
-    trends = fit_trends(found.star_residuals(), order_columns(place, order)).values()
-    return any(one.significance > SIGNIFICANT for one in trends)
+def _may_follow_places(found: PrfFit, order: int) -> bool:
+    """Whether the pixels hint at columns of an order over the field."""
+    joint = found.joint
+    if joint is None:
+        return False
+    # Of a large image a part decides: a fit that is not kept takes half a minute there.
+    return variation_score(joint, order) > (WORTH_A_TRY if joint.decided is None else SIGNIFICANT)
 
 
-def _beside_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, choice: Choice, *, few: bool) -> Choice:
-    """Look for a sky before a joint fit is chosen.
-
-    Few stars leave few pixels dark enough to show a sky: one is looked for beside any fit that leans on the
-    instrument's record, and beside one whose wings fall as slowly as light may.
-    """
-    if not choice.joint or not (recipe.shape.prf is not None or never_ends(found)):
-        return choice
-    return _find_sky(fit, scene, recipe, found, few=few) or choice
-
-
-def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *, few: bool) -> Choice | None:
-    """Find a sky that is left in the pixels, which a joint fit without one puts into the stars' wings; None if none.
+def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, *, few: bool) -> tuple[float, float] | None:
+    """Find a sky that is left in the pixels, which a fit without one puts into the stars' wings: level and error.
 
     Few stars leave their wings to the record, which knows them to a factor of three: a level below their own light in
     the darker pixels, as fitted or as the record expects it, is no evidence of a sky.
@@ -393,12 +335,12 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
     if scene.background is not None:
         return None
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
-    told = None if few or found is None else found.joint
+    told = None if few else found.joint
     if told is not None and told.decided is not None:
         (height, error), own = level_of_sky(told, columns), 0.0
     else:
         # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
-        if told is not None and found is not None and not never_ends(found) and not may_hold_sky(told, columns):
+        if told is not None and not never_ends(found) and not may_hold_sky(told, columns):
             return None
         other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
         if other is None or other.background is None:
@@ -408,7 +350,8 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit | None, *
     # Wings take light, which no sky below zero is.
     if height < max(SIGNIFICANT * error, own):
         return None
-    return Choice(False, f"finds a sky of {height:.3g} electron / s, no part of the stars", (height, error))
+    _log.info("the pixels hold a sky of %.3g electron / s, no part of the stars", height)
+    return height, error
 
 
 def _own_light(found: PrfFit) -> float:

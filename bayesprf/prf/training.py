@@ -58,7 +58,7 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
     Raises
     ------
     InputError
-        If there is no pixel to train on.
+        If no pixel with data is near a star, or none is lit by one more than by all others and there is no light at all.
     """
     usable = usable_pairs(scene, scene.pairs, basis.rmax, options)
     if not usable.any():
@@ -90,7 +90,7 @@ def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) 
     flux = fit_image_flux(visible, scene.image, expected=expected * _image_scale(scene, expected))
     neighbors = prf.neighbor_light(np.maximum(flux, 0.0))
     dominated = usable_pairs(scene, pairs, basis.rmax, options) & (neighbors < _CROWD_SHARE * prf.light(flux))
-    if not np.any(dominated):
+    if not dominated.any() and not _total_light(scene) > 0.0:
         raise InputError(_why_no_training(scene, basis, options))
     found = gather_star_pixels(prf, flux, scene.image, fixed=np.zeros(pairs.n_pixel), chosen=dominated)
     return replace(found, flux=scene.flux[found.source])
@@ -102,10 +102,22 @@ def _image_scale(scene: Scene, expected: FloatArray) -> float:
     return float(np.abs(scene.image.flux.sum()) / max(np.nansum(expected[inside]), 1e-300))
 
 
+def need_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options: MaskOptions) -> StarPixels:
+    """Return the same, where there must be some pixel that one star lights."""
+    training = first_training(scene, basis, radius, options)
+    if not training.source.size:
+        raise InputError(_why_no_training(scene, basis, options))
+    return training
+
+
+def _total_light(scene: Scene) -> float:
+    return float(scene.image.flux[scene.image.ivar > 0].sum())
+
+
 def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
     """Return the message on where the pixels were lost that the PRF could be trained on."""
     pairs, image = scene.pairs, scene.image
-    total = float(image.flux[image.ivar > 0].sum())
+    total = _total_light(scene)
     if total < 0.0:
         return (
             f"pixels: expected light, got a mean image whose pixels add up to {total:.3g} electron / s; check the sign"

@@ -120,9 +120,10 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     -------
     tuple of Fit and Cure
         The one with the sky if chi-square per pixel is smaller and misplaced light no larger, as there may be none
-        where the wings took the sky, and the sky is significantly light, or, where it was asked for as one below zero,
-        significantly none. The light counts, not its share of fluxes that hold sky in one of the fits; nor do the stars
-        that are flagged for it, as total errors that hold sky hide their faults.
+        where the wings took the sky, or the fit of the PRF told it from the wings, and the sky is significantly light,
+        or, where it was asked for as one below zero, significantly none. The light counts, not its share of fluxes that
+        hold sky in one of the fits; nor do the stars that are flagged for it, as total errors that hold sky hide their
+        faults.
     """
     before, after = (with_verdict(one).need("verdict") for one in (fit, other))
     background = other.need("prf").background
@@ -131,7 +132,8 @@ def choose_sky(fit: Fit, other: Fit) -> tuple[Fit, Cure]:
     less = after.field["chi2_image"] < before.field["chi2_image"] and lost[1] <= lost[0]
     flagged = before.find(QualityFlag.SKY_LEFT) is not None
     sign = -1.0 if flagged and before.field["sky_left"] < 0.0 else 1.0
-    better = bool(less and sign * level > QualityOptions().significance * error)
+    told_apart = fit.need("prf").sky_found is not None
+    better = bool((less or told_apart) and sign * level > QualityOptions().significance * error)
     told = (
         f"{_named(other.settings.background)}, {rough(level)} electron / s, fitted along, took the misplaced"
         f" light of a typical star from {rough(lost[0])} to {rough(lost[1])} electron / s"

@@ -26,7 +26,6 @@ from bayesprf.prf.joint.start import rows_around
 from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.scene.field_prf import order_columns
 from bayesprf.scene.pairs import PairTable
-from bayesprf.stats import mad_sigma
 
 SIGNIFICANT = 5.0
 """Definition: a level of the sky counts from so many of its standard errors on."""
@@ -52,40 +51,37 @@ class Choice:
         Whether it is.
     reason : str
         What decided, as the end of a sentence about the joint fit.
-    sky : tuple of float, optional
-        Level of a sky that the joint fit finds in the pixels, and its error, electron / s, if that decided.
     """
 
     joint: bool
     reason: str
-    sky: tuple[float, float] | None = None
 
 
 def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choice:
-    """Choose between a fit of the PRF, such as one in rounds, and a joint one of the same image.
+    """Choose between two joint fits of the PRF to the same image.
 
     Parameters
     ----------
     plain : PrfFit
         The PRF that is there.
     other : PrfFit
-        The PRF fitted jointly.
+        The one that is tried.
     demanding : bool
-        The joint fit must leave less light in the wrong pixels.
+        It must leave less light in the wrong pixels.
 
     Returns
     -------
     Choice
-        The joint fit, if it has settled, and leaves no more light in the wrong pixels.
+        The other, if it has settled, and leaves no more light in the wrong pixels.
 
     Notes
     -----
     Light in wrong pixels is M = sum (|r| + n) / sqrt(F), over the pixels in which a star of flux F gives most of the
     light, with n the light below zero that a fit gives to stars: its share of the star, weighted by the square root of
-    the flux. No more means: the sum over the stars of M with the joint fit less M without is no larger than its own
+    the flux. No more means: the sum over the stars of M with the other fit less M without is no larger than its own
     standard error, from the spread over the stars, and from the noise of the pixels. Its residuals are standardised,
-    r / sqrt(1 - h) with the leverage h: what it takes of noise and misfit counts against it; those of the other fit are
-    not, in their favour. A fit that leans on a PRF from elsewhere must leave less, by as much.
+    r / sqrt(1 - h) with the leverage h: what it takes of noise and misfit counts against it; those of the plain fit are
+    not, in its favour. A fit that leans on a PRF from elsewhere must leave less, by as much.
     """
     joint = other.joint
     if joint is None or not joint.converged:
@@ -102,36 +98,9 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     return Choice(bool(more < -limit if demanding else more <= limit), told)
 
 
-def needs_no_other(found: PrfFit) -> bool:
-    """Whether a joint fit settles, and misses the pixels by less than noise does, with light below zero counted.
-
-    No other fit could leave much less: the light in wrong pixels, as `choose_fit` has it, of residuals in which the
-    model errs by as much as noise is as many times that of noise alone as the root of their variance.
-    """
-    joint = found.joint
-    if joint is None or not joint.converged:
-        return False
-    used = (found.image.ivar > 0) & joint.problem.single
-    weight = _main_stars(found, used)[1][used]
-    left = (np.abs(_standardised(found)) + _below_zero(found))[used]
-    noise = _MEAN_ABS / np.sqrt(found.image.ivar[used])
-    return bool(weight @ left < _NOISE_SHARE**-0.5 * (weight @ noise))
-
-
-def take_settled(other: PrfFit) -> Choice:
-    """Take a joint fit that leans on a PRF from elsewhere if it settles, where stars do not train a PRF of their own.
-
-    What the other fit leaves of the pixels is no evidence there: with a weight for every pixel it may leave nothing,
-    and be wrong wherever no star lights a pixel alone.
-    """
-    settled = other.joint is not None and other.joint.converged
-    return Choice(settled, "settles, and the pixels train no other" if settled else "does not settle")
-
-
-def typical_misfit(shape: PrfFit) -> float:
-    """Return the median size of what a fit leaves of the pixels, in standard deviations of their noise."""
-    used = shape.image.ivar > 0
-    return float(np.median(np.abs(_residual(shape)[used]) * np.sqrt(shape.image.ivar[used])))
+def is_settled(found: PrfFit) -> bool:
+    """Whether a joint fit has settled."""
+    return found.joint is not None and found.joint.converged
 
 
 def dark_light(shape: PrfFit) -> float:
@@ -219,15 +188,6 @@ def _with_sky(found: JointFit, columns: BackgroundColumns, keep: BoolArray) -> t
     prior = replace(prior, sky=np.append(prior.sky, none), sky_sigma=sigma)
     problem = replace(problem, sky=hstack([problem.sky, matrix], format="csr"), prior=prior)
     return problem, replace(found.state, sky=np.append(found.state.sky, none))
-
-
-def leaves_level(shape: PrfFit) -> bool:
-    """Whether the fit leaves a level in the darker half of the pixels, by the median of what it leaves there."""
-    dark = _dark_half(shape)[1]
-    left = _residual(shape)[dark]
-    noise = 1.0 / np.sqrt(shape.image.ivar[dark])
-    error = np.hypot(mad_sigma(left), np.median(noise)) * np.sqrt(np.pi / (2.0 * left.size))
-    return bool(abs(np.median(left)) > SIGNIFICANT * error)
 
 
 def _dark_half(shape: PrfFit) -> tuple[FloatArray, BoolArray]:

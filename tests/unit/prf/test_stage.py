@@ -10,7 +10,6 @@ import pytest
 from bayesprf import Machine
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf import stage
-from bayesprf.prf.joint.choice import Choice
 from bayesprf.prf.stage import fit_prf, select_image, warn_if_moving
 from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_field
@@ -52,9 +51,9 @@ def test_a_star_that_still_moves_is_told(machine):
 def test_finer_columns_are_asked_for_before_a_sky_is_believed(monkeypatch, score, needs, kept):
     """Coarse columns of a constant PRF may need a sky that is none: one of 0.6 electron / s cost 5 % of all fluxes."""
     coarse, finer = SimpleNamespace(joint=object()), SimpleNamespace(joint=object())
-    sky = Choice(False, "finds a sky", (0.6, 0.1))
+    sky = 0.6, 0.1
     monkeypatch.setattr(stage, "variation_score", lambda *_: score)
     monkeypatch.setattr(stage, "_detailed", lambda *_: (finer, "denser"))
     monkeypatch.setattr(stage, "_find_sky", lambda *_, few: sky if needs else None)
-    found = stage._finer_or_sky(None, None, coarse, "coarse", sky)
-    assert found == ((finer, "denser", None) if kept else (coarse, "coarse", sky))
+    found = stage._finer_without_sky(None, None, coarse, "coarse")
+    assert found == ((finer, "denser") if kept else None)

@@ -1,4 +1,4 @@
-"""The default method: the joint fit where it predicts the pixels, and the fit in rounds where it does not."""
+"""The default method: the joint fit, and what is chosen between two of them."""
 
 import logging
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bayesprf.errors import InputError
+from bayesprf.errors import ConvergenceWarning, InputError, UnsupportedError
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
@@ -15,9 +15,6 @@ from bayesprf.prf.joint.choice import (
     choose_fit,
     dark_light,
     expected_dark_light,
-    needs_no_other,
-    take_settled,
-    typical_misfit,
 )
 from bayesprf.prf.joint.stage import fits_in_memory
 from bayesprf.scene.axes import pixel_axes
@@ -43,32 +40,48 @@ def fits(field):
     return found
 
 
-def test_default_is_the_fit_that_predicts_the_pixels(field, fits, caplog, monkeypatch):
+def test_default_is_the_joint_fit(field, fits, caplog):
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     with caplog.at_level(logging.INFO, logger="bayesprf"):
         machine.build_shape_model()
     assert machine.fit.prf_recipe.shape.method == "joint"
+    assert machine.fit.prf_recipe.shape.prf is None
     np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[1].flux)
-    assert any("misses the pixels by less than noise" in one for one in caplog.messages)
-    caplog.clear()
-    monkeypatch.setattr("bayesprf.prf.stage.needs_no_other", lambda found: False)
-    with caplog.at_level(logging.INFO, logger="bayesprf"):
+    assert any(one.endswith("with smoothness alone, settles") for one in caplog.messages)
+
+
+@pytest.mark.parametrize(("settles", "taken"), [((True, True), None), ((False, True), "instrument")])
+def test_the_record_is_asked_where_smoothness_alone_does_not_settle(field, fits, monkeypatch, settles, taken):
+    """The instrument's record, if that settles."""
+    pretend(monkeypatch, fits, dict(zip((None, "instrument"), settles, strict=True)))
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    assert machine.fit.prf_recipe.shape.prf == taken
+
+
+def test_a_fit_that_does_not_settle_is_warned_of(field, fits, monkeypatch):
+    pretend(monkeypatch, fits, {None: False, "instrument": False})
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    with pytest.warns(ConvergenceWarning, match="the PRF: expected a fit whose steps get small"):
         machine.build_shape_model()
-    np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[1].flux)
-    assert any("of what the other fit leaves of the pixels" in one for one in caplog.messages)
+    assert machine.fit.prf_recipe.shape.prf is None
 
 
-def test_no_other_fit_is_asked_where_noise_is_most_of_what_is_left(fits):
-    """Residuals of twice the noise, or a fit that still moves ask for it."""
-    found = fits[1]
-    assert needs_no_other(found)
-    assert not needs_no_other(fits[0])
-    rng = np.random.default_rng(5)
-    for size, alone in ((0.5, True), (3.0**0.5, False)):
-        extra = size * rng.standard_normal(found.image.flux.size) / np.sqrt(np.maximum(found.image.ivar, 1e-300))
-        image = found.joint.image + np.where(found.image.ivar > 0, extra, 0.0)
-        assert needs_no_other(replace(found, joint=replace(found.joint, image=image))) == alone
-    assert not needs_no_other(replace(found, joint=replace(found.joint, converged=False)))
+def test_pixels_that_tell_of_no_prf_are_refused(field, monkeypatch):
+    monkeypatch.setattr("bayesprf.prf.stage._try_jointly", lambda *given, **named: (None, "cannot be had: singular"))
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    with pytest.raises(UnsupportedError, match="pixels: expected some that tell of a PRF, but a fit of it cannot be"):
+        machine.build_shape_model()
+
+
+def pretend(monkeypatch, fits, settles):
+    """Let fits with each prior settle or not."""
+
+    def attempt(scene, recipe, **named):
+        return replace(fits[1], joint=replace(fits[1].joint, converged=settles[recipe.shape.prf])), ""
+
+    monkeypatch.setattr("bayesprf.prf.stage._try_jointly", attempt)
+    monkeypatch.setattr("bayesprf.prf.stage._hides_sky", lambda scene, found: False)
 
 
 def test_a_field_that_is_too_large_is_fitted_in_rounds(field, fits, monkeypatch):
@@ -101,14 +114,6 @@ def test_a_joint_fit_that_does_not_settle_is_not_taken(fits):
     assert not choose_fit(rounds, rounds).joint
 
 
-def test_few_stars_ask_for_no_proof(fits):
-    """What rounds leave of the pixels is no evidence where they train no PRF."""
-    other = fits[1]
-    assert take_settled(other).joint
-    assert not take_settled(replace(other, joint=replace(other.joint, converged=False))).joint
-    assert not take_settled(fits[0]).joint
-
-
 def test_light_of_the_darker_pixels(fits):
     """Half of all pixels have less: the quarter point of the stars' light."""
     light = fits[1].fixed_light + fits[1].matrix.image(fits[1].flux)
@@ -124,7 +129,6 @@ def test_light_below_zero_is_misplaced(fits):
         flux[-1] = -light
         below = replace(other, joint=replace(other.joint, flux=flux))
         assert choose_fit(rounds, below).joint == taken
-        assert needs_no_other(below) == taken
 
 
 def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
@@ -148,14 +152,14 @@ def test_what_only_the_rounds_have_asks_for_them(field, settings, options):
 
 
 def test_sky_is_not_taken_for_wings(field, caplog, monkeypatch):
-    """20 electron / s in all pixels: the joint fit would put most of it into the stars, or a PRF that varies."""
-    monkeypatch.setattr("bayesprf.prf.stage._may_follow_places", lambda fit, found, order: True)
+    """20 electron / s in all pixels: the fit puts most of it into the stars, or a PRF that varies, and says so."""
+    monkeypatch.setattr("bayesprf.prf.stage._may_follow_places", lambda found, order: True)
     pixels = replace(field.pixels, flux=field.pixels.flux + 20.0)
     machine = Machine.from_pixels(pixels, field.sources, quiet=True)
     with caplog.at_level(logging.INFO, logger="bayesprf"):
         machine.build_shape_model()
-    assert machine.fit.prf_recipe.shape.method == "rounds"
-    assert any("finds a sky of" in one for one in caplog.messages)
+    assert any("the pixels hold a sky of" in one for one in caplog.messages)
+    assert any("finds a sky beside it too" in one for one in caplog.messages)
     level, error = machine.fit.need("prf").sky_found
     assert abs(level - 20.0) < 5.0 * error < 2.0
     machine.fit_model()
@@ -215,7 +219,3 @@ def test_what_the_record_expects_in_dark_pixels_is_its_profile_times_the_fluxes(
     model = found.fixed_light + found.matrix.image(found.flux)
     dark = model <= np.median(model)
     assert expected_dark_light(found.joint, found) == pytest.approx(np.median(image[dark]), rel=0.1)
-
-
-def test_typical_misfit_is_one_where_noise_is_all_that_is_left(fits):
-    assert typical_misfit(fits[1]) == pytest.approx(0.6745, rel=0.2)

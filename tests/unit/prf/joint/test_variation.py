@@ -85,7 +85,7 @@ def test_a_large_image_asks_for_more(varying, monkeypatch):
         monkeypatch.setattr("bayesprf.prf.stage.variation_score", lambda fit, order, score=score: score)
         for decided, asked in ((None, small), (np.ones(varying.problem.flux.size, bool), large)):
             shape.joint = replace(varying, decided=decided)
-            assert _may_follow_places(None, shape, 1) == asked
+            assert _may_follow_places(shape, 1) == asked
 
 
 @pytest.mark.slow

@@ -5,8 +5,8 @@ import pytest
 from known_stars import make_scene, truth
 
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.background import fit_background
 from bayesprf.prf.image_fluxes import find_light
+from bayesprf.prf.rounds.background import fit_background
 from bayesprf.prf.splines import Profile
 from bayesprf.settings import Background
 

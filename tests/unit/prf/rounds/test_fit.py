@@ -8,7 +8,7 @@ from known_stars import make_scene, truth
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
-from bayesprf.prf.fit import fit_shape
+from bayesprf.prf.rounds.fit import fit_shape
 from bayesprf.settings import MaskOptions, ShapeOptions
 
 N_STAR = 64
