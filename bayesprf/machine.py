@@ -529,7 +529,7 @@ class Machine:
         Parameters
         ----------
         n_round : int
-            Rounds of shape, positions and fluxes.
+            Rounds of shape, positions and fluxes, where they are fitted in rounds.
         **kwargs
             As for `build_shape_model`.
 
@@ -545,9 +545,10 @@ class Machine:
 
         Notes
         -----
-        Alternates the fit of the PRF, whose area stays one, with a Gauss-Newton step of positions and fluxes of
-        all overlapping stars; the prior width of the positions is learned from the isolated stars. It replaces the
-        result of `build_shape_model`; `positions` and `common_errors` hold what is left of the uncertainty.
+        The joint fit of `build_shape_model` with positions free, also where that was asked to hold them; in rounds,
+        which hold them by default, a Gauss-Newton step of positions and fluxes of all overlapping stars follows each
+        fit of the PRF. It replaces the result of `build_shape_model`; `positions` and `common_errors` hold what is left
+        of the uncertainty.
 
         Examples
         --------

@@ -94,12 +94,10 @@ class ShapeOptions:
         Fit every star's own position, jointly with all fluxes. By default the joint fit does, with a prior whose width
         is learned, and the fit in rounds holds the positions of the catalogue.
     method : {"auto", "rounds", "joint"}
-        Fit PRF, wing, positions, background and fluxes in turn, or all in one objective, with splines whose radii are
-        set in pixels. By default the latter up to ten million pairs of a star and a pixel, if it settles and misses the
-        pixels by less than noise does, or leaves no more light in the wrong pixels than the former, which is fitted too
-        where one of these fails. It
-        takes ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF
-        has weights, and where that predicts the pixels better. An option that only one of them has asks for it.
+        Fit PRF, wing, positions, background and fluxes in one objective, or in turn. By default the former, unless an
+        option is set that only the latter has, or there are more than ten million pairs of a star and a pixel; with
+        ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF has
+        weights, or where a fit without does not settle. With "joint" just what the other options ask for is fitted.
     field_variation : int, optional
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. By default constant, or a plane
         where the stars agree on how the PRF would vary, and the joint fit of a plane leaves less light in the wrong
