@@ -157,11 +157,13 @@ def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -
 def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, few: str) -> tuple[PrfFit, PrfRecipe]:
     """Fit with no prior but smoothness, or with the instrument's record where stars are too few, or that settles alone.
 
-    The record is that of a star at rest: beside few stars that roll it still is the best there is.
+    The record is that of a star at rest, which is not the mean of one that rolls: there it comes last.
     """
     alone, record = (recipe.updated(method="joint", prf=prior) for prior in (None, INSTRUMENT_PRF))
-    on_record = fit.pixels.instrument.prf_widths is not None
-    order = [record, alone] if few and on_record else [alone, record] if on_record else [alone]
+    instrument = fit.pixels.instrument
+    order = [alone] if instrument.prf_widths is None else [alone, record]
+    if few and not instrument.roll_hours > 0:
+        order.reverse()
     best: tuple[PrfFit, PrfRecipe] | None = None
     for joint in order:
         whose = f"the PRF of the instrument's record as its prior{few}" if joint is record else "smoothness alone"

@@ -184,9 +184,8 @@ class Measurements:
 
     @property
     def sky_level(self) -> tuple[float, float]:
-        """Level of the sky that is left and its error, electron / s: what a joint fit found, or the residuals hold."""
-        given, held = self.left.prf.sky_found, (self.sky.level, self.sky_error)
-        return held if given is None or abs(held[0]) * given[1] > given[0] * held[1] else given
+        """Level of the sky that is left and its error, electron / s: what the fit told from wings, or residuals hold."""
+        return self.left.prf.sky_found or (self.sky.level, self.sky_error)
 
     def moved(self, shift: FloatArray, n_error: float, share: float) -> FloatArray:
         """Return shifts of fluxes over the least that counts, shape (n_source,)."""
