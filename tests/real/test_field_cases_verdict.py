@@ -30,7 +30,7 @@ def test_sky_of_a_tesscut_is_named_and_measured(real_data):
     pixels = bp.read_tpfs(real_data / "field-cases" / "astrocut-sky150-15x15.fits.gz")
     catalog = bp.read_catalog(real_data / "field-cases" / "astrocut-sky150-15x15_catalog.csv")
     machine = bp.Machine.from_pixels(pixels, catalog, quiet=True)
-    # The joint fit would put a third of the sky into wings and measure 98, so that the default has the rounds.
+    # The wings take a quarter of the sky or more: the level is that of a fit with one.
     for method in ("auto", "rounds"):
         machine.build_shape_model(method=method)
         machine.fit_model()
