@@ -21,6 +21,23 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class SkyFound:
+    """A sky that a fit of the PRF has left in the pixels, as another one with it tells.
+
+    Parameters
+    ----------
+    level, error : float
+        Light of each pixel, and its standard deviation, electron / s.
+    flux : ndarray of float64, shape (n_source,), optional
+        Flux of each source beside it, electron / s; None where only the sky was fitted.
+    """
+
+    level: float
+    error: float
+    flux: FloatArray | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class PrfFit:
     """The PRF, what it was learned from, and where each source matters.
 
@@ -58,8 +75,8 @@ class PrfFit:
         That background, if one was asked for.
     joint : JointFit, optional
         The fit of all parameters in one objective, if the PRF comes from it; `prf` is then that of the field's centre.
-    sky_found : tuple of float, optional
-        Level and error of a sky in the pixels that a joint fit of them found and this one leaves, electron / s.
+    sky_found : SkyFound, optional
+        A sky in the pixels that this fit leaves.
     sky_beyond : tuple of int, float and float, optional
         Order at which the pixels tell of more sky than the order that was asked for, or than the highest, its largest
         height there and the error of that, electron / s.
@@ -83,7 +100,7 @@ class PrfFit:
     image: Image
     background: ImageBackground | None = None
     joint: "JointFit | None" = None
-    sky_found: tuple[float, float] | None = None
+    sky_found: SkyFound | None = None
     sky_beyond: tuple[int, float, float] | None = None
     shared: BoolArray | None = None
 

@@ -12,7 +12,7 @@ from bayesprf.errors import PACKAGE_FILES, ConvergenceWarning, DataWarning, Inpu
 from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.fit import PrfFit
+from bayesprf.prf.fit import PrfFit, SkyFound
 from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import (
     SIGNIFICANT,
@@ -35,9 +35,8 @@ from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
 from bayesprf.prf.rounds.stage import fit_in_rounds
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
-from bayesprf.prf.training import count_calibrators, first_training, fit_radius
+from bayesprf.prf.training import Calibrators, count_calibrators
 from bayesprf.prf.twins import SAME_STAR_PIX, as_one_star, find_groups
-from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import (
@@ -45,7 +44,6 @@ from bayesprf.settings import (
     MAX_BACKGROUND_ORDER,
     Background,
     PrfRecipe,
-    QualityOptions,
     Settings,
     ShapeOptions,
 )
@@ -57,6 +55,11 @@ _CONVERGED_PIX = 0.01
 _SURFACES = ("plane", "quadratic surface")
 # Settings of the splines, which only the fit in rounds has.
 _SPLINES = ("rmin", "rmax", "cut_r", "n_r_knots", "n_phi_knots")
+_NO_STARS = (
+    "sources: expected stars bright enough in these pixels to learn the PRF from, got none; check positions, and give a"
+    " PRF by prf for stars as faint as these"
+)
+_MOVES = "does not settle"
 _log = logging.getLogger("bayesprf")
 
 Progress = Callable[[Iterable[int]], Iterable[int]]
@@ -111,9 +114,9 @@ def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[PrfFit, Pr
     if recipe.shape.method == "joint" or recipe.shape.asks_joint:
         joint = recipe.updated(method="joint")
         return _fit_jointly(scene, joint), joint
-    few = _few_stars(fit, scene, recipe)
-    found, chosen = _fit_as_needed(fit, scene, recipe, few)
-    return _with_sky_found(fit, scene, found, chosen, few=bool(few))
+    calibrators = _count(fit, scene, recipe)
+    found, chosen = _fit_as_needed(fit, scene, recipe, calibrators)
+    return _with_sky_found(fit, scene, found, chosen, few=calibrators.few)
 
 
 def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[Scene, PrfFit, PrfRecipe]:
@@ -151,10 +154,10 @@ def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -
     """Whether a fit has one sky for all pixels, and stars that do not take it for wings."""
     sky = found.background
     one = sky is not None and not sky.columns.patch.any()
-    return one and not _few_stars(fit, scene, recipe)
+    return one and not _count(fit, scene, recipe).few
 
 
-def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, few: str) -> tuple[PrfFit, PrfRecipe]:
+def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators) -> tuple[PrfFit, PrfRecipe]:
     """Fit with no prior but smoothness, or with the instrument's record where stars are too few, or that settles alone.
 
     The record is that of a star at rest, which is not the mean of one that rolls: there it comes last.
@@ -162,14 +165,18 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, few: str) -> tuple
     alone, record = (recipe.updated(method="joint", prf=prior) for prior in (None, INSTRUMENT_PRF))
     instrument = fit.pixels.instrument
     order = [alone] if instrument.prf_widths is None else [alone, record]
-    if few and not instrument.roll_hours > 0:
-        order.reverse()
+    if there.few:
+        _log.info("%s", there)
+        if not instrument.roll_hours > 0:
+            order.reverse()
+    if order[0] is alone and not there.n_star:
+        raise InputError(_NO_STARS)
     best: tuple[PrfFit, PrfRecipe] | None = None
     for joint in order:
-        whose = f"the PRF of the instrument's record as its prior{few}" if joint is record else "smoothness alone"
         found, told = _try_jointly(scene, joint)
         settled = found is not None and is_settled(found)
-        _log.info("the joint fit of the PRF, with %s, %s", whose, told or ("settles" if settled else "does not settle"))
+        prior = "smoothness alone" if joint is alone else "the PRF of the instrument's record"
+        _log.info("a fit of the PRF with %s as its prior %s", prior, told or ("settles" if settled else _MOVES))
         if found is not None and (settled or best is None):
             best = found, joint
         if settled:
@@ -328,8 +335,8 @@ def _may_follow_places(found: PrfFit, order: int) -> bool:
     return variation_score(joint, order) > (WORTH_A_TRY if joint.decided is None else SIGNIFICANT)
 
 
-def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, *, few: bool) -> tuple[float, float] | None:
-    """Find a sky that is left in the pixels, which a fit without one puts into the stars' wings: level and error.
+def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, *, few: bool) -> SkyFound | None:
+    """Find a sky that is left in the pixels, which a fit without one puts into the stars' wings.
 
     Few stars leave their wings to the record, which knows them to a factor of three: a level below their own light in
     the darker pixels, as fitted or as the record expects it, is no evidence of a sky.
@@ -339,7 +346,7 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, *, few: 
     columns = build_background(fit.pixels, scene.image, Background("image", order=0))
     told = None if few else found.joint
     if told is not None and told.decided is not None:
-        (height, error), own = level_of_sky(told, columns), 0.0
+        sky, own = SkyFound(*level_of_sky(told, columns)), 0.0
     else:
         # Wings of few stars, or that never end, may have taken a sky: one step says nothing.
         if told is not None and not never_ends(found) and not may_hold_sky(told, columns):
@@ -347,13 +354,14 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, *, few: 
         other, _ = _try_jointly(scene.without(first_guess(columns, scene.image)), recipe)
         if other is None or other.background is None:
             return None
-        height, error = float(other.background.weights[0]), float(other.background.weights_err[0])
+        beside = other.background
+        sky = SkyFound(float(beside.weights[0]), float(beside.weights_err[0]), other.flux)
         own = _own_light(other) if few else 0.0
     # Wings take light, which no sky below zero is.
-    if height < max(SIGNIFICANT * error, own):
+    if sky.level < max(SIGNIFICANT * sky.error, own):
         return None
-    _log.info("the pixels hold a sky of %.3g electron / s, no part of the stars", height)
-    return height, error
+    _log.info("the pixels hold a sky of %.3g electron / s, no part of the stars", sky.level)
+    return sky
 
 
 def _own_light(found: PrfFit) -> float:
@@ -387,19 +395,8 @@ def _fit_jointly(scene: Scene, recipe: PrfRecipe, before: JointFit | None = None
     return as_one_star(replace(found, flux=flux), groups, found.flux)
 
 
-def _few_stars(fit: Fit, scene: Scene, recipe: PrfRecipe) -> str:
-    """Say by what the stars are too few to train a PRF on; empty if they are not."""
-    basis, side = _basis(fit), float(np.sqrt(pixel_area(fit.pixels)))
-    radius = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=recipe.mask)
-    training = first_training(scene, basis, radius, recipe.mask)
-    n_star, n_pixel = count_calibrators(training, recipe.shape.min_snr)
-    wanted = QualityOptions().min_calibrators
-    if n_star >= wanted and n_pixel >= basis.n_basis:
-        return ""
-    return (
-        f" ({n_star} bright stars light {n_pixel} pixels alone, fewer than a PRF of their own needs,"
-        f" of {wanted} stars and {basis.n_basis} pixels)"
-    )
+def _count(fit: Fit, scene: Scene, recipe: PrfRecipe) -> Calibrators:
+    return count_calibrators(scene, _basis(fit), recipe.mask, recipe.shape.min_snr)
 
 
 def _basis(fit: Fit) -> PolarBasis:
@@ -452,7 +449,7 @@ def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
     if asked is None:
         return scene
     flat = _with_sky_of(scene, asked)
-    plane = asked.finds_order and not _rounds_alone(fit, recipe) and not _few_stars(fit, flat, recipe)
+    plane = asked.finds_order and not _rounds_alone(fit, recipe) and not _count(fit, flat, recipe).few
     return _with_sky_of(scene, replace(asked, order=1)) if plane else flat
 
 

@@ -1,6 +1,6 @@
 """Which pixels the PRF is trained on: those that one known star lights, as far as each stage can decide."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from bayesprf.scene.image import Image
 from bayesprf.scene.masks import alone_mask, radius_mask
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.settings import MaskOptions, ShapeOptions
+from bayesprf.settings import MaskOptions, QualityOptions, ShapeOptions
 from bayesprf.stats import fit_clipped
 
 # Derived: with fewer uncontaminated pixels than this many per weight, which leave as many over as they fit, the PRF is
@@ -58,7 +58,7 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
     Raises
     ------
     InputError
-        If no pixel with data is near a star, or none is lit by one more than by all others and there is no light at all.
+        If no pixel with data is near a star, or none is lit by one star and there is no light at all.
     """
     usable = usable_pairs(scene, scene.pairs, basis.rmax, options)
     if not usable.any():
@@ -71,11 +71,43 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
     return gather_star_pixels(unknown, scene.flux, scene.image, fixed=np.zeros(scene.pairs.n_pixel), chosen=isolated)
 
 
-def count_calibrators(training: StarPixels, min_snr: float) -> tuple[int, int]:
-    """Return how many stars the PRF can be trained on, those of some signal-to-noise ratio, and on how many pixels."""
+@dataclass(frozen=True, slots=True)
+class Calibrators:
+    """What there is to learn a PRF from.
+
+    Parameters
+    ----------
+    n_star, n_pixel : int
+        Bright stars, and pixels that they light alone.
+    n_weight : int
+        Weights of a PRF, each of which needs a pixel.
+    """
+
+    n_star: int
+    n_pixel: int
+    n_weight: int
+
+    @property
+    def few(self) -> bool:
+        """Whether they train no PRF of their own."""
+        return self.n_star < QualityOptions().min_calibrators or self.n_pixel < self.n_weight
+
+    def __str__(self) -> str:
+        """Say how many there are, and how many are needed."""
+        return (
+            f"{self.n_star} bright stars light {self.n_pixel} pixels alone; a PRF of their own needs"
+            f" {QualityOptions().min_calibrators} stars and {self.n_weight} pixels"
+        )
+
+
+def count_calibrators(scene: Scene, basis: PolarBasis, mask: MaskOptions, min_snr: float) -> Calibrators:
+    """Count the stars the PRF can be trained on, those of some signal-to-noise ratio, and their pixels."""
+    side = float(np.sqrt(pixel_area(scene.pixels)))
+    radius = fit_radius(scene.pairs, scene.image, scene.flux, pixel_scale=side, options=mask)
+    training = first_training(scene, basis, radius, mask)
     worth = np.bincount(training.source, weights=np.maximum(training.light, 0.0) ** 2 / training.variance)
     good = np.sqrt(worth) > min_snr
-    return int(np.count_nonzero(good)), int(np.count_nonzero(good[training.source]))
+    return Calibrators(int(np.count_nonzero(good)), int(np.count_nonzero(good[training.source])), basis.n_basis)
 
 
 def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) -> StarPixels:

@@ -182,11 +182,6 @@ class Measurements:
         """These sources; where there are none, all that have a flux, shape (n_source,)."""
         return self.seen if self.seen.any() else np.isfinite(self.left.prf.flux)
 
-    @property
-    def sky_level(self) -> tuple[float, float]:
-        """Level of the sky that is left and its error, electron / s: what the fit told from wings, or residuals hold."""
-        return self.left.prf.sky_found or (self.sky.level, self.sky_error)
-
     def moved(self, shift: FloatArray, n_error: float, share: float) -> FloatArray:
         """Return shifts of fluxes over the least that counts, shape (n_source,)."""
         known = np.isfinite(self.left.error)
@@ -249,8 +244,7 @@ def find_faults(found: Measurements, options: QualityOptions) -> tuple[Finding, 
 
 def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     sky, cure = found.sky, "fit it along with background='stamp'"
-    level, error = found.sky_level
-    shift = sky.shift * (level / sky.level if sky.level else 1.0)
+    level, error, shift = sky.level, found.sky_error, sky.shift
     measured = np.isfinite(level) and abs(level) > options.significance * error
     sources = found.moved(shift, options.n_error, options.flux_share) > 1.0
     told = found.sky_removed is False and not found.sky_fitted

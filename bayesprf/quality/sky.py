@@ -1,11 +1,12 @@
 """Sky left in the pixels: light that does not grow with the brightness of the stars."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.sparse import csr_matrix
 
 from bayesprf.arrays import FloatArray
+from bayesprf.prf.fit import PrfFit
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.stats import mad_sigma
 
@@ -81,6 +82,27 @@ def measure_sky(left: MeanResiduals) -> SkyTest:
     level = float(test @ left.residual)
     shift = level * (np.asarray(left.gain @ good.astype(np.float64)) + _swallowed(left) * left.flux)
     return SkyTest(level, scatter, shift, csr_matrix(test[None]))
+
+
+def prefer_told(sky: SkyTest, error: float, shape: PrfFit) -> tuple[SkyTest, float]:
+    """Return the sky that the fit of the PRF told from wings, and its error; where it told none, what residuals hold.
+
+    Parameters
+    ----------
+    sky : SkyTest
+        What residuals hold.
+    error : float
+        Its standard deviation, electron / s.
+    shape : PrfFit
+        The fit.
+    """
+    told = shape.sky_found
+    if told is None:
+        return sky, error
+    shift = sky.shift * (told.level / sky.level if sky.level else 1.0)
+    if told.flux is not None:
+        shift = np.nan_to_num(shape.flux - told.flux)
+    return replace(sky, level=told.level, shift=shift), told.error
 
 
 def _columns(left: MeanResiduals) -> FloatArray:

@@ -21,7 +21,7 @@ from bayesprf.quality.prf import measure_misfit, measure_trends
 from bayesprf.quality.record import Cure, Verdict
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.quality.series import measure_motion, measure_noise, take_series
-from bayesprf.quality.sky import measure_sky
+from bayesprf.quality.sky import measure_sky, prefer_told
 from bayesprf.settings import QualityOptions
 from bayesprf.stats import median_over_time
 from bayesprf.uncertainty.stage import with_systematics
@@ -92,6 +92,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
     misfit, sky, light = measure_misfit(left), measure_sky(left), find_peaks(left)
     positions = measure_offsets(left)
     errors = [np.sqrt(one) for one in left.variances(misfit.tests, sky.test, light.tests)]
+    sky, sky_error = prefer_told(sky, max(float(errors[1][0]), sky.scatter), prf)
     offset_error = np.sqrt(left.variances(positions.tests, positions=False)[0]).reshape(2, -1).T
     added = np.array([name.startswith(UNNAMED) for name in fit.sources.source_id])
     return Measurements(
@@ -102,7 +103,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         light=light,
         positions=positions,
         misfit_error=errors[0],
-        sky_error=max(float(errors[1][0]), sky.scatter),
+        sky_error=sky_error,
         light_error=errors[2],
         offset_error=offset_error,
         motion=None if series is None or noise is None else measure_motion(series, noise.scale),
@@ -199,8 +200,8 @@ def _field_numbers(fit: Fit, found: Measurements) -> dict[str, float]:
         "converged": float(not found.unsettled),
         "pointing_span": found.pointing.span,
         "motion_left": np.nan if motion is None else motion.rms,
-        "sky_left": found.sky_level[0],
-        "sky_left_err": found.sky_level[1],
+        "sky_left": found.sky.level,
+        "sky_left_err": found.sky_error,
         "n_peak": int(np.count_nonzero(found.peaks > 5.0)),
         "field_trend": found.trends.largest,
         "field_trend_significance": found.trends.significance,

@@ -1,14 +1,13 @@
 """The sentences of the verdict."""
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from bayesprf import Machine
 from bayesprf.flags import QualityFlag
-from bayesprf.quality.findings import Measurements, _identity, rough
+from bayesprf.quality.findings import _identity, rough
 from bayesprf.quality.stage import measure_fit
 from bayesprf.settings import QualityOptions
 
@@ -33,17 +32,6 @@ def test_a_prf_that_is_none_of_a_star_is_said(cases):
     assert finding.sources.sum() > 5
     assert all(one.sources.any() for one in machine.verdict.findings)  # no sentence without a flag
     assert cases.verdict().find(QualityFlag.POOR_PRF) is None
-
-
-@pytest.mark.parametrize(
-    ("given", "level"),
-    [(None, (1.7, 0.6)), ((2.6, 0.3), (2.6, 0.3)), ((2.6, 1.0), (1.7, 0.6)), ((2.6, 1e-9), (2.6, 1e-9))],
-)
-def test_a_sky_that_the_joint_fit_found_counts_where_it_is_surer(given, level):
-    """2.6 +- 0.3 electron / s made the fit in rounds be taken, whose residuals said 1.7 +- 0.6, and no word came."""
-    prf = SimpleNamespace(sky_found=given)
-    found = SimpleNamespace(left=SimpleNamespace(prf=prf), sky=SimpleNamespace(level=1.7), sky_error=0.6)
-    assert Measurements.sky_level.fget(found) == level
 
 
 def test_a_field_off_by_a_pixel_beside_few_stars_is_named(cases):

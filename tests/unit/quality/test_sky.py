@@ -1,21 +1,44 @@
 """Sky left in the pixels is measured, whatever the PRF made of it."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_matrix
 
 from bayesprf.flags import QualityFlag
-from bayesprf.quality.sky import measure_sky
+from bayesprf.prf.fit import SkyFound
+from bayesprf.quality.sky import SkyTest, measure_sky, prefer_told
 
 
 def test_sky_is_measured(cases):
-    """20 electron / s to 20 %; the PRF has swallowed most of it, so that fluxes are too large."""
+    """20 electron / s; wings have taken a third and more of it, so that fluxes are too large by as much as is said."""
     field, machine = cases.fitted("sky")
-    assert np.median(machine.ws.mean(axis=0) / field.mean_flux) > 1.01
-    found = measure_sky(cases.residuals("sky"))
-    assert found.level == pytest.approx(20.0, rel=0.2)
-    assert found.scatter < 2.0
     excess = machine.ws.mean(axis=0) - field.mean_flux
-    assert np.median(found.shift / excess) == pytest.approx(1.0, abs=0.5)
+    assert np.median(excess / field.mean_flux) > 0.01
+    found, verdict = measure_sky(cases.residuals("sky")), cases.verdict("sky")
+    assert 5.0 < found.level < 20.0
+    assert found.scatter < 2.0
+    assert verdict.field["sky_left"] == pytest.approx(20.0, rel=0.02)
+    bright = field.mean_flux > np.median(field.mean_flux)
+    told = (verdict.source["flux_from_sky"] * machine.ws.mean(axis=0) / excess)[bright]
+    assert np.median(told) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("told", "level", "shift"),
+    [
+        (None, (1.7, 0.6), 34.0),
+        (SkyFound(2.6, 0.3), (2.6, 0.3), 52.0),
+        (SkyFound(2.6, 0.3, np.array([955.0])), (2.6, 0.3), 45.0),
+    ],
+)
+def test_a_sky_that_the_fit_told_from_wings_counts(told, level, shift):
+    """2.6 +- 0.3 electron / s, of which residuals said 1.7 +- 0.6, and the fluxes that are without it."""
+    prf = SimpleNamespace(sky_found=told, flux=np.array([1000.0]))
+    sky, error = prefer_told(SkyTest(1.7, 0.1, np.array([34.0]), csr_matrix((1, 3))), 0.6, prf)
+    assert (sky.level, error) == level
+    assert sky.shift == pytest.approx([shift])
 
 
 def test_no_sky(cases):
