@@ -552,11 +552,6 @@ class PrfRecipe:
             recipe = replace(recipe, **{part: replace(getattr(recipe, part), **{name: value})})
         return recipe
 
-    def in_rounds(self) -> "PrfRecipe":
-        """Return the recipe of a fit in rounds, without what only the joint fit has."""
-        own = ("prf", "field_variation", "knot_density", "position_error", "color_column")
-        return self.updated(**dict.fromkeys(own), method="rounds")
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TimeRecipe:

@@ -344,8 +344,8 @@ def _follow(fit: Fit) -> _Attempt:
     """
     plain = fit.prf_recipe or PrfRecipe()
     starts = [fit]
-    if fit.need("prf").joint is not None and plain.shape.prf in (None, INSTRUMENT_PRF):
-        own = plain.in_rounds()
+    if fit.need("prf").joint is not None and plain.shape.prf == INSTRUMENT_PRF:
+        own = plain.updated(method="joint", prf=None)
         starts.append(_with_fluxes(fit.with_stage("prf", fit_prf(fit, own), prf_recipe=own), fit))
     before = float(np.nanmedian(_scatter(fit, fit.need("flux").flux)))
     tried = [_following(one) for one in starts]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bayesprf.errors import InputError
-from bayesprf.settings import MaskOptions, PerturbationOptions, PrfRecipe, ShapeOptions
+from bayesprf.settings import MaskOptions, PerturbationOptions, ShapeOptions
 
 
 @pytest.mark.parametrize("name", ["flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"])
@@ -30,13 +30,3 @@ def test_bad_option_of_the_time_model_is_refused(name):
     value = -1 if name in ("field_order", "pca_ncomponents") else 0
     with pytest.raises(InputError, match=f"{name}.*expected"):
         PerturbationOptions(**{name: value})
-
-
-def test_a_recipe_in_rounds_asks_for_nothing_that_rounds_do_not_have():
-    """The cure of K2's roll asked for a field variation in rounds, where the joint fit had found one, and failed."""
-    joint = {"prf": "instrument", "field_variation": 1, "knot_density": 2, "position_error": 0.1, "color_column": "c"}
-    recipe = PrfRecipe().updated(method="joint", refine=True, lower_flux_limit=3.0, **joint)
-    rounds = recipe.in_rounds()
-    assert rounds.shape == ShapeOptions(method="rounds", refine=True)
-    assert rounds.mask == recipe.mask
-    assert not rounds.shape.asks_joint

@@ -21,7 +21,7 @@ def test_sky_is_measured(cases):
     assert found.scatter < 2.0
     assert verdict.field["sky_left"] == pytest.approx(20.0, rel=0.02)
     bright = field.mean_flux > np.median(field.mean_flux)
-    told = (verdict.source["flux_from_sky"] * machine.ws.mean(axis=0) / excess)[bright]
+    told = (verdict.sources["flux_from_sky"] * machine.ws.mean(axis=0) / excess)[bright]
     assert np.median(told) == pytest.approx(1.0, abs=0.1)
 
 
