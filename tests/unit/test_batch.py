@@ -465,6 +465,21 @@ def content_of(directory):
     return {path.name: path.read_bytes() for path in directory.glob("*.nc")}
 
 
+# A batch that kills all its processes as a file gets its name: before, so that its part is left, or after.
+KILLED_WRITING = (
+    """
+import os, signal, sys
+put = os.replace
+def kill(part, path):
+    if sys.argv[4] == "after":
+        put(part, path)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+os.replace = kill
+"""
+    + KILLED_BATCH
+)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kills process groups")
 def test_a_batch_killed_at_work_goes_on_in_other_processes_to_the_same_bytes(
     two_fields, finished, tmp_path, monkeypatch
@@ -472,10 +487,11 @@ def test_a_batch_killed_at_work_goes_on_in_other_processes_to_the_same_bytes(
     """Killed as it writes a file, with the directory claimed, and as the first file is there."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", EPOCH)
     out, root = tmp_path / "out", Path(two_fields[0].catalog).parents[1]
-    (tmp_path / "run.py").write_text(KILLED_BATCH)
-    command = [sys.executable, tmp_path / "run.py", root, out, "1"]
-    for pattern in (".*.part.north.nc", "north.nc"):
-        assert not run_until(command, lambda one=pattern: any(out.glob(one)))
+    (tmp_path / "run.py").write_text(KILLED_WRITING)
+    for when, left in (("before", ".*.part.north.nc"), ("after", "north.nc")):
+        command = [sys.executable, tmp_path / "run.py", root, out, "1", when]
+        assert subprocess.run(command, start_new_session=True, timeout=120).returncode == -signal.SIGKILL
+        assert any(out.glob(left))
     assert [one.status for one in fit_batch(two_fields, out, cores=2)] == ["resumed", "done"]
     assert content_of(out) == content_of(finished[0])
     assert sorted(path.name for path in out.iterdir()) == ["north.nc", "south.nc", "summary.csv", "summary.ecsv"]
