@@ -14,7 +14,7 @@ from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model
 from bayesprf.hypotheses.second_star import BlendTest, second_star
 from bayesprf.linalg.stack import stack_of
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
-from bayesprf.prf.astrometry import position_width
+from bayesprf.prf.positions import position_width
 from bayesprf.scene.pairs import offsets
 from bayesprf.uncertainty.model_errors import model_errors
 from bayesprf.uncertainty.stage import leak_covariance, with_systematics

@@ -1,1 +1,1 @@
-"""The PRF: training pixels, splines, wing, astrometry, and the fit that joins them."""
+"""The PRF: how it is fitted, to all pixels at once or in rounds, and what is expected of it."""

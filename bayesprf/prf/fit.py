@@ -7,7 +7,7 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.photometry.background import BackgroundColumns, ImageBackground
-from bayesprf.prf.astrometry import PositionFit
+from bayesprf.prf.positions import PositionFit
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.prf.star_residuals import StarResiduals, measure_stars
 from bayesprf.scene.image import Image

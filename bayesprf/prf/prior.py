@@ -12,7 +12,7 @@ from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.joint.problem import LN10, RMAX, joint_basis
-from bayesprf.prf.wing import STAR_WINGS
+from bayesprf.prf.nominal import STAR_WINGS
 from bayesprf.scene.axes import pixel_side
 from bayesprf.scene.field_prf import NODES
 from bayesprf.scene.prf import PrfModel

@@ -13,7 +13,6 @@ from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.background import build_background, first_guess
 from bayesprf.prf.fit import PrfFit, SkyFound
-from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.joint.choice import (
     SIGNIFICANT,
     WORTH_A_TRY,
@@ -34,6 +33,7 @@ from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
 from bayesprf.prf.rounds.stage import fit_in_rounds
+from bayesprf.prf.scene import Scene
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
 from bayesprf.prf.training import Calibrators, count_calibrators
 from bayesprf.prf.twins import SAME_STAR_PIX, as_one_star, find_groups

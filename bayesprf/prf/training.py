@@ -8,15 +8,15 @@ from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
 from bayesprf.photometry.fluxes import fit_image_flux
-from bayesprf.prf.image_fluxes import Light, Scene
-from bayesprf.prf.splines import nominal_prf
+from bayesprf.prf.nominal import nominal_prf
+from bayesprf.prf.scene import Scene
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.scene.axes import pixel_area
 from bayesprf.scene.image import Image
 from bayesprf.scene.masks import alone_mask, radius_mask
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.settings import MaskOptions, QualityOptions, ShapeOptions
+from bayesprf.settings import MaskOptions, QualityOptions
 from bayesprf.stats import fit_clipped
 
 # Derived: with fewer uncontaminated pixels than this many per weight, which leave as many over as they fit, the PRF is
@@ -62,9 +62,9 @@ def first_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options:
     """
     usable = usable_pairs(scene, scene.pairs, basis.rmax, options)
     if not usable.any():
-        raise InputError(_why_no_training(scene, basis, options))
+        raise InputError(why_no_training(scene, basis, options))
     near = radius_mask(scene.pairs, radius)
-    isolated = usable & alone_mask(scene.pairs, near, _contaminants(scene, options))
+    isolated = usable & alone_mask(scene.pairs, near, contaminants(scene, options))
     if np.count_nonzero(isolated) < _MIN_ISOLATED * basis.n_basis:
         return _training_in_a_crowd(scene, basis, options)
     unknown = PrfMatrix.constant(scene.pairs, np.zeros(scene.pairs.n_pair))
@@ -123,7 +123,7 @@ def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) 
     neighbors = prf.neighbor_light(np.maximum(flux, 0.0))
     dominated = usable_pairs(scene, pairs, basis.rmax, options) & (neighbors < _CROWD_SHARE * prf.light(flux))
     if not dominated.any() and not _total_light(scene) > 0.0:
-        raise InputError(_why_no_training(scene, basis, options))
+        raise InputError(why_no_training(scene, basis, options))
     found = gather_star_pixels(prf, flux, scene.image, fixed=np.zeros(pairs.n_pixel), chosen=dominated)
     return replace(found, flux=scene.flux[found.source])
 
@@ -134,19 +134,11 @@ def _image_scale(scene: Scene, expected: FloatArray) -> float:
     return float(np.abs(scene.image.flux.sum()) / max(np.nansum(expected[inside]), 1e-300))
 
 
-def need_training(scene: Scene, basis: PolarBasis, radius: FloatArray, options: MaskOptions) -> StarPixels:
-    """Return the same, where there must be some pixel that one star lights."""
-    training = first_training(scene, basis, radius, options)
-    if not training.source.size:
-        raise InputError(_why_no_training(scene, basis, options))
-    return training
-
-
 def _total_light(scene: Scene) -> float:
     return float(scene.image.flux[scene.image.ivar > 0].sum())
 
 
-def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
+def why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> str:
     """Return the message on where the pixels were lost that the PRF could be trained on."""
     pairs, image = scene.pairs, scene.image
     total = _total_light(scene)
@@ -165,24 +157,6 @@ def _why_no_training(scene: Scene, basis: PolarBasis, options: MaskOptions) -> s
         " upper_flux_limit, and none of these is outside every other star's radius; check positions and fluxes of the"
         " catalogue, or relax contaminant_mag_limit or the limits of MaskOptions"
     )
-
-
-def rough_scale(training: StarPixels) -> float:
-    """Return the median over stars of light in the pixels over catalogue flux, so that no scale is preferred.
-
-    Parameters
-    ----------
-    training : StarPixels
-        Pixels with catalogue fluxes.
-
-    Returns
-    -------
-    float
-    """
-    light, number = np.bincount(training.source, weights=training.light), np.bincount(training.source)
-    flux = np.bincount(training.source, weights=training.flux)
-    good = light > 0
-    return float(np.median(light[good] * number[good] / flux[good])) if good.any() else 1.0
 
 
 def usable_pairs(
@@ -214,55 +188,11 @@ def usable_pairs(
     return pixel[pairs.pixel] & known[pairs.source] & (pairs.r < min(options.limit_radius, radius))
 
 
-def _contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
+def contaminants(scene: Scene, options: MaskOptions) -> BoolArray:
+    """Return which sources count where they light another's pixels, shape (n_source,)."""
     if options.contaminant_mag_limit is None:
         return np.ones(scene.sources.mag.size, bool)
     return ~(scene.sources.mag > options.contaminant_mag_limit)
-
-
-def training_pairs(
-    scene: Scene, light: Light, basis: PolarBasis, *, mask: MaskOptions, options: ShapeOptions
-) -> BoolArray:
-    """Choose pixels in which the other stars give little of the light, of stars bright enough.
-
-    Parameters
-    ----------
-    scene : Scene
-        Image and catalogue.
-    light : Light
-        What each star gives.
-    basis : PolarBasis
-        Gives rmax.
-    mask : MaskOptions
-        Which stars and pixels the PRF may be trained on.
-    options : ShapeOptions
-        Share of neighbours, signal-to-noise ratio and number of pairs.
-
-    Returns
-    -------
-    ndarray of bool, shape (n_pair,)
-        Per pair of `light`.
-    """
-    pairs, model = light.pairs, light.model
-    counted = np.where(_contaminants(scene, mask)[pairs.source], model, 0.0)
-    share = np.bincount(pairs.pixel, weights=counted, minlength=pairs.n_pixel)[pairs.pixel] - counted
-    usable = usable_pairs(scene, pairs, basis.rmax, mask, known=np.nan_to_num(light.flux) > 0)
-    chosen = light.above & usable & (share < options.max_neighbor_share * model)
-    signal = np.bincount(
-        pairs.source, weights=np.where(chosen, model**2 * scene.image.ivar[pairs.pixel], 0.0), minlength=pairs.n_source
-    )
-    snr = np.sqrt(signal)
-    chosen &= snr[pairs.source] > options.min_snr
-    return chosen & _within_budget(pairs, chosen, snr, options.max_pairs)
-
-
-def _within_budget(pairs: PairTable, chosen: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:
-    """Return the pairs of the stars with the highest signal-to-noise ratio, up to the budget."""
-    count = np.bincount(pairs.source[chosen], minlength=pairs.n_source)
-    order = np.argsort(-snr, kind="stable")
-    bright = np.zeros(pairs.n_source, bool)
-    bright[order[np.cumsum(count[order]) <= max_pairs]] = True
-    return bright[pairs.source]
 
 
 def fit_radius(

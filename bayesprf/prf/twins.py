@@ -7,17 +7,12 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
-from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.image_fluxes import Scene, find_light
-from bayesprf.scene.pairs import PairTable, build_pairs
+from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sky import close_pairs
 from bayesprf.scene.sources import SourceTable
 
-# Derived: closer than this, pixel, two stars look like one: the second moment of an equal pair grows by a quarter of
-# the square of the distance, 0.016 pixel**2 here, 2 % of that of the narrowest PRF of these missions (0.9 pixel rms).
-ONE_STAR_PIX = 0.25
 # Definition: the second moment of such a pair grows by 6e-4 pixel**2, less than any PRF is known to.
 SAME_STAR_PIX = 0.05
 """Closer than this, pixel, two rows are one star listed twice."""
@@ -61,40 +56,6 @@ def listed_twice(sources: SourceTable, pixel_scale: float) -> BoolArray:
     return np.zeros(sources.n_source, bool) if groups is None else ~groups.alone
 
 
-def together(scene: Scene, groups: Groups) -> Scene:
-    """Return the scene with one source per star, the brightest.
-
-    Its catalogue flux is enough, as it only begins the fit: most rows this close are one star listed twice.
-    """
-    keep = np.zeros(scene.sources.n_source, bool)
-    keep[groups.brightest] = True
-    merged = scene.sources.select(keep)
-    return replace(scene, sources=merged, pairs=build_pairs(scene.pixels, merged, scene.limit))
-
-
-def apart(scene: Scene, groups: Groups, found: PrfFit, cut: float) -> PrfFit:
-    """Return the fit with the sources of each star as the catalogue has them; they train nothing."""
-    star = np.searchsorted(np.sort(groups.brightest), groups.brightest[groups.label])
-    scene = scene if found.background is None else scene.without(found.background)
-    scene = replace(scene, sources=replace(scene.sources, flux=_shares(scene.sources, groups)))
-    shift = found.positions.shift[star]
-    light = find_light(scene, found.prf, np.asarray(found.offset) + shift, scale=found.scale, cut=cut)
-    matrix = light.prf.select(light.above)
-    trained = found.pairs.select(found.training)
-    learned = trained.source * trained.n_pixel + trained.pixel
-    now = star[matrix.pairs.source] * matrix.pairs.n_pixel + matrix.pairs.pixel
-    return replace(
-        found,
-        positions=PositionFit(shift, found.positions.std[star], found.positions.moved),
-        flux=light.flux,
-        matrix=matrix,
-        training=np.isin(now, learned) & groups.alone[matrix.pairs.source],
-        fixed_light=light.fixed,
-        radius=found.radius[star],
-        image=scene.image,
-    )
-
-
 def as_one_star(found: PrfFit, groups: Groups, flux: FloatArray) -> PrfFit:
     """Return a fit in which the rows of one star have the same PRF in every pixel: that of all of them together.
 
@@ -134,11 +95,3 @@ def as_one_star(found: PrfFit, groups: Groups, flux: FloatArray) -> PrfFit:
         training=np.concatenate([found.training[alone], np.zeros(row.size, bool)])[order],
         shared=~groups.alone,
     )
-
-
-def _shares(sources: SourceTable, groups: Groups) -> FloatArray:
-    """Return the catalogue fluxes, those of the rows of one star scaled to the brightest of them, shape (n_source,)."""
-    known = np.where(sources.has_flux, sources.flux, 0.0)
-    total = np.bincount(groups.label, known)[groups.label]
-    share = np.divide(known, total, out=np.ones_like(total), where=total > 0)
-    return np.where(groups.alone | ~sources.has_flux, sources.flux, share * known[groups.brightest[groups.label]])

@@ -10,7 +10,7 @@ from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from bayesprf.arrays import FloatArray, Tensor
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.splines import ShapePrior
+from bayesprf.prf.rounds.splines import ShapePrior
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.sampling.coordinates import Block, add_blocks
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior

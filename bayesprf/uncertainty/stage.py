@@ -11,7 +11,7 @@ from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import stack_of
-from bayesprf.prf.astrometry import fit_position_errors
+from bayesprf.prf.rounds.astrometry import fit_position_errors
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import FluxRecipe
 from bayesprf.uncertainty.hyper_groups import make_groups

@@ -7,7 +7,7 @@ from scipy.optimize import brentq, minimize
 from scipy.special import log_ndtr, logsumexp
 
 from bayesprf.arrays import BoolArray, FloatArray
-from bayesprf.prf.wing import STAR_WINGS
+from bayesprf.prf.nominal import STAR_WINGS
 
 
 @dataclass(frozen=True, slots=True)

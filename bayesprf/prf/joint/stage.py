@@ -6,15 +6,15 @@ import numpy as np
 
 from bayesprf.errors import UnsupportedError
 from bayesprf.photometry.background import ImageBackground
-from bayesprf.prf.astrometry import PositionFit
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.image_fluxes import Scene, catalog_scale
 from bayesprf.prf.instrument_prior import expected_wing, instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding
 from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint, with_spilled
+from bayesprf.prf.positions import PositionFit
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
+from bayesprf.prf.scene import Scene, catalog_scale
 from bayesprf.prf.training import fit_radius
 from bayesprf.prf.unlisted.fit import Field, fit_with_single_stars, fit_with_uncatalogued, is_small
 from bayesprf.scene.axes import pixel_axes

@@ -13,8 +13,8 @@ from bayesprf.prf.joint.areas import AreaRule
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.layout import FarField, Layout, Reach
 from bayesprf.prf.joint.problem import RMAX, JointPrior, JointProblem, JointState, joint_basis
+from bayesprf.prf.nominal import STAR_WINGS
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.prf.wing import STAR_WINGS
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.field_prf import FieldFrame, field_columns

@@ -9,8 +9,9 @@ from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.photometry.fluxes import default_prior
-from bayesprf.prf.image_fluxes import Light, Scene
-from bayesprf.prf.splines import Profile
+from bayesprf.prf.rounds.light import Light
+from bayesprf.prf.rounds.splines import Profile
+from bayesprf.prf.scene import Scene
 from bayesprf.scene.prf import LN10, PrfModel
 
 # Accuracy: knots in radius between which the correction of the PRF is linear.

@@ -7,16 +7,19 @@ import numpy as np
 
 from bayesprf.arrays import FloatArray
 from bayesprf.design.polar import PolarBasis
-from bayesprf.prf.astrometry import MIN_WIDTH, PositionFit, centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.image_fluxes import Light, Scene, catalog_scale, find_light, solve_again
 from bayesprf.prf.pixel_phase import PixelPhases
+from bayesprf.prf.positions import MIN_WIDTH, PositionFit
+from bayesprf.prf.rounds.astrometry import centroid_offset, fit_geometry, fit_positions
 from bayesprf.prf.rounds.background import fit_background
-from bayesprf.prf.splines import Profile, fit_profile
+from bayesprf.prf.rounds.light import Light, find_light, solve_again
+from bayesprf.prf.rounds.splines import Profile, fit_profile
+from bayesprf.prf.rounds.training import need_training, rough_scale, training_pairs
+from bayesprf.prf.rounds.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
+from bayesprf.prf.scene import Scene, catalog_scale
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.prf.star_residuals import measure_stars
-from bayesprf.prf.training import fit_radius, need_training, rough_scale, training_pairs, usable_pairs
-from bayesprf.prf.wing import HELD_LEVEL, SLOPE_CHANGE, WING_SHARE, fit_wing
+from bayesprf.prf.training import fit_radius, usable_pairs
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.prf import FLATTEST_WING, PrfModel
 from bayesprf.scene.prf_matrix import PrfMatrix

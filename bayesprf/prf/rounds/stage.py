@@ -9,10 +9,11 @@ import numpy as np
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.instrument_prior import expected_wing
 from bayesprf.prf.rounds.fit import fit_shape
-from bayesprf.prf.twins import ONE_STAR_PIX, apart, find_groups, together
+from bayesprf.prf.rounds.twins import ONE_STAR_PIX, apart, together
+from bayesprf.prf.scene import Scene
+from bayesprf.prf.twins import find_groups
 from bayesprf.scene.prf import FLATTEST_WING
 from bayesprf.settings import MaskOptions, ShapeOptions
 

@@ -5,7 +5,7 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.distant import distant_light
-from bayesprf.prf.splines import nominal_prf
+from bayesprf.prf.nominal import nominal_prf
 from bayesprf.scene.pairs import build_pairs
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.sources import SourceTable

@@ -6,8 +6,8 @@ import numpy as np
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.instruments import GENERIC
-from bayesprf.prf.image_fluxes import Scene
 from bayesprf.prf.pixel_phase import PixelPhases
+from bayesprf.prf.scene import Scene
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pairs import build_pairs

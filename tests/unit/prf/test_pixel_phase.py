@@ -7,8 +7,9 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
+from bayesprf.prf.nominal import nominal_prf
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.prf.splines import fit_profile, nominal_prf
+from bayesprf.prf.rounds.splines import fit_profile
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.settings import ShapeOptions
 from bayesprf.simulation.true_prf import asymmetric_prf

@@ -3,7 +3,8 @@
 import numpy as np
 from known_stars import make_scene, pixels_of, truth
 
-from bayesprf.prf.star_pixels import bin_star_pixels, gather_star_pixels, ring_scale
+from bayesprf.prf.rounds.rings import bin_star_pixels, ring_scale
+from bayesprf.prf.star_pixels import gather_star_pixels
 from bayesprf.scene.prf_matrix import PrfMatrix
 
 

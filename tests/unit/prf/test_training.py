@@ -8,8 +8,9 @@ from known_stars import make_scene, truth
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
-from bayesprf.prf.image_fluxes import find_light
-from bayesprf.prf.training import first_training, fit_radius, rough_scale, training_pairs
+from bayesprf.prf.rounds.light import find_light
+from bayesprf.prf.rounds.training import rough_scale, training_pairs
+from bayesprf.prf.training import first_training, fit_radius
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
 from bayesprf.settings import MaskOptions, ShapeOptions

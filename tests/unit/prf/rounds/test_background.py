@@ -5,9 +5,9 @@ import pytest
 from known_stars import make_scene, truth
 
 from bayesprf.photometry.background import build_background, first_guess
-from bayesprf.prf.image_fluxes import find_light
 from bayesprf.prf.rounds.background import fit_background
-from bayesprf.prf.splines import Profile
+from bayesprf.prf.rounds.light import find_light
+from bayesprf.prf.rounds.splines import Profile
 from bayesprf.settings import Background
 
 SKY = 40.0

@@ -7,7 +7,7 @@ import pytest
 from known_stars import PHASES, pixels_of, truth
 
 from bayesprf.errors import InputError
-from bayesprf.prf.splines import fit_profile
+from bayesprf.prf.rounds.splines import fit_profile
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.settings import ShapeOptions
 

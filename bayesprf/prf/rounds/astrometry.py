@@ -1,6 +1,4 @@
-"""Where the stars are: the offset and shear that all share, and each star's own position, blended stars too."""
-
-from dataclasses import dataclass
+"""Offset and shear that all stars share, and each star's own position, with the PRF held."""
 
 import numpy as np
 from scipy.sparse import block_diag, bmat, csr_matrix, diags
@@ -14,7 +12,8 @@ from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
 from bayesprf.photometry.background import PRIOR_WIDTH
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.prf.splines import PRIOR_SIGMA, Profile, ShapePrior
+from bayesprf.prf.positions import PositionFit, position_width
+from bayesprf.prf.rounds.splines import PRIOR_SIGMA, Profile, ShapePrior
 from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
@@ -40,8 +39,6 @@ _DAMPING = 0.7
 _FARTHEST = 5.0
 # Derived: positions less correlated than this count as independent: both errors change by half its square, 2 %.
 _MIN_CORRELATION = 0.2
-# Rounding: positions are never held tighter than this, arcsec: catalogues print no more digits.
-MIN_WIDTH = 1e-3
 
 
 def centroid_offset(training: StarPixels) -> FloatArray:
@@ -118,30 +115,6 @@ def fit_geometry(profile: Profile, training: StarPixels, phases: PixelPhases, *,
     return solution.mean[0, prf.basis.n_basis :]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PositionFit:
-    """Places of all stars beside the catalogue's.
-
-    Parameters
-    ----------
-    shift : ndarray of float64, shape (n_source, 2)
-        Posterior mean of the offset from the catalogue position after the common one, east and north, arcsec.
-    std : ndarray of float64, shape (n_source, 2)
-        Its standard deviation, arcsec.
-    moved : float
-        Largest step of the last round that exceeds its own standard deviation, arcsec.
-    """
-
-    shift: FloatArray
-    std: FloatArray
-    moved: float
-
-    @classmethod
-    def at_catalog(cls, n_source: int) -> "PositionFit":
-        """Leave every star where the catalogue has it."""
-        return cls(np.zeros((n_source, 2)), np.zeros((n_source, 2)), np.inf)
-
-
 def fit_positions(
     matrix: PrfMatrix, profile: Profile, *, flux: FloatArray, image: Image, shift: FloatArray, width: float
 ) -> PositionFit:
@@ -183,22 +156,6 @@ def fit_positions(
     moved = np.abs(whole - shift)
     counted = np.where(moved > std, moved, 0.0)
     return PositionFit(whole, std, float(np.max(counted, initial=0.0)))
-
-
-def position_width(shift: FloatArray) -> float:
-    """Return how far stars lie from their catalogue positions, per axis.
-
-    Parameters
-    ----------
-    shift : ndarray of float64, shape (n_source, 2)
-        Fitted shifts, arcsec.
-
-    Returns
-    -------
-    float
-        Standard deviation, arcsec.
-    """
-    return max(float(np.std(shift)), MIN_WIDTH)
 
 
 def fit_position_errors(

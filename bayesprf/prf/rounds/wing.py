@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from bayesprf.prf.star_pixels import StarPixels, ring_scale
+from bayesprf.prf.nominal import STAR_WINGS
+from bayesprf.prf.rounds.rings import ring_scale
+from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.stats import inliers
 
-# Derived: the slope of stars' wings before a pixel is seen: between an Airy pattern's and a seeing halo's.
-STAR_WINGS = (-3.5, 0.5)
 # No wing is flatter than the aureole of star images, r**-2 (King 1971, PASP 83, 199), or steeper than a seeing profile,
 # r**-5 (Moffat 1969, A&A 3, 455, exponent 2.5): before the PRF is known the pixels may suggest any slope.
 _SLOPE_RANGE = (-5.0, -2.0)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from known_stars import PHASES, make_scene, pixels_of, truth
 
-from bayesprf.prf.astrometry import centroid_offset, fit_geometry, fit_position_errors, fit_positions
-from bayesprf.prf.splines import Profile, fit_profile
+from bayesprf.prf.rounds.astrometry import centroid_offset, fit_geometry, fit_position_errors, fit_positions
+from bayesprf.prf.rounds.splines import Profile, fit_profile
 from bayesprf.scene.prf import prf_gradients
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.settings import ShapeOptions

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from known_stars import pixels_of, truth
 
+from bayesprf.prf.rounds.wing import fit_wing
 from bayesprf.prf.star_pixels import StarPixels
-from bayesprf.prf.wing import fit_wing
 
 
 @pytest.mark.parametrize("slope", [-2.8, -3.3, -4.2])

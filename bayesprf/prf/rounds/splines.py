@@ -12,8 +12,10 @@ from bayesprf.errors import InputError
 from bayesprf.linalg.blas import one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import DesignStack
+from bayesprf.prf.nominal import nominal_prf
 from bayesprf.prf.pixel_phase import PixelPhases
-from bayesprf.prf.star_pixels import StarPixels, bin_star_pixels, ring_scale
+from bayesprf.prf.rounds.rings import bin_star_pixels, ring_scale
+from bayesprf.prf.star_pixels import StarPixels
 from bayesprf.scene.prf import LN10, PrfModel, round_coordinates
 from bayesprf.settings import ShapeOptions
 from bayesprf.stats import falling_root
@@ -35,9 +37,6 @@ _SCATTER_BOUNDS = (1e-5, 1.0)
 # Derived: pixels that tell the scatter about the model: so bright, in errors, that noise is a tenth of their light; so
 # many know a spread to a fifth (1 / sqrt(2 n)).
 _BRIGHT_SNR, _MIN_BRIGHT = 10.0, 10
-# Derived: the nominal profile is a round Moffat of this width, pixel, wide enough for Kepler's 1.4 to 2.2 and TESS's
-# 1.9, and the power of a turbulent one's lower end, 2.5 to 5 (Trujillo et al. 2001, MNRAS 328, 977).
-_NOMINAL_FWHM, _NOMINAL_BETA = 1.5, 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -110,25 +109,6 @@ class ShapePrior:
         curvature = basis.roughness() @ nominal
         prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, PRIOR_SIGMA))
         return cls(prior, curvature, np.full(curvature.size, smoothness**-2.0))
-
-
-def nominal_prf(basis: PolarBasis, pixel_area: float) -> PrfModel:
-    """Return the prior mean of the PRF: a round Moffat profile of area one.
-
-    Parameters
-    ----------
-    basis : PolarBasis
-        Columns.
-    pixel_area : float
-        arcsec**2.
-
-    Returns
-    -------
-    PrfModel
-    """
-    width = _NOMINAL_FWHM * np.sqrt(pixel_area) / (2.0 * np.sqrt(2.0 ** (1.0 / _NOMINAL_BETA) - 1.0))
-    weights = -_NOMINAL_BETA * np.log10(1.0 + (basis.centers / width) ** 2)
-    return PrfModel(basis, weights, pixel_area).normalized()
 
 
 def fit_profile(

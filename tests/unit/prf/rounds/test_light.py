@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from known_stars import make_scene, truth
 
-from bayesprf.prf.image_fluxes import find_light, solve_again
+from bayesprf.prf.rounds.light import find_light, solve_again
 from bayesprf.scene.image import Image
 
 FLUX = 10.0 ** np.linspace(3.0, 4.3, 16)
