@@ -160,14 +160,16 @@ def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -
 def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators) -> tuple[PrfFit, PrfRecipe]:
     """Fit with no prior but smoothness, or with the instrument's record where stars are too few, or that settles alone.
 
-    The record is that of a star at rest, which is not the mean of one that rolls: there it comes last.
+    The record is that of a star at rest, which is not the mean of one that rolls: there it comes last, where few stars
+    leave the wing as flat as light allows.
     """
     alone, record = (recipe.updated(method="joint", prf=prior) for prior in (None, INSTRUMENT_PRF))
     instrument = fit.pixels.instrument
     order = [alone] if instrument.prf_widths is None else [alone, record]
+    rolls = instrument.roll_hours > 0
     if there.few:
         _log.info("%s", there)
-        if not instrument.roll_hours > 0:
+        if not rolls:
             order.reverse()
     if order[0] is alone and not there.n_star:
         raise InputError(_NO_STARS)
@@ -179,7 +181,7 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators
         _log.info("a fit of the PRF with %s as its prior %s", prior, told or ("settles" if settled else _MOVES))
         if found is not None and (settled or best is None):
             best = found, joint
-        if settled:
+        if found is not None and settled and not (rolls and there.few and never_ends(found)):
             break
     if best is None:
         raise UnsupportedError(f"pixels: expected some that tell of a PRF, but a fit of it {told}")
