@@ -138,7 +138,7 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[Scene, Prf
         wider = _with_sky_of(_bare(scene), replace(asked, order=more[0]))
         other, _ = _try_jointly(wider, chosen, before=found.joint)
         told = None if other is None or other.background is None else sky_beyond(other.background, before)
-        kept = other is not None and told is not None and choose_fit(found, other).joint
+        kept = other is not None and told is not None and choose_fit(found, other).kept
         _log.info(
             "a sky of order %d, beyond the one of order %d, is %s", more[0], before, "kept" if kept else "refused"
         )
@@ -184,7 +184,7 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators
         if found is not None and settled and not (rolls and there.few and never_ends(found)):
             break
     if best is None:
-        raise UnsupportedError(f"pixels: expected some that tell of a PRF, but a fit of it {told}")
+        raise UnsupportedError(f"pixels: expected some that tell of a PRF, but a fit of it {told}; give the PRF by prf")
     if not is_settled(best[0]):
         warn(
             "the PRF: expected a fit whose steps get small beside its errors, got one that still moves after the last;"
@@ -282,11 +282,11 @@ def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[S
         varying = recipe.updated(method="joint", field_variation=order)
         other, told = _try_jointly(scene, varying, before=found.joint)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
-        if other is not None and choice.joint and found.sky_found is not None:
+        if other is not None and choice.kept and found.sky_found is not None:
             beside = _find_sky(fit, scene, varying, other, few=False)
             choice = choice if beside is None else Choice(False, "finds a sky beside it too")
         _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
-        if other is not None and choice.joint:
+        if other is not None and choice.kept:
             found, recipe = other, varying
     return scene, found, recipe
 
@@ -305,7 +305,7 @@ def _colored(
     other, told = _try_jointly(scene, colored)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF that follows the colours of the stars %s", choice.reason)
-    return (scene, other, colored) if other is not None and choice.joint else (scene, found, recipe)
+    return (scene, other, colored) if other is not None and choice.kept else (scene, found, recipe)
 
 
 def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
@@ -325,7 +325,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     other, told = _try_jointly(scene, denser, before=joint)
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
-    return (other, denser) if other is not None and choice.joint else (found, recipe)
+    return (other, denser) if other is not None and choice.kept else (found, recipe)
 
 
 def _may_follow_places(found: PrfFit, order: int) -> bool:

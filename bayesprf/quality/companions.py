@@ -4,14 +4,11 @@ import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
 from bayesprf.flags import QualityFlag
-from bayesprf.prf.unlisted.search import UnlistedStar
+from bayesprf.prf.unlisted.search import CORE_PIX, UnlistedStar
 from bayesprf.quality.record import Finding
 from bayesprf.quality.residuals import MeanResiduals
 from bayesprf.scene.pairs import offsets
 from bayesprf.scene.sources import SourceTable
-
-# Derived: two places nearer than this, pixel, are those of one star: the core of a PRF of these missions is narrower.
-_NEAR_PIX = 2.0
 
 
 def outshone(left: MeanResiduals, sources: SourceTable, added: BoolArray) -> FloatArray:
@@ -38,7 +35,7 @@ def outshone(left: MeanResiduals, sources: SourceTable, added: BoolArray) -> Flo
     """
     beside = None if left.prf.joint is None else left.prf.joint.found
     own = [(sources.select(added), left.flux[added])] if added.any() else []
-    near, brightest = _NEAR_PIX * np.sqrt(left.prf.prf.pixel_area), np.zeros(added.size)
+    near, brightest = CORE_PIX * np.sqrt(left.prf.prf.pixel_area), np.zeros(added.size)
     for found, flux in (*own, *([] if beside is None else [(beside, beside.flux)])):
         star, other = (one.ravel() for one in np.indices((added.size, found.n_source)))
         place = found.ra_deg[other], found.dec_deg[other], sources.ra_deg[star], sources.dec_deg[star]
@@ -57,7 +54,7 @@ def name_outshone(brightest: FloatArray, left: MeanResiduals) -> list[Finding]:
         " they, of another epoch, or fainter in it than they are"
     )
     cure = "check epoch and proper motions of the catalogue, and its fluxes"
-    return [Finding(QualityFlag.POSITION_OFF, sources, _effect(brightest, sources, left), sentence, cure)]
+    return [Finding(QualityFlag.POSITION_OFF, sources, left.effect(brightest, sources), sentence, cure)]
 
 
 def name_cores(
@@ -72,14 +69,9 @@ def name_cores(
         " no PRF like those of the instrument explains: a companion that the catalogue lacks, or another PRF"
     )
     cure = "add the companion to the catalogue, or give the PRF of that place with prf="
-    effect, others = _effect(np.full(sources.size, star.flux), sources, left), measured & ~sources
+    effect, others = left.effect(np.full(sources.size, star.flux), sources), measured & ~sources
     found = [Finding(QualityFlag.UNCATALOGUED_LIGHT, sources, effect, sentence, cure)]
     if others.any():
         followed = f"the PRF may follow the light near {place}, in the core of a star"
         found.append(Finding(QualityFlag.POOR_PRF, others, 1.0, followed, cure))
     return found
-
-
-def _effect(shift: FloatArray, sources: BoolArray, left: MeanResiduals) -> float:
-    """Return the largest shift of some sources' fluxes in units of their total errors."""
-    return float(np.max(shift[sources] / np.maximum(left.error[sources], 1e-300), initial=0.0))

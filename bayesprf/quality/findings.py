@@ -189,11 +189,6 @@ class Measurements:
         size = np.abs(shift)
         return np.where(self.seen & known, np.divide(size, least, out=np.zeros_like(size), where=least > 0), 0.0)
 
-    def effect(self, shift: FloatArray, sources: BoolArray) -> float:
-        """Return the largest shift of some sources' fluxes in units of their total errors."""
-        ratio = np.abs(shift[sources]) / np.maximum(self.left.error[sources], 1e-300)
-        return float(ratio.max(initial=0.0))
-
     def disturbed(self, scatter: FloatArray, ratio: float) -> BoolArray:
         """Return the sources whose light curves scatter by more than `ratio` with this scatter beside the noise."""
         return self.seen & np.isfinite(self.noise_error) & (scatter > np.sqrt(ratio**2 - 1.0) * self.noise_error)
@@ -251,17 +246,17 @@ def _sky(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     if found.left.prf.sky_beyond is not None:
         order, height, error = found.left.prf.sky_beyond
         more = np.abs(sky.shift) * (height / abs(sky.level) if sky.level else 1.0)
-        effect = max(found.effect(more, found.seen), 1.0)
+        effect = max(found.left.effect(more, found.seen), 1.0)
         yield name_bending_sky(order, f"{height:.3g} +- {rough(error)}", sources=found.seen, effect=effect)
     elif told:
         darkest = _darkest(found.left)
         sentence = f"the sky is still in these pixels (BACKAPP = 0, the darkest hold {darkest:.3g} electron / s)"
-        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.effect(shift, found.seen), 1.0), sentence, cure)
+        yield Finding(QualityFlag.SKY_LEFT, found.seen, max(found.left.effect(shift, found.seen), 1.0), sentence, cure)
     elif measured and sources.any():
         what = "sky is left in these pixels" if level > 0 else "more sky was subtracted than these pixels held"
         sentence = f"{what}, {level:.3g} +- {rough(error)} electron / s each"
         cure = "more terms for it, such as Background('stamp', 1)" if found.sky_fitted else cure
-        yield Finding(QualityFlag.SKY_LEFT, sources, found.effect(shift, sources), sentence, cure)
+        yield Finding(QualityFlag.SKY_LEFT, sources, found.left.effect(shift, sources), sentence, cure)
 
 
 def _darkest(left: MeanResiduals) -> float:
@@ -281,7 +276,7 @@ def _light(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     yield Finding(
         QualityFlag.UNCATALOGUED_LIGHT,
         sources,
-        found.effect(shift, sources),
+        found.left.effect(shift, sources),
         f"light that no source explains, {light.flux[peak]:.3g} electron / s near RA {pixels.ra_deg[where]:.5f}"
         f" Dec {pixels.dec_deg[where]:+.5f} deg and in {count} pixels in all",
         "add the missing stars to the catalogue",
@@ -326,7 +321,7 @@ def _positions(found: Measurements, options: QualityOptions) -> Iterator[Finding
         yield Finding(
             QualityFlag.POSITION_OFF,
             sources,
-            found.effect(found.positions.loss, sources),
+            found.left.effect(found.positions.loss, sources),
             f"{_count(sources)} off the catalogue's position, by {rough(np.median(off))} pixel in the median",
             _cure(QualityFlag.POSITION_OFF, tried=found.positions_free),
         )
@@ -370,7 +365,7 @@ def _prf(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         yield Finding(
             QualityFlag.POOR_PRF,
             sources,
-            found.effect(misfit.mismatch, sources),
+            found.left.effect(misfit.mismatch, sources),
             f"the PRF puts {rough(100 * share)} % of the light into the wrong pixels, and the pixels of"
             f" {int(sources.sum())} sources hold up to {rough(100 * worst)} % more or less light than their flux",
             _cure(QualityFlag.POOR_PRF, tried=found.positions_free),
@@ -400,7 +395,7 @@ def _trend(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         yield Finding(
             QualityFlag.PRF_VARIES,
             sources,
-            found.effect(trends.shift, sources),
+            found.left.effect(trends.shift, sources),
             f"the PRF changes over the field by up to {rough(100 * trends.largest)} %"
             f" ({trends.significance:.0f} standard deviations)",
             "let it vary, field_variation=1 or 2, or fit smaller parts of the field",
@@ -419,7 +414,7 @@ def _scatter(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
         yield Finding(
             QualityFlag.PRF_VARIES,
             sources,
-            found.effect(left.error, sources),
+            found.left.effect(left.error, sources),
             "isolated stars differ from the PRF by so much that their total errors are"
             f" {rough(100 * np.median(share[known]))} % of the flux in the median",
             "let it vary, field_variation=1 or 2, fit smaller parts of the field, or check that the catalogue has all"
@@ -505,7 +500,7 @@ def _noise(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
 def _hits(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
     sources = found.moved(found.hits, options.n_error_misfit, options.share_misfit) > 1.0
     if sources.any():
-        effect = found.effect(found.hits, sources)
+        effect = found.left.effect(found.hits, sources)
         text = (
             "single values of the pixels that no star has made, as cosmic rays, move the mean fluxes of"
             f" {int(sources.sum())} sources by up to {rough(effect)} of their errors"

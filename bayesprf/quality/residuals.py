@@ -58,6 +58,11 @@ class MeanResiduals:
         """Those pairs."""
         return self.matrix.pairs
 
+    def effect(self, shift: FloatArray, sources: BoolArray) -> float:
+        """Return the largest shift of some sources' fluxes in units of their total errors."""
+        ratio = np.abs(shift[sources]) / np.maximum(self.error[sources], 1e-300)
+        return float(ratio.max(initial=0.0))
+
     def from_wings(self, saturated: BoolArray) -> BoolArray:
         """Return which saturated sources, (n_source,), have a core that is left out, and no sum of its columns."""
         pairs = self.prf.pairs

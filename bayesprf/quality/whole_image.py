@@ -82,10 +82,9 @@ def name_wide(left: MeanResiduals) -> list[Finding]:
     sources = inside & np.isfinite(left.prf.flux) & (left.caught < LOW_PSF_FRACTION)
     if not sources.any():
         return []
-    effect = float(np.max(np.abs(left.flux[sources]) / np.maximum(left.error[sources], 1e-300)))
     sentence = (
         f"the PRF is so wide that {int(sources.sum())} stars well inside the pixels have less than half of their light"
         " there"
     )
     cure = "check the positions of the catalogue, and fit a sky along, background='stamp'"
-    return [Finding(QualityFlag.POOR_PRF, sources, effect, sentence, cure)]
+    return [Finding(QualityFlag.POOR_PRF, sources, left.effect(left.flux, sources), sentence, cure)]

@@ -31,8 +31,8 @@ SIGNIFICANT = 5.0
 """Definition: a level of the sky counts from so many of its standard errors on."""
 WORTH_A_TRY = 2.0
 """Cost: a PRF that varies is fitted from so many standard deviations on, by one in forty fields that do not vary."""
-# Derived: mean and standard deviation of |z| for a standard normal z.
-_MEAN_ABS, _STD_ABS = float(np.sqrt(2.0 / np.pi)), float(np.sqrt(1.0 - 2.0 / np.pi))
+# Derived: standard deviation of |z| for a standard normal z.
+_STD_ABS = float(np.sqrt(1.0 - 2.0 / np.pi))
 # Rounding: it decides what is left of a pixel that the fit follows altogether.
 _LEAST_KEPT = 1e-3
 # Rounding: share of the largest square below which a combination of columns is none.
@@ -43,17 +43,17 @@ _NOISE_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """Whether the joint fit is kept, and why.
+    """Whether a fit that was tried is kept, and why.
 
     Parameters
     ----------
-    joint : bool
+    kept : bool
         Whether it is.
     reason : str
-        What decided, as the end of a sentence about the joint fit.
+        What decided, as the end of a sentence about it.
     """
 
-    joint: bool
+    kept: bool
     reason: str
 
 

@@ -20,9 +20,9 @@ STRONG = 10.0
 """Definition: twice the log odds from which on evidence is very strong (Kass & Raftery 1995, JASA 90, 773)."""
 # Accuracy: places of a star per side of a pixel.
 _PER_PIXEL = 2
-# Derived: nearer to a brighter one, pixel, a star is told from no asymmetric PRF: the core of a PRF of these missions
-# is narrower. As far beyond the pixels one is looked for.
-_CORE = 2
+CORE_PIX = 2
+"""Derived: nearer to a brighter one, pixel, a star is told from no asymmetric PRF: the core of a PRF of these missions
+is narrower. As far beyond the pixels one is looked for."""
 # Accuracy: relative errors of the model under which evidence is compared, in units of those that fits start from, and
 # of those that were learned.
 _FIRST, _LEARNED = (0.3, 1.0, 3.0, 10.0, 30.0), (1.0, 0.3, 0.1)
@@ -284,7 +284,7 @@ def _owners(sources: SourceTable, problem: JointProblem, state: JointState, plac
 
 def _places(pixels: PixelTable) -> FloatArray:
     """Return where a star might be: the same places in each pixel, and as far beyond, RA and Dec, (n_place, 2)."""
-    reach, axes = np.arange(-_CORE, _CORE + 1), pixel_axes(pixels)
+    reach, axes = np.arange(-CORE_PIX, CORE_PIX + 1), pixel_axes(pixels)
     moved = np.stack([one.ravel() for one in np.meshgrid(reach, reach)], axis=1)
     cell = np.stack([pixels.column, pixels.row], axis=1)[:, None, :] + moved
     first = np.unique(cell.reshape(-1, 2), axis=0, return_index=True)[1]
@@ -321,7 +321,7 @@ def _core_of(
 ) -> BoolArray:
     """Return in which cores of stars brighter than one there would be each place lies, shape (n_source, n_place)."""
     away = np.hypot(*_offsets(sources, problem, state, place).T).reshape(sources.n_source, -1)
-    near = away < _CORE * np.sqrt(problem.pixel_area)
+    near = away < CORE_PIX * np.sqrt(problem.pixel_area)
     return near & (state.flux[:, None] > flux)
 
 

@@ -109,9 +109,9 @@ def test_rounds_refuse_what_they_do_not_have(field, option):
 def test_a_joint_fit_that_does_not_settle_is_not_taken(fits):
     rounds, other = fits
     choice = choose_fit(rounds, replace(other, joint=replace(other.joint, converged=False)))
-    assert not choice.joint
+    assert not choice.kept
     assert choice.reason == "does not settle"
-    assert not choose_fit(rounds, rounds).joint
+    assert not choose_fit(rounds, rounds).kept
 
 
 def test_light_of_the_darker_pixels(fits):
@@ -128,7 +128,7 @@ def test_light_below_zero_is_misplaced(fits):
     for light, taken in ((3.0 * other.joint.flux_err[-1], True), (5.0 * flux.max(), False)):
         flux[-1] = -light
         below = replace(other, joint=replace(other.joint, flux=flux))
-        assert choose_fit(rounds, below).joint == taken
+        assert choose_fit(rounds, below).kept == taken
 
 
 def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
@@ -138,7 +138,7 @@ def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
     core = np.where(near, 0.05 * np.nan_to_num(other.flux)[other.pairs.source] * other.values, 0.0)
     image = other.joint.image - np.bincount(other.pairs.pixel, core, other.pairs.n_pixel)
     choice = choose_fit(rounds, replace(other, joint=replace(other.joint, image=image)))
-    assert not choice.joint
+    assert not choice.kept
     assert float(choice.reason.split()[1]) > 100.0
 
 
