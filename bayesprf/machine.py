@@ -90,7 +90,8 @@ class Machine:
     time_mask : array-like of bool, shape (n_time,), optional
         Cadences that enter the mean image the PRF is fitted to.
     n_r_knots, n_phi_knots : int
-        Radial and azimuthal knots of the PRF.
+        Radial and azimuthal knots of the PRF. Where these, `rmin`, `rmax` and `cut_r` are all as documented, or as
+        `from_pixels` has them, the fit takes its own: see `bayesprf.settings.Settings`.
     time_nknots, time_resolution, time_radius
         Knots in position, cadences per bin (at most) and radius (arcsec) of the time model.
     rmin, rmax : float
@@ -482,7 +483,7 @@ class Machine:
         frame_index : "mean" or int
             Image to fit: the mean over time, or one cadence.
         bin_data : bool
-            Average the pixels in cells of radius and angle before the fit.
+            Fit faster, and approximately: the surroundings of the brightest stars decide the PRF.
         **kwargs
             Options of `MaskOptions`: `upper_radius_limit`, `lower_radius_limit`, `upper_flux_limit`,
             `lower_flux_limit`, `correct_centroid_offset`; and of `ShapeOptions`.

@@ -36,6 +36,9 @@ _TIME_SETTINGS = ("time_nknots", "time_resolution", "time_radius", "cartesian_kn
 class MaskOptions:
     """How far a star matters before its PRF is known, and which stars and pixels the PRF may be trained on.
 
+    By default all pixels decide the PRF, blended ones too. Where a limit is set, those decide it alone that no limit
+    forbids, within the radius of a star; all others give only their stars their fluxes.
+
     Parameters
     ----------
     upper_radius_limit, lower_radius_limit : float, optional
@@ -45,11 +48,12 @@ class MaskOptions:
         matters as far as its flux in a pixel exceeds the second (by default 10 times the median error
         of a pixel in one cadence), electron / s.
     correct_centroid_offset : bool
-        Measure the common offset between catalogue and pixel positions, and apply it.
+        Measure the common offset between catalogue and pixel positions, and apply it. Otherwise it is zero, and each
+        star has its own position alone, unless these are held too.
     contaminant_mag_limit : float, optional
         Sources fainter than this magnitude do not count as contaminants; all count by default.
     limit_radius : float
-        The PRF is not trained on pixels farther from the star than this, arcsec.
+        The PRF is not trained on pixels farther from the star than this, arcsec; the default limits nothing.
     """
 
     upper_radius_limit: float | None = None
@@ -77,7 +81,8 @@ class ShapeOptions:
     flux_cut_off : float
         A source's model is evaluated where it exceeds this flux in a pixel, electron / s.
     bin_data : bool
-        Average the training pixels in cells of radius and angle before the fit.
+        Fit faster, and approximately: the surroundings of the brightest stars decide the PRF, a quarter of the pixels
+        or two for each of its weights, as long as no more than 20,000 pixels do.
     smoothness : float
         Prior standard deviation of the curvature of log10 PRF between neighbouring weights, dex.
     n_round : int
@@ -85,7 +90,8 @@ class ShapeOptions:
     clip_sigma : float
         Training pixels farther than this from the model, in standard deviations, are left out.
     max_neighbor_share : float
-        The PRF is trained on a pixel of a star only if neighbours give less than this share of its light.
+        The PRF is trained on a pixel of a star only if neighbours give less than this share of its light. This limit
+        and the next two count where they, or one of `MaskOptions`, are changed: by default all pixels decide the PRF.
     min_snr : float
         The PRF is not trained on stars fainter than this signal-to-noise ratio.
     max_pairs : int
@@ -160,7 +166,7 @@ class ShapeOptions:
     def asks_rounds(self) -> bool:
         """Whether an option is changed that only the fit in rounds has."""
         plain = ShapeOptions()
-        names = ("bin_data", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr", "max_pairs")
+        names = ("smoothness", "clip_sigma")
         rounds = (plain.n_round, N_ROUND_REFINE) if self.refine else (plain.n_round,)
         return self.n_round not in rounds or any(getattr(self, name) != getattr(plain, name) for name in names)
 
@@ -426,7 +432,9 @@ class Settings:
     time_mask : array-like of bool, shape (n_time,), optional
         Cadences that enter the mean image the PRF is fitted to; all by default.
     n_r_knots, n_phi_knots : int
-        Radial and azimuthal knots of the PRF.
+        Radial and azimuthal knots of the PRF. Where these and the next three settings are all as documented, or all
+        those for the pixels of the instrument, the fit has its own: 13 by 15 from a quarter of a pixel to 8 pixels,
+        round within 3/8 pixel.
     time_nknots, time_resolution, time_radius
         Knots in position, cadences per bin (at most) and radius (arcsec) of the time model.
     rmin, rmax : float
@@ -551,6 +559,14 @@ class PrfRecipe:
             part = "mask" if hasattr(self.mask, name) else "shape"
             recipe = replace(recipe, **{part: replace(getattr(recipe, part), **{name: value})})
         return recipe
+
+
+def limits_training(mask: MaskOptions, shape: ShapeOptions, instrument: Instrument) -> bool:
+    """Whether options limit the pixels that train the PRF; documented radii and those of an instrument limit none."""
+    usual = (PrfRecipe.from_settings(one).mask for one in (Settings(), Settings.for_instrument(instrument)))
+    plain, names = ShapeOptions(), ("max_neighbor_share", "min_snr", "max_pairs")
+    limited = replace(mask, correct_centroid_offset=True) not in usual
+    return limited or any(getattr(shape, name) != getattr(plain, name) for name in names)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

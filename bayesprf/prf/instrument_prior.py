@@ -35,7 +35,7 @@ _ROUGH_PEAK, _ROUGH_MAX, _ROUGH_LENGTH = 0.08, 0.7, 0.6
 _MIN_SIGMA = 1e-3
 
 
-def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
+def instrument_prior(instrument: Instrument, axes: FloatArray, basis: PolarBasis | None = None) -> PrfPrior:
     """Build the prior of the PRF from the record of an instrument.
 
     Parameters
@@ -44,6 +44,8 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
         Its `prf_widths` count.
     axes : ndarray of float64, shape (2, 2)
         Sky step of one column and one row, arcsec.
+    basis : PolarBasis, optional
+        Columns of log10 PRF; by default those of `joint_basis` out to `RMAX`.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray) -> PrfPrior:
             f"prf='instrument': expected pixels of an instrument whose PRF is on record (Kepler, K2, TESS), got"
             f" {instrument.name}; give the file of a saved PRF, or leave prf out"
         )
-    basis = joint_basis(pixel_side(axes), RMAX)
+    basis = basis or joint_basis(pixel_side(axes), RMAX)
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     widths_factor = project_tables(np.array(modes), base, basis)[0]

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bayesprf.arrays import BoolArray, FloatArray
+from bayesprf.design.polar import PolarBasis
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.scene.image import Image
 from bayesprf.scene.pairs import PairTable
@@ -30,6 +31,8 @@ class Scene:
         The image, its background subtracted.
     background : ImageBackground, optional
         That background, as known so far; None where there is none to be fitted.
+    basis : PolarBasis, optional
+        Columns of log10 PRF that are asked for; None leaves them to the fit.
     """
 
     pixels: PixelTable
@@ -38,6 +41,7 @@ class Scene:
     limit: float
     image: Image
     background: ImageBackground | None = None
+    basis: PolarBasis | None = None
 
     @property
     def flux(self) -> FloatArray:

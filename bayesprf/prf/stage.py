@@ -44,7 +44,6 @@ from bayesprf.settings import (
     MAX_BACKGROUND_ORDER,
     Background,
     PrfRecipe,
-    Settings,
     ShapeOptions,
 )
 
@@ -53,7 +52,7 @@ _CONVERGED_PIX = 0.01
 
 # Format: the surfaces over the field that are tried, by their order from 1 on.
 _SURFACES = ("plane", "quadratic surface")
-# Settings of the splines, which only the fit in rounds has.
+# Settings of the splines: both the documented ones and those for the instrument's pixels leave these to the fit.
 _SPLINES = ("rmin", "rmax", "cut_r", "n_r_knots", "n_phi_knots")
 _NO_STARS = (
     "sources: expected stars bright enough in these pixels to learn the PRF from, got none; check positions, and give a"
@@ -221,14 +220,8 @@ def _rounds_alone(fit: Fit, recipe: PrfRecipe) -> bool:
 
 
 def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
-    """Whether a joint fit takes no more than about a minute, and nothing is asked of splines or training.
-
-    Both the documented splines and those of the instrument's pixels count as not asked for.
-    """
-    usual = (Settings(), Settings.for_instrument(fit.pixels.instrument))
-    plain = not fit.settings.differs(_SPLINES, fit.pixels.instrument)
-    plain &= recipe.mask in [PrfRecipe.from_settings(one).mask for one in usual]
-    return plain and not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
+    """Whether a joint fit takes no more than about a minute, and no option of the fit in rounds is changed."""
+    return not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
 
 
 def _hides_sky(scene: Scene, found: PrfFit) -> bool:
@@ -315,7 +308,8 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     of which all pixels decide, and where stars light as many pixels alone as it has weights.
     """
     joint = found.joint
-    if joint is None or recipe.shape.knot_density is not None or joint.decided is not None:
+    asked = recipe.shape.knot_density is not None or scene.basis is not None
+    if joint is None or asked or joint.decided is not None:
         return found, recipe
     if np.count_nonzero(found.training) < finer(joint.problem.basis).n_basis:
         return found, recipe
@@ -446,7 +440,8 @@ def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
     One of all pixels that finds its order begins as a plane where a joint fit may look for more; in rounds a plane and
     the wing of a very bright star make up for each other.
     """
-    scene = Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image)
+    basis = _basis(fit) if fit.settings.differs(_SPLINES, fit.pixels.instrument) else None
+    scene = Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image, basis=basis)
     asked = fit.settings.background
     if asked is None:
         return scene

@@ -16,7 +16,7 @@ from bayesprf.scene.image import Image
 from bayesprf.scene.masks import alone_mask, radius_mask
 from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.settings import MaskOptions, QualityOptions
+from bayesprf.settings import MaskOptions, QualityOptions, ShapeOptions
 from bayesprf.stats import fit_clipped
 
 # Derived: with fewer uncontaminated pixels than this many per weight, which leave as many over as they fit, the PRF is
@@ -115,17 +115,75 @@ def _training_in_a_crowd(scene: Scene, basis: PolarBasis, options: MaskOptions) 
 
     The nominal PRF decides whose light a pixel holds; the fluxes are the catalogue's, in its unit.
     """
-    nominal, pairs = nominal_prf(basis, pixel_area(scene.pixels)), scene.pairs
-    prf = PrfMatrix.constant(pairs, nominal.evaluate(pairs.dx, pairs.dy))
-    expected = np.where(scene.known, scene.flux, np.nan)
-    visible = PrfMatrix.constant(pairs, np.where(scene.saturated[pairs.pixel], 0.0, prf.values))
-    flux = fit_image_flux(visible, scene.image, expected=expected * _image_scale(scene, expected))
+    pairs = scene.pairs
+    prf, flux = _nominal_light(scene, basis)
     neighbors = prf.neighbor_light(np.maximum(flux, 0.0))
     dominated = usable_pairs(scene, pairs, basis.rmax, options) & (neighbors < _CROWD_SHARE * prf.light(flux))
     if not dominated.any() and not _total_light(scene) > 0.0:
         raise InputError(why_no_training(scene, basis, options))
     found = gather_star_pixels(prf, flux, scene.image, fixed=np.zeros(pairs.n_pixel), chosen=dominated)
     return replace(found, flux=scene.flux[found.source])
+
+
+def _nominal_light(scene: Scene, basis: PolarBasis) -> tuple[PrfMatrix, FloatArray]:
+    """Return the nominal PRF of all pairs, and the fluxes with it, shape (n_source,), electron / s."""
+    nominal, pairs = nominal_prf(basis, pixel_area(scene.pixels)), scene.pairs
+    prf = PrfMatrix.constant(pairs, nominal.evaluate(pairs.dx, pairs.dy))
+    expected = np.where(scene.known, scene.flux, np.nan)
+    visible = PrfMatrix.constant(pairs, np.where(scene.saturated[pairs.pixel], 0.0, prf.values))
+    return prf, fit_image_flux(visible, scene.image, expected=expected * _image_scale(scene, expected))
+
+
+def training_pixels(scene: Scene, basis: PolarBasis, mask: MaskOptions, options: ShapeOptions) -> BoolArray:
+    """Choose the pixels that a PRF may be trained on by the limits that are asked for.
+
+    Parameters
+    ----------
+    scene : Scene
+        Image and catalogue.
+    basis : PolarBasis
+        Gives rmax.
+    mask : MaskOptions
+        Reach of the stars, and limits of radius, flux and contaminants.
+    options : ShapeOptions
+        Share of neighbours, signal-to-noise ratio and number of pairs.
+
+    Returns
+    -------
+    ndarray of bool, shape (n_pixel,)
+        Pixels within the radius of a star that is bright enough, to which its neighbours, by the nominal PRF, add
+        little. Beside a sky those that no star reaches, too: they tell it.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    pairs, side = scene.pairs, float(np.sqrt(pixel_area(scene.pixels)))
+    radius = fit_radius(pairs, scene.image, scene.flux, pixel_scale=side, options=mask)
+    near = radius_mask(pairs, radius)
+    prf, flux = _nominal_light(scene, basis)
+    light = np.maximum(prf.light(flux), 0.0)
+    counted = np.where(contaminants(scene, mask)[pairs.source], light, 0.0)
+    share = np.bincount(pairs.pixel, weights=counted, minlength=pairs.n_pixel)[pairs.pixel] - counted
+    chosen = near & usable_pairs(scene, pairs, basis.rmax, mask) & (share < options.max_neighbor_share * light)
+    signal = np.where(chosen, light**2 * scene.image.ivar[pairs.pixel], 0.0)
+    snr = np.sqrt(np.bincount(pairs.source, weights=signal, minlength=pairs.n_source))
+    chosen &= snr[pairs.source] > options.min_snr
+    chosen &= _within_budget(pairs, chosen, snr, options.max_pairs)
+    if not chosen.any():
+        raise InputError(why_no_training(scene, basis, mask))
+    trained, reached = (np.bincount(pairs.pixel[one], minlength=pairs.n_pixel) > 0 for one in (chosen, near))
+    return trained if scene.background is None else trained | ~reached
+
+
+def _within_budget(pairs: PairTable, chosen: BoolArray, snr: FloatArray, max_pairs: int) -> BoolArray:
+    """Return the pairs of the stars with the highest signal-to-noise ratio, up to the budget."""
+    count = np.bincount(pairs.source[chosen], minlength=pairs.n_source)
+    order = np.argsort(-snr, kind="stable")
+    bright = np.zeros(pairs.n_source, bool)
+    bright[order[np.cumsum(count[order]) <= max_pairs]] = True
+    return bright[pairs.source]
 
 
 def _image_scale(scene: Scene, expected: FloatArray) -> float:

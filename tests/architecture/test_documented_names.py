@@ -73,7 +73,7 @@ def finished():
     frame = pd.DataFrame({"ra": sources.ra_deg, "dec": sources.dec_deg, "phot_g_mean_flux": sources.flux})
     positions = (pixels.ra_deg, pixels.dec_deg, frame, pixels.column, pixels.row)
     made = Machine(pixels.time, pixels.flux, pixels.flux_err, *positions, quiet=True)
-    made.build_shape_model(n_round=1)
+    made.build_shape_model()
     made.build_time_model()
     made.fit_model(fit_va=True, n_threads=1)
     made.compute_aperture_photometry()

@@ -149,7 +149,7 @@ def test_constructor_and_what_it_leads_to(fuzz, field, n_example):
 
     def check(change):
         machine = Machine(**{**given, "quiet": True, change[0]: change[1]})
-        machine.build_shape_model(n_round=2)
+        machine.build_shape_model()
         machine.fit_model(n_threads=1)
         assert np.all(np.isfinite(machine.ws) | (machine.flags != 0))
 

@@ -41,7 +41,7 @@ def through_arrays(scene: SimulatedField, factor: float) -> Machine:
 @cache
 def fitted(name: str, entrance, stage: str, factor: float) -> Machine:
     machine = entrance(make_scene(name), factor)
-    getattr(machine, stage)(n_round=3)
+    getattr(machine, stage)()
     machine.fit_model()
     return machine
 

@@ -36,7 +36,7 @@ def plain(field):
 def solved(pixels, sources):
     """Return a Machine with shape and fluxes."""
     machine = Machine.from_pixels(pixels, sources)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     machine.fit_model(n_threads=1)
     return machine
 

@@ -44,7 +44,7 @@ def with_source(sources, ra_deg, dec_deg, flux, name="extra"):
 def solved(pixels, sources, **options):
     """Return a Machine with shape, after two rounds unless the options say otherwise, and fluxes."""
     machine = Machine.from_pixels(pixels, sources, quiet=True)
-    machine.build_shape_model(**{"n_round": 2} | options)
+    machine.build_shape_model(**options)
     machine.fit_model(n_threads=1)
     return machine
 
@@ -300,7 +300,7 @@ def test_stages_out_of_order_name_the_method_to_call(field):
     machine = Machine.from_pixels(field.pixels, field.sources)
     with pytest.raises(StageError, match=r"^no prf result yet: call build_shape_model\(\) first"):
         machine.fit_model()
-    machine.build_shape_model(n_round=1)
+    machine.build_shape_model()
     with pytest.raises(StageError, match=r"^no time model result yet: call build_time_model\(\) first"):
         machine.fit_model(fit_va=True)
     with pytest.raises(StageError, match=r"^no flux result yet: call fit_model\(\) first"):
@@ -571,7 +571,7 @@ def test_high_declination_is_as_good_as_the_equator(dec):
     made = [
         make_field(rng=np.random.default_rng(5), n_source=30, n_time=10, dec0=d, instrument=LINEAR) for d in (0.0, dec)
     ]
-    equator, high = (spread(solved(one.pixels, one.sources, n_round=4), one) for one in made)
+    equator, high = (spread(solved(one.pixels, one.sources), one) for one in made)
     assert abs(high[0] - equator[0]) < 0.015
     assert high[1] < 1.5 * equator[1]
 
@@ -590,7 +590,7 @@ def test_index_of_the_catalogue_does_not_matter(arguments, good, index):
     frame = arguments["sources"]
     frame.index = index(len(frame))
     machine = Machine(**arguments, cut_r=good.cut_r, instrument=LINEAR)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     machine.fit_model(n_threads=1)
     np.testing.assert_array_equal(machine.ws, good.ws)
 
@@ -646,7 +646,7 @@ def test_faint_field():
     faint = make_field(rng=np.random.default_rng(3), n_source=30, n_time=20, mag_range=(18.0, 19.5), instrument=LINEAR)
     mean = faint.pixels.flux.mean(axis=0)
     assert mean.max() < 150.0
-    median, scatter = spread(solved(faint.pixels, faint.sources, n_round=4), faint)
+    median, scatter = spread(solved(faint.pixels, faint.sources), faint)
     assert median == pytest.approx(1.0, abs=0.02)
     assert scatter < 0.03
 
@@ -655,7 +655,7 @@ def test_bright_field():
     """PSFMachine, defect 29: LinAlgError when everything is above 2e5 electron / s."""
     bright = make_field(rng=np.random.default_rng(3), n_source=30, n_time=20, mag_range=(5.0, 7.0), instrument=LINEAR)
     assert bright.mean_flux.min() > 1e7
-    median, scatter = spread(solved(bright.pixels, bright.sources, n_round=4), bright)
+    median, scatter = spread(solved(bright.pixels, bright.sources), bright)
     assert median == pytest.approx(1.0, abs=0.02)
     assert scatter < 0.02
 
@@ -664,7 +664,7 @@ def test_one_source():
     """PSFMachine, defect 12: flux / truth 0.066."""
     one = make_field(rng=np.random.default_rng(3), n_source=1, n_time=20, mag_range=(12.0, 12.5), instrument=LINEAR)
     assert one.pixels.n_pixel <= 49
-    assert spread(solved(one.pixels, one.sources, n_round=4), one)[0] == pytest.approx(1.0, abs=0.03)
+    assert spread(solved(one.pixels, one.sources), one)[0] == pytest.approx(1.0, abs=0.03)
 
 
 @pytest.mark.parametrize("factor", [100.0, 0.01, 1626.0])
@@ -730,7 +730,7 @@ def test_negative_pixels_teach_the_wings():
         rng=np.random.default_rng(2), layout="image", image_shape=(60, 60), n_source=14, n_time=8,
         mag_range=(14.0, 15.0), min_separation=11.0, instrument=LINEAR, read_noise=6000.0,
     )  # fmt: skip
-    prf = solved(made.pixels, made.sources, n_round=4).fit.prf.prf
+    prf = solved(made.pixels, made.sources).fit.prf.prf
     radius = np.array([10.0, 12.0, 14.0])
     phi = np.linspace(0.0, 2.0 * np.pi, 24, endpoint=False)
     dx, dy = (np.outer(radius, one(phi)).ravel() for one in (np.cos, np.sin))
@@ -770,7 +770,7 @@ def test_fluxes_in_a_crowd_are_not_negative():
     crowd = make_field(
         rng=np.random.default_rng(2), layout="image", image_shape=(40, 40), n_source=150, n_time=4, instrument=LINEAR
     )
-    machine = solved(crowd.pixels, crowd.sources, n_round=4)
+    machine = solved(crowd.pixels, crowd.sources)
     assert np.min(machine.ws / machine.werrs) > -3.0
     assert np.median(machine.ws / crowd.flux) == pytest.approx(1.0, abs=0.02)
     assert not np.any(machine.flags & QualityFlag.NEGATIVE_FLUX)

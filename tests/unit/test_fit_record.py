@@ -27,7 +27,7 @@ def empty(field):
 @pytest.fixture(scope="module")
 def finished(field):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     machine.build_time_model()
     machine.fit_model(fit_va=True, n_threads=1)
     machine.compute_aperture_photometry()
@@ -83,7 +83,7 @@ def test_settings_drop_the_stages_that_read_them(empty):
 
 
 def test_recipe_names_the_option_that_is_unknown():
-    recipe = PrfRecipe().updated(n_round=2, upper_flux_limit=10.0)
+    recipe = PrfRecipe().updated(upper_flux_limit=10.0)
     assert (recipe.shape.n_round, recipe.mask.upper_flux_limit) == (2, 10.0)
     with pytest.raises(InputError, match=r"^kwargs: .*, got n_rounds; did you mean n_round\?$"):
         recipe.updated(n_rounds=3)

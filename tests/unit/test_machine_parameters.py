@@ -33,9 +33,9 @@ def arguments_of(field, **changes):
 
 
 def shaped(field, settings=(), **options):
-    """Return a Machine with some settings and a shape, after two rounds unless the options say otherwise."""
+    """Return a Machine with some settings and a shape."""
     machine = Machine(**arguments_of(field), instrument=LINEAR, **dict(settings))
-    machine.build_shape_model(**{"n_round": 2} | options)
+    machine.build_shape_model(**options)
     return machine
 
 
@@ -55,7 +55,7 @@ def field():
 
 @pytest.fixture(scope="module")
 def machine(field):
-    made = shaped(field, n_round=4)
+    made = shaped(field)
     made.fit_model(n_threads=1)
     return made
 
@@ -105,7 +105,7 @@ def test_geometry_after_the_shape_takes_the_measured_offset_off(field):
     made = make_field(field.settings, rng=np.random.default_rng(7), centroid_offset=(0.1, 0.0))
     machine = Machine(**arguments_of(made), instrument=LINEAR)
     before = machine.dra.copy(), machine.ddec.copy()
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model(refine=False)
     east, north = machine.centroid_offset
     assert np.hypot(east, north) == pytest.approx(0.1 * 3.98, abs=0.15)
     np.testing.assert_allclose((before[0] - machine.dra).data * 3600.0, east, atol=1e-9)
@@ -150,7 +150,7 @@ def test_quiet_is_stored(field):
 
 
 def test_nothing_is_written_while_fitting(field, capfd):
-    shaped(field, n_round=1, settings={"quiet": True}).fit_model(n_threads=1)
+    shaped(field, settings={"quiet": True}).fit_model(n_threads=1)
     assert capfd.readouterr() == ("", "")
 
 
@@ -158,15 +158,15 @@ def test_contaminant_mag_limit_is_a_magnitude(field):
     """Fainter stars do not count: their neighbours' pixels teach, as if the faint ones were not there."""
     machine = Machine(**arguments_of(field), instrument=LINEAR)
     assert machine.contaminant_mag_limit is None
-    machine.build_shape_model(n_round=1)
+    machine.build_shape_model()
     mag = machine.sources.mag
     np.testing.assert_allclose(mag, 25.0 - 2.5 * np.log10(field.sources.flux))
-    teaching = [machine.uncontaminated_source_mask.nnz]
+    teaching = []
     for limit in (mag.max() + 1.0, np.median(mag), mag.min() - 1.0):
         machine.contaminant_mag_limit = limit
-        machine.build_shape_model(n_round=1)
+        machine.build_shape_model()
         teaching.append(machine.uncontaminated_source_mask.nnz)
-    assert teaching[0] == teaching[1] < teaching[2] < teaching[3]
+    assert teaching[0] < teaching[1] < teaching[2]
 
 
 def test_contaminant_mag_limit_uses_the_magnitude_of_the_catalogue(field):
@@ -185,11 +185,11 @@ def test_cartesian_knot_spacing(field, machine):
 
 def test_limit_radius_bounds_the_pixels_that_teach(field):
     """PSFMachine, defect 19: never used."""
-    for limit in (24.0, 9.0, 6.0):
-        machine = shaped(field, {"limit_radius": limit}, n_round=1)
+    for limit in (20.0, 9.0, 6.0):
+        machine = shaped(field, {"limit_radius": limit})
         taught = machine.r[machine.uncontaminated_source_mask.nonzero()].max()
         assert taught < limit
-        assert taught > 0.8 * min(limit, 16.0)
+        assert taught > 0.8 * limit
 
 
 def test_time_mask_chooses_the_cadences_of_the_mean_image(field):
@@ -198,11 +198,11 @@ def test_time_mask_chooses_the_cadences_of_the_mean_image(field):
     flux[~mask] *= 3.0
     arguments = arguments_of(field, flux=flux)
     machine = Machine(**arguments, time_mask=mask, instrument=LINEAR)
-    machine.build_shape_model(n_round=1)
+    machine.build_shape_model()
     np.testing.assert_allclose(machine.fit.prf.image.flux, flux[:4].mean(axis=0), rtol=1e-12)
     few = {name: arguments[name][:4] for name in ("time", "flux", "flux_err")}
     alone = Machine(**(arguments | few), instrument=LINEAR)
-    alone.build_shape_model(n_round=1)
+    alone.build_shape_model()
     np.testing.assert_allclose(machine.psf_w, alone.psf_w, rtol=1e-9)
 
 
@@ -220,27 +220,27 @@ def test_time_mask_holds_for_the_re_estimated_fluxes(field):
 
 def test_knots_set_the_columns_of_the_prf(field):
     sizes = {}
-    for n_r, n_phi in ((10, 15), (12, 15), (10, 9)):
-        machine = shaped(field, {"n_r_knots": n_r, "n_phi_knots": n_phi}, n_round=1)
+    for n_r, n_phi in ((11, 15), (12, 15), (11, 9)):
+        machine = shaped(field, {"n_r_knots": n_r, "n_phi_knots": n_phi})
         basis = machine.fit.prf.prf.basis
         sizes[n_r, n_phi] = basis.n_basis
         assert machine.psf_w.shape == machine.psf_w_err.shape == (basis.n_basis,)
         assert (basis.n_basis - basis.n_core) % n_phi == 0
-    assert sizes[12, 15] > sizes[10, 15] > sizes[10, 9]
+    assert sizes[12, 15] > sizes[11, 15] > sizes[11, 9]
 
 
 def test_radial_knots_run_from_rmin_to_rmax(field):
-    machine = shaped(field, {"rmin": 2.0, "rmax": 12.0, "cut_r": 0.0}, n_round=1)
+    machine = shaped(field, {"rmin": 2.0, "rmax": 12.0, "cut_r": 0.0})
     knots = np.unique(machine.fit.prf.prf.basis.knots)
     np.testing.assert_allclose(knots[1:], np.linspace(np.sqrt(2.0), np.sqrt(12.0), 10) ** 2)
     taught = machine.r[machine.uncontaminated_source_mask.nonzero()].max()
     assert taught < 12.0
 
 
-@pytest.mark.parametrize("cut_r", [4.0, 6.0, 10.0])
+@pytest.mark.parametrize("cut_r", [4.0, 7.0, 10.0])
 def test_angle_does_not_count_inside_cut_r(field, cut_r):
     """In the coordinates in which the core is round."""
-    prf = shaped(field, {"cut_r": cut_r}, n_round=2).fit.prf.prf
+    prf = shaped(field, {"cut_r": cut_r}).fit.prf.prf
     phi = np.linspace(0.0, 2.0 * np.pi, 17)
     for share, counts in ((0.3, False), (0.99, False), (1.25, True)):
         radius = share * cut_r
@@ -265,7 +265,7 @@ def test_sparse_dist_lim_bounds_the_pairs(field):
 
 
 def test_sparse_dist_lim_may_be_set_later(field):
-    machine = shaped(field, n_round=1)
+    machine = shaped(field)
     machine.sparse_dist_lim = 20
     assert machine.r.data.max() <= 20.0
     with pytest.raises(StageError, match="no prf result yet"):
@@ -303,7 +303,7 @@ def test_flux_cut_off_stops_the_model(field):
     """The lower the cut, the more pixels; what lies below is known."""
     counts, known = [], []
     for cut in (0.1, 1.0, 10.0, 100.0):
-        machine = shaped(field, flux_cut_off=cut, n_round=1)
+        machine = shaped(field, flux_cut_off=cut)
         light = machine.mean_model.multiply(np.nan_to_num(machine.fit.prf.flux)[:, None]).tocsr()
         assert light.data.min() > cut
         counts.append(machine.source_mask.nnz)
@@ -324,7 +324,7 @@ def test_light_below_the_cut_is_known(field):
 @pytest.mark.parametrize("index", [3, np.int64(3), np.int32(3), -9])
 def test_frame_index_chooses_one_image(field, index):
     """PSFMachine, defect 24: UnboundLocalError for a numpy integer."""
-    image = shaped(field, frame_index=index, n_round=1).fit.prf.image
+    image = shaped(field, frame_index=index).fit.prf.image
     np.testing.assert_array_equal(image.flux, field.pixels.flux[3])
     np.testing.assert_allclose(image.ivar, field.pixels.flux_err[3] ** -2.0)
 
@@ -344,37 +344,38 @@ def test_bin_data_fits_fewer_pixels_to_the_same_shape(field, machine):
 def test_plot_returns_a_figure(field, machine, draw):
     with mpl.rc_context({"backend": "agg"}):
         if draw == "build":
-            figure = Machine(**arguments_of(field), instrument=LINEAR).build_shape_model(plot=True, n_round=1)
+            figure = Machine(**arguments_of(field), instrument=LINEAR).build_shape_model(plot=True)
         else:
             figure = machine.plot_shape_model(frame_index=2, bin_data=True)
     assert isinstance(figure, Figure)
 
 
 def test_without_plot_nothing_is_returned(field):
-    assert Machine(**arguments_of(field), instrument=LINEAR).build_shape_model(n_round=1) is None
+    assert Machine(**arguments_of(field), instrument=LINEAR).build_shape_model() is None
 
 
 @pytest.mark.parametrize("option", ["upper_radius_limit", "lower_radius_limit"])
 def test_radius_limits_bound_the_reach(field, option):
-    reach = shaped(field, n_round=1, **{option: 10.0}).radius
+    reach = shaped(field, **{option: 10.0}).radius
     assert reach.max() <= 10.0 if option == "upper_radius_limit" else reach.min() >= 10.0
 
 
 def test_lower_flux_limit_shortens_the_reach(field):
-    near, far = (shaped(field, n_round=1, lower_flux_limit=limit).radius for limit in (2000.0, 20.0))
+    near, far = (shaped(field, lower_flux_limit=limit).radius for limit in (2000.0, 20.0))
     assert np.all(near <= far)
     assert near.mean() < 0.8 * far.mean()
 
 
 def test_upper_flux_limit_keeps_bright_pixels_from_teaching(field):
-    machine = shaped(field, n_round=1, upper_flux_limit=500.0)
+    machine = shaped(field, upper_flux_limit=500.0)
     taught = machine.uncontaminated_source_mask.nonzero()[1]
     assert field.pixels.flux.mean(axis=0)[taught].max() < 500.0
 
 
 def test_correct_centroid_offset_may_be_switched_off(field):
-    assert shaped(field, n_round=1, correct_centroid_offset=False).centroid_offset == (0.0, 0.0)
-    assert shaped(field, n_round=1).centroid_offset != (0.0, 0.0)
+    """The offset of the catalogue's own errors is some hundredths of an arcsec."""
+    held, free = (np.hypot(*shaped(field, correct_centroid_offset=one).centroid_offset) for one in (False, True))
+    assert held < 1e-6 < 1e-3 < free
 
 
 # fit_model
@@ -417,7 +418,7 @@ def test_second_call_gives_the_same_bits(field):
     machine = shaped(field)
     machine.fit_model()
     first = machine.psf_w.copy(), machine.mean_model.data.copy(), machine.ws.copy(), machine.werrs.copy()
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     machine.fit_model()
     machine.fit_model()
     second = machine.psf_w, machine.mean_model.data, machine.ws, machine.werrs
@@ -427,7 +428,7 @@ def test_second_call_gives_the_same_bits(field):
 
 @pytest.fixture
 def finished(field):
-    made = shaped(field, n_round=1)
+    made = shaped(field)
     made.fit_model(n_threads=1)
     made.compute_aperture_photometry(50)
     made.get_psf_metrics(0)
@@ -445,7 +446,7 @@ RESULTS = {
 
 
 def test_new_shape_drops_what_came_of_the_old_one(finished):
-    finished.build_shape_model(n_round=1)
+    finished.build_shape_model()
     for name, method in RESULTS.items():
         with pytest.raises(StageError, match=rf"call {method}"):
             getattr(finished, name)

@@ -23,7 +23,7 @@ def field():
 def build(field, **changes):
     """Return a Machine with its shape learned from the clean pixels, and pixels with changes."""
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     machine.fit = replace(machine.fit, pixels=replace(field.pixels, **changes))
     return machine
 

@@ -35,7 +35,7 @@ def simulate(moves):
 
 def shaped(field, **changes):
     machine = Machine.from_pixels(replace(field.pixels, **changes), field.sources, quiet=True)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     return machine
 
 
@@ -53,7 +53,7 @@ def jittering():
 def rolling(jittering):
     """The same pixels on a mission whose pointing moves within hours."""
     made = Machine.from_pixels(replace(jittering.pixels, instrument=K2), jittering.sources, quiet=True)
-    made.build_shape_model(n_round=2)
+    made.build_shape_model()
     return made
 
 

@@ -25,7 +25,7 @@ def fit_and_save(path, **size):
     """Run every stage on a field, and save what it left."""
     field = make_field(rng=np.random.default_rng(4), **size)
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True, background="stamp")
-    machine.refine_scene(n_round=3)
+    machine.refine_scene()
     machine.build_time_model()
     machine.fit_model(fit_va=True)
     machine.fit_model(fit_va=True, widths=machine.learn_widths())

@@ -69,7 +69,7 @@ _OPPOSITE = 0.5**0.5
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class JointOptions:
     """Settings of the iteration.
 
@@ -84,12 +84,18 @@ class JointOptions:
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default.
     robust : bool
         Give pixels that hold light of no catalogued star less weight.
+    deciding : ndarray of bool, shape (n_pixel,), optional
+        Pixels that alone may decide what all stars share; by default all may.
+    quick : bool
+        The surroundings of the brightest stars decide it, of an image of any size.
     """
 
     max_iter: int = 80
     tolerance: float = 0.05
     position_error: float | None = None
     robust: bool = True
+    deciding: BoolArray | None = None
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -238,8 +244,8 @@ def fit_joint(
 
     Notes
     -----
-    A large image starts from the PRF of its brightest stars' surroundings; in one whose steps take longer than a second
-    that PRF, with its sky and widths, is held, and the stars follow.
+    A large image starts from the PRF of its brightest stars' surroundings; in one whose steps take longer than a
+    second, and where the options ask for it, that PRF, with its sky and widths, is held, and the stars follow.
 
     Warns
     -----
@@ -247,7 +253,7 @@ def fit_joint(
         If fluxes, slope, positions or hyperparameters still move at the last step.
     """
     state, warm, held = normalized(problem, state), near, None
-    part = brightest_part(problem, state)
+    part = brightest_part(problem, state, deciding=options.deciding, quick=options.quick)
     part = None if near and part is not None and not part.decides else part
     if part is not None:
         tolerance = options.tolerance if part.decides else _ROUGHLY

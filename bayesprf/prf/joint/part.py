@@ -22,6 +22,8 @@ fitted to no more around the brightest."""
 _AROUND = 0.5
 # Definition: the golden ratio.
 _GOLDEN = 0.5 * (1.0 + 5.0**0.5)
+# Derived: pixels of a quick part for each weight, at least: they leave as many over as they fit.
+_PER_WEIGHT = 2
 # Cost: a part saves time if it is no more than this share of the image: some nine steps in it replace five of the
 # whole.
 _SHARE = 0.25
@@ -55,36 +57,48 @@ class Part:
         return replace(found, flux=np.where(self.member, found.flux, scale * start.flux))
 
 
-def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
+def brightest_part(
+    problem: JointProblem, state: JointState, *, deciding: BoolArray | None = None, quick: bool = False
+) -> Part | None:
     """Return the surroundings of the brightest stars, as far as the splines reach; None if few are most of the image.
 
-    Where they decide beside a sky, as many pixels spread evenly over all others are added, which tell it from wings.
-    All stars that are told from noise there are free, lest wrong fluxes of those outside become wings; where their
-    middle lies outside their first fluxes are known to the error of the nominal PRF.
+    Only pixels that are `deciding`, shape (n_pixel,), are in it, if those are given; a `quick` part is a quarter of the
+    image, or two pixels for each weight. Both decide what all stars share. Where a part decides beside a sky, as many
+    pixels spread evenly over all others are added, which tell it from wings. All stars that are told from noise there
+    are free, lest wrong fluxes of those outside become wings; where their middle lies outside their first fluxes are
+    known to the error of the nominal PRF.
     """
     pairs, side = problem.pairs, float(np.sqrt(problem.pixel_area))
     central = (pairs.r < np.sqrt(0.5) * side) & problem.used[pairs.pixel]
     seen = np.zeros(problem.n_source, bool)
     seen[pairs.source[central]] = True
     crowd = np.bincount(pairs.pixel, minlength=pairs.n_pixel).astype(float)
-    first = _brightest_around(problem, np.where(seen, state.flux, -np.inf))
+    used = problem.used if deciding is None else problem.used & deciding
+    first = _brightest_around(problem, used, np.where(seen, state.flux, -np.inf))
     n_pixel, n_pair = (
-        np.cumsum(np.bincount(first[problem.used], one[problem.used], minlength=problem.n_source + 1)[:-1])
+        np.cumsum(np.bincount(first[used], one[used], minlength=problem.n_source + 1)[:-1])
         for one in (np.ones(first.size), crowd)
     )
-    decides = bool(problem.used.sum() > MAX_QUICK_PIXEL) or pairs.n_pair > MAX_QUICK_PAIR
+    large = bool(problem.used.sum() > MAX_QUICK_PIXEL) or pairs.n_pair > MAX_QUICK_PAIR
+    decides = large or quick or deciding is not None
+    most_pixel, most_pair = float(MAX_QUICK_PIXEL), float(MAX_QUICK_PAIR)
+    if quick:
+        enough = max(_SHARE * used.sum(), _PER_WEIGHT * problem.n_weight)
+        most_pixel, most_pair = min(most_pixel, enough), min(most_pair, enough * float(np.mean(crowd[used])))
     around = _AROUND if decides and problem.sky.shape[1] else 1.0
     if decides:
-        n_star = int(np.count_nonzero((n_pixel <= around * MAX_QUICK_PIXEL) & (n_pair <= around * MAX_QUICK_PAIR)))
+        n_star = int(np.count_nonzero((n_pixel <= around * most_pixel) & (n_pair <= around * most_pair)))
     else:
         enough = n_pixel[min(_N_STAR, n_pixel.size) - 1] <= _SHARE * problem.used.sum()
         n_star = _N_STAR if enough else 0
     if n_star < _MIN_STARS:
-        return None
+        if deciding is None and not quick:
+            return None
+        n_star = min(_MIN_STARS, n_pixel.size)
     keep = first < n_star
     if around < 1.0:
-        rest = MAX_QUICK_PIXEL - n_pixel[n_star - 1], MAX_QUICK_PAIR - n_pair[n_star - 1]
-        keep |= spread(problem.used & ~keep, crowd, *rest)
+        rest = most_pixel - n_pixel[n_star - 1], most_pair - n_pair[n_star - 1]
+        keep |= spread(used & ~keep, crowd, *rest)
     member = np.zeros(problem.n_source, bool)
     member[pairs.source[central & keep[pairs.pixel]]] = True
     part = select_pixels(problem, keep)
@@ -93,11 +107,11 @@ def brightest_part(problem: JointProblem, state: JointState) -> Part | None:
     return Part(replace(part, prior=prior), keep, member, decides)
 
 
-def _brightest_around(problem: JointProblem, flux: FloatArray) -> IntArray:
+def _brightest_around(problem: JointProblem, used: BoolArray, flux: FloatArray) -> IntArray:
     """Return the rank by flux of the brightest star as near as the splines reach, (n_pixel,); n_source if none is."""
     pairs, rank = problem.pairs, np.empty(problem.n_source, np.int64)
     rank[np.argsort(-flux, kind="stable")] = np.arange(problem.n_source)
-    around = (pairs.r <= problem.basis.rmax) & problem.used[pairs.pixel] & np.isfinite(flux)[pairs.source]
+    around = (pairs.r <= problem.basis.rmax) & used[pairs.pixel] & np.isfinite(flux)[pairs.source]
     first = np.full(pairs.n_pixel, problem.n_source)
     np.minimum.at(first, pairs.pixel[around], rank[pairs.source[around]])
     return first

@@ -4,25 +4,26 @@ from dataclasses import replace
 
 import numpy as np
 
+from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import UnsupportedError
 from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.instrument_prior import expected_wing, instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
-from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding
+from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding, finer, joint_basis
 from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint, with_spilled
 from bayesprf.prf.positions import PositionFit
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.scene import Scene, catalog_scale
-from bayesprf.prf.training import fit_radius
+from bayesprf.prf.training import fit_radius, training_pixels
 from bayesprf.prf.unlisted.fit import Field, fit_with_single_stars, fit_with_uncatalogued, is_small
-from bayesprf.scene.axes import pixel_axes
+from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.scene.sources import SourceTable
-from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions
+from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions, limits_training
 
 # Cost: pairs of which a fit takes a minute and 3 GB, as measured on 20,000 stars in 1,000,000 pixels.
 _MAX_PAIR = 10_000_000
@@ -39,7 +40,10 @@ def fit_joint_shape(
     `before` is that fit, if there is one.
     """
     image, settings = _image_and_settings(scene, options)
-    asked = JointOptions(position_error=options.position_error)
+    settings, deciding = replace(settings, offset=mask_options.correct_centroid_offset), None
+    if limits_training(mask_options, options, scene.pixels.instrument):
+        deciding = training_pixels(scene, settings.basis or joint_basis(_side(scene), RMAX), mask_options, options)
+    asked = JointOptions(position_error=options.position_error, deciding=deciding, quick=options.bin_data)
     field = Field(
         scene.pixels, scene.sources, lambda stars: _build(replace(scene, sources=stars), image, settings), asked
     )
@@ -55,7 +59,12 @@ def fit_joint_shape(
         fit = _fit_finer(start, before, asked)
     else:
         fit = fit_joint(*start, asked)
-    return as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+    found = as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+    return found if deciding is None else replace(found, training=found.training & deciding[found.pairs.pixel])
+
+
+def _side(scene: Scene) -> float:
+    return float(np.sqrt(pixel_area(scene.pixels)))
 
 
 def _fit_finer(start: tuple[JointProblem, JointState, JointHyper], coarser: JointFit, asked: JointOptions) -> JointFit:
@@ -83,11 +92,14 @@ def fits_in_memory(pixels: PixelTable, sources: SourceTable) -> bool:
 def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, JointSettings]:
     """Return the image with its sky, and what the options ask of the fit."""
     settings, image = JointSettings(order=options.field_variation or 0, free=options.refine is not False), scene.image
-    settings = replace(settings, density=options.knot_density or 1, color_column=options.color_column)
+    basis = scene.basis
+    if basis is not None and options.knot_density == 2:
+        basis = finer(basis)
+    settings = replace(settings, basis=basis, density=options.knot_density or 1, color_column=options.color_column)
     if (widths := scene.pixels.instrument.prf_widths) is not None:
         settings = replace(settings, table_half=widths.table_half, slope=expected_wing(widths))
     if options.prf is not None:
-        prior = read_prior(options.prf, scene.pixels)
+        prior = read_prior(options.prf, scene.pixels, basis)
         settings = replace(
             settings,
             base=prior.base,
@@ -112,11 +124,11 @@ def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointPr
     return problem, state, hyper
 
 
-def read_prior(name: str, pixels: PixelTable) -> PrfPrior:
-    """Return the PRF that is expected: the instrument's, or that of a file."""
+def read_prior(name: str, pixels: PixelTable, basis: PolarBasis | None = None) -> PrfPrior:
+    """Return the PRF that is expected, the instrument's or that of a file, with columns that are asked for."""
     if name == INSTRUMENT_PRF:
-        return instrument_prior(pixels.instrument, pixel_axes(pixels))
-    return build_prior(load_prf_tables(name), pixel_axes(pixels))
+        return instrument_prior(pixels.instrument, pixel_axes(pixels), basis)
+    return build_prior(load_prf_tables(name), pixel_axes(pixels), basis)
 
 
 def _check_size(problem: JointProblem) -> None:

@@ -58,6 +58,8 @@ LISTED_WIDTH = 1.0
 """Derived: the same of a flux of the catalogue beside the pixels, or where the PRF is that of a record, or of a star
 that was found: positive numbers of a known mean, of which nothing else is said, are exponentially distributed, with
 their mean as width (Jaynes 1957, Physical Review 106, 620)."""
+# Rounding: prior width of an offset that is held, in units of that of a free one.
+_HELD = 1e-6
 # Accuracy: turns of the first guess of the sky.
 _N_SKY = 10
 
@@ -102,6 +104,8 @@ class JointSettings:
         Colours of the catalogue that the weights follow.
     table_half : float
         Half width of the mission's own PRF tables, pixel.
+    offset : bool
+        Fit an offset between catalogue and pixels that all stars share.
     """
 
     order: int = 0
@@ -118,6 +122,7 @@ class JointSettings:
     slope: tuple[float, float] = STAR_WINGS
     color_column: str | None = None
     table_half: float = np.inf
+    offset: bool = True
 
 
 def build_joint(
@@ -209,7 +214,7 @@ def _prior(settings: JointSettings, prf: PrfModel, flux: FloatArray, height: Flo
         slope=settings.slope[0],
         slope_sigma=settings.slope[1],
         shear_sigma=0.3 * np.array([1.0, 1.0 / 3.0, 1.0 / 3.0])[:n_geometry],
-        offset_sigma=side * np.array([1.0, 0.1, 0.1])[:n_geometry],
+        offset_sigma=(side if settings.offset else _HELD * side) * np.array([1.0, 0.1, 0.1])[:n_geometry],
         flux=np.abs(flux),
         flux_width=np.full(flux.size, _FLUX_WIDTH),
         sky=height,

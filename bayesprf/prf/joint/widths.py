@@ -71,6 +71,9 @@ def _weight_widths(
     expected = cho_solve(cho_factor(sum(squares[1:], squares[0])), np.eye(n_basis))
     found = []
     for rows, square, width in zip(kinds, squares, widths, strict=True):
+        if not rows.shape[0]:  # columns that are round everywhere bend around no circle
+            found.append(width)
+            continue
         prior = len(columns) * float(np.sum(expected * square))
         size, open_ = 0.0, 0.0
         for k in columns:

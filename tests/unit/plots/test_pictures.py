@@ -297,7 +297,7 @@ def test_time_label_names_the_time_system():
 def test_pictures_of_a_machine_take_names():
     field = make_field(rng=np.random.default_rng(2), n_source=6, n_stamp=6, n_time=6, mag_range=(12.0, 14.0))
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(n_round=1)
+    machine.build_shape_model()
     machine.fit_model(n_threads=1)
     machine.create_aperture_mask()
     save(machine.plot_prf())

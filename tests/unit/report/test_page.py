@@ -29,7 +29,7 @@ def fitted():
     """Return a Machine of stars whose names are markup."""
     field = make_field(rng=np.random.default_rng(2), n_source=6, n_stamp=6, n_time=6, mag_range=(12.0, 14.0))
     machine = bp.Machine.from_pixels(field.pixels, replace(field.sources, source_id=ODD), quiet=True)
-    machine.build_shape_model(n_round=1)
+    machine.build_shape_model()
     machine.build_time_model(poly_order=1)
     machine.fit_model(n_threads=1)
     return machine

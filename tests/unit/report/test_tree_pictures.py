@@ -16,7 +16,7 @@ pytestmark = pytest.mark.plots
 def machine():
     field = make_field(rng=np.random.default_rng(2), n_source=6, n_stamp=6, n_time=6, mag_range=(12.0, 14.0))
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(n_round=1)
+    machine.build_shape_model()
     machine.fit_model(n_threads=1)
     return machine
 

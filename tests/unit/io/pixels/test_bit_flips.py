@@ -81,7 +81,7 @@ FEW, MANY = {KEPLER.name: 10, TESS.name: 5}, 120
 def test_other_cadences_stay(tmp_path, instrument, many):
     """Stamps of three stars, whose PRF is fitted in rounds."""
     count = MANY if many else FEW[instrument.name]
-    moved = try_flips(tmp_path, count, count, instrument, n_round=2)
+    moved = try_flips(tmp_path, count, count, instrument)
     silent = moved[np.isfinite(moved[:, 0])]
     assert len(silent) > 0.5 * count  # most flips are small, and need no word
     assert silent[:, 0].max() < 0.5

@@ -142,15 +142,6 @@ def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
     assert float(choice.reason.split()[1]) > 100.0
 
 
-@pytest.mark.parametrize(
-    ("settings", "options"), [({}, {"n_round": 3}), ({"cut_r": 2.0}, {}), ({}, {"upper_flux_limit": 1e5})]
-)
-def test_what_only_the_rounds_have_asks_for_them(field, settings, options):
-    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True, **settings)
-    machine.build_shape_model(**options)
-    assert machine.fit.prf_recipe.shape.method == "rounds"
-
-
 def test_sky_is_not_taken_for_wings(field, caplog, monkeypatch):
     """20 electron / s in all pixels: the fit puts most of it into the stars, or a PRF that varies, and says so."""
     monkeypatch.setattr("bayesprf.prf.stage._may_follow_places", lambda found, order: True)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bayesprf.errors import DataWarning, InputError
+from bayesprf.errors import InputError
 from bayesprf.machine import Machine
 from bayesprf.pipeline import _sources, _with_colors
 from bayesprf.prf.joint.choice import color_score, variation_score
@@ -171,8 +171,3 @@ def test_the_colour_comes_after_the_columns_of_the_place():
     place = np.array([[0.5, -0.5, 2.0], [0.1, 0.2, -1.0]])
     np.testing.assert_array_equal(field_columns(place, 1, colored=True), [[1, 0.5, -0.5, 2.0], [1, 0.1, 0.2, -1.0]])
     np.testing.assert_array_equal(field_columns(place[:, :2], 0, colored=True), [[1, 0], [1, 0]])
-
-
-def test_a_fit_in_rounds_says_that_it_follows_no_colours(field):
-    with pytest.warns(DataWarning, match="color_column: expected a field and options that the joint fit takes"):
-        fit(field, color_column="color", n_round=2)

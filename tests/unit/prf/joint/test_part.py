@@ -301,3 +301,21 @@ def test_a_single_update_of_the_width_of_positions_is_that_of_em():
     end = fit_position_width(shift, variance, 0.1, 0.1)
     assert (end - 0.1) * (found - 0.1) > 0.0
     assert abs(end - 0.1) > abs(found - 0.1)
+
+
+def test_only_pixels_that_may_decide_do(built):
+    """A third of the pixels: all that a small image has of them, in which the stars without a middle are less free."""
+    problem, state, _ = built
+    third = np.arange(problem.flux.size) % 3 == 0
+    part = brightest_part(problem, state, deciding=third)
+    assert part.decides
+    assert not np.any(part.pixels & ~third)
+    assert part.problem.flux.size == part.pixels.sum() > 0.5 * third.sum()
+
+
+def test_a_quick_part_is_a_quarter_or_two_pixels_for_each_weight(built):
+    problem, state, _ = built
+    part = brightest_part(problem, state, quick=True)
+    assert part.decides
+    few, most = 2 * problem.n_weight, max(2 * problem.n_weight, 0.25 * problem.used.sum())
+    assert 0.5 * few < part.pixels.sum() <= most
