@@ -562,7 +562,21 @@ class PrfRecipe:
 
 
 def limits_training(mask: MaskOptions, shape: ShapeOptions, instrument: Instrument) -> bool:
-    """Whether options limit the pixels that train the PRF; documented radii and those of an instrument limit none."""
+    """Tell whether options limit the pixels that train the PRF.
+
+    Parameters
+    ----------
+    mask : MaskOptions
+        Its documented radii, and those for the instrument, limit none.
+    shape : ShapeOptions
+        Likewise by default.
+    instrument : Instrument
+        Gives the pixel scale.
+
+    Returns
+    -------
+    bool
+    """
     usual = (PrfRecipe.from_settings(one).mask for one in (Settings(), Settings.for_instrument(instrument)))
     plain, names = ShapeOptions(), ("max_neighbor_share", "min_snr", "max_pairs")
     limited = replace(mask, correct_centroid_offset=True) not in usual
