@@ -127,9 +127,10 @@ class PrfModel:
     @property
     def peak(self) -> float:
         """PRF at the centre, 1 / pixel."""
-        return float(10.0 ** (self.weights[0] + self._base_at(np.zeros(1), np.zeros(1))[0]))
+        return float(10.0 ** (self.weights[0] + self.base_at(np.zeros(1), np.zeros(1))[0]))
 
-    def _base_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+    def base_at(self, x: FloatArray, y: FloatArray) -> FloatArray:
+        """Return log10 of what is known beforehand at offsets in round coordinates, 0 without, shape (n,), dex."""
         return np.zeros(x.size) if self.base is None else self.base.log10(x, y)
 
     def envelope(self, r: FloatArray) -> FloatArray:
@@ -179,7 +180,7 @@ class PrfModel:
         columns, values = self.basis.entries(r, phi)
         weight = weight / self.pixel_area
         weight[-N_EDGE_NODE:] *= wing_area((self.wing_slope, *self.wing_bends))
-        return columns, values, weight, self._base_at(r * np.cos(phi), r * np.sin(phi))
+        return columns, values, weight, self.base_at(r * np.cos(phi), r * np.sin(phi))
 
     def normalized(self) -> "PrfModel":
         """Return the PRF with area one: a constant is added to the log, the shape stays."""
@@ -335,17 +336,19 @@ def area_columns(prf: PrfModel) -> tuple[csr_matrix, FloatArray]:
     """Return columns and weights with which the area is sum of weight 10**(columns v), one at the PRF itself.
 
     v holds the weights of log10 PRF and the slope of the wing, whose area is the integral of exp((2 + slope) u) over
-    u = ln(r / rmax) from 0 to infinity (Gauss-Laguerre).
+    u = ln(r / rmax) from 0 to infinity (Gauss-Laguerre). Bends of the wing, and what is known beforehand, are part of
+    the weights.
     """
     radius, ring = _ring_nodes(prf.basis, _N_FREE_NODE)
     depth, depth_weights = np.polynomial.laguerre.laggauss(_N_FREE_NODE)
     u = depth / (-prf.wing_slope - 2.0)
-    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.wing_slope * u) / (-prf.wing_slope - 2.0)
+    bent = wing_columns(np.exp(u), len(prf.wing_bends))[:, 1:] @ np.array(prf.wing_bends)
+    outer = prf.basis.rmax**2 * depth_weights * np.exp(-prf.wing_slope * u) / (-prf.wing_slope - 2.0) * 10.0**bent
     wing = np.append(np.zeros(radius.size), np.log10(np.e) * u)
     radius, ring = np.append(radius, np.full(u.size, prf.basis.rmax)), np.append(ring, outer)
-    splines = prf.basis.matrix(np.repeat(radius, _N_FREE_ANGLE), np.tile(_angles(_N_FREE_ANGLE), radius.size))
-    columns = hstack([splines, np.repeat(wing, _N_FREE_ANGLE)[:, None]]).tocsr()
-    weight = np.repeat(ring, _N_FREE_ANGLE)
+    r, phi = np.repeat(radius, _N_FREE_ANGLE), np.tile(_angles(_N_FREE_ANGLE), radius.size)
+    columns = hstack([prf.basis.matrix(r, phi), np.repeat(wing, _N_FREE_ANGLE)[:, None]]).tocsr()
+    weight = np.repeat(ring, _N_FREE_ANGLE) * 10.0 ** prf.base_at(r * np.cos(phi), r * np.sin(phi))
     return columns, weight / (weight @ 10.0 ** (columns @ np.append(prf.weights, prf.wing_slope)))
 
 

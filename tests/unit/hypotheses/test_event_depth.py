@@ -198,7 +198,7 @@ def test_arguments_are_checked(machine):
 
 def test_fluxes_come_first(field):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     with pytest.raises(StageError, match=r"call fit_model\(\) first"):
         machine.event_depth(0, np.eye(1, 150)[0])
 

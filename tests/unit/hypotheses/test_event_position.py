@@ -172,7 +172,7 @@ def job():
     for name, sources in (("whole", full), ("without", catalog)):
         machines[name] = bp.Machine.from_pixels(field.pixels, sources, quiet=True)
         # The joint fit takes the instrument's PRF, not the simulated one: it errs by 0.02 and says 0.003 arcsec.
-        machines[name].build_shape_model(method="rounds")
+        machines[name].build_shape_model(method="joint")
         machines[name].fit_model()
     return field, (1.0 - transit.factor(field.pixels.time)) / transit.depth, machines
 

@@ -89,7 +89,7 @@ def machine_and_field():
     catalog = bp.SourceTable(full.source_id[known], full.ra_deg[known], full.dec_deg[known], full.flux[known])
     machine = bp.Machine.from_pixels(field.pixels, catalog, quiet=True)
     # The joint fit finds the star and fits it along, so that none is missing.
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.fit_model()
     return machine, field
 

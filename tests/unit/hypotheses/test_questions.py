@@ -181,7 +181,7 @@ def test_comparison_refuses_what_it_cannot_read(machine):
     with pytest.raises(InputError, match=r"models\['b'\]: expected a Machine or a DataTree, got int"):
         bp.compare({"a": machine, "b": 3})
     shape_only = bp.Machine.from_pixels(machine.pixels, machine.sources, quiet=True)
-    shape_only.build_shape_model(method="rounds")
+    shape_only.build_shape_model(method="joint")
     with pytest.raises(InputError, match="expected a tree with a group /comparison or /gaussian"):
         bp.compare({"a": machine, "b": shape_only.to_datatree()})
     tree = machine.posterior([0], draws=4, max_pointwise=1)
@@ -238,7 +238,7 @@ def test_a_forgotten_star_is_found(field):
     )  # fmt: skip
     poor = bp.Machine.from_pixels(field.pixels, sources, quiet=True)
     # By default the joint fit finds that star by itself, four times as bright as its neighbour, and fits it along.
-    poor.build_shape_model(method="rounds")
+    poor.build_shape_model(method="joint")
     poor.fit_model()
     verdict = poor.blend_test(host, (full.sources.ra_deg[lost], full.sources.dec_deg[lost]))
     assert verdict.probability > 0.99
@@ -288,7 +288,7 @@ def test_arguments_are_checked(machine):
 
 def test_fluxes_come_first(field):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     for ask in (machine.covariance, machine.posterior, machine.loo, lambda: machine.which_source(np.eye(1, 150)[0])):
         with pytest.raises(StageError, match=r"call fit_model\(\) first"):
             ask()
@@ -330,7 +330,7 @@ def test_the_time_model_is_used_once_it_is_fitted():
     )
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
     # With the joint PRF the guard holds back a star of which half lies outside the pixels.
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.build_time_model(poly_order=1)
     machine.fit_model(fit_va=True)
     tree = machine.posterior([2], cadences=[0, 149], draws=4000, random_seed=1)

@@ -22,7 +22,7 @@ def simulate(rng, **changes):
         n_source=14, n_stamp=10, n_time=N_TIME, mag_range=(11.0, 13.0), stamp_sides=(5, 7), rng=rng, **changes
     )
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     return field, machine
 
 

@@ -26,7 +26,7 @@ def machine(request):
     )  # fmt: skip
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
     # Gaps uncover the misfit of the PRF, and that of the rounds is the larger.
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     if request.param:
         machine.build_time_model()
     return machine

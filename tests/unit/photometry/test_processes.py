@@ -278,7 +278,7 @@ def test_refuses_what_makes_no_sense():
 def machine():
     field = make_field(n_source=3, n_time=60, n_stamp=2, rng=np.random.default_rng(0), mag_range=(12.0, 14.0))
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     return machine
 
 

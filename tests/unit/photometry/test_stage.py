@@ -64,7 +64,7 @@ def machine(field, holes):
     frame = pd.DataFrame({"ra": sources.ra_deg, "dec": sources.dec_deg, "phot_g_mean_flux": sources.flux})
     arrays = (pixels.time, flux, pixels.flux_err, pixels.ra_deg, pixels.dec_deg, frame, pixels.column, pixels.row)
     made = Machine(*arrays, quiet=True)
-    made.build_shape_model(method="rounds")
+    made.build_shape_model(method="joint")
     return made
 
 
@@ -219,7 +219,7 @@ def test_same_call_same_bits_and_reruns_drop_what_is_stale(ready):
     fraction = ready.source_psf_fraction
     ready.get_psf_metrics()
     np.testing.assert_array_equal(ready.source_psf_fraction, fraction)
-    ready.build_shape_model(method="rounds")
+    ready.build_shape_model(method="joint")
     for name in ("aperture_mask", "sap_flux", "source_psf_fraction"):
         with pytest.raises(StageError, match="result yet"):
             getattr(ready, name)
@@ -303,7 +303,7 @@ def test_fraction_on_the_data_falls_where_the_data_end(field):
         instrument=pixels.instrument,
     )
     machine = Machine.from_pixels(half, field.sources)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.get_psf_metrics(npoints_per_pixel=0)
     truth = np.asarray(design[np.flatnonzero(keep)].sum(axis=0)).ravel()
     assert 0.3 < truth[brightest] < 0.9

@@ -133,7 +133,7 @@ def spoiled():
     """A Machine whose time model makes the first star fade by a tenth."""
     field = make_field(rng=np.random.default_rng(5), n_source=6, n_stamp=6, n_time=60, mag_range=(11.0, 13.0))
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.build_time_model(poly_order=1)
     model = machine.fit.need("time_model")
     weights = model.source_weights.copy()

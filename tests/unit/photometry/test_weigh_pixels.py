@@ -37,7 +37,7 @@ def shaking():
 @pytest.fixture(scope="module")
 def machine(shaking):
     built = Machine.from_pixels(with_errors_of_counts(shaking), shaking.sources, quiet=True)
-    built.build_shape_model(method="rounds")
+    built.build_shape_model(method="joint")
     return built
 
 
@@ -53,7 +53,7 @@ def fits(machine):
 def test_constant_errors_give_the_same_bits():
     field = make_field(rng=np.random.default_rng(1), n_source=8, n_time=12)
     built = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    built.build_shape_model(method="rounds")
+    built.build_shape_model(method="joint")
     answers = []
     for name in PIXEL_ERRORS:
         built.fit_model(pixel_errors=name)
@@ -113,7 +113,7 @@ def test_leave_one_out_scores_of_all_options(fits):
 def test_robust_fits_and_time_models_take_the_option(name):
     field = make_field(rng=np.random.default_rng(3), n_source=8, n_stamp=8, n_time=30)
     built = Machine.from_pixels(with_errors_of_counts(field), field.sources, quiet=True)
-    built.build_shape_model(method="rounds")
+    built.build_shape_model(method="joint")
     built.build_time_model(poly_order=1)
     built.fit_model(fit_va=True, robust=True, pixel_errors=name)
     np.testing.assert_allclose(np.median(built.werrs_va / field.cramer_rao(), axis=0), 1.03, atol=0.05)

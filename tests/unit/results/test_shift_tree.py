@@ -19,7 +19,7 @@ def test_the_shift_is_in_the_tree_and_in_every_picture_of_the_prf(tmp_path):
         rng=np.random.default_rng(2),
     )  # fmt: skip
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.build_time_model(positions="centroid")
     machine.fit_model(fit_va=True)
     tree = machine.to_datatree()

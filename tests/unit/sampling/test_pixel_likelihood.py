@@ -129,7 +129,7 @@ def test_is_a_plain_potential_of_a_model():
 def machine():
     field = make_field(n_source=3, n_time=40, n_stamp=2, rng=np.random.default_rng(0), mag_range=(12.0, 14.0))
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     return machine
 
 

@@ -1,5 +1,7 @@
 """The PRF as a function on the sky: area, wing, envelope, coordinates."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -104,11 +106,24 @@ def test_gradients_of_the_logarithm_are_those_of_the_prf(prf):
     np.testing.assert_allclose(found, expected, atol=2e-2 * np.abs(expected).max())
 
 
+class Moffat:
+    """The logarithm of a profile that is known beforehand."""
+
+    def log10(self, x, y):
+        return -2.5 * np.log10(1.0 + (np.hypot(x, y) / 4.0) ** 2)
+
+
+@pytest.mark.parametrize("more", ["splines alone", "bends", "base"])
 @pytest.mark.parametrize(("step", "slope"), [(0.0, 0.0), (0.02, 0.0), (0.0, 0.2), (0.02, -0.2)])
-def test_area_follows_weights_and_slope(prf, step, slope):
+def test_area_follows_weights_and_slope(prf, step, slope, more):
     """Beside the closed form of `area`, after changes as large as the fit leaves open."""
+    if more == "bends":
+        prf = replace(prf, wing_bends=(0.3, -0.8)).normalized()
+    if more == "base":
+        base = Moffat()
+        prf = replace(prf, base=base, weights=prf.weights - base.log10(prf.basis.centers, 0.0)).normalized()
     weights = prf.weights + step * np.random.default_rng(6).standard_normal(prf.weights.size)
-    changed = PrfModel(prf.basis, weights, AREA, prf.shear, prf.wing_slope + slope)
+    changed = replace(prf, weights=weights).with_wing(prf.wing_slope + slope)
     columns, weight = area_columns(prf)
     found = weight @ 10.0 ** (columns @ np.append(weights, changed.wing_slope))
     assert found == pytest.approx(changed.area(), rel=2e-3)

@@ -22,5 +22,5 @@ def simulate(moves, instrument=None, n_time=150):
 
 def build(field):
     machine = Machine.from_pixels(field.pixels, field.sources)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     return machine

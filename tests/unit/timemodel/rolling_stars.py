@@ -20,5 +20,5 @@ def rolling_machine():
         rng=np.random.default_rng(2),
     )  # fmt: skip
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     return machine, field

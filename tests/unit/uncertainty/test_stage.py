@@ -29,7 +29,7 @@ def field():
 
 def build(field, **settings):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True, **settings)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.fit_model()
     return machine
 
@@ -117,7 +117,7 @@ def test_a_fit_without_them_forgets_them(field, widths, plain):
 
 def test_time_model_and_robust_fit_take_them(field, channel):
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint")
     machine.build_time_model()
     machine.fit_model(fit_va=True)
     widths = machine.learn_widths(noise_groups=channel)
@@ -225,7 +225,7 @@ def test_a_value_that_no_star_can_have_made_does_not_set_the_errors_of_all_caden
         machine = bp.Machine.from_pixels(replace(field.pixels, flux=flux), field.sources, quiet=True)
         said = nullcontext() if name == "clean" else pytest.warns(DataWarning, match="without 1 of 2540 values of flux")
         with said:
-            machine.build_shape_model(method="rounds", n_round=1)
+            machine.build_shape_model(method="joint")
         machine.fit_model()
         machine.fit_common_errors()
         errors[name] = np.delete(machine.werrs_total, 3, axis=0)
