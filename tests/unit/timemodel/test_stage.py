@@ -141,17 +141,14 @@ def test_motion_that_is_no_more_than_noise_is_no_shift(rolling, monkeypatch):
         assert stage._leaves_less(rolling.pixels, prf, shifted, shifted.gain, chosen) is kept
 
 
-def test_a_shift_is_tried_beside_plain_columns_and_a_joint_prf_or_where_the_spacecraft_rolls(rolling):
-    joint = SimpleNamespace(converged=True)
+def test_a_shift_is_tried_beside_plain_columns_and_a_prf_that_settled_or_where_the_spacecraft_rolls(rolling):
     steady = replace(rolling.pixels, instrument=KEPLER)
-    prf = replace(rolling.fit.prf, joint=joint)
-    fit = replace(rolling.fit, pixels=steady, prf=prf)
-    plain = PerturbationOptions()
+    fit, plain = replace(rolling.fit, pixels=steady), PerturbationOptions()
     assert stage._may_shift(fit, plain, None)
-    assert not stage._may_shift(replace(fit, prf=rolling.fit.prf), plain, None)
     # terms in time do not follow a roll, and on K2 leave light curves worse than a constant PRF does
     assert stage._may_shift(rolling.fit, plain, None)
-    assert not stage._may_shift(replace(fit, prf=replace(prf, joint=SimpleNamespace(converged=False))), plain, None)
+    unsettled = replace(fit.prf, joint=SimpleNamespace(converged=False))
+    assert not stage._may_shift(replace(fit, prf=unsettled), plain, None)
     for options in ({"positions": "poscorr"}, {"pca_ncomponents": 1}, {"splines": True}, {"trends": TrendOptions(0)}):
         assert not stage._may_shift(fit, PerturbationOptions(**options), None)
     assert not stage._may_shift(fit, plain, np.ones(120))
