@@ -32,7 +32,7 @@ def run(pixels, table, background, **options):
     """
     sources = read_catalog(table, flux_column="sum3x3")
     machine = bp.Machine.from_pixels(pixels, sources, quiet=True, background=background)
-    machine.build_shape_model(method="joint", **options)
+    machine.build_shape_model(method="rounds", **options)
     machine.fit_model()
     return machine
 

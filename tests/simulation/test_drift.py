@@ -29,7 +29,7 @@ def simulate(seed=1, moves=drift, **changes):
 def fit(field):
     """Fit all stages; the PRF in rounds, which the default chooses where the motion is large."""
     machine = Machine.from_pixels(field.pixels, field.sources)
-    machine.build_shape_model(method="joint")
+    machine.build_shape_model(method="rounds")
     machine.build_time_model()
     with warnings.catch_warnings():
         # a star with a quarter of its light on the pixels, where this PRF misses it, is held back

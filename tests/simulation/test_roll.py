@@ -62,7 +62,7 @@ def stamps():
     field = simulate(
         4, n_source=60, n_stamp=50, n_time=200, mag_range=(12.0, 16.5), stamp_sides=(7, 8, 9), drift_differential=0.15
     )
-    return field, fit(field, method="joint")
+    return field, fit(field, method="rounds")
 
 
 def test_blended_stars_in_a_stamp(bulge):
@@ -116,7 +116,7 @@ def test_unknown_stars_move_along():
     )
     known, whole = slice(0, 30), field.sources
     sources = SourceTable(whole.source_id[known], whole.ra_deg[known], whole.dec_deg[known], whole.flux[known])
-    found, bright = scatter(field, fit(field, sources, method="joint").ws_va, known)
+    found, bright = scatter(field, fit(field, sources, method="rounds").ws_va, known)
     assert np.median(found) < 3.0
     assert np.median(found[bright]) < 6.0
 

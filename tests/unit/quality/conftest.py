@@ -67,7 +67,7 @@ def fitted(fault: str = "none"):
     machine = Machine.from_pixels(pixels, sources, quiet=True)
     # The joint fit keeps the others of "moved" right to 0.04 % (rounds 0.6 %), and flags the star for
     # UNCATALOGUED_LIGHT; that star of "missing" it finds and fits along, so that nothing is left.
-    machine.build_shape_model(method="joint" if fault in ("moved", "missing") else "auto")
+    machine.build_shape_model(method="rounds" if fault in ("moved", "missing") else "auto")
     machine.fit_model(n_threads=1, follow_jitter=fault != "roll")  # a fault that is mended cannot be measured
     machine.fit = with_systematics(machine.fit)
     return field, machine
