@@ -108,7 +108,7 @@ def test_time_columns_alone_leave_all_levels(real_data):
     pixels = replace(pixels, flux=pixels.flux - np.percentile(np.nanmean(pixels.flux, axis=0), 20.0))
     catalog = pd.read_csv(folder / "ktwo221312395-c91_detections.csv")
     machine = Machine.from_pixels(pixels, read_catalog(catalog, flux_column="sum3x3"), quiet=True)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint", field_variation=0)
     with pytest.warns(ConvergenceWarning, match="rounds diverge"):
         machine.build_time_model(shift_limit=np.inf)
     with warnings.catch_warnings():

@@ -27,9 +27,9 @@ def simulate(seed=1, moves=drift, **changes):
 
 
 def fit(field):
-    """Fit all stages; the PRF in rounds, which the default chooses where the motion is large."""
+    """Fit all stages, with one PRF for all places."""
     machine = Machine.from_pixels(field.pixels, field.sources)
-    machine.build_shape_model(method="rounds")
+    machine.build_shape_model(method="joint", field_variation=0)
     machine.build_time_model()
     with warnings.catch_warnings():
         # a star with a quarter of its light on the pixels, where this PRF misses it, is held back

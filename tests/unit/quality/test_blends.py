@@ -17,7 +17,7 @@ def test_star_listed_twice_is_degenerate(cases, separation_pix):
     dec = np.append(sources.dec_deg, sources.dec_deg[star] + separation_pix * 3.98 / 3600.0)
     ra, flux = (np.append(one, one[star]) for one in (sources.ra_deg, sources.flux))
     machine = Machine.from_pixels(field.pixels, SourceTable((*sources.source_id, "twin"), ra, dec, flux), quiet=True)
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model()
     machine.fit_model(n_threads=1)
     degenerate = (machine.flags[0] & QualityFlag.DEGENERATE_BLEND) != 0
     np.testing.assert_array_equal(np.flatnonzero(degenerate), sorted([star, sources.n_source]))

@@ -127,7 +127,7 @@ def test_free_positions_are_not_advised_where_they_are_free(displaced):
     """The verdict on a fit with free positions names what is left to do."""
     machine = bp.Machine.from_pixels(displaced.pixels, displaced.sources, quiet=True)
     options = {"max_misplaced": 1e-9}
-    machine.build_shape_model(n_round=2)
+    machine.build_shape_model(refine=False, field_variation=0)
     machine.fit_model()
     assert "refine_scene()" in machine.quality(**options).find(QualityFlag.POOR_PRF).cure
     machine.refine_scene()
