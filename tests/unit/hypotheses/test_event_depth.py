@@ -165,10 +165,8 @@ def test_only_light_of_neighbours_makes_the_flux_of_a_depth_uncertain(field, mac
     assert 0.3 * common[24] < blended.flux_err < 1.1 * common[24]
 
 
-def test_wider_positions_make_a_wider_depth(field):
-    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
-    machine.fit_model()
+def test_wider_positions_make_a_wider_depth(field, machine):
+    machine = bp.Machine.from_fit(machine.fit, quiet=True)
     template = (1.0 - field.settings.transits[1].factor(machine.time)) / 0.01
     errors = []
     for width in (0.0, 0.2, 0.4):
@@ -196,9 +194,8 @@ def test_arguments_are_checked(machine):
         machine.event_depth(0, np.eye(1, 150)[0], baseline=-1.0)
 
 
-def test_fluxes_come_first(field):
-    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="joint")
+def test_fluxes_come_first(machine):
+    machine = bp.Machine.from_fit(machine.fit.without("flux"), quiet=True)
     with pytest.raises(StageError, match=r"call fit_model\(\) first"):
         machine.event_depth(0, np.eye(1, 150)[0])
 

@@ -180,8 +180,7 @@ def test_compare_machines_and_trees(machine, field, tmp_path):
 def test_comparison_refuses_what_it_cannot_read(machine):
     with pytest.raises(InputError, match=r"models\['b'\]: expected a Machine or a DataTree, got int"):
         bp.compare({"a": machine, "b": 3})
-    shape_only = bp.Machine.from_pixels(machine.pixels, machine.sources, quiet=True)
-    shape_only.build_shape_model(method="joint")
+    shape_only = bp.Machine.from_fit(machine.fit.without("flux"), quiet=True)
     with pytest.raises(InputError, match="expected a tree with a group /comparison or /gaussian"):
         bp.compare({"a": machine, "b": shape_only.to_datatree()})
     tree = machine.posterior([0], draws=4, max_pointwise=1)
@@ -189,8 +188,9 @@ def test_comparison_refuses_what_it_cannot_read(machine):
         bp.compare({"a": tree, "b": tree})
 
 
-def test_scores_before_loo_are_noted(field):
-    machine = fit(field)
+def test_scores_before_loo_are_noted(machine):
+    machine = bp.Machine.from_fit(machine.fit.without("flux"), quiet=True)
+    machine.fit_model()
     tree = machine.to_datatree()
     assert np.isnan(tree["comparison/elpd_loo"]).all()
     machine.loo()
@@ -222,9 +222,9 @@ def test_no_second_star_beside_single_ones(machine):
     assert bare.flux_err < 0.5 * verdicts[0].flux_err
 
 
-def test_a_forgotten_star_is_found(field):
+def test_a_forgotten_star_is_found(field, machine):
     """Take the star that most disturbs its neighbour out of the catalogue, and ask for it back."""
-    full = fit(field)
+    full = machine
     model = full.mean_model
     overlap = (model @ model.T).toarray()
     flux = full.ws.mean(axis=0)
@@ -238,7 +238,7 @@ def test_a_forgotten_star_is_found(field):
     )  # fmt: skip
     poor = bp.Machine.from_pixels(field.pixels, sources, quiet=True)
     # By default the joint fit finds that star by itself, four times as bright as its neighbour, and fits it along.
-    poor.build_shape_model(method="joint")
+    poor.build_shape_model(method="joint", field_variation=0)
     poor.fit_model()
     verdict = poor.blend_test(host, (full.sources.ra_deg[lost], full.sources.dec_deg[lost]))
     assert verdict.probability > 0.99
@@ -286,9 +286,8 @@ def test_arguments_are_checked(machine):
         machine.blend_test(0, beside(machine, 0, 4.0), prior_odds=0.0)
 
 
-def test_fluxes_come_first(field):
-    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model(method="joint")
+def test_fluxes_come_first(machine):
+    machine = bp.Machine.from_fit(machine.fit.without("flux"), quiet=True)
     for ask in (machine.covariance, machine.posterior, machine.loo, lambda: machine.which_source(np.eye(1, 150)[0])):
         with pytest.raises(StageError, match=r"call fit_model\(\) first"):
             ask()
@@ -303,9 +302,8 @@ def test_templates_are_clipped_to_rounding():
 # Holes in the data, and a PRF that changes in time
 
 
-def test_pixels_that_drop_out_have_no_likelihood(field):
-    flux = field.pixels.flux.copy()
-    target = fit(field)
+def test_pixels_that_drop_out_have_no_likelihood(field, machine):
+    flux, target = field.pixels.flux.copy(), machine
     pixel = int(target.mean_model[3].indices[target.mean_model[3].data.argmax()])
     flux[5, pixel] = np.nan
     pixels = bp.PixelTable(
@@ -313,7 +311,7 @@ def test_pixels_that_drop_out_have_no_likelihood(field):
         field.pixels.column, field.pixels.row, instrument=field.pixels.instrument,
     )  # fmt: skip
     machine = bp.Machine.from_pixels(pixels, field.sources, quiet=True)
-    machine.build_shape_model()
+    machine.fit = machine.fit.with_stage("prf", target.fit.prf)
     machine.fit_model()
     tree = machine.posterior([3], cadences=[4, 5, 6], draws=40)
     n_pixel = tree.sizes.get("pixel", tree.constant_data.sizes["pixel"])
@@ -329,8 +327,7 @@ def test_the_time_model_is_used_once_it_is_fitted():
         "demo", np.random.default_rng(3), n_time=150, drift=lambda time: np.outer(time - 121.5, [0.02, 0.01])
     )
     machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    # With the joint PRF the guard holds back a star of which half lies outside the pixels.
-    machine.build_shape_model(method="joint")
+    machine.build_shape_model(method="joint", field_variation=0)
     machine.build_time_model(poly_order=1)
     machine.fit_model(fit_va=True)
     tree = machine.posterior([2], cadences=[0, 149], draws=4000, random_seed=1)

@@ -172,11 +172,7 @@ def far_off(machine, field):
 def test_sky_that_few_stars_would_take_for_wings_is_found_and_fitted(stamp):
     """The joint fit with the instrument's record made fluxes of such stamps up to five times too large, silently."""
     lifted = replace(stamp.pixels, flux=stamp.pixels.flux + 100.0)
-    machine = bp.Machine.from_pixels(lifted, stamp.sources, quiet=True)
-    machine.build_shape_model()
-    machine.fit_model()
-    assert machine.verdict.find(QualityFlag.SKY_LEFT) is not None
-    with pytest.warns(QualityWarning, match=r"background='stamp', 1\d\d electron / s, .* and is applied"):
+    with pytest.warns(QualityWarning, match=r"sky .*background='stamp', 1\d\d electron / s, .* and is applied"):
         machine = bp.fit(lifted, stamp.sources, quiet=True)
     assert np.all(far_off(machine, stamp) < 3.0)
     assert machine.fit.prf.background.weights[0] == pytest.approx(100.0, abs=3.0)
