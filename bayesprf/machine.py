@@ -1,7 +1,7 @@
 """Machine: the documented names of PSFMachine over one Fit."""
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from html import escape
 from pathlib import Path
@@ -37,7 +37,7 @@ from bayesprf.photometry.stage import (
     sum_apertures,
 )
 from bayesprf.prf.prior import tabulate
-from bayesprf.prf.stage import fit_chosen_prf, warn_if_left_out, warn_if_moving
+from bayesprf.prf.stage import fit_chosen_prf, warn_if_left_out
 from bayesprf.quality.record import Verdict
 from bayesprf.quality.stage import judge_fit, quality_flags, with_verdict
 from bayesprf.scene.axes import pixel_axes
@@ -454,9 +454,6 @@ class Machine:
         machine.fit, machine.quiet = fit, quiet
         return machine
 
-    def _progress(self, rounds: Iterable[int]) -> Iterable[int]:
-        return tqdm(rounds, desc="PRF", unit="round", disable=self.quiet, leave=False)
-
     @property
     def _say(self) -> Callable[[str], None] | None:
         return None if self.quiet else partial(tqdm.write, file=sys.stderr)
@@ -519,37 +516,35 @@ class Machine:
         recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
         if recipe.shape.prf == MISSION_PRF:
             recipe = recipe.updated(prf=str(fetch_prf_tables(self.fit.pixels)))
-        found, recipe = fit_chosen_prf(self.fit, recipe, progress=self._progress)
+        with tqdm(total=1, desc="PRF", unit="fit", disable=self.quiet, leave=False) as bar:
+            found, recipe = fit_chosen_prf(self.fit, recipe)
+            bar.update()
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
         warn_if_left_out(self.fit)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
 
-    def refine_scene(self, *, n_round: int = 10, **kwargs: object) -> None:
+    def refine_scene(self, **kwargs: object) -> None:
         """Learn PRF, fluxes and every star's own position together, on all pixels, blended ones too.
 
         Parameters
         ----------
-        n_round : int
-            Rounds of shape, positions and fluxes, where they are fitted in rounds.
         **kwargs
             As for `build_shape_model`.
 
         Warns
         -----
         ConvergenceWarning
-            If a star still moved by more than a hundredth of a pixel, and its own error, in the last round.
+            If fluxes, wings or positions still moved in the last step.
 
         See Also
         --------
-        build_shape_model : Positions are fitted where the fit is a joint one, or held with ``refine=False``.
+        build_shape_model : Positions are fitted, or held with ``refine=False``.
         fit_common_errors : What errors of positions do to the fluxes.
 
         Notes
         -----
-        The joint fit of `build_shape_model` with positions free, also where that was asked to hold them; in rounds,
-        which hold them by default, a Gauss-Newton step of positions and fluxes of all overlapping stars follows each
-        fit of the PRF. It replaces the result of `build_shape_model`; `positions` and `common_errors` hold what is left
-        of the uncertainty.
+        The fit of `build_shape_model`, which frees the positions by default too. It replaces the result of that;
+        `positions` and `common_errors` hold what is left of the uncertainty.
 
         Examples
         --------
@@ -560,8 +555,7 @@ class Machine:
         """
         check_absent(kwargs, "refine", "refine_scene refines always")
         given: NamedDict = kwargs
-        self.build_shape_model(n_round=n_round, refine=True, **given)
-        warn_if_moving(self.fit.need("prf"), n_round)
+        self.build_shape_model(refine=True, **given)
 
     def inject(
         self,
@@ -734,7 +728,7 @@ class Machine:
             pca_ncomponents=pca_ncomponents, pca_smooth_time_scale=pca_smooth_time_scale,
         )  # fmt: skip
         recipe = TimeRecipe(options, other_vectors)
-        found = fit_time_model(self.fit, recipe, progress=self._progress)
+        found = fit_time_model(self.fit, recipe)
         self.fit = self.fit.with_stage("time_model", found, time_recipe=recipe)
         return self.plot_time_model() if plot else None
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Self
 
 from bayesprf.arrays import BoolArray, NamedDict, same_content
-from bayesprf.checks import check_choice, check_integer, check_names, check_positive, check_types, shown
+from bayesprf.checks import check_choice, check_names, check_positive, check_types, shown
 from bayesprf.design.binning import BIN_METHODS
 from bayesprf.design.cartesian import KNOT_SPACINGS, CartesianBasis
 from bayesprf.design.trends import TrendOptions
@@ -20,10 +20,6 @@ INSTRUMENT_PRF = "instrument"
 """Name of the PRF that the record of the instrument leads to expect, in place of that of a file."""
 MISSION_PRF = "mission"
 """Name of the PRF that the mission's own files for the detector hold."""
-N_ROUND_REFINE = 10
-"""Definition: rounds of `Machine.refine_scene` by default."""
-# Cost: rounds of a fit at most; ten settle (`N_ROUND_REFINE`), and what a hundred do not settle none will.
-_MAX_ROUND = 100
 _TIME_CORRECTORS = ("polynomial", "poscorr")
 # Format: documented radii are those of Kepler, whose pixels are so large, arcsec; missions this close, relatively, take
 # them.
@@ -83,12 +79,9 @@ class ShapeOptions:
     bin_data : bool
         Fit faster, and approximately: the surroundings of the brightest stars decide the PRF, a quarter of the pixels
         or two for each of its weights, as long as no more than 20,000 pixels do.
-    smoothness : float
-        Prior standard deviation of the curvature of log10 PRF between neighbouring weights, dex.
-    n_round : int
-        Rounds of shape, flux and offset, 1 to 100.
-    clip_sigma : float
-        Training pixels farther than this from the model, in standard deviations, are left out.
+    smoothness : float, optional
+        Prior standard deviation of the curvature of log10 PRF between neighbouring weights, dex; learned by default.
+        With `prf`, which tells how smooth a PRF is, there is none.
     max_neighbor_share : float
         The PRF is trained on a pixel of a star only if neighbours give less than this share of its light. This limit
         and the next two count where they, or one of `MaskOptions`, are changed: by default all pixels decide the PRF.
@@ -97,29 +90,28 @@ class ShapeOptions:
     max_pairs : int
         At most this many (star, pixel) pairs, of the stars with the highest signal-to-noise ratio, are used.
     refine : bool, optional
-        Fit every star's own position, jointly with all fluxes. By default the joint fit does, with a prior whose width
-        is learned, and the fit in rounds holds the positions of the catalogue.
-    method : {"auto", "rounds", "joint"}
-        Fit PRF, wing, positions, background and fluxes in one objective, or in turn. By default the former, unless an
-        option is set that only the latter has, or there are more than ten million pairs of a star and a pixel; with
-        ``prf="instrument"`` where fewer than five bright stars light pixels alone, or fewer pixels than the PRF has
-        weights, or where a fit without does not settle. With "joint" just what the other options ask for is fitted.
+        Fit every star's own position, jointly with all fluxes, with a prior whose width is learned; by default so.
+        False holds the positions of the catalogue.
+    method : {"auto", "joint"}
+        Choose what is fitted jointly, or fit just what the other options ask for. By default ``prf="instrument"`` is
+        taken where fewer than five bright stars light pixels alone, or fewer pixels than the PRF has weights, or where
+        a fit without does not settle.
     field_variation : int, optional
         The PRF is constant over the field, a plane or a quadratic surface: 0, 1 or 2. By default constant, or a plane
         where the stars agree on how the PRF would vary, and the joint fit of a plane leaves less light in the wrong
-        pixels; a quadratic surface likewise, also where no plane is kept. A surface takes the joint fit.
+        pixels; a quadratic surface likewise, also where no plane is kept.
     knot_density : int, optional
-        1, or 2 for splines of the joint fit with twice as many knots along the radius and around the circle, four times
+        1, or 2 for splines with twice as many knots along the radius and around the circle, four times
         the weights. By default 2 where the PRF is constant over the field, all pixels decide and lose half of their
         weight to what it misses, stars light as many alone as it has weights then and agree on finer columns, and
         these leave less light in the wrong pixels.
     position_error : float, optional
-        Standard deviation of the catalogue's positions per axis, arcsec; learned by default. Joint fit only.
+        Standard deviation of the catalogue's positions per axis, arcsec; learned by default.
     prf : str, optional
         The PRF that is expected, so that few stars are enough: a file, as `Machine.save_prf` or
         `bayesprf.io.prf_files.save_prf_tables` write it; "mission", the mission's own files for the detector, fetched
         from the archive the first time; or "instrument", what the handbooks of Kepler and TESS tell
-        of its width and wings, with the spread over field and detectors as its error. Joint fit only.
+        of its width and wings, with the spread over field and detectors as its error.
     color_column : str, optional
         Colours that the PRF follows: a column of the catalogue, such as "bp_rp", or the difference of two,
         "phot_bp_mean_mag - phot_rp_mean_mag". The logarithm of the PRF is linear in them; a star without a colour
@@ -129,9 +121,7 @@ class ShapeOptions:
 
     flux_cut_off: float = 1.0
     bin_data: bool = False
-    smoothness: float = 0.2
-    n_round: int = 4
-    clip_sigma: float = 3.0
+    smoothness: float | None = None
     max_neighbor_share: float = 0.1
     min_snr: float = 20.0
     max_pairs: int = 100_000
@@ -145,30 +135,29 @@ class ShapeOptions:
 
     def __post_init__(self) -> None:
         check_types(self)
-        check_choice(self.method, ("auto", "rounds", "joint"), "method")
+        check_choice(self.method, ("auto", "joint"), "method")
         if self.field_variation not in (None, 0, 1, 2):
             raise InputError(f"field_variation: expected 0, 1, 2 or None, got {shown(self.field_variation)}")
         if self.knot_density not in (None, 1, 2):
             raise InputError(f"knot_density: expected 1, 2 or None, got {shown(self.knot_density)}")
         if self.position_error is not None:
             check_positive(self.position_error, "position_error")
-        for name in ("flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"):
+        if self.smoothness is not None:
+            check_positive(self.smoothness, "smoothness")
+            if self.prf is not None:
+                raise InputError(
+                    "smoothness: expected None beside prf, which tells how smooth a PRF is, got"
+                    f" {shown(self.smoothness)}; leave one of them out"
+                )
+        for name in ("flux_cut_off", "max_neighbor_share", "min_snr"):
             check_positive(getattr(self, name), name)
-        check_integer(self.n_round, "n_round", low=1, high=_MAX_ROUND)
 
     @property
-    def asks_joint(self) -> bool:
-        """Whether an option is set that only the joint fit has."""
+    def is_chosen(self) -> bool:
+        """Whether just what is asked for is fitted, and nothing chosen by what the stars are."""
         finer = self.knot_density == 2
-        return self.prf is not None or bool(self.field_variation) or finer or self.position_error is not None
-
-    @property
-    def asks_rounds(self) -> bool:
-        """Whether an option is changed that only the fit in rounds has."""
-        plain = ShapeOptions()
-        names = ("smoothness", "clip_sigma")
-        rounds = (plain.n_round, N_ROUND_REFINE) if self.refine else (plain.n_round,)
-        return self.n_round not in rounds or any(getattr(self, name) != getattr(plain, name) for name in names)
+        asked = self.prf is not None or bool(self.field_variation) or finer or self.position_error is not None
+        return asked or self.method == "joint"
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,8 +282,7 @@ class Background:
         One surface per cutout, or one for all pixels.
     order : int, optional
         Degree of the surface in column and row: 0 a constant, 1 a plane, 2 a paraboloid, up to 6. By default a constant
-        per cutout, beside few stars, and in a fit in rounds; one surface for all pixels is a plane, and what more they
-        tell of once the PRF is fitted jointly.
+        per cutout, and beside few stars; one surface for all pixels is a plane, and what more they tell of.
     sigma : float, optional
         Prior standard deviation of every coefficient around zero, electron / s per pixel. By default ten times the
         level that a fifth of the pixels of the mean image stay below, or ten times the error of a pixel in one

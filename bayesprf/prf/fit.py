@@ -44,7 +44,7 @@ class PrfFit:
     Parameters
     ----------
     prf : PrfModel
-        The PRF; its area is one pixel.
+        The PRF of the field's centre; its area is one pixel.
     weights_cov : ndarray of float64, shape (n_basis, n_basis)
         Posterior covariance of `psf_w`, dex**2.
     wing_err : float
@@ -71,10 +71,10 @@ class PrfFit:
         Training pixels left out as outliers.
     image : Image
         The image that was fitted, its background subtracted.
+    joint : JointFit
+        The fit of all parameters in one objective.
     background : ImageBackground, optional
-        That background, if one was asked for.
-    joint : JointFit, optional
-        The fit of all parameters in one objective, if the PRF comes from it; `prf` is then that of the field's centre.
+        The background of the image, if one was asked for.
     sky_found : SkyFound, optional
         A sky in the pixels that this fit leaves.
     sky_beyond : tuple of int, float and float, optional
@@ -98,8 +98,8 @@ class PrfFit:
     radius: FloatArray
     n_clipped: int
     image: Image
+    joint: "JointFit"
     background: ImageBackground | None = None
-    joint: "JointFit | None" = None
     sky_found: SkyFound | None = None
     sky_beyond: tuple[int, float, float] | None = None
     shared: BoolArray | None = None
@@ -117,23 +117,23 @@ class PrfFit:
     @property
     def scatter_ratio(self) -> FloatArray:
         """`intrinsic_scatter` of each star relative to that of all, shape (n_source,): a PRF errs most at the edges."""
-        if self.joint is None or not self.intrinsic_scatter > 0:
+        if not self.intrinsic_scatter > 0:
             return np.ones(self.flux.size)
         return self.joint.star_errors / (LN10 * self.intrinsic_scatter)
 
     @property
     def home(self) -> IntArray | None:
         """Pixel under whose number the light of each counts in fluxes, shape (n_pixel,): see `JointProblem.home`."""
-        return None if self.joint is None else self.joint.problem.home
+        return self.joint.problem.home
 
     def left_out(self, spilled: BoolArray) -> BoolArray:
         """Return which spilled pixels, (n_pixel,), tell of no flux: all but those whose columns hold all charge."""
-        return spilled if self.joint is None else spilled & ~self.joint.problem.counted
+        return spilled & ~self.joint.problem.counted
 
     @property
     def flux_background(self) -> BackgroundColumns | None:
         """Columns of the background in the pixels as fluxes count them."""
-        if self.background is None or self.joint is None or self.joint.problem.home is None:
+        if self.background is None or self.joint.problem.home is None:
             return None if self.background is None else self.background.columns
         return self.background.columns.counted(self.joint.problem.home, self.joint.problem.counted)
 
@@ -149,26 +149,24 @@ class PrfFit:
 
     @property
     def trust(self) -> FloatArray:
-        """Share of its weight that each pixel keeps in fluxes, shape (n_pixel,); known after a joint fit with a sky.
+        """Share of its weight that each pixel keeps in fluxes, shape (n_pixel,); known after a fit with a sky.
 
         None where a pixel probably holds light of no catalogued star: such light, which only adds, would raise the sky,
         and that make the stars fainter. Less where the wings of saturated stars err by more than noise: they would bend
         the sky, and through it all stars.
         """
-        if self.joint is None or self.background is None:
+        if self.background is None:
             return np.ones(self.pairs.n_pixel)
         return np.where(self.joint.clean < 0.5, 0.0, self.joint.trust)
 
     @property
     def star_sum(self) -> FloatArray:
-        """By what the PRF is divided for each source, shape (n_source,): after a joint fit, its sum over the pixels."""
-        return np.ones(self.flux.size) if self.joint is None else self.joint.star_sum
+        """By what the PRF is divided for each source, shape (n_source,): its sum over the pixels."""
+        return self.joint.star_sum
 
     @property
     def star_prf(self) -> StarPrf:
         """The PRF of area one of each source, at its place in the field."""
-        if self.joint is None:
-            return StarPrf((self.prf,))
         if self.joint.problem.n_field == 1:
             return StarPrf((self.prf,), self.turn)
         return StarPrf(tuple(self.joint.prf.normalized_at(place) for place in self.joint.problem.place))
@@ -176,20 +174,18 @@ class PrfFit:
     @property
     def turn(self) -> FloatArray:
         """By how much the PRF is turned against north for each source, shape (n_source,), radian."""
-        if self.joint is None:
-            return np.zeros(self.flux.size)
         return self.joint.prf.frame.turn(self.joint.problem.place)
 
     @property
     def found_stars(self) -> SourceTable | None:
-        """Stars that the catalogue lacks and a joint fit found and fitted along, on the scale of the catalogue."""
-        found = None if self.joint is None else self.joint.found
+        """Stars that the catalogue lacks and the fit found and fitted along, on the scale of the catalogue."""
+        found = self.joint.found
         return None if found is None else replace(found, flux=found.flux / self.scale)
 
     @property
     def color(self) -> FloatArray:
         """Scaled colour of each source that the PRF follows, shape (n_source,); 0 where it follows none."""
-        if self.joint is None or not self.joint.problem.colored:
+        if not self.joint.problem.colored:
             return np.zeros(self.flux.size)
         return self.joint.problem.place[:, 2]
 
@@ -198,8 +194,6 @@ class PrfFit:
 
         It is that of a star of some scaled colour, 0 the median.
         """
-        if self.joint is None:
-            return self
         field, n_field = self.joint.prf, self.joint.problem.n_field
         place = np.pad(field.frame.places(np.atleast_1d(ra_deg), np.atleast_1d(dec_deg)), ((0, 0), (0, 1)))
         place[:, 2] = color
@@ -209,8 +203,10 @@ class PrfFit:
 
     def star_residuals(self) -> StarResiduals:
         """Measure how the training stars deviate from the PRF at their places."""
-        values = None if self.joint is None else self.values[self.training]
         pixels = self.star_pixels
         return measure_stars(
-            self.prf, pixels, self.intrinsic_scatter * self.scatter_ratio[pixels.source], values=values
+            self.prf,
+            pixels,
+            self.intrinsic_scatter * self.scatter_ratio[pixels.source],
+            values=self.values[self.training],
         )

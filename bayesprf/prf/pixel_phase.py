@@ -11,8 +11,6 @@ from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 
 # Accuracy: pixel phases of the star, per axis.
 _N_PHASE = 4
-# Definition: all phases together tell as much as so many, whatever their number.
-_N_TOLD = 16
 # Measured by docs/scripts/constants.py --truth plain, and --joint: standard deviation of the sum over pixels about its
 # mean. With pixels alone, a PRF that does not conserve flux looks like fluxes that follow the pixel phase: it has to
 # hold as well as fluxes are to be right, to 0.025 % by the joint fit; half and twice change that by 0.001 %.
@@ -138,18 +136,3 @@ class PixelPhases:
         if prf.base is not None:
             log += prf.base.log10(*place.T)
         return place, self.share.ravel() * 10.0**log
-
-    def ivar(self, scatter: float) -> FloatArray:
-        """Return the inverse variance of the data.
-
-        Parameters
-        ----------
-        scatter : float
-            Intrinsic scatter of pixels about the PRF, dex: what splines cannot follow in the pixels they cannot
-            follow in the sums.
-
-        Returns
-        -------
-        ndarray of float64, shape (n_phase,)
-        """
-        return np.full(self.n_phase, _N_TOLD / self.n_phase / (SUM_SIGMA**2 + (SHARE_OF_SCATTER * LN10 * scatter) ** 2))

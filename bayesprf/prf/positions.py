@@ -20,18 +20,18 @@ class PositionFit:
         Posterior mean of the offset from the catalogue position after the common one, east and north, arcsec.
     std : ndarray of float64, shape (n_source, 2)
         Its standard deviation, arcsec.
-    moved : float
-        Largest step of the last round that exceeds its own standard deviation, arcsec.
+    fitted : bool
+        Whether they were fitted, and the fit settled.
     """
 
     shift: FloatArray
     std: FloatArray
-    moved: float
+    fitted: bool
 
     @classmethod
     def at_catalog(cls, n_source: int) -> "PositionFit":
         """Leave every star where the catalogue has it."""
-        return cls(np.zeros((n_source, 2)), np.zeros((n_source, 2)), np.inf)
+        return cls(np.zeros((n_source, 2)), np.zeros((n_source, 2)), fitted=False)
 
 
 def position_width(shift: FloatArray) -> float:

@@ -296,9 +296,6 @@ def tabulate(shape: PrfFit, axes: FloatArray, rng: np.random.Generator) -> PrfTa
 
 
 def _draws(shape: PrfFit, rng: np.random.Generator) -> list[PrfModel]:
-    if shape.joint is None:
-        draws = rng.multivariate_normal(shape.prf.weights, shape.weights_cov, size=len(NODES))
-        return [replace(shape.prf, weights=one).normalized() for one in draws]
     joint, models = shape.joint, []
     for place in NODES:
         factor = joint.posterior.global_factor

@@ -31,11 +31,11 @@ def further_sky(pixels: PixelTable, shape: PrfFit) -> tuple[int, float, float] |
     -------
     tuple of int, float and float, or None
         The order of the most significant height, that height and its error, electron / s, if it is significant, by one
-        step of a joint fit with all orders, or beside the highest one with the next even and odd one, which no sky may
-        have; a fit in rounds, which knows no errors of its sky that hold, tells nothing.
+        step of a fit with all orders, or beside the highest one with the next even and odd one, which no sky may
+        have.
     """
     sky = shape.background
-    if sky is None or shape.joint is None:
+    if sky is None:
         return None
     before = int(order_of(sky.columns).max())
     order = MAX_BACKGROUND_ORDER if before < MAX_BACKGROUND_ORDER else before + 2

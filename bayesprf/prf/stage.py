@@ -2,7 +2,6 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import numpy as np
@@ -31,8 +30,7 @@ from bayesprf.prf.joint.choice import (
 )
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import finer
-from bayesprf.prf.joint.stage import fit_joint_shape, fits_in_memory
-from bayesprf.prf.rounds.stage import fit_in_rounds
+from bayesprf.prf.joint.stage import check_size, fit_joint_shape
 from bayesprf.prf.scene import Scene
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
 from bayesprf.prf.training import Calibrators, count_calibrators
@@ -44,11 +42,7 @@ from bayesprf.settings import (
     MAX_BACKGROUND_ORDER,
     Background,
     PrfRecipe,
-    ShapeOptions,
 )
-
-# Accuracy: positions have settled when no star moves farther than this in a round, pixel.
-_CONVERGED_PIX = 0.01
 
 # Format: the surfaces over the field that are tried, by their order from 1 on.
 _SURFACES = ("plane", "quadratic surface")
@@ -61,47 +55,34 @@ _NO_STARS = (
 _MOVES = "does not settle"
 _log = logging.getLogger("bayesprf")
 
-Progress = Callable[[Iterable[int]], Iterable[int]]
 
-
-def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter) -> PrfFit:
-    """Fit the PRF to an image, by default the one that the recipe names; `progress` wraps the rounds."""
-    return fit_chosen_prf(fit, recipe, image, progress=progress)[0]
+def fit_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> PrfFit:
+    """Fit the PRF to an image, by default the one that the recipe names."""
+    return fit_chosen_prf(fit, recipe, image)[0]
 
 
 @in_one_blas_thread
-def fit_chosen_prf(
-    fit: Fit, recipe: PrfRecipe, image: Image | None = None, *, progress: Progress = iter
-) -> tuple[PrfFit, PrfRecipe]:
+def fit_chosen_prf(fit: Fit, recipe: PrfRecipe, image: Image | None = None) -> tuple[PrfFit, PrfRecipe]:
     """Fit the PRF, and return it with the recipe in which "auto" is decided.
 
-    It is fitted jointly, unless options of the fit in rounds ask for that, or the image is too large. The joint fit
-    takes the PRF of the instrument's record, and what the stars say against it, if they are too few to train a PRF on:
-    pixels of bright ones that light them alone, one per weight, and as many stars as their spread about the PRF can be
-    learned from. Where the stars agree on how it would vary over the field, a PRF that does is fitted, as a plane and
-    then as a quadratic surface, and kept if it leaves less light in the wrong pixels; where they agree on finer columns
-    of a constant PRF, or on how it follows the colours that are named, likewise.
+    The fit takes the PRF of the instrument's record, and what the stars say against it, if they are too few to train a
+    PRF on: pixels of bright ones that light them alone, one per weight, and as many stars as their spread about the PRF
+    can be learned from. Where the stars agree on how it would vary over the field, a PRF that does is fitted, as a
+    plane and then as a quadratic surface, and kept if it leaves less light in the wrong pixels; where they agree on
+    finer columns of a constant PRF, or on how it follows the colours that are named, likewise.
 
     Raises
     ------
     InputError
-        If there is no pixel to train on, the fit in rounds is asked for what only the joint fit has, or there are no
-        such colours.
+        If there is no pixel to train on, or there are no such colours.
     UnsupportedError
-        If the pixels tell of no PRF.
+        If the pixels tell of no PRF, or there are too many pairs of star and pixel.
     """
-    _refuse_contradiction(recipe.shape)
     color = recipe.shape.color_column
     if color is not None:
         scaled_colors(fit.sources, color)
     scene = _scene(fit, select_image(fit, recipe.frame_index) if image is None else image, recipe)
-    if _rounds_alone(fit, recipe):
-        if color is not None:
-            _warn_of_no_colors(fit)
-        rounds = recipe.updated(method="rounds", color_column=None)
-        return fit_in_rounds(
-            scene, _basis(fit), mask_options=rounds.mask, options=rounds.shape, progress=progress
-        ), rounds
+    check_size(scene)
     if recipe.shape.method == "joint":
         return _detailed(fit, *_varied(fit, *_fit_with_sky(fit, scene, recipe)))
     plain = recipe.updated(color_column=None)
@@ -110,7 +91,7 @@ def fit_chosen_prf(
 
 def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[PrfFit, PrfRecipe]:
     """Fit a PRF that is the same at all places, with what is expected of it as asked, or as the stars need it."""
-    if recipe.shape.method == "joint" or recipe.shape.asks_joint:
+    if recipe.shape.is_chosen:
         joint = recipe.updated(method="joint")
         return _fit_jointly(scene, joint), joint
     calibrators = _count(fit, scene, recipe)
@@ -127,7 +108,7 @@ def _fit_with_sky(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[Scene, Prf
     """
     found, chosen = _fit_constant(fit, scene, recipe)
     asked = fit.settings.background
-    while asked is not None and found.joint is not None and _may_tell_of_sky(fit, scene, found, recipe):
+    while asked is not None and _may_tell_of_sky(fit, scene, found, recipe):
         more = further_sky(fit.pixels, found)
         if more is None:
             break
@@ -162,9 +143,10 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators
     The record is that of a star at rest, which is not the mean of one that rolls: there it comes last, where few stars
     leave the wing as flat as light allows.
     """
-    alone, record = (recipe.updated(method="joint", prf=prior) for prior in (None, INSTRUMENT_PRF))
-    instrument = fit.pixels.instrument
-    order = [alone] if instrument.prf_widths is None else [alone, record]
+    alone, instrument = recipe.updated(method="joint", prf=None), fit.pixels.instrument
+    order = [alone]
+    if instrument.prf_widths is not None and recipe.shape.smoothness is None:
+        order.append(recipe.updated(method="joint", prf=INSTRUMENT_PRF))
     rolls = instrument.roll_hours > 0
     if there.few:
         _log.info("%s", there)
@@ -193,42 +175,11 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators
     return best
 
 
-def _refuse_contradiction(shape: ShapeOptions) -> None:
-    """Refuse options of the joint fit for the fit in rounds, which would not look at them."""
-    if shape.method == "rounds" and (shape.asks_joint or shape.color_column is not None):
-        raise InputError(
-            'method: expected "auto" or "joint" with prf, field_variation, knot_density, position_error or'
-            ' color_column, got "rounds", which has none of them; leave them out, or the method'
-        )
-
-
-def _warn_of_no_colors(fit: Fit) -> None:
-    """Warn that the fit in rounds, which is taken, does not follow colours."""
-    warn(
-        f"color_column: expected a field and options that the joint fit takes, got {fit.pixels.n_pixel} pixels and"
-        f" {fit.sources.n_source} stars, or options of the fit in rounds, which follows no colours; leave these options"
-        ' out, fit smaller parts of the field, or ask for method="joint"',
-        DataWarning,
-    )
-
-
-def _rounds_alone(fit: Fit, recipe: PrfRecipe) -> bool:
-    """Whether the fit in rounds is asked for, or no joint fit is, and none is quick enough to be tried unasked."""
-    if recipe.shape.method == "joint" or recipe.shape.asks_joint:
-        return False
-    return recipe.shape.method == "rounds" or not _may_be_joint(fit, recipe)
-
-
-def _may_be_joint(fit: Fit, recipe: PrfRecipe) -> bool:
-    """Whether a joint fit takes no more than about a minute, and no option of the fit in rounds is changed."""
-    return not recipe.shape.asks_rounds and fits_in_memory(fit.pixels, fit.sources)
-
-
 def _hides_sky(scene: Scene, found: PrfFit) -> bool:
     """Whether a sky may have gone into the wings of the stars of a joint fit."""
     columns = build_background(scene.pixels, scene.image, Background("image", order=0))
     joint = found.joint
-    return joint is None or (joint.decided is None and never_ends(found)) or may_hold_sky(joint, columns)
+    return (joint.decided is None and never_ends(found)) or may_hold_sky(joint, columns)
 
 
 def _with_sky_found(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe, *, few: bool) -> tuple[PrfFit, PrfRecipe]:
@@ -252,7 +203,7 @@ def _finer_without_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe)
     One PRF for all places whose columns are too coarse may need a sky that is none for what it misses.
     """
     joint, orders = found.joint, range(1, len(_SURFACES) + 1)
-    if joint is None or any(variation_score(joint, order) > SIGNIFICANT for order in orders):
+    if any(variation_score(joint, order) > SIGNIFICANT for order in orders):
         return None
     other, denser = _detailed(fit, scene, found, recipe)
     if other is found or _find_sky(fit, scene, denser, other, few=False) is not None:
@@ -291,7 +242,7 @@ def _colored(
     if asked is None:
         return scene, found, recipe
     joint, color = found.joint, scaled_colors(fit.sources, asked)
-    if joint is None or not color_score(joint, color) > SIGNIFICANT:
+    if not color_score(joint, color) > SIGNIFICANT:
         _log.info("the stars do not agree on a PRF that follows their colours")
         return scene, found, recipe
     colored = recipe.updated(method="joint", field_variation=joint.prf.order, color_column=asked)
@@ -309,7 +260,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     """
     joint = found.joint
     asked = recipe.shape.knot_density is not None or scene.basis is not None
-    if joint is None or asked or joint.decided is not None:
+    if asked or joint.decided is not None:
         return found, recipe
     if np.count_nonzero(found.training) < finer(joint.problem.basis).n_basis:
         return found, recipe
@@ -325,8 +276,6 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
 def _may_follow_places(found: PrfFit, order: int) -> bool:
     """Whether the pixels hint at columns of an order over the field."""
     joint = found.joint
-    if joint is None:
-        return False
     # Of a large image a part decides: a fit that is not kept takes half a minute there.
     return variation_score(joint, order) > (WORTH_A_TRY if joint.decided is None else SIGNIFICANT)
 
@@ -362,8 +311,7 @@ def _find_sky(fit: Fit, scene: Scene, recipe: PrfRecipe, found: PrfFit, *, few: 
 
 def _own_light(found: PrfFit) -> float:
     """Return the light of the stars in the darker half of the pixels, as fitted or as expected, electron / s."""
-    expected = 0.0 if found.joint is None else expected_dark_light(found.joint, found)
-    return max(dark_light(found), expected)
+    return max(dark_light(found), expected_dark_light(found.joint, found))
 
 
 def _try_jointly(scene: Scene, recipe: PrfRecipe, *, before: JointFit | None = None) -> tuple[PrfFit | None, str]:
@@ -405,18 +353,6 @@ def select_image(fit: Fit, frame_index: object) -> Image:
     return reduce_image(fit.pixels, frame_index, fit.settings.time_mask)
 
 
-def warn_if_moving(prf: PrfFit, n_round: int) -> None:
-    """Warn if a star still moved in the last round of `refine_scene`."""
-    moved = prf.positions.moved
-    if moved > _CONVERGED_PIX * float(np.sqrt(prf.prf.pixel_area)):
-        warnings.warn(
-            f"refine_scene: a star still moved by {moved:.3f} arcsec in the last of {n_round} rounds,"
-            " expected less than a hundredth of a pixel; raise n_round",
-            ConvergenceWarning,
-            skip_file_prefixes=PACKAGE_FILES,
-        )
-
-
 def warn_if_left_out(fit: Fit) -> None:
     """Warn if the mean image is without some values, because no star can have made them."""
     pixels, left_out = fit.pixels, fit.need("prf").image.left_out
@@ -437,8 +373,7 @@ def warn_if_left_out(fit: Fit) -> None:
 def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
     """Return what the fit looks at, with a sky if one is asked for.
 
-    One of all pixels that finds its order begins as a plane where a joint fit may look for more; in rounds a plane and
-    the wing of a very bright star make up for each other.
+    One of all pixels that finds its order begins as a plane where many stars tell it from wings.
     """
     basis = _basis(fit) if fit.settings.differs(_SPLINES, fit.pixels.instrument) else None
     scene = Scene(fit.pixels, fit.sources, fit.pairs, fit.settings.sparse_dist_lim, image, basis=basis)
@@ -446,7 +381,7 @@ def _scene(fit: Fit, image: Image, recipe: PrfRecipe) -> Scene:
     if asked is None:
         return scene
     flat = _with_sky_of(scene, asked)
-    plane = asked.finds_order and not _rounds_alone(fit, recipe) and not _count(fit, flat, recipe).few
+    plane = asked.finds_order and not _count(fit, flat, recipe).few
     return _with_sky_of(scene, replace(asked, order=1)) if plane else flat
 
 

@@ -1,6 +1,6 @@
 """Pixels that one star lights, the light of all others subtracted: what the PRF is learned from."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
 from bayesprf.scene.image import Image
@@ -30,14 +30,6 @@ class StarPixels:
     light: FloatArray
     variance: FloatArray
     flux: FloatArray
-
-    def shifted(self, step: FloatArray) -> "StarPixels":
-        """Return the same pixels with every offset moved by `step`, arcsec."""
-        return replace(self, dx=self.dx + step[0], dy=self.dy + step[1])
-
-    def scaled(self, factor: float) -> "StarPixels":
-        """Return the same pixels with every star's flux times a factor."""
-        return replace(self, flux=self.flux * factor)
 
     def select(self, chosen: BoolArray | IntArray) -> "StarPixels":
         """Return some of the pixels, by mask or index."""

@@ -33,7 +33,7 @@ def outshone(left: MeanResiduals, sources: SourceTable, added: BoolArray) -> Flo
     Where a catalogue's position is of another epoch, or its flux is far too low, the light is told as another star's,
     and the listed one gets little of it, with the small error of a flux that is well known.
     """
-    beside = None if left.prf.joint is None else left.prf.joint.found
+    beside = left.prf.joint.found
     own = [(sources.select(added), left.flux[added])] if added.any() else []
     near, brightest = CORE_PIX * np.sqrt(left.prf.prf.pixel_area), np.zeros(added.size)
     for found, flux in (*own, *([] if beside is None else [(beside, beside.flux)])):

@@ -29,8 +29,6 @@ _MISPLACED = (QualityFlag.POOR_PRF, QualityFlag.POSITION_OFF, QualityFlag.UNCATA
 _N_THERE = 3.0
 # Shown: so many of the new stars are named.
 _N_NAMED = 5
-# Option: rounds of PRF and positions: the default of refine_scene, and twice as many where these have not settled.
-_N_ROUND = 10
 # Derived: a star that moves farther than this from its catalogue position, pixel, has taken another star's light: the
 # core of a PRF of these missions is narrower.
 _FARTHEST_PIX = 2.0
@@ -310,9 +308,7 @@ def _asks_for_positions(fit: Fit) -> str:
 
 def _free_positions(fit: Fit) -> _Attempt:
     """Fit the PRF again with the positions of all stars."""
-    other = _refined(fit, _N_ROUND)
-    if other.need("prf").joint is None and not other.need("verdict").field["converged"]:
-        other = _refined(fit, 2 * _N_ROUND)
+    other = _refined(fit)
     prf, before, after = other.need("prf"), fit.need("verdict"), other.need("verdict")
     shift = np.hypot(*prf.positions.shift.T) / np.sqrt(prf.prf.pixel_area)
     better = np.count_nonzero(_marked(after)) < np.count_nonzero(_marked(before))
@@ -322,9 +318,9 @@ def _free_positions(fit: Fit) -> _Attempt:
     return _Attempt(other, bool(better), told)
 
 
-def _refined(fit: Fit, n_round: int) -> Fit:
+def _refined(fit: Fit) -> Fit:
     """Return the fit with positions, fluxes and verdict."""
-    recipe = (fit.prf_recipe or PrfRecipe()).updated(refine=True, n_round=n_round)
+    recipe = (fit.prf_recipe or PrfRecipe()).updated(refine=True)
     other = fit.with_stage("prf", fit_prf(fit, recipe), prf_recipe=recipe)
     return with_verdict(_with_fluxes(other, fit))
 
@@ -344,7 +340,7 @@ def _follow(fit: Fit) -> _Attempt:
     """
     plain = fit.prf_recipe or PrfRecipe()
     starts = [fit]
-    if fit.need("prf").joint is not None and plain.shape.prf == INSTRUMENT_PRF:
+    if plain.shape.prf == INSTRUMENT_PRF:
         own = plain.updated(method="joint", prf=None)
         starts.append(_with_fluxes(fit.with_stage("prf", fit_prf(fit, own), prf_recipe=own), fit))
     before = float(np.nanmedian(_scatter(fit, fit.need("flux").flux)))

@@ -204,7 +204,7 @@ class Measurements:
             return self.noise.scale
         used, joint = self.left.ivar > 0, self.left.prf.joint
         ratio = np.abs(self.left.residual) * np.sqrt(self.left.ivar)  # of most pixels, where the model is no matter
-        if joint is not None and np.isnan(self.n_decided):  # smoothness decides most of the weights between many knots
+        if np.isnan(self.n_decided):  # smoothness decides most of the weights between many knots
             left = np.maximum(1.0 - joint.posterior.leverage, _LEAST_LEFT)
             told = np.median((ratio / np.sqrt(left))[used]) / NORMAL_MEDIAN
             return float(told) if left[used].sum() > _ENOUGH else np.nan
@@ -558,7 +558,7 @@ def _settled(found: Measurements, options: QualityOptions) -> Iterator[Finding]:
             found.measured,
             1.0,
             f"{found.unsettled} stopped before it had settled",
-            "raise n_round",
+            "check the catalogue, or give what is known: the PRF by prf, the hyperparameters by their arguments",
         )
 
 

@@ -120,7 +120,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
         n_calibrator=int(stars.source.size),
         n_training=int(np.count_nonzero(prf.training)),
         n_weight=int(prf.weights_cov.shape[0]),
-        n_decided=np.nan if prf.joint is None else prf.joint.n_decided,
+        n_decided=prf.joint.n_decided,
         positions_free=bool(np.any(prf.positions.shift)),
         sky_removed=fit.pixels.background_removed,
         sky_fitted=prf.background is not None,
@@ -133,7 +133,7 @@ def measure_fit(fit: Fit, options: QualityOptions) -> Measurements:
 def _cores(fit: Fit) -> tuple[BoolArray, UnlistedStar | None]:
     """Return the stars in whose cores another seems to lie, where few stars tell of the PRF, and that other one."""
     joint = fit.need("prf").joint
-    if joint is None or not is_small(joint.problem):
+    if not is_small(joint.problem):
         return np.zeros(fit.sources.n_source, bool), None
     return light_in_cores(fit.pixels, fit.sources, joint)
 
@@ -180,9 +180,8 @@ def _along(fit: Fit) -> tuple[Cure, ...]:
 def _unsettled(fit: Fit) -> str:
     """Return what has not converged, as the subject of a sentence; empty if all has."""
     prf, widths = fit.need("prf"), fit.hyperparameters
-    moved = float(prf.positions.moved)
-    if np.isfinite(moved) and moved > 0.01 * np.sqrt(prf.prf.pixel_area):
-        return "the fit of PRF and positions"
+    if not prf.joint.converged:
+        return "the fit of the PRF"
     return "" if widths is None or widths.converged else "the search for the hyperparameters"
 
 

@@ -26,7 +26,7 @@ def name_bending_sky(order: int, bend: str, *, sources: BoolArray, effect: float
 def name_crowd(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
     """Return what is said where stars that the catalogue lacks shine everywhere, by more than noise."""
     joint = left.prf.joint
-    if joint is None or joint.found is not None or not lacks_most(joint):
+    if joint.found is not None or not lacks_most(joint):
         return []
     sentence = (
         f"stars that the catalogue lacks light all pixels, by {joint.hyper.unlisted:.3g} electron / s more or less"
@@ -37,7 +37,7 @@ def name_crowd(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
 
 def name_extended(left: MeanResiduals, sources: BoolArray) -> list[Finding]:
     """Return what is said where light of no star and no flat sky is fitted along: its form is a guess."""
-    extended = None if left.prf.joint is None else left.prf.joint.extended
+    extended = left.prf.joint.extended
     if extended is None:
         return []
     light, pixels = extended.light, left.pixels
@@ -59,7 +59,7 @@ def name_strangers(left: MeanResiduals, added: BoolArray, sources: BoolArray) ->
     `added` tells the stars, (n_source,), that were found in the image and have fluxes of their own.
     """
     light = np.maximum(left.flux, 0.0) * np.minimum(left.caught, 1.0)
-    beside = None if left.prf.joint is None else left.prf.joint.found
+    beside = left.prf.joint.found
     found = float(light[added].sum()) + (0.0 if beside is None else float(np.maximum(beside.flux, 0.0).sum()))
     listed = float(light[~added].sum())
     if found <= listed:

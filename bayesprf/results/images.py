@@ -28,7 +28,7 @@ def prf_images(shape: PrfFit) -> PrfImages:
     side = float(np.sqrt(shape.prf.pixel_area))
     n_half = int(_HALF * _SAMPLES)
     offset = np.arange(-n_half, n_half + 1) / _SAMPLES * side
-    field = None if shape.joint is None else shape.joint.prf
+    field = shape.joint.prf
     varies = field is not None and max(field.order, field.geometry_order) > 0
     place = NODES if varies else np.zeros((1, 2))
     models = [field.normalized_at(one) for one in NODES] if field is not None and varies else [shape.prf]

@@ -118,8 +118,10 @@ def read_recipes(tree: xr.DataTree) -> Recipes:
 def _prf_recipe(settings: Settings, plain: Named | None) -> PrfRecipe:
     if plain is None:
         return PrfRecipe.from_settings(settings)
-    mask = MaskOptions(**_known(MaskOptions, plain["mask"]))
-    return PrfRecipe(mask, ShapeOptions(**_known(ShapeOptions, plain["shape"])), plain["frame_index"])
+    mask, shape = MaskOptions(**_known(MaskOptions, plain["mask"])), _known(ShapeOptions, plain["shape"])
+    if "n_round" in plain["shape"]:  # of a version with a fit in rounds, whose smoothness was never learned
+        shape |= {"smoothness": None, "method": shape["method"].replace("rounds", "auto")}
+    return PrfRecipe(mask, ShapeOptions(**shape), plain["frame_index"])
 
 
 def _time_options(settings: Settings, plain: Named | None) -> PerturbationOptions:

@@ -9,8 +9,10 @@ import pytensor.tensor as pt
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from bayesprf.arrays import FloatArray, Tensor
+from bayesprf.design.polar import PolarBasis
+from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.rounds.splines import ShapePrior
+from bayesprf.prf.nominal import nominal_prf
 from bayesprf.prf.star_pixels import StarPixels, gather_star_pixels
 from bayesprf.sampling.coordinates import Block, add_blocks
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
@@ -20,6 +22,39 @@ from bayesprf.scene.prf import LN10, round_coordinates
 from bayesprf.settings import ShapeOptions
 
 DEFAULT_WIDTH = Hyperprior("log-normal", 0.5, 1.0)
+# Derived: prior of each weight beside the nominal profile, dex: wide, as profiles of 1.4 to 2.2 pixels that fall by
+# powers of 2.5 to 3.5 (Trujillo et al. 2001) differ from it by up to one dex within the splines.
+_PRIOR_SIGMA = 1.0
+# Definition: bends of the weights, dex, that have the width 1; the width is learned beside the weights.
+_SMOOTHNESS = 0.2
+# Derived: pixels farther from the model are left out, standard deviations: one normal number in 370 is so far off.
+_OUTLIER = 3.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ShapePrior:
+    """Prior of the weights before a pixel is seen.
+
+    Parameters
+    ----------
+    weights : GaussianPrior
+        Independent priors around the nominal profile, dex.
+    curvature, curvature_ivar : ndarray of float64, shape (n_row,)
+        Pseudo-observations of the smoothness: the curvature of the nominal profile, dex, and inverse variances, one
+        per row of `PolarBasis.roughness`.
+    """
+
+    weights: GaussianPrior
+    curvature: FloatArray
+    curvature_ivar: FloatArray
+
+    @classmethod
+    def around_nominal(cls, basis: PolarBasis, pixel_area: float, smoothness: float) -> "ShapePrior":
+        """Expect the nominal profile, its curvature with standard deviation `smoothness`, dex."""
+        nominal = nominal_prf(basis, pixel_area).weights
+        curvature = basis.roughness() @ nominal
+        prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, _PRIOR_SIGMA))
+        return cls(prior, curvature, np.full(curvature.size, smoothness**-2.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,15 +81,15 @@ class ShapeScene:
 
     @classmethod
     def of(cls, shape: PrfFit, image: Image, options: ShapeOptions | None = None) -> "ShapeScene":
-        """Gather the pixels that a PRF was trained on, without the outliers by the options of the fit."""
+        """Gather the pixels that a PRF was trained on, without outliers."""
         options = options or ShapeOptions()
         training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.fixed_light, chosen=shape.training)
         prf = shape.prf
         columns = prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
         model = training.flux * 10.0 ** (columns @ prf.weights)
         std = np.sqrt(training.model_variance(model, prf.peak, shape.intrinsic_scatter))
-        good = np.flatnonzero(np.abs(training.light - model) < options.clip_sigma * std)
-        prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, options.smoothness)
+        good = np.flatnonzero(np.abs(training.light - model) < _OUTLIER * std)
+        prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, options.smoothness or _SMOOTHNESS)
         return cls(training.select(good), std[good], columns[good], prf.basis.roughness(), prior)
 
     def approximate(self, start: FloatArray) -> Laplace:

@@ -19,7 +19,7 @@ from bayesprf.fit_record import Fit
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.photometry.fluxes import default_prior, fit_flux
 from bayesprf.prf.fit import PrfFit
-from bayesprf.prf.stage import Progress, fit_prf
+from bayesprf.prf.stage import fit_prf
 from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.settings import PerturbationOptions, PrfRecipe, Settings, TimeRecipe
@@ -107,7 +107,7 @@ def _check_size(options: PerturbationOptions) -> None:
 
 
 @in_one_blas_thread
-def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -> GainModel | ShiftModel:
+def fit_time_model(fit: Fit, recipe: TimeRecipe) -> GainModel | ShiftModel:
     """Fit the time model to the pixels, or to what a shift of the PRF leaves of them where motion is large.
 
     Where no motion is asked for and the measured one is large, both are fitted, and the one that leaves less is kept.
@@ -120,7 +120,7 @@ def fit_time_model(fit: Fit, recipe: TimeRecipe, *, progress: Progress = iter) -
     pairs = choose_training(pixels, prf.matrix, prf.flux, prf.star_prf, options=options)
     unasked = _may_shift(fit, options, recipe.other_vectors)
     follow = replace(options, positions="centroid") if unasked else options
-    shift = fit_shift(pixels, prf, pairs, options=follow, relearn=partial(_prf_near, fit, progress))
+    shift = fit_shift(pixels, prf, pairs, options=follow, relearn=partial(_prf_near, fit))
     fit_rest = partial(
         fit_gain,
         pairs=pairs,
@@ -154,7 +154,7 @@ def _may_shift(fit: Fit, options: PerturbationOptions, others: object) -> bool:
     prf, plain = fit.need("prf"), options.positions is None and others is None and options.pca_ncomponents == 0
     trends = replace(TrendOptions(), poly_order=options.trends.poly_order)
     plain &= options.trends == trends and trends.poly_order > 0 and not options.splines
-    return plain and (fit.pixels.instrument.roll_hours > 0 or (prf.joint is not None and prf.joint.converged))
+    return plain and (fit.pixels.instrument.roll_hours > 0 or prf.joint.converged)
 
 
 def _beside_shift(
@@ -222,12 +222,12 @@ def _add_roll(fit: Fit, pixels: PixelTable, gain: GainModel, options: Perturbati
     return add_roll_gain(gain, pixels.time, flux, roll_hours)
 
 
-def _prf_near(fit: Fit, progress: Progress, cadences: BoolArray) -> PrfFit:
+def _prf_near(fit: Fit, cadences: BoolArray) -> PrfFit:
     """Return the PRF of the mean over some cadences, fitted like the present one."""
     mask = fit.settings.time_mask
     wanted = cadences if mask is None else cadences & np.asarray(mask)
     image = reduce_image(fit.pixels, "mean", wanted if wanted.any() else cadences)
-    return fit_prf(fit, fit.prf_recipe or PrfRecipe(), image, progress=progress)
+    return fit_prf(fit, fit.prf_recipe or PrfRecipe(), image)
 
 
 def _warn_of_unknown_motion(pixels: PixelTable, positions: str | None) -> None:

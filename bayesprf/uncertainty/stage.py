@@ -11,12 +11,12 @@ from bayesprf.flags import QualityFlag
 from bayesprf.linalg.blas import in_one_blas_thread
 from bayesprf.linalg.problem import GaussianPrior
 from bayesprf.linalg.stack import stack_of
-from bayesprf.prf.rounds.astrometry import fit_position_errors
 from bayesprf.scene.image import reduce_image
 from bayesprf.settings import FluxRecipe
 from bayesprf.uncertainty.hyper_groups import make_groups
 from bayesprf.uncertainty.hyper_problems import WidthData
 from bayesprf.uncertainty.hyperparameters import FluxWidths, WidthChoice, learn_flux_widths
+from bayesprf.uncertainty.position_errors import fit_position_errors
 from bayesprf.uncertainty.systematics import CommonErrors, NuisanceWidths, fit_common_errors, fit_wing_error
 
 # Where too few stars tell how far positions, pixel, and second moments err: what the 477 training stars of the K2 image
@@ -88,7 +88,7 @@ def fit_systematics(
             raise InputError(f"{name}: expected a standard deviation from 0 to {LARGEST:g}, got {shown(value)}")
     prf = fit.need("prf")
     stars = prf.star_residuals()
-    refined = np.isfinite(prf.positions.moved)
+    refined = prf.positions.fitted
     places = _position_errors(fit) if position is None and refined else None
     if position is None:
         before = _FEW_STARS_POSITION * float(np.sqrt(prf.prf.pixel_area))

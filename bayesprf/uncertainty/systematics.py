@@ -50,7 +50,7 @@ class NuisanceWidths:
         Errors of all positions together, east first, then north, whose outer product is their covariance, arcsec**2;
         by default each position errs on its own, by `position`.
     asked : tuple of str
-        Which of them were given, not learned: a joint fit, which knows its own errors, answers to no other.
+        Which of them were given, not learned: the fit of the PRF, which knows its own errors, answers to no other.
     """
 
     position: FloatArray
@@ -71,7 +71,7 @@ class CommonErrors:
     std : ndarray of float64, shape (n_source,)
         Standard deviation, electron / s.
     parts : mapping of str to ndarray of float64, shape (n_source,)
-        Standard deviation by cause: shape, wing, others, position, moments, model.
+        Standard deviation by cause: those of `joint_factors`, model, and wing and moments where these were given.
     factors : mapping of str to csr_matrix
         Response of the fluxes, (n_source, n_nuisance), in standard deviations of each nuisance; their
         outer products add up to the covariance.
@@ -135,14 +135,10 @@ def fit_common_errors(
     """
     gain = flux_gain(prf, ivar, prior, background=shape.flux_background, home=shape.home)
     flux = np.nan_to_num(flux)
-    if shape.joint is not None:
-        held = "position" in widths.asked or not shape.joint.problem.free
-        factors = joint_factors(shape.joint, gain, flux, widths.position if held else None)
-        factors["model"] = _model_factor(shape, prf, flux, -gain, widths.model)
-        factors |= _given_factors(shape, prf, -gain, flux=flux, widths=widths)
-    else:
-        wing = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)
-        factors = {"wing": wing, **carry(shape, prf, -gain, flux=flux, widths=widths)}
+    held = "position" in widths.asked or not shape.joint.problem.free
+    factors = joint_factors(shape.joint, gain, flux, widths.position if held else None)
+    factors["model"] = _model_factor(shape, prf, flux, -gain, widths.model)
+    factors |= _given_factors(shape, prf, -gain, flux=flux, widths=widths)
     parts = {name: np.sqrt(np.asarray(one.multiply(one).sum(axis=1)).ravel()) for name, one in factors.items()}
     std = np.sqrt(np.sum([part**2 for part in parts.values()], axis=0))
     return CommonErrors(std, parts, factors, widths)
@@ -151,7 +147,7 @@ def fit_common_errors(
 def _given_factors(
     shape: PrfFit, prf: PrfMatrix, gain: csr_matrix, *, flux: FloatArray, widths: NuisanceWidths
 ) -> dict[str, csr_matrix]:
-    """Carry errors that the joint fit does not know of, where they are asked for; `others` replaces its own."""
+    """Carry errors that the fit of the PRF does not know of, where they are asked for; `others` replaces its own."""
     found: dict[str, csr_matrix] = {}
     if "tail" in widths.asked:
         found["wing"] = csr_matrix(flux[:, None] * _wing_response(shape) * widths.tail)

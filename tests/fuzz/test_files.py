@@ -59,7 +59,7 @@ def pixel_file(field, tmp_path_factory):
 def results(field, pixel_file, tmp_path_factory):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", BayesprfWarning)  # of so few stars
-        machine = bp.fit([pixel_file], field.sources, quiet=True, shape={"n_round": 1}, cures=False)
+        machine = bp.fit([pixel_file], field.sources, quiet=True, cures=False)
     return machine.save(tmp_path_factory.mktemp("results") / "out.nc")
 
 

@@ -42,7 +42,7 @@ def with_source(sources, ra_deg, dec_deg, flux, name="extra"):
 
 
 def solved(pixels, sources, **options):
-    """Return a Machine with shape, after two rounds unless the options say otherwise, and fluxes."""
+    """Return a Machine with shape and fluxes."""
     machine = Machine.from_pixels(pixels, sources, quiet=True)
     machine.build_shape_model(**options)
     machine.fit_model(n_threads=1)
@@ -267,7 +267,7 @@ def test_pair_distance_out_of_range_is_refused(field, limit):
         ),
         ({"flux_cut_off": 0}, r"^flux_cut_off: expected a finite number above 0, got 0"),
         ({"upper_flux_limit": -1.0}, r"^upper_flux_limit: expected a finite number above 0"),
-        ({"n_round": 0}, r"^n_round: expected a whole number from 1 to 100, got 0"),
+        ({"max_pairs": 0.5}, r"^max_pairs: expected a whole number, got 0.5"),
     ],
 )
 def test_bad_option_of_the_shape_is_refused(good, options, message):

@@ -83,10 +83,12 @@ def test_settings_drop_the_stages_that_read_them(empty):
 
 
 def test_recipe_names_the_option_that_is_unknown():
-    recipe = PrfRecipe().updated(upper_flux_limit=10.0)
-    assert (recipe.shape.n_round, recipe.mask.upper_flux_limit) == (2, 10.0)
-    with pytest.raises(InputError, match=r"^kwargs: .*, got n_rounds; did you mean n_round\?$"):
-        recipe.updated(n_rounds=3)
+    recipe = PrfRecipe().updated(min_snr=2.0, upper_flux_limit=10.0)
+    assert (recipe.shape.min_snr, recipe.mask.upper_flux_limit) == (2.0, 10.0)
+    with pytest.raises(InputError, match=r"^kwargs: .*, got max_pair; did you mean max_pairs\?$"):
+        recipe.updated(max_pair=3)
+    with pytest.raises(InputError, match=r"^kwargs: .*, got n_round"):
+        recipe.updated(n_round=3)
 
 
 def test_copies_are_equal_and_independent(finished):

@@ -111,7 +111,7 @@ def test_a_saved_fit_is_taken_up_with_all_its_options(directory, tmp_path):
         refine=True,
         fit_va=True,
         background="stamp",
-        shape={"n_round": 2, "min_snr": 15.0},
+        shape={"min_snr": 15.0},
         time_model={"poly_order": 1, "other_vectors": np.sin(np.arange(24.0))[None]},
         quiet=True,
         time_mask=mask,
@@ -183,8 +183,8 @@ def test_columns_of_the_catalogue_are_options_of_a_fit_too():
 def test_options_are_checked_before_anything_is_read():
     with pytest.raises(InputError, match=r"^options: expected some of .*, got n_knots; did you mean n_r_knots\?$"):
         bp.fit("nowhere", "none.csv", n_knots=3)
-    with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got n_rounds; did you mean n_round\?$"):
-        FitOptions(shape={"n_rounds": 3})
+    with pytest.raises(InputError, match=r"^kwargs: expected some of .*, got max_pair; did you mean max_pairs\?$"):
+        FitOptions(shape={"max_pair": 3})
     with pytest.raises(InputError, match=r"^cures: expected True, False or some of sky, .*, got \['rol'\]$"):
         FitOptions(cures=["rol"])
     for wrong, said in (

@@ -4,10 +4,18 @@ import numpy as np
 import pytest
 
 from bayesprf.errors import InputError
-from bayesprf.settings import MaskOptions, PerturbationOptions, ShapeOptions
+from bayesprf.instruments import KEPLER, TESS
+from bayesprf.settings import (
+    MaskOptions,
+    PerturbationOptions,
+    PrfRecipe,
+    Settings,
+    ShapeOptions,
+    limits_training,
+)
 
 
-@pytest.mark.parametrize("name", ["flux_cut_off", "smoothness", "clip_sigma", "max_neighbor_share", "min_snr"])
+@pytest.mark.parametrize("name", ["flux_cut_off", "smoothness", "max_neighbor_share", "min_snr"])
 def test_bad_option_of_the_fit_is_refused(name):
     with pytest.raises(InputError, match=rf"^{name}: expected a finite number above 0, got -1"):
         ShapeOptions(**{name: -1})
@@ -30,3 +38,20 @@ def test_bad_option_of_the_time_model_is_refused(name):
     value = -1 if name in ("field_order", "pca_ncomponents") else 0
     with pytest.raises(InputError, match=f"{name}.*expected"):
         PerturbationOptions(**{name: value})
+
+
+def test_smoothness_is_that_of_a_prior_where_there_is_one():
+    with pytest.raises(InputError, match=r"smoothness: expected None beside prf, .*, got 0.1; leave one of them out"):
+        ShapeOptions(smoothness=0.1, prf="instrument")
+
+
+def test_only_changed_limits_limit_the_training():
+    for scale in (KEPLER, TESS):
+        for settings in (Settings(), Settings.for_instrument(scale)):
+            plain = PrfRecipe.from_settings(settings)
+            assert not limits_training(plain.mask, plain.shape, scale)
+            for limit in ({"limit_radius": 30.0}, {"upper_flux_limit": 1e5}, {"min_snr": 3.0}, {"max_pairs": 9}):
+                recipe = plain.updated(**limit)
+                assert limits_training(recipe.mask, recipe.shape, scale)
+            held = plain.updated(correct_centroid_offset=False)
+            assert not limits_training(held.mask, held.shape, scale)

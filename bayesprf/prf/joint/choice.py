@@ -84,7 +84,7 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
     not, in its favour. A fit that leans on a PRF from elsewhere must leave less, by as much.
     """
     joint = other.joint
-    if joint is None or not joint.converged:
+    if not joint.converged:
         return Choice(False, "does not settle")
     demanding |= joint.problem.prior.weights_factor is not None
     used = (plain.image.ivar > 0) & joint.problem.single
@@ -100,7 +100,7 @@ def choose_fit(plain: PrfFit, other: PrfFit, *, demanding: bool = False) -> Choi
 
 def is_settled(found: PrfFit) -> bool:
     """Whether a joint fit has settled."""
-    return found.joint is not None and found.joint.converged
+    return found.joint.converged
 
 
 def dark_light(shape: PrfFit) -> float:
@@ -200,8 +200,6 @@ def _dark_half(shape: PrfFit) -> tuple[FloatArray, BoolArray]:
 def never_ends(shape: PrfFit) -> bool:
     """Whether the wing of a joint fit falls, within its error, as slowly as light may at all."""
     joint = shape.joint
-    if joint is None:
-        return False
     wing = slice(joint.problem.n_weight, joint.problem.n_weight + joint.problem.n_wing)
     error = float(np.linalg.norm(joint.posterior.global_factor[wing].sum(axis=0)))
     return float(joint.state.wing.sum()) > MAX_POWER - error
@@ -215,25 +213,21 @@ def _error_of_sum(parts: FloatArray) -> float:
 def _residual(shape: PrfFit) -> FloatArray:
     """Return data less model of the image, shape (n_pixel,), electron / s.
 
-    The model of a joint fit is its own: rows of a star that is listed twice share its light afterwards.
+    The model is that of the fit: rows of a star that is listed twice share its light afterwards.
     """
-    if shape.joint is not None:
-        problem = shape.joint.problem
-        left = problem.flux - shape.joint.image
-        return left if problem.home is None else np.where(problem.single, left, 0.0)
-    return np.asarray(shape.image.flux - shape.fixed_light - shape.matrix.image(np.nan_to_num(shape.flux)))
+    problem = shape.joint.problem
+    left = problem.flux - shape.joint.image
+    return left if problem.home is None else np.where(problem.single, left, 0.0)
 
 
 def _standardised(shape: PrfFit) -> FloatArray:
     """Return what a joint fit leaves of the pixels, larger by what it took, shape (n_pixel,), electron / s."""
-    if shape.joint is None:
-        return _residual(shape)
     return np.asarray(_residual(shape) / np.sqrt(np.maximum(1.0 - shape.joint.posterior.leverage, _LEAST_KEPT)))
 
 
 def _below_zero(shape: PrfFit) -> FloatArray:
     """Return the light below zero that a fit gives to stars, shape (n_pixel,), electron / s."""
-    flux = np.nan_to_num(shape.flux if shape.joint is None else shape.joint.flux)
+    flux = np.nan_to_num(shape.joint.flux)
     light = np.maximum(-flux, 0.0)[shape.pairs.source] * shape.values
     return np.bincount(shape.pairs.pixel, light, shape.pairs.n_pixel)
 

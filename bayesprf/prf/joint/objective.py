@@ -82,6 +82,8 @@ class JointOptions:
         hyperparameter by more than this share.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default.
+    smoothness : float, optional
+        Standard deviation of the bends of the weights, dex; learned by default.
     robust : bool
         Give pixels that hold light of no catalogued star less weight.
     deciding : ndarray of bool, shape (n_pixel,), optional
@@ -93,6 +95,7 @@ class JointOptions:
     max_iter: int = 80
     tolerance: float = 0.05
     position_error: float | None = None
+    smoothness: float | None = None
     robust: bool = True
     deciding: BoolArray | None = None
     quick: bool = False
@@ -340,8 +343,9 @@ def _iterate(
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
         if learning:
             wider = learn_widths(
-                problem, state, solution, hyper, position_error=options.position_error, crawling=crawling
-            )
+                problem, state, solution, hyper,
+                position_error=options.position_error, smoothness=options.smoothness, crawling=crawling,
+            )  # fmt: skip
             crawling = crawling or _turns_back(wider.position, hyper.position, older.position)
             hyper = _learn_errors(problem, state, view, wider, leverage=solution.leverage, outliers=outliers)
         if robust:

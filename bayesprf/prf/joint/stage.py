@@ -22,7 +22,6 @@ from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.scene.prf_matrix import PrfMatrix
-from bayesprf.scene.sources import SourceTable
 from bayesprf.settings import INSTRUMENT_PRF, MaskOptions, ShapeOptions, limits_training
 
 # Cost: pairs of which a fit takes a minute and 3 GB, as measured on 20,000 stars in 1,000,000 pixels.
@@ -43,7 +42,12 @@ def fit_joint_shape(
     settings, deciding = replace(settings, offset=mask_options.correct_centroid_offset), None
     if limits_training(mask_options, options, scene.pixels.instrument):
         deciding = training_pixels(scene, settings.basis or joint_basis(_side(scene), RMAX), mask_options, options)
-    asked = JointOptions(position_error=options.position_error, deciding=deciding, quick=options.bin_data)
+    asked = JointOptions(
+        position_error=options.position_error,
+        smoothness=options.smoothness,
+        deciding=deciding,
+        quick=options.bin_data,
+    )
     field = Field(
         scene.pixels, scene.sources, lambda stars: _build(replace(scene, sources=stars), image, settings), asked
     )
@@ -82,11 +86,12 @@ def build_problem(scene: Scene, options: ShapeOptions) -> tuple[JointProblem, Jo
     return _build(scene, *_image_and_settings(scene, options))
 
 
-def fits_in_memory(pixels: PixelTable, sources: SourceTable) -> bool:
-    """Whether the pairs of star and pixel that the splines reach are few enough for a joint fit."""
+def check_size(scene: Scene) -> None:
+    """Refuse a scene in which splines reach more pairs of star and pixel than a fit may have, before they are made."""
+    pixels, reach = scene.pixels, RMAX if scene.basis is None else scene.basis.rmax / _side(scene)
     shape = np.ptp(pixels.column) + 1.0, np.ptp(pixels.row) + 1.0
-    each = min(np.pi * (SPLINE_MARGIN * RMAX) ** 2 * pixels.n_pixel / (shape[0] * shape[1]), pixels.n_pixel)
-    return bool(sources.n_source * each <= _MAX_PAIR)
+    each = min(np.pi * (SPLINE_MARGIN * reach) ** 2 * pixels.n_pixel / (shape[0] * shape[1]), pixels.n_pixel)
+    _refuse_more_than_fit(scene.sources.n_source * each)
 
 
 def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, JointSettings]:
@@ -118,7 +123,7 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
 def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointProblem, JointState, JointHyper]:
     """Return the problem of an image, unless it is too large."""
     problem, state, hyper = build_joint(scene.pixels, scene.sources, image, scene.pixels.spilled, settings)
-    _check_size(problem)
+    _refuse_more_than_fit(problem.pairs.n_pair)
     if settings.weights_factor is not None:
         problem = with_spilled(problem, scene.pixels, image, settings.sky)
     return problem, state, hyper
@@ -131,12 +136,12 @@ def read_prior(name: str, pixels: PixelTable, basis: PolarBasis | None = None) -
     return build_prior(load_prf_tables(name), pixel_axes(pixels), basis)
 
 
-def _check_size(problem: JointProblem) -> None:
+def _refuse_more_than_fit(n_pair: float) -> None:
     """Refuse what memory may not hold: crowds of pairs."""
-    if problem.pairs.n_pair > _MAX_PAIR:
+    if n_pair > _MAX_PAIR:
         raise UnsupportedError(
-            f'method="joint": expected at most {_MAX_PAIR:,} pairs of star and pixel, got {problem.pairs.n_pair:,};'
-            ' fit a part of the image, or use method="rounds"'
+            f"pixels, sources: expected at most {_MAX_PAIR:,} pairs of star and pixel, got {n_pair:,.0f}; fit parts of"
+            " the image, or leave out the faintest stars"
         )
 
 
@@ -189,4 +194,4 @@ def _positions(fit: JointFit) -> PositionFit:
     shift = fit.shift - fit.state.offset[0]
     if not fit.problem.free:
         return replace(PositionFit.at_catalog(shift.shape[0]), shift=shift)
-    return PositionFit(shift, fit.shift_err, 0.0 if fit.converged else float(np.inf))
+    return PositionFit(shift, fit.shift_err, fitted=fit.converged)

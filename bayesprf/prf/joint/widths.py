@@ -25,6 +25,7 @@ def learn_widths(
     hyper: JointHyper,
     *,
     position_error: float | None,
+    smoothness: float | None,
     crawling: bool,
 ) -> JointHyper:
     """Learn smoothness, variation over the field and position errors."""
@@ -34,7 +35,7 @@ def learn_widths(
         tau, turn, _ = _weight_widths(
             problem, state, solution, range(1), (hyper.tau, hyper.turn, problem.prior.weights_sigma)
         )
-        found = replace(found, tau=tau, turn=turn)
+        found = replace(found, tau=smoothness or tau, turn=smoothness or turn)
     n_place = problem.n_field - problem.colored
     if n_place > 1:
         tau, turn, level = _weight_widths(problem, state, solution, range(1, n_place), hyper.field_widths)

@@ -32,7 +32,7 @@ def test_groups_are_merged():
 
 
 def test_every_option_of_the_records_has_a_name():
-    assert {"rmax", "cut_r", "background", "n_round", "positions", "segments", "robust"} <= names_of_options().keys()
+    assert {"rmax", "cut_r", "background", "min_snr", "positions", "segments", "robust"} <= names_of_options().keys()
 
 
 @pytest.mark.parametrize(

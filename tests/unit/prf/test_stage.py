@@ -1,6 +1,5 @@
 """The PRF stage of a Fit: which image it looks at, and what it warns of."""
 
-import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -8,9 +7,8 @@ import numpy as np
 import pytest
 
 from bayesprf import Machine
-from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf import stage
-from bayesprf.prf.stage import fit_prf, select_image, warn_if_moving
+from bayesprf.prf.stage import fit_prf, select_image
 from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_field
 
@@ -30,21 +28,8 @@ def test_image_is_a_frame_or_the_mean_over_the_mask(machine):
 
 
 def test_the_stage_fits_the_image_it_is_given(machine):
-    recipe, rounds = PrfRecipe().updated(method="rounds"), []
     image = select_image(machine.fit, 0)
-    prf = fit_prf(machine.fit, recipe, image, progress=lambda counts: rounds.append(list(counts)) or rounds[-1])
-    np.testing.assert_array_equal(prf.image.flux, image.flux)
-    assert rounds == [list(range(recipe.shape.n_round))]
-
-
-def test_a_star_that_still_moves_is_told(machine):
-    prf = fit_prf(machine.fit, PrfRecipe())
-    still, moving = (replace(prf, positions=replace(prf.positions, moved=one)) for one in (0.01, 0.2))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_if_moving(still, 4)
-    with pytest.warns(ConvergenceWarning, match=r"a star still moved by 0.200 arcsec in the last of 4 rounds"):
-        warn_if_moving(moving, 4)
+    np.testing.assert_array_equal(fit_prf(machine.fit, PrfRecipe(), image).image.flux, image.flux)
 
 
 @pytest.mark.parametrize(("score", "needs", "kept"), [(0.0, False, True), (0.0, True, False), (9.0, False, False)])

@@ -1,9 +1,8 @@
-"""Pixels of single stars: their variance, their averages."""
+"""Pixels of single stars, and their variance."""
 
 import numpy as np
 from known_stars import make_scene, pixels_of, truth
 
-from bayesprf.prf.rounds.rings import bin_star_pixels, ring_scale
 from bayesprf.prf.star_pixels import gather_star_pixels
 from bayesprf.scene.prf_matrix import PrfMatrix
 
@@ -14,17 +13,6 @@ def test_variance_grows_with_the_scatter():
     assert np.array_equal(training.model_variance(model, 0.2, 0.0), training.variance)
     expected = training.variance + (np.log(10.0) * 0.01) ** 2 * model * training.flux * 0.2
     np.testing.assert_allclose(training.model_variance(model, 0.2, 0.01), expected, rtol=1e-12)
-
-
-def test_binned_pixels_keep_light_and_weight():
-    prf = truth()
-    training = pixels_of(prf, noise=30.0)
-    binned = bin_star_pixels(training, prf)
-    assert binned.light.size < training.light.size / 3
-    np.testing.assert_allclose(np.sum(1.0 / binned.variance), np.sum(training.flux**2 / training.variance), rtol=1e-12)
-    np.testing.assert_allclose(
-        np.sum(binned.light / binned.variance), np.sum(training.light * training.flux / training.variance), rtol=1e-12
-    )
 
 
 def test_neighbours_and_fixed_light_are_taken_off():
@@ -46,17 +34,3 @@ def test_selected_pixels_keep_their_star():
     bright = pixels.flux > np.median(pixels.flux)
     np.testing.assert_array_equal(pixels.select(bright).source, pixels.source[bright])
     np.testing.assert_array_equal(pixels.select(np.array([3, 1])).light, pixels.light[[3, 1]])
-
-
-def test_scale_of_a_ring_is_that_of_its_lower_half():
-    rng = np.random.default_rng(2)
-    residual, ring = rng.standard_normal(4000), np.repeat([0, 1], 2000)
-    residual[:2000] *= 3.0
-    np.testing.assert_allclose(ring_scale(residual, ring)[[0, -1]], [3.0, 1.0], rtol=0.08)
-    lit = residual.copy()
-    lit[:600] = np.abs(lit[:600]) + 50.0
-    np.testing.assert_allclose(ring_scale(lit, ring)[[0, -1]], [3.0, 1.0], rtol=0.08)
-
-
-def test_scale_of_nothing_is_nothing():
-    assert ring_scale(np.zeros(0), np.zeros(0, np.int64)).size == 0

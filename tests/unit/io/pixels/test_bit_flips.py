@@ -79,7 +79,7 @@ FEW, MANY = {KEPLER.name: 10, TESS.name: 5}, 120
 @pytest.mark.parametrize("instrument", [KEPLER, TESS], ids=lambda one: one.name)
 @pytest.mark.parametrize("many", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_other_cadences_stay(tmp_path, instrument, many):
-    """Stamps of three stars, whose PRF is fitted in rounds."""
+    """Stamps of three stars."""
     count = MANY if many else FEW[instrument.name]
     moved = try_flips(tmp_path, count, count, instrument)
     silent = moved[np.isfinite(moved[:, 0])]

@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bayesprf.errors import ConvergenceWarning, InputError, UnsupportedError
+from bayesprf.design.polar import PolarBasis
+from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
@@ -16,9 +17,11 @@ from bayesprf.prf.joint.choice import (
     dark_light,
     expected_dark_light,
 )
-from bayesprf.prf.joint.stage import fits_in_memory
+from bayesprf.prf.joint.stage import check_size
+from bayesprf.prf.stage import _scene, select_image
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.sources import SourceTable
+from bayesprf.settings import PrfRecipe
 from bayesprf.simulation.fields import make_case, make_field
 
 WRONG = {"catalog_scale": 1.3, "catalog_scatter": 0.05, "position_scatter": 0.05, "reach_level": 1e-3}
@@ -31,11 +34,11 @@ def field():
 
 @pytest.fixture(scope="module")
 def fits(field):
-    """The PRF in rounds and jointly."""
-    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    """A PRF whose core is too round, and that with the columns of the fit."""
     found = []
-    for method in ("rounds", "joint"):
-        machine.build_shape_model(method=method)
+    for settings in ({"cut_r": 8.0}, {}):
+        machine = Machine.from_pixels(field.pixels, field.sources, quiet=True, **settings)
+        machine.build_shape_model(method="joint")
         found.append(machine.fit.need("prf"))
     return found
 
@@ -84,34 +87,27 @@ def pretend(monkeypatch, fits, settles):
     monkeypatch.setattr("bayesprf.prf.stage._hides_sky", lambda scene, found: False)
 
 
-def test_a_field_that_is_too_large_is_fitted_in_rounds(field, fits, monkeypatch):
+def test_a_field_that_is_too_large_is_refused(field, monkeypatch):
     """Splines that reach ten pixels make 314 pairs a star, of which the cutouts hold a share."""
     pixels, n_star = field.pixels, field.sources.n_source
     share = pixels.n_pixel / np.prod([np.ptp(one) + 1.0 for one in (pixels.column, pixels.row)])
-    monkeypatch.setattr("bayesprf.prf.joint.stage._MAX_PAIR", 315 * n_star * share)
-    assert fits_in_memory(pixels, field.sources)
-    monkeypatch.setattr("bayesprf.prf.joint.stage._MAX_PAIR", 314 * n_star * share)
+    monkeypatch.setattr("bayesprf.prf.joint.stage._MAX_PAIR", int(315 * n_star * share) + 1)
     machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    machine.build_shape_model()
-    assert machine.fit.prf_recipe.shape.method == "rounds"
-    np.testing.assert_array_equal(machine.fit.need("prf").flux, fits[0].flux)
-
-
-@pytest.mark.parametrize(
-    "option", [{"prf": "instrument"}, {"field_variation": 1}, {"knot_density": 2}, {"position_error": 0.1}], ids=str
-)
-def test_rounds_refuse_what_they_do_not_have(field, option):
-    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    with pytest.raises(InputError, match=r'method. expected "auto" or "joint" with .*, got "rounds"'):
-        machine.build_shape_model(method="rounds", **option)
+    scene = _scene(machine.fit, select_image(machine.fit, "mean"), PrfRecipe())
+    check_size(scene)
+    check_size(replace(scene, basis=PolarBasis(rmax=16.0)))
+    with pytest.raises(UnsupportedError, match=r"^pixels, sources: expected at most .* pairs of star and pixel, got"):
+        check_size(replace(scene, basis=PolarBasis(rmax=40.0)))
+    monkeypatch.setattr("bayesprf.prf.joint.stage._MAX_PAIR", int(314 * n_star * share))
+    with pytest.raises(UnsupportedError, match="fit parts of the image, or leave out the faintest stars"):
+        machine.build_shape_model()
 
 
 def test_a_joint_fit_that_does_not_settle_is_not_taken(fits):
-    rounds, other = fits
-    choice = choose_fit(rounds, replace(other, joint=replace(other.joint, converged=False)))
+    plain, other = fits
+    choice = choose_fit(plain, replace(other, joint=replace(other.joint, converged=False)))
     assert not choice.kept
     assert choice.reason == "does not settle"
-    assert not choose_fit(rounds, rounds).kept
 
 
 def test_light_of_the_darker_pixels(fits):
@@ -123,21 +119,21 @@ def test_light_of_the_darker_pixels(fits):
 
 def test_light_below_zero_is_misplaced(fits):
     """A faint star below zero costs little; one that takes as much below zero as bright stars give does not pay."""
-    rounds, other = fits
+    plain, other = fits
     flux = other.joint.flux.copy()
     for light, taken in ((3.0 * other.joint.flux_err[-1], True), (5.0 * flux.max(), False)):
         flux[-1] = -light
         below = replace(other, joint=replace(other.joint, flux=flux))
-        assert choose_fit(rounds, below).kept == taken
+        assert choose_fit(plain, below).kept == taken
 
 
 def test_a_joint_fit_that_misplaces_more_light_is_not_taken(fits):
-    """A twentieth of the light of all cores elsewhere: more than rounds misplace."""
-    rounds, other = fits
+    """A twentieth of the light of all cores elsewhere: more than a core that is too round misplaces."""
+    plain, other = fits
     near = other.pairs.r < np.sqrt(other.prf.pixel_area)
     core = np.where(near, 0.05 * np.nan_to_num(other.flux)[other.pairs.source] * other.values, 0.0)
     image = other.joint.image - np.bincount(other.pairs.pixel, core, other.pairs.n_pixel)
-    choice = choose_fit(rounds, replace(other, joint=replace(other.joint, image=image)))
+    choice = choose_fit(plain, replace(other, joint=replace(other.joint, image=image)))
     assert not choice.kept
     assert float(choice.reason.split()[1]) > 100.0
 
@@ -174,8 +170,8 @@ def test_a_star_listed_twice_shares_its_light(field, fits):
 
 def test_choice_does_not_follow_how_a_double_shares_its_light(fits):
     """A star that is listed twice gets its light by the catalogue's shares after the fit: no misfit of the PRF."""
-    rounds, other = fits
-    assert choose_fit(rounds, replace(other, flux=0.5 * other.flux)) == choose_fit(rounds, other)
+    plain, other = fits
+    assert choose_fit(plain, replace(other, flux=0.5 * other.flux)) == choose_fit(plain, other)
 
 
 def test_positions_are_fitted_along_unless_they_are_held(field):
@@ -187,8 +183,8 @@ def test_positions_are_fitted_along_unless_they_are_held(field):
         machine.fit_model()
         bright = field.mean_flux > np.median(field.mean_flux)
         found[refine] = machine.fit.need("prf"), (machine.ws.mean(axis=0) / field.mean_flux - 1.0)[bright]
-    assert np.all(np.isfinite(found[None][0].positions.moved))
-    assert not np.isfinite(found[False][0].positions.moved)
+    assert found[None][0].positions.fitted
+    assert not found[False][0].positions.fitted
     assert np.ptp(found[False][0].positions.shift, axis=0).max() == 0.0
     free, held = (np.std(found[one][1]) for one in (None, False))
     assert free < 0.5 * held

@@ -163,8 +163,6 @@ def test_results_hold_the_colours(plain, colored):
 def test_what_is_no_colour_is_refused_before_anything_is_fitted(field):
     with pytest.raises(InputError, match="color_column: expected a column of the catalogue"):
         fit(field, color_column="colour")
-    with pytest.raises(InputError, match=r'method. expected "auto" or "joint" with .* color_column, got "rounds"'):
-        fit(field, color_column="color", method="rounds")
 
 
 def test_the_colour_comes_after_the_columns_of_the_place():

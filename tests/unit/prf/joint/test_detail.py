@@ -104,7 +104,7 @@ def test_twice_the_knots_are_taken_by_default(field, coarse):
 
 
 def test_the_density_is_one_or_two():
-    assert ShapeOptions(knot_density=2).asks_joint
-    assert not ShapeOptions(knot_density=1).asks_joint
+    assert ShapeOptions(knot_density=2).is_chosen
+    assert not ShapeOptions(knot_density=1).is_chosen
     with pytest.raises(InputError, match="knot_density: expected 1, 2 or None, got 3"):
         ShapeOptions(knot_density=3)

@@ -25,7 +25,7 @@ from bayesprf.prf.joint.problem import (
     shifts,
     star_columns,
 )
-from bayesprf.prf.joint.stage import _check_size
+from bayesprf.prf.joint.stage import _refuse_more_than_fit
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.joint.step import (
     MAX_POWER,
@@ -455,16 +455,10 @@ def test_misfit_that_goes_both_ways_is_not_taken_for_light(rng):
     assert np.mean(1.0 - found.clean) < 0.01
 
 
-def test_refuses_what_memory_may_not_hold(field):
-    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
-    problem = build(field)[0]
-    many = replace(
-        problem, layout=replace(problem.layout, pairs=replace(problem.pairs, source=np.zeros(10_000_001, int)))
-    )
-    with pytest.raises(UnsupportedError, match="pairs of star and pixel"):
-        _check_size(many)
-    machine.build_shape_model(method="joint")
-    assert machine.fit.need("prf").joint is not None
+def test_refuses_what_memory_may_not_hold():
+    _refuse_more_than_fit(10_000_000)
+    with pytest.raises(UnsupportedError, match="pairs of star and pixel, got 10,000,001; fit parts of the image"):
+        _refuse_more_than_fit(10_000_001)
 
 
 def test_a_saved_prf_makes_one_star_enough(field, tmp_path):
