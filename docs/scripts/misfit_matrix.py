@@ -6,7 +6,7 @@ Developed on the families and seeds of DEVELOP; JUDGE was held back until the en
 
 The first line of a family has the root mean square of all stars' errors in units of those claimed, field by field.
 
-METHOD: `joint`; `build`, plain `build_shape_model`; `rounds`, the same with ``method="rounds"``; `old`, plain
+METHOD: `joint`; `build`, plain `build_shape_model`; `old`, plain
 `refine_scene`; `machine`, ``refine_scene(method="joint")``. With `table` the lines are those of the page of evidence.
 `colors` are fields whose PRF follows the colours of the stars, to be fitted by `build` with `color_column`, and without
 it with `nocolor`; developed on the seeds 21 to 24.
@@ -256,7 +256,7 @@ def told(field: ForeignField, machine: Machine):
     """Return flux and total error of a Machine, and which fit it chose."""
     total = np.hypot(machine.common_errors.std, machine.werrs.mean(axis=0) / np.sqrt(machine.pixels.n_time))
     joint = machine.fit.prf.joint
-    note = "rounds" if joint is None else f"joint, order {joint.prf.order}{', colour' if joint.prf.colored else ''}"
+    note = f"order {joint.prf.order}{', colour' if joint.prf.colored else ''}"
     if np.any(field.sky):
         note += sky_note(field, machine.background_flux.mean(axis=0))
     return machine.ws.mean(axis=0), total, note
@@ -267,18 +267,13 @@ def fit_build(field: ForeignField, order: int):
     return fit_old(field, order, refine=False)
 
 
-def fit_rounds(field: ForeignField, order: int):
-    """Fit as `build_shape_model` does in rounds; return flux and total error."""
-    return fit_old(field, order, refine=False, method="rounds")
-
-
-def fit_old(field: ForeignField, order: int, *, refine: bool = True, method: str = "auto"):
+def fit_old(field: ForeignField, order: int, *, refine: bool = True):
     """Fit as `refine_scene` does by default; return flux and total error."""
     pixels = field.field.pixels
     background = Background("image", order=1) if np.any(field.sky) else None
     machine = Machine.from_pixels(pixels, field.field.sources, quiet=True, background=background)
     color = {"color_column": "color"} if "color" in field.field.sources.columns and "nocolor" not in sys.argv else {}
-    (machine.refine_scene if refine else machine.build_shape_model)(method=method, **color)
+    (machine.refine_scene if refine else machine.build_shape_model)(**color)
     machine.fit_model()
     return told(field, machine)
 
@@ -307,7 +302,7 @@ def _bold(share: float, band: tuple[int, int]) -> str:
 def main() -> None:
     """Print one line per family and kind."""
     which = JUDGE if "judge" in sys.argv else COLORS if "colors" in sys.argv else DEVELOP
-    named = {"old": fit_old, "machine": fit_machine, "build": fit_build, "rounds": fit_rounds}
+    named = {"old": fit_old, "machine": fit_machine, "build": fit_build}
     method = next((named[one] for one in sys.argv if one in named), fit_new)
     asked = next((one.removeprefix("seeds=") for one in sys.argv if one.startswith("seeds=")), "")
     order = next((int(one[-1]) for one in sys.argv if one.startswith("order")), 1)

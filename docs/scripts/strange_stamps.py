@@ -333,7 +333,7 @@ def main() -> None:
                 print(
                     f"  {kind} {seed}: star {star} of {z.size}, {machine.pixels.instrument.name}"
                     f" {100 * bias[star]:+.1f} % +- {100 * total[star]:.1f}, {machine.ws[:, star].mean():.0f} e/s,"
-                    f" fit {'rounds' if machine.fit.prf.joint is None else 'joint'}, flags {flags[star]}"
+                    f" flags {flags[star]}"
                     f" {[str(one) for one in machine.verdict.cures]}"
                 )
         if not rows:

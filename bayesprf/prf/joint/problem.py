@@ -28,7 +28,7 @@ RMIN, N_PHI = 0.25, 15
 RMAX = 8.0
 """Radius where the splines end, pixel."""
 
-# Measured by docs/scripts/constants.py --joint --truth plain: with half the radius errors of 0.025 % are 0.027 %, with
+# Measured by docs/scripts/constants.py --truth plain: with half the radius errors of 0.025 % are 0.027 %, with
 # twice 0.046 %; with half the knots 0.051 %, with twice 0.024 %.
 CUT, N_R = 0.375, 13
 """Radius within which the splines are round, pixel, and knots along the radius."""
