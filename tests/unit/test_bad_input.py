@@ -41,9 +41,12 @@ def with_source(sources, ra_deg, dec_deg, flux, name="extra"):
     )
 
 
-def solved(pixels, sources, **options):
+COARSE = {"n_r_knots": 4, "n_phi_knots": 4, "rmin": 4.0, "cut_r": 10.0}
+
+
+def solved(pixels, sources, settings=(), **options):
     """Return a Machine with shape and fluxes."""
-    machine = Machine.from_pixels(pixels, sources, quiet=True)
+    machine = Machine.from_pixels(pixels, sources, quiet=True, **dict(settings))
     machine.build_shape_model(**options)
     machine.fit_model(n_threads=1)
     return machine
@@ -358,10 +361,11 @@ def test_flat_prior_without_data_names_the_source(field, good):
 def test_missing_pixel_leaves_the_exact_posterior_of_the_rest(field, star, peak, name, bad):
     """PSFMachine, defects 6 and 7: -57 +- 21 instead of 9.1e5, or NaN for every source of the cadence.
 
-    Exact but for the misfit that each pixel has at all cadences, which the pixel that is missing would have cancelled.
+    Exact but for the misfit that each pixel has at all cadences, which the pixel that is missing would have cancelled:
+    few knots make one of several errors.
     """
     spoiled = changed(getattr(field.pixels, name), (CADENCE, peak), bad)
-    machine = solved(pixels_like(field.pixels, **{name: spoiled}), field.sources)
+    machine = solved(pixels_like(field.pixels, **{name: spoiled}), field.sources, COARSE)
     keep = np.arange(machine.npixels) != peak
     usual = np.delete(machine.flux - machine.model_flux, CADENCE, axis=0).mean(axis=0)
     mean, std = dense_posterior(machine, CADENCE, keep, usual=usual)
@@ -451,7 +455,8 @@ def test_source_without_pixels_is_nan_and_flagged(field, good):
     assert np.all(machine.flags[:, -1] & QualityFlag.NO_PIXELS)
     assert np.isnan(machine.CROWDSAP[-1])
     assert not np.any(machine.flags[:, :-1] & QualityFlag.NO_PIXELS)
-    np.testing.assert_allclose(machine.ws[:, :-1], good.ws, rtol=1e-12)
+    # It has a place among those of the fit, whose steps end elsewhere within a share of the errors.
+    np.testing.assert_allclose((machine.ws[:, :-1] - good.ws) / good.werrs, 0.0, atol=0.01)
 
 
 @pytest.mark.parametrize("bad", [0.0, np.nan, -7.0, np.inf])
@@ -624,9 +629,10 @@ def test_star_on_a_pixel_centre_keeps_its_pixels(field, good, star, peak):
         assert matrix.nnz == machine.r.nnz
         assert matrix[star, peak] == 0.0
     assert peak in machine.r[star].indices
-    machine.build_shape_model(correct_centroid_offset=False)
+    machine.build_shape_model(correct_centroid_offset=False, refine=False)
     machine.fit_model(n_threads=1)
-    assert machine.mean_model[star, peak] == pytest.approx(machine.fit.prf.prf.peak)
+    prf = machine.fit.prf
+    assert machine.mean_model[star, peak] == pytest.approx(prf.prf.peak / prf.star_sum[star])
     assert machine.mean_model[star].nnz > 10
     assert np.isfinite(machine.ws).all()
 
