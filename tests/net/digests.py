@@ -391,7 +391,7 @@ def case_refine_scene() -> dict[str, Any]:
     """PRF, fluxes and positions together, blends too."""
     field = demo_field(n_time=30, position_scatter=0.2, centroid_offset=(0.1, 0.0))
     machine = start(field)
-    machine.refine_scene(n_round=4)
+    machine.refine_scene()
     machine.fit_model()
     return answers(machine)
 

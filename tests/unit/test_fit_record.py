@@ -10,6 +10,7 @@ import pytest
 import bayesprf as bp
 from bayesprf.errors import InputError, StageError
 from bayesprf.fit_record import HOW_TO, STANDS_ON, Fit
+from bayesprf.results.recipes import _prf_recipe
 from bayesprf.settings import PrfRecipe, Settings
 from bayesprf.simulation.fields import make_field
 
@@ -89,6 +90,13 @@ def test_recipe_names_the_option_that_is_unknown():
         recipe.updated(max_pair=3)
     with pytest.raises(InputError, match=r"^kwargs: .*, got n_round"):
         recipe.updated(n_round=3)
+
+
+def test_a_recipe_of_a_version_with_rounds_is_read_as_a_default_one():
+    """Its smoothness was that of rounds: the fit learns its own."""
+    shape = {"n_round": 4, "method": "rounds", "smoothness": 0.2, "min_snr": 5.0}
+    recipe = _prf_recipe(Settings(), {"mask": {}, "shape": shape, "frame_index": "mean"})
+    assert recipe == PrfRecipe().updated(min_snr=5.0)
 
 
 def test_copies_are_equal_and_independent(finished):

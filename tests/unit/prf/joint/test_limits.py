@@ -81,3 +81,15 @@ def test_columns_may_be_round_everywhere(field):
     assert found.joint.problem.turns.shape[0] == 0
     assert found.joint.converged
     assert np.median(found.flux / field.mean_flux) == pytest.approx(1.0, abs=0.01)
+
+
+def test_smoothness_that_is_given_is_not_learned(field, plain):
+    """A fifth of what the pixels of these stars tell bends the PRF less; no record of the instrument comes into it."""
+    given = 0.2 * plain.joint.hyper.tau
+    found = fitted(field, smoothness=given)
+    assert (found.joint.hyper.tau, found.joint.hyper.turn) == (given, given)
+    rough = plain.joint.problem.bends
+    bent, free = (
+        np.linalg.norm(rough @ (one.joint.state.weights[0] - one.joint.problem.prior.weights)) for one in (found, plain)
+    )
+    assert bent < free
