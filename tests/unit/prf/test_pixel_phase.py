@@ -101,8 +101,3 @@ def test_a_constant_factor_changes_nothing(phases, prf):
     bright_rows, bright_data = phases.equations(replace(prf, weights=prf.weights + 0.7))
     np.testing.assert_allclose(bright_rows, rows, atol=1e-12)
     np.testing.assert_allclose(bright_data - 0.7 * rows.sum(axis=1), data, atol=1e-12)
-
-
-def test_the_rule_gives_way_where_splines_cannot_follow_the_pixels(phases):
-    assert np.all(phases.ivar(1e-2) < phases.ivar(1e-3))
-    np.testing.assert_allclose(phases.ivar(1.0) ** -0.5, 0.03 * np.log(10.0), rtol=1e-3)
