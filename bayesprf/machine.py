@@ -516,9 +516,8 @@ class Machine:
         recipe = recipe.updated(flux_cut_off=flux_cut_off, bin_data=bin_data).updated(**kwargs)
         if recipe.shape.prf == MISSION_PRF:
             recipe = recipe.updated(prf=str(fetch_prf_tables(self.fit.pixels)))
-        with tqdm(total=1, desc="PRF", unit="fit", disable=self.quiet, leave=False) as bar:
+        with tqdm(total=1, desc="PRF", unit="fit", disable=self.quiet, leave=False):
             found, recipe = fit_chosen_prf(self.fit, recipe)
-            bar.update()
         self.fit = self.fit.with_stage("prf", found, prf_recipe=recipe)
         warn_if_left_out(self.fit)
         return self.plot_shape_model(frame_index, bin_data) if plot else None
