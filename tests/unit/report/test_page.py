@@ -223,7 +223,7 @@ def test_notebooks_show_the_page_in_a_frame(page):
 def test_summary_of_a_tree_has_the_verdict_first_and_provenance_last(fitted):
     tree = fitted.to_datatree()
     html = tree.bayesprf._repr_html_()
-    places = [html.index(one) for one in ("The fit", "<table>", "<summary>Provenance", "input files", "recipes")]
+    places = [html.index(one) for one in ("fault found", "<table>", "<summary>Provenance", "input files", "recipes")]
     assert places == sorted(places)
     assert "&lt;b&gt;bold&lt;/b&gt;" in html
     assert "<script" not in html
