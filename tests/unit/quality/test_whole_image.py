@@ -10,7 +10,7 @@ from bayesprf.quality.whole_image import name_strangers
 
 
 def _left(flux, found=None):
-    joint = None if found is None else SimpleNamespace(found=SimpleNamespace(flux=np.array(found)))
+    joint = SimpleNamespace(found=None if found is None else SimpleNamespace(flux=np.array(found)))
     return SimpleNamespace(flux=np.array(flux), caught=np.ones(len(flux)), prf=SimpleNamespace(joint=joint))
 
 
