@@ -135,7 +135,7 @@ def _cores(fit: Fit) -> tuple[BoolArray, UnlistedStar | None]:
     joint = fit.need("prf").joint
     if not is_small(joint.problem):
         return np.zeros(fit.sources.n_source, bool), None
-    return light_in_cores(fit.pixels, fit.sources, joint)
+    return light_in_cores(fit.pixels, fit.sources, joint.smooth or joint)
 
 
 def _hits(prf: PrfFit, latest: FluxFit) -> FloatArray:

@@ -35,9 +35,9 @@ def joint_factors(
     Returns
     -------
     dict of str to csr_matrix
-        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; rough where the fit expects
-        PRFs that are smoother than real ones, else masked where pixels are left out; uncatalogued beside a sky, or
-        where stars were found, and hidden where others like them would not be. The outer products add up to the
+        By cause, (n_source, n_nuisance): shape, profile, unseen, position, rings, others; masked where
+        pixels are left out and no PRF is known beforehand; uncatalogued beside a sky, or where stars were found, and
+        hidden where others like them would not be. The outer products add up to the
         covariance.
 
     Notes
@@ -72,16 +72,13 @@ def joint_factors(
         places = star_columns(replace(problem, free=True), state, view)[:, _shift_index(problem.n_source)]
         factors["position"] = csr_matrix(-(gain @ places) @ diags(np.repeat(position, 2)))
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
-    rough = fit.problem.prior.rough_factor is not None
-    if rough:
-        factors["rough"] = csr_matrix(-shared @ _rough_error(fit))
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.unseen_err)
     light = half_rings(problem, state, view)
     rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
     factors["rings"] = rings
     factors["others"] = wing_errors(answer, problem, state, view, fit.hyper)
-    masked = np.zeros(0) if rough else masked_share_error(fit, view)
+    masked = masked_share_error(fit, view) if fit.problem.prior.weights_factor is None else np.zeros(0)
     if np.any(masked > 0.0):
         factors["masked"] = csr_matrix((np.nan_to_num(flux) * masked)[:, None])
     if fit.unlisted is not None:
@@ -106,23 +103,6 @@ def _taken_by_all(fit: JointFit) -> FloatArray:
     taken -= posterior.response.T @ (star_columns(problem, fit.state, view).T @ weighted)
     taken = posterior.global_factor @ (posterior.global_factor.T @ taken)
     return semidefinite_factor(taken @ taken.T)
-
-
-def _rough_error(fit: JointFit) -> FloatArray:
-    """Return L with the covariance L L' of what a fit errs by, beside its posterior, as real PRFs are rougher.
-
-    Notes
-    -----
-    With the prior S and the posterior V of a fit to data that tell V^-1 - S^-1, what it finds of deviations of the
-    covariance R errs by V (V^-1 - S^-1 + S^-1 R S^-1) V = V + V S^-1 (R - S) S^-1 V.
-    """
-    prior, n_basis, factor = fit.problem.prior, fit.problem.basis.n_basis, fit.posterior.global_factor
-    if prior.rough_factor is None or prior.weights_factor is None:
-        return np.zeros((factor.shape[0], 0))
-    smooth, beside = prior.weights_factor @ prior.weights_factor.T, prior.weights_sigma**2 * np.eye(n_basis)
-    more = semidefinite_factor(prior.rough_factor @ prior.rough_factor.T - smooth)
-    held = np.linalg.solve(smooth + beside, more)
-    return np.asarray(factor @ (factor[:n_basis].T @ held))
 
 
 def masked_share_error(fit: JointFit, view: View) -> FloatArray:

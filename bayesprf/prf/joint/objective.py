@@ -175,6 +175,8 @@ class JointFit:
         Light of stars like these that none would find beside brighter ones, root mean square, electron / s.
     extended : KnownLight, optional
         Light of no star and no sky, in `problem.known` and `unlisted` too.
+    smooth : JointFit, optional
+        The fit that this one began from, in which the PRF deviates smoothly from one known beforehand.
     """
 
     problem: JointProblem
@@ -203,6 +205,7 @@ class JointFit:
     found: SourceTable | None = None
     hidden: FloatArray | None = None
     extended: KnownLight | None = None
+    smooth: "JointFit | None" = None
 
     @property
     def star_sum(self) -> FloatArray:
@@ -298,6 +301,19 @@ def last_gain(problem: JointProblem, state: JointState, hyper: JointHyper, *, we
     """Return how the last n of the parameters that all stars share answer to the pixels, shape (n, n_pixel)."""
     state, error = normalized(problem, state), _typical_error(problem)
     return shared_gain(problem, state, look(problem, state), hyper, weight=weight, error=error, n=n)
+
+
+def fit_rough(fit: JointFit, options: JointOptions) -> JointFit:
+    """Let the PRF deviate as roughly as real ones do from what is known of it beforehand, if it is smooth so far.
+
+    A rough PRF of few stars follows a companion that the catalogue lacks: these are looked for before.
+    """
+    prior = fit.problem.prior
+    if prior.rough_factor is None:
+        return fit
+    problem = replace(fit.problem, prior=replace(prior, weights_factor=prior.rough_factor, rough_factor=None))
+    found = fit_joint(problem, fit.state, fit.hyper, options, near=True)
+    return replace(found, unlisted=fit.unlisted, found=fit.found, hidden=fit.hidden, extended=fit.extended, smooth=fit)
 
 
 def refit(problem: JointProblem, state: JointState, hyper: JointHyper) -> tuple[JointState, FloatArray]:

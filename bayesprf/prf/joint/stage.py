@@ -10,7 +10,7 @@ from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.instrument_prior import expected_wing, instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
+from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint, fit_rough
 from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding, finer, joint_basis
 from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint, with_spilled
 from bayesprf.prf.positions import PositionFit
@@ -63,7 +63,7 @@ def fit_joint_shape(
         fit = _fit_finer(start, before, asked)
     else:
         fit = fit_joint(*start, asked)
-    found = as_prf_fit(scene, fit, mask_options=mask_options, options=options)
+    found = as_prf_fit(scene, fit_rough(fit, asked), mask_options=mask_options, options=options)
     return found if deciding is None else replace(found, training=found.training & deciding[found.pairs.pixel])
 
 

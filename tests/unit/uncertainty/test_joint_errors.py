@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from bayesprf.prf.joint.discrepancy import _ring_variances, half_rings, ring_res
 from bayesprf.prf.joint.problem import WING_RINGS, look, peaks, star_columns
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
-from bayesprf.uncertainty.joint_errors import _position_gain, _rough_error, masked_share_error
+from bayesprf.uncertainty.joint_errors import _position_gain, masked_share_error
 
 
 @pytest.fixture(scope="module")
@@ -111,31 +110,5 @@ def test_light_in_pixels_that_are_left_out_errs_together(monkeypatch):
     log = fit.problem.basis.matrix(np.hypot(x, y), np.arctan2(y, x)) @ weights
     assert masked[0] == pytest.approx(np.log(10.0) * fit.values[out] @ log.std(axis=1), rel=0.05)
     assert masked[0] > 0.0
-    # The record's PRF is smoother than real ones: its own term has what they differ by in these pixels too.
-    parts = machine.fit_model() or machine.common_errors.parts
-    assert "masked" not in parts
-    assert parts["rough"][0] > parts["shape"][0]
-
-
-def test_a_fit_that_expects_too_smooth_a_prf_errs_by_the_roughness_of_real_ones():
-    """The estimate from a prior S, of weights that come from R: against draws of weights and noise."""
-    rng, n = np.random.default_rng(3), 5
-    smooth, more = (scale * rng.standard_normal((n, n)) for scale in (0.3, 0.6))
-    rough = np.concatenate([smooth, more], axis=1)
-    design, beside = rng.standard_normal((8, n)), 0.05
-    prior = np.linalg.inv(smooth @ smooth.T + beside**2 * np.eye(n))
-    posterior = np.linalg.inv(design.T @ design + prior)
-    fit = SimpleNamespace(
-        problem=SimpleNamespace(
-            prior=SimpleNamespace(rough_factor=rough, weights_factor=smooth, weights_sigma=beside),
-            basis=SimpleNamespace(n_basis=n),
-        ),
-        posterior=SimpleNamespace(global_factor=np.linalg.cholesky(posterior)),
-    )
-    truth = rough @ rng.standard_normal((2 * n, 200_000)) + beside * rng.standard_normal((n, 200_000))
-    found = posterior @ design.T @ (design @ truth + rng.standard_normal((8, 200_000)))
-    expected = np.cov(found - truth)
-    error = _rough_error(fit)
-    np.testing.assert_allclose(posterior + error @ error.T, expected, rtol=0, atol=0.01 * expected.max())
-    fit.problem.prior.rough_factor = smooth
-    assert np.abs(_rough_error(fit)).max() < 1e-6
+    # What the record leaves open of a PRF errs in these pixels together.
+    assert "masked" not in (machine.fit_model() or machine.common_errors.parts)

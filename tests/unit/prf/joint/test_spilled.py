@@ -80,7 +80,7 @@ def test_a_bound_that_holds_is_no_measurement():
     assert found.fit.need("prf").left_out(spilled).any()
     bias, error = found.ws.mean() / field.mean_flux[0] - 1.0, found.common_errors.std[0] / field.mean_flux[0]
     assert abs(bias) < 2.0 * error
-    assert found.common_errors.parts["rough"][0] / field.mean_flux[0] > 0.02
+    assert found.common_errors.parts["shape"][0] / field.mean_flux[0] > 0.02
 
 
 def test_sums_need_all_their_values():
