@@ -109,6 +109,7 @@ def test_the_prf_stays_positive_and_whole(stamps):
         assert matrix.sum(axis=1).max() < 1.05
 
 
+@pytest.mark.slow
 def test_unknown_stars_move_along():
     """A sixth of the stars is in no catalogue: their light is learned from the pixels.
 

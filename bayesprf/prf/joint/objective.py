@@ -414,7 +414,14 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
             outliers = _judge_pixels(problem, state, view, hyper) if options.robust and judged else outliers
             known = True
     return _Iteration(
-        problem, state, view if known else with_far(problem, state, view), hyper, outliers, count, False, moved
+        problem,
+        state,
+        view if known else with_far(problem, state, view),
+        hyper,
+        outliers,
+        options.max_iter,
+        False,
+        moved,
     )
 
 
