@@ -67,6 +67,7 @@ def test_level_stays_and_eclipses_too(star):
     assert depth[1] > 0.02
 
 
+@pytest.mark.slow  # 13 s
 def test_command_line_alone(real_data, tmp_path, record_property):
     """A file and a catalogue are enough: the roll is followed, the sky fitted, impossible errors are raised."""
     folder = real_data / "k2-tpf"

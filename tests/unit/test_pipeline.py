@@ -61,6 +61,7 @@ def fitted(directory):
 
 
 @pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning")
+@pytest.mark.slow  # 18 s
 def test_open_files_are_fitted_as_paths_are(directory, fitted):
     """One HDUList was taken for a list of files; a list of them and a generator of paths work alike."""
     paths = sorted(directory.glob("*.fits"))
