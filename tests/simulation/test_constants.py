@@ -9,9 +9,8 @@ import pytest
 
 pytestmark = pytest.mark.slow
 SCRIPTS = Path(__file__).parents[2] / "docs" / "scripts"
-# No tuned numbers (geometry, bounds), or the profile from which the fit in rounds starts: the
-# page of constants says which.
-KNOWN = {"_MARGIN", "_SLOPE_RANGE", "_WING_BOUNDS", "_NOMINAL_FWHM", "_NOMINAL_BETA", "WING_SHARE"}
+# No tuned numbers (geometry, bounds), or the nominal profile: the page of constants says which.
+KNOWN = {"_MARGIN", "_WING_BOUNDS", "_NOMINAL_FWHM", "_NOMINAL_BETA"}
 
 
 @pytest.fixture(scope="module")

@@ -303,26 +303,6 @@ def last_gain(problem: JointProblem, state: JointState, hyper: JointHyper, *, we
     return shared_gain(problem, state, look(problem, state), hyper, weight=weight, error=error, n=n)
 
 
-def fit_rough(fit: JointFit, options: JointOptions) -> JointFit:
-    """Let the PRF deviate as roughly as real ones do from what is known of it beforehand, if it is smooth so far.
-
-    A rough PRF of few stars follows a companion that the catalogue lacks: these are looked for before. Where it does
-    not settle, its errors are those about the smooth one.
-    """
-    prior = fit.problem.prior
-    if prior.rough_factor is None:
-        return fit
-    problem = replace(fit.problem, prior=replace(prior, weights_factor=prior.rough_factor, rough_factor=None))
-    start = problem, fit.state, fit.hyper
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        found = fit_joint(*start, options, near=True)
-        if not found.converged:
-            about = fit_joint(*start, replace(options, max_iter=0), near=True)
-            found = replace(about, converged=fit.converged)
-    return replace(found, unlisted=fit.unlisted, found=fit.found, hidden=fit.hidden, extended=fit.extended, smooth=fit)
-
-
 def refit(problem: JointProblem, state: JointState, hyper: JointHyper) -> tuple[JointState, FloatArray]:
     """Return where steps from a state that is near lead, and L with the covariance L L' of what all stars share."""
     found = _iterate(problem, normalized(problem, state), hyper, JointOptions(tolerance=_ROUGHLY), warm=True)

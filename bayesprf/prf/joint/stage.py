@@ -10,8 +10,9 @@ from bayesprf.photometry.background import ImageBackground
 from bayesprf.prf.fit import PrfFit
 from bayesprf.prf.instrument_prior import expected_wing, instrument_prior
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint, fit_rough
+from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, RMAX, JointProblem, JointState, embedding, finer, joint_basis
+from bayesprf.prf.joint.rough import fit_rough
 from bayesprf.prf.joint.start import SPLINE_MARGIN, JointSettings, build_joint, with_spilled
 from bayesprf.prf.positions import PositionFit
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables

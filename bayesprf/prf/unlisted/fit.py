@@ -12,8 +12,9 @@ from scipy.sparse import block_diag, csr_matrix, hstack
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
-from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint, fit_rough
+from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
+from bayesprf.prf.joint.rough import with_rough_errors
 from bayesprf.prf.joint.start import LISTED_WIDTH
 from bayesprf.prf.unlisted.extended import Spot, extended_of, likeliest_spot, spots_after, with_spot
 from bayesprf.prf.unlisted.peaks import are_everywhere, find_uncatalogued, light_left
@@ -272,7 +273,7 @@ def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed
     more = (problem.pairs.source >= n_source) & (found.flux[problem.pairs.source] > 0.0)
     light = np.where(more, found.flux[problem.pairs.source] * found.values, 0.0)
     known_light = np.bincount(problem.pairs.pixel, weights=light, minlength=problem.flux.size)
-    errs = _errs_roughly(found)
+    errs = with_rough_errors(found, JointOptions())
     wide = extended_of(errs) if found.problem.sky.shape[1] > plain.sky.shape[1] else None
     known_light += 0.0 if wide is None else wide.light
     state = replace(found.state, flux=found.state.flux[:n_source], shift=found.state.shift[:n_source])
@@ -283,13 +284,6 @@ def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed
     errors += [] if wide is None else [wide.errors]
     stars = _as_found(field, found, listed) if listed.n_source > n_source else None
     return replace(last, unlisted=hstack(errors, format="csr"), found=stars, extended=wide)
-
-
-def _errs_roughly(found: JointFit) -> JointFit:
-    """Return the fit with errors as those of a PRF that is as rough as real ones, where it is held to be smooth."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return fit_rough(found, JointOptions(max_iter=0))
 
 
 def _errors_of_found(found: JointFit, n_source: int) -> csr_matrix:
