@@ -7,7 +7,7 @@ from scipy.sparse import block_diag, csr_matrix, diags, hstack, vstack
 
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.singular import semidefinite_factor
-from bayesprf.prf.joint.discrepancy import half_rings, ring_response, wing_errors
+from bayesprf.prf.joint.discrepancy import ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, answer_to_globals, look, star_columns
 from bayesprf.scene.prf import LN10
@@ -74,9 +74,8 @@ def joint_factors(
     factors["shape"] = csr_matrix(-shared @ fit.posterior.global_factor)
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.unseen_err)
-    light = half_rings(problem, state, view)
-    rings = ring_response(answer @ light.T, light, problem.used, state.flux[:, None] * fit.sums.rings, fit.rings)
-    factors["rings"] = rings
+    own = state.flux[:, None] * fit.sums.rings
+    factors["rings"] = ring_response(answer, problem, state, view, used=problem.used, own=own, factors=fit.rings)
     factors["others"] = wing_errors(answer, problem, state, view, fit.hyper)
     masked = masked_share_error(fit, view) if fit.problem.prior.weights_factor is None else np.zeros(0)
     if np.any(masked > 0.0):

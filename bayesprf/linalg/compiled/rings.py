@@ -7,6 +7,9 @@ import numpy as np
 from bayesprf.arrays import FloatArray, IntArray
 from bayesprf.linalg.compiled.jit import inlined, kernel
 
+# Format: harmonics of the angle: 1, cosine and sine, and those of its double.
+N_PART = 5
+
 
 class RowsOfStars(NamedTuple):
     """A sparse matrix of stars by parameters of stars, row by row.
@@ -45,16 +48,18 @@ class StarColumns(NamedTuple):
 
 
 class RingLight(NamedTuple):
-    """The light of the stars in the half rings about them, and by how much it errs farther out, pixel by pixel.
+    """The light of the stars in the rings about them, and by how much it errs farther out, pixel by pixel.
 
     Parameters
     ----------
     indptr : ndarray of int64, shape (n_pixel + 1,)
         Pixel p holds the entries from ``indptr[p]`` to ``indptr[p + 1]``.
-    source, part : ndarray of int64, shape (n_pair,)
-        Star, and half ring (two for each ring, one after the other).
+    source, ring : ndarray of int64, shape (n_pair,)
+        Star, and ring.
     light : ndarray of float64, shape (n_pair,)
         Light, electron / s.
+    direction : ndarray of float64, shape (n_pair, 2)
+        Cosine and sine of the angle of the pixel about the star; 0 at the star itself.
     wing : ndarray of int64, shape (n_pair,)
         Ring of the wing from 1 on, 0 nearer.
     error : ndarray of float64, shape (n_pair,)
@@ -63,8 +68,9 @@ class RingLight(NamedTuple):
 
     indptr: IntArray
     source: IntArray
-    part: IntArray
+    ring: IntArray
     light: FloatArray
+    direction: FloatArray
     wing: IntArray
     error: FloatArray
 
@@ -97,23 +103,48 @@ def _add_gain(
 
 
 @inlined
-def _square_of_errors(answer: FloatArray, own: FloatArray, seen: FloatArray, factors: FloatArray, other: int) -> float:
+def _add_harmonics(answer: FloatArray, ring: int, n_order: int, light: float, direction: FloatArray) -> None:
+    """Add light to the answer of a ring, times each harmonic of the angle of the orders that err."""
+    first, root = N_PART * ring, np.sqrt(2.0) * light
+    if n_order > 0:
+        answer[first] += light
+    if n_order > 1:
+        x, y = direction[0], direction[1]
+        answer[first + 1] += root * x
+        answer[first + 2] += root * y
+        if n_order > 2:
+            answer[first + 3] += root * (x * x - y * y)
+            answer[first + 4] += root * 2.0 * x * y
+
+
+@inlined
+def _count_orders(factors: FloatArray) -> int:
+    """Return the number of orders up to the last one of which something errs."""
+    n_order = 0
+    for order in range(factors.shape[0]):
+        if np.any(factors[order] != 0.0):
+            n_order = order + 1
+    return n_order
+
+
+@inlined
+def _square_of_errors(answer: FloatArray, own: FloatArray, factors: FloatArray, n_order: int, other: int) -> float:
     """Return the variance of a flux from errors of the rings of its star, or of the rings and wings of an `other`."""
-    n_ring, total = own.size, 0.0
-    for k in range(n_ring):
-        both, apart = 0.0, 0.0
+    n_ring, total = own.shape[0], 0.0
+    if other == 0:
         for j in range(n_ring):
-            north, south = answer[2 * j + 1], answer[2 * j]
-            whole, half = north + south, north - south
-            if other == 0:
-                whole -= own[j]
-                half -= seen[2 * j + 1] - seen[2 * j]
-            both += whole * factors[0, j, k]
-            apart += half * factors[1, j, k]
-        total += both * both + apart * apart
-    if other == 1:
-        for k in range(2 * n_ring, answer.size):
+            for part in range(N_PART):
+                answer[N_PART * j + part] -= own[j, part]
+    else:
+        for k in range(N_PART * n_ring, answer.size):
             total += answer[k] ** 2
+    for part in range(max(2 * n_order - 1, 0)):
+        order = (part + 1) // 2
+        for k in range(n_ring):
+            error = 0.0
+            for j in range(n_ring):
+                error += answer[N_PART * j + part] * factors[order, j, k]
+            total += error * error
     return total
 
 
@@ -125,7 +156,6 @@ def ring_variances(
     light: RingLight,
     n_wing: int,
     own: FloatArray,
-    seen: FloatArray,
     factors: FloatArray,
     least: float,
     variance: FloatArray,
@@ -144,18 +174,17 @@ def ring_variances(
         Light of the stars.
     n_wing : int
         Rings of the wing.
-    own : ndarray of float64, shape (n_source, n_ring)
-        Light of each star in its rings, in all pixels, electron / s.
-    seen : ndarray of float64, shape (n_source, 2 n_ring)
-        That of its half rings in pixels that count.
-    factors : ndarray of float64, shape (2, n_ring, n_ring)
-        L with the covariances L L' of the relative errors of rings as a whole, and of what their halves differ by.
+    own : ndarray of float64, shape (n_source, n_ring, 5)
+        What an error of each harmonic of a ring adds to the light of its star, electron / s.
+    factors : ndarray of float64, shape (3, n_ring, n_ring)
+        L with the covariances L L' of the relative errors of rings as a whole, of dipoles and of ellipses, each with
+        two harmonics.
     least : float
         Pixels whose noise is a smaller share of the error of a flux are left out.
     variance : ndarray of float64, shape (n_source,)
         Filled.
     """
-    n_source, n_part = own.shape[0], seen.shape[1]
+    n_source, n_part, n_order = own.shape[0], own.shape[1] * N_PART, _count_orders(factors)
     gain, pixels = np.zeros(weight.size), np.empty(weight.size, np.int64)
     answer, stars = np.zeros((n_source, n_part + n_wing)), np.empty(n_source, np.int64)
     met = np.zeros(n_source, np.bool_)
@@ -175,7 +204,8 @@ def ring_variances(
                     met[star] = True
                     stars[n_star] = star
                     n_star += 1
-                answer[star, light.part[entry]] += gain[p] * light.light[entry]
+                one = gain[p] * light.light[entry]
+                _add_harmonics(answer[star], light.ring[entry], n_order, one, light.direction[entry])
                 if light.wing[entry] > 0:
                     answer[star, n_part + light.wing[entry] - 1] += gain[p] * light.error[entry]
             gain[p] = 0.0
@@ -186,6 +216,6 @@ def ring_variances(
             n_star += 1
         for k in range(n_star):
             star = stars[k]
-            variance[s] += _square_of_errors(answer[star], own[star], seen[star], factors, int(star != s))
+            variance[s] += _square_of_errors(answer[star], own[star], factors, n_order, int(star != s))
             answer[star] = 0.0
             met[star] = False

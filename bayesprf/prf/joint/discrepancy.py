@@ -1,14 +1,11 @@
 """What the PRF's columns cannot follow: relative errors of each star's rings, learned from their spread over stars."""
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
-from scipy.linalg import null_space
 from scipy.sparse import csr_matrix, diags, hstack, identity, kron
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray, pointers
-from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.problem import (
     ANY_LIGHT,
@@ -23,28 +20,57 @@ from bayesprf.prf.joint.problem import (
     star_columns,
     star_parts,
 )
+from bayesprf.prf.joint.ring_spread import N_ORDER, ORDERS, fit_ring_errors, those_that_show
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
 
-# Definition: a pixel tells of a star that gives most of its light, and a residual of an error of which most is left.
+# Definition: a pixel tells of a star that gives most of its light.
 _SHARE = 0.5
-# Format: the usual level of a test; share of stars whose chi-square is taken as it is (Huber 1981).
-_USUAL = 0.95
-# Rounding: share of all that is told of a star, added to rings in which it has no pixel.
-_ROUNDING = 1e-12
-# Derived: largest relative error of a ring that is looked for: a PRF three of them below has lost nine tenths of its
-# light, and none is negative.
-_MAX_SIGMA = 0.3
-# Derived: stars from which a spread can be learned, at least: it is known to a third (1 / sqrt(2 n)).
-_MIN_STARS = 5
-# Cost: the brightest of them, at most so many, from which it is known to 5 %; stars solved together.
+# Cost: the brightest stars, at most so many, from which a spread is known to 5 %; stars solved together.
 _MAX_STARS, _N_TOGETHER = 200, 40
-# Accuracy: turns of the likeliest covariance, and the relative change in one at which it has settled.
-_N_EM, _EM_TOLERANCE = 200, 1e-5
 # Accuracy: pixels whose noise is a smaller share of the error of a flux do not carry other stars' errors to it.
 _LEAST = 1e-4
 # Rings of the mean profile, four per doubling of the radius, pixel.
 _PROFILE = 2.0 ** np.arange(0.0, 5.1, 0.25)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RingPairs:
+    """The light of each pair, and where it lies about its star.
+
+    Parameters
+    ----------
+    light : ndarray of float64, shape (n_pair,)
+        Light, electron / s.
+    ring : ndarray of int64, shape (n_pair,)
+        Ring among `STAR_RINGS`.
+    direction : ndarray of float64, shape (n_pair, 2)
+        Direction from the star to the pixel, east and north, of unit length; 0 at the star itself.
+    """
+
+    light: FloatArray
+    ring: IntArray
+    direction: FloatArray
+
+    @classmethod
+    def of(cls, problem: JointProblem, state: JointState, view: View) -> "RingPairs":
+        """Return those of a state."""
+        radius = np.hypot(*view.offset.T)
+        ring = np.searchsorted(STAR_RINGS, radius / np.sqrt(problem.pixel_area))
+        direction = view.offset / np.maximum(radius, 1e-300)[:, None]
+        return cls(light_in_rings(problem, state, view)[0], ring, direction)
+
+    def part(self, part: int, chosen: IntArray | slice = slice(None)) -> FloatArray:
+        """Return the light times a harmonic of the angle, one of `ORDERS`, (n_chosen,), electron / s.
+
+        Around a ring 1, and the square root of two times cosine and sine of the angle and of its double, have the mean
+        square 1.
+        """
+        light, (east, north) = self.light[chosen], self.direction[chosen].T
+        if part == 0:
+            return light
+        wave = (east + 1j * north) ** ORDERS[part]
+        return np.asarray(np.sqrt(2.0) * light * (wave.real if part % 2 else wave.imag))
 
 
 def ring_errors(
@@ -70,36 +96,76 @@ def ring_errors(
 
     Returns
     -------
-    factors : ndarray of float64, shape (2, n_ring, n_ring)
+    factors : ndarray of float64, shape (3, n_ring, n_ring)
         L with the covariances L L' of the relative errors of a star's light in its rings, the same for all stars: of
-        what a ring errs by as a whole, and of what its northern half has more and its southern half less.
+        rings as a whole, of dipoles, and of ellipses. The latter two are those of one of two harmonics of the angle
+        (`RingPairs.part`), and the same for both: no direction is preferred.
     flux_std : ndarray of float64, shape (n_source,)
         Standard deviation of the fluxes from it, and from other stars' wings, electron / s.
 
     Notes
     -----
-    With the light T of a star in its half rings, the scores t = T'W r of the residuals have the covariance B + B S B,
-    where B = T'W (1 - H) T is what the fit leaves of such errors, and S their covariance: the likeliest over all stars.
+    With the light T of a star in its rings, times the harmonics, the scores t = T'W r of the residuals have the
+    covariance B + B S B, where B = T'W (1 - H) T is what the fit leaves of such errors, and S their covariance: the
+    likeliest over all stars.
     """
-    root, n_part = np.sqrt(weight), 2 * (STAR_RINGS.size + 1)
-    columns = csr_matrix(diags(root) @ star_columns(problem, state, view))
-    template = csr_matrix(half_rings(problem, state, view, share=_SHARE) @ diags(root))
-    norm = np.asarray(template.multiply(template).sum(axis=1)).reshape(-1, n_part)
-    best = np.argsort(-norm.sum(axis=1), kind="stable")[:_MAX_STARS]
-    # Neighbours follow each other.
-    best = best[np.argsort(posterior.own_factor.tree.rank[best])]
-    template = template[(best[:, None] * n_part + np.arange(n_part)).ravel()]
-    score = (template @ (root * np.where(weight > 0, problem.flux - view.image, 0.0))).reshape(-1, n_part)
-    shown = np.unique(template.indices)
-    common = template[:, shown] @ (root[shown, None] * global_columns(problem, state, view, shown))
-    taken = _absorbed(csr_matrix(template @ columns), common, posterior, n_part)
-    left = norm[best][:, :, None] * np.eye(n_part) - taken
-    shares = np.repeat(0.5 * sums.rings.mean(axis=0), 2)
-    factors = _whole_and_halves(fit_ring_errors(score, left, norm[best], shares))
+    factors = _learned(problem, state, view, posterior, weight=weight, shares=sums.rings.mean(axis=0))
     own = state.flux[:, None] * sums.rings
     first = posterior.own_factor.rows(0)[0] if posterior.flux_rows is None else posterior.flux_rows
     variance = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, hyper=hyper)
     return factors, sums.total * np.sqrt(variance)
+
+
+def _learned(
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    posterior: Posterior,
+    *,
+    weight: FloatArray,
+    shares: FloatArray,
+) -> FloatArray:
+    """Return L of the likeliest covariances, (3, n_ring, n_ring), from the stars that tell most of their rings."""
+    root, pairs, rings = np.sqrt(weight), problem.pairs, RingPairs.of(problem, state, view)
+    factors = np.zeros((N_ORDER, shares.size, shares.size))
+    total = np.bincount(pairs.pixel, weights=rings.light, minlength=pairs.n_pixel)
+    main = np.flatnonzero((rings.light > _SHARE * total[pairs.pixel]) & (weight[pairs.pixel] > 0.0))
+    told = np.zeros((problem.n_source, shares.size))
+    np.add.at(told, (pairs.source[main], rings.ring[main]), (root[pairs.pixel[main]] * rings.light[main]) ** 2)
+    best = np.argsort(-told.sum(axis=1), kind="stable")[:_MAX_STARS]
+    # Neighbours follow each other.
+    best, use = best[np.argsort(posterior.own_factor.tree.rank[best])], those_that_show(told[best])
+    if use.size == 0:
+        return factors
+    n_part = use.size * ORDERS.size
+    template = csr_matrix(_templates(problem, rings, main, stars=best, use=use) @ diags(root))
+    score = template @ (root * np.where(weight > 0, problem.flux - view.image, 0.0))
+    shown = np.unique(template.indices)
+    common = template[:, shown] @ (root[shown, None] * global_columns(problem, state, view, shown))
+    seen = csr_matrix(template @ csr_matrix(diags(root) @ star_columns(problem, state, view)))
+    each = (template[start : start + n_part] for start in range(0, template.shape[0], n_part))
+    norm = np.stack([(one @ one.T).toarray() for one in each])
+    left = norm - _absorbed(seen, common, posterior, n_part)
+    factors[:, use[:, None], use] = fit_ring_errors(score.reshape(-1, n_part), left, norm, shares[use])
+    return factors
+
+
+def _templates(
+    problem: JointProblem, rings: RingPairs, pairs: IntArray, *, stars: IntArray, use: IntArray
+) -> csr_matrix:
+    """Return the light of some pairs of some stars in the rings in use, times each harmonic, (n_part n_star, n_pixel).
+
+    The harmonics of a ring follow each other, and its rings those of a star.
+    """
+    star, place = np.full(problem.n_source, -1), np.full(STAR_RINGS.size + 1, -1)
+    star[stars], place[use] = np.arange(stars.size), np.arange(use.size)
+    at = np.stack([star[problem.pairs.source[pairs]], place[rings.ring[pairs]]])
+    pairs, at = pairs[at.min(axis=0) >= 0], at[:, at.min(axis=0) >= 0]
+    row = ((at[0] * use.size + at[1]) * ORDERS.size)[:, None] + np.arange(ORDERS.size)
+    light = np.stack([rings.part(part, pairs) for part in range(ORDERS.size)], axis=1)
+    column = np.broadcast_to(problem.pairs.pixel[pairs][:, None], row.shape)
+    shape = (stars.size * use.size * ORDERS.size, problem.pairs.n_pixel)
+    return csr_matrix((light.ravel(), (row.ravel(), column.ravel())), shape=shape)
 
 
 def _ring_variances(
@@ -121,52 +187,76 @@ def _ring_variances(
     near, parts = order.near[by_star], star_parts(problem, state, view)[by_star]
     indptr = pointers(np.bincount(pairs.source[near], minlength=problem.n_source))
     columns = StarColumns(indptr, pairs.pixel[near], parts)
-    (light, part), (error, wing) = _parts_of_pairs(problem, state, view), wing_misfit(problem, state, view, hyper)
-    counted = np.where(weight[pairs.pixel] > 0, light, 0.0)
-    seen = np.bincount(pairs.source * 2 * own.shape[1] + part, weights=counted, minlength=2 * own.size)
+    rings, (error, wing) = RingPairs.of(problem, state, view), wing_misfit(problem, state, view, hyper)
     by_pixel = RingLight(
-        order.indptr, pairs.source[order.pair], part[order.pair], light[order.pair], wing[order.pair], error[order.pair]
+        order.indptr, pairs.source[order.pair], rings.ring[order.pair], rings.light[order.pair],
+        rings.direction[order.pair], wing[order.pair], error[order.pair],
     )  # fmt: skip
     first.sort_indices()
     rows = RowsOfStars(first.indptr.astype(np.int64), first.indices.astype(np.int64), first.data)
+    balance = np.zeros((*own.shape, ORDERS.size))
+    for part in told_parts(factors):
+        balance[:, :, part] = _balance(problem, rings, part, own=own, used=weight > 0)
     variance = np.empty(problem.n_source)
-    ring_variances(
-        rows, columns, weight, by_pixel, len(WING_RINGS), own, seen.reshape(own.shape[0], -1), factors, _LEAST, variance
-    )
+    ring_variances(rows, columns, weight, by_pixel, len(WING_RINGS), balance, factors, _LEAST, variance)
     return variance
 
 
+def told_parts(factors: FloatArray) -> list[int]:
+    """Return the harmonics of which errors were learned, and always rings as a whole."""
+    return [0, *(part for part in range(1, ORDERS.size) if factors[ORDERS[part]].any())]
+
+
+def _balance(problem: JointProblem, rings: RingPairs, part: int, *, own: FloatArray, used: BoolArray) -> FloatArray:
+    """Return what an error of a harmonic adds to the light of a star, (n_source, n_ring), electron / s."""
+    if part == 0:
+        return own
+    pairs = problem.pairs
+    seen = np.where(used[pairs.pixel], rings.part(part), 0.0)
+    return np.bincount(pairs.source * own.shape[1] + rings.ring, weights=seen, minlength=own.size).reshape(own.shape)
+
+
 def ring_response(
-    gain: csr_matrix, light: csr_matrix, used: BoolArray, rings: FloatArray, factors: FloatArray
+    answer: csr_matrix,
+    problem: JointProblem,
+    state: JointState,
+    view: View,
+    *,
+    used: BoolArray,
+    own: FloatArray,
+    factors: FloatArray,
 ) -> csr_matrix:
     """Return how fluxes answer to errors of the stars' rings, in standard deviations, shape (n_source, n_error).
 
     Parameters
     ----------
-    gain : csr_matrix of float64, shape (n_source, n_part n_source)
-        Answer to the light of each half ring.
-    light : csr_matrix of float64, shape (n_part n_source, n_pixel)
-        This light, electron / s.
+    answer : csr_matrix of float64, shape (n_source, n_pixel)
+        Answer of the fluxes to the pixels.
+    problem, state, view
+        Of the fit.
     used : ndarray of bool, shape (n_pixel,)
         Pixels that count.
-    rings : ndarray of float64, shape (n_source, n_ring)
+    own : ndarray of float64, shape (n_source, n_ring)
         Light of each star in its rings, in all pixels, electron / s.
-    factors : ndarray of float64, shape (2, n_ring, n_ring)
-        Errors of rings as a whole and of their halves.
+    factors : ndarray of float64, shape (3, n_ring, n_ring)
+        Errors of rings as a whole, of dipoles and of ellipses.
 
     Notes
     -----
     A PRF that is brighter in a ring is darker in all, as its sum stays one: the answer is less by the light of the
-    star's own ring, and by what the two halves do not balance of the light that is seen.
+    star's own ring. Of a dipole or an ellipse, which are zero around a ring, it is less by what they add to the light
+    that is seen, where pixels are few or only a part of the ring has some.
     """
-    n_source, n_ring = rings.shape
-    each = np.arange(rings.size)
-    own = csr_matrix((rings.ravel(), each, n_ring * np.arange(n_source + 1)), shape=(n_source, rings.size))
-    seen = np.asarray(light @ used.astype(np.float64)).ravel()
-    halves = csr_matrix((seen, np.arange(seen.size), 2 * n_ring * np.arange(n_source + 1)), shape=(n_source, seen.size))
-    whole = (gain @ kron(identity(rings.size), np.ones((2, 1))) - own) @ kron(identity(n_source), factors[0])
-    apart = (gain - halves) @ kron(identity(rings.size), [[-1.0], [1.0]]) @ kron(identity(n_source), factors[1])
-    return csr_matrix(hstack([whole, apart]))
+    pairs, n_ring, n_source = problem.pairs, own.shape[1], problem.n_source
+    rings, answers = RingPairs.of(problem, state, view), []
+    for part in told_parts(factors):
+        entries = rings.part(part), (pairs.source * n_ring + rings.ring, pairs.pixel)
+        light = csr_matrix(entries, shape=(own.size, pairs.n_pixel))
+        balance = _balance(problem, rings, part, own=own, used=used).ravel()
+        pointer = n_ring * np.arange(n_source + 1)
+        balanced = csr_matrix((balance, np.arange(own.size), pointer), shape=(n_source, own.size))
+        answers.append((answer @ light.T - balanced) @ kron(identity(n_source), factors[ORDERS[part]]))
+    return csr_matrix(hstack(answers))
 
 
 def wing_errors(
@@ -207,15 +297,6 @@ def wing_misfit(problem: JointProblem, state: JointState, view: View, hyper: Joi
     model = hyper.star_errors(field_growth(problem)) ** 2 * peaks(problem, state)
     variance = model[problem.pairs.source] * light + (np.array([0.0, *hyper.wings])[ring] * light) ** 2
     return np.where(ring > 0, np.sqrt(np.minimum(variance, light**2 / ANY_LIGHT)), 0.0), ring
-
-
-def _whole_and_halves(factor: FloatArray) -> FloatArray:
-    """Return L of what two halves have in common, and of what one has more and the other less, (2, n_ring, n_ring)."""
-    n_ring = factor.shape[0] // 2
-    both, apart = (
-        0.5 * (factor.reshape(n_ring, 2, -1) * sign).sum(axis=1) for sign in ([[1.0], [1.0]], [[-1.0], [1.0]])
-    )
-    return semidefinite_factor(np.stack([both @ both.T, apart @ apart.T]))
 
 
 def missed_light(problem: JointProblem, state: JointState, view: View, *, weight: FloatArray) -> tuple[float, float]:
@@ -262,181 +343,13 @@ def missed_light(problem: JointProblem, state: JointState, view: View, *, weight
     return float(shares @ (kept * amplitude)), float(np.sqrt(np.sum(shares**2 * variance)))
 
 
-def half_rings(problem: JointProblem, state: JointState, view: View, *, share: float = 0.0) -> csr_matrix:
-    """Return the light of each star's half rings in pixels where it is more than a share, (n_part n_source, n_pixel).
-
-    The southern and the northern half of a ring follow each other.
-    """
-    pairs, n_part = problem.pairs, 2 * (STAR_RINGS.size + 1)
-    light, part = _parts_of_pairs(problem, state, view)
-    if share > 0.0:
-        total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
-        main = np.flatnonzero(light > share * total[pairs.pixel])
-    else:
-        main = np.arange(pairs.n_pair)
-    shape = (problem.n_source * n_part, pairs.n_pixel)
-    return csr_matrix((light[main], (pairs.source[main] * n_part + part[main], pairs.pixel[main])), shape=shape)
-
-
-def _parts_of_pairs(problem: JointProblem, state: JointState, view: View) -> tuple[FloatArray, IntArray]:
-    """Return light and half ring of each pair, shape (n_pair,)."""
-    light = light_in_rings(problem, state, view)[0]
-    ring = np.searchsorted(STAR_RINGS, np.hypot(*view.offset.T) / np.sqrt(problem.pixel_area))
-    return light, 2 * ring + (view.offset[:, 1] > 0.0)
-
-
-def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior, n_ring: int) -> FloatArray:
+def _absorbed(seen: csr_matrix, common: FloatArray, posterior: Posterior, n_part: int) -> FloatArray:
     """Return T'W H T, how much of errors of the form of each star's templates the fit takes, from T'W J and T'W G."""
     by_field = np.asarray((common - seen @ posterior.response) @ posterior.global_factor)
-    by_field = by_field.reshape(-1, n_ring, by_field.shape[1])
-    by_stars = np.zeros((by_field.shape[0], n_ring, n_ring))
+    by_field = by_field.reshape(-1, n_part, by_field.shape[1])
+    by_stars = np.zeros((by_field.shape[0], n_part, n_part))
     for start in range(0, by_stars.shape[0], _N_TOGETHER):
-        rows = slice(n_ring * start, n_ring * (start + _N_TOGETHER))
-        half = posterior.own_factor.halve(seen[rows].T.toarray()).T.reshape(-1, n_ring, seen.shape[1])
+        rows = slice(n_part * start, n_part * (start + _N_TOGETHER))
+        half = posterior.own_factor.halve(seen[rows].T.toarray()).T.reshape(-1, n_part, seen.shape[1])
         by_stars[start : start + _N_TOGETHER] = half @ half.transpose(0, 2, 1)
     return by_stars + by_field @ by_field.transpose(0, 2, 1)
-
-
-def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, shares: FloatArray) -> FloatArray:
-    """Return L of the likeliest covariance L L' of errors e, of which scores B e + noise of covariance B are seen.
-
-    Parameters
-    ----------
-    score : ndarray of float64, shape (n_star, n_ring)
-        Scores.
-    left : ndarray of float64, shape (n_star, n_ring, n_ring)
-        B of each star.
-    norm : ndarray of float64, shape (n_star, n_ring)
-        Diagonal of what B would be if the fit took nothing.
-    shares : ndarray of float64, shape (n_ring,)
-        Light in the rings: shares'e is zero.
-
-    Returns
-    -------
-    ndarray of float64, shape (n_ring, n_ring)
-        L; 0 in rings in which fewer than five stars would show the largest error that is looked for.
-
-    Notes
-    -----
-    The covariance is that of the innermost rings, as many as are worth their parameters (`_told_part`), by expectation
-    and maximisation (Laird & Ware 1982, Biometrics 38, 963), extrapolated, from errors that five stars would show;
-    stars whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust Statistics, chapter
-    8): those that lie on a misfit of a neighbour. Errors of which the fit takes more than it
-    leaves, such as those that look like a shift, are its own to carry: what little is left of them looks like others
-    of the same pixels.
-    """
-    told = np.diagonal(left, axis1=1, axis2=2)
-    enough = np.count_nonzero(told * _MAX_SIGMA**2 > 1.0, axis=0) >= _MIN_STARS
-    use = np.flatnonzero(np.repeat(enough.reshape(-1, 2).all(axis=1), 2))
-    factor, most = np.zeros((score.shape[1], score.shape[1])), 0.0
-    for n_use in range(2, use.size + 1, 2):
-        part = use[:n_use]
-        parts = score[:, part], left[:, part[:, None], part], norm[:, part]
-        covariance, worth = _fit_covariance(*parts, shares[part])
-        if worth > most:
-            cut = np.minimum(1.0, _MAX_SIGMA / np.sqrt(np.maximum(np.diag(covariance), 1e-300)))
-            factor, most = np.zeros_like(factor), worth
-            factor[np.ix_(part, part)] = semidefinite_factor(covariance * np.outer(cut, cut))
-    return factor
-
-
-def _fit_covariance(
-    score: FloatArray, left: FloatArray, norm: FloatArray, shares: FloatArray
-) -> tuple[FloatArray, float]:
-    """Return the covariance that scores tell of, and what it is worth beside none: see `_told_part`."""
-    free = null_space(shares[None])
-    least = np.sort(np.diagonal(left, axis1=1, axis2=2), axis=0)[-_MIN_STARS]
-    score, left = score @ free, free.T @ left @ free
-    score, left, chi2, n_shown = _what_is_left(score, left, free.T @ (norm[:, :, None] * free))
-    usual = stats.chi2.ppf(_USUAL, np.maximum(n_shown, 1))
-
-    def explained(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        spread = np.linalg.solve(np.eye(free.shape[1]) + covariance @ left, np.broadcast_to(covariance, left.shape))
-        mean = np.einsum("sij,sj->si", spread, score)
-        share = np.minimum(1.0, usual / np.maximum(chi2 - np.einsum("si,si->s", mean, score), 1e-300))
-        return spread, mean, share
-
-    def improved(covariance: FloatArray) -> FloatArray:
-        spread, mean, share = explained(covariance)
-        return np.asarray(((mean * share[:, None]).T @ mean + spread.sum(axis=0)) / score.shape[0])
-
-    covariance = _converge(improved, free.T @ np.diag(1.0 / least) @ free)
-    covariance, worth = _told_part(covariance, score, left, explained(covariance)[2])
-    return np.asarray(free @ covariance @ free.T), worth
-
-
-def _told_part(
-    covariance: FloatArray, score: FloatArray, left: FloatArray, share: FloatArray
-) -> tuple[FloatArray, float]:
-    """Return the largest parts of a likeliest covariance, as many as are worth their parameters, and what they are.
-
-    Parameters
-    ----------
-    covariance : ndarray of float64, shape (n, n)
-        The likeliest.
-    score, left : ndarray of float64, shapes (n_star, n) and (n_star, n, n)
-        Scores s and B of each star.
-    share : ndarray of float64, shape (n_star,)
-        How much a star counts.
-
-    Notes
-    -----
-    The likeliest covariance of pure noise is not zero, as variances cannot be less. Of its principal axes, in units of
-    what a typical star shows, those are kept that make the log likelihood of the scores beside that of none,
-    sum (s'(I + S B)^-1 S s - ln det(I + S B)) / 2, less the number of parameters, largest (Akaike 1974, IEEE Trans.
-    Automatic Control 19, 716): a covariance of rank k among n errors has k (2 n - k + 1) / 2.
-    """
-    n, typical = covariance.shape[0], left.mean(axis=0)
-    half = np.linalg.cholesky(typical + _ROUNDING * max(float(np.trace(typical)), 1.0) * np.eye(n))
-    size, axes = np.linalg.eigh(half.T @ covariance @ half)
-    parts = np.linalg.solve(half.T, axes * np.sqrt(np.maximum(size, 0.0)))[:, ::-1]
-    worth = [0.0]
-    for k in range(1, n + 1):
-        inner, seen = np.eye(k) + parts[:, :k].T @ left @ parts[:, :k], score @ parts[:, :k]
-        told = np.einsum("si,si->s", seen, np.linalg.solve(inner, seen[:, :, None])[:, :, 0])
-        gain = 0.5 * float(np.sum(share * told - np.linalg.slogdet(inner)[1]))
-        worth.append(gain - 0.5 * k * (2 * n - k + 1))
-    kept = parts[:, : int(np.argmax(worth))]
-    return np.asarray(kept @ kept.T), max(worth)
-
-
-def _converge(improved: Callable[[FloatArray], FloatArray], covariance: FloatArray) -> FloatArray:
-    """Return the covariance that an improvement leaves as it is.
-
-    Notes
-    -----
-    Squared extrapolation of two improvements (Varadhan & Roland 2008, Scandinavian Journal of Statistics 35, 335), as
-    far as a covariance stays one: single ones crawl where the likeliest variances are zero.
-    """
-    for _ in range(_N_EM):
-        one = improved(covariance)
-        two = improved(one)
-        first, bend = one - covariance, two - 2.0 * one + covariance
-        if np.abs(first).max() < _EM_TOLERANCE * np.abs(covariance).max():
-            return two
-        length = float(np.linalg.norm(first) / max(np.linalg.norm(bend), 1e-300))
-        while length > 1.0:
-            far = covariance + 2.0 * length * first + length**2 * bend
-            if np.linalg.eigvalsh(0.5 * (far + far.T))[0] > 0.0:
-                two = far
-                break
-            length = 0.5 * (length + 1.0) if length > 1.1 else 1.0
-        covariance = improved(two)
-    return covariance
-
-
-def _what_is_left(
-    score: FloatArray, left: FloatArray, norm: FloatArray
-) -> tuple[FloatArray, FloatArray, FloatArray, IntArray]:
-    """Return scores and B without what is not shown, or of which more is taken than left; chi-squares, and numbers."""
-    all_told = np.maximum(np.trace(norm, axis1=1, axis2=2), 1.0)
-    half = np.linalg.cholesky(norm + _ROUNDING * all_told[:, None, None] * np.eye(norm.shape[1]))
-    inner = np.linalg.solve(half, np.linalg.solve(half, left).transpose(0, 2, 1))
-    share, axes = np.linalg.eigh(0.5 * (inner + inner.transpose(0, 2, 1)))
-    size = np.sum(np.linalg.solve(half.transpose(0, 2, 1), axes) ** 2, axis=1)
-    shown = (share > _SHARE) & (share * _MAX_SIGMA**2 > size)
-    seen = shown * np.einsum("sji,sj->si", axes, np.linalg.solve(half, score[:, :, None])[:, :, 0])
-    axes = half @ axes
-    kept = (axes * (shown * share)[:, None, :]) @ axes.transpose(0, 2, 1)
-    chi2 = np.sum(seen**2 / np.where(shown, share, 1.0), axis=1)
-    return np.einsum("sij,sj->si", axes, seen), kept, chi2, shown.sum(axis=1)

@@ -133,8 +133,8 @@ class JointFit:
         Fluxes, electron / s.
     flux_err : ndarray of float64, shape (n_source,)
         Standard deviation with everything else free, electron / s.
-    rings : ndarray of float64, shape (2, n_ring, n_ring)
-        L with the covariances L L' of the relative errors of a star's rings, and of what their halves differ by.
+    rings : ndarray of float64, shape (3, n_ring, n_ring)
+        L with the covariances L L' of the relative errors of a star's rings as a whole, of dipoles and of ellipses.
     missed_err : float
         Relative error of all fluxes together by the light that the mean profile misses.
     unseen_err : float

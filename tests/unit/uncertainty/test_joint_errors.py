@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from scipy.sparse import diags
+from scipy.sparse import csr_matrix, diags
 
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.discrepancy import _ring_variances, half_rings, ring_response, wing_errors
+from bayesprf.prf.joint.discrepancy import RingPairs, _ring_variances, ring_response, wing_errors
 from bayesprf.prf.joint.problem import WING_RINGS, look, peaks, star_columns
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
@@ -26,13 +26,14 @@ def fit():
 
 
 def test_positions_follow_the_errors_of_rings_as_in_a_step_of_the_fit(fit, monkeypatch):
-    """Light added to half a ring of one star: the step of the stars' parameters at the same PRF."""
+    """Light added to one side of a star: the step of the stars' parameters at the same PRF."""
     monkeypatch.setattr("bayesprf.prf.joint.elimination._LEAST", 0.0)
     state, problem = fit.state, fit.problem
     view = look(problem, state)
     star = int(np.argmax(state.flux))
-    part = half_rings(problem, state, view)[12 * star + 1]  # the northern half of its innermost ring
-    light = 1e-3 * np.asarray(part.todense()).ravel()
+    rings, pairs = RingPairs.of(problem, state, view), problem.pairs
+    half = (pairs.source == star) & (rings.ring == 0) & (rings.direction[:, 1] > 0.0)
+    light = 1e-3 * np.bincount(pairs.pixel[half], weights=rings.light[half], minlength=pairs.n_pixel)
     found = (_position_gain(fit, view) @ light).reshape(-1, 2)
     steps = []
     for extra in (0.0, light):
@@ -71,19 +72,61 @@ def test_wings_of_others_err_as_one_under_a_star(fit):
             assert k == 2 or np.any(expected)
 
 
-def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit):
+@pytest.mark.parametrize(("n_order", "all_pixels"), [(0, True), (1, True), (2, True), (3, True), (3, False)])
+def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit, monkeypatch, n_order, all_pixels):
     """The compiled sums equal `ring_response` and `wing_errors` to the fluxes' own answer."""
+    if all_pixels:
+        monkeypatch.setattr("bayesprf.prf.joint.discrepancy._LEAST", 0.0)
     problem, state, rng = fit.problem, fit.state, np.random.default_rng(2)
     view, weight, first = look(problem, state), fit.weight, fit.posterior.flux_rows
     answer = first @ star_columns(problem, state, view).T @ diags(weight)
-    factors, hyper = 0.01 * rng.standard_normal((2, 6, 6)), replace(fit.hyper, wings=(0.01, 0.02, 1e5))
-    own, light = state.flux[:, None] * fit.sums.rings, half_rings(problem, state, view)
-    rings = ring_response(answer @ light.T, light, weight > 0, own, factors)
+    factors, hyper = 0.01 * rng.standard_normal((3, 6, 6)), replace(fit.hyper, wings=(0.01, 0.02, 1e5))
+    factors *= (np.arange(3) < n_order)[:, None, None]
+    own = state.flux[:, None] * fit.sums.rings
+    rings = ring_response(answer.tocsr(), problem, state, view, used=weight > 0, own=own, factors=factors)
     others = wing_errors(answer.tocsr(), problem, state, view, hyper)
     expected = sum(np.asarray(one.multiply(one).sum(axis=1)).ravel() for one in (rings, others))
     found = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, hyper=hyper)
     # Pixels that hardly count for a star are left out.
-    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    np.testing.assert_allclose(found, expected, rtol=1e-9 if all_pixels else 1e-3)
+
+
+def test_harmonics_have_the_mean_square_one_around_a_ring():
+    angle = 2.0 * np.pi / 24 * np.arange(24)
+    direction = np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    rings = RingPairs(np.full(24, 3.0), np.zeros(24, np.int64), direction)
+    parts = np.stack([rings.part(part) for part in range(5)])
+    np.testing.assert_allclose(parts @ parts.T / 24, 9.0 * np.eye(5), atol=1e-12)
+    waves = [np.cos(angle), np.sin(angle), np.cos(2.0 * angle), np.sin(2.0 * angle)]
+    np.testing.assert_allclose(parts[1:], 3.0 * np.sqrt(2.0) * np.array(waves), atol=1e-12)
+
+
+def test_a_flux_that_weighs_all_pixels_alike_answers_to_light_that_is_not_seen_alone(fit):
+    """Of dipoles and ellipses to none; of rings as a whole to those beyond the pixels that count."""
+    problem, state = fit.problem, fit.state
+    view, used, n = look(problem, state), fit.problem.used, fit.problem.n_source
+    answer = csr_matrix(np.tile(used.astype(np.float64), (n, 1)))
+    factors, own = np.tile(np.eye(6), (3, 1, 1)), state.flux[:, None] * fit.sums.rings
+    found = ring_response(answer, problem, state, view, used=used, own=own, factors=factors).toarray()
+    found = found.reshape(n, 5, n, 6)[np.arange(n), :, np.arange(n)]
+    np.testing.assert_allclose(found[:, 1:], 0.0, atol=1e-9 * own.max())
+    rings, pairs = RingPairs.of(problem, state, view), problem.pairs
+    seen = np.zeros_like(own)
+    np.add.at(seen, (pairs.source, rings.ring), np.where(used[pairs.pixel], rings.light, 0.0))
+    np.testing.assert_allclose(found[:, 0], seen - own, atol=1e-9 * own.max())
+
+
+def test_errors_of_fluxes_by_rings_prefer_no_direction(fit):
+    """The angle of all pixels about their stars is counted from another one."""
+    problem, state, rng = fit.problem, fit.state, np.random.default_rng(3)
+    view, answer = look(problem, state), _position_gain(fit, look(problem, state))[::2]
+    factors, own = 0.01 * rng.standard_normal((3, 6, 6)), state.flux[:, None] * fit.sums.rings
+    turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
+    variances = []
+    for seen in (view, replace(view, offset=view.offset @ turn)):
+        found = ring_response(answer, problem, state, seen, used=problem.used, own=own, factors=factors)
+        variances.append(np.asarray(found.multiply(found).sum(axis=1)).ravel())
+    np.testing.assert_allclose(variances[1], variances[0], rtol=1e-9)
 
 
 def test_light_in_pixels_that_are_left_out_errs_together(monkeypatch):
