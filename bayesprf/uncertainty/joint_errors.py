@@ -75,7 +75,9 @@ def joint_factors(
     factors["profile"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.missed_err)
     factors["unseen"] = csr_matrix(np.nan_to_num(flux)[:, None] * fit.unseen_err)
     own = state.flux[:, None] * fit.sums.rings
-    factors["rings"] = ring_response(answer, problem, state, view, used=problem.used, own=own, factors=fit.rings)
+    factors["rings"] = ring_response(
+        answer, problem, state, view, fit.hyper, used=problem.used, own=own, factors=fit.rings
+    )
     factors["others"] = wing_errors(answer, problem, state, view, fit.hyper)
     masked = masked_share_error(fit, view) if fit.problem.prior.weights_factor is None else np.zeros(0)
     if np.any(masked > 0.0):

@@ -41,7 +41,7 @@ class RingPairs:
     Parameters
     ----------
     light : ndarray of float64, shape (n_pair,)
-        Light, electron / s.
+        Light, electron / s, times the `error_sizes` of its star.
     ring : ndarray of int64, shape (n_pair,)
         Ring among `STAR_RINGS`.
     direction : ndarray of float64, shape (n_pair, 2)
@@ -53,12 +53,13 @@ class RingPairs:
     direction: FloatArray
 
     @classmethod
-    def of(cls, problem: JointProblem, state: JointState, view: View) -> "RingPairs":
+    def of(cls, problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> "RingPairs":
         """Return those of a state."""
         radius = np.hypot(*view.offset.T)
         ring = np.searchsorted(STAR_RINGS, radius / np.sqrt(problem.pixel_area))
         direction = view.offset / np.maximum(radius, 1e-300)[:, None]
-        return cls(light_in_rings(problem, state, view)[0], ring, direction)
+        light = light_in_rings(problem, state, view)[0] * error_sizes(problem, hyper)[problem.pairs.source]
+        return cls(light, ring, direction)
 
     def part(self, part: int, chosen: IntArray | slice = slice(None)) -> FloatArray:
         """Return the light times a harmonic of the angle, one of `ORDERS`, (n_chosen,), electron / s.
@@ -69,8 +70,19 @@ class RingPairs:
         light, (east, north) = self.light[chosen], self.direction[chosen].T
         if part == 0:
             return light
-        wave = (east + 1j * north) ** ORDERS[part]
+        wave = east + 1j * north
+        if ORDERS[part] == 2:
+            wave *= wave
         return np.asarray(np.sqrt(2.0) * light * (wave.real if part % 2 else wave.imag))
+
+
+def error_sizes(problem: JointProblem, hyper: JointHyper) -> FloatArray:
+    """Return how large the errors of each star's rings are beside those of others, (n_source,), of mean square one.
+
+    They grow over the field as those of single pixels do.
+    """
+    size = hyper.star_errors(field_growth(problem))
+    return np.asarray(size / np.sqrt(np.mean(size**2)))
 
 
 def ring_errors(
@@ -109,7 +121,8 @@ def ring_errors(
     covariance B + B S B, where B = T'W (1 - H) T is what the fit leaves of such errors, and S their covariance: the
     likeliest over all stars.
     """
-    factors = _learned(problem, state, view, posterior, weight=weight, shares=sums.rings.mean(axis=0))
+    shares = sums.rings.mean(axis=0)
+    factors = _learned(problem, state, view, posterior, weight=weight, shares=shares, hyper=hyper)
     own = state.flux[:, None] * sums.rings
     first = posterior.own_factor.rows(0)[0] if posterior.flux_rows is None else posterior.flux_rows
     variance = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, hyper=hyper)
@@ -124,12 +137,13 @@ def _learned(
     *,
     weight: FloatArray,
     shares: FloatArray,
+    hyper: JointHyper,
 ) -> FloatArray:
     """Return L of the likeliest covariances, (3, n_ring, n_ring), from the stars that tell most of their rings."""
-    root, pairs, rings = np.sqrt(weight), problem.pairs, RingPairs.of(problem, state, view)
-    factors = np.zeros((N_ORDER, shares.size, shares.size))
-    total = np.bincount(pairs.pixel, weights=rings.light, minlength=pairs.n_pixel)
-    main = np.flatnonzero((rings.light > _SHARE * total[pairs.pixel]) & (weight[pairs.pixel] > 0.0))
+    root, pairs, rings = np.sqrt(weight), problem.pairs, RingPairs.of(problem, state, view, hyper)
+    factors, light = np.zeros((N_ORDER, shares.size, shares.size)), light_in_rings(problem, state, view)[0]
+    total = np.bincount(pairs.pixel, weights=light, minlength=pairs.n_pixel)
+    main = np.flatnonzero((light > _SHARE * total[pairs.pixel]) & (weight[pairs.pixel] > 0.0))
     told = np.zeros((problem.n_source, shares.size))
     np.add.at(told, (pairs.source[main], rings.ring[main]), (root[pairs.pixel[main]] * rings.light[main]) ** 2)
     best = np.argsort(-told.sum(axis=1), kind="stable")[:_MAX_STARS]
@@ -187,14 +201,14 @@ def _ring_variances(
     near, parts = order.near[by_star], star_parts(problem, state, view)[by_star]
     indptr = pointers(np.bincount(pairs.source[near], minlength=problem.n_source))
     columns = StarColumns(indptr, pairs.pixel[near], parts)
-    rings, (error, wing) = RingPairs.of(problem, state, view), wing_misfit(problem, state, view, hyper)
+    rings, (error, wing) = RingPairs.of(problem, state, view, hyper), wing_misfit(problem, state, view, hyper)
     by_pixel = RingLight(
         order.indptr, pairs.source[order.pair], rings.ring[order.pair], rings.light[order.pair],
         rings.direction[order.pair], wing[order.pair], error[order.pair],
     )  # fmt: skip
     first.sort_indices()
     rows = RowsOfStars(first.indptr.astype(np.int64), first.indices.astype(np.int64), first.data)
-    balance = np.zeros((*own.shape, ORDERS.size))
+    balance, own = np.zeros((*own.shape, ORDERS.size)), error_sizes(problem, hyper)[:, None] * own
     for part in told_parts(factors):
         balance[:, :, part] = _balance(problem, rings, part, own=own, used=weight > 0)
     variance = np.empty(problem.n_source)
@@ -221,6 +235,7 @@ def ring_response(
     problem: JointProblem,
     state: JointState,
     view: View,
+    hyper: JointHyper,
     *,
     used: BoolArray,
     own: FloatArray,
@@ -232,7 +247,7 @@ def ring_response(
     ----------
     answer : csr_matrix of float64, shape (n_source, n_pixel)
         Answer of the fluxes to the pixels.
-    problem, state, view
+    problem, state, view, hyper
         Of the fit.
     used : ndarray of bool, shape (n_pixel,)
         Pixels that count.
@@ -248,7 +263,7 @@ def ring_response(
     that is seen, where pixels are few or only a part of the ring has some.
     """
     pairs, n_ring, n_source = problem.pairs, own.shape[1], problem.n_source
-    rings, answers = RingPairs.of(problem, state, view), []
+    rings, own, answers = RingPairs.of(problem, state, view, hyper), error_sizes(problem, hyper)[:, None] * own, []
     for part in told_parts(factors):
         entries = rings.part(part), (pairs.source * n_ring + rings.ring, pairs.pixel)
         light = csr_matrix(entries, shape=(own.size, pairs.n_pixel))

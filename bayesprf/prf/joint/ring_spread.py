@@ -72,14 +72,18 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, share
     of the same pixels.
     """
     factors = np.zeros((N_ORDER, shares.size, shares.size))
-    for turn in range(_N_ROUND):
-        if turn and np.count_nonzero(factors.any(axis=(1, 2))) < 2:
-            break
-        for order in range(N_ORDER):
+    # From ellipses, of which a fit takes least: what is told of them is not looked at as something else first.
+    every = [*range(N_ORDER)][::-1]
+    for _ in range(_N_ROUND):
+        for order in every:
             part, others = _parts_of(order, shares.size), factors.copy()
             others[order] = 0.0
             seen, kept = _beside(others, score, left, part)
             factors[order] = _fit_order(seen, kept, norm[:, part[:, None], part], None if order else shares)
+        # Those worth nothing beside fewer others are worth nothing beside more.
+        every = [order for order in every if factors[order].any()]
+        if len(every) < 2:
+            break
     return factors
 
 

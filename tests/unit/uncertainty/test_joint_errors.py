@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.sparse import csr_matrix, diags
 
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
-from bayesprf.prf.joint.discrepancy import RingPairs, _ring_variances, ring_response, wing_errors
+from bayesprf.prf.joint.discrepancy import RingPairs, _ring_variances, error_sizes, ring_response, wing_errors
 from bayesprf.prf.joint.problem import WING_RINGS, look, peaks, star_columns
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
@@ -31,7 +32,7 @@ def test_positions_follow_the_errors_of_rings_as_in_a_step_of_the_fit(fit, monke
     state, problem = fit.state, fit.problem
     view = look(problem, state)
     star = int(np.argmax(state.flux))
-    rings, pairs = RingPairs.of(problem, state, view), problem.pairs
+    rings, pairs = RingPairs.of(problem, state, view, fit.hyper), problem.pairs
     half = (pairs.source == star) & (rings.ring == 0) & (rings.direction[:, 1] > 0.0)
     light = 1e-3 * np.bincount(pairs.pixel[half], weights=rings.light[half], minlength=pairs.n_pixel)
     found = (_position_gain(fit, view) @ light).reshape(-1, 2)
@@ -83,7 +84,7 @@ def test_errors_of_fluxes_by_rings_are_those_of_sparse_products(fit, monkeypatch
     factors, hyper = 0.01 * rng.standard_normal((3, 6, 6)), replace(fit.hyper, wings=(0.01, 0.02, 1e5))
     factors *= (np.arange(3) < n_order)[:, None, None]
     own = state.flux[:, None] * fit.sums.rings
-    rings = ring_response(answer.tocsr(), problem, state, view, used=weight > 0, own=own, factors=factors)
+    rings = ring_response(answer.tocsr(), problem, state, view, hyper, used=weight > 0, own=own, factors=factors)
     others = wing_errors(answer.tocsr(), problem, state, view, hyper)
     expected = sum(np.asarray(one.multiply(one).sum(axis=1)).ravel() for one in (rings, others))
     found = _ring_variances(problem, state, view, first, weight=weight, own=own, factors=factors, hyper=hyper)
@@ -107,13 +108,24 @@ def test_a_flux_that_weighs_all_pixels_alike_answers_to_light_that_is_not_seen_a
     view, used, n = look(problem, state), fit.problem.used, fit.problem.n_source
     answer = csr_matrix(np.tile(used.astype(np.float64), (n, 1)))
     factors, own = np.tile(np.eye(6), (3, 1, 1)), state.flux[:, None] * fit.sums.rings
-    found = ring_response(answer, problem, state, view, used=used, own=own, factors=factors).toarray()
+    found = ring_response(answer, problem, state, view, fit.hyper, used=used, own=own, factors=factors).toarray()
     found = found.reshape(n, 5, n, 6)[np.arange(n), :, np.arange(n)]
     np.testing.assert_allclose(found[:, 1:], 0.0, atol=1e-9 * own.max())
-    rings, pairs = RingPairs.of(problem, state, view), problem.pairs
+    rings, pairs = RingPairs.of(problem, state, view, fit.hyper), problem.pairs
     seen = np.zeros_like(own)
     np.add.at(seen, (pairs.source, rings.ring), np.where(used[pairs.pixel], rings.light, 0.0))
     np.testing.assert_allclose(found[:, 0], seen - own, atol=1e-9 * own.max())
+
+
+def test_errors_of_rings_grow_over_the_field_as_those_of_pixels_do(fit):
+    """One star at the edge, where a quadratic surface leaves ten times what errs in the middle, and five there."""
+    hyper = replace(fit.hyper, eps=1e-3, eps_field=10e-3)
+    np.testing.assert_array_equal(error_sizes(fit.problem, hyper), 1.0)  # a PRF that does not vary has no such error
+    place = np.zeros((6, 6))
+    place[0, 0] = 1.0
+    varying = SimpleNamespace(place=place, base=None, n_field=6, colored=0)
+    expected = np.sqrt([101.0, 1.0, 1.0, 1.0, 1.0, 1.0]) / np.sqrt(106.0 / 6.0)
+    np.testing.assert_allclose(error_sizes(varying, hyper), expected, rtol=1e-12)
 
 
 def test_errors_of_fluxes_by_rings_prefer_no_direction(fit):
@@ -124,7 +136,7 @@ def test_errors_of_fluxes_by_rings_prefer_no_direction(fit):
     turn = np.array([[np.cos(0.7), -np.sin(0.7)], [np.sin(0.7), np.cos(0.7)]])
     variances = []
     for seen in (view, replace(view, offset=view.offset @ turn)):
-        found = ring_response(answer, problem, state, seen, used=problem.used, own=own, factors=factors)
+        found = ring_response(answer, problem, state, seen, fit.hyper, used=problem.used, own=own, factors=factors)
         variances.append(np.asarray(found.multiply(found).sum(axis=1)).ravel())
     np.testing.assert_allclose(variances[1], variances[0], rtol=1e-9)
 

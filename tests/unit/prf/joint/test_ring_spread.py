@@ -126,23 +126,25 @@ def test_noise_is_rarely_worth_a_parameter(rng):
     assert np.all(np.count_nonzero(found, axis=0) < 7)
 
 
-def test_an_outer_ring_that_few_stars_show_errs_by_nothing(rng):
-    """Inner rings err by 2 %; the outer one does not, and seven stars tell it to a tenth of its light."""
-    truth = np.zeros((3, N_RING, 2))
-    truth[:, :2] = 0.02 * rng.standard_normal((3, 2, 2))
-    truth[0, :2] -= SHARES[:2] @ truth[0, :2] / SHARES[:2].sum()
-    score, left, norm = scores(rng, 100, truth)
+def test_an_outer_ring_that_few_stars_show_rarely_errs(rng):
+    """Inner rings err by 2 %; the outer one does not, and seven stars tell it to a tenth of its light, others nothing.
+
+    The inner errors of those others must not pass for large ones of the outer ring, of which they tell nothing.
+    """
     outer = np.repeat(np.arange(N_RING) == 2, ORDERS.size)
-    for star in range(100):
-        scale = np.where(outer, 0.1 if star < 7 else 1e-8, 1.0)
-        score[star], left[star], norm[star] = (
-            score[star] * scale,
-            left[star] * np.outer(scale, scale),
-            norm[star] * np.outer(scale, scale),
-        )
-    found = fit_ring_errors(score, left, norm, SHARES)
-    assert np.all(np.linalg.norm(found[:, :2], axis=(1, 2)) > 0.01)
-    np.testing.assert_array_equal(found[:, 2], 0.0)
+    scale = np.where(outer, np.where(np.arange(100) < 7, 0.1, 1e-8)[:, None], 1.0)
+    square, found = scale[:, :, None] * scale[:, None], []
+    for _ in range(8):
+        truth = np.zeros((3, N_RING, 2))
+        truth[:, :2] = 0.02 * rng.standard_normal((3, 2, 2))
+        truth[0, :2] -= SHARES[:2] @ truth[0, :2] / SHARES[:2].sum()
+        score, left, norm = scores(rng, 100, truth)
+        found.append(fit_ring_errors(score * scale, left * square, norm * square, SHARES))
+    size = np.linalg.norm(found, axis=3)
+    assert np.all(np.linalg.norm(size[:, :, :2], axis=2) > 0.005)
+    # As large as one star would show it, a tenth, in one draw of sixteen; most find none.
+    assert np.count_nonzero(size[:, 0, 2] > 0.03) <= 1
+    assert np.median(size[:, :, 2]) < 0.01
 
 
 def test_few_stars_on_a_neighbours_misfit_do_not_decide(rng):
