@@ -20,14 +20,14 @@ from bayesprf.prf.joint.problem import (
     star_columns,
     star_parts,
 )
-from bayesprf.prf.joint.ring_spread import N_ORDER, ORDERS, fit_ring_errors, those_that_show
+from bayesprf.prf.joint.ring_spread import MAX_EXAMPLES, N_ORDER, ORDERS, fit_ring_errors, those_that_show
 from bayesprf.prf.joint.step import Posterior
 from bayesprf.prf.joint.sums import STAR_RINGS, StarSums, ring_shares
 
 # Definition: a pixel tells of a star that gives most of its light.
 _SHARE = 0.5
-# Cost: the brightest stars, at most so many, from which a spread is known to 5 %; stars solved together.
-_MAX_STARS, _N_TOGETHER = 200, 40
+# Cost: stars solved together.
+_N_TOGETHER = 40
 # Accuracy: pixels whose noise is a smaller share of the error of a flux do not carry other stars' errors to it.
 _LEAST = 1e-4
 # Rings of the mean profile, four per doubling of the radius, pixel.
@@ -146,7 +146,7 @@ def _learned(
     main = np.flatnonzero((light > _SHARE * total[pairs.pixel]) & (weight[pairs.pixel] > 0.0))
     told = np.zeros((problem.n_source, shares.size))
     np.add.at(told, (pairs.source[main], rings.ring[main]), (root[pairs.pixel[main]] * rings.light[main]) ** 2)
-    best = np.argsort(-told.sum(axis=1), kind="stable")[:_MAX_STARS]
+    best = np.argsort(-told.sum(axis=1), kind="stable")[:MAX_EXAMPLES]
     # Neighbours follow each other.
     best, use = best[np.argsort(posterior.own_factor.tree.rank[best])], those_that_show(told[best])
     if use.size == 0:

@@ -24,6 +24,8 @@ _ROUNDING = 1e-12
 _MAX_SIGMA = 0.3
 # Derived: stars from which a spread can be learned, at least: it is known to a third (1 / sqrt(2 n)).
 _MIN_STARS = 5
+MAX_EXAMPLES = 200
+"""Cost: examples from which a spread is learned, at most: it is known to 5 %. A star has two dipoles, two ellipses."""
 # Accuracy: turns of the likeliest covariance, and the relative change in one at which it has settled.
 _N_EM, _EM_TOLERANCE = 200, 1e-5
 # Accuracy: rounds over the orders, each beside what the round before found of the others.
@@ -66,10 +68,10 @@ def fit_ring_errors(score: FloatArray, left: FloatArray, norm: FloatArray, share
     too, with the same covariance. Each order is learned beside the others, whose errors count as noise. Its
     covariance is that of the innermost rings, as many as are worth their parameters (`_told_part`), by expectation
     and maximisation (Laird & Ware 1982, Biometrics 38, 963), extrapolated, from errors that five stars would show;
-    stars whose chi-square is beyond its 95 % count as one that is just there (Huber 1981, Robust Statistics, chapter
-    8): those that lie on a misfit of a neighbour. Errors of which the fit takes more than it
-    leaves, such as those that look like a shift, are its own to carry: what little is left of them looks like others
-    of the same pixels.
+    of dipoles and ellipses half as many stars tell as much, two examples each. Stars whose chi-square is beyond its
+    95 % count as one that is just there (Huber 1981, Robust Statistics, chapter 8): those that lie on a misfit of a
+    neighbour. Errors of which the fit takes more than it leaves, such as those that look like a shift, are its own to
+    carry: what little is left of them looks like others of the same pixels.
     """
     factors = np.zeros((N_ORDER, shares.size, shares.size))
     # From ellipses, of which a fit takes least: what is told of them is not looked at as something else first.
@@ -119,6 +121,8 @@ def _fit_order(score: FloatArray, left: FloatArray, norm: FloatArray, shares: Fl
     """Return L of the likeliest covariance of one order, (n_ring, n_ring); `shares` are given where they balance."""
     n_same = 1 if shares is not None else 2
     n_ring = score.shape[1] // n_same
+    best = np.argsort(-np.trace(norm, axis1=1, axis2=2), kind="stable")[: MAX_EXAMPLES // n_same]
+    score, left, norm = score[best], left[best], norm[best]
     use = those_that_show(np.diagonal(left, axis1=1, axis2=2).reshape(-1, n_ring, n_same).min(axis=2))
     factor, most = np.zeros((n_ring, n_ring)), 0.0
     # Of rings as a whole one alone does not err: what it gains others lose.
