@@ -7,7 +7,7 @@ import numpy as np
 from bayesprf.arrays import FloatArray
 from bayesprf.errors import InputError
 from bayesprf.scene.axes import pixel_side
-from bayesprf.scene.prf import LN10, PrfModel, round_coordinates, wing_starts
+from bayesprf.scene.prf import LN10, PrfModel, round_offsets, wing_starts
 
 # Accuracy: pixel phases of the star, per axis.
 _N_PHASE = 4
@@ -20,6 +20,8 @@ _MAX_RADIUS_PIX = 300
 # Measured by docs/scripts/constants.py --truth plain: splines that miss single pixels by some part miss the sum by this
 # share of it. Half and twice give errors of 0.025 %, as it is.
 SHARE_OF_SCATTER = 0.03
+# Rounding: step of the numerical derivative of the map by the shear.
+_SHEAR_STEP = 1e-5
 
 
 def plane_share(dx: FloatArray, dy: FloatArray, radius: float) -> FloatArray:
@@ -104,7 +106,7 @@ class PixelPhases:
         """
         from bayesprf.linalg.compiled.polar import add_columns
 
-        basis, (place, light) = prf.basis, self._light(prf)
+        basis, (place, light, _) = prf.basis, self._light(prf)
         n_pixel, starts, shape = self.dx.size, wing_starts(1 + len(prf.wing_bends)), (basis.n_core, basis.n_phi_knots)
         total = light.reshape(self.n_phase, -1).sum(axis=1)
         mean = float(total.mean())
@@ -122,16 +124,35 @@ class PixelPhases:
         total = self._light(prf)[1].reshape(self.n_phase, -1).sum(axis=1)
         return np.asarray(total / total.mean() - 1.0)
 
-    def _light(self, prf: PrfModel) -> tuple[FloatArray, FloatArray]:
-        """Return where the pixels lie in the coordinates in which the core is round, and what each counts."""
+    def by_shear(self, prf: PrfModel) -> FloatArray:
+        """Return the derivatives of `misses` by the shear of the PRF, shape (n_phase, 2)."""
+        place, light, gradient = self._light(prf)
+        if prf.base is not None:
+            gradient += prf.base.gradient(*place.T)
+        total, change = light.reshape(self.n_phase, -1).sum(axis=1), np.empty((self.n_phase, 2))
+        for k, step in enumerate(_SHEAR_STEP * np.eye(2)):
+            turned = self._round(prf.sheared(*step)) - self._round(prf.sheared(*-step))
+            moved = np.sum(gradient * turned, axis=1) / (2.0 * _SHEAR_STEP)
+            change[:, k] = (light * moved).reshape(self.n_phase, -1).sum(axis=1)
+        mean = float(total.mean())
+        return np.asarray((change - np.outer(total / mean, change.mean(axis=0))) / mean)
+
+    def _round(self, prf: PrfModel) -> FloatArray:
+        """Return where the pixels lie in the coordinates in which the core is round, shape (n, 2), arcsec."""
+        return np.stack(round_offsets(self.dx.ravel(), self.dy.ravel(), prf.shear), axis=1)
+
+    def _light(self, prf: PrfModel) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Return where the pixels lie in the coordinates in which the core is round, and what each counts.
+
+        And the gradient of the logarithm of the splines there, without what is known beforehand, 1 / arcsec.
+        """
         from bayesprf.linalg.compiled.polar import evaluate_pairs
 
         basis, n_pixel = prf.basis, self.dx.size
-        r, phi = round_coordinates(self.dx.ravel(), self.dy.ravel(), prf.shear)
-        place = np.stack([r * np.cos(phi), r * np.sin(phi)], axis=1)
+        place = self._round(prf)
         wing, one = np.array([prf.wing_slope, *prf.wing_bends]), np.zeros(n_pixel, np.int64)
         shape, log, gradient = (basis.n_core, basis.n_phi_knots), np.empty(n_pixel), np.empty((n_pixel, 2))
         evaluate_pairs(one, place, prf.weights[None], wing, wing_starts(wing.size), basis.knots, shape, log, gradient)
         if prf.base is not None:
             log += prf.base.log10(*place.T)
-        return place, self.share.ravel() * 10.0**log
+        return place, self.share.ravel() * 10.0**log, gradient

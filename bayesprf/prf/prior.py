@@ -76,17 +76,26 @@ class TabulatedPrf:
     def log10(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return log10 of the PRF at offsets in arcsec, dex."""
         column, row, _ = self._places(x, y)
-        return np.asarray(self.spline.ev(row, column))
+        return self._surface(column, row)[0]
 
     def gradient(self, x: FloatArray, y: FloatArray) -> FloatArray:
         """Return the gradient of the natural logarithm, shape (n, 2), 1 / arcsec."""
         column, row, shrink = self._places(x, y)
-        by_pixel = np.stack([self.spline.ev(row, column, dy=1), self.spline.ev(row, column, dx=1)], axis=1)
-        by_sky = LN10 * by_pixel @ self.inverse
+        by_sky = LN10 * self._surface(column, row)[1][:, ::-1] @ self.inverse
         outside = shrink < 1.0
         ray = np.stack([x, y], axis=1) / np.maximum(np.hypot(x, y), 1e-300)[:, None]
         along = np.einsum("pi,pi->p", by_sky, ray)
         return np.where(outside[:, None], shrink[:, None] * (by_sky - along[:, None] * ray), by_sky)
+
+    def _surface(self, column: FloatArray, row: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return log10 of the PRF, dex, and its derivatives by row and column, shape (n, 2), dex / pixel."""
+        from bayesprf.linalg.compiled.surface import evaluate_surface
+
+        knots, value, gradient = self.spline.get_knots(), np.empty(row.size), np.empty((row.size, 2))
+        shape = knots[0].size - 4, knots[1].size - 4
+        coefficients = self.spline.get_coeffs().reshape(shape)
+        evaluate_surface(row, column, knots[0], knots[1], coefficients, value, gradient)
+        return value, gradient
 
     def _places(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
         shrink = np.minimum(1.0, self.rmax / np.maximum(np.hypot(x, y), 1e-300))

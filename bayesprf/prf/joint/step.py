@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 
 import numpy as np
@@ -19,6 +19,7 @@ from bayesprf.prf.joint.layout import Tiles
 from bayesprf.prf.joint.problem import (
     ANY_LIGHT,
     TOGETHER,
+    JointPrior,
     JointProblem,
     JointState,
     View,
@@ -27,9 +28,8 @@ from bayesprf.prf.joint.problem import (
     prf_of,
     star_parts,
 )
-from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA, PixelPhases
+from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA
 from bayesprf.scene.field_prf import COLORS, field_columns
-from bayesprf.scene.prf import STEPS, PrfModel
 
 # Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
@@ -111,7 +111,7 @@ def global_prior(problem: JointProblem, state: JointState, hyper: JointHyper) ->
         one = prf.at(place)
         sums, data = problem.phases.equations(one)
         by_weights = [f * sums for f in prf.columns(place[None])[0]]
-        turned = _turned_phases(problem.phases, one)
+        turned = problem.phases.by_shear(one)
         by_shear = [f * turned for f in field_columns(place[None], prf.geometry_order)[0]]
         block = np.concatenate([*by_weights, np.zeros((data.size, problem.n_wing)), *by_shear], axis=1)
         total.add(0, block, data - sums @ one.weights, _phase_ivar(problem, hyper, place))
@@ -161,14 +161,6 @@ def _add_beliefs(total: _Collector, problem: JointProblem, state: JointState, hy
     total.add_each(start + 2 * n_bend, prior.sky - state.sky, prior.sky_sigma**-2.0)
 
 
-def _turned_phases(phases: PixelPhases, prf: PrfModel) -> FloatArray:
-    """Return how the sums over pixels change with the shear of the PRF, shape (n_phase, 2)."""
-    step = STEPS["e1"]
-    turns = (((step, 0.0), (-step, 0.0)), ((0.0, step), (0.0, -step)))
-    sides = [[phases.misses(prf.sheared(*turn)) for turn in pair] for pair in turns]
-    return np.stack([(ahead - behind) / (2.0 * step) for ahead, behind in sides], axis=1)
-
-
 def _add_weights(total: _Collector, problem: JointProblem, state: JointState, hyper: JointHyper) -> None:
     """Add what is expected of the weights and of their bends."""
     prior, n_basis = problem.prior, problem.basis.n_basis
@@ -177,13 +169,21 @@ def _add_weights(total: _Collector, problem: JointProblem, state: JointState, hy
         total.add_each(0, bent, prior.weights_sigma**-2.0)
         _add_bends(total, problem, 0, bent, (hyper.tau, hyper.turn))
     else:
-        covariance = prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(n_basis)
-        rows = solve_triangular(np.linalg.cholesky(covariance), np.eye(n_basis), lower=True)
-        total.add(0, rows, rows @ bent, 1.0)
+        total.add_square(0, _precision_of_weights(prior), bent, 1.0)
     for k in range(1, problem.n_field):
         *bends, level = hyper.color_widths if k == problem.n_field - problem.colored else hyper.field_widths
         total.add_each(k * n_basis, -state.weights[k], level**-2.0)
         _add_bends(total, problem, k * n_basis, -state.weights[k], (bends[0], bends[1]))
+
+
+@lru_cache(maxsize=4)
+def _precision_of_weights(prior: JointPrior) -> FloatArray:
+    """Return the prior precision of weights with a given covariance, which is the same in all steps."""
+    if prior.weights_factor is None:
+        return np.diag(np.full(prior.weights.size, prior.weights_sigma**-2.0))
+    covariance = prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(prior.weights.size)
+    rows = solve_triangular(np.linalg.cholesky(covariance), np.eye(prior.weights.size), lower=True)
+    return np.asarray(rows.T @ rows)
 
 
 def _add_bends(

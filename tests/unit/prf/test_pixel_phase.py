@@ -7,6 +7,8 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
+from bayesprf.instruments import TESS
+from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.nominal import nominal_prf
 from bayesprf.prf.pixel_phase import SUM_SIGMA, PixelPhases
 from bayesprf.simulation.true_prf import asymmetric_prf
@@ -84,6 +86,17 @@ def test_equations_are_the_derivatives_of_the_sums(phases, prf):
 def test_misses_are_what_the_equations_leave(phases, prf):
     rows, data = phases.equations(prf)
     np.testing.assert_allclose(phases.misses(prf), rows @ prf.weights - data, atol=1e-12)
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_derivatives_by_the_shear_are_those_of_the_misses(phases, prf, known):
+    if known:
+        base = instrument_prior(TESS, AXES, prf.basis).base
+        prf = replace(prf, base=base, weights=prf.weights - base.log10(prf.basis.centers, np.zeros(prf.weights.size)))
+    step, change = 1e-4, phases.by_shear(prf)
+    for k, (e1, e2) in enumerate(step * np.eye(2)):
+        ahead, behind = phases.misses(prf.sheared(e1, e2)), phases.misses(prf.sheared(-e1, -e2))
+        np.testing.assert_allclose(change[:, k], (ahead - behind) / (2.0 * step), atol=1e-6 * np.abs(change).max())
 
 
 def test_the_solution_of_the_equations_obeys_the_rule(phases, prf):
