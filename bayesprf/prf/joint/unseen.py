@@ -232,12 +232,15 @@ def _moments(
     level = LN10 * (_columns(problem, cells, chosen) @ posterior.global_factor[: problem.basis.n_basis])
     covariance = level @ level.T
     power, sigma = float(state.wing[0]), float(np.linalg.norm(posterior.global_factor[problem.n_weight]))
-    share = (np.arange(_N_POWER) + 0.5) / _N_POWER
-    change = sigma * ndtri(share * ndtr((MAX_POWER - power) / sigma))
+    quantile = (np.arange(_N_POWER) + 0.5) / _N_POWER
+    change = sigma * ndtri(quantile * ndtr((MAX_POWER - power) / sigma))
     stretch = np.log10(np.maximum(cells.radius[chosen] / problem.basis.rmax, 1.0))
     bent = wing_columns(10.0**stretch, problem.n_wing - 1) @ state.wing
     rise = np.minimum(np.outer(change, stretch), MAX_POWER * stretch - bent)
-    light = cells.share[chosen] * np.exp(0.5 * np.diag(covariance)) * 10.0**rise
+    # Of a wing that ends, and may yet not, neither factor is a number: their product is.
+    share = cells.share[chosen]
+    log_light = np.log10(share, out=np.full(share.size, -np.inf), where=share > 0.0) + rise
+    light = np.exp(0.5 * np.diag(covariance)) * 10.0**log_light
     return float(light.sum(axis=1).mean()), float(np.sum((light.T @ light) * np.exp(covariance)) / _N_POWER)
 
 

@@ -131,3 +131,15 @@ def test_no_more_than_a_uniform_number_is_claimed():
     told = np.array([[True, False], [False, False], [False, False]])
     found = extrapolated_variance(told, radius, 1e9)
     np.testing.assert_allclose(found, np.where(told, 0.0, 1.0 / 3.0))
+
+
+def test_a_wing_that_ends_and_may_yet_not_has_moments(fit):
+    """Beyond splines that end in nothing slopes are as steep as -200, and as uncertain: products of 0 and infinity."""
+    state = replace(fit.state, wing=np.append(-200.0, np.zeros(fit.problem.n_wing - 1)))
+    factor = fit.posterior.global_factor.copy()
+    factor[fit.problem.n_weight] *= 100.0 / np.linalg.norm(factor[fit.problem.n_weight])
+    problem, view = replace(fit.problem, prior=replace(fit.problem.prior, table_half=6.5)), look(fit.problem, state)
+    posterior = replace(fit.posterior, global_factor=factor)
+    found = unseen_light(problem, state, view, fit.hyper, posterior, weight=fit.weight)
+    assert 0.0 <= found.absent < 1e-3
+    assert 0.0 < found.std < 0.1
