@@ -296,7 +296,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
 
 def _tell_of_finer(found: PrfFit) -> bool:
     """Whether stars light as many pixels alone as a PRF with twice the knots has weights."""
-    return np.count_nonzero(found.training) >= finer(found.joint.problem.basis).n_basis
+    return bool(np.count_nonzero(found.training) >= finer(found.joint.problem.basis).n_basis)
 
 
 def _may_follow_places(found: PrfFit, order: int) -> bool:
