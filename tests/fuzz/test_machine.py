@@ -82,7 +82,7 @@ def fitted(field) -> Fit:
     return machine.fit
 
 
-@pytest.mark.parametrize("n_example", [300, pytest.param(6000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_example", [150, pytest.param(6000, marks=pytest.mark.slow)])
 def test_methods(fuzz, fitted, n_example):
     arrays = odd_array(fitted.sources.flux), odd_array(EVENT), odd_array(np.array([290.0, 44.5]))
 
@@ -129,7 +129,7 @@ def test_what_is_written(fuzz, fitted, tmp_path, monkeypatch, n_example):
     fuzz(check, n_example, case=cases_of(*WRITTEN), value=any_value())
 
 
-@pytest.mark.parametrize("n_example", [150, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_example", [75, pytest.param(1500, marks=pytest.mark.slow)])
 def test_constructor_and_what_it_leads_to(fuzz, field, n_example):
     pixels, sources = field.pixels, field.sources
     frame = pd.DataFrame({"ra": sources.ra_deg, "dec": sources.dec_deg, "phot_g_mean_flux": sources.flux})
@@ -156,7 +156,7 @@ def test_constructor_and_what_it_leads_to(fuzz, field, n_example):
     fuzz(check, n_example, change=changes)
 
 
-@pytest.mark.parametrize("n_example", [150, pytest.param(1500, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("n_example", [75, pytest.param(1500, marks=pytest.mark.slow)])
 def test_from_pixels(fuzz, field, n_example):
     def check(name, value):
         Machine.from_pixels(**{"pixels": field.pixels, "sources": field.sources, "quiet": True, name: value})

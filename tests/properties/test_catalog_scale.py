@@ -16,7 +16,7 @@ SCENES = {
     "few stars": {"n_source": 7, "layout": "image", "image_shape": (15, 15), "mag_range": (12.0, 15.0)},
     "a crowd": {"n_source": 30, "layout": "image", "image_shape": (15, 15), "mag_range": (12.0, 16.0)},
 }
-FACTORS = (0.001, 1e6)
+FACTORS = (0.001, pytest.param(1e6, marks=pytest.mark.slow))
 
 
 @cache
