@@ -29,14 +29,12 @@ from bayesprf.prf.joint.choice import (
     variation_score,
 )
 from bayesprf.prf.joint.objective import JointFit
-from bayesprf.prf.joint.odds import odds_of_record
 from bayesprf.prf.joint.problem import finer
-from bayesprf.prf.joint.stage import check_size, fit_joint_shape, read_prior
+from bayesprf.prf.joint.stage import check_size, fit_joint_shape
 from bayesprf.prf.scene import Scene
 from bayesprf.prf.sky_order import further_sky, order_of, sky_beyond
 from bayesprf.prf.training import Calibrators, count_calibrators
 from bayesprf.prf.twins import SAME_STAR_PIX, as_one_star, find_groups
-from bayesprf.prf.unlisted.search import STRONG
 from bayesprf.scene.colors import scaled_colors
 from bayesprf.scene.image import Image, reduce_image
 from bayesprf.settings import (
@@ -143,10 +141,10 @@ def _may_tell_of_sky(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -
 
 
 def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators) -> tuple[PrfFit, PrfRecipe]:
-    """Fit with no prior but smoothness, or with the instrument's record where stars ask for it, or that settles alone.
+    """Fit with no prior but smoothness, or with the instrument's record where stars are too few, or that settles alone.
 
-    Stars that are too few do, and pixels that make it likelier. It is that of a star at rest, which is not the mean of
-    one that rolls: there it comes last, where few stars leave the wing as flat as light allows.
+    The record is that of a star at rest, which is not the mean of one that rolls: there it comes last, where few stars
+    leave the wing as flat as light allows.
     """
     alone, instrument = recipe.updated(method="joint", prf=None), fit.pixels.instrument
     order = [alone]
@@ -167,7 +165,7 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators
         _log.info("a fit of the PRF with %s as its prior %s", prior, told or ("settles" if settled else _MOVES))
         if found is not None and (settled or best is None):
             best = found, joint
-        if found is not None and settled and not (joint is alone and _asks_for_record(scene, found, few=there.few)):
+        if found is not None and settled and not (rolls and there.few and never_ends(found)):
             break
     if best is None:
         raise UnsupportedError(f"pixels: expected some that tell of a PRF, but a fit of it {told}; give the PRF by prf")
@@ -178,21 +176,6 @@ def _fit_as_needed(fit: Fit, scene: Scene, recipe: PrfRecipe, there: Calibrators
             ConvergenceWarning,
         )
     return best
-
-
-def _asks_for_record(scene: Scene, found: PrfFit, *, few: bool) -> bool:
-    """Whether the instrument's record is to be tried where a fit without it settles.
-
-    Stars that light pixels enough alone for columns twice as fine tell more of their PRF than any record.
-    """
-    instrument, joint = scene.pixels.instrument, found.joint
-    if instrument.roll_hours > 0:
-        return few and never_ends(found)
-    if instrument.prf_widths is None or joint.decided is not None or _tell_of_finer(found):
-        return False
-    odds = odds_of_record(joint, read_prior(INSTRUMENT_PRF, scene.pixels, scene.basis))
-    _log.info("twice the log of the odds for the PRF of the instrument's record are %.0f", odds)
-    return odds > STRONG
 
 
 def _hides_sky(scene: Scene, found: PrfFit) -> bool:
@@ -283,7 +266,7 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     asked = recipe.shape.knot_density is not None or scene.basis is not None
     if asked or joint.decided is not None:
         return found, recipe
-    if not _tell_of_finer(found):
+    if np.count_nonzero(found.training) < finer(joint.problem.basis).n_basis:
         return found, recipe
     if not (may_be_finer(joint) and detail_score(joint) > SIGNIFICANT):
         return found, recipe
@@ -292,11 +275,6 @@ def _detailed(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple
     choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
     _log.info("the joint fit of a PRF with twice the knots %s", choice.reason)
     return (other, denser) if other is not None and choice.kept else (found, recipe)
-
-
-def _tell_of_finer(found: PrfFit) -> bool:
-    """Whether stars light as many pixels alone as a PRF with twice the knots has weights."""
-    return bool(np.count_nonzero(found.training) >= finer(found.joint.problem.basis).n_basis)
 
 
 def _may_follow_places(found: PrfFit, order: int) -> bool:

@@ -176,21 +176,10 @@ def _add_weights(total: _Collector, problem: JointProblem, state: JointState, hy
         _add_bends(total, problem, k * n_basis, -state.weights[k], (bends[0], bends[1]))
 
 
-def weights_precision(problem: JointProblem, hyper: JointHyper) -> FloatArray:
-    """Return the prior precision of the weights that all places have in common, (n_basis, n_basis), 1 / dex**2."""
-    if problem.prior.weights_factor is not None:
-        return _precision_of_weights(problem.prior)
-    nowhere, total = np.zeros(problem.basis.n_basis), GlobalPrior(problem.basis.n_basis)
-    total.add_each(0, nowhere, problem.prior.weights_sigma**-2.0)
-    _add_bends(total, problem, 0, nowhere, (hyper.tau, hyper.turn))
-    return total.normal
-
-
 @lru_cache(maxsize=4)
 def _precision_of_weights(prior: JointPrior) -> FloatArray:
     """Return the prior precision of weights with a given covariance, which is the same in all steps."""
-    if prior.weights_factor is None:
-        return np.diag(np.full(prior.weights.size, prior.weights_sigma**-2.0))
+    assert prior.weights_factor is not None
     covariance = prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(prior.weights.size)
     rows = solve_triangular(np.linalg.cholesky(covariance), np.eye(prior.weights.size), lower=True)
     return np.asarray(rows.T @ rows)
