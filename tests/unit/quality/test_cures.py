@@ -178,6 +178,19 @@ def test_sky_that_few_stars_would_take_for_wings_is_found_and_fitted(stamp):
     assert machine.fit.prf.background.weights[0] == pytest.approx(100.0, abs=3.0)
 
 
+@pytest.mark.filterwarnings("ignore::bayesprf.errors.BayesprfWarning")
+def test_sky_is_found_beside_a_record_that_is_asked_for():
+    """Six of 14 stars are listed; with the record, which no sky was looked for beside, fluxes were 11 to 14 times."""
+    field = make_field(
+        rng=np.random.default_rng(4), n_source=14, n_time=6, layout="image", image_shape=(15, 15),
+        mag_range=(9.0, 14.5), mag_slope=0.3, instrument=TESS,
+    )  # fmt: skip
+    keep = np.sort(np.argsort(-field.flux[0])[:6])
+    lifted = replace(field.pixels, flux=field.pixels.flux + 150.0)
+    machine = bp.fit(lifted, field.sources.select(keep), quiet=True, shape={"prf": "instrument"})
+    np.testing.assert_allclose(machine.ws.mean(axis=0)[:6], field.flux.mean(axis=0)[keep], rtol=0.06)
+
+
 def test_stars_that_the_catalogue_lacks_are_fitted_along(stamp):
     order = np.argsort(-stamp.flux[0])
     keep = np.arange(4) != order[1]
