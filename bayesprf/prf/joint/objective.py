@@ -86,8 +86,6 @@ class JointOptions:
         Standard deviation of the bends of the weights, dex; learned by default.
     robust : bool
         Give pixels that hold light of no catalogued star less weight.
-    learn : bool
-        Learn the widths; they are held otherwise.
     deciding : ndarray of bool, shape (n_pixel,), optional
         Pixels that alone may decide what all stars share; by default all may.
     quick : bool
@@ -99,7 +97,6 @@ class JointOptions:
     position_error: float | None = None
     smoothness: float | None = None
     robust: bool = True
-    learn: bool = True
     deciding: BoolArray | None = None
     quick: bool = False
 
@@ -327,8 +324,6 @@ def _iterate(
     view = look(problem, state)
     learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers.none(problem.flux.size)
-    if options.robust and not options.learn:
-        outliers = _judge_pixels(problem, state, view, hyper)
     error, older, last, crawling = _typical_error(problem), hyper, None, False
     pace = 1.0
     for count in range(1, options.max_iter + 1):
@@ -349,7 +344,7 @@ def _iterate(
         problem = with_volume(problem, state, view.image, weight=weight, leverage=found.shape_leverage)
         robust = robust or (options.robust and learning and moved < _NEARLY)
         learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
-        if learning and options.learn:
+        if learning:
             wider = learn_widths(
                 problem, state, solution, hyper,
                 position_error=options.position_error, smoothness=options.smoothness, crawling=crawling,
@@ -358,9 +353,7 @@ def _iterate(
             hyper = _learn_errors(problem, state, view, wider, leverage=solution.leverage, outliers=outliers)
         if robust:
             n_robust += 1
-            if options.learn:
-                hyper = _learn_noise(problem, state, view, hyper, leverage=solution.leverage)
-            outliers = _judge_pixels(problem, state, view, hyper)
+            hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
         hyper, older = _half_way_back(hyper, old, older), old
         near = within_walls(problem, state, hyper)
         if near is not state:
@@ -514,13 +507,15 @@ def _learn_errors(
     )
 
 
-def _learn_noise(
+def _find_outliers(
     problem: JointProblem, state: JointState, view: View, hyper: JointHyper, *, leverage: FloatArray
-) -> JointHyper:
+) -> tuple[JointHyper, Outliers]:
     """Learn errors of the model and light of uncatalogued stars together."""
     used, grown = problem.used, growth(problem, state, view)
     residual, ivar = (problem.flux - view.image)[used], problem.ivar[used]
-    return fit_noise(residual, ivar, grown[used], leverage=leverage[used], hyper=hyper)
+    hyper = fit_noise(residual, ivar, grown[used], leverage=leverage[used], hyper=hyper)
+    variance = pixel_variance(ivar, grown[used], hyper.errors)
+    return hyper, find_outliers(residual, variance, 1.0 / ivar, hyper).spread(used)
 
 
 def _moved(problem: JointProblem, before: JointState, state: JointState, solution: Solution) -> float:

@@ -27,7 +27,7 @@ def with_rough_errors(fit: JointFit, options: JointOptions) -> JointFit:
     """Return a smooth fit as it is, with the errors of a PRF that deviates as roughly as real ones do."""
     if fit.problem.prior.rough_factor is None:
         return fit
-    none = replace(options, max_iter=0, learn=False)
+    none = replace(options, max_iter=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         about = fit_joint(_roughened(fit.problem), fit.state, fit.hyper, none, near=True)

@@ -278,9 +278,7 @@ def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed
     known_light += 0.0 if wide is None else wide.light
     state = replace(found.state, flux=found.state.flux[:n_source], shift=found.state.shift[:n_source])
     state = replace(state, sky=state.sky[: plain.sky.shape[1]])
-    # Beside it all others are likeliest where they are.
-    held = replace(field.options, learn=False)
-    last = fit_joint(replace(plain, known=known_light), state, found.hyper, held, near=True)
+    last = fit_joint(replace(plain, known=known_light), state, found.hyper, field.options, near=True)
     _log.info("%d stars that the catalogue lacks are fitted along", listed.n_source - n_source)
     errors = [_errors_of_found(errs, n_source)] if listed.n_source > n_source else []
     errors += [] if wide is None else [wide.errors]
