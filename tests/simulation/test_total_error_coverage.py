@@ -7,7 +7,12 @@ import pytest
 
 from bayesprf.validation.absolute_flux import check_subsets, score_field
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning")]
+# In some fields the time model says of a star that it makes its light curve worse.
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::bayesprf.errors.ConvergenceWarning"),
+    pytest.mark.filterwarnings("ignore::bayesprf.errors.QualityWarning"),
+]
 
 SEEDS = range(1, 25)
 DRIFT = pytest.mark.parametrize("drifting", [False, True], ids=["static", "drift"])
