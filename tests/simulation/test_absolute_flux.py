@@ -129,7 +129,7 @@ def test_offset_and_scale_of_the_catalogue_leave_the_fluxes_alone(record_propert
 @pytest.mark.parametrize(
     ("case", "changes", "n_pixel"),
     [
-        ("crowded", {}, 14400),
+        pytest.param("crowded", {}, 14400, marks=pytest.mark.slow),  # 37 s
         ("ffi", {"n_source": 1250, "image_shape": (200, 200)}, 40000),
         pytest.param("ffi", {}, 160000, marks=pytest.mark.slow),
     ],

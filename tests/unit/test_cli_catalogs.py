@@ -69,7 +69,9 @@ def test_options_reach_the_reader(field, monkeypatch, options, expected):
     assert seen == expected
 
 
-@pytest.mark.parametrize(("word", "name"), [("detect", "detected-1"), ("targets", "KIC 1")])
+@pytest.mark.parametrize(
+    ("word", "name"), [("detect", "detected-1"), pytest.param("targets", "KIC 1", marks=pytest.mark.slow)]
+)
 def test_words_stand_for_a_catalogue(field, tmp_path, word, name):
     out = tmp_path / "out.nc"
     run("fit", *field.files, "--catalog", word, "--output", out, "--no-loo", "-q")

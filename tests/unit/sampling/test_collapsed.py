@@ -176,6 +176,7 @@ def test_second_derivatives_are_those_of_the_gradient(problem):
         pt.grad(model.logp(), model["y_observed"]).eval()
 
 
+@pytest.mark.slow  # 26 s
 def test_several_widths():
     """Stars of two groups with true widths 0.05 and 0.5: each learns its own."""
     problem = make_problem(30, 4, tau=0.0, seed=3)
