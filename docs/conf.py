@@ -29,6 +29,7 @@ extensions = [
     "myst_nb",
     "sphinx_copybutton",
     "sphinx_design",
+    "one_tree",
     "package_pages",
     "package_tables",
     "plain_docstrings",
