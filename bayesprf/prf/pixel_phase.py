@@ -142,9 +142,9 @@ class PixelPhases:
         return np.stack(round_offsets(self.dx.ravel(), self.dy.ravel(), prf.shear), axis=1)
 
     def _light(self, prf: PrfModel) -> tuple[FloatArray, FloatArray, FloatArray]:
-        """Return where the pixels lie in the coordinates in which the core is round, and what each counts.
+        """Return where the pixels lie in the coordinates in which the core is round, what each counts, and a gradient.
 
-        And the gradient of the logarithm of the splines there, without what is known beforehand, 1 / arcsec.
+        The latter is that of the logarithm of the splines, without what is known beforehand, 1 / arcsec.
         """
         from bayesprf.linalg.compiled.polar import evaluate_pairs
 

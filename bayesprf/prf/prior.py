@@ -190,8 +190,8 @@ def load_prf_tables(path: str | Path) -> PrfTables:
             return PrfTables(np.asarray(file["values"]), float(file["samples"]), bool(file["complete"]))
     except (KeyError, ValueError, OSError) as error:
         raise InputError(
-            f"prf: expected a file written by Machine.save_prf or bayesprf.io.prf_files.save_prf_tables, got {path}"
-            f" ({error})"
+            'prf: expected "instrument", "mission" or a file written by Machine.save_prf or'
+            f" bayesprf.io.prf_files.save_prf_tables, got {path} ({error})"
         ) from error
 
 

@@ -94,9 +94,10 @@ def _fit_constant(fit: Fit, scene: Scene, recipe: PrfRecipe) -> tuple[PrfFit, Pr
     if recipe.shape.is_chosen:
         joint = recipe.updated(method="joint")
         found = _fit_jointly(scene, joint)
+        if recipe.shape.prf is None:
+            return found, joint
         # A PRF known beforehand is asked for where the pixels tell little of it, and of a sky.
-        leans = recipe.shape.prf is not None
-        return _with_sky_found(fit, scene, found, joint, few=_are_few(fit, scene, joint)) if leans else (found, joint)
+        return _with_sky_found(fit, scene, found, joint, few=_are_few(fit, scene, joint))
     calibrators = _count(fit, scene, recipe)
     found, chosen = _fit_as_needed(fit, scene, recipe, calibrators)
     return _with_sky_found(fit, scene, found, chosen, few=calibrators.few)

@@ -208,9 +208,9 @@ def _ring_variances(
     )  # fmt: skip
     first.sort_indices()
     rows = RowsOfStars(first.indptr.astype(np.int64), first.indices.astype(np.int64), first.data)
-    balance, own = np.zeros((*own.shape, ORDERS.size)), error_sizes(problem, hyper)[:, None] * own
+    balance = np.zeros((*own.shape, ORDERS.size))
     for part in told_parts(factors):
-        balance[:, :, part] = _balance(problem, rings, part, own=own, used=weight > 0)
+        balance[:, :, part] = _balance(problem, rings, part, hyper, own=own, used=weight > 0)
     variance = np.empty(problem.n_source)
     ring_variances(rows, columns, weight, by_pixel, len(WING_RINGS), balance, factors, _LEAST, variance)
     return variance
@@ -221,10 +221,12 @@ def told_parts(factors: FloatArray) -> list[int]:
     return [0, *(part for part in range(1, ORDERS.size) if factors[ORDERS[part]].any())]
 
 
-def _balance(problem: JointProblem, rings: RingPairs, part: int, *, own: FloatArray, used: BoolArray) -> FloatArray:
+def _balance(
+    problem: JointProblem, rings: RingPairs, part: int, hyper: JointHyper, *, own: FloatArray, used: BoolArray
+) -> FloatArray:
     """Return what an error of a harmonic adds to the light of a star, (n_source, n_ring), electron / s."""
     if part == 0:
-        return own
+        return error_sizes(problem, hyper)[:, None] * own
     pairs = problem.pairs
     seen = np.where(used[pairs.pixel], rings.part(part), 0.0)
     return np.bincount(pairs.source * own.shape[1] + rings.ring, weights=seen, minlength=own.size).reshape(own.shape)
@@ -263,11 +265,11 @@ def ring_response(
     that is seen, where pixels are few or only a part of the ring has some.
     """
     pairs, n_ring, n_source = problem.pairs, own.shape[1], problem.n_source
-    rings, own, answers = RingPairs.of(problem, state, view, hyper), error_sizes(problem, hyper)[:, None] * own, []
+    rings, answers = RingPairs.of(problem, state, view, hyper), []
     for part in told_parts(factors):
         entries = rings.part(part), (pairs.source * n_ring + rings.ring, pairs.pixel)
         light = csr_matrix(entries, shape=(own.size, pairs.n_pixel))
-        balance = _balance(problem, rings, part, own=own, used=used).ravel()
+        balance = _balance(problem, rings, part, hyper, own=own, used=used).ravel()
         pointer = n_ring * np.arange(n_source + 1)
         balanced = csr_matrix((balance, np.arange(own.size), pointer), shape=(n_source, own.size))
         answers.append((answer @ light.T - balanced) @ kron(identity(n_source), factors[ORDERS[part]]))
