@@ -38,7 +38,9 @@ _ROUGH_PEAK, _ROUGH_MAX, _ROUGH_LENGTH = 0.07, 0.7, 0.55
 _MIN_SIGMA = 1e-3
 
 
-def instrument_prior(instrument: Instrument, axes: FloatArray, basis: PolarBasis | None = None) -> PrfPrior:
+def instrument_prior(
+    instrument: Instrument, axes: FloatArray, basis: PolarBasis | None = None, *, density: int = 1
+) -> PrfPrior:
     """Build the prior of the PRF from the record of an instrument.
 
     Parameters
@@ -49,6 +51,8 @@ def instrument_prior(instrument: Instrument, axes: FloatArray, basis: PolarBasis
         Sky step of one column and one row, arcsec.
     basis : PolarBasis, optional
         Columns of log10 PRF; by default those of `joint_basis` out to `RMAX`.
+    density : int
+        Density of the knots of those by default.
 
     Returns
     -------
@@ -68,7 +72,7 @@ def instrument_prior(instrument: Instrument, axes: FloatArray, basis: PolarBasis
             f"prf='instrument': expected pixels of an instrument whose PRF is on record (Kepler, K2, TESS), got"
             f" {instrument.name}; give the file of a saved PRF, or leave prf out"
         )
-    basis = basis or joint_basis(pixel_side(axes), RMAX)
+    basis = basis or joint_basis(pixel_side(axes), RMAX, density)
     base = TabulatedPrf(moffat_table(widths), float(_SAMPLES), axes, basis.rmax)
     modes = [0.5 * (_log_table(widths, name, 1.0) - _log_table(widths, name, -1.0)) for name in ("width", "power")]
     widths_factor = project_tables(np.array(modes), base, basis)[0]

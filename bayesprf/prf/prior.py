@@ -195,10 +195,10 @@ def load_prf_tables(path: str | Path) -> PrfTables:
         ) from error
 
 
-def build_prior(tables: PrfTables, axes: FloatArray, basis: PolarBasis | None = None) -> PrfPrior:
+def build_prior(tables: PrfTables, axes: FloatArray, basis: PolarBasis | None = None, *, density: int = 1) -> PrfPrior:
     """Build the prior of the PRF on pixels whose sky steps are `axes`, shape (2, 2), arcsec per pixel.
 
-    By default its columns are those of `joint_basis` as far as the tables reach.
+    By default its columns are those of `joint_basis` as far as the tables reach, with knots of a `density`.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def build_prior(tables: PrfTables, axes: FloatArray, basis: PolarBasis | None = 
     """
     # Splines reach the corners of a table that holds all light.
     half = float(np.sqrt(2.0)) * tables.half if tables.complete else min(tables.half, RMAX)
-    basis = basis or joint_basis(pixel_side(axes), half)
+    basis = basis or joint_basis(pixel_side(axes), half, density)
     base = TabulatedPrf(tables.values.mean(axis=0), tables.samples, axes, basis.rmax)
     weights, left = project_tables(_log_differences(tables.values), base, basis)
     n = tables.values.shape[0]

@@ -105,7 +105,7 @@ def _image_and_settings(scene: Scene, options: ShapeOptions) -> tuple[Image, Joi
     if (widths := scene.pixels.instrument.prf_widths) is not None:
         settings = replace(settings, table_half=widths.table_half, slope=expected_wing(widths))
     if options.prf is not None:
-        prior = read_prior(options.prf, scene.pixels, basis)
+        prior = read_prior(options.prf, scene.pixels, basis, density=settings.density)
         settings = replace(
             settings,
             base=prior.base,
@@ -130,11 +130,11 @@ def _build(scene: Scene, image: Image, settings: JointSettings) -> tuple[JointPr
     return problem, state, hyper
 
 
-def read_prior(name: str, pixels: PixelTable, basis: PolarBasis | None = None) -> PrfPrior:
+def read_prior(name: str, pixels: PixelTable, basis: PolarBasis | None = None, *, density: int = 1) -> PrfPrior:
     """Return the PRF that is expected, the instrument's or that of a file, with columns that are asked for."""
     if name == INSTRUMENT_PRF:
-        return instrument_prior(pixels.instrument, pixel_axes(pixels), basis)
-    return build_prior(load_prf_tables(name), pixel_axes(pixels), basis)
+        return instrument_prior(pixels.instrument, pixel_axes(pixels), basis, density=density)
+    return build_prior(load_prf_tables(name), pixel_axes(pixels), basis, density=density)
 
 
 def _refuse_more_than_fit(n_pair: float) -> None:

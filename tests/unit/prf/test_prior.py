@@ -5,6 +5,7 @@ import pytest
 
 from bayesprf.design.polar import PolarBasis
 from bayesprf.errors import InputError
+from bayesprf.prf.joint.problem import finer
 from bayesprf.prf.prior import PrfTables, TabulatedPrf, build_prior, load_prf_tables
 from bayesprf.scene.prf import PrfModel
 
@@ -80,6 +81,20 @@ def test_tables_come_back_from_their_file(tmp_path):
     again = load_prf_tables(tmp_path / "prf.npz")
     np.testing.assert_array_equal(again.values, tables.values)
     assert (again.samples, again.complete) == (SAMPLES, True)
+
+
+@pytest.mark.parametrize("complete", [True, False])
+def test_twice_the_knots_reach_as_far_and_expect_the_same(complete):
+    """The deviations that are expected depend on their radius, and not on how many columns hold them."""
+    tables = PrfTables(np.array([table(width) for width in (0.75, 0.8, 0.85)]), SAMPLES, complete=complete)
+    plain, finer_one = (build_prior(tables, AXES, density=density) for density in (1, 2))
+    assert finer_one.basis == finer(plain.basis)
+    r = np.linspace(0.1, 0.95, 9) * plain.basis.rmax
+    spread = []
+    for prior in (plain, finer_one):
+        deviation = prior.basis.matrix(r, np.zeros(r.size)) @ prior.weights_factor
+        spread.append(np.sqrt(np.sum(deviation**2, axis=1)))
+    np.testing.assert_allclose(spread[1], spread[0], rtol=0.1)
 
 
 def test_refuses_a_single_table_and_a_file_of_another_kind(tmp_path):

@@ -108,3 +108,12 @@ def test_the_density_is_one_or_two():
     assert not ShapeOptions(knot_density=1).is_chosen
     with pytest.raises(InputError, match="knot_density: expected 1, 2 or None, got 3"):
         ShapeOptions(knot_density=3)
+
+
+def test_beside_the_record_of_an_instrument_twice_the_knots_leave_less(field):
+    """The record is round, and falls as one power: the core is left to the columns."""
+    before, after = (fit(field, prf="instrument", knot_density=n, field_variation=0).fit.prf for n in (1, 2))
+    assert after.prf.basis == finer(before.prf.basis)
+    single = before.joint.problem.single & (before.image.ivar > 0)
+    left = [np.sum(np.abs(one.image.flux - one.joint.image)[single]) for one in (before, after)]
+    assert left[1] < 0.3 * left[0]
