@@ -6,6 +6,7 @@ import numpy as np
 import pymc as pm
 import pytensor.sparse as ps
 import pytensor.tensor as pt
+from scipy.linalg import solve_triangular
 from scipy.sparse import csc_matrix, csr_matrix, diags_array
 
 from bayesprf.arrays import FloatArray, Tensor
@@ -18,7 +19,7 @@ from bayesprf.sampling.coordinates import Block, add_blocks
 from bayesprf.sampling.hyper import Hyperprior, add_hyperprior
 from bayesprf.sampling.laplace import GaussianTerm, Laplace, find_mode
 from bayesprf.scene.image import Image
-from bayesprf.scene.prf import LN10, round_coordinates
+from bayesprf.scene.prf import LN10, round_offsets, turned
 from bayesprf.settings import ShapeOptions
 
 DEFAULT_WIDTH = Hyperprior("log-normal", 0.5, 1.0)
@@ -38,23 +39,52 @@ class ShapePrior:
     Parameters
     ----------
     weights : GaussianPrior
-        Independent priors around the nominal profile, dex.
-    curvature, curvature_ivar : ndarray of float64, shape (n_row,)
-        Pseudo-observations of the smoothness: the curvature of the nominal profile, dex, and inverse variances, one
-        per row of `PolarBasis.roughness`.
+        Independent priors around the nominal profile, dex; flat beside a PRF known beforehand.
+    rows : csr_matrix, shape (n_row, n_basis)
+        Rows that measure bends of the weights, or, beside a PRF known beforehand, deviations in units of their standard
+        deviations.
+    expected, ivar : ndarray of float64, shape (n_row,)
+        What they are expected to measure, and inverse variances.
     """
 
     weights: GaussianPrior
-    curvature: FloatArray
-    curvature_ivar: FloatArray
+    rows: csr_matrix
+    expected: FloatArray
+    ivar: FloatArray
+
+    @classmethod
+    def of(cls, shape: PrfFit, smoothness: float | None) -> "ShapePrior":
+        """Expect what the fit did: a smooth PRF near the nominal profile, or one near that known beforehand."""
+        prior = shape.joint.problem.prior
+        if prior.weights_factor is not None:
+            return cls.around_known(prior.weights, prior.weights_factor, prior.weights_sigma)
+        return cls.around_nominal(shape.prf.basis, shape.prf.pixel_area, smoothness or _SMOOTHNESS)
 
     @classmethod
     def around_nominal(cls, basis: PolarBasis, pixel_area: float, smoothness: float) -> "ShapePrior":
         """Expect the nominal profile, its curvature with standard deviation `smoothness`, dex."""
-        nominal = nominal_prf(basis, pixel_area).weights
-        curvature = basis.roughness() @ nominal
+        nominal, rough = nominal_prf(basis, pixel_area).weights, basis.roughness()
+        curvature = rough @ nominal
         prior = GaussianPrior.from_sigma(nominal, np.full(nominal.size, _PRIOR_SIGMA))
-        return cls(prior, curvature, np.full(curvature.size, smoothness**-2.0))
+        return cls(prior, rough, curvature, np.full(curvature.size, smoothness**-2.0))
+
+    @classmethod
+    def around_known(cls, mean: FloatArray, factor: FloatArray, sigma: float) -> "ShapePrior":
+        """Expect deviations from a PRF known beforehand of covariance L L' + sigma**2, as the joint fit does."""
+        covariance = factor @ factor.T + sigma**2 * np.eye(mean.size)
+        rows = solve_triangular(np.linalg.cholesky(covariance), np.eye(mean.size), lower=True)
+        return cls(GaussianPrior(mean, np.zeros(mean.size)), csr_matrix(rows), rows @ mean, np.ones(mean.size))
+
+    @property
+    def precisions(self) -> tuple[FloatArray, FloatArray]:
+        """Precision matrices of the rows, at width one, and of the independent priors, shape (n_basis, n_basis)."""
+        rows = (self.rows.T @ self.rows.multiply(self.ivar[:, None])).toarray()
+        return rows, np.diag(self.weights.precision)
+
+    @property
+    def towards(self) -> tuple[FloatArray, FloatArray]:
+        """Precision times mean of both, shape (n_basis,)."""
+        return self.rows.T @ (self.ivar * self.expected), self.weights.precision * self.weights.mean
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,16 +97,19 @@ class ShapeScene:
         Pixels lit by one star.
     std : ndarray of float64, shape (n,)
         Their standard deviation about the model, electron / s.
-    columns, rough : csr_matrix
-        A, shape (n, n_basis), and the rows that measure bends.
+    scale : ndarray of float64, shape (n,)
+        What no weight changes: the flux of the star, electron / s, times the PRF known beforehand if there is one, and
+        by its own place in field and pixel.
+    columns : csr_matrix
+        A, shape (n, n_basis).
     prior : ShapePrior
         Prior of the closed form.
     """
 
     training: StarPixels
     std: FloatArray
+    scale: FloatArray
     columns: csr_matrix
-    rough: csr_matrix
     prior: ShapePrior
 
     @classmethod
@@ -85,22 +118,22 @@ class ShapeScene:
         options = options or ShapeOptions()
         training = gather_star_pixels(shape.matrix, shape.flux, image, fixed=shape.fixed_light, chosen=shape.training)
         prf = shape.prf
-        columns = prf.basis.matrix(*round_coordinates(training.dx, training.dy, prf.shear))
-        model = training.flux * 10.0 ** (columns @ prf.weights)
+        x, y = round_offsets(*turned(training.dx, training.dy, shape.turn[training.source]), prf.shear)
+        columns = prf.basis.matrix(np.hypot(x, y), np.arctan2(y, x))
+        model = training.flux * shape.values[shape.training]
+        scale = model * 10.0 ** -(columns @ prf.weights)
         std = np.sqrt(training.model_variance(model, prf.peak, shape.intrinsic_scatter))
         good = np.flatnonzero(np.abs(training.light - model) < _OUTLIER * std)
-        prior = ShapePrior.around_nominal(prf.basis, prf.pixel_area, options.smoothness or _SMOOTHNESS)
-        return cls(training.select(good), std[good], columns[good], prf.basis.roughness(), prior)
+        prior = ShapePrior.of(shape, options.smoothness)
+        return cls(training.select(good), std[good], scale[good], columns[good], prior)
 
     def approximate(self, start: FloatArray) -> Laplace:
         """Return the Laplace approximation at the closed form's prior width, begun at some weights."""
-        single, ivar = self.prior.weights, self.prior.curvature_ivar
-        precision = (self.rough.T @ self.rough.multiply(ivar[:, None])).toarray() + np.diag(single.precision)
-        towards = self.rough.T @ (ivar * self.prior.curvature) + single.precision * single.mean
-        prior = GaussianTerm(np.linalg.solve(precision, towards), precision)
+        precision = np.sum(self.prior.precisions, axis=0)
+        prior = GaussianTerm(np.linalg.solve(precision, np.sum(self.prior.towards, axis=0)), precision)
 
         def predict(weights: FloatArray) -> tuple[FloatArray, csr_matrix]:
-            model = self.training.flux * 10.0 ** (self.columns @ weights)
+            model = self.scale * 10.0 ** (self.columns @ weights)
             return model, (diags_array(LN10 * model) @ self.columns).tocsr()
 
         return find_mode(predict, self.training.light, self.std**-2.0, prior, start)
@@ -116,7 +149,8 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
     start : ndarray of float64, shape (n_basis,)
         Weights to start from.
     width : float or Hyperprior
-        Factor on the smoothness prior's width; log-normal by default.
+        Factor on the width of the smoothness prior, or of what is believed of a PRF known beforehand; log-normal by
+        default.
 
     Returns
     -------
@@ -125,8 +159,10 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
 
     Notes
     -----
-    y = f 10**(A psf_w), fluxes fixed. The prior of psf_w given the width is the normalised product of rough psf_w ~
-    N(bends, (width smoothness)**2) and psf_w ~ N(nominal, 1 dex), so that the width has the prior that it is given.
+    y = f s 10**(A psf_w), fluxes f fixed, and s what brings a star's pixels to the sum that its place in field and
+    pixel leaves, one but for few per mille. The prior of psf_w given the width is the normalised product of rough psf_w
+    ~ N(bends, (width smoothness)**2) and psf_w ~ N(nominal, 1 dex), so that the width has the prior that it is given.
+    Beside a PRF known beforehand s holds it, and psf_w ~ N(0, width**2 C) with the covariance of the fit.
     """
     training = scene.training
     names = {"basis": np.arange(start.size), "pixel": np.arange(training.light.size)}
@@ -137,7 +173,7 @@ def build_shape(scene: ShapeScene, start: FloatArray, *, width: float | Hyperpri
         block = Block("psf_w", prior.draw, start.shape, ("basis",), (factor, *prior.matrices()), prior.log_density)
         (weights,) = add_blocks(scene.approximate(start), [block])
         log_prf = ps.structured_dot(csc_matrix(scene.columns), weights[:, None])[:, 0]
-        predicted = training.flux * pt.exp(LN10 * log_prf)
+        predicted = scene.scale * pt.exp(LN10 * log_prf)
         pm.Normal("y", mu=predicted, sigma=pm.Data("y_std", scene.std), observed=observed, dims="pixel")
     return model
 
@@ -151,12 +187,12 @@ def _add_width(width: Hyperprior) -> Tensor:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SmoothPrior:
-    """The smoothness prior at every width v at once, in coordinates z = T^-1 w that it leaves independent.
+    """The prior of the weights at every width v at once, in coordinates z = T^-1 w that it leaves independent.
 
     Parameters
     ----------
-    eigenvalues : ndarray of float64, shape (n_basis,)
-        e: z ~ N((b / v**2 + n) / q, 1 / q) with q = 1 + e / v**2.
+    share : ndarray of float64, shape (n_basis,)
+        s, from 0 to 1: z ~ N((b / v**2 + n) / q, 1 / q) with q = s / v**2 + 1 - s.
     towards_bends, towards_nominal : ndarray of float64, shape (n_basis,)
         b and n.
     columns, back : ndarray of float64, shape (n_basis, n_basis)
@@ -164,11 +200,11 @@ class SmoothPrior:
 
     Notes
     -----
-    The prior is the normalised product of N(rough w; bends, (v smoothness)**2) and N(w; nominal, P^-1): its precision
-    is R' B R / v**2 + P = T'^-1 (E / v**2 + 1) T^-1.
+    The prior is the normalised product of N(rows w; expected, v**2 B^-1) and N(w; nominal, P^-1): its precision is
+    R' B R / v**2 + P = T'^-1 (S / v**2 + 1 - S) T^-1.
     """
 
-    eigenvalues: FloatArray
+    share: FloatArray
     towards_bends: FloatArray
     towards_nominal: FloatArray
     columns: FloatArray
@@ -177,21 +213,20 @@ class SmoothPrior:
     @classmethod
     def of(cls, scene: ShapeScene) -> "SmoothPrior":
         """Decompose the prior of a scene."""
-        single, ivar = scene.prior.weights, scene.prior.curvature_ivar
-        sigma = single.precision**-0.5
-        rough = (scene.rough.T @ scene.rough.multiply(ivar[:, None])).toarray()
-        eigenvalues, vectors = np.linalg.eigh(sigma[:, None] * rough * sigma)
-        columns = sigma[:, None] * vectors
-        bends = columns.T @ (scene.rough.T @ (ivar * scene.prior.curvature))
-        nominal = columns.T @ (single.precision * single.mean)
-        return cls(np.maximum(eigenvalues, 0.0), bends, nominal, columns, (vectors / sigma[:, None]).T)
+        (rows, single), towards = scene.prior.precisions, scene.prior.towards
+        root = np.linalg.cholesky(rows + single)
+        half = solve_triangular(root, rows, lower=True)
+        share, vectors = np.linalg.eigh(solve_triangular(root, half.T, lower=True))
+        columns = solve_triangular(root, vectors, lower=True, trans="T")
+        bends, nominal = (columns.T @ one for one in towards)
+        return cls(np.clip(share, 0.0, 1.0), bends, nominal, columns, vectors.T @ root.T)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """Add T and its inverse to the model in context, as data."""
         return pm.Data("psf_w_columns", self.columns), pm.Data("psf_w_back", self.back)
 
     def _moments(self, width: Tensor) -> tuple[Tensor, Tensor]:
-        q = 1.0 + self.eigenvalues / width**2
+        q = 1.0 - self.share + self.share / width**2
         return (self.towards_bends / width**2 + self.towards_nominal) / q, q
 
     def draw(self, width: object, columns: object, back: object, size: object = None) -> Tensor:
@@ -205,5 +240,5 @@ class SmoothPrior:
         del columns
         mean, q = self._moments(width)
         away = pt.dot(back, value) - mean
-        constant = float(np.linalg.slogdet(self.back)[1]) - 0.5 * self.eigenvalues.size * np.log(2.0 * np.pi)
+        constant = float(np.linalg.slogdet(self.back)[1]) - 0.5 * self.share.size * np.log(2.0 * np.pi)
         return constant + 0.5 * (pt.log(q) - q * away**2).sum()

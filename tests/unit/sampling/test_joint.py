@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal, norm
 
 import bayesprf as bp
 from bayesprf.errors import InputError, NotPositiveDefiniteError
+from bayesprf.instruments import TESS
 from bayesprf.photometry.groups import component_labels
 from bayesprf.sampling.hyper import Hyperprior
 from bayesprf.sampling.joint import Misfit, build_joint
@@ -140,11 +141,9 @@ def test_the_prior_of_the_joint_model_is_the_declared_one(scene, asked):
 @pytest.mark.parametrize("width", [0.5, 1.0, 2.0])
 def test_the_prior_of_the_shape_is_the_normalised_product_of_smoothness_and_nominal_profile(machine, width):
     scene = ShapeScene.of(machine.fit.prf, machine.fit.prf.image)
-    rough, prior = scene.rough.toarray(), scene.prior
-    precision = rough.T @ (prior.curvature_ivar[:, None] * rough) / width**2 + np.diag(prior.weights.precision)
-    towards = (
-        rough.T @ (prior.curvature_ivar * prior.curvature) / width**2 + prior.weights.precision * prior.weights.mean
-    )
+    rough, prior = machine.fit.prf.prf.basis.roughness().toarray(), scene.prior
+    precision = rough.T @ (prior.ivar[:, None] * rough) / width**2 + np.diag(prior.weights.precision)
+    towards = rough.T @ (prior.ivar * prior.expected) / width**2 + prior.weights.precision * prior.weights.mean
     mean, covariance = np.linalg.solve(precision, towards), np.linalg.inv(precision)
     model = build_shape(scene, machine.psf_w, width=width)
     at = machine.psf_w
@@ -212,6 +211,43 @@ def test_shape_model_at_width_one_has_its_mode_at_the_fit(machine):
     core = machine.fit.prf.prf.basis.centers < 8.0
     away = (laplace.mode - machine.psf_w)[core]
     assert np.abs(away).max() < 0.02
+
+
+@pytest.fixture(scope="module")
+def leaning():
+    """Three stars of TESS, whose PRF leans on the instrument's record."""
+    field = make_field(
+        rng=np.random.default_rng(3), n_source=3, n_time=4, layout="image", image_shape=(11, 11), mag_range=(9.5, 11.0),
+        min_separation=3.0, instrument=TESS,
+    )  # fmt: skip
+    machine = bp.Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model()
+    assert machine.fit.prf_recipe.shape.prf == "instrument"
+    return machine.fit.prf
+
+
+def test_a_prf_known_beforehand_counts_in_the_shape_alone(leaning):
+    """All pixels that trained the PRF are there, and the mode is the fit, whose fluxes are free, to few errors."""
+    scene = ShapeScene.of(leaning, leaning.image)
+    assert scene.training.light.size == leaning.training.sum() > 30
+    predicted = scene.scale * 10.0 ** (scene.columns @ leaning.prf.weights)
+    fluxes = leaning.flux[scene.training.source]
+    np.testing.assert_allclose(predicted, fluxes * leaning.values[leaning.training], rtol=1e-9)
+    laplace = scene.approximate(leaning.prf.weights)
+    core = leaning.prf.basis.centers < 1.5 * TESS.pixel_scale
+    away = (laplace.mode - leaning.prf.weights)[core]
+    assert np.abs(away).max() < 3.0 * laplace.std[core].max()
+    assert np.median(laplace.std[core] / np.sqrt(np.diag(leaning.weights_cov)[core])) == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("width", [0.5, 2.0])
+def test_the_prior_of_the_shape_beside_a_record_is_that_of_the_fit(leaning, width):
+    prior, weights = leaning.joint.problem.prior, leaning.prf.weights
+    covariance = prior.weights_factor @ prior.weights_factor.T + prior.weights_sigma**2 * np.eye(weights.size)
+    model = build_shape(ShapeScene.of(leaning, leaning.image), weights, width=width)
+    value = model.compile_fn(pm.logp(model["psf_w"], weights), inputs=[], mode="FAST_COMPILE", point_fn=False)()
+    expected = multivariate_normal(prior.weights, width**2 * covariance).logpdf(weights)
+    assert value == pytest.approx(expected, rel=1e-6)
 
 
 def test_star_pixels_are_those_of_the_fit(machine):
