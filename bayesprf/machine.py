@@ -863,7 +863,7 @@ class Machine:
         Warns
         -----
         ConvergenceWarning
-            If the evidence has no maximum.
+            If the evidence has no maximum; a prior width is then held at the widest as likely as zero, without error.
 
         See Also
         --------

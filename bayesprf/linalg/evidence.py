@@ -179,7 +179,9 @@ class EvidenceMaximum:
     problem: LinearProblem
 
 
-def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters) -> EvidenceMaximum:
+def maximise_evidence(
+    problem: LinearProblem, hyper: Hyperparameters, *, start: Hyperparameters | None = None
+) -> EvidenceMaximum:
     """Maximise the evidence over the hyperparameters that are "learn".
 
     Parameters
@@ -187,7 +189,9 @@ def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters) -> Evidenc
     problem : LinearProblem
         With a DesignStack and a proper prior; a few hundred batch rows tell as much as thousands.
     hyper : Hyperparameters
-        What is learned, all but the jitter; factors start at 1.
+        What is learned, all but the jitter.
+    start : Hyperparameters, optional
+        Numbers that the search starts from; by default 1.
 
     Returns
     -------
@@ -207,8 +211,8 @@ def maximise_evidence(problem: LinearProblem, hyper: Hyperparameters) -> Evidenc
     """
     hyper.check(problem)
     space = _SearchSpace(Evidence.of(problem), hyper)
-    start, n_iter, message = _search(space)
-    at, covariance, converged = _finish(space, start)
+    climbed, n_iter, message = _search(space, space.start if start is None else space.pack(start))
+    at, covariance, converged = _finish(space, climbed)
     found, value = space.unpack(at), space.gradient(at)[0]
     return EvidenceMaximum(found, space.names, covariance, value, converged, n_iter, message, found.apply(problem))
 
@@ -248,6 +252,11 @@ class _SearchSpace:
         """The vector that changes nothing."""
         return np.append(np.zeros(self.n_log), np.ones(len(self.names) - self.n_log))
 
+    def pack(self, hyper: Hyperparameters) -> FloatArray:
+        """Return the vector of hyperparameters that are numbers."""
+        values = {name: np.atleast_1d(np.asarray(getattr(hyper, name), float)) for name in self.free}
+        return np.concatenate([np.log(one) if name in _LOGARITHMS else one for name, one in values.items()])
+
     def unpack(self, at: FloatArray) -> Hyperparameters:
         """Return the hyperparameters at a vector."""
         found: NamedDict = {}
@@ -273,8 +282,8 @@ class _SearchSpace:
         return 0.5 * (np.array(rows) + np.array(rows).T)
 
 
-def _search(space: _SearchSpace) -> tuple[FloatArray, int, str]:
-    """Climb towards the maximum; return the vector, iterations and the last word of the search."""
+def _search(space: _SearchSpace, start: FloatArray) -> tuple[FloatArray, int, str]:
+    """Climb from a vector towards the maximum; return the vector, iterations and the last word of the search."""
     scale = 1.0 / max(1, int(np.count_nonzero(space.evidence.problem.ivar)))
 
     def objective(at: FloatArray) -> tuple[float, FloatArray]:
@@ -283,7 +292,7 @@ def _search(space: _SearchSpace) -> tuple[FloatArray, int, str]:
 
     bounds = [(-LOG_BOUND, LOG_BOUND)] * space.n_log + [(None, None)] * (len(space.names) - space.n_log)
     options = {"maxiter": _MAX_ITER, "ftol": 1e-13, "gtol": 1e-9}
-    found = minimize(objective, space.start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
     return np.asarray(found.x), int(found.nit), str(found.message)
 
 

@@ -225,10 +225,11 @@ def learn_flux_widths(
     d_p ~ N(0, (e m_p)^2), with m the mean model, is the same at all cadences, and n_t is the noise, k sigma.
     Differences of cadences know neither d nor how wrong the catalogue is: neighbours tell k, under the default prior,
     and cadences half a series apart then how much stars vary. The mean image, in which each star and each pixel
-    counts once however many cadences there are, tells z, e and the width; beside e its errors have a factor of their
-    own, for what is wrong where there is little light. It is independent of the differences where both cadences have
-    equal errors. A single cadence must tell all. Pixels farther than five standard deviations are left out, and what
-    is left learned from again, until there is none.
+    counts once however many cadences there are, tells z, e and the width, which is the widest as likely as zero where
+    the evidence only levels off towards that; beside e its errors have a factor of their own, for what is wrong where
+    there is little light. It is independent of the differences where both cadences have equal errors. A single cadence
+    must tell all. Pixels farther than five standard deviations are left out, and what is left learned from again, until
+    there is none.
     """
     if not data.trains.any():
         raise InputError("sources: expected some with a positive catalogue flux and data to learn from, got none")

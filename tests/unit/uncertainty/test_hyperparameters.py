@@ -8,6 +8,8 @@ from scipy.sparse import csr_matrix
 from scipy.stats import binom
 
 from bayesprf.errors import ConvergenceWarning, InputError, ShapeError
+from bayesprf.linalg.evidence import maximise_evidence
+from bayesprf.linalg.hyperparameters import Hyperparameters
 from bayesprf.linalg.problem import GaussianPrior, LinearProblem
 from bayesprf.linalg.solvers.solver import choose_solver
 from bayesprf.linalg.stack import DesignStack
@@ -15,7 +17,8 @@ from bayesprf.scene.image import reduce_image
 from bayesprf.scene.pixels import PixelTable
 from bayesprf.testing import dense_twin
 from bayesprf.uncertainty.hyper_groups import make_groups
-from bayesprf.uncertainty.hyper_problems import CadencePairs, WidthData, difference_problem
+from bayesprf.uncertainty.hyper_problems import CadencePairs, WidthData, difference_problem, image_problem, mean_light
+from bayesprf.uncertainty.hyper_search import _look_between
 from bayesprf.uncertainty.hyperparameters import WidthChoice, learn_flux_widths
 
 PIXELS = 8
@@ -273,6 +276,36 @@ def test_a_catalogue_without_error_is_reported():
         found = learn(data, noise=1.0, zero_point=1.5, model=0.0)
     assert not found.converged
     assert np.isnan(found.prior_width_err).all()
+
+
+@pytest.mark.parametrize(("seed", "n_source"), [(0, 12), (1, 12), (0, 40)])
+def test_a_width_without_a_maximum_leaves_the_error_of_the_model(seed, n_source):
+    """The evidence without that error is lower by 40 to 80; the width is the widest as likely as zero."""
+    data, _ = make_data(np.random.default_rng([5, seed]), n_source=n_source, n_time=6, width=0.0, zero=1.0, noise=1.0)
+    with pytest.warns(ConvergenceWarning, match=r"no maximum of the evidence found for prior_width \(held at 0.00"):
+        found = learn(data, by_channel=False)
+    assert not found.converged
+    assert np.isnan(found.prior_width_err).all()
+    assert abs(np.log(found.model_error / MODEL)) < 3.0 * found.model_error_err / found.model_error
+    assert abs(found.zero_point - 1.0) < 3.0 * found.zero_point_err
+    narrow = learn(data, by_channel=False, prior_width=1e-6)
+    assert narrow.log_evidence - 0.6 < found.log_evidence < narrow.log_evidence
+    assert 0.0 < found.prior_width[0] < MODEL
+
+
+def test_a_small_maximum_is_not_run_past():
+    """The evidence is looked at between where a search began and where it ended."""
+    data, _ = make_data(np.random.default_rng([5, 3]), n_source=12, n_time=6, width=0.0, zero=1.0, noise=1.0)
+    problem = image_problem(data, data.prior(0.3, 1.0), np.ones(data.pixels.n_pixel))
+    hyper = Hyperparameters(width="learn", model_error="learn", model_variance=(0.01 * mean_light(data)) ** 2)
+    found = maximise_evidence(problem, hyper)
+    assert found.converged
+    past = replace(found, hyper=replace(found.hyper, width=np.array([1e-6])))
+    likeliest, widest = _look_between(problem, past)
+    assert abs(np.log(likeliest[0] / found.hyper.width[0])) < 0.13
+    again = maximise_evidence(problem, hyper, start=replace(past.hyper, width=likeliest))
+    assert again.log_evidence == pytest.approx(found.log_evidence, abs=1e-6)
+    assert widest[0] >= likeliest[0]
 
 
 def test_sources_of_unknown_flux_keep_the_default_prior():
