@@ -75,6 +75,12 @@ class SkyGrid:
         """Return some of the cells, with the pixels within a radius of them, arcsec."""
         return self.select(cells, self.near(self.x[cells], self.y[cells], radius))
 
+    def beside(self, cells: BoolArray) -> BoolArray:
+        """Return some of the cells and those that touch them, shape (n_cell,)."""
+        place = np.stack([self.x, self.y], axis=1)
+        # Diagonal neighbours are the root of two sides away, and the next ones two.
+        return np.asarray(cKDTree(place[cells]).query(place)[0] <= 1.5 * self.side)
+
     def to_sky(self, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return right ascension and declination, degree, of offsets in arcsec."""
         ra, dec = self.reference

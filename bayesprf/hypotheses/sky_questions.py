@@ -154,7 +154,8 @@ def _narrow(grid: SkyGrid, light: csr_matrix, event: SeenEvent) -> SkyGrid:
     dip, ivar = quick_image(time, problem.data[at], problem.ivar[at], event.template, spacing=event.spacing)
     rhs, precision = light @ (ivar * dip), light.power(2) @ ivar
     gain = 0.5 * np.maximum(rhs, 0.0) ** 2 / np.maximum(precision, 1e-300)
-    cells = gain >= gain.max() - np.log(gain.size / _NEGLIGIBLE)
+    # A cell is as likely as its best place: that of a bright event between two centres may lie in the lower one.
+    cells = grid.beside(gain >= gain.max() - np.log(gain.size / _NEGLIGIBLE))
     pixels = grid.near(grid.x[cells], grid.y[cells], reach)
     if np.count_nonzero(pixels) > _MAX_PIXELS:
         raise InputError(
@@ -174,25 +175,43 @@ def _fit_stars(fit: Fit, stars: IntArray, event: SeenEvent) -> EventFits:
     return fit_events(time, np.where(seen, flux, 0.0), ivar, event.template, spacing=event.spacing)
 
 
-def _with_prf_errors(grid: SkyGrid, dip: FloatArray, covariance: FloatArray, position: float) -> PositionLikelihood:
-    """Add what errors of the PRF, and of the position, arcsec, make of the event's light where it is most probable."""
+def _likeliest(grid: SkyGrid, likelihood: PositionLikelihood) -> tuple[FloatArray, FloatArray]:
+    """Return the most probable place on a grid, arcsec, each of shape (1,); far finer than its cells."""
+
+    def gain(x: FloatArray, y: FloatArray) -> FloatArray:
+        precision, rhs = likelihood.amplitudes(grid.light(x, y))
+        return 0.5 * np.maximum(rhs, 0.0) ** 2 / precision
+
+    found = refine_cells(grid.x, grid.y, grid.side, gain)
+    best = [int(np.argmax(found.value))]
+    return found.x[best], found.y[best]
+
+
+def _with_prf_errors(
+    grid: SkyGrid, dip: FloatArray, covariance: FloatArray, positions: tuple[float, ...]
+) -> list[PositionLikelihood]:
+    """Add what errors of the PRF, and each of some of the position, arcsec, make of the light where it is likeliest."""
     plain = PositionLikelihood.of(dip, covariance)
-    precision, rhs = plain.amplitudes(grid.light(grid.x, grid.y))
-    best = int(np.argmax(np.maximum(rhs, 0.0) ** 2 / precision))
-    dx, dy = (one[0] for one in grid.pixel_offsets(grid.x[[best]], grid.y[[best]]))
-    widths = replace(grid.fit.need("systematics").widths, position=np.array([position]), places=None)
-    errors = star_errors(grid.fit.need("prf"), dx, dy, widths)
-    light = max(float(rhs[best] / precision[best]), 0.0) * errors
-    return PositionLikelihood.of(dip, covariance + light @ light.T)
+    place = _likeliest(grid, plain)
+    precision, rhs = plain.amplitudes(grid.light(*place))
+    dx, dy = (one[0] for one in grid.pixel_offsets(*place))
+    found, shape = [], grid.fit.need("prf")
+    for position in positions:
+        widths = replace(grid.fit.need("systematics").widths, position=np.array([position]), places=None)
+        light = max(float(rhs[0] / precision[0]), 0.0) * star_errors(shape, dx, dy, widths)
+        found.append(PositionLikelihood.of(dip, covariance + light @ light.T))
+    return found
 
 
 def _position_errors(fit: Fit) -> tuple[float, float]:
-    """Return the error of the offset between sky and pixels, and how far a star is from its position, arcsec.
+    """Return how far a star may be from where sky and PRF put it on the map, and from its position, arcsec.
 
-    A position on the map errs by the offset alone, which is the mean over the training stars; a star of the catalogue
-    stands beside its position by its own error.
+    On the map the offset of the sky errs, which a fit of positions counts among the errors of the PRF; where they were
+    held it is the mean over the training stars. A star of the catalogue stands beside its position by its own error.
     """
     star = float(np.median(fit.need("systematics").widths.position))
+    if fit.need("prf").joint.problem.free:
+        return 0.0, star
     n_star = max(np.unique(fit.need("prf").star_pixels.source).size, 1)
     return star / float(np.sqrt(n_star)), star
 
@@ -207,7 +226,7 @@ def _losable(fit: Fit) -> FloatArray:
 def _weigh_positions(grid: SkyGrid, dip: FloatArray, covariance: FloatArray, none_prior: float | None) -> EventPosition:
     """Compare stars at all positions, and the catalogue's stars among them."""
     fit, flux = grid.fit, _losable(grid.fit)
-    likelihood, listed = (_with_prf_errors(grid, dip, covariance, one) for one in _position_errors(fit))
+    likelihood, listed = _with_prf_errors(grid, dip, covariance, _position_errors(fit))
     least = float(likelihood.amplitudes(grid.light(grid.x, grid.y))[0].max() ** -0.5)
 
     def density(x: FloatArray, y: FloatArray) -> FloatArray:

@@ -10,7 +10,7 @@ from bayesprf.linalg.singular import semidefinite_factor
 from bayesprf.prf.joint.discrepancy import ring_response, wing_errors
 from bayesprf.prf.joint.objective import JointFit
 from bayesprf.prf.joint.problem import View, answer_to_globals, look, star_columns
-from bayesprf.scene.prf import LN10
+from bayesprf.scene.prf import LN10, PrfModel, prf_gradients, round_offsets, turned, wing_columns
 
 # Cost: stars whose positions have one covariance, which takes a second; those of more err star by star.
 _MAX_TOGETHER = 1000
@@ -87,6 +87,50 @@ def joint_factors(
     if fit.hidden is not None and np.any(fit.hidden > 0.0):
         factors["hidden"] = csr_matrix(diags(fit.hidden))
     return factors
+
+
+def star_factor(fit: JointFit, prf: PrfModel, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Return how the light of one more star errs by what the joint fit leaves open of what all stars share.
+
+    Parameters
+    ----------
+    fit : JointFit
+        The fit of the PRF.
+    prf : PrfModel
+        Its PRF in the middle of the field.
+    dx, dy : ndarray of float64, shape (n_pixel,)
+        Offsets of the pixels from where the star falls, arcsec.
+
+    Returns
+    -------
+    ndarray of float64, shape (n_pixel, n_error)
+        1 / pixel, in standard deviations: by weights, wing, shear and offset together, by the profile, and by the light
+        that no pixel sees.
+    """
+    values = prf.evaluate(dx, dy)
+    shared = star_response(fit, prf, dx, dy) @ fit.posterior.global_factor
+    return np.concatenate([shared, values[:, None] * np.array([fit.missed_err, fit.unseen_err])], axis=1)
+
+
+def star_response(fit: JointFit, prf: PrfModel, dx: FloatArray, dy: FloatArray) -> FloatArray:
+    """Return the derivative of the PRF of one more star by all global parameters, (n_pixel, n_global).
+
+    As of the fit's own stars (`global_columns`), less what their sum over all pixels follows by, which is nearly the
+    same for all.
+    """
+    problem = fit.problem
+    x, y = round_offsets(*turned(dx, dy, prf.turn), prf.shear)
+    r, values = np.hypot(x, y), prf.evaluate(dx, dy)
+    mean = np.average(fit.sums.gradient, axis=0, weights=np.maximum(fit.flux, 1e-300))
+    found = -values[:, None] * mean
+    basis, wing = problem.basis.matrix(r, np.arctan2(y, x)), wing_columns(r / problem.basis.rmax, problem.n_wing - 1)
+    found[:, : problem.basis.n_basis] += LN10 * values[:, None] * basis.toarray()
+    shear = problem.n_weight + problem.n_wing
+    found[:, problem.n_weight : shear] += LN10 * values[:, None] * wing
+    moved, offset = prf_gradients(prf, dx, dy, names=("e1", "e2", "east", "north")), shear + 2 * problem.n_geometry
+    for column, name in zip((shear, shear + 1, offset, offset + 1), ("e1", "e2", "east", "north"), strict=True):
+        found[:, column] += moved[name]
+    return found
 
 
 def _taken_by_all(fit: JointFit) -> FloatArray:

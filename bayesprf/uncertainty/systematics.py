@@ -15,7 +15,7 @@ from bayesprf.scene.pairs import PairTable
 from bayesprf.scene.prf import LN10, prf_gradients, round_coordinates
 from bayesprf.scene.prf_matrix import PrfMatrix
 from bayesprf.stats import excess_scatter
-from bayesprf.uncertainty.joint_errors import joint_factors
+from bayesprf.uncertainty.joint_errors import joint_factors, star_factor
 
 # Rounding: step of the numerical derivative of the area with the slope: its error is 1e-4 of it.
 _SLOPE_STEP = 1e-2
@@ -210,14 +210,15 @@ def star_errors(shape: PrfFit, dx: FloatArray, dy: FloatArray, widths: NuisanceW
     Returns
     -------
     ndarray of float64, shape (n_pixel, n_error)
-        1 / pixel: by the PRF's weights, the star's position and second moments, and the relative model error.
+        1 / pixel: by what the fit leaves open of PRF, wing and offset of all stars together (`star_factor`), and by the
+        star's own position, second moments and relative model error.
     """
     n, one = dx.size, np.ones(1)
     pairs = PairTable(np.zeros(n, np.int64), np.arange(n), dx, dy, 1, n)
     prf, every = PrfMatrix.constant(pairs, shape.prf.evaluate(dx, dy)), csr_matrix(identity(n))
     widths = replace(widths, position=np.atleast_1d(np.median(widths.position)), places=None)
     parts = [
-        _shape_factor(shape, prf, one, every),
+        csr_matrix(star_factor(shape.joint, shape.prf, dx, dy)),
         *_star_factors(shape, pairs, one, every, widths).values(),
         _model_factor(shape, prf, one, every, widths.model),
     ]

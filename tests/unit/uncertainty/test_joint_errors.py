@@ -11,10 +11,10 @@ from scipy.sparse import csr_matrix, diags
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.discrepancy import RingPairs, _ring_variances, error_sizes, ring_response, wing_errors
-from bayesprf.prf.joint.problem import WING_RINGS, look, peaks, star_columns
+from bayesprf.prf.joint.problem import WING_RINGS, global_columns, look, peaks, star_columns
 from bayesprf.prf.joint.step import solve_step
 from bayesprf.simulation.fields import make_field
-from bayesprf.uncertainty.joint_errors import _position_gain, masked_share_error
+from bayesprf.uncertainty.joint_errors import _position_gain, masked_share_error, star_factor, star_response
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,31 @@ def test_positions_follow_the_errors_of_rings_as_in_a_step_of_the_fit(fit, monke
     expected = steps[1] - steps[0]
     assert np.abs(expected).max() > 0
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6 * np.abs(expected).max())
+
+
+def test_one_more_star_follows_what_all_share_as_those_of_the_fit():
+    """A star alone on its pixels: the derivatives of its light, at a flux of one."""
+    field = make_field(
+        rng=np.random.default_rng(1), n_source=1, n_stamp=1, n_time=4, stamp_sides=(11,), stamp_fill=1.0,
+        mag_range=(9.5, 11.5), instrument=TESS,
+    )  # fmt: skip
+    machine = Machine.from_pixels(field.pixels, field.sources, quiet=True)
+    machine.build_shape_model(method="joint", prf="instrument")
+    fit = machine.fit.prf.joint
+    problem, view = fit.problem, look(fit.problem, fit.state)
+    light = np.bincount(problem.pairs.pixel, view.values, problem.flux.size)
+    columns = global_columns(problem, fit.state, view) / fit.state.flux[0]
+    expected = ((columns - light[:, None] * fit.sums.gradient[0]) / fit.sums.total[0])[problem.pairs.pixel]
+    found = star_response(fit, machine.fit.prf.prf, *view.offset.T)
+    largest = np.abs(expected).max(axis=0)
+    # The sum over pixels differs from the integral by less than this.
+    assert np.all(np.abs(found - expected).max(axis=0) <= 0.01 * largest)
+    assert np.count_nonzero(largest) > problem.basis.n_basis
+    factor = star_factor(fit, machine.fit.prf.prf, *view.offset.T)
+    covariance = expected @ fit.posterior.global_factor
+    np.testing.assert_allclose(
+        np.linalg.norm(factor[:, :-2], axis=1), np.linalg.norm(covariance, axis=1), rtol=0.02, atol=1e-6
+    )
 
 
 def wing_of(fit, star, view):
