@@ -146,6 +146,8 @@ def _fit_covariance(
 
     The errors of the rings are `free` x; each has as many harmonics, one after the other, as there are scores.
     """
+    from bayesprf.linalg.compiled.effects import expect_effects
+
     same = np.eye(score.shape[1] // free.shape[0])
     wide = np.kron(free, same)
     score, left, chi2, n_shown = _what_is_left(score @ wide, wide.T @ left @ wide, wide.T @ norm @ wide)
@@ -156,20 +158,14 @@ def _fit_covariance(
     if n_free == 0:
         return np.zeros((free.shape[0], free.shape[0])), 0.0
 
-    def explained(covariance: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-        every = np.kron(covariance, same)
-        spread = np.linalg.solve(np.eye(every.shape[0]) + every @ left, np.broadcast_to(every, left.shape))
-        mean = np.einsum("sij,sj->si", spread, score)
-        share = np.minimum(1.0, usual / np.maximum(chi2 - np.einsum("si,si->s", mean, score), 1e-300))
-        return spread, mean, share
+    def expected(covariance: FloatArray) -> tuple[FloatArray, FloatArray]:
+        factor, total, share = semidefinite_factor(covariance), np.empty((n_free, n_free)), np.empty(len(score))
+        expect_effects(factor, left, score, chi2, usual, total, share)
+        square = total + np.tril(total, -1).T
+        return np.asarray(factor @ square @ factor.T / (len(score) * len(same))), share
 
-    def improved(covariance: FloatArray) -> FloatArray:
-        spread, mean, share = explained(covariance)
-        square = ((mean * share[:, None]).T @ mean + spread.sum(axis=0)).reshape(n_free, len(same), n_free, len(same))
-        return np.asarray(np.einsum("iaja->ij", square) / (len(score) * len(same)))
-
-    covariance = _converge(improved, np.diag(1.0 / told))
-    covariance, worth = _told_part(covariance, score, left, explained(covariance)[2])
+    covariance = _converge(lambda now: expected(now)[0], np.diag(1.0 / told))
+    covariance, worth = _told_part(covariance, score, left, expected(covariance)[1])
     return np.asarray(free @ covariance @ free.T), worth
 
 
