@@ -221,23 +221,27 @@ def _varied(fit: Fit, scene: Scene, found: PrfFit, recipe: PrfRecipe) -> tuple[S
 
     A PRF that is wider towards the edges on all sides follows no plane: each order is asked for its own columns, and
     the second whether or not the first is kept. What is tried must leave less of the pixels. Where a sky was found in
-    them, which a surface may take, none must be found beside it: one PRF for all places may need a sky that is none.
+    them, which a surface may take, none must be found beside it: one PRF for all places may need a sky that is none,
+    and so may a plane where a surface bends.
     """
     if recipe.shape.field_variation is not None or found.sky_beyond is not None:
         return scene, found, recipe
+    best = found, recipe
     for order, surface in enumerate(_SURFACES, start=1):
         if not _may_follow_places(found, order):
             continue
         varying = recipe.updated(method="joint", field_variation=order)
         other, told = _try_jointly(scene, varying, before=found.joint)
         choice = Choice(False, told) if other is None else choose_fit(found, other, demanding=True)
-        if other is not None and choice.kept and found.sky_found is not None:
-            beside = _find_sky(fit, scene, varying, other, few=False)
-            choice = choice if beside is None else Choice(False, "finds a sky beside it too")
         _log.info("the joint fit of a PRF that varies over the field as a %s %s", surface, choice.reason)
-        if other is not None and choice.kept:
-            found, recipe = other, varying
-    return scene, found, recipe
+        if other is None or not choice.kept:
+            continue
+        found, recipe = other, varying
+        if best[0].sky_found is None or _find_sky(fit, scene, varying, other, few=False) is None:
+            best = found, recipe
+        else:
+            _log.info("a sky is found beside it too")
+    return scene, *best
 
 
 def _colored(

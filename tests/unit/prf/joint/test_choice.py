@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
+from bayesprf.prf import stage
 from bayesprf.prf.instrument_prior import instrument_prior
 from bayesprf.prf.joint.choice import (
+    Choice,
     choose_fit,
     dark_light,
     expected_dark_light,
@@ -146,12 +149,28 @@ def test_sky_is_not_taken_for_wings(field, caplog, monkeypatch):
     with caplog.at_level(logging.INFO, logger="bayesprf"):
         machine.build_shape_model()
     assert any("the pixels hold a sky of" in one for one in caplog.messages)
-    assert any("finds a sky beside it too" in one for one in caplog.messages)
+    assert any("a sky is found beside it too" in one for one in caplog.messages)
     sky = machine.fit.need("prf").sky_found
     assert abs(sky.level - 20.0) < 5.0 * sky.error < 2.0
     assert np.nanmedian(machine.fit.need("prf").flux / sky.flux) > 1.01
     machine.fit_model()
     assert machine.verdict.find(QualityFlag.SKY_LEFT) is not None
+
+
+@pytest.mark.parametrize(("beside", "taken"), [((), 1), ((1,), 2), ((1, 2), 0)])
+def test_a_surface_is_tried_where_a_plane_finds_a_sky_beside_it_too(monkeypatch, beside, taken):
+    """What needs a sky at one order may need none at the next; what needs one at all orders is not taken."""
+    fits = [SimpleNamespace(order=order, sky_found=None, sky_beyond=None, joint=None) for order in range(3)]
+    fits[0].sky_found = object()
+    monkeypatch.setattr(stage, "_may_follow_places", lambda found, order: True)
+    monkeypatch.setattr(stage, "_try_jointly", lambda scene, recipe, before: (fits[recipe.shape.field_variation], ""))
+    kept = {1: True, 2: bool(beside)}
+    monkeypatch.setattr(stage, "choose_fit", lambda found, other, demanding: Choice(kept[other.order], "leaves"))
+    sky = dict.fromkeys(beside, "some")
+    monkeypatch.setattr(stage, "_find_sky", lambda fit, scene, recipe, found, few: sky.get(found.order))
+    _, found, recipe = stage._varied(None, None, fits[0], PrfRecipe())
+    assert found is fits[taken]
+    assert recipe.shape.field_variation == (taken or None)
 
 
 def test_a_star_listed_twice_shares_its_light(field, fits):
