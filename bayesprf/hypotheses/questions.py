@@ -12,6 +12,7 @@ from bayesprf.hypotheses.event_depth import EventDepth, carry_flux_error, fit_di
 from bayesprf.hypotheses.event_host import EventHost, event_evidence, event_length, flux_series, host_probabilities
 from bayesprf.hypotheses.scores import ModelScore, data_digest, score_model
 from bayesprf.hypotheses.second_star import BlendTest, second_star
+from bayesprf.linalg.problem import LinearProblem
 from bayesprf.linalg.stack import stack_of
 from bayesprf.photometry.groups import SourceGroup, component_labels, extract_pixels
 from bayesprf.prf.positions import position_width
@@ -204,9 +205,20 @@ def _candidates(fit: Fit, sources: object) -> IntArray:
     return np.flatnonzero(lit & (np.asarray(shared[touched].sum(axis=0)).ravel() > 0))
 
 
+def problem_of_listed(fit: Fit) -> LinearProblem:
+    """Return the fluxes of the catalogue's stars; a background, which many more pixels tell, is known.
+
+    Stars that the fit of the PRF found are not, where it is asked which stars there are.
+    """
+    problem, prf = fit.latest_flux.without_background(), fit.need("prf")
+    light = prf.found_light
+    light = light if prf.home is None else np.bincount(prf.home, light, prf.home.size)
+    return replace(problem, known=problem.known - light)
+
+
 def _window(fit: Fit, source: int, cadences: object) -> SourceGroup:
-    """Return the problem of the pixels that a source lights; a background, which many more tell, is known."""
-    problem = fit.latest_flux.without_background()
+    """Return the problem of the pixels that a source lights."""
+    problem = problem_of_listed(fit)
     pixels = np.flatnonzero(stack_of(problem).matrix()[:, [source]].toarray().ravel())
     if not pixels.size:
         raise InputError(f"source: expected a source with pixels, got {fit.sources.source_id[source]!r}")

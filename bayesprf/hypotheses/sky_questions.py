@@ -21,7 +21,7 @@ from bayesprf.hypotheses.event_position import (
     refine_cells,
 )
 from bayesprf.hypotheses.missing_stars import Candidate, MissingStars, StarSearch, find_stars
-from bayesprf.hypotheses.questions import model_patterns, see_event
+from bayesprf.hypotheses.questions import model_patterns, problem_of_listed, see_event
 from bayesprf.hypotheses.sky_grid import CELL, SkyGrid
 from bayesprf.linalg.common import sum_rows
 from bayesprf.linalg.problem import LinearProblem
@@ -307,8 +307,8 @@ def _find_in_block(part: SkyGrid, problem: LinearProblem, known: list[Candidate]
 
 
 def _mean_problem(fit: Fit) -> LinearProblem:
-    """Return the fluxes of the mean image as one problem; a background, which many more pixels tell, is known."""
-    problem = fit.latest_flux.without_background()
+    """Return the fluxes of the mean image as one problem."""
+    problem = problem_of_listed(fit)
     used, design = problem.ivar > 0, problem.design
     count = used.sum(axis=0)
     mean = np.where(used, problem.data, 0.0).sum(axis=0) / np.maximum(count, 1)

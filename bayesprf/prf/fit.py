@@ -183,6 +183,12 @@ class PrfFit:
         return None if found is None else replace(found, flux=found.flux / self.scale)
 
     @property
+    def found_light(self) -> FloatArray:
+        """Light of these stars in the pixels, shape (n_pixel,), electron / s."""
+        known, extended = self.joint.problem.known, self.joint.extended
+        return known if extended is None else known - extended.light
+
+    @property
     def color(self) -> FloatArray:
         """Scaled colour of each source that the PRF follows, shape (n_source,); 0 where it follows none."""
         if not self.joint.problem.colored:

@@ -639,6 +639,6 @@ def normalized(problem: JointProblem, state: JointState) -> JointState:
 
 def same_image(problem: JointProblem, view: View, before: JointState, after: JointState) -> View:
     """Return the view after `normalized`: the image stays, what the PRF gains the fluxes lose."""
-    gain = before.flux / after.flux
+    gain = np.divide(before.flux, after.flux, out=np.ones_like(after.flux), where=after.flux != 0.0)
     far_at = _far_parameters(problem, after)
     return replace(view, values=view.values * gain[problem.pairs.source], far_at=far_at)

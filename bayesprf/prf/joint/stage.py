@@ -18,7 +18,13 @@ from bayesprf.prf.positions import PositionFit
 from bayesprf.prf.prior import PrfPrior, build_prior, load_prf_tables
 from bayesprf.prf.scene import Scene, catalog_scale
 from bayesprf.prf.training import fit_radius, training_pixels
-from bayesprf.prf.unlisted.fit import Field, fit_with_single_stars, fit_with_uncatalogued, is_small
+from bayesprf.prf.unlisted.fit import (
+    Field,
+    fit_with_missing_stars,
+    fit_with_single_stars,
+    fit_with_uncatalogued,
+    is_small,
+)
 from bayesprf.scene.axes import pixel_area, pixel_axes
 from bayesprf.scene.image import Image
 from bayesprf.scene.pixels import PixelTable
@@ -61,9 +67,10 @@ def fit_joint_shape(
         fit = fit_with_single_stars(field)
     elif settings.density > 1 and settings.basis is None:
         before = before or fit_joint(*_build(scene, image, replace(settings, density=1)), asked)
-        fit = _fit_finer(start, before, asked)
+        lacks = before.found is not None
+        fit = fit_with_missing_stars(field) if lacks else _fit_finer(start, before, asked)
     else:
-        fit = fit_joint(*start, asked)
+        fit = fit_with_missing_stars(field)
     found = as_prf_fit(scene, fit_rough(fit, asked), mask_options=mask_options, options=options)
     return found if deciding is None else replace(found, training=found.training & deciding[found.pairs.pixel])
 

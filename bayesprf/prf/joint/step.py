@@ -33,8 +33,8 @@ from bayesprf.scene.field_prf import COLORS, field_columns
 
 # Rounding: precision with which a step leaves the area of the PRF alone: far above any that pixels reach.
 _PIN = 1e10
-# Rounding: a star this close to the wall, relatively, is at it.
-_ROUND = 1e-9
+# Accuracy: a star this close to the wall, relatively, is at it: the wall moves with the width that is learned.
+_AT_WALL = 1e-2
 FARTHEST = 5.0
 """Definition: no star moves by more than so many widths of the catalogue's positions: beyond is another's light."""
 # Format: the centre of the field among its nine nodes.
@@ -374,7 +374,11 @@ def solve_step(
     """
     shape = problem.n_source, problem.n_own
     held = np.zeros((problem.n_global, 1)) if alone else None
-    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, walls=True)
+    pinned = np.zeros(problem.n_source, bool)
+    found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, pinned=pinned)
+    if np.any(past := _past_wall(problem, state, hyper, found.own.reshape(shape))):
+        # The gradient led back, and the step with the flux does not.
+        found = _set_up(problem, state, view, hyper, weight=weight, error=error, held=held, pinned=past)
     common, own, none = found.common, found.own, np.zeros(weight.size)
     if alone:
         return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none, none)
@@ -517,9 +521,9 @@ def _set_up(
     weight: FloatArray,
     error: float,
     held: FloatArray | None,
-    walls: bool = False,
+    pinned: BoolArray | None = None,
 ) -> Equations:
-    """Eliminate the stars and solve; with `walls`, stars stay that pixels pull farther than any may move."""
+    """Eliminate the stars and solve; where some are `pinned`, these stay, and all that are pulled past the wall."""
     root, order, tiles = np.sqrt(weight), problem.layout.order, problem.layout.tiles
     residual = root * np.where(weight > 0, problem.flux - view.image, 0.0)
     light = residual
@@ -530,15 +534,15 @@ def _set_up(
     misfit, ivar = star_prior(problem, state, hyper, error)
     own_columns = [tiles.matrix(tile, parts) for tile in range(tiles.n_tile)]
     pull = ivar * misfit + _products(tiles, own_columns, lambda pixels: light[pixels, None])[:, :, 0]
-    if walls and problem.free:
-        pulled = _at_wall(problem, state, hyper) & (np.sum(pull[:, 1:] * state.shift, axis=1) > 0.0)
+    if pinned is not None and problem.free:
+        pulled = pinned | _past_wall(problem, state, hyper, pull)
         ivar[pulled, 1:], pull[pulled, 1:] = _PIN / hyper.position**2, 0.0
     told = ivar + _squares(tiles, own_columns, ivar.shape)
     factor = StarFactor.of(tiles.tree, own_columns, ivar)
     half_pull = factor.halve(pull.reshape(-1, 1))[:, 0]
     if held is not None:
         half, own = np.zeros((pull.size, 0)), factor.finish(half_pull[:, None])[:, 0]
-        if not walls:
+        if pinned is None:
             some = partial(_weighted_columns, problem, state, view, root)
             half = factor.halve(_products(tiles, own_columns, some).reshape(pull.size, -1))
         return Equations(tiles, own_columns, None, factor, half, held, np.zeros(problem.n_global), own, told**-0.5)
@@ -611,9 +615,12 @@ def within_walls(problem: JointProblem, state: JointState, hyper: JointHyper) ->
     return replace(state, shift=state.shift * np.minimum(1.0, wall / np.maximum(far, wall))[:, None])
 
 
-def _at_wall(problem: JointProblem, state: JointState, hyper: JointHyper) -> BoolArray:
-    wall = FARTHEST * np.sqrt(problem.place_variance(hyper.position))
-    return np.asarray(np.hypot(*state.shift.T) > (1.0 - _ROUND) * wall)
+def _past_wall(problem: JointProblem, state: JointState, hyper: JointHyper, step: FloatArray) -> BoolArray:
+    """Tell stars at the wall that a step or a pull, shape (n_source, n_own), leads past it."""
+    if not problem.free:
+        return np.zeros(problem.n_source, bool)
+    far, wall = np.hypot(*state.shift.T), FARTHEST * np.sqrt(problem.place_variance(hyper.position))
+    return np.asarray((far > (1.0 - _AT_WALL) * wall) & (np.sum(step[:, 1:] * state.shift, axis=1) > 0.0))
 
 
 def _inverse_factor(precision: FloatArray) -> FloatArray:

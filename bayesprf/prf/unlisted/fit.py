@@ -16,6 +16,7 @@ from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
 from bayesprf.prf.joint.rough import with_rough_errors
 from bayesprf.prf.joint.start import LISTED_WIDTH
+from bayesprf.prf.joint.step import MAX_POWER
 from bayesprf.prf.unlisted.extended import Spot, extended_of, likeliest_spot, spots_after, with_spot
 from bayesprf.prf.unlisted.peaks import are_everywhere, find_uncatalogued, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
@@ -31,6 +32,8 @@ _N_LOOK = 2
 _N_SINGLE = 8
 # Accuracy: turns of the form of extended light.
 _N_SPOT = 6
+# Accuracy: a slope this close to the bound is at it, which is approached by halves.
+_AT_BOUND = 0.01
 # Cost: pixels times places, and parameters, of a search for single stars, which takes a second then.
 _MAX_PLACES, _MAX_PARAMETER = 10_000_000, 400
 UNNAMED = "uncatalogued-"
@@ -92,13 +95,7 @@ def fit_with_uncatalogued(field: Field, before: JointFit | None = None) -> Joint
     if again is not None:
         return again
     fit = fit_joint(*field.build(field.sources), field.options)
-    found, listed = fit, field.sources
-    for _ in range(_N_LOOK):
-        place, flux = find_uncatalogued(field.pixels, found)
-        if not flux.size:
-            break
-        listed = _joined(field, listed, found, place, flux)
-        found = _continue(field, listed, found, flux)
+    found, listed = _looked_for(field, fit, field.sources)
     if are_everywhere(field.pixels, found, found.flux[field.sources.n_source :]):
         fit = found = fit_joint(*field.build(field.sources), replace(field.options, robust=False))
     if found is fit or not found.converged:
@@ -106,10 +103,48 @@ def fit_with_uncatalogued(field: Field, before: JointFit | None = None) -> Joint
     return _with_light_left(field, _with_known_light(field, fit.problem, found, listed))
 
 
+def fit_with_missing_stars(field: Field) -> JointFit:
+    """Return the fit without a sky, with the light of stars that the catalogue lacks where it needs such light.
+
+    Notes
+    -----
+    Wings of listed stars take the light of bright ones that are missing: they fall as slowly as light may, or the fit
+    does not settle. Then stars are looked for, if all pixels of the image decide. With more columns they are looked for
+    anew: what fewer columns miss of a bright star may pass for a faint one.
+    """
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        fit = fit_joint(*field.build(field.sources), field.options)
+    # Of a large image, of which a part decides, fits with thousands of faint stars take minutes.
+    if fit.decided is None and _takes_more(fit):
+        found, listed = _looked_for(field, fit, field.sources)
+        if listed is not field.sources and found.converged:
+            return _with_light_left(field, _with_known_light(field, fit.problem, found, listed))
+    for one in said:
+        warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
+    return fit
+
+
+def _takes_more(fit: JointFit) -> bool:
+    """Whether a fit has not settled, or has a stretch of the wing that falls as slowly as light may."""
+    return not fit.converged or bool(np.max(np.cumsum(fit.state.wing)) > MAX_POWER - _AT_BOUND)
+
+
+def _looked_for(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
+    """Return the fit with the stars that what it leaves shows, and these with those it has."""
+    for _ in range(_N_LOOK):
+        place, flux = find_uncatalogued(field.pixels, found)
+        if not flux.size:
+            break
+        listed = _joined(field, listed, found, place, flux)
+        found = _continue(field, listed, found, flux)
+    return found, listed
+
+
 def _begun_from(field: Field, before: JointFit) -> JointFit | None:
     """Return the fit that begins where one with fewer columns ended, if it settles; no more stars are looked for."""
     stars, options = before.found, field.options
-    if stars is None:
+    if stars is None or not np.any(stars.flux > 0.0):
         options = replace(options, robust=before.hyper.outlier_share > 0.0)
         fit = _continue(replace(field, options=options), field.sources, before, np.zeros(0))
         return _with_light_left(field, fit) if fit.converged else None

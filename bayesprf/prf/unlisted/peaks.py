@@ -127,8 +127,8 @@ def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matri
     Each star that was found, of flux f, stands for a Poisson process of the density 1 / A, where A is the sum over all
     pixels of the probability that it is found there, as five of its standard errors, itself in error by one (Horvitz &
     Thompson 1952, JASA 47, 663). Of those fainter than any that was found the light that is left scatters, beyond
-    noise, by `JointHyper.unlisted` from pixel to pixel: of stars of the density n and the PRF p this is the root of
-    n f**2 times the sum of p**2 (Campbell's theorem).
+    noise, by `JointHyper.unlisted` from pixel to pixel, which is learned beside a sky alone: of stars of the density n
+    and the PRF p this is the root of n f**2 times the sum of p**2 (Campbell's theorem).
     """
     side, n_pixel = float(np.sqrt(fit.problem.pixel_area)), pixels.n_pixel
     at = np.flatnonzero(spread(np.ones(n_pixel, bool), np.zeros(n_pixel), MAX_QUICK_PIXEL, np.inf))
@@ -137,7 +137,8 @@ def light_left(pixels: PixelTable, fit: JointFit, flux: FloatArray) -> csr_matri
     near = np.hypot(*offset.T) < _REACH * side
     limit, square = _limits(fit, middle[near], other[near], offset[near])
     limit = limit[at]
-    mean, variance = np.zeros(at.size), np.full(at.size, fit.hyper.unlisted**2 / square)
+    scatter = fit.hyper.unlisted if fit.problem.sky.shape[1] else 0.0
+    mean, variance = np.zeros(at.size), np.full(at.size, scatter**2 / square)
     for one in flux[flux > 0.0]:
         seen = ndtr(SIGNIFICANT_PEAK * (max(one, limit.min()) / limit - 1.0))
         hidden = (1.0 - seen) / (each * seen.sum())
