@@ -575,7 +575,8 @@ def _finish(found: _Iteration, posterior: Posterior, *, decided: bool = False) -
         image=view.image,
         far=view.far[:, 0],
         n_iter=found.n_iter,
-        converged=found.converged,
+        # Light of which nothing but an error is known, and more of it than a star has, is no PRF to rest on.
+        converged=found.converged and bool(np.all(sums.total > 0.0)),
     )
 
 

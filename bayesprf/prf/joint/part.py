@@ -154,4 +154,5 @@ def select_pixels(problem: JointProblem, keep: BoolArray) -> JointProblem:
         problem, flux=problem.flux[keep], ivar=problem.ivar[keep], sky=problem.sky[keep], known=problem.known[keep],
         layout=layout, home=home, at_least=at_least,
         volume_slope=None if problem.volume_slope is None else problem.volume_slope[keep],
+        known_growth=None if problem.known_growth is None else problem.known_growth[keep],
     )  # fmt: skip

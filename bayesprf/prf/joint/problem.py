@@ -128,6 +128,8 @@ class JointProblem:
         Background columns.
     known : ndarray of float64, shape (n_pixel,)
         Light that is not fitted, electron / s.
+    known_growth : ndarray of float64, shape (n_pixel, n_kind - 1), optional
+        What the model's errors of that light grow with, as in `growth`.
     basis : PolarBasis
         Columns of log10 PRF.
     pixel_area : float
@@ -180,6 +182,7 @@ class JointProblem:
     home: IntArray | None = None
     at_least: FloatArray | None = None
     volume_slope: FloatArray | None = None
+    known_growth: FloatArray | None = None
 
     def place_variance(self, position: float) -> FloatArray:
         """Return the variance of each star's place for positions of some width, shape (n_source,), arcsec**2."""
@@ -600,6 +603,8 @@ def growth(problem: JointProblem, state: JointState, view: View) -> FloatArray:
     add_growth(
         pairs.pixel, pairs.source, view.values, view.offset, flux, _peaks_that_err(problem, state), rings, grown
     )  # fmt: skip
+    if problem.known_growth is not None:
+        grown += problem.known_growth
     return np.column_stack([grown, np.full(pairs.n_pixel, float(problem.sky.shape[1] > 0))])
 
 

@@ -70,7 +70,7 @@ def fit_joint_shape(
         lacks = before.found is not None
         fit = fit_with_missing_stars(field) if lacks else _fit_finer(start, before, asked)
     else:
-        fit = fit_with_missing_stars(field)
+        fit = fit_with_missing_stars(field, before)
     found = as_prf_fit(scene, fit_rough(fit, asked), mask_options=mask_options, options=options)
     return found if deciding is None else replace(found, training=found.training & deciding[found.pairs.pixel])
 

@@ -13,7 +13,7 @@ from bayesprf.arrays import FloatArray
 from bayesprf.errors import ConvergenceWarning
 from bayesprf.prf.joint.hyper import JointHyper
 from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
-from bayesprf.prf.joint.problem import JointProblem, JointState, look, star_columns
+from bayesprf.prf.joint.problem import JointProblem, JointState, growth, look, star_columns
 from bayesprf.prf.joint.rough import with_rough_errors
 from bayesprf.prf.joint.start import LISTED_WIDTH
 from bayesprf.prf.joint.step import MAX_POWER
@@ -32,8 +32,6 @@ _N_LOOK = 2
 _N_SINGLE = 8
 # Accuracy: turns of the form of extended light.
 _N_SPOT = 6
-# Accuracy: a slope this close to the bound is at it, which is approached by halves.
-_AT_BOUND = 0.01
 # Cost: pixels times places, and parameters, of a search for single stars, which takes a second then.
 _MAX_PLACES, _MAX_PARAMETER = 10_000_000, 400
 UNNAMED = "uncatalogued-"
@@ -103,20 +101,21 @@ def fit_with_uncatalogued(field: Field, before: JointFit | None = None) -> Joint
     return _with_light_left(field, _with_known_light(field, fit.problem, found, listed))
 
 
-def fit_with_missing_stars(field: Field) -> JointFit:
+def fit_with_missing_stars(field: Field, before: JointFit | None = None) -> JointFit:
     """Return the fit without a sky, with the light of stars that the catalogue lacks where it needs such light.
+
+    So it does where the fit of fewer columns `before` did, if there is one.
 
     Notes
     -----
     Wings of listed stars take the light of bright ones that are missing: they fall as slowly as light may, or the fit
-    does not settle. Then stars are looked for, if all pixels of the image decide. With more columns they are looked for
-    anew: what fewer columns miss of a bright star may pass for a faint one.
+    does not settle. Then stars are looked for. With more columns they are looked for anew: what fewer columns miss of a
+    bright star may pass for a faint one.
     """
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         fit = fit_joint(*field.build(field.sources), field.options)
-    # Of a large image, of which a part decides, fits with thousands of faint stars take minutes.
-    if fit.decided is None and _takes_more(fit):
+    if _takes_more(fit) and (before is None or before.found is not None or _takes_more(before)):
         found, listed = _looked_for(field, fit, field.sources)
         if listed is not field.sources and found.converged:
             return _with_light_left(field, _with_known_light(field, fit.problem, found, listed))
@@ -126,8 +125,12 @@ def fit_with_missing_stars(field: Field) -> JointFit:
 
 
 def _takes_more(fit: JointFit) -> bool:
-    """Whether a fit has not settled, or has a stretch of the wing that falls as slowly as light may."""
-    return not fit.converged or bool(np.max(np.cumsum(fit.state.wing)) > MAX_POWER - _AT_BOUND)
+    """Whether a fit has not settled, or has a stretch of the wing that may fall as slowly as light does at all."""
+    wing = slice(fit.problem.n_weight, fit.problem.n_weight + fit.problem.n_wing)
+    error = np.linalg.norm(np.cumsum(fit.posterior.global_factor[wing], axis=0), axis=1)
+    flat = bool(np.any(np.cumsum(fit.state.wing) > MAX_POWER - error))
+    # A large image, of which a part decides, holds thousands of faint stars, with which a fit takes a minute.
+    return flat or not (fit.converged or fit.decided is not None)
 
 
 def _looked_for(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
@@ -304,21 +307,32 @@ def _with_expected_fluxes(field: Field, problem: JointProblem, flux: FloatArray)
 
 def _with_known_light(field: Field, plain: JointProblem, found: JointFit, listed: SourceTable) -> JointFit:
     """Return the fit of the catalogue's stars in which the light of those that were found is known, with its error."""
-    n_source, problem = plain.n_source, found.problem
-    more = (problem.pairs.source >= n_source) & (found.flux[problem.pairs.source] > 0.0)
-    light = np.where(more, found.flux[problem.pairs.source] * found.values, 0.0)
-    known_light = np.bincount(problem.pairs.pixel, weights=light, minlength=problem.flux.size)
+    n_source = plain.n_source
+    known_light, known_growth = _light_of_found(found, n_source)
     errs = with_rough_errors(found, JointOptions())
     wide = extended_of(errs) if found.problem.sky.shape[1] > plain.sky.shape[1] else None
-    known_light += 0.0 if wide is None else wide.light
+    known_light = known_light + (0.0 if wide is None else wide.light)
     state = replace(found.state, flux=found.state.flux[:n_source], shift=found.state.shift[:n_source])
     state = replace(state, sky=state.sky[: plain.sky.shape[1]])
-    last = fit_joint(replace(plain, known=known_light), state, found.hyper, field.options, near=True)
+    plain = replace(plain, known=known_light, known_growth=known_growth)
+    last = fit_joint(plain, state, found.hyper, field.options, near=True)
     _log.info("%d stars that the catalogue lacks are fitted along", listed.n_source - n_source)
     errors = [_errors_of_found(errs, n_source)] if listed.n_source > n_source else []
     errors += [] if wide is None else [wide.errors]
     stars = _as_found(field, found, listed) if listed.n_source > n_source else None
     return replace(last, unlisted=hstack(errors, format="csr"), found=stars, extended=wide)
+
+
+def _light_of_found(found: JointFit, n_source: int) -> tuple[FloatArray, FloatArray]:
+    """Return the light of the stars beyond the catalogue's, electron / s, and what the model's errors of it grow with.
+
+    The latter as `growth` has it, without its last kind.
+    """
+    state, problem = found.state, found.problem
+    more = (np.arange(problem.n_source) >= n_source) & (state.flux > 0.0)
+    alone = replace(state, flux=np.where(more, state.flux, 0.0), sky=np.zeros_like(state.sky))
+    view = look(problem, alone)
+    return view.image, growth(problem, alone, view)[:, :-1]
 
 
 def _errors_of_found(found: JointFit, n_source: int) -> csr_matrix:
