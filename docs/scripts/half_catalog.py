@@ -59,8 +59,7 @@ def line(name: str, pixels, catalog: pd.DataFrame, keep: np.ndarray) -> str:
     built = fit(pixels, listed, refined=False)[1]
     prf = machine.fit.need("prf")
     shift = np.hypot(*prf.positions.shift.T) / np.sqrt(prf.prf.pixel_area)
-    left = (machine.pixels.flux[0] - machine.model_flux[0])[prf.joint.weight > 0]
-    chi2 = float(np.mean(left**2 * prf.joint.weight[prf.joint.weight > 0]))
+    chi2 = machine.verdict.field["chi2_image"]
     points = (listed["phot_g_mean_mag"].to_numpy() + 2.5 * np.log10(np.maximum(machine.ws[0], 1e-3)))[chosen]
     middle = np.median(points)
     scatter = 1.48 * np.median(np.abs(points - middle))
