@@ -11,6 +11,7 @@ into its pixels, and the depth is quoted that is found.
 
 import os
 import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -151,10 +152,8 @@ def command(path, catalog, flux_column=None):
     column = [] if flux_column is None else ["--flux", flux_column]
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "out.nc"
-        subprocess.run(
-            ["bayesprf", "fit", str(path), "--catalog", str(catalog), *column, "--output", str(output), "-q"],
-            check=True,
-        )
+        asked = ["fit", str(path), "--catalog", str(catalog), *column, "--output", str(output), "-q"]
+        subprocess.run([sys.executable, "-m", "bayesprf", *asked], check=True)
         return load_tree(output)
 
 
