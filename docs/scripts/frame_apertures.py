@@ -79,9 +79,12 @@ def main():
     places = catalog[["x_pix", "y_pix"]].to_numpy()
     ratio = np.array([ratio_to_aperture(machine, star, places[star]) for star in stars])
     scatter = SIGMA_PER_MAD * np.median(np.abs(ratio - np.median(ratio)))
+    error = (machine.werrs_total / machine.ws)[0, stars]
+    within = [100.0 * np.mean(np.abs(ratio - 1.0) < k * error) for k in (1.0, 2.0)]
     sys.stdout.write(
         f"{stars.size} isolated stars over their apertures {np.median(ratio):.4f}"
-        f" +- {1.25 * scatter / np.sqrt(stars.size):.4f}, scatter {scatter:.4f};"
+        f" +- {1.25 * scatter / np.sqrt(stars.size):.4f}, scatter {scatter:.4f}; {within[0]:.0f} and {within[1]:.0f} %"
+        f" within one and two total errors of {100.0 * np.median(error):.2f} %;"
         f" sky {np.median(machine.background_flux):.1f} electron / s\n"
     )
 
