@@ -325,6 +325,7 @@ def _iterate(
     learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
     outliers = Outliers.none(problem.flux.size)
     error, older, last, crawling = _typical_error(problem), hyper, None, False
+    expected = hyper.errors
     pace = 1.0
     for count in range(1, options.max_iter + 1):
         problem, before, old = problem.bounded(view.image), state, hyper
@@ -353,7 +354,9 @@ def _iterate(
             hyper = _learn_errors(problem, state, view, wider, leverage=solution.leverage, outliers=outliers)
         if robust:
             n_robust += 1
-            hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
+            # Until it is looked for, light of unlisted stars passes for errors of the model: these begin anew.
+            known = hyper if n_robust > 1 else hyper.with_errors(np.minimum(hyper.errors, expected))
+            hyper, outliers = _find_outliers(problem, state, view, known, leverage=solution.leverage)
         hyper, older = _half_way_back(hyper, old, older), old
         near = within_walls(problem, state, hyper)
         if near is not state:
