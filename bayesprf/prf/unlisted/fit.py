@@ -32,6 +32,8 @@ _N_LOOK = 2
 _N_SINGLE = 8
 # Accuracy: turns of the form of extended light.
 _N_SPOT = 6
+# Accuracy: where all pixels decide, a slope this close to the bound is at it, which is approached by halves.
+_AT_BOUND = 0.01
 # Cost: pixels times places, and parameters, of a search for single stars, which takes a second then.
 _MAX_PLACES, _MAX_PARAMETER = 10_000_000, 400
 UNNAMED = "uncatalogued-"
@@ -125,12 +127,17 @@ def fit_with_missing_stars(field: Field, before: JointFit | None = None) -> Join
 
 
 def _takes_more(fit: JointFit) -> bool:
-    """Whether a fit has not settled, or has a stretch of the wing that may fall as slowly as light does at all."""
+    """Whether a fit has not settled, or has a stretch of the wing that falls as slowly as light does at all.
+
+    Of a large image, of which a part decides, it may so within its error: the part tells less of it. It holds thousands
+    of faint stars, with which a fit takes a minute: there one that has not settled is no reason to look for them.
+    """
+    slopes = np.cumsum(fit.state.wing)
+    if fit.decided is None:
+        return not fit.converged or bool(np.max(slopes) > MAX_POWER - _AT_BOUND)
     wing = slice(fit.problem.n_weight, fit.problem.n_weight + fit.problem.n_wing)
     error = np.linalg.norm(np.cumsum(fit.posterior.global_factor[wing], axis=0), axis=1)
-    flat = bool(np.any(np.cumsum(fit.state.wing) > MAX_POWER - error))
-    # A large image, of which a part decides, holds thousands of faint stars, with which a fit takes a minute.
-    return flat or not (fit.converged or fit.decided is not None)
+    return bool(np.any(slopes > MAX_POWER - error))
 
 
 def _looked_for(field: Field, found: JointFit, listed: SourceTable) -> tuple[JointFit, SourceTable]:
