@@ -21,6 +21,7 @@ from scipy.spatial import cKDTree
 
 import bayesprf as bp
 from bayesprf.io.catalogs.catalog import read_catalog
+from bayesprf.stats import SIGMA_PER_MAD
 
 FILES = Path(os.environ.get("BAYESPRF_TEST_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 NAME = FILES / "k2-superstamp" / "m67-c05-cols000-199"
@@ -71,7 +72,7 @@ def line(name: str, pixels, catalog: pd.DataFrame, keep: np.ndarray) -> str:
     chi2 = ", ".join(f"{one:.2f}" for one in chi_squares(machine))
     points = (listed["phot_g_mean_mag"].to_numpy() + 2.5 * np.log10(np.maximum(machine.ws[0], 1e-3)))[chosen]
     middle = np.median(points)
-    scatter = 1.48 * np.median(np.abs(points - middle))
+    scatter = SIGMA_PER_MAD * np.median(np.abs(points - middle))
     found = 0 if prf.joint.found is None else prf.joint.found.n_source
     cells = [
         name, f"{chosen.sum()}", f"{scatter:.4f}", f"{middle:.3f}", chi2, f"{found}", f"{shift.max():.2f}",

@@ -67,8 +67,8 @@ def fit_joint_shape(
         fit = fit_with_single_stars(field)
     elif settings.density > 1 and settings.basis is None:
         before = before or fit_joint(*_build(scene, image, replace(settings, density=1)), asked)
-        lacks = before.found is not None
-        fit = fit_with_missing_stars(field) if lacks else _fit_finer(start, before, asked)
+        whole = before.found is None
+        fit = _fit_finer(start, before, asked) if whole else fit_with_missing_stars(field, before)
     else:
         fit = fit_with_missing_stars(field, before)
     found = as_prf_fit(scene, fit_rough(fit, asked), mask_options=mask_options, options=options)
