@@ -26,7 +26,7 @@ from bayesprf.flags import QualityFlag
 from bayesprf.instruments import TESS
 from bayesprf.io.prf_files import read_prf_table
 from bayesprf.prf.instrument_prior import expected_wing
-from bayesprf.prf.joint.step import MAX_POWER
+from bayesprf.prf.joint.trust import MAX_POWER
 from bayesprf.simulation.foreign import ForeignField, TablePrf, Troubles, make_foreign
 from bayesprf.simulation.settings import FieldSettings
 

@@ -23,7 +23,7 @@ from bayesprf.prf.joint.problem import (
     weight_scores,
 )
 from bayesprf.prf.joint.start import rows_around
-from bayesprf.prf.joint.step import MAX_POWER
+from bayesprf.prf.joint.trust import MAX_POWER
 from bayesprf.scene.field_prf import order_columns
 from bayesprf.scene.pairs import PairTable
 

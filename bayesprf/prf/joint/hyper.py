@@ -1,6 +1,6 @@
 """Hyperparameters of the joint fit of the PRF, learned as it goes on: evidence, REML, and the share of outliers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from scipy.optimize import brentq, minimize
@@ -88,6 +88,15 @@ class JointHyper:
     def star_errors(self, growth: FloatArray) -> FloatArray:
         """Return the relative error of the model at the peaks of stars, of some `field_growth`, shape (n_source,)."""
         return np.asarray(np.hypot(self.eps, self.eps_field * np.sqrt(growth)))
+
+    def on_the_way(self, before: "JointHyper", share: float) -> "JointHyper":
+        """Return what lies at a share of the way here from the record before, in the logarithms of all widths."""
+        found = {}
+        for name in (one.name for one in fields(self)):
+            old, new = np.array(getattr(before, name)), np.array(getattr(self, name))
+            known = (old > 0.0) & (new > 0.0)
+            found[name] = np.where(known, np.where(known, old, 1.0) ** (1.0 - share) * new**share, new).tolist()
+        return replace(self, **found | {"wings": tuple(found["wings"])})
 
     def distance(self, other: "JointHyper") -> float:
         """Return the largest relative change of a width."""

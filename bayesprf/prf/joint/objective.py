@@ -17,6 +17,7 @@ from bayesprf.prf.joint.hyper import (
     fit_noise,
     pixel_variance,
 )
+from bayesprf.prf.joint.pace import Pace, moved, rests
 from bayesprf.prf.joint.part import brightest_part
 from bayesprf.prf.joint.problem import (
     JointProblem,
@@ -49,19 +50,13 @@ from bayesprf.prf.joint.widths import learn_widths
 from bayesprf.scene.field_prf import FieldPrf
 from bayesprf.scene.sources import SourceTable
 
-# Accuracy: longest step: weights in dex, positions in pixels. Beyond them the model is not linear.
-_MAX_DEX, _MAX_PIX = 0.5, 0.5
 # Accuracy: halvings of a step that makes the objective larger.
 _MAX_HALVINGS = 8
 # Accuracy: a rise of the objective by less than this share of its own standard deviation is none.
 _SLACK = 0.1
-# Accuracy: the brightest stars, whose fluxes say whether the fit has settled.
-_N_BRIGHT = 30
 # Accuracy: a part of an image has settled when fluxes have moved by this share of their errors: half and twice move no
 # flux of docs/evidence/constants.md by more than 0.04 of its error.
 _ROUGHLY = 0.5
-# Derived: the cosine of 45 degrees from the opposite direction.
-_OPPOSITE = 0.5**0.5
 # Accuracy: hyperparameters, and from the next step on uncatalogued stars, are learned once fluxes move by less than
 # this multiple of their errors, or after that many steps: from residuals of a wrong PRF the model's error comes out so
 # large that it explains them for good. Half and twice move no flux of docs/evidence/constants.md by more than 0.07 of
@@ -79,7 +74,7 @@ class JointOptions:
         Most steps.
     tolerance : float
         The fit has settled when no flux, slope or position moves by more than this share of its error, and no
-        hyperparameter by more than this share.
+        hyperparameter by more than this share, or when the brightest fluxes stay within it for eight steps.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default.
     smoothness : float, optional
@@ -322,11 +317,10 @@ def _iterate(
     Light far from the stars is moved along its derivatives while a step is tried, and evaluated anew at its end.
     """
     view = look(problem, state)
-    learning, robust, converged, count, n_robust, moved = warm, False, False, 0, 0, np.inf
-    outliers = Outliers.none(problem.flux.size)
-    error, older, last, crawling = _typical_error(problem), hyper, None, False
-    expected = hyper.errors
-    pace = 1.0
+    learning, robust, converged, count, n_robust, motion = warm, False, False, 0, 0, np.inf
+    outliers, pace = Outliers.none(problem.flux.size), Pace.full(problem.n_source)
+    error, older, crawling, expected = _typical_error(problem), hyper, False, hyper.errors
+    past: list[FloatArray] = []
     for count in range(1, options.max_iter + 1):
         problem, before, old = problem.bounded(view.image), state, hyper
         weight, target = _weigh(problem, state, view, hyper, outliers)
@@ -334,17 +328,17 @@ def _iterate(
         # Nothing is learned from the first steps.
         steep = not learning and count <= _N_FIRST
         found = solve_step(aimed, state, view, hyper, weight=weight, error=error, steep=steep)
-        pace = 0.5 * pace if _undoes(found, last) else min(1.0, 2.0 * pace)
-        solution, last = replace(found, common=pace * found.common, own=pace * found.own), found.common
+        pace = pace.after(found, judged=robust)
+        solution = pace.cut(problem, found)
         raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
         view = same_image(problem, view, raw, state)
         # A step that only made things worse, and was not taken, settles nothing.
-        moved = np.inf if steep or raw is before else _moved(problem, before, state, solution)
+        motion = np.inf if steep or raw is before else moved(problem, before, state, solution)
         view = with_far(problem, state, view)
         problem = with_volume(problem, state, view.image, weight=weight, leverage=found.shape_leverage)
-        robust = robust or (options.robust and learning and moved < _NEARLY)
-        learning = learning or (count > _N_FIRST and (moved < _NEARLY or count > _N_WAIT))
+        robust = robust or (options.robust and learning and motion < _NEARLY)
+        learning = learning or (count > _N_FIRST and (motion < _NEARLY or count > _N_WAIT))
         if learning:
             wider = learn_widths(
                 problem, state, solution, hyper,
@@ -357,16 +351,17 @@ def _iterate(
             # Until it is looked for, light of unlisted stars passes for errors of the model: these begin anew.
             known = hyper if n_robust > 1 else hyper.with_errors(np.minimum(hyper.errors, expected))
             hyper, outliers = _find_outliers(problem, state, view, known, leverage=solution.leverage)
-        hyper, older = _half_way_back(hyper, old, older), old
+        hyper, older = _calmed(hyper, old, older, n_robust), old
         near = within_walls(problem, state, hyper)
         if near is not state:
             state, view = near, look(problem, near)
-        settled = learning and max(moved, hyper.distance(old)) < options.tolerance
-        converged = settled and (n_robust > 1 or not options.robust)
+        past, pace = ([], pace.refused()) if raw is before else ([*past, state.flux], pace)
+        still = max(motion, hyper.distance(old)) < options.tolerance or rests(past, solution, options.tolerance)
+        converged = learning and still and (n_robust > 1 or not options.robust)
         if converged:
             break
     # A bound that the fit has come to rest on tells that a flux is no lower, and nothing of how far it is above.
-    return _Iteration(problem.unbounded(), state, view, hyper, outliers, count, converged, moved)
+    return _Iteration(problem.unbounded(), state, view, hyper, outliers, count, converged, motion)
 
 
 def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:
@@ -377,21 +372,20 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
     after `_N_WAIT` steps pixels are judged no more: weights that follow the model may lead to and fro for ever.
     """
     view, error = look(problem, state, alone=True), _typical_error(problem)
-    outliers, moved, known = Outliers.none(problem.flux.size), np.inf, False
+    outliers, motion, known = Outliers.none(problem.flux.size), np.inf, False
     weight, target = _weigh(problem, state, view, hyper, outliers)
-    pace, last = np.ones(problem.n_source), np.zeros((problem.n_source, problem.n_own))
+    pace = Pace.full(problem.n_source)
     for count in range(1, options.max_iter + 1):
         judged = count <= _N_WAIT
         weight, target = _weigh(problem, state, view, hyper, outliers) if judged else (weight, target)
         aimed, before = replace(problem, flux=target), state
         found = solve_step(aimed, state, view, hyper, weight=weight, error=error, alone=True)
-        now = found.own / found.own_std
-        pace = np.where(_opposed(now, last), 0.5 * pace, pace)
-        solution, last = replace(found, own=pace[:, None] * found.own), now
+        pace = pace.after(found, judged=True)
+        solution = pace.cut(problem, found)
         state, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
-        moved = np.inf if state is before else _moved(problem, before, state, solution)
-        if known and moved < options.tolerance:
-            return _Iteration(problem, state, view, hyper, outliers, count, True, moved)
+        motion = np.inf if state is before else moved(problem, before, state, solution)
+        if known and motion < options.tolerance:
+            return _Iteration(problem, state, view, hyper, outliers, count, True, motion)
         if count > 1:
             view = view if known else with_far(problem, state, view)
             outliers = _judge_pixels(problem, state, view, hyper) if options.robust and judged else outliers
@@ -404,7 +398,7 @@ def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options
         outliers,
         options.max_iter,
         False,
-        moved,
+        motion,
     )
 
 
@@ -415,31 +409,22 @@ def _judge_pixels(problem: JointProblem, state: JointState, view: View, hyper: J
     return find_outliers((problem.flux - view.image)[used], variance, 1.0 / ivar, hyper).spread(used)
 
 
-def _undoes(solution: Solution, last: FloatArray | None) -> bool:
-    """Whether a step undoes the one before: with weights that follow the model half of it may go on so for ever."""
-    if last is None:
-        return False
-    std = np.linalg.norm(solution.global_factor, axis=1)
-    return bool(_opposed(solution.common / std, last / std))
-
-
-def _opposed(now: FloatArray, before: FloatArray) -> BoolArray:
-    """Tell steps, shape (..., n), that lead back by less than 45 degrees from where others led."""
-    length = np.linalg.norm(now, axis=-1) * np.linalg.norm(before, axis=-1)
-    return np.asarray((np.sum(now * before, axis=-1) <= -_OPPOSITE * length) & (length > 0.0))
-
-
 def _turns_back(now: float, before: float, last: float) -> bool:
     """Whether an update of a width undoes the one before."""
     return bool(np.log(now / before) * np.log(before / last) < 0.0)
 
 
-def _half_way_back(hyper: JointHyper, old: JointHyper, older: JointHyper) -> JointHyper:
-    """Take half of an update that undoes the one before: relative errors, or a width of positions, would go on so."""
+def _calmed(hyper: JointHyper, old: JointHyper, older: JointHyper, n_robust: int) -> JointHyper:
+    """Take half of an update that undoes the one before: relative errors, or a width of positions, would go on so.
+
+    Longer circles end where, after `_N_WAIT` steps in which pixels are judged, less and less is taken of every update:
+    1 / (n + 1) of the n-th, as in stochastic approximation (Delyon, Lavielle & Moulines 1999, Ann. Statist. 27, 94).
+    """
     now, before, last = (np.append(one.errors, one.position) for one in (hyper, old, older))
     back = np.log(now / before) * np.log(before / last) < 0.0
     found = np.where(back, np.sqrt(now * before), now)
-    return replace(hyper.with_errors(found[:-1]), position=float(found[-1]))
+    hyper = replace(hyper.with_errors(found[:-1]), position=float(found[-1]))
+    return hyper if n_robust <= _N_WAIT else hyper.on_the_way(old, 1.0 / (n_robust - _N_WAIT + 1))
 
 
 def _weigh(
@@ -476,7 +461,7 @@ def _advance(
     Where pixels in which a star has no columns of its own have no part in its step, but in the objective, this may rise
     by a share of its own noise.
     """
-    share = _longest(problem, solution)
+    share = 1.0
     now = objective(problem, state, view.image, hyper, weight=weight, error=error)
     slack = _SLACK * np.sqrt(0.5 * np.count_nonzero(weight)) if problem.layout.rough else 1e-6 * max(abs(now), 1.0)
     for _ in range(_MAX_HALVINGS):
@@ -487,16 +472,6 @@ def _advance(
             return trial, seen
         share *= 0.5
     return state, view
-
-
-def _longest(problem: JointProblem, solution: Solution) -> float:
-    dex = float(np.max(np.abs(solution.common[: problem.n_weight]), initial=1e-300))
-    side = float(np.sqrt(problem.pixel_area))
-    start = problem.n_weight + problem.n_wing + 2 * problem.n_geometry
-    pix = float(np.max(np.abs(solution.common[start : start + 2 * problem.n_geometry]), initial=1e-300)) / side
-    if problem.free:
-        pix = max(pix, float(np.max(np.abs(solution.own[:, 1:]), initial=1e-300)) / side)
-    return min(1.0, _MAX_DEX / dex, _MAX_PIX / max(pix, 1e-300))
 
 
 def _learn_errors(
@@ -519,19 +494,6 @@ def _find_outliers(
     hyper = fit_noise(residual, ivar, grown[used], leverage=leverage[used], hyper=hyper)
     variance = pixel_variance(ivar, grown[used], hyper.errors)
     return hyper, find_outliers(residual, variance, 1.0 / ivar, hyper).spread(used)
-
-
-def _moved(problem: JointProblem, before: JointState, state: JointState, solution: Solution) -> float:
-    """Return how far the brightest fluxes, the slope and the positions moved, in units of their errors."""
-    std = solution.own_std
-    bright = np.argsort(-before.flux)[:_N_BRIGHT]
-    step = (state.flux - before.flux)[bright] / std[bright, 0]
-    slope = np.linalg.norm(solution.global_factor[problem.n_weight : problem.n_weight + problem.n_wing], axis=1)
-    wing = np.divide(np.abs(state.wing - before.wing), slope, out=np.zeros_like(slope), where=slope > 0)
-    parts = [np.median(np.abs(step)), abs(np.mean(step)), np.max(wing)]
-    if problem.free:
-        parts.append(np.sqrt(np.mean(((state.shift - before.shift) / std[:, 1:]) ** 2)))
-    return float(max(parts))
 
 
 def _posterior_of(found: _Iteration, held: FloatArray | None = None) -> Posterior:

@@ -9,7 +9,6 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.linalg.blas import dtrmm
 from scipy.linalg.lapack import dtrtri
-from scipy.optimize import nnls
 from scipy.sparse import csr_matrix, diags
 
 from bayesprf.arrays import BoolArray, FloatArray, IntArray
@@ -28,6 +27,7 @@ from bayesprf.prf.joint.problem import (
     prf_of,
     star_parts,
 )
+from bayesprf.prf.joint.trust import MAX_POWER, within_bounds, within_trust
 from bayesprf.prf.pixel_phase import SHARE_OF_SCATTER, SUM_SIGMA
 from bayesprf.scene.field_prf import COLORS, field_columns
 
@@ -39,8 +39,6 @@ FARTHEST = 5.0
 """Definition: no star moves by more than so many widths of the catalogue's positions: beyond is another's light."""
 # Format: the centre of the field among its nine nodes.
 _MIDDLE = 4
-# Derived: an Airy pattern falls as r**-3, scattered light no slower than r**-2.5, as in `PrfModel.with_wing`.
-MAX_POWER = -2.5
 # Places of the field at which flux is conserved: its centre, and half way out.
 _PHASE_PLACES = np.array([[0.0, 0.0], [0.7, 0.0], [-0.7, 0.0], [0.0, 0.7], [0.0, -0.7]])
 
@@ -383,12 +381,14 @@ def solve_step(
     if alone:
         return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none, none)
     response = found.factor.finish(found.half)
-    common, own = within_bounds(problem, state, found.global_factor, response, common=common, own=own)
+    common, own, factor = within_trust(problem, state, found.global_factor, response, common=common, own=own)
+    common, own = within_bounds(problem, state, factor, response, common=common, own=own)
+    own = own.reshape(shape)
     if steep:
-        return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none, none)
+        return Solution(common, own, found.global_factor, found.own_std, none, none)
     posterior = _posterior(found, response)
     std = posterior.own_std.reshape(shape)
-    return Solution(common, own.reshape(shape), found.global_factor, std, posterior.leverage, posterior.shape_leverage)
+    return Solution(common, own, found.global_factor, std, posterior.leverage, posterior.shape_leverage)
 
 
 def shared_step(
@@ -412,45 +412,6 @@ def shared_gain(
     gain = np.empty((n, weight.size))
     gain[:, found.tiles.pixel] = (found.global_factor[-n:] @ found.global_factor.T) @ rest.T
     return gain * np.sqrt(weight)
-
-
-def within_bounds(
-    problem: JointProblem,
-    state: JointState,
-    factor: FloatArray,
-    response: FloatArray,
-    *,
-    common: FloatArray,
-    own: FloatArray,
-) -> tuple[FloatArray, FloatArray]:
-    """Return the likeliest step whose wing goes at most half way to slopes at which light no longer ends.
-
-    Parameters
-    ----------
-    problem, state
-        Where the step begins.
-    factor : ndarray of float64, shape (n_global, n_global)
-        U with the covariance U U' of the global parameters there.
-    response : ndarray of float64, shape (n_own n_source, n_global)
-        X: the stars' parameters follow the global ones by -X.
-    common, own : ndarray of float64, shapes (n_global,) and (n_own n_source,)
-        The step without bounds.
-
-    Notes
-    -----
-    With the constraints A s <= b on a step s of covariance C = U U', it is s - C A'm with the multipliers m >= 0 that
-    make |U'A'm|**2 / 2 - m'(A s - b) least (Lawson & Hanson 1974, chapter 23); the stars follow. The rows of A add up
-    the slope and its changes: that of any stretch of the wing is bounded, lest light that no star of the catalogue
-    gives be put into a wing that rises.
-    """
-    wing = slice(problem.n_weight, problem.n_weight + problem.n_wing)
-    left = 0.5 * (MAX_POWER - np.cumsum(state.wing)) - np.cumsum(common[wing])
-    if np.all(left >= 0.0):
-        return common, own
-    across = factor[wing].T @ np.tri(problem.n_wing).T
-    target = -np.linalg.lstsq(across.T, left, rcond=None)[0]
-    change = -factor @ (across @ nnls(across, target)[0])
-    return common + change, own - response @ change
 
 
 def find_posterior(

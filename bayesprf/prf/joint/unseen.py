@@ -18,7 +18,8 @@ from bayesprf.prf.joint.problem import (
     prf_of,
     star_columns,
 )
-from bayesprf.prf.joint.step import MAX_POWER, Posterior
+from bayesprf.prf.joint.step import Posterior
+from bayesprf.prf.joint.trust import MAX_POWER
 from bayesprf.scene.prf import LN10, wing_columns, wing_starts
 
 # Cells of a star's surroundings, each of several pixels: from 2 pixels on rings of one pixel, farther out growing by

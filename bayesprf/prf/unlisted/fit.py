@@ -16,7 +16,7 @@ from bayesprf.prf.joint.objective import JointFit, JointOptions, fit_joint
 from bayesprf.prf.joint.problem import JointProblem, JointState, growth, look, star_columns
 from bayesprf.prf.joint.rough import with_rough_errors
 from bayesprf.prf.joint.start import LISTED_WIDTH
-from bayesprf.prf.joint.step import MAX_POWER
+from bayesprf.prf.joint.trust import MAX_POWER
 from bayesprf.prf.unlisted.extended import Spot, extended_of, likeliest_spot, spots_after, with_spot
 from bayesprf.prf.unlisted.peaks import are_everywhere, find_uncatalogued, light_left
 from bayesprf.prf.unlisted.search import STRONG, hidden_light, likeliest_star, odds_of_star
@@ -112,8 +112,12 @@ def fit_with_missing_stars(field: Field, before: JointFit | None = None) -> Join
     -----
     Wings of listed stars take the light of bright ones that are missing: they fall as slowly as light may, or the fit
     does not settle. Then stars are looked for. With more columns they are looked for anew: what fewer columns miss of a
-    bright star may pass for a faint one.
+    bright star may pass for a faint one. A large image, in which that takes minutes, keeps those that were found.
     """
+    if before is not None and before.found is not None and before.decided is not None:
+        again = _begun_from(field, before)
+        if again is not None:
+            return again
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         fit = fit_joint(*field.build(field.sources), field.options)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import brentq
 
 from bayesprf.errors import ConvergenceWarning, UnsupportedError
 from bayesprf.machine import Machine
@@ -28,16 +29,15 @@ from bayesprf.prf.joint.problem import (
 from bayesprf.prf.joint.stage import _refuse_more_than_fit
 from bayesprf.prf.joint.start import JointSettings, build_joint
 from bayesprf.prf.joint.step import (
-    MAX_POWER,
     area_pins,
     find_posterior,
     global_prior,
     prior_height,
     solve_step,
     star_prior,
-    within_bounds,
 )
 from bayesprf.prf.joint.sums import ring_shares, star_sums
+from bayesprf.prf.joint.trust import MAX_DEX, MAX_POWER, within_bounds
 from bayesprf.scene.axes import pixel_axes
 from bayesprf.scene.field_prf import node_weights
 from bayesprf.scene.image import reduce_image
@@ -173,6 +173,21 @@ def bounded(step, covariance, rows, limit):
     return best
 
 
+def held_back(problem, state, normal, pull):
+    """Return the step and its covariance with the least damping by which the PRF changes by `MAX_DEX` at most."""
+    n_weight, wing = problem.n_weight, slopes(problem, pull.size)
+    rows = np.vstack([np.eye(n_weight, pull.size), wing / (LN10 * (-2.0 - np.cumsum(state.wing)))[:, None]])
+    scale = 1.0 / np.sqrt(np.diag(normal))
+
+    def solved(damping):
+        damped = (normal + damping * rows.T @ rows) * np.outer(scale, scale)
+        covariance = np.linalg.inv(damped) * np.outer(scale, scale)
+        return covariance @ pull, covariance
+
+    beyond = lambda log: np.abs(rows @ solved(np.exp(log))[0]).max() - MAX_DEX  # noqa: E731
+    return solved(0.0 if np.abs(rows @ solved(0.0)[0]).max() <= MAX_DEX else np.exp(brentq(beyond, -20.0, 30.0)))
+
+
 @pytest.mark.parametrize(("order", "n_star"), [(0, 40), (1, 40), (0, 5)])
 def test_step_agrees_with_a_dense_twin(field, rng, order, n_star):
     """Also where some tiles of the image have no star that is told from noise."""
@@ -198,8 +213,8 @@ def test_step_agrees_with_a_dense_twin(field, rng, order, n_star):
     pull[n:] += (ivar * misfit).ravel()
     scale = 1.0 / np.sqrt(np.diag(normal))
     inverse = np.linalg.inv(normal * np.outer(scale, scale)) * np.outer(scale, scale)
-    step = inverse @ pull
-    step = bounded(step, inverse, slopes(problem, pull.size), 0.5 * (MAX_POWER - np.cumsum(state.wing)))
+    step, damped = held_back(problem, state, normal, pull)
+    step = bounded(step, damped, slopes(problem, pull.size), 0.5 * (MAX_POWER - np.cumsum(state.wing)))
     std = np.sqrt(np.diag(inverse))
     assert (
         np.abs((np.concatenate([found.common, found.own.ravel()]) - step) / std).max() < 1e-8 * np.abs(step / std).max()

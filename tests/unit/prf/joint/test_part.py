@@ -11,7 +11,8 @@ from bayesprf.prf.joint import part as part_module
 from bayesprf.prf.joint import step as step_module
 from bayesprf.prf.joint.choice import SIGNIFICANT, level_of_sky, may_hold_sky
 from bayesprf.prf.joint.hyper import fit_position_width
-from bayesprf.prf.joint.objective import JointOptions, _opposed, fit_joint, last_gain, next_step
+from bayesprf.prf.joint.objective import JointOptions, fit_joint, last_gain, next_step
+from bayesprf.prf.joint.pace import opposed
 from bayesprf.prf.joint.part import brightest_part
 from bayesprf.prf.joint.problem import answer_to_globals, global_columns, look, normalized
 from bayesprf.prf.joint.start import JointSettings, build_joint
@@ -174,7 +175,7 @@ def test_what_heights_of_a_sky_answer_to_the_pixels(beside_sky):
 
 def test_stars_whose_steps_lead_back_are_told():
     now, before = np.array([[1.0, 0.0], [1.0, 0.1], [1.0, 0.0]]), np.array([[-2.0, 0.0], [0.0, 1.0], [0.0, 0.0]])
-    np.testing.assert_array_equal(_opposed(now, before), [True, False, False])
+    np.testing.assert_array_equal(opposed(now, before), [True, False, False])
 
 
 def test_a_state_of_fewer_columns_is_one_of_more(field, built, beside_sky):

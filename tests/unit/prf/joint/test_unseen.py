@@ -9,7 +9,7 @@ from bayesprf.instruments import TESS
 from bayesprf.machine import Machine
 from bayesprf.prf.joint.objective import JointOptions, fit_joint
 from bayesprf.prf.joint.problem import LN10, look
-from bayesprf.prf.joint.step import MAX_POWER
+from bayesprf.prf.joint.trust import MAX_POWER
 from bayesprf.prf.joint.unseen import _cells_about, _gradient, _moments, extrapolated_variance, unseen_light
 from bayesprf.simulation.fields import make_field
 
