@@ -1,6 +1,7 @@
 """Hyperparameters of the joint fit of the PRF, learned as it goes on: evidence, REML, and the share of outliers."""
 
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq, minimize
@@ -91,7 +92,7 @@ class JointHyper:
 
     def on_the_way(self, before: "JointHyper", share: float) -> "JointHyper":
         """Return what lies at a share of the way here from the record before, in the logarithms of all widths."""
-        found = {}
+        found: dict[str, Any] = {}
         for name in (one.name for one in fields(self)):
             old, new = np.array(getattr(before, name)), np.array(getattr(self, name))
             known = (old > 0.0) & (new > 0.0)

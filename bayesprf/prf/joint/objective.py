@@ -62,6 +62,8 @@ _ROUGHLY = 0.5
 # large that it explains them for good. Half and twice move no flux of docs/evidence/constants.md by more than 0.07 of
 # its error.
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
+# Accuracy: steps after which a fit is taken to go to and fro: most need half as many.
+_N_LONG = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -258,14 +260,14 @@ def fit_joint(
     part = None if near and part is not None and not part.decides else part
     if part is not None:
         tolerance = options.tolerance if part.decides else _ROUGHLY
-        first = _iterate(part.problem, state, hyper, replace(options, tolerance=tolerance), warm=near)
+        first = _iterate(part.problem, state, hyper, replace(options, tolerance=tolerance), warm=near, large=True)
         warm = first.converged
         if warm or part.decides:
             state, hyper = part.whole_state(state, first.state), first.hyper
         if part.decides:
             held = _posterior_of(first)
     if held is None:
-        found = _iterate(problem, state, hyper, options, warm=warm)
+        found = _iterate(problem, state, hyper, options, warm=warm, large=part is not None)
     else:
         found = _follow(problem, state, hyper, options)
         found = replace(found, converged=found.converged and warm)
@@ -311,57 +313,68 @@ def _iterate(
     options: JointOptions,
     *,
     warm: bool = False,
+    large: bool = False,
 ) -> _Iteration:
     """Take steps until nothing moves; from a `warm` start, hyperparameters are learned from the first step on.
 
-    Light far from the stars is moved along its derivatives while a step is tried, and evaluated anew at its end.
+    Light far from the stars is moved along its derivatives while a step is tried, and evaluated anew at its end. Until
+    it is looked for, light of unlisted stars passes for errors of the model: these begin anew then.
+
+    After `_N_LONG` steps less and less of every update of the hyperparameters is taken, 1 / (n + 1) of the n-th, as in
+    stochastic approximation (Delyon, Lavielle & Moulines 1999, Ann. Statist. 27, 94), steps are damped, and so are
+    stars that turn back; the fit has settled too when the brightest fluxes have, whatever goes in circles without them.
+    In a `large` image, whose steps cost the most, all this begins at once, but for the updates.
     """
     view = look(problem, state)
     learning, robust, converged, count, n_robust, motion = warm, False, False, 0, 0, np.inf
     outliers, pace = Outliers.none(problem.flux.size), Pace.full(problem.n_source)
     error, older, crawling, expected = _typical_error(problem), hyper, False, hyper.errors
-    past: list[FloatArray] = []
+    past: list[tuple[FloatArray, float]] = []
     for count in range(1, options.max_iter + 1):
         problem, before, old = problem.bounded(view.image), state, hyper
+        late = max((n_robust + _N_WAIT if large else count) - _N_LONG, 0)
+        calmed = large or late > 0
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
         # Nothing is learned from the first steps.
         steep = not learning and count <= _N_FIRST
-        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, steep=steep)
-        pace = pace.after(found, judged=robust)
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, steep=steep, damped=calmed)
+        pace = pace.after(found, judged=robust and calmed)
         solution = pace.cut(problem, found)
-        raw, view = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
+        raw, seen = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
-        view = same_image(problem, view, raw, state)
         # A step that only made things worse, and was not taken, settles nothing.
         motion = np.inf if steep or raw is before else moved(problem, before, state, solution)
-        view = with_far(problem, state, view)
+        view = with_far(problem, state, same_image(problem, seen, raw, state))
         problem = with_volume(problem, state, view.image, weight=weight, leverage=found.shape_leverage)
         robust = robust or (options.robust and learning and motion < _NEARLY)
         learning = learning or (count > _N_FIRST and (motion < _NEARLY or count > _N_WAIT))
         if learning:
-            wider = learn_widths(
-                problem, state, solution, hyper,
-                position_error=options.position_error, smoothness=options.smoothness, crawling=crawling,
-            )  # fmt: skip
+            wider = _learn_widths(problem, state, solution, hyper, options, crawling=crawling)
             crawling = crawling or _turns_back(wider.position, hyper.position, older.position)
             hyper = _learn_errors(problem, state, view, wider, leverage=solution.leverage, outliers=outliers)
         if robust:
             n_robust += 1
-            # Until it is looked for, light of unlisted stars passes for errors of the model: these begin anew.
-            known = hyper if n_robust > 1 else hyper.with_errors(np.minimum(hyper.errors, expected))
-            hyper, outliers = _find_outliers(problem, state, view, known, leverage=solution.leverage)
-        hyper, older = _calmed(hyper, old, older, n_robust), old
-        near = within_walls(problem, state, hyper)
-        if near is not state:
-            state, view = near, look(problem, near)
-        past, pace = ([], pace.refused()) if raw is before else ([*past, state.flux], pace)
-        still = max(motion, hyper.distance(old)) < options.tolerance or rests(past, solution, options.tolerance)
+            hyper = hyper if n_robust > 1 else hyper.with_errors(np.minimum(hyper.errors, expected))
+            hyper, outliers = _find_outliers(problem, state, view, hyper, leverage=solution.leverage)
+        wished, older = _half_way_back(hyper, old, older), old
+        hyper = wished.on_the_way(old, 1.0 / (late + 1)) if late else wished
+        state, view = _inside(problem, state, view, hyper)
+        told = state.flux, float(np.log(wished.eps / old.eps))
+        past, pace = ([], pace.refused()) if raw is before else ([*past, told], pace)
+        resting = calmed and rests(past, solution, options.tolerance)
+        still = resting or max(motion, wished.distance(old)) < options.tolerance
         converged = learning and still and (n_robust > 1 or not options.robust)
         if converged:
             break
     # A bound that the fit has come to rest on tells that a flux is no lower, and nothing of how far it is above.
     return _Iteration(problem.unbounded(), state, view, hyper, outliers, count, converged, motion)
+
+
+def _inside(problem: JointProblem, state: JointState, view: View, hyper: JointHyper) -> tuple[JointState, View]:
+    """Return the state with no star farther from its place than it may be, and the view there."""
+    near = within_walls(problem, state, hyper)
+    return (state, view) if near is state else (near, look(problem, near))
 
 
 def _follow(problem: JointProblem, state: JointState, hyper: JointHyper, options: JointOptions) -> _Iteration:
@@ -414,17 +427,12 @@ def _turns_back(now: float, before: float, last: float) -> bool:
     return bool(np.log(now / before) * np.log(before / last) < 0.0)
 
 
-def _calmed(hyper: JointHyper, old: JointHyper, older: JointHyper, n_robust: int) -> JointHyper:
-    """Take half of an update that undoes the one before: relative errors, or a width of positions, would go on so.
-
-    Longer circles end where, after `_N_WAIT` steps in which pixels are judged, less and less is taken of every update:
-    1 / (n + 1) of the n-th, as in stochastic approximation (Delyon, Lavielle & Moulines 1999, Ann. Statist. 27, 94).
-    """
+def _half_way_back(hyper: JointHyper, old: JointHyper, older: JointHyper) -> JointHyper:
+    """Take half of an update that undoes the one before: relative errors, or a width of positions, would go on so."""
     now, before, last = (np.append(one.errors, one.position) for one in (hyper, old, older))
     back = np.log(now / before) * np.log(before / last) < 0.0
     found = np.where(back, np.sqrt(now * before), now)
-    hyper = replace(hyper.with_errors(found[:-1]), position=float(found[-1]))
-    return hyper if n_robust <= _N_WAIT else hyper.on_the_way(old, 1.0 / (n_robust - _N_WAIT + 1))
+    return replace(hyper.with_errors(found[:-1]), position=float(found[-1]))
 
 
 def _weigh(
@@ -472,6 +480,20 @@ def _advance(
             return trial, seen
         share *= 0.5
     return state, view
+
+
+def _learn_widths(
+    problem: JointProblem,
+    state: JointState,
+    solution: Solution,
+    hyper: JointHyper,
+    options: JointOptions,
+    *,
+    crawling: bool,
+) -> JointHyper:
+    """Learn the widths of the priors, but for those that are given."""
+    given = {"position_error": options.position_error, "smoothness": options.smoothness}
+    return learn_widths(problem, state, solution, hyper, **given, crawling=crawling)
 
 
 def _learn_errors(

@@ -365,10 +365,12 @@ def solve_step(
     error: float,
     alone: bool = False,
     steep: bool = False,
+    damped: bool = False,
 ) -> Solution:
     """Solve the normal equations of all parameters, or of the stars alone, without leverage and with least deviations.
 
-    So is a `steep` step, of which nothing is asked but where it leads. No star is pulled past the wall.
+    So is a `steep` step, of which nothing is asked but where it leads. A `damped` one goes as far as `within_trust`
+    lets it. No star is pulled past the wall.
     """
     shape = problem.n_source, problem.n_own
     held = np.zeros((problem.n_global, 1)) if alone else None
@@ -381,7 +383,9 @@ def solve_step(
     if alone:
         return Solution(common, own.reshape(shape), found.global_factor, found.own_std, none, none)
     response = found.factor.finish(found.half)
-    common, own, factor = within_trust(problem, state, found.global_factor, response, common=common, own=own)
+    factor = found.global_factor
+    if damped:
+        common, own, factor = within_trust(problem, state, factor, response, common=common, own=own)
     common, own = within_bounds(problem, state, factor, response, common=common, own=own)
     own = own.reshape(shape)
     if steep:

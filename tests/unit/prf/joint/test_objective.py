@@ -201,7 +201,7 @@ def test_step_agrees_with_a_dense_twin(field, rng, order, n_star):
         assert any(tiles.stars(tile).size == 0 for tile in range(tiles.n_tile))
     state = bend(problem, state, rng)
     view, weight = look(problem, state), problem.ivar
-    found = whole_step = solve_step(problem, state, view, hyper, weight=weight, error=1.0)
+    found = whole_step = solve_step(problem, state, view, hyper, weight=weight, error=1.0, damped=True)
     columns = np.hstack([global_columns(problem, state, view), star_columns(problem, state, view).toarray()])
     prior, pins, n = global_prior(problem, state, hyper), area_pins(problem, state), problem.n_global
     misfit, ivar = star_prior(problem, state, hyper, 1.0)
@@ -219,7 +219,7 @@ def test_step_agrees_with_a_dense_twin(field, rng, order, n_star):
     assert (
         np.abs((np.concatenate([found.common, found.own.ravel()]) - step) / std).max() < 1e-8 * np.abs(step / std).max()
     )
-    steep = solve_step(problem, state, view, hyper, weight=weight, error=1.0, steep=True)
+    steep = solve_step(problem, state, view, hyper, weight=weight, error=1.0, steep=True, damped=True)
     np.testing.assert_array_equal(steep.common, found.common)
     np.testing.assert_array_equal(steep.own, found.own)
     # What is pinned with a precision of 1e10 costs digits, in the twin too.

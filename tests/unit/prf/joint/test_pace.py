@@ -58,20 +58,20 @@ def test_no_step_goes_farther_than_the_model_is_linear(common, own, share):
     np.testing.assert_allclose(taken.own, share * found.own)
 
 
-@pytest.mark.parametrize(("rate", "wave", "expected"), [(0.0, 0.02, True), (0.01, 0.0, False), (0.0, 0.2, False)])
-def test_fluxes_rest_that_do_not_leave_their_place(rate, wave, expected):
-    """However small each step is: one in a hundred of an error, eight times, is no rest."""
-    past = [100.0 + np.full(3, rate * n + wave * (-1.0) ** n) for n in range(10)]
+@pytest.mark.parametrize(
+    ("rate", "wave", "change", "expected"),
+    [(0.0, 0.02, 0.0, True), (0.01, 0.0, 0.0, False), (0.0, 0.2, 0.0, False), (0.0, 0.0, -0.06, False)],
+)
+def test_fluxes_rest_that_do_not_leave_their_place(rate, wave, change, expected):
+    """However small each step is: one in a hundred of an error, eight times, is no rest, nor is an error on its way."""
+    past = [(100.0 + np.full(3, rate * n + wave * (-1.0) ** n), change + 0.2 * (-1.0) ** n) for n in range(10)]
     found = solution(FORTH, np.zeros((3, 3)))
     assert rests(past, found, 0.05) is expected
     assert not rests(past[:7], found, 0.05)
 
 
 def test_a_record_on_the_way_to_another():
-    old, new = (
-        JointHyper(eps=0.01, outlier_share=0.0),
-        JointHyper(eps=0.04, outlier_share=0.1, wings=(4e-3, 1e-3, 1e-3)),
-    )
+    old, new = JointHyper(eps=0.01), JointHyper(eps=0.04, outlier_share=0.1, wings=(4e-3, 1e-3, 1e-3))
     between = new.on_the_way(old, 0.5)
     assert between.eps == pytest.approx(0.02)
     assert between.wings == pytest.approx((2e-3, 1e-3, 1e-3))
