@@ -62,8 +62,6 @@ _ROUGHLY = 0.5
 # large that it explains them for good. Half and twice move no flux of docs/evidence/constants.md by more than 0.07 of
 # its error.
 _N_FIRST, _NEARLY, _N_WAIT = 2, 1.0, 12
-# Accuracy: steps after which a fit is taken to go to and fro: most need half as many.
-_N_LONG = 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -320,10 +318,10 @@ def _iterate(
     Light far from the stars is moved along its derivatives while a step is tried, and evaluated anew at its end. Until
     it is looked for, light of unlisted stars passes for errors of the model: these begin anew then.
 
-    After `_N_LONG` steps less and less of every update of the hyperparameters is taken, 1 / (n + 1) of the n-th, as in
-    stochastic approximation (Delyon, Lavielle & Moulines 1999, Ann. Statist. 27, 94), steps are damped, and so are
-    stars that turn back; the fit has settled too when the brightest fluxes have, whatever goes in circles without them.
-    In a `large` image, whose steps cost the most, all this begins at once, but for the updates.
+    In a `large` image steps cost the most, and many faint stars, or wings of which no light tells, go to and fro for
+    ever: steps are damped, and stars that turn back slowed down. After `_N_WAIT` steps in which pixels are judged less
+    and less of every update of the hyperparameters is taken, 1 / (n + 1) of the n-th, as in stochastic approximation
+    (Delyon, Lavielle & Moulines 1999, Ann. Statist. 27, 94); the fit has settled too when the brightest fluxes have.
     """
     view = look(problem, state)
     learning, robust, converged, count, n_robust, motion = warm, False, False, 0, 0, np.inf
@@ -332,14 +330,13 @@ def _iterate(
     past: list[tuple[FloatArray, float]] = []
     for count in range(1, options.max_iter + 1):
         problem, before, old = problem.bounded(view.image), state, hyper
-        late = max((n_robust + _N_WAIT if large else count) - _N_LONG, 0)
-        calmed = large or late > 0
+        late = max(n_robust - _N_WAIT, 0) if large else 0
         weight, target = _weigh(problem, state, view, hyper, outliers)
         aimed = replace(problem, flux=target)
         # Nothing is learned from the first steps.
         steep = not learning and count <= _N_FIRST
-        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, steep=steep, damped=calmed)
-        pace = pace.after(found, judged=robust and calmed)
+        found = solve_step(aimed, state, view, hyper, weight=weight, error=error, steep=steep, damped=large)
+        pace = pace.after(found, judged=robust and large)
         solution = pace.cut(problem, found)
         raw, seen = _advance(aimed, state, view, solution, hyper=hyper, weight=weight, error=error)
         state = normalized(problem, raw)
@@ -362,7 +359,7 @@ def _iterate(
         state, view = _inside(problem, state, view, hyper)
         told = state.flux, float(np.log(wished.eps / old.eps))
         past, pace = ([], pace.refused()) if raw is before else ([*past, told], pace)
-        resting = calmed and rests(past, solution, options.tolerance)
+        resting = large and rests(past, solution, options.tolerance)
         still = resting or max(motion, wished.distance(old)) < options.tolerance
         converged = learning and still and (n_robust > 1 or not options.robust)
         if converged:

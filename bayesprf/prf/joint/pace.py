@@ -32,7 +32,7 @@ class Pace:
     alone : ndarray of float64, shape (n_source,)
         Shares of what each star takes.
     common, own : ndarray of float64, shapes (n_global,) and (n_source, n_own), optional
-        The last step of what all share, and of the stars, in standard deviations.
+        The last step of what all share, and that of the stars in standard deviations.
     """
 
     share: float
@@ -48,11 +48,11 @@ class Pace:
     def after(self, found: Solution, *, judged: bool) -> "Pace":
         """Return the pace of a step that was found; stars are slowed down if they are `judged`."""
         std = np.linalg.norm(found.global_factor, axis=1)
-        common = np.divide(found.common, std, out=np.zeros_like(std), where=std > 0.0)
-        own = found.own / found.own_std
-        share = 0.5 * self.share if np.any(opposed(common, self.common)) else min(1.0, 2.0 * self.share)
+        std, own = np.where(std > 0.0, std, np.inf), found.own / found.own_std
+        turned = self.common is not None and np.any(opposed(found.common / std, self.common / std))
+        share = 0.5 * self.share if turned else min(1.0, 2.0 * self.share)
         back = opposed(own, self.own) & judged
-        return Pace(share, np.where(back, 0.5 * self.alone, self.alone), common, own)
+        return Pace(share, np.where(back, 0.5 * self.alone, self.alone), found.common, own)
 
     def refused(self) -> "Pace":
         """Return the pace after a step that was not taken."""
