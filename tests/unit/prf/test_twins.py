@@ -56,9 +56,7 @@ def test_a_star_listed_twice_leaves_the_others_alone(field, clean, arcsec):
     away = np.sort(away[np.arange(n) != star])
     assert away[-1] < 0.2
     assert away[-2] < 0.1
-    # The second row counts where widths are learned: the model's error is 5.0e-5 with it, 4.6e-5 without, and fluxes
-    # move by 0.0099 or 0.0110 of their errors, as the fit takes eight steps or ten.
-    assert np.median(away) < 0.015
+    assert np.median(away) < 0.01
     both = machine.ws[:, star] + machine.ws[:, n]
     assert np.abs(both - clean.ws[:, star]).mean() < 0.1 * error[star]
     assert np.all(machine.flags[0, [star, n]] & QualityFlag.DEGENERATE_BLEND)
