@@ -74,7 +74,7 @@ class JointOptions:
         Most steps.
     tolerance : float
         The fit has settled when no flux, slope or position moves by more than this share of its error, and no
-        hyperparameter by more than this share, or when the brightest fluxes stay within it for eight steps.
+        hyperparameter by more than this share; in a large image, too, when the brightest fluxes stay within it.
     position_error : float, optional
         Standard deviation of the catalogue's positions per axis, arcsec; learned by default.
     smoothness : float, optional

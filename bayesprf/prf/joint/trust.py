@@ -47,10 +47,10 @@ def within_trust(
     the values d, the step is U V (1 + a d)^-1 V'U^-1 s. Not so where a record says what is expected of all rings
     together: what leads far from it is other light.
     """
-    seen = _profile(problem, state, factor)
     known = problem.prior.weights_factor is not None
     if known or np.max(np.abs(_profile(problem, state, common)), initial=0.0) <= MAX_DEX:
         return common, own, factor
+    seen = _profile(problem, state, factor)
     values, vectors = eigh(seen.T @ seen)
     values, seen, begun = np.maximum(values, 0.0), seen @ vectors, vectors.T @ solve_triangular(factor, common)
 
